@@ -4,7 +4,13 @@
 //! machine and prints a table. `BENCH_FILES` makes it smaller, `BENCH_DIR` puts it elsewhere,
 //! `BENCH_RUNS` sets the number of pairs.
 
-#![allow(clippy::all, clippy::pedantic, clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods)]
+#![allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods
+)]
 #![allow(missing_docs)]
 
 mod support;
@@ -23,7 +29,8 @@ struct Bench {
 }
 
 fn main() {
-    let number = |name: &str, default| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
+    let number =
+        |name: &str, default| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
     let files: usize = number("BENCH_FILES", 50_000);
     let scratch = Scratch::new();
     let origin = scratch.path().join("origin.git");
@@ -102,7 +109,11 @@ impl Bench {
         self.against("`git archive \\| tar x`", 0.50, |bench| {
             let tree = bench.fresh();
             let mut shell = Command::new("sh");
-            shell.arg("-c").arg("git --git-dir=\"$0\" archive master | tar x -C \"$1\"").arg(&origin).arg(&tree);
+            shell
+                .arg("-c")
+                .arg("git --git-dir=\"$0\" archive master | tar x -C \"$1\"")
+                .arg(&origin)
+                .arg(&tree);
             (shell, tree)
         });
         match build_gix() {
@@ -192,7 +203,8 @@ impl Bench {
         let there_and_back = |server: &Server| {
             let mut deploy = Command::new(BLUEGREEN);
             let took = time(deploy.arg("-C").arg(&server.repository).arg("rollback")).as_secs_f64();
-            let releases = Command::new(BLUEGREEN).arg("-C").arg(&server.repository).args(["releases"]).output();
+            let releases =
+                Command::new(BLUEGREEN).arg("-C").arg(&server.repository).args(["releases"]).output();
             let newest = String::from_utf8(releases.unwrap().stdout).unwrap();
             let newest = newest.lines().nth(1).unwrap().split(' ').next().unwrap().to_owned();
             run(Command::new(BLUEGREEN).arg("-C").arg(&server.repository).args(["rollback", &newest]));
@@ -222,7 +234,15 @@ impl Bench {
         run(git(&big).args(["update-index", "--add", "--cacheinfo", &format!("100644,{},big", id.trim())]));
         let tree = String::from_utf8(git(&big).arg("write-tree").output().unwrap().stdout).unwrap();
         let mut commit = git(&big);
-        commit.args(["-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit-tree", "-m", "big"]);
+        commit.args([
+            "-c",
+            "user.name=bench",
+            "-c",
+            "user.email=bench@localhost",
+            "commit-tree",
+            "-m",
+            "big",
+        ]);
         let commit = String::from_utf8(commit.arg(tree.trim()).output().unwrap().stdout).unwrap();
         run(git(&big).args(["update-ref", "refs/heads/master", commit.trim()]));
         self.memory_row("the same with one file of 1 GB", &big);

@@ -3,7 +3,13 @@
 //! `cargo bench --bench growth`: a first release is to grow linearly, a one-file push no steeper than
 //! git's own checkout in place. `BENCH_DIR` and `BENCH_RUNS` as for the bars.
 
-#![allow(clippy::all, clippy::pedantic, clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods)]
+#![allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods
+)]
 #![allow(missing_docs, dead_code)]
 
 mod support;

@@ -77,16 +77,20 @@ pub fn time(command: &mut Command) -> Duration {
 /// `versions` more commits that each change every `files / changed`-th file.
 pub fn make_repository(path: &Path, files: usize, changed: usize, versions: usize) {
     run(Command::new("git").args(["init", "-q", "--bare", "--initial-branch=master"]).arg(path));
-    let mut import =
-        git(path).args(["fast-import", "--quiet"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut import = git(path).args(["fast-import", "--quiet"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut to = BufWriter::new(import.stdin.take().unwrap());
     let mut random = Random(1);
     let words: Vec<String> = (0..5000).map(|_| random.word()).collect();
     for version in 0..=versions {
         let step = if version == 0 { 1 } else { files / changed };
-        let touched: Vec<usize> = (0..files).skip(if version == 0 { 0 } else { step / 2 }).step_by(step).collect();
-        writeln!(to, "commit refs/heads/v{version}\ncommitter bench <bench@localhost> {} +0000", 1_700_000_000 + version)
-            .unwrap();
+        let touched: Vec<usize> =
+            (0..files).skip(if version == 0 { 0 } else { step / 2 }).step_by(step).collect();
+        writeln!(
+            to,
+            "commit refs/heads/v{version}\ncommitter bench <bench@localhost> {} +0000",
+            1_700_000_000 + version
+        )
+        .unwrap();
         write!(to, "data 8\nversion\n").unwrap();
         if version > 0 {
             writeln!(to, "from refs/heads/v{}", version - 1).unwrap();
@@ -98,8 +102,13 @@ pub fn make_repository(path: &Path, files: usize, changed: usize, versions: usiz
                 text.push_str(&words[random.below(words.len())]);
             }
             let directory = file / 50;
-            writeln!(to, "M 100644 inline top{}/directory{directory}/file{file}.txt\ndata {}\n{text}", directory % 10, text.len())
-                .unwrap();
+            writeln!(
+                to,
+                "M 100644 inline top{}/directory{directory}/file{file}.txt\ndata {}\n{text}",
+                directory % 10,
+                text.len()
+            )
+            .unwrap();
         }
         writeln!(to).unwrap();
     }
@@ -123,7 +132,8 @@ pub struct Server {
 impl Server {
     pub fn bluegreen(scratch: &Path, origin: &Path, name: &str, keep: usize) -> Self {
         let server = Self::new(scratch, origin, name);
-        let config = format!("server = \"blue\"\n[site]\nroot = \"{}\"\nkeep = {keep}\n", server.site.display());
+        let config =
+            format!("server = \"blue\"\n[site]\nroot = \"{}\"\nkeep = {keep}\n", server.site.display());
         fs::write(server.repository.join("bluegreen.toml"), config).unwrap();
         symlink(BLUEGREEN, server.repository.join("hooks/post-receive")).unwrap();
         server
@@ -184,7 +194,11 @@ pub struct Pairs {
 impl Pairs {
     /// Measures `runs` times one after the other, after one round that does not count. Both are told the
     /// round, from 0.
-    pub fn measure(runs: usize, mut ours: impl FnMut(usize) -> f64, mut theirs: impl FnMut(usize) -> f64) -> Self {
+    pub fn measure(
+        runs: usize,
+        mut ours: impl FnMut(usize) -> f64,
+        mut theirs: impl FnMut(usize) -> f64,
+    ) -> Self {
         let mut pairs = Self { ours: Vec::new(), theirs: Vec::new() };
         for round in 0..=runs {
             let (a, b) = (ours(round), theirs(round));
@@ -227,7 +241,8 @@ pub fn machine() -> String {
         line.split(':').nth(1).unwrap_or("unknown").trim().to_owned()
     };
     let said = |command: &str, argument: &str| {
-        let output = Command::new(command).arg(argument).output().map(|output| output.stdout).unwrap_or_default();
+        let output =
+            Command::new(command).arg(argument).output().map(|output| output.stdout).unwrap_or_default();
         String::from_utf8_lossy(&output).trim().to_owned()
     };
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
