@@ -1,0 +1,83 @@
+//! What a finished checkout left on the disk: its listing, and what `lstat` said of each path.
+//!
+//! It plays the part of git's index. A file that still has the very ctime, size and mode that it had
+//! when we wrote it was not touched since, for every change moves the ctime, and no program can set
+//! it back. A ctime equal to the instant of the last write proves nothing, because a change in the same
+//! tick of the clock would leave it as it is: it counts as touched, as git's "racy" entries do.
+
+use std::io::Write;
+
+use rustix::fs::{FileType, Stat};
+use serde::{Deserialize, Serialize};
+
+use super::plan::Listing;
+use super::tree::Kind;
+
+/// Begins the file; changes with the format and with the rules of validation.
+const MAGIC: &[u8] = b"bluegreen manifest 1\n";
+
+/// When an inode was last changed: the ctime, in seconds and nanoseconds since the epoch.
+pub type Ctime = (i64, u32);
+
+/// A listing as it lies on the disk.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// All paths.
+    pub listing: Listing,
+    /// For each entry that is no directory its ctime.
+    pub entries: Vec<Ctime>,
+    /// For each directory its ctime, after the last name in it was made.
+    pub directories: Vec<Ctime>,
+    /// The file system's clock after the last write.
+    pub instant: Ctime,
+}
+
+impl Manifest {
+    /// Reads a manifest from what [`Manifest::write`] wrote; anything else is none.
+    #[must_use]
+    pub fn parse(data: &[u8]) -> Option<Self> {
+        let manifest: Self = postcard::from_bytes(data.strip_prefix(MAGIC)?).ok()?;
+        let counts = (manifest.listing.entries.len(), manifest.listing.directories.len());
+        (counts == (manifest.entries.len(), manifest.directories.len()) && manifest.listing.is_consistent())
+            .then_some(manifest)
+    }
+
+    /// Writes the manifest, to be read by [`Manifest::parse`].
+    pub fn write(&self, file: &mut impl Write) -> std::io::Result<()> {
+        file.write_all(MAGIC)?;
+        file.write_all(&postcard::to_stdvec(self).map_err(std::io::Error::other)?)
+    }
+
+    /// Whether the disk still holds an entry as it was written.
+    #[must_use]
+    pub fn holds(&self, entry: u32, stat: &Stat) -> bool {
+        let expected = &self.listing.entries[entry as usize];
+        self.entries[entry as usize] == ctime(stat)
+            && ctime(stat) < self.instant
+            && stat.st_mode == mode(expected.kind)
+            && stat.st_size.cast_unsigned() == expected.size
+    }
+
+    /// Whether a directory still has just the names that it was given.
+    #[must_use]
+    pub fn holds_directory(&self, directory: u32, stat: &Stat) -> bool {
+        self.directories[directory as usize] == ctime(stat) && ctime(stat) < self.instant
+    }
+}
+
+/// The mode, with the file's type, that a checkout gives.
+#[must_use]
+pub fn mode(kind: Kind) -> u32 {
+    match kind {
+        Kind::File => FileType::RegularFile.as_raw_mode() | 0o644,
+        Kind::Executable => FileType::RegularFile.as_raw_mode() | 0o755,
+        Kind::Link => FileType::Symlink.as_raw_mode() | 0o777,
+        Kind::Directory | Kind::Submodule => FileType::Directory.as_raw_mode() | 0o755,
+    }
+}
+
+/// The ctime of a stat.
+#[must_use]
+pub fn ctime(stat: &Stat) -> Ctime {
+    (stat.st_ctime, stat.st_ctime_nsec as u32)
+}

@@ -1,0 +1,120 @@
+//! From a commit to files: exactly what `git checkout` would write.
+//!
+//! [`plan`] reads and validates the whole tree before the first write, [`recycle`] makes room in the
+//! directories, [`write`] writes what is not there yet, and [`manifest`] remembers what was written, so
+//! that a later release can be made from this one. `git2` reads objects and nothing else: its own
+//! checkout creates set-user-id files, ignores attributes and stops at submodules.
+
+mod difference;
+pub mod manifest;
+pub mod objects;
+mod parallel;
+pub mod plan;
+pub mod progress;
+mod recycle;
+mod symlinks;
+pub mod tree;
+mod walk;
+mod write;
+
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::thread::available_parallelism;
+
+use git2::Oid;
+
+use self::manifest::{Ctime, Manifest, ctime};
+use self::objects::Objects;
+use self::plan::{Listing, NONE, Plan};
+use self::progress::Progress;
+use crate::config::{Config, Submodules, Symlinks};
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::site::Staged;
+
+/// Reads a commit's tree and refuses what must not be written. `recycled` is what the release holds
+/// that is to be turned into the new one.
+pub fn plan(objects: Objects, tree: Oid, recycled: Option<&Manifest>, config: &Config) -> Result<Plan> {
+    let mut plan =
+        Plan::read(objects, tree, recycled.map(|manifest| &manifest.listing), config.site.max_files)?;
+    if config.site.symlinks == Symlinks::Inside {
+        symlinks::refuse_outside(&plan.listing)?;
+    }
+    if config.site.submodules == Submodules::Refuse {
+        let submodules = plan.listing.submodules();
+        if !submodules.is_empty() {
+            return Err(Error::Submodules(submodules));
+        }
+    }
+    measure(&mut plan, objects, threads(config))?;
+    Ok(plan)
+}
+
+/// Writes a planned release into its place: into an empty directory, or over a recycled release.
+pub fn write(
+    plan: Plan,
+    objects: Objects,
+    staged: &Staged,
+    config: &Config,
+    progress: &Progress,
+) -> Result<Manifest> {
+    let (root, recycled) = (staged.dir(), staged.recycled());
+    let failed = |error| Error::io("fill", "the release")(error);
+    let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
+    let writer =
+        write::Writer { plan: &plan, before: &before, recycled, root, objects, done: AtomicU64::new(0) };
+    let total = plan.listing.entries.len() as u64;
+    let tick = |done| {
+        progress.show(done, total);
+        Ok(())
+    };
+    let entries = writer.write(threads(config), tick)?;
+    let directories = directory_ctimes(&plan, root).map_err(failed)?;
+    Ok(Manifest { listing: plan.listing, entries, directories, instant: staged.clock()? })
+}
+
+/// How many files and links of `tree` differ from those of the commit `old`; all of them, where that
+/// commit is unknown or gone.
+#[must_use]
+pub fn changed(objects: Objects, old: Option<&str>, tree: Oid, listing: &Listing) -> u64 {
+    let differences = || {
+        let reader = objects.open().ok()?;
+        let old = reader.commit(crate::push::parse_id(old?.as_bytes())?).ok()?;
+        difference::count(&reader, objects.id_len(), old.tree, tree).ok()
+    };
+    differences().unwrap_or_else(|| listing.files())
+}
+
+/// Finds out the sizes of the files that are to be written.
+fn measure(plan: &mut Plan, objects: Objects, threads: usize) -> Result<()> {
+    let mut sizes: Vec<(u32, u64)> = plan.new_entries().map(|entry| (entry, 0)).collect();
+    let listing = &plan.listing;
+    let work = |reader: &mut objects::Reader, _, piece: &mut [(u32, u64)]| {
+        for (entry, size) in piece {
+            *size = reader.blob_size(listing.id(*entry))?;
+        }
+        Ok(())
+    };
+    parallel::for_each_piece(threads, &mut sizes, || objects.open(), work, || Ok(()))?;
+    for (entry, size) in sizes {
+        plan.listing.entries[entry as usize].size = size;
+    }
+    Ok(())
+}
+
+fn directory_ctimes(plan: &Plan, root: &Dir) -> io::Result<Vec<Ctime>> {
+    let mut walk = walk::Walk::new(&plan.listing, root.try_clone()?);
+    let stat = |directory: &plan::Directory| match directory.entry {
+        NONE => Ok(ctime(&root.own_stat()?)),
+        _ if !directory.is_made => Ok(Ctime::default()),
+        entry => Ok(ctime(&walk.enter(directory.parent)?.stat(plan.listing.name(entry))?)),
+    };
+    plan.listing.directories.iter().map(stat).collect()
+}
+
+fn threads(config: &Config) -> usize {
+    match config.checkout_threads {
+        0 => available_parallelism().map_or(1, Into::into),
+        threads => threads,
+    }
+}

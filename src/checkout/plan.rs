@@ -1,0 +1,472 @@
+//! From a tree to work: every path of a commit, validated before the first write.
+//!
+//! A [`Listing`] is flat: entries in the order in which their trees are read, a directory's entries
+//! side by side, and directories before what they hold, so that every subtree is one range. A
+//! [`Plan`] adds what a recycled release already has: a subtree that an older listing holds under
+//! the same path and id is copied from there without reading an object.
+
+use std::ffi::OsStr;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use git2::Oid;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::objects::{Objects, Reader};
+use super::tree::{self, Kind, TreeEntry, sort_key};
+use crate::error::{Error, Result};
+
+/// No such entry or directory.
+pub const NONE: u32 = u32::MAX;
+
+/// The deepest tree that is checked out, as git's own limit (`core.maxTreeDepth`).
+const MAX_DEPTH: u32 = 2048;
+
+/// The longest path in bytes, with its end: `PATH_MAX` of Linux.
+const MAX_PATH: u32 = 4096;
+
+/// A file, link, directory or submodule of a listing.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Where its name ends in the names; it begins where the one before ends.
+    name_end: u32,
+    /// A file's size in bytes, once it is measured; a directory's place in the directories.
+    pub size: u64,
+}
+
+/// A directory of a listing, the root or a tree or submodule entry.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Directory {
+    /// The directory it lies in.
+    pub parent: u32,
+    /// Its own entry; [`NONE`] for the root.
+    pub entry: u32,
+    /// Its first entry.
+    pub first: u32,
+    /// The entry after its last one.
+    pub last: u32,
+    /// The directory after the last one below it.
+    pub end: u32,
+    /// Whether a checkout makes it: git makes no directory for a tree without files.
+    pub is_made: bool,
+}
+
+/// All paths of one commit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listing {
+    root: ByteBuf,
+    names: ByteBuf,
+    ids: ByteBuf,
+    /// Everything but the root.
+    pub entries: Vec<Entry>,
+    /// The root first.
+    pub directories: Vec<Directory>,
+    /// Entry and target of every link, by entry.
+    pub links: Vec<(u32, ByteBuf)>,
+}
+
+/// A listing, and for each entry and directory its like in an older one.
+#[derive(Debug)]
+pub struct Plan {
+    /// What is to be there in the end.
+    pub listing: Listing,
+    /// For each entry the one of the older listing with the same path, kind and id, or [`NONE`].
+    pub like: Vec<u32>,
+    /// For each directory the one of the older listing with the same path, or [`NONE`].
+    pub directory_like: Vec<u32>,
+}
+
+impl Listing {
+    fn new(root: Oid) -> Self {
+        Self {
+            root: ByteBuf::from(root.as_bytes()),
+            names: ByteBuf::new(),
+            ids: ByteBuf::new(),
+            entries: Vec::new(),
+            directories: Vec::new(),
+            links: Vec::new(),
+        }
+    }
+
+    /// The name of an entry, one component.
+    #[must_use]
+    pub fn name(&self, entry: u32) -> &[u8] {
+        let start = entry.checked_sub(1).map_or(0, |before| self.entries[before as usize].name_end);
+        &self.names[start as usize..self.entries[entry as usize].name_end as usize]
+    }
+
+    /// The raw id of an entry's object.
+    #[must_use]
+    pub fn raw_id(&self, entry: u32) -> &[u8] {
+        let len = self.root.len();
+        &self.ids[entry as usize * len..][..len]
+    }
+
+    /// The id of an entry's object.
+    #[must_use]
+    pub fn id(&self, entry: u32) -> Oid {
+        // An id in a listing was parsed from a tree with ids of just this length.
+        Oid::from_bytes(self.raw_id(entry)).unwrap_or_else(|_| Oid::ZERO_SHA1)
+    }
+
+    /// The raw id of a directory's tree, or of a submodule's commit.
+    #[must_use]
+    pub fn directory_id(&self, directory: u32) -> &[u8] {
+        match self.directories[directory as usize].entry {
+            NONE => &self.root,
+            entry => self.raw_id(entry),
+        }
+    }
+
+    /// The entries of a directory.
+    #[must_use]
+    pub fn entries_of(&self, directory: u32) -> Range<u32> {
+        let directory = &self.directories[directory as usize];
+        directory.first..directory.last
+    }
+
+    /// The path of a directory, from the root of the release.
+    #[must_use]
+    pub fn directory_path(&self, directory: u32) -> PathBuf {
+        let mut names = Vec::new();
+        let mut at = &self.directories[directory as usize];
+        while at.entry != NONE {
+            names.push(OsStr::from_bytes(self.name(at.entry)));
+            at = &self.directories[at.parent as usize];
+        }
+        names.iter().rev().collect()
+    }
+
+    /// The path of an entry in a directory.
+    #[must_use]
+    pub fn path(&self, directory: u32, entry: u32) -> PathBuf {
+        self.directory_path(directory).join(OsStr::from_bytes(self.name(entry)))
+    }
+
+    /// The directory that holds an entry.
+    #[must_use]
+    pub fn directory_of(&self, entry: u32) -> u32 {
+        let after = self.directories.partition_point(|directory| directory.first <= entry);
+        // Empty directories share their first entry with the next one: look back past them.
+        (0..after).rev().find(|&at| self.entries_of(at as u32).contains(&entry)).unwrap_or(0) as u32
+    }
+
+    /// Whether a checkout makes anything of an entry.
+    #[must_use]
+    pub fn is_made(&self, entry: u32) -> bool {
+        let entry = &self.entries[entry as usize];
+        !entry.kind.is_directory() || self.directories[entry.size as usize].is_made
+    }
+
+    /// Whether every index lies within its array, as in any listing that [`Plan::read`] made: what
+    /// was read from a file may be damaged.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        let (entries, directories) = (self.entries.len(), self.directories.len());
+        let names_fit = self.entries.is_sorted_by_key(|entry| entry.name_end)
+            && self.entries.last().is_none_or(|last| last.name_end as usize == self.names.len());
+        let children_fit =
+            self.entries.iter().all(|entry| !entry.kind.is_directory() || entry.size < directories as u64);
+        let is_fit = |(at, directory): (usize, &Directory)| {
+            let is_root = directory.entry == NONE;
+            is_root == (at == 0)
+                && (is_root || (directory.entry as usize) < entries && (directory.parent as usize) < at)
+                && directory.first <= directory.last
+                && directory.last as usize <= entries
+                && (at + 1..=directories).contains(&(directory.end as usize))
+        };
+        let links_fit = self.links.iter().all(|(entry, _)| (*entry as usize) < entries);
+        self.ids.len() == entries * self.root.len()
+            && names_fit
+            && children_fit
+            && directories > 0
+            && self.directories.iter().enumerate().all(is_fit)
+            && self.directories.is_sorted_by_key(|directory| directory.first)
+            && links_fit
+    }
+
+    /// How many files and links there are.
+    #[must_use]
+    pub fn files(&self) -> u64 {
+        self.entries.iter().filter(|entry| !entry.kind.is_directory()).count() as u64
+    }
+
+    /// The submodules' paths.
+    #[must_use]
+    pub fn submodules(&self) -> Vec<PathBuf> {
+        let submodules = self.entries.iter().filter(|entry| entry.kind == Kind::Submodule);
+        submodules.map(|entry| self.directory_path(entry.size as u32)).collect()
+    }
+
+    fn push(&mut self, entry: &TreeEntry) -> Result<u32> {
+        let index = self.entries.len() as u32;
+        self.names.extend_from_slice(entry.name);
+        self.ids.extend_from_slice(entry.id);
+        self.entries.push(Entry { kind: entry.kind, name_end: self.names.len() as u32, size: 0 });
+        Ok(index)
+    }
+}
+
+/// A directory that is yet to be read.
+struct Pending {
+    parent: u32,
+    entry: u32,
+    like: u32,
+    depth: u32,
+    path_len: u32,
+}
+
+/// Reads the trees of a commit into a plan.
+struct Planner<'a> {
+    reader: &'a Reader<'a>,
+    id_len: usize,
+    max_entries: u32,
+    older: Option<&'a Listing>,
+    plan: Plan,
+    pending: Vec<Pending>,
+}
+
+impl Plan {
+    /// Reads and validates the whole tree `root`, with at most `max_entries` entries. What the `older`
+    /// listing has at the same path is noted, and not read again where a whole subtree is the same.
+    pub fn read(objects: Objects, root: Oid, older: Option<&Listing>, max_entries: u32) -> Result<Self> {
+        let reader = objects.open()?;
+        let mut planner = Planner {
+            reader: &reader,
+            id_len: objects.id_len(),
+            max_entries,
+            older: older.filter(|older| older.root.len() == objects.id_len()),
+            plan: Self { listing: Listing::new(root), like: Vec::new(), directory_like: Vec::new() },
+            pending: Vec::new(),
+        };
+        let like = if planner.older.is_some() { 0 } else { NONE };
+        planner.pending.push(Pending { parent: 0, entry: NONE, like, depth: 0, path_len: 0 });
+        while let Some(directory) = planner.pending.pop() {
+            planner.read_directory(&directory)?;
+        }
+        planner.read_links()?;
+        planner.plan.close();
+        Ok(planner.plan)
+    }
+
+    /// The files and links that have no like: what is written even where nothing was touched.
+    pub fn new_entries(&self) -> impl Iterator<Item = u32> {
+        let is_new = |entry: &u32| {
+            self.like[*entry as usize] == NONE && !self.listing.entries[*entry as usize].kind.is_directory()
+        };
+        (0..self.listing.entries.len() as u32).filter(is_new)
+    }
+
+    /// Fills in where subtrees end and which directories are made, from the leaves to the root.
+    fn close(&mut self) {
+        let Listing { entries, directories, .. } = &mut self.listing;
+        for at in (0..directories.len()).rev() {
+            let Directory { parent, entry, first, last, end, is_made } = directories[at];
+            let is_file = |entry: &Entry| entry.kind != Kind::Directory;
+            let is_submodule = entry != NONE && entries[entry as usize].kind == Kind::Submodule;
+            let is_made = is_made
+                || at == 0
+                || is_submodule
+                || entries[first as usize..last as usize].iter().any(is_file);
+            let end = end.max(at as u32 + 1);
+            directories[at].is_made = is_made;
+            directories[at].end = end;
+            let parent = &mut directories[parent as usize];
+            parent.is_made |= is_made;
+            parent.end = parent.end.max(end);
+        }
+    }
+}
+
+impl Planner<'_> {
+    fn read_directory(&mut self, pending: &Pending) -> Result<()> {
+        let id = match pending.entry {
+            NONE => self.plan.listing.root.clone(),
+            entry => ByteBuf::from(self.plan.listing.raw_id(entry)),
+        };
+        let is_submodule = pending.entry != NONE
+            && self.plan.listing.entries[pending.entry as usize].kind == Kind::Submodule;
+        if let Some(older) = self.older.filter(|_| pending.like != NONE)
+            && older.directory_id(pending.like) == id.as_slice()
+        {
+            self.copy_subtree(older, pending);
+            return self.check_limit();
+        }
+        let directory = self.plan.listing.directories.len() as u32;
+        let first = self.plan.listing.entries.len() as u32;
+        let new = Directory {
+            parent: pending.parent,
+            entry: pending.entry,
+            first,
+            last: first,
+            end: 0,
+            is_made: false,
+        };
+        self.plan.listing.directories.push(new);
+        self.plan.directory_like.push(pending.like);
+        if pending.entry != NONE {
+            self.plan.listing.entries[pending.entry as usize].size = directory.into();
+        }
+        if is_submodule {
+            return Ok(());
+        }
+        let reader = self.reader;
+        let object = reader.tree(Oid::from_bytes(&id).unwrap_or_else(|_| Oid::ZERO_SHA1))?;
+        let unfit = |unfit: tree::Unfit| self.unfit(directory, &unfit.name, unfit.problem);
+        let entries = tree::parse(object.data(), self.id_len).map_err(unfit)?;
+        for entry in &entries {
+            self.plan.listing.push(entry)?;
+            self.plan.like.push(NONE);
+        }
+        self.plan.listing.directories[directory as usize].last = self.plan.listing.entries.len() as u32;
+        self.check_limit()?;
+        self.descend(directory, &entries, pending)
+    }
+
+    /// Notes the likes of a directory's entries and puts its directories on the stack, first on top.
+    fn descend(&mut self, directory: u32, entries: &[TreeEntry], pending: &Pending) -> Result<()> {
+        let first = self.plan.listing.directories[directory as usize].first;
+        let mut older =
+            self.older.filter(|_| pending.like != NONE).map_or(0..0, |old| old.entries_of(pending.like));
+        let mut children = Vec::new();
+        for (entry, index) in entries.iter().zip(first..) {
+            let path_len = pending.path_len + entry.name.len() as u32 + 1;
+            let depth = pending.depth + 1;
+            if path_len > MAX_PATH || depth > MAX_DEPTH {
+                return Err(self.unfit(directory, entry.name, "the path is too long or too deep"));
+            }
+            let like = self.older.map_or(NONE, |old| find_like(old, &mut older, entry));
+            if entry.kind.is_directory() {
+                let like = self
+                    .older
+                    .filter(|_| like != NONE)
+                    .map_or(NONE, |old| old.entries[like as usize].size as u32);
+                children.push(Pending { parent: directory, entry: index, like, depth, path_len });
+            } else if let Some(old) = self.older.filter(|_| like != NONE)
+                && old.raw_id(like) == entry.id
+                && old.entries[like as usize].kind == entry.kind
+            {
+                self.plan.like[index as usize] = like;
+                self.plan.listing.entries[index as usize].size = old.entries[like as usize].size;
+            }
+        }
+        self.pending.extend(children.into_iter().rev());
+        Ok(())
+    }
+
+    /// Takes a subtree over from the older listing, where it stands under the same path and id.
+    fn copy_subtree(&mut self, older: &Listing, pending: &Pending) {
+        let Listing { names, ids, entries, directories, links, .. } = &mut self.plan.listing;
+        let subtree = pending.like as usize..older.directories[pending.like as usize].end as usize;
+        let source =
+            older.directories[subtree.start].first as usize..older.directories[subtree.end - 1].last as usize;
+        let shift = |index: u32, from: usize, to: usize| (index as usize - from + to) as u32;
+        let (first_entry, first_directory) = (entries.len(), directories.len());
+        let name_start =
+            source.start.checked_sub(1).map_or(0, |before| older.entries[before].name_end as usize);
+        let name_end = source.end.checked_sub(1).map_or(0, |last| older.entries[last].name_end as usize);
+        let name_base = names.len();
+        if !source.is_empty() {
+            names.extend_from_slice(&older.names[name_start..name_end]);
+            ids.extend_from_slice(&older.ids[source.start * self.id_len..source.end * self.id_len]);
+        }
+        entries.extend(older.entries[source.clone()].iter().map(|entry| Entry {
+            name_end: shift(entry.name_end, name_start, name_base),
+            size: match entry.kind.is_directory() {
+                true => shift(entry.size as u32, subtree.start, first_directory).into(),
+                false => entry.size,
+            },
+            ..*entry
+        }));
+        directories.extend(older.directories[subtree.clone()].iter().map(|directory| Directory {
+            parent: shift(directory.parent.max(subtree.start as u32), subtree.start, first_directory),
+            entry: shift(directory.entry.max(source.start as u32), source.start, first_entry),
+            first: shift(directory.first, source.start, first_entry),
+            last: shift(directory.last, source.start, first_entry),
+            end: shift(directory.end, subtree.start, first_directory),
+            is_made: directory.is_made,
+        }));
+        directories[first_directory].parent = pending.parent;
+        directories[first_directory].entry = pending.entry;
+        if pending.entry != NONE {
+            entries[pending.entry as usize].size = first_directory as u64;
+        }
+        let kept = |entry: &Entry, index| if entry.kind.is_directory() { NONE } else { index };
+        self.plan
+            .like
+            .extend(older.entries[source.clone()].iter().zip(source.start as u32..).map(|(e, i)| kept(e, i)));
+        self.plan.directory_like.extend(subtree.start as u32..subtree.end as u32);
+        let from = older.links.partition_point(|(entry, _)| (*entry as usize) < source.start);
+        let links_of_subtree =
+            older.links[from..].iter().take_while(|(entry, _)| (*entry as usize) < source.end);
+        links.extend(
+            links_of_subtree
+                .map(|(entry, target)| (shift(*entry, source.start, first_entry), target.clone())),
+        );
+    }
+
+    /// Reads the targets of the links that were not copied, and puts all in order.
+    fn read_links(&mut self) -> Result<()> {
+        let listing = &mut self.plan.listing;
+        listing.links.sort_unstable_by_key(|(entry, _)| *entry);
+        let known: Vec<u32> = listing.links.iter().map(|(entry, _)| *entry).collect();
+        for entry in 0..listing.entries.len() as u32 {
+            if listing.entries[entry as usize].kind != Kind::Link || known.binary_search(&entry).is_ok() {
+                continue;
+            }
+            let id = listing.id(entry);
+            let size = self.reader.blob_size(id)?;
+            let problem = match size {
+                0 => "the link has no target",
+                1..4096 => {
+                    let blob = self.reader.blob(id)?;
+                    if !blob.data().contains(&0) {
+                        listing.entries[entry as usize].size = size;
+                        listing.links.push((entry, ByteBuf::from(blob.data())));
+                        continue;
+                    }
+                    "the link's target has a NUL byte"
+                }
+                _ => "the link's target is too long",
+            };
+            let path = listing.path(listing.directory_of(entry), entry);
+            return Err(Error::Tree { path, problem: problem.into() });
+        }
+        listing.links.sort_unstable_by_key(|(entry, _)| *entry);
+        Ok(())
+    }
+
+    fn check_limit(&self) -> Result<()> {
+        if self.plan.listing.entries.len() <= self.max_entries as usize {
+            return Ok(());
+        }
+        let limit = self.max_entries.to_string();
+        Err(Error::Limit { limit, what: "files and directories", key: "max-files" })
+    }
+
+    fn unfit(&self, directory: u32, name: &[u8], problem: &str) -> Error {
+        let path = self.plan.listing.directory_path(directory).join(OsStr::from_bytes(name));
+        Error::Tree { path, problem: problem.into() }
+    }
+}
+
+/// The older entry of the same name, a directory for a directory. Both sides come in git's order, so
+/// the search goes on where the last one ended.
+fn find_like(older: &Listing, rest: &mut Range<u32>, entry: &TreeEntry) -> u32 {
+    while let Some(candidate) = rest.clone().next() {
+        let kind = older.entries[candidate as usize].kind;
+        match sort_key(kind, older.name(candidate)).cmp(sort_key(entry.kind, entry.name)) {
+            std::cmp::Ordering::Less => rest.start += 1,
+            std::cmp::Ordering::Equal if kind.is_directory() == entry.kind.is_directory() => {
+                rest.start += 1;
+                return candidate;
+            }
+            _ => break,
+        }
+    }
+    NONE
+}

@@ -1,0 +1,37 @@
+//! `Writing files:  45% (2250/5000)`, as git shows it: only for work that lasts.
+
+use std::time::{Duration, Instant};
+
+use crate::report::Report;
+
+/// Work that is done sooner shows no progress.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How far a checkout is, for the pusher.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    report: &'a Report,
+    started: Instant,
+}
+
+impl<'a> Progress<'a> {
+    /// Begins to measure.
+    #[must_use]
+    pub fn new(report: &'a Report) -> Self {
+        Self { report, started: Instant::now() }
+    }
+
+    /// Shows how far the work is.
+    pub fn show(&self, done: u64, total: u64) {
+        if self.started.elapsed() >= QUIET {
+            let percent = (done * 100).checked_div(total).unwrap_or(100);
+            self.report.progress(format_args!("Writing files: {percent:>3}% ({done}/{total})"));
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.report.end_progress();
+    }
+}

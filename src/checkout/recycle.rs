@@ -1,0 +1,98 @@
+//! What of a recycled release may stay: its directories, made or cleared for what is to be written.
+//!
+//! Directories come first and one after the other, parents before children: each is kept, made, or
+//! removed with all below it and made anew. Names that the new tree does not have are removed here.
+//! Whether a file may stay is decided when its turn to be written comes ([`super::write`]).
+
+use std::io::{self, ErrorKind};
+
+use rustix::fs::Stat;
+
+use super::manifest::{self, Manifest};
+use super::plan::{Listing, NONE, Plan};
+use super::tree::Kind;
+use super::walk::Walk;
+use crate::dir::Dir;
+
+/// What a directory of the plan holds before files are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing: it was made just now, so any name in the way is an error.
+    Empty,
+    /// Files of the recycled release, which are to be checked, and perhaps names of other files.
+    Used,
+}
+
+/// Makes every directory of the plan below `root` and removes what the plan does not have.
+pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>) -> io::Result<Vec<Before>> {
+    let mut walk = Walk::new(&plan.listing, root.try_clone()?);
+    let root_stat = root.own_stat()?;
+    let mut before = Vec::with_capacity(plan.listing.directories.len());
+    for directory in 0..plan.listing.directories.len() as u32 {
+        let is = &plan.listing.directories[directory as usize];
+        let inside = if is.entry == NONE { Before::Used } else { before[is.parent as usize] };
+        let mut state =
+            if recycled.is_some() && inside == Before::Used { Before::Used } else { Before::Empty };
+        if is.is_made && is.entry != NONE {
+            let parent = walk.enter(is.parent)?;
+            let name = plan.listing.name(is.entry);
+            if state == Before::Used && !is_fit(parent, name, &root_stat)? {
+                parent.remove(name)?;
+                state = Before::Empty;
+            }
+            if state == Before::Empty {
+                parent.make_dir(name, 0o755)?;
+            }
+        }
+        if let Some(recycled) = recycled
+            && state == Before::Used
+            && is.is_made
+        {
+            clear(plan, directory, walk.enter(directory)?, recycled)?;
+        }
+        before.push(state);
+    }
+    Ok(before)
+}
+
+/// Whether a name is a directory of ours, with the mode that it must have, on the same file system.
+fn is_fit(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
+    match parent.stat(name) {
+        Ok(stat) => Ok(stat.st_mode == manifest::mode(Kind::Directory)
+            && (stat.st_dev, stat.st_uid) == (root.st_dev, root.st_uid)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the names of a directory that the plan does not have. Where the directory was not touched
+/// since it was written, the manifest knows its names without a look.
+fn clear(plan: &Plan, directory: u32, dir: &Dir, recycled: &Manifest) -> io::Result<()> {
+    let like = plan.directory_like[directory as usize];
+    if like != NONE && recycled.holds_directory(like, &dir.own_stat()?) {
+        if recycled.listing.directory_id(like) == plan.listing.directory_id(directory) {
+            return Ok(());
+        }
+        let old = recycled.listing.entries_of(like).map(|entry| recycled.listing.name(entry));
+        return remove_others(&plan.listing, directory, dir, old);
+    }
+    let names = dir.names()?;
+    remove_others(&plan.listing, directory, dir, names.iter().map(|(name, _)| name.as_slice()))
+}
+
+fn remove_others<'n>(
+    listing: &Listing,
+    directory: u32,
+    dir: &Dir,
+    names: impl Iterator<Item = &'n [u8]>,
+) -> io::Result<()> {
+    let wanted = listing.entries_of(directory).filter(|&entry| listing.is_made(entry));
+    let mut wanted: Vec<&[u8]> = wanted.map(|entry| listing.name(entry)).collect();
+    wanted.sort_unstable();
+    for name in names {
+        if wanted.binary_search(&name).is_err() {
+            dir.remove(name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Files and links onto the disk.
+
+use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::fstat;
+
+use super::manifest::{Ctime, Manifest, ctime};
+use super::objects::{Objects, Reader};
+use super::parallel::for_each_piece;
+use super::plan::{NONE, Plan};
+use super::recycle::Before;
+use super::tree::Kind;
+use super::walk::Walk;
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+
+/// What all threads that write one release share.
+pub struct Writer<'a> {
+    /// What is to be there.
+    pub plan: &'a Plan,
+    /// What each directory holds before.
+    pub before: &'a [Before],
+    /// What the recycled release held when it was written.
+    pub recycled: Option<&'a Manifest>,
+    /// The release.
+    pub root: &'a Dir,
+    /// Where blobs come from.
+    pub objects: Objects<'a>,
+    /// How many entries are done.
+    pub done: AtomicU64,
+}
+
+/// What one thread has of its own.
+struct Hand<'a> {
+    reader: Reader<'a>,
+    walk: Walk<'a>,
+}
+
+impl Writer<'_> {
+    /// Writes all files, then all links; gives each entry's ctime.
+    pub fn write(&self, threads: usize, tick: impl Fn(u64) -> Result<()>) -> Result<Vec<Ctime>> {
+        let mut ctimes = vec![Ctime::default(); self.plan.listing.entries.len()];
+        let start = || {
+            let root = self.root.try_clone().map_err(Error::io("open", "."))?;
+            Ok(Hand { reader: self.objects.open()?, walk: Walk::new(&self.plan.listing, root) })
+        };
+        let work =
+            |hand: &mut Hand, first: usize, piece: &mut [Ctime]| self.write_piece(hand, first as u32, piece);
+        let done = || tick(self.done.load(Ordering::Relaxed));
+        for_each_piece(threads, &mut ctimes, start, work, done)?;
+        self.write_links(&mut ctimes)?;
+        Ok(ctimes)
+    }
+
+    fn write_piece(&self, hand: &mut Hand, first: u32, piece: &mut [Ctime]) -> Result<()> {
+        let listing = &self.plan.listing;
+        let mut directory = listing.directory_of(first);
+        for (ctime, entry) in piece.iter_mut().zip(first..) {
+            while !listing.entries_of(directory).contains(&entry) {
+                directory += 1;
+            }
+            if matches!(listing.entries[entry as usize].kind, Kind::File | Kind::Executable) {
+                *ctime = self.keep_or_write(hand, directory, entry)?;
+            }
+        }
+        self.done.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn keep_or_write(&self, hand: &mut Hand, directory: u32, entry: u32) -> Result<Ctime> {
+        let listing = &self.plan.listing;
+        let failed = |error| Error::io("write", listing.path(directory, entry))(error);
+        let dir = hand.walk.enter(directory).map_err(failed)?;
+        if let Some(ctime) = self.kept(dir, directory, entry) {
+            return Ok(ctime);
+        }
+        let mode = if listing.entries[entry as usize].kind == Kind::Executable { 0o755 } else { 0o644 };
+        let mut file = self
+            .make(dir, directory, entry, || dir.create_file(listing.name(entry), mode))
+            .map_err(failed)?;
+        let written =
+            hand.reader.write_blob(listing.id(entry), listing.entries[entry as usize].size, &mut file)?;
+        written.and_then(|()| Ok(ctime(&fstat(&file)?))).map_err(failed)
+    }
+
+    fn write_links(&self, ctimes: &mut [Ctime]) -> Result<()> {
+        let listing = &self.plan.listing;
+        let mut walk = Walk::new(listing, self.root.try_clone().map_err(Error::io("open", "."))?);
+        for (entry, target) in &listing.links {
+            let (entry, directory) = (*entry, listing.directory_of(*entry));
+            let name = listing.name(entry);
+            let write = || {
+                let dir = walk.enter(directory)?;
+                if let Some(ctime) = self.kept(dir, directory, entry) {
+                    return Ok(ctime);
+                }
+                self.make(dir, directory, entry, || dir.make_link(target, name))?;
+                Ok(ctime(&dir.stat(name)?))
+            };
+            ctimes[entry as usize] = { write }()
+                .map_err(|error: io::Error| Error::io("write", listing.path(directory, entry))(error))?;
+        }
+        Ok(())
+    }
+
+    /// The ctime of an entry that the recycled release holds untouched.
+    fn kept(&self, dir: &Dir, directory: u32, entry: u32) -> Option<Ctime> {
+        let like = self.plan.like[entry as usize];
+        let recycled =
+            self.recycled.filter(|_| like != NONE && self.before[directory as usize] == Before::Used)?;
+        let stat = dir.stat(self.plan.listing.name(entry)).ok()?;
+        recycled.holds(like, &stat).then(|| ctime(&stat))
+    }
+
+    /// Makes a file or link. In the way can only be what a recycled release held: anything else
+    /// means that two entries are one name here, or that somebody else writes into the release.
+    fn make<T>(
+        &self,
+        dir: &Dir,
+        directory: u32,
+        entry: u32,
+        make: impl Fn() -> io::Result<T>,
+    ) -> io::Result<T> {
+        match make() {
+            Err(error)
+                if error.kind() == ErrorKind::AlreadyExists
+                    && self.before[directory as usize] == Before::Used =>
+            {
+                dir.remove(self.plan.listing.name(entry))?;
+                make()
+            }
+            result => result,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The command line: clap structs only, from which man page and completions are made too.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Blue-green deployment by git push: a push becomes a release directory, and one rename makes it live.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit status: 0 done; 1 failed, and what was live is still live; 2 wrong usage or config; \
+    3 the new release is live, but something after the flip failed."
+)]
+pub struct Cli {
+    /// The bare repository [default: GIT_DIR, else the repository whose hooks/ this program was called
+    /// from, else the working directory]
+    #[arg(short = 'C', value_name = "REPOSITORY", global = true)]
+    pub repository: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Deploy a fresh release of a revision
+    Deploy {
+        /// Any revision that git resolves [default: the branch of the config]
+        revision: Option<String>,
+        /// Only tell what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Go back to an older release
+    Rollback {
+        /// The release's name [default: the newest good release older than the live one]
+        release: Option<String>,
+    },
+    /// List the releases
+    Releases(Table),
+    /// Show what is live and what is being done
+    Status(Table),
+    /// Show what was done, by whom, and how it ended
+    History(Table),
+    /// Find every problem of this set-up
+    Check(Table),
+    /// Run as a git hook, with its lines on standard input
+    Hook {
+        /// Which hook
+        #[arg(value_enum)]
+        hook: Hook,
+    },
+    /// Take what lies in the site into a first release
+    #[command(hide = true)]
+    Adopt,
+    /// Print a file that belongs to the installation
+    #[command(hide = true)]
+    Generate {
+        /// Which file
+        #[arg(value_enum)]
+        what: Generated,
+    },
+}
+
+/// How a table is printed.
+#[derive(Debug, clap::Args)]
+pub struct Table {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The hooks of git that this program can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Hook {
+    /// Runs after the refs have moved
+    PostReceive,
+}
+
+/// What `generate` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Generated {
+    /// The man page
+    Man,
+    /// Completions for bash
+    Bash,
+    /// Completions for zsh
+    Zsh,
+    /// Completions for fish
+    Fish,
+}
+
+impl Hook {
+    /// The hook that a file name of `hooks/` stands for.
+    #[must_use]
+    pub fn called_as(path: &Path) -> Option<Self> {
+        Self::from_str(path.file_name()?.to_str()?, false).ok()
+    }
+}

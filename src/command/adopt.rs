@@ -1,0 +1,20 @@
+//! `adopt`: what a site held before becomes its first release, so that it goes on being served.
+
+use crate::error::Result;
+use crate::history::Action;
+use crate::message::Message;
+use crate::server::Server;
+
+/// Moves everything in the site that is not the program's own into a release, and makes that live.
+pub fn run(server: &Server) -> Result<()> {
+    server.change_site(Action::Adopt, |site, attempt| {
+        match site.adopt()? {
+            Some(release) => {
+                server.report.line(Message::Adopted { release: &release, site: site.root() });
+                attempt.release = Some(release);
+            }
+            None => server.report.line(Message::NothingToAdopt(site.root())),
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,19 @@
+//! `deploy [REVISION]`: a fresh release by hand.
+
+use crate::deploy::{self, Target};
+use crate::error::{Error, Result};
+use crate::server::Server;
+
+/// Deploys a revision; without one, the branch.
+pub fn run(server: &Server, revision: Option<&str>, dry_run: bool) -> Result<()> {
+    let commit = match revision {
+        None => {
+            let branch = &server.config.branch;
+            server.repository.tip(branch)?.ok_or_else(|| Error::NoBranch(branch.clone()))?
+        }
+        Some(revision) => {
+            server.repository.resolve(revision)?.ok_or_else(|| Error::UnknownRevision(revision.to_owned()))?
+        }
+    };
+    if dry_run { deploy::dry_run(server, commit) } else { deploy::deploy(server, Target::Commit(commit)) }
+}

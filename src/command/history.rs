@@ -1,0 +1,39 @@
+//! `history`: what was done, by whom, how long it took and how it ended.
+
+use super::table::{print_json, print_rows};
+use crate::error::Result;
+use crate::history::{self, Entry, Outcome};
+use crate::release::SHORT;
+use crate::server::Server;
+use crate::site::Site;
+
+/// Prints the history, newest first.
+pub fn run(server: &Server, json: bool) -> Result<()> {
+    let site = Site::open(&server.config.site)?;
+    let mut entries = history::read(&site.history_path())?;
+    entries.reverse();
+    if json {
+        return print_json(&entries);
+    }
+    let heading = ["TIME", "ACTION", "BY", "COMMIT", "WAS", "TOOK", "OUTCOME"].map(String::from);
+    print_rows(&std::iter::once(heading).chain(entries.iter().map(row)).collect::<Vec<_>>())
+}
+
+fn row(entry: &Entry) -> [String; 7] {
+    let short =
+        |commit: &Option<String>| commit.as_ref().map_or("-".into(), |id| id.chars().take(SHORT).collect());
+    let outcome = match (&entry.outcome, &entry.error) {
+        (Outcome::Live, None) => "live".into(),
+        (Outcome::Live, Some(error)) => format!("live, but {error}"),
+        (Outcome::Failed, error) => format!("failed: {}", error.as_deref().unwrap_or("unknown")),
+    };
+    [
+        entry.time.clone(),
+        entry.action.to_string(),
+        entry.by.to_string(),
+        short(&entry.new),
+        short(&entry.old),
+        format!("{:.2} s", entry.seconds),
+        outcome,
+    ]
+}

@@ -1,0 +1,81 @@
+//! `status`: what is live, and what is being done.
+
+use serde::Serialize;
+
+use super::table::{print_json, print_text};
+use crate::error::Result;
+use crate::release::{ReleaseName, short};
+use crate::report::printable;
+use crate::server::Server;
+use crate::site::{Holder, Live, Site};
+
+/// The state of a server, as `--json` shows it.
+#[derive(Serialize)]
+struct Status<'a> {
+    server: &'a str,
+    branch: &'a str,
+    site: String,
+    /// The live release, or null.
+    live: Option<String>,
+    /// Where `current` leads if not to a release.
+    elsewhere: Option<String>,
+    commit: Option<String>,
+    subject: Option<String>,
+    sealed: Option<String>,
+    /// The branch's commit in the repository.
+    tip: Option<String>,
+    /// What holds the lock, or null.
+    running: Option<Holder>,
+}
+
+/// Prints the state of the server.
+pub fn run(server: &Server, json: bool) -> Result<()> {
+    let site = Site::open(&server.config.site)?;
+    let live = site.live()?;
+    let tip = server.repository.tip(&server.config.branch)?;
+    let record =
+        live.release().map(|name| site.release(name)).transpose()?.and_then(|release| release.record);
+    let status = Status {
+        server: &server.name,
+        branch: &server.config.branch,
+        site: printable(site.root()),
+        live: live.release().map(ReleaseName::to_string),
+        elsewhere: if let Live::Elsewhere(path) = &live { Some(printable(path)) } else { None },
+        commit: record.as_ref().map(|record| record.commit.clone()),
+        subject: record.as_ref().map(|record| printable(&record.subject)),
+        sealed: record.and_then(|record| record.sealed),
+        tip: tip.map(|tip| tip.to_string()),
+        running: site.holder(),
+    };
+    if json {
+        return print_json(&status);
+    }
+    print_text(&text(&status, &live, tip.as_ref().map(short).as_deref()))
+}
+
+fn text(status: &Status, live: &Live, tip: Option<&str>) -> String {
+    let unknown = || "unknown".to_owned();
+    let mut lines = vec![format!("Server:   {}", status.server), format!("Site:     {}", status.site)];
+    lines.push(match live {
+        Live::Nothing => "Live:     nothing yet".into(),
+        Live::Gone(name) => format!("Live:     nothing: release {name} is gone"),
+        Live::Elsewhere(path) => format!("Live:     `{}`, which is no release", printable(path)),
+        Live::Release(name) => format!("Live:     {name}"),
+    });
+    if let Live::Release(name) = live {
+        let subject = status.subject.clone().unwrap_or_else(unknown);
+        lines.push(format!("Commit:   {} {subject}", name.commit()));
+        lines.push(format!("Since:    {}", status.sealed.clone().unwrap_or_else(unknown)));
+    }
+    let same = status.tip.is_some() && status.tip == status.commit;
+    lines.push(match tip {
+        Some(_) if same => format!("Branch:   {} is live", status.branch),
+        Some(tip) => format!("Branch:   {} is at {tip}, which is not live", status.branch),
+        None => format!("Branch:   {} does not exist yet", status.branch),
+    });
+    lines.push(match &status.running {
+        Some(holder) => format!("Running:  {holder}: {}", holder.phase),
+        None => "Running:  nothing".into(),
+    });
+    lines.join("\n")
+}

@@ -1,0 +1,245 @@
+//! `bluegreen.toml`: read as it is written, then validated. Holding a [`Config`] means that it is valid.
+//!
+//! Every key is optional, and so is the file. An error names file, line, key and what was expected.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::error::{Error, Result};
+
+/// The file's name in the repository.
+pub const FILE: &str = "bluegreen.toml";
+
+/// All settings of one repository on one server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    /// The only branch that deploys, without `refs/heads/`.
+    #[serde(deserialize_with = "branch")]
+    pub branch: String,
+    /// The server's name in messages; without one, the host name.
+    pub server: Option<String>,
+    /// How long a deployment waits for another one.
+    #[serde(deserialize_with = "duration")]
+    pub lock_timeout: Duration,
+    /// How many threads check out; 0 stands for one per core.
+    pub checkout_threads: usize,
+    /// Where releases go and how.
+    pub site: SiteConfig,
+}
+
+/// The `[site]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SiteConfig {
+    /// The directory that holds `current` and `releases/`, absolute.
+    #[serde(deserialize_with = "absolute")]
+    pub root: PathBuf,
+    /// How many good releases are kept besides the live one.
+    pub keep: usize,
+    /// Whether a release is flushed to the disk before it becomes live.
+    pub durable: bool,
+    /// What happens to links that lead out of the release.
+    pub symlinks: Symlinks,
+    /// What happens to submodules.
+    pub submodules: Submodules,
+    /// The most files, links and directories that a release may have.
+    pub max_files: u32,
+}
+
+/// What happens to links that lead out of the release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Symlinks {
+    /// They are refused.
+    Inside,
+    /// They are written as they are.
+    Any,
+}
+
+/// What happens to submodules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Submodules {
+    /// They stay empty directories, with a warning.
+    Warn,
+    /// The deployment fails.
+    Refuse,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            branch: "master".into(),
+            server: None,
+            lock_timeout: Duration::from_secs(10 * 60),
+            checkout_threads: 0,
+            site: SiteConfig::default(),
+        }
+    }
+}
+
+impl Default for SiteConfig {
+    fn default() -> Self {
+        Self {
+            root: "/var/www/html".into(),
+            keep: 5,
+            durable: true,
+            symlinks: Symlinks::Inside,
+            submodules: Submodules::Warn,
+            max_files: 1_000_000,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the config of the repository at `git_dir`; without a file, the defaults.
+    pub fn read(git_dir: &Path) -> Result<Self> {
+        let file = git_dir.join(FILE);
+        let mut text = String::new();
+        match File::open(&file) {
+            Ok(mut open) => {
+                refuse_unsafe(&file, &open)?;
+                open.read_to_string(&mut text).map_err(Error::io("read", &file))?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("read", file)(error)),
+        }
+        Self::parse(&text).map_err(|(line, message)| Error::Config { file, line, message })
+    }
+
+    /// Parses and validates a config; an error is a line, counted from 1, and a message.
+    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let document = toml::Deserializer::parse(text).map_err(|error| locate(text, &error, ""))?;
+        serde_path_to_error::deserialize(document).map_err(|error| {
+            let key = error.path().to_string();
+            locate(text, error.inner(), &key)
+        })
+    }
+}
+
+/// Commands come from the config, so nobody but the repository's owner and root may write it.
+fn refuse_unsafe(path: &Path, file: &File) -> Result<()> {
+    let metadata = file.metadata().map_err(Error::io("read", path))?;
+    let owner = metadata.uid();
+    let problem = if metadata.mode() & 0o022 != 0 {
+        "may be written by others"
+    } else if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        "belongs to another user"
+    } else {
+        return Ok(());
+    };
+    Err(Error::ConfigUnsafe { file: path.into(), problem: problem.into() })
+}
+
+fn locate(text: &str, error: &toml::de::Error, key: &str) -> (usize, String) {
+    let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+    let message = error.message().replace('\n', ", ");
+    if key.is_empty() || key == "." || message.starts_with("unknown field") {
+        (line, message)
+    } else {
+        (line, format!("`{key}`: {message}"))
+    }
+}
+
+/// Deserializes a string that must satisfy a rule; the rule says what was expected.
+fn text<'de, D: Deserializer<'de>, T, E: Display>(
+    deserializer: D,
+    rule: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, D::Error> {
+    rule(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    text(deserializer, |text| {
+        humantime::Duration::from_str(text).map(Into::into).map_err(|_| {
+            format!("`{text}` is not a duration, expected one like \"90s\", \"10m\" or \"1h 30m\"")
+        })
+    })
+}
+
+fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    text(deserializer, |text| {
+        let path = PathBuf::from(text);
+        let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        if path.is_absolute() && plain && path != Path::new("/") {
+            Ok(path)
+        } else {
+            Err(format!("`{text}` is not an absolute path, expected one like \"/var/www/html\""))
+        }
+    })
+}
+
+/// The rules of `git check-ref-format --branch` that matter for a name that is compared and printed.
+fn branch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text(deserializer, |name| {
+        let bad = |character: char| character.is_control() || " ~^:?*[\\".contains(character);
+        if name.is_empty() || name.contains(bad) || name.contains("..") || name.starts_with('-') {
+            Err(format!("`{name}` is not a branch name, expected one like \"master\""))
+        } else if name.starts_with("refs/") {
+            Err(format!("`{name}` is a ref, expected the branch's short name like \"master\""))
+        } else {
+            Ok(name.to_owned())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_config_is_the_default() {
+        let config = Config::parse("").unwrap();
+        assert_eq!(config.branch, "master");
+        assert_eq!(config.lock_timeout, Duration::from_secs(600));
+        assert_eq!(config.site.root, Path::new("/var/www/html"));
+        assert_eq!((config.site.keep, config.site.durable), (5, true));
+    }
+
+    #[test]
+    fn keys_are_read() {
+        let config = Config::parse(
+            "branch = 'main'\nserver = 'blue'\nlock-timeout = '1h 30m'\n[site]\nroot = '/srv/app'\nkeep = 0\n\
+             durable = false\nsymlinks = 'any'\nsubmodules = 'refuse'\n",
+        )
+        .unwrap();
+        assert_eq!((config.branch.as_str(), config.server.as_deref()), ("main", Some("blue")));
+        assert_eq!(config.lock_timeout, Duration::from_secs(5400));
+        assert_eq!(config.site.symlinks, Symlinks::Any);
+        assert_eq!(config.site.submodules, Submodules::Refuse);
+    }
+
+    #[test]
+    fn errors_name_line_key_and_expectation() {
+        for (text, line, message) in [
+            ("brnch = 'x'", 1, "unknown field `brnch`, expected one of `branch`"),
+            ("\nbranch = 5", 2, "`branch`: invalid type: integer `5`, expected a string"),
+            (
+                "branch = 'refs/heads/x'",
+                1,
+                "`branch`: `refs/heads/x` is a ref, expected the branch's short name",
+            ),
+            ("lock-timeout = 'soon'", 1, "`lock-timeout`: `soon` is not a duration, expected one like"),
+            ("[site]\n\nroot = 'html'", 3, "`site.root`: `html` is not an absolute path, expected one like"),
+            ("[site]\nkeep = -1", 2, "`site.keep`: invalid value: integer `-1`, expected usize"),
+            (
+                "[site]\nsymlinks = 'none'",
+                2,
+                "`site.symlinks`: unknown variant `none`, expected `inside` or `any`",
+            ),
+            ("branch = ", 1, ""),
+        ] {
+            let (at, error) = Config::parse(text).unwrap_err();
+            assert_eq!(at, line, "{text}: {error}");
+            assert!(error.starts_with(message), "{text}: {error}");
+        }
+    }
+}

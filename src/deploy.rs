@@ -1,0 +1,126 @@
+//! The order of a deployment, and nothing else: how each step is done is said where it is done.
+
+use std::time::SystemTime;
+
+use git2::Oid;
+
+use crate::checkout::objects::Objects;
+use crate::checkout::progress::Progress;
+use crate::checkout::{self, plan::Plan};
+use crate::config::Submodules;
+use crate::error::{Error, Result};
+use crate::history::{Action, timestamp};
+use crate::message::Message;
+use crate::release::{Record, ReleaseName, State, recyclable, short, surplus};
+use crate::server::{Attempt, Server};
+use crate::site::{Live, LockedSite};
+
+/// What is to be deployed.
+#[derive(Debug, Clone, Copy)]
+pub enum Target {
+    /// The tip of the branch, read under the lock; a push has just moved it to this commit.
+    Tip(Oid),
+    /// Just this commit, even where it is live.
+    Commit(Oid),
+}
+
+/// Deploys, and tells the pusher how it went.
+pub fn deploy(server: &Server, target: Target) -> Result<()> {
+    let branch = &server.config.branch;
+    server.report.line(Message::Received { branch, server: &server.name });
+    server.change_site(Action::Deploy, |site, attempt| run(server, site, target, attempt))?;
+    server.report.line(Message::Complete);
+    Ok(())
+}
+
+fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Attempt) -> Result<()> {
+    let Server { config, report, repository, .. } = server;
+    let live = site.live()?;
+    let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
+    attempt.new = Some(commit);
+
+    site.phase("read the commit");
+    let releases = site.releases()?;
+    let recycled =
+        recyclable(&releases, live.release(), config.site.keep).and_then(|name| site.recycle(name));
+    let objects = Objects::new(repository, commit.object_format());
+    let contents = objects.open()?.commit(commit)?;
+    let plan = checkout::plan(objects, contents.tree, recycled.as_ref().map(|old| &old.manifest), config)?;
+    warn_of_submodules(server, &plan);
+    site.refuse_full_disk(&plan)?;
+    let changed = checkout::changed(objects, attempt.old.as_deref(), contents.tree, &plan.listing);
+
+    site.phase("check out");
+    let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
+    let mut staged = site.stage(recycled)?;
+    let manifest = checkout::write(plan, objects, &staged, config, &Progress::new(report))?;
+    let mut record = Record::new(commit, contents.subject, manifest.listing.files());
+    staged.place(&name, &record, &manifest)?;
+    attempt.release = Some(name.clone());
+
+    record.state = State::Ready;
+    record.sealed = Some(timestamp(SystemTime::now()));
+    staged.seal(&name, &record)?;
+    site.activate(&name)?;
+    report.line(Message::Live { release: &name, changed, took: attempt.took() });
+    prune(server, site, &name);
+    Ok(())
+}
+
+/// What a dry run says instead of a deployment. It changes nothing and needs no lock.
+pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
+    let site = crate::site::Site::open(&server.config.site)?;
+    let live = site.live()?;
+    let objects = Objects::new(&server.repository, commit.object_format());
+    let contents = objects.open()?.commit(commit)?;
+    let plan = checkout::plan(objects, contents.tree, None, &server.config)?;
+    warn_of_submodules(server, &plan);
+    server.report.line(Message::DryRun {
+        commit: &short(&commit),
+        subject: &contents.subject,
+        files: plan.listing.files(),
+        changed: checkout::changed(objects, site.commit(&live).as_deref(), contents.tree, &plan.listing),
+        site: site.root(),
+        recycled: recyclable(&site.releases()?, live.release(), server.config.site.keep),
+    });
+    Ok(())
+}
+
+/// The commit to deploy. A lock is no queue, so whoever gets it deploys the tip, and whoever finds the
+/// tip live has nothing left to do.
+fn choose(server: &Server, site: &LockedSite, target: Target, live: &Live) -> Result<Option<Oid>> {
+    let pushed = match target {
+        Target::Commit(commit) => return Ok(Some(commit)),
+        Target::Tip(pushed) => pushed,
+    };
+    let branch = &server.config.branch;
+    let tip = server.repository.tip(branch)?.ok_or_else(|| Error::NoBranch(branch.clone()))?;
+    if tip != pushed {
+        server.report.line(Message::Superseded { commit: &short(&pushed), tip: &short(&tip) });
+    }
+    match live.release() {
+        Some(release) if site.commit(live) == Some(tip.to_string()) => {
+            server.report.line(Message::AlreadyLive { commit: &short(&tip), release });
+            Ok(None)
+        }
+        _ => Ok(Some(tip)),
+    }
+}
+
+fn warn_of_submodules(server: &Server, plan: &Plan) {
+    let submodules = plan.listing.submodules();
+    if server.config.site.submodules == Submodules::Warn && !submodules.is_empty() {
+        server.report.warning(Message::EmptySubmodules(&submodules));
+    }
+}
+
+/// Removes what is more than `keep`, once the pusher knows the result. What cannot be removed is no
+/// reason to call a deployment failed.
+fn prune(server: &Server, site: &mut LockedSite, live: &ReleaseName) {
+    site.phase("prune");
+    let surplus = site.releases().map(|releases| surplus(&releases, live, server.config.site.keep));
+    let pruned = surplus.and_then(|names| names.iter().try_for_each(|name| site.remove(name)));
+    if let Err(error) = pruned {
+        server.report.warning(error);
+    }
+}

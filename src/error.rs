@@ -1,0 +1,273 @@
+//! Every situation in which the program stops, one variant each, worded for the person who reads it
+//! on the other end of a `git push`.
+//!
+//! A variant knows its hint and its exit status. What was live when it happened is said by
+//! [`crate::message`], since only a deployment knows.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::report::printable;
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A situation that ends a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Arguments or standard input that cannot be understood.
+    #[error("{0}")]
+    Usage(String),
+    /// No repository was named and none is around.
+    #[error("no repository found")]
+    NoRepository,
+    /// A path that was named as a repository is not one.
+    #[error("`{}` is not a git repository", printable(.0))]
+    NotARepository(PathBuf),
+    /// The repository belongs to another user.
+    #[error("the repository `{}` belongs to {owner}, you are {user}", printable(.path))]
+    NotOwner {
+        /// The repository.
+        path: PathBuf,
+        /// Its owner's name.
+        owner: String,
+        /// The name of the user who runs the program.
+        user: String,
+    },
+    /// The config cannot be understood; the message names file, line and key.
+    #[error("{place}: {message}", place = place(.file, *.line))]
+    Config {
+        /// The config file.
+        file: PathBuf,
+        /// The line of the problem, from 1; 0 where the file as a whole is meant.
+        line: usize,
+        /// Key, problem and what was expected.
+        message: String,
+    },
+    /// The config may be written by others, or belongs to one: it holds commands.
+    #[error("`{}` {problem}", printable(.file))]
+    ConfigUnsafe {
+        /// The config file.
+        file: PathBuf,
+        /// What is wrong with its owner or mode.
+        problem: String,
+    },
+    /// A system call on a path failed.
+    #[error("cannot {verb} `{}`: {}", printable(.path), reason(.source))]
+    Io {
+        /// What was tried, an infinitive: "write".
+        verb: &'static str,
+        /// What it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// git itself could not be started.
+    #[error("cannot run `git`: {}", reason(.0))]
+    GitMissing(io::Error),
+    /// git ran and failed.
+    #[error("`git {command}` failed: {stderr}")]
+    Git {
+        /// The subcommand.
+        command: String,
+        /// The end of what it printed.
+        stderr: String,
+    },
+    /// A revision that git does not know.
+    #[error("`{}` is not a commit in this repository", printable(.0))]
+    UnknownRevision(String),
+    /// An object of the repository is missing or damaged.
+    #[error("cannot read {kind} {id} of the repository: {message}")]
+    Object {
+        /// "commit", "tree" or "blob".
+        kind: &'static str,
+        /// The object's id.
+        id: git2::Oid,
+        /// What the object reader said.
+        message: String,
+    },
+    /// A tree that no checkout may write.
+    #[error("the commit cannot be checked out: `{}`: {problem}", printable(.path))]
+    Tree {
+        /// The path in the tree.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A link that leads out of the release.
+    #[error("link `{}` leads out of the release, to `{}`", printable(.path), printable(.target))]
+    LinkOutside {
+        /// The link's path in the tree.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// A tree with submodules, where the config refuses them.
+    #[error("the commit has {} and `submodules = \"refuse\"`", submodules(.0))]
+    Submodules(Vec<PathBuf>),
+    /// A limit of the config is passed.
+    #[error("the commit has more than {limit} {what}")]
+    Limit {
+        /// The limit that is passed.
+        limit: String,
+        /// "files", "bytes".
+        what: &'static str,
+        /// The key of the config that holds the limit.
+        key: &'static str,
+    },
+    /// The file system has not enough room for the release.
+    #[error("not enough space in `{}`: the release needs {needed}, {free} are free", printable(.path))]
+    NoSpace {
+        /// The site.
+        path: PathBuf,
+        /// What is needed, with its unit.
+        needed: String,
+        /// What there is, with its unit.
+        free: String,
+    },
+    /// The site's directory is not there.
+    #[error("the site `{}` does not exist", printable(.0))]
+    NoSite(PathBuf),
+    /// `current` is something that a rename cannot replace.
+    #[error("`{}` is {kind}, not a symbolic link", printable(.path))]
+    CurrentOccupied {
+        /// The path of `current`.
+        path: PathBuf,
+        /// "a directory" or "a file".
+        kind: &'static str,
+    },
+    /// Somebody else held the lock for too long.
+    #[error("gave up after {}: {holder} still holds the site's lock", humantime::format_duration(*.waited))]
+    Locked {
+        /// Who holds it.
+        holder: String,
+        /// How long the program waited.
+        waited: Duration,
+    },
+    /// A release that does not exist.
+    #[error("there is no release `{}`", printable(.0))]
+    NoRelease(String),
+    /// A release that must not become live again.
+    #[error("release {name} is {state}")]
+    UnfitRelease {
+        /// The release.
+        name: String,
+        /// Why it is unfit: "marked bad".
+        state: &'static str,
+    },
+    /// Nothing is older than the live release.
+    #[error("there is no good release older than the live one")]
+    NoOlderRelease,
+    /// The branch has no commit.
+    #[error("the branch {0} does not exist")]
+    NoBranch(String),
+    /// A check of the set-up found problems; they have been told already.
+    #[error("{0} found")]
+    Unhealthy(String),
+    /// The operator or the system asked the program to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// Something that the reader was told of already.
+    #[error("{0}")]
+    Told(Box<Error>),
+    /// The new release is live, but something after the flip failed.
+    #[error("{0}")]
+    AfterFlip(Box<Error>),
+}
+
+impl Error {
+    /// Wraps what the system said with the verb and the path it was tried on.
+    pub fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { verb, path, source }
+    }
+
+    /// What the reader can do about it, one line without a full stop.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Usage(_) => "`bluegreen --help` shows what it takes".into(),
+            Self::NoRepository | Self::NotARepository(_) => "name the bare repository with `-C`".into(),
+            Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
+            Self::ConfigUnsafe { file, .. } => {
+                format!(
+                    "it holds commands: `chmod go-w {0}`, and let the repository's owner own it",
+                    printable(file)
+                )
+            }
+            Self::GitMissing(_) => "install git: `apt-get install git`".into(),
+            Self::Object { .. } => "check the repository with `git fsck`, then push again".into(),
+            Self::LinkOutside { .. } => {
+                "remove the link, or set `symlinks = \"any\"` in bluegreen.toml".into()
+            }
+            Self::Submodules(_) => "set `submodules = \"warn\"` or \"fetch\" in bluegreen.toml".into(),
+            Self::Limit { key, .. } => format!("raise `{key}` in bluegreen.toml if this is meant"),
+            Self::NoSpace { .. } => "free some space, or lower `keep` in bluegreen.toml".into(),
+            Self::NoSite(path) => {
+                format!(
+                    "make it and give it to the repository's owner: `install -d -o OWNER {}`",
+                    printable(path)
+                )
+            }
+            Self::CurrentOccupied { path, .. } => {
+                format!("move it away: `mv {0} {0}.old`, then push again", printable(path))
+            }
+            Self::Locked { .. } => "`bluegreen status` shows what it does".into(),
+            Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
+                "`bluegreen releases` shows what there is".into()
+            }
+            Self::Io { source, path, .. } => return io_hint(source, path),
+            Self::AfterFlip(error) | Self::Told(error) => return error.hint(),
+            _ => return None,
+        };
+        Some(hint)
+    }
+
+    /// The process's exit status for this error: 1, 2 or 3 as the README lists them.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_)
+            | Self::NoRepository
+            | Self::NotARepository(_)
+            | Self::NotOwner { .. }
+            | Self::Config { .. }
+            | Self::ConfigUnsafe { .. } => 2,
+            Self::AfterFlip(_) => 3,
+            Self::Told(error) => error.exit_status(),
+            _ => 1,
+        }
+    }
+}
+
+fn io_hint(error: &io::Error, path: &Path) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Some(format!("let the repository's owner own `{}`", printable(path)))
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("free some space, or lower `keep` in bluegreen.toml".into())
+        }
+        io::ErrorKind::ReadOnlyFilesystem => Some("mount the file system writable, then push again".into()),
+        _ => None,
+    }
+}
+
+/// What the system said, without the ` (os error N)` of the standard library.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_lowercase()
+}
+
+fn place(file: &Path, line: usize) -> String {
+    let file = printable(file);
+    if line == 0 { file } else { format!("{file}:{line}") }
+}
+
+fn submodules(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
+    let noun = if paths.len() == 1 { "submodule" } else { "submodules" };
+    format!("{} {noun} ({})", paths.len(), names.join(", "))
+}

@@ -1,0 +1,150 @@
+//! `history.jsonl`: one line for each thing that was done, and who did it.
+
+use std::fmt::{self, Display};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Who asked for something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The login name that the program runs under.
+    pub user: String,
+    /// Who called `sudo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sudo: Option<String>,
+    /// The address that an ssh connection comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
+}
+
+impl Display for Actor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.sudo.as_ref().unwrap_or(&self.user))?;
+        match &self.ssh {
+            Some(address) => write!(formatter, " from {address}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is done to a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// A commit becomes a release.
+    Deploy,
+    /// An older release becomes live again.
+    Rollback,
+    /// What a site held before becomes a release.
+    Adopt,
+}
+
+impl Display for Action {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Deploy => "deployment",
+            Self::Rollback => "rollback",
+            Self::Adopt => "adoption",
+        })
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The release is live.
+    Live,
+    /// Another release, or none, is live.
+    Failed,
+}
+
+/// One line of the history. The field names are the documented schema of `history --json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Entry {
+    /// When it began, RFC 3339, UTC.
+    pub time: String,
+    /// What it was.
+    pub action: Action,
+    /// Who asked for it.
+    pub by: Actor,
+    /// The release that was to become live, where it got a name.
+    pub release: Option<String>,
+    /// The full id of the commit that was live before.
+    pub old: Option<String>,
+    /// The full id of the commit that was to become live.
+    pub new: Option<String>,
+    /// How long it took, in seconds, waiting included.
+    pub seconds: f64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A moment as the history and the records write it.
+#[must_use]
+pub fn timestamp(moment: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(moment).to_string()
+}
+
+/// Adds a line, whole or not at all: one `write` on a file opened for appending.
+pub fn append(file: &Path, entry: &Entry) -> Result<()> {
+    let mut line = serde_json::to_string(entry).map_err(|error| Error::io("write", file)(error.into()))?;
+    line.push('\n');
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(file)
+        .and_then(|mut open| open.write_all(line.as_bytes()))
+        .map_err(Error::io("write", file))
+}
+
+/// Reads all lines, oldest first. A line that a crash or a full disk cut off is passed over.
+pub fn read(file: &Path) -> Result<Vec<Entry>> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io("read", file)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_appended_is_read_back_and_half_lines_are_passed_over() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("history.jsonl");
+        assert!(read(&file).unwrap().is_empty());
+        let by = Actor { user: "deploy".into(), sudo: Some("alice".into()), ssh: Some("192.0.2.7".into()) };
+        assert_eq!(by.to_string(), "alice from 192.0.2.7");
+        let entry = Entry {
+            time: timestamp(SystemTime::UNIX_EPOCH),
+            action: Action::Deploy,
+            by,
+            release: None,
+            old: None,
+            new: Some("1".repeat(40)),
+            seconds: 0.5,
+            outcome: Outcome::Failed,
+            error: Some("cancelled".into()),
+        };
+        append(&file, &entry).unwrap();
+        std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + "{\"time\":\n").unwrap();
+        append(&file, &entry).unwrap();
+        let entries = read(&file).unwrap();
+        assert_eq!(entries.len(), 2);
+        assert_eq!(entries[0].time, "1970-01-01T00:00:00Z");
+    }
+}

@@ -1,0 +1,23 @@
+//! bluegreen: a push becomes a release directory, and one rename makes it live.
+//!
+//! The program is `main.rs`; this library holds its parts, from the command line down to the writer of
+//! files. One direction: [`command`] -> [`deploy`] -> [`site`], [`release`], [`checkout`] ->
+//! [`report`], [`error`].
+
+pub mod checkout;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod deploy;
+pub mod dir;
+pub mod error;
+pub mod git;
+pub mod history;
+pub mod message;
+pub mod push;
+pub mod release;
+pub mod report;
+pub mod rollback;
+pub mod server;
+pub mod signals;
+pub mod site;

@@ -1,0 +1,269 @@
+//! What a release is called and what is recorded about it.
+//!
+//! A release is never changed once it is ready; its [`Record`] lies apart from it, in `.bluegreen/`.
+
+use std::fmt::{self, Display};
+use std::str::FromStr;
+use std::time::SystemTime;
+
+use git2::Oid;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::push::parse_id;
+
+/// How many digits of the commit a release's name and all messages show.
+pub const SHORT: usize = 12;
+
+/// The first digits of a commit's id.
+#[must_use]
+pub fn short(commit: &Oid) -> String {
+    let mut id = commit.to_string();
+    id.truncate(SHORT);
+    id
+}
+
+/// `20261122T201500Z-1a2b3c4d5e6f`: UTC time of staging and 12 digits of the commit, then `-2`, `-3`
+/// for more releases in one second. Ordered by age.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseName {
+    second: String,
+    sequence: u32,
+    commit: String,
+}
+
+impl ReleaseName {
+    /// The name for a release of `commit` staged at `now`. It sorts after `newest` even when the
+    /// clock went backwards.
+    #[must_use]
+    pub fn next(now: SystemTime, commit: &Oid, newest: Option<&Self>) -> Self {
+        let mut second = humantime::format_rfc3339_seconds(now).to_string();
+        second.retain(|character| character.is_ascii_alphanumeric());
+        let name = Self { second, sequence: 1, commit: short(commit) };
+        match newest {
+            Some(newest) if newest.second >= name.second => {
+                Self { second: newest.second.clone(), sequence: newest.sequence + 1, ..name }
+            }
+            _ => name,
+        }
+    }
+
+    /// Parses a file name; anything but the project's own pattern is not a release.
+    #[must_use]
+    pub fn from_bytes(name: &[u8]) -> Option<Self> {
+        std::str::from_utf8(name).ok()?.parse().ok()
+    }
+
+    /// The first digits of the commit, as the name has them.
+    #[must_use]
+    pub fn commit(&self) -> &str {
+        &self.commit
+    }
+}
+
+impl Display for ReleaseName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.second, self.commit)?;
+        if self.sequence > 1 {
+            write!(formatter, "-{}", self.sequence)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for ReleaseName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parse = || {
+            let mut parts = text.splitn(3, '-');
+            let (second, commit) = (parts.next()?, parts.next()?);
+            let is_time = second.len() == 16
+                && second.bytes().enumerate().all(|(at, byte)| match at {
+                    8 => byte == b'T',
+                    15 => byte == b'Z',
+                    _ => byte.is_ascii_digit(),
+                });
+            let is_commit =
+                commit.len() == SHORT && commit.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            let sequence = match parts.next() {
+                None => 1,
+                Some(digits) if digits.starts_with(|first: char| ('1'..='9').contains(&first)) => {
+                    digits.parse().ok().filter(|&sequence| sequence > 1)?
+                }
+                Some(_) => return None,
+            };
+            (is_time && is_commit).then(|| Self { second: second.into(), sequence, commit: commit.into() })
+        };
+        parse().ok_or_else(|| Error::NoRelease(text.to_owned()))
+    }
+}
+
+/// How far a release has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Its steps may still run; whoever takes the lock next removes it.
+    Staged,
+    /// Complete and on the disk; may be live.
+    Ready,
+    /// It was live and failed its verification; never chosen again.
+    Bad,
+}
+
+/// What is known of a release: `.bluegreen/releases/<name>.toml`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Record {
+    /// The full id of its commit.
+    pub commit: String,
+    /// The first line of the commit's message.
+    pub subject: String,
+    /// How far it has come.
+    pub state: State,
+    /// How many files and links the commit has.
+    pub files: u64,
+    /// When it became ready, RFC 3339, UTC.
+    pub sealed: Option<String>,
+}
+
+impl Record {
+    /// The record of a release that is not ready yet.
+    #[must_use]
+    pub fn new(commit: Oid, subject: String, files: u64) -> Self {
+        Self { commit: commit.to_string(), subject, state: State::Staged, files, sealed: None }
+    }
+}
+
+/// A release on the disk. Without a record nobody knows whether it is complete.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// Its directory's name.
+    pub name: ReleaseName,
+    /// Its record, where there is one that can be read.
+    pub record: Option<Record>,
+}
+
+impl Release {
+    /// Whether it may become live.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.state == State::Ready)
+    }
+
+    /// Its commit.
+    #[must_use]
+    pub fn commit(&self) -> Option<Oid> {
+        parse_id(self.record.as_ref()?.commit.as_bytes())
+    }
+
+    /// Its state as tables and errors say it.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match self.record.as_ref().map(|record| record.state) {
+            Some(State::Ready) => "ready",
+            Some(State::Staged) => "not finished",
+            Some(State::Bad) => "marked bad",
+            None => "without a record",
+        }
+    }
+}
+
+/// Which releases go when `keep` good ones stay besides the live one: oldest first. Releases that
+/// are not good never push out a good one; of them only the newest stays, to be looked at.
+#[must_use]
+pub fn surplus(releases: &[Release], live: &ReleaseName, keep: usize) -> Vec<ReleaseName> {
+    let others = releases.iter().filter(|release| release.name != *live);
+    let (mut good, mut failed): (Vec<_>, Vec<_>) = others.partition(|release| release.is_good());
+    good.sort_by(|a, b| a.name.cmp(&b.name));
+    failed.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut names: Vec<ReleaseName> = good[..good.len().saturating_sub(keep)]
+        .iter()
+        .chain(&failed[..failed.len().saturating_sub(1)])
+        .map(|release| release.name.clone())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The release to turn into the next one: the first that [`surplus`] would name after the next
+/// deployment. Neither the live release nor the one that a rollback would choose.
+#[must_use]
+pub fn recyclable(releases: &[Release], live: Option<&ReleaseName>, keep: usize) -> Option<ReleaseName> {
+    let live = live?;
+    let previous =
+        releases.iter().filter(|release| release.is_good() && release.name < *live).map(|r| &r.name).max();
+    // The next release will push the live one among those that are kept.
+    let names = surplus(releases, live, keep.saturating_sub(1));
+    names.into_iter().find(|name| Some(name) != previous)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn name(text: &str) -> ReleaseName {
+        text.parse().unwrap()
+    }
+
+    fn release(text: &str, state: State) -> Release {
+        let record = Record { commit: String::new(), subject: String::new(), state, files: 0, sealed: None };
+        Release { name: name(text), record: Some(record) }
+    }
+
+    #[test]
+    fn names_are_utc_time_and_commit() {
+        let commit =
+            Oid::from_str_ext("1a2b3c4d5e6f7a8b9c0d1a2b3c4d5e6f7a8b9c0d", git2::ObjectFormat::Sha1).unwrap();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_378_500);
+        let first = ReleaseName::next(now, &commit, None);
+        assert_eq!(first.to_string(), "20261122T201500Z-1a2b3c4d5e6f");
+        let second = ReleaseName::next(now, &commit, Some(&first));
+        assert_eq!(second.to_string(), "20261122T201500Z-1a2b3c4d5e6f-2");
+        let backwards = ReleaseName::next(now - Duration::from_secs(3600), &commit, Some(&second));
+        assert_eq!(backwards.to_string(), "20261122T201500Z-1a2b3c4d5e6f-3");
+        assert!(first < second && second < backwards);
+    }
+
+    #[test]
+    fn order_is_age_not_spelling() {
+        assert!(name("20261122T201500Z-ffffffffffff") < name("20261122T201500Z-000000000000-2"));
+        assert!(name("20261122T201500Z-aaaaaaaaaaaa-9") < name("20261122T201500Z-aaaaaaaaaaaa-10"));
+    }
+
+    #[test]
+    fn foreign_names_are_not_releases() {
+        for foreign in [
+            "current",
+            "20261122",
+            "20261122T201500Z-1a2b3c4d5e6",
+            "20261122T201500Z-1A2B3C4D5E6F",
+            "20261122T201500Z-1a2b3c4d5e6f-1",
+            "20261122T201500Z-1a2b3c4d5e6f-02",
+            "20261122T201500Z-1a2b3c4d5e6f-x",
+            "20261122T201500Z-1a2b3c4d5e6f/",
+            "20261122-201500Z-1a2b3c4d5e6f",
+        ] {
+            assert!(foreign.parse::<ReleaseName>().is_err(), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn surplus_counts_good_releases_only() {
+        let at = |second: u32| format!("20261122T2015{second:02}Z-1a2b3c4d5e6f");
+        let mut releases: Vec<_> = (0..5).map(|second| release(&at(second), State::Ready)).collect();
+        releases.push(release(&at(6), State::Bad));
+        releases.push(release(&at(7), State::Bad));
+        let live = name(&at(4));
+        assert_eq!(surplus(&releases, &live, 4), [name(&at(6))]);
+        assert_eq!(surplus(&releases, &live, 2), [name(&at(0)), name(&at(1)), name(&at(6))]);
+        assert_eq!(surplus(&releases, &name(&at(0)), 0).len(), 5);
+        assert_eq!(recyclable(&releases, Some(&live), 5), Some(name(&at(6))));
+        assert_eq!(recyclable(&releases, Some(&live), 4), Some(name(&at(0))));
+        assert_eq!(recyclable(&releases[..5], Some(&live), 5), None);
+        assert_eq!(recyclable(&releases[3..5], Some(&live), 0), None, "the one before the live one stays");
+        assert_eq!(recyclable(&releases, None, 0), None);
+        assert_eq!(surplus(&releases, &name(&at(0)), 3), [name(&at(1)), name(&at(6))]);
+    }
+}

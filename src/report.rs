@@ -1,0 +1,195 @@
+//! The only module that talks to the pusher.
+//!
+//! Talking never fails and never blocks: the deployment goes on whether anybody listens or not. When
+//! a client dies, `git receive-pack` keeps the hook's pipe open but no longer reads it, so a plain
+//! `write` would hang for good once 64 KiB have piled up, and with it every later push. Therefore
+//! a write waits for room only as long as patience lasts, and later lines are dropped.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::{Display, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::error::Error;
+
+/// How long a report waits for its reader, all lines together, before it drops lines.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most that one write may pass on so that `poll`'s answer holds: Linux promises a pipe that is
+/// ready room for `PIPE_BUF` bytes.
+const PIPE_BUF: usize = 4096;
+
+/// Lines to the person who waits for the result, on two streams that are one pipe under git.
+#[derive(Debug)]
+pub struct Report {
+    out: OwnedFd,
+    err: OwnedFd,
+    patience: Cell<Duration>,
+    /// What the progress line shows, to end it before another line begins.
+    progress: RefCell<String>,
+}
+
+impl Report {
+    /// Tells results on `out`; problems and progress go to `err`.
+    #[must_use]
+    pub fn new(out: OwnedFd, err: OwnedFd) -> Self {
+        Self { out, err, patience: Cell::new(PATIENCE), progress: RefCell::default() }
+    }
+
+    /// Tells a line.
+    pub fn line(&self, line: impl Display) {
+        self.end_progress();
+        self.send(self.out.as_fd(), &line.to_string(), "\n");
+    }
+
+    /// Tells why something failed, and what to do about it.
+    pub fn error(&self, error: &Error) {
+        self.problem("error", error);
+        if let Some(hint) = error.hint() {
+            self.hint(hint);
+        }
+    }
+
+    /// Tells of something that does not stop the work.
+    pub fn warning(&self, warning: impl Display) {
+        self.problem("warning", warning);
+    }
+
+    /// Tells what the reader can do.
+    pub fn hint(&self, hint: impl Display) {
+        self.problem("hint", hint);
+    }
+
+    fn problem(&self, label: &str, text: impl Display) {
+        self.end_progress();
+        self.send(self.err.as_fd(), &format!("{label}: {text}"), "\n");
+    }
+
+    /// Shows progress in place, as git does: the line ends with `\r` and the next one covers it.
+    pub fn progress(&self, line: impl Display) {
+        let line = line.to_string();
+        if *self.progress.borrow() == line {
+            return;
+        }
+        self.send(self.err.as_fd(), &line, "\r");
+        self.progress.replace(line);
+    }
+
+    /// Ends the progress line, where one is shown, so that it stays.
+    pub fn end_progress(&self) {
+        let line = self.progress.take();
+        if !line.is_empty() {
+            self.send(self.err.as_fd(), &format!("{line}, done"), "\n");
+        }
+    }
+
+    /// Writes one line with its control characters escaped, as far as the reader takes it.
+    fn send(&self, to: BorrowedFd<'_>, line: &str, end: &str) {
+        let mut bytes = escape_controls(line);
+        bytes.push_str(end);
+        for piece in bytes.as_bytes().chunks(PIPE_BUF) {
+            if !self.wait_for_room(to) {
+                log::info!("nobody reads, dropped: {line}");
+                return;
+            }
+            if let Err(error) = rustix::io::write(to, piece) {
+                log::info!("cannot tell ({error}): {line}");
+                return;
+            }
+        }
+    }
+
+    fn wait_for_room(&self, to: BorrowedFd<'_>) -> bool {
+        let patience = self.patience.get();
+        let start = Instant::now();
+        let timeout =
+            Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
+        let mut descriptors = [PollFd::new(&to, PollFlags::OUT)];
+        let ready = poll(&mut descriptors, Some(&timeout)).unwrap_or(0) > 0;
+        self.patience.set(patience.saturating_sub(start.elapsed()));
+        ready && !descriptors[0].revents().contains(PollFlags::ERR)
+    }
+}
+
+/// Text that a terminal shows as it is: control characters become `\n`, `\u{1b}` and the like.
+fn escape_controls(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len() + 1);
+    for character in text.chars() {
+        if character.is_control() && character != '\t' {
+            safe.extend(character.escape_default());
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+/// A name or path as it may be printed: bytes that are not UTF-8 become `\xFF`, control characters
+/// are escaped.
+pub fn printable(name: &(impl AsRef<Path> + ?Sized)) -> String {
+    let mut text = String::new();
+    for chunk in name.as_ref().as_os_str().as_bytes().utf8_chunks() {
+        text.push_str(&escape_controls(chunk.valid()));
+        for byte in chunk.invalid() {
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::io::Read;
+
+    fn pipe() -> (std::io::PipeReader, Report) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let report = Report::new(writer.try_clone().unwrap().into(), writer.into());
+        (reader, report)
+    }
+
+    #[test]
+    fn a_line_cannot_move_the_cursor_of_a_terminal() {
+        let (mut reader, report) = pipe();
+        report.line("tab\tstays, \x1b[2J goes\r");
+        drop(report);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "tab\tstays, \\u{1b}[2J goes\\r\n");
+    }
+
+    #[test]
+    fn progress_ends_before_the_next_line() {
+        let (mut reader, report) = pipe();
+        report.progress("Writing files:  45% (2250/5000)");
+        report.progress("Writing files:  45% (2250/5000)");
+        report.line("next");
+        drop(report);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "Writing files:  45% (2250/5000)\rWriting files:  45% (2250/5000), done\nnext\n");
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_costs_patience_once() {
+        let (reader, report) = pipe();
+        let start = Instant::now();
+        for _ in 0..200 {
+            report.line("x".repeat(1000));
+        }
+        assert!(start.elapsed() >= PATIENCE, "64 KiB of pipe cannot hold 200 KB");
+        assert!(start.elapsed() < PATIENCE * 3);
+        drop(reader);
+        report.line("a closed pipe is no error either");
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_are_printable() {
+        assert_eq!(printable(OsStr::from_bytes(b"caf\xe9/\x1b[0m")), "caf\\xe9/\\u{1b}[0m");
+    }
+}
