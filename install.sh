@@ -994,11 +994,13 @@ demo() {
     for tool in git cargo; do
         has "$tool" || fail "the demonstration needs $tool" 'Rust comes with rustup, git with your system'
     done
-    say 'Building...'
+    say 'Building (the first time takes a minute or two)...'
     (cd "$HERE" && cargo build --release --locked --quiet) || fail 'the build failed' 'its messages are above; it needs a C compiler and cmake'
     program=${CARGO_TARGET_DIR:-$HERE/target}/release/bluegreen
     case $program in /*) ;; *) program=$HERE/$program ;; esac
     SAVED=$(mktemp -d)
+    # A release is made safe on the disk, and should not have to wait for the build's own files.
+    sync
     # Nothing of the user's own set-up counts, or is touched.
     for variable in $(git rev-parse --local-env-vars); do unset "$variable"; done
     export HOME="$SAVED" GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C.UTF-8
@@ -1061,15 +1063,15 @@ show() { # COMMAND...
     esac
     printf '$ %s\n' "$words"
     started=$(date +%s%N)
-    "$@" 2>&1 | grep -v '^To \|^   [0-9a-f]*\.\.\|\[new branch\]' || :
+    "$@" 2>&1 | sed -e '/^To \|^ .*->/d' -e 's/ *$//'
     took=$((($(date +%s%N) - started) / 1000000))
-    printf '(%d.%03d s) ' $((took / 1000)) $((took % 1000))
+    printf '  took %d.%03d s' $((took / 1000)) $((took % 1000))
 }
 
 serves() {
     for server in blue green; do
         page=$SAVED/$server/html/current/index.html
-        if [ -e "$page" ]; then printf '%s serves: %s   ' "$server" "$(cat "$page")"; fi
+        [ ! -e "$page" ] || printf '; %s serves %s' "$server" "$(cat "$page")"
     done
     printf '\n'
 }
@@ -1118,8 +1120,7 @@ locked() {
     # A directory of the user's could be closed to the users that this becomes.
     cd /
     [ -z "$DRY_RUN" ] && [ "$(id -u)" -eq 0 ] || return 0
-    mkdir -p "$LEDGERS"
-    exec 9>"$LEDGERS/lock"
+    exec 9>/run/lock/bluegreen-install
     flock -n 9 || fail 'another installer is at work'
 }
 
