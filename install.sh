@@ -84,19 +84,21 @@ as() { # USER COMMAND...
     fi
 }
 
-# Writes FILE whole or leaves it whole. The temporary name has a dot, which sudo and the web
-# servers' include patterns pass over.
+# These three replace by rename, so that a file is there whole, old or new. The temporary name is
+# one that sudo and the web servers pass over, and always the same: a later run takes up what a
+# killed one has left.
+temporary() { printf '%s/.%s.bluegreen-new\n' "$(dirname "$1")" "$(basename "$1")"; }
+
 write() { # USER FILE MODE CONTENT
-    as "$1" sh -c 'new=$(dirname "$1")/.new.$$ && printf "%s\n" "$3" >"$new" && chmod "$2" "$new" && mv -f "$new" "$1"' \
-        sh "$2" "$3" "$4"
+    as "$1" sh -c 'printf "%s\n" "$4" >"$2" && chmod "$3" "$2" && mv -f "$2" "$1"' sh "$2" "$(temporary "$2")" "$3" "$4"
 }
 
 link() { # USER TARGET LINK
-    as "$1" ln -sfn "$2" "$3.new.$$" && as "$1" mv -fT "$3.new.$$" "$3"
+    as "$1" ln -sfn "$2" "$(temporary "$3")" && as "$1" mv -fT "$(temporary "$3")" "$3"
 }
 
 copy() { # FILE MODE TO
-    cp "$1" "$3.new.$$" && chmod "$2" "$3.new.$$" && mv -f "$3.new.$$" "$3"
+    cp "$1" "$(temporary "$3")" && chmod "$2" "$(temporary "$3")" && mv -f "$(temporary "$3")" "$3"
 }
 
 keep_line() { # FILE LINE
@@ -150,9 +152,16 @@ kept() { # LEDGER FILE CONTENT
 # Lays a file of CONTENT. One that someone has changed since is left as it is.
 lay() { # LEDGER USER FILE MODE CONTENT
     ! kept "$1" "$3" "$5" || return 0
-    [ -d "$(dirname "$3")" ] || run '' mkdir -p "$(dirname "$3")"
+    parents "$1" "$(dirname "$3")"
     note "$1" "laid $3 $(printf '%s\n' "$5" | cksum | tr ' ' -)"
     run "write $3" write "$2" "$3" "$4" "$5"
+}
+
+parents() { # LEDGER DIRECTORY
+    [ ! -d "$2" ] || return 0
+    parents "$1" "$(dirname "$2")"
+    note "$1" "directory $2"
+    run '' mkdir "$2"
 }
 
 unlay() { # LEDGER FILE
@@ -786,7 +795,7 @@ web_config() {
     lay "$LEDGER" root "$available" 644 "$text"
     [ -L "$enabled" ] || run "enable $SITE_CONF" link root "../sites-available/$SITE_CONF" "$enabled"
     if [ -L "$default" ]; then
-        note "$SERVER" "default-off $WEB"
+        note "$SERVER" "default-off-$WEB $(readlink "$default")"
         run "disable the default site" rm -f "$default"
     fi
     [ -n "$DRY_RUN" ] || message=$(web_test 2>&1) || {
@@ -934,10 +943,11 @@ unserve() {
         [ ! -L "$WEB_DIR/sites-enabled/$SITE_CONF" ] || run "disable $SITE_CONF" rm -f "$WEB_DIR/sites-enabled/$SITE_CONF"
         unlay "$LEDGER" "$WEB_DIR/sites-available/$SITE_CONF"
     done
-    if [ -n "$last_of_server" ] && noted "$SERVER" "default-off $WEB" && [ -e "$WEB_DIR/sites-available/$DEFAULT_SITE" ]; then
+    default=$(value "$SERVER" "default-off-$WEB")
+    if [ -n "$last_of_server" ] && [ -n "$default" ] && [ -e "$WEB_DIR/sites-available/$DEFAULT_SITE" ]; then
         close
         [ -e "$WEB_DIR/sites-enabled/$DEFAULT_SITE" ] ||
-            run 'enable the default site' link root "../sites-available/$DEFAULT_SITE" "$WEB_DIR/sites-enabled/$DEFAULT_SITE"
+            run 'enable the default site' link root "$default" "$WEB_DIR/sites-enabled/$DEFAULT_SITE"
     fi
     ! alive "$PID_FILE" || run "reload $WEB" web_graceful
 }
@@ -984,6 +994,9 @@ forget_user() {
 forget_server() {
     [ -e "$SERVER" ] || return 0
     sed -n 's/^laid \(.*\) [^ ]*$/\1/p' "$SERVER" | sort -u | while IFS= read -r file; do unlay "$SERVER" "$file"; done
+    sed -n 's/^directory //p' "$SERVER" | sort -r | while IFS= read -r directory; do
+        [ ! -d "$directory" ] || run '' rmdir --ignore-fail-on-non-empty "$directory"
+    done
     ! noted "$SERVER" "program $PROGRAM" || ! is_bluegreen "$PROGRAM" || run "remove $PROGRAM" rm -f "$PROGRAM"
 }
 

@@ -1,7 +1,6 @@
 //! The network that throw-away machines stand in: a bridge in a namespace of its own, so that not
 //! even an interface appears on the host. It goes when the [`Lab`] does, or when the tests die.
 
-use std::cell::Cell;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
@@ -28,7 +27,6 @@ const NEEDED: [&str; 13] = [
 /// examples, and lead nowhere outside.
 pub struct Lab {
     bridge: Child,
-    machines: Cell<u8>,
 }
 
 impl Lab {
@@ -53,7 +51,7 @@ impl Lab {
             .spawn()
             .unwrap();
         wait_until_up(&mut bridge);
-        Some(Self { bridge, machines: Cell::new(0) })
+        Some(Self { bridge })
     }
 
     /// A server that has nothing on it but packages.
@@ -84,9 +82,13 @@ impl Lab {
     }
 
     fn machine(&self, name: &str) -> Machine {
-        let number = self.machines.get() + 1;
-        self.machines.set(number);
-        Machine::boot(name, &format!("192.0.2.{}", 10 + number), self.bridge.id())
+        // As every machine's /etc/hosts says.
+        let number = match name {
+            "blue" => 11,
+            "green" => 12,
+            _ => 13,
+        };
+        Machine::boot(name, &format!("192.0.2.{number}"), self.bridge.id())
     }
 }
 

@@ -4,6 +4,7 @@
 //! Its first process reads from a pipe of ours. When the pipe closes, be it by `Drop` or because the
 //! tests were killed, that process ends, and the kernel ends all the others and drops the mounts.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -161,8 +162,8 @@ impl Machine {
 
     /// Runs the installer with a key that may push, which is the client's.
     pub fn install_for(&self, client: &Self, options: &str) -> Ran {
-        self.write("/root/dev.pub", &client.public_key("id_ed25519"));
-        self.install(&format!("--key /root/dev.pub {options}"))
+        self.write("/tmp/dev.pub", &client.public_key("id_ed25519"));
+        self.install(&format!("--key /tmp/dev.pub {options}"))
     }
 
     /// The public half of one of dev's keys.
@@ -180,6 +181,11 @@ impl Machine {
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What was written since [`Machine::written`] was asked, a line for each path.
+    pub fn changed_since(&self, before: &str) -> String {
+        difference(before, &self.written())
     }
 
     /// As dev: a new version of the application, with `index.html` of that content.
@@ -202,7 +208,7 @@ impl Machine {
     fn command(&self, user: &str, script: &str) -> Command {
         let home = if user == "root" { "/root".into() } else { format!("/home/{user}") };
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.init, "-m", "-u", "-i", "-n", "-p", "--root", "--wd=/"]);
+        command.args(["-t", &self.init, "-m", "-u", "-i", "-n", "-p", "--root", "--wdns=/"]);
         command.args(["env", "-i", PATH, "LC_ALL=C.UTF-8", &format!("HOME={home}")]);
         if user != "root" {
             command.args(["runuser", "-u", user, "--"]);
@@ -284,6 +290,13 @@ impl Background {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
+}
+
+/// The lines that only one of two listings has.
+pub fn difference(before: &str, after: &str) -> String {
+    let (before, after): (BTreeSet<&str>, BTreeSet<&str>) =
+        (before.lines().collect(), after.lines().collect());
+    before.symmetric_difference(&after).map(|line| format!("{line}\n")).collect()
 }
 
 /// Waits for the line by which a process says that it has set itself up.
