@@ -12,18 +12,19 @@ set -eu
 umask 022
 
 LEDGERS=/var/lib/bluegreen
+SELF=${0##*/}
 STEP=options
 CHANGES=0
 UNDO=
 
 usage() {
-    cat <<'EOF'
-Usage: install.sh [OPTION]...        set up this server, or bring it up to date (root; Debian, Ubuntu)
-       install.sh --demo             try it on this machine, in a temporary folder
+    cat <<EOF
+Usage: $SELF [OPTION]...     set up this server, or bring it up to date (root; Debian, Ubuntu)
+       $SELF --demo          try it on this machine, in a temporary folder
 
   --user NAME         who owns the repository and the site [deploy]
   --repo DIRECTORY    the bare repository that is pushed to [~USER/sample_app]
-  --site DIRECTORY    the site; the document root is `current` in it [/var/www/html]
+  --site DIRECTORY    its document root is DIRECTORY/current [/var/www/html]
   --branch NAME       the branch that deploys [master]
   --name NAME         what messages call this server [its host name]
   --key FILE          a public ssh key that may push; can be given several times
@@ -51,7 +52,7 @@ fail() { # MESSAGE [HINT]
 }
 
 misused() { # MESSAGE
-    printf 'error: %s\nhint: install.sh --help\n' "$1" >&2
+    printf 'error: %s\nhint: %s --help\n' "$1" "$SELF" >&2
     exit 2
 }
 
@@ -316,7 +317,7 @@ agree() { # OPTION VARIABLE KEY DEFAULT
 # Everything that can be known to fail, does so here.
 preflight() {
     STEP=preflight
-    [ "$(id -u)" -eq 0 ] || fail 'this sets up a server, and wants root' 'sudo install.sh ..., or install.sh --demo without'
+    [ "$(id -u)" -eq 0 ] || fail 'this sets up a server, and wants root' "sudo $SELF ..., or $SELF --demo without"
     for tool in runuser getent realpath cksum; do
         has "$tool" || fail "\`$tool\` is missing; is this Debian or Ubuntu?"
     done
@@ -399,7 +400,7 @@ find_web_server() {
         *) misused "--web-server wants auto, apache, nginx or none, not \`$WEB\`" ;;
     esac
     [ -z "$had" ] || [ "$had" = "$WEB" ] ||
-        fail "$REPO was set up with $had" "install.sh --repo $REPO --uninstall first, then set it up with $WEB"
+        fail "$REPO was set up with $had" "$SELF --repo $REPO --uninstall first, then set it up with $WEB"
     case $WEB in
         apache) WEB_DIR=/etc/apache2 CONF=.conf PID_FILE=/run/apache2/apache2.pid DEFAULT_SITE=000-default.conf ;;
         nginx) WEB_DIR=/etc/nginx CONF='' PID_FILE=/run/nginx.pid DEFAULT_SITE=default ;;
@@ -1007,6 +1008,7 @@ demo() {
     for tool in git cargo; do
         has "$tool" || fail "the demonstration needs $tool" 'Rust comes with rustup, git with your system'
     done
+    [ -e "$HERE/Cargo.toml" ] || fail 'the demonstration builds the program, and wants a whole clone of its sources'
     say 'Building (the first time takes a minute or two)...'
     (cd "$HERE" && cargo build --release --locked --quiet) || fail 'the build failed' 'its messages are above; it needs a C compiler and cmake'
     program=${CARGO_TARGET_DIR:-$HERE/target}/release/bluegreen
@@ -1038,7 +1040,7 @@ demo() {
     show bluegreen -C "$SAVED/blue/sample_app" rollback
     serves
     say "
-That was all in $SAVED, which is gone now. On a real server: install.sh --help"
+That was all in $SAVED, which is gone now. On a real server: $SELF --help"
 }
 
 title() {

@@ -17,7 +17,7 @@ fn the_package_sets_up_a_server() {
     blue.sh("bluegreen --version; man -P cat bluegreen | head -n 5; bluegreen-setup --help")
         .ok()
         .says("bluegreen 0")
-        .says("Usage: install.sh");
+        .says("Usage: bluegreen-setup");
     blue.sh(
         "ls /usr/share/bash-completion/completions/bluegreen /usr/share/zsh/vendor-completions/_bluegreen \
             /usr/share/fish/vendor_completions.d/bluegreen.fish /usr/share/doc/bluegreen/README.md",
