@@ -61,6 +61,7 @@ pub fn write(
 ) -> Result<Manifest> {
     let (root, recycled) = (staged.dir(), staged.recycled());
     let failed = |error| Error::io("fill", "the release")(error);
+    walk::allow_depth(&plan.listing, threads(config) + 1);
     let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
     let writer =
         write::Writer { plan: &plan, before: &before, recycled, root, objects, done: AtomicU64::new(0) };
