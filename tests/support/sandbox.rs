@@ -137,9 +137,10 @@ impl Sandbox {
     }
 
     fn add_config(&self, part: usize, lines: &str) -> &Self {
-        let config = &mut self.config.borrow_mut()[part];
-        config.push_str(lines);
-        config.push('\n');
+        let mut config = self.config.take();
+        config[part].push_str(lines);
+        config[part].push('\n');
+        self.config.replace(config);
         self.write_config()
     }
 
@@ -388,7 +389,11 @@ impl Sandbox {
 
     /// All names in `releases/`, oldest release first.
     pub fn releases(&self) -> Vec<String> {
-        names(&self.site().join("releases"))
+        let mut names = names(&self.site().join("releases"));
+        // Releases of one second are told apart by the number at the end.
+        let number = |name: &str| name.splitn(3, '-').nth(2).and_then(|number| number.parse().ok());
+        names.sort_by_key(|name| (name.chars().take(16).collect::<String>(), number(name).unwrap_or(1_u32)));
+        names
     }
 
     /// All names in `.bluegreen/releases/`.
@@ -431,7 +436,7 @@ fn chown_all(path: &Path, user: u32) {
 }
 
 /// Runs a program to its end with this on its standard input.
-fn feed(command: &mut Command, input: &[u8]) -> Output {
+pub fn feed(command: &mut Command, input: &[u8]) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
