@@ -60,7 +60,7 @@ fn submodules_are_empty_directories_and_one_warning_names_them() {
         .says_only(&[
             "Master ref received.  Deploying master branch to blue...",
             "warning: 2 submodules left empty: `library`, `vendor/other`",
-            "Release <release> is live: 3 files changed, <time>",
+            "Release <release> is live: 1 file changed, <time>",
             "Git hooks deploy complete.",
         ])
         .serves_checkout("master");

@@ -191,13 +191,14 @@ fn the_repository_is_found_by_the_hook_by_git_dir_and_by_the_directory() {
 fn releases_lists_the_newest_first() {
     let (sandbox, releases) = three_versions();
     sandbox.bluegreen(&["rollback"]).ok();
-    sandbox.bluegreen(&["releases"]).ok().says_only(&[
-        // The columns are as wide as the names, which the sandbox shortens.
-        &format!("RELEASE{:width$}STATE  COMMIT        SUBJECT", "", width = releases[1].len() + 2 - 7),
-        "<release>  ready  <commit>  Write v3",
-        "<release>  live   <commit>  Write v2",
-        "<release>    ready  <commit>  Write v1",
-    ]);
+    let told = sandbox.bluegreen(&["releases"]).ok();
+    let width = releases.iter().map(String::len).max().unwrap();
+    let mut expected = format!("{:width$}  STATE  COMMIT        SUBJECT\n", "RELEASE");
+    for (release, state, version) in [(2, "ready", "v3"), (1, "live ", "v2"), (0, "ready", "v1")] {
+        let name = &releases[release];
+        expected += &format!("{name:width$}  {state}  {}  Write {version}\n", &name[17..29]);
+    }
+    assert_eq!(told.output(), expected);
 }
 
 #[test]
@@ -236,7 +237,7 @@ fn json_keeps_its_field_names() {
 #[test]
 fn status_says_what_is_live_and_what_is_not() {
     let sandbox = Sandbox::new();
-    let ends = |lines: &[&str], last: &[&str]| [lines, last].concat();
+    let ends = |lines: &[&'static str], last: [&'static str; 2]| [lines, &last].concat();
     let site = "Site:     <site>";
     sandbox.bluegreen(&["status"]).ok().says_only(&[
         "Server:   blue",
@@ -256,16 +257,16 @@ fn status_says_what_is_live_and_what_is_not() {
     sandbox
         .bluegreen(&["status"])
         .ok()
-        .says_only(&ends(&live, &["Branch:   master is live", "Running:  nothing"]));
+        .says_only(&ends(&live, ["Branch:   master is live", "Running:  nothing"]));
     sandbox.config("lock-timeout = \"0s\"").commit("index.html", "v2");
     {
         let _lock = support::lock::HeldLock::take(&sandbox);
         sandbox.push().not_deployed();
     }
-    sandbox.bluegreen(&["status"]).ok().says_only(&ends(
-        &live,
-        &["Branch:   master is at <commit>, which is not live", "Running:  nothing"],
-    ));
+    sandbox
+        .bluegreen(&["status"])
+        .ok()
+        .says_only(&ends(&live, ["Branch:   master is at <commit>, which is not live", "Running:  nothing"]));
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod sandbox;
 pub mod skip;
 pub mod snapshot;
 pub mod tree;
+pub mod vandal;
 
 pub use run::{Run, Told};
 pub use sandbox::Sandbox;

@@ -206,12 +206,24 @@ impl Sandbox {
         self.git_in(&self.clone_path(), arguments)
     }
 
+    /// Runs git in the developer's clone; it must succeed. Gives the very bytes that it printed.
+    #[track_caller]
+    pub fn git_bytes(&self, arguments: &[&str]) -> Vec<u8> {
+        self.git_output(&self.clone_path(), arguments).stdout
+    }
+
     /// Runs git in a directory; it must succeed.
     #[track_caller]
     pub fn git_in(&self, directory: &Path, arguments: &[&str]) -> String {
+        let output = self.git_output(directory, arguments);
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    #[track_caller]
+    fn git_output(&self, directory: &Path, arguments: &[&str]) -> Output {
         let output = self.git_command(directory).args(arguments).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        output
     }
 
     /// The full id of a revision of the clone.
