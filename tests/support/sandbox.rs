@@ -373,6 +373,8 @@ impl Sandbox {
         let elsewhere = tempfile::Builder::new().prefix("checkout-").tempdir_in(&self.root).unwrap();
         let tree = elsewhere.path().join("tree");
         std::fs::create_dir(&tree).unwrap();
+        self.give(elsewhere.path());
+        self.give(&tree);
         let output = self
             .git_command(&self.clone_path())
             .arg("--work-tree")
