@@ -717,6 +717,10 @@ ${DOMAIN:+    ServerName $DOMAIN
         Options -Indexes +FollowSymLinks
         Require all granted
     </Directory>
+    # What a name with a dot holds, such as .env, is not for visitors.
+    <LocationMatch "/\.(?!well-known/)">
+        Require all denied
+    </LocationMatch>
     ErrorLog \${APACHE_LOG_DIR}/error.log
     CustomLog \${APACHE_LOG_DIR}/access.log combined
 </VirtualHost>
@@ -738,6 +742,12 @@ EOF
     index index.html index.htm index.php;
     location / {
         try_files \$uri \$uri/ =404;
+    }
+EOF
+    cat <<'EOF'
+    # What a name with a dot holds, such as .env, is not for visitors.
+    location ~ /\.(?!well-known/) {
+        return 404;
     }
 EOF
     fpm=$(find /run/php -maxdepth 1 -name 'php*-fpm.sock' 2>/dev/null | sort -V | tail -n 1)
@@ -780,8 +790,11 @@ web_config() {
     available=$WEB_DIR/sites-available/$SITE_CONF
     enabled=$WEB_DIR/sites-enabled/$SITE_CONF
     default=$WEB_DIR/sites-enabled/$DEFAULT_SITE
+    # Who puts the default site on again, means it.
+    default_off=yes
+    [ ! -L "$default" ] || [ -n "$(value "$SERVER" "default-off-$WEB")" ] && ! noted "$LEDGER" reload-due || default_off=
     case $WEB in apache) text=$(apache_site) ;; nginx) text=$(nginx_site) ;; esac
-    if kept "$LEDGER" "$available" "$text" && [ -L "$enabled" ] && [ ! -L "$default" ] && ! noted "$LEDGER" reload-due; then
+    if kept "$LEDGER" "$available" "$text" && [ -L "$enabled" ] && [ -n "$default_off" ] && ! noted "$LEDGER" reload-due; then
         return 0
     fi
     [ ! -d "$WEB_DIR" ] || test_before
@@ -795,7 +808,7 @@ web_config() {
     done
     lay "$LEDGER" root "$available" 644 "$text"
     [ -L "$enabled" ] || run "enable $SITE_CONF" link root "../sites-available/$SITE_CONF" "$enabled"
-    if [ -L "$default" ]; then
+    if [ -L "$default" ] && [ -z "$default_off" ]; then
         note "$SERVER" "default-off-$WEB $(readlink "$default")"
         run "disable the default site" rm -f "$default"
     fi
@@ -832,13 +845,21 @@ web_reload() {
     STEP='web server'
     [ "$WEB" != none ] || return 0
     if ! alive "$PID_FILE"; then
-        run "start $WEB" web_start
+        run "start $WEB" quietly web_start
     elif noted "$LEDGER" reload-due; then
-        run "reload $WEB" web_graceful
+        run "reload $WEB" quietly web_graceful
     elif [ -n "$DRY_RUN" ] && [ ! -e "$WEB_DIR/sites-enabled/$SITE_CONF" ]; then
-        run "reload $WEB" web_graceful
+        run "reload $WEB" quietly web_graceful
     fi
     unnote "$LEDGER" reload-due
+}
+
+# Servers like to talk when all is well.
+quietly() { # COMMAND...
+    message=$("$@" 2>&1) || {
+        printf '%s\n' "$message" | sed 's/^/    /' >&2
+        return 1
+    }
 }
 
 web_start() {
@@ -950,7 +971,7 @@ unserve() {
         [ -e "$WEB_DIR/sites-enabled/$DEFAULT_SITE" ] ||
             run 'enable the default site' link root "$default" "$WEB_DIR/sites-enabled/$DEFAULT_SITE"
     fi
-    ! alive "$PID_FILE" || run "reload $WEB" web_graceful
+    ! alive "$PID_FILE" || run "reload $WEB" quietly web_graceful
 }
 
 close() {
@@ -1135,7 +1156,7 @@ locked() {
     # A directory of the user's could be closed to the users that this becomes.
     cd /
     [ -z "$DRY_RUN" ] && [ "$(id -u)" -eq 0 ] || return 0
-    exec 9>/run/lock/bluegreen-install
+    exec 9>/run/bluegreen-install.lock
     flock -n 9 || fail 'another installer is at work'
 }
 

@@ -34,6 +34,10 @@ fn the_package_sets_up_a_server() {
     assert_eq!(dev.get("blue"), "App v1");
     dev.sh_as("dev", "ssh deploy@blue status").ok();
 
+    // Whoever removes it first is told that pushes would come to nothing.
+    blue.sh("/var/lib/dpkg/info/bluegreen.prerm remove")
+        .ok()
+        .says("/home/deploy/sample_app still deploys with bluegreen");
     blue.sh("bluegreen-setup --uninstall; dpkg --remove bluegreen").ok();
     blue.sh("cat /var/www/html/current/index.html").ok().says("App v1");
 }
