@@ -384,7 +384,8 @@ find_assets() {
 
 find_web_server() {
     had=$(value "$LEDGER" web-server)
-    case ${WEB:=${had:-auto}} in
+    [ "${WEB:-auto}" != auto ] || WEB=${had:-auto}
+    case $WEB in
         apache | nginx | none) ;;
         auto)
             if alive /run/apache2/apache2.pid; then
@@ -401,11 +402,8 @@ find_web_server() {
     esac
     [ -z "$had" ] || [ "$had" = "$WEB" ] ||
         fail "$REPO was set up with $had" "$SELF --repo $REPO --uninstall first, then set it up with $WEB"
-    case $WEB in
-        apache) WEB_DIR=/etc/apache2 CONF=.conf PID_FILE=/run/apache2/apache2.pid DEFAULT_SITE=000-default.conf ;;
-        nginx) WEB_DIR=/etc/nginx CONF='' PID_FILE=/run/nginx.pid DEFAULT_SITE=default ;;
-        none) return 0 ;;
-    esac
+    [ "$WEB" != none ] || return 0
+    web_places
     # Without a name of its own a site must be the server's first, which answers for all names.
     SITE_CONF=${DOMAIN:+bluegreen-$SLUG$CONF}
     SITE_CONF=${SITE_CONF:-000-bluegreen-$SLUG$CONF}
@@ -417,6 +415,15 @@ find_web_server() {
         ! grep -Eqs "^[[:space:]]*${directive}[[:space:]]+\"?$SITE/?\"?;?[[:space:]]*\$" "$enabled" ||
             fail "$enabled serves $SITE already" "change its $directive to $SITE/current and give --web-server none, or disable it"
     done
+}
+
+# Where Debian and Ubuntu keep a web server's files.
+web_places() {
+    if [ "$WEB" = apache ]; then
+        WEB_DIR=/etc/apache2 CONF=.conf PID_FILE=/run/apache2/apache2.pid DEFAULT_SITE=000-default.conf WEB_COMMAND=apache2ctl
+    else
+        WEB_DIR=/etc/nginx CONF='' PID_FILE=/run/nginx.pid DEFAULT_SITE=default WEB_COMMAND=nginx
+    fi
 }
 
 # Settles where the program will be, and what can be asked about it before it is there.
@@ -533,6 +540,10 @@ user() {
         note "$USERS" created
         run "add the user $USER_NAME with the shell $shell" add_user "$shell"
     elif noted "$USERS" created; then
+        # Two gits mean two git-shells, and PATH is no reason to change from one to the other.
+        case $(shell_of "$USER_NAME") in
+            */git-shell) [ -n "$LOGIN_SHELL" ] || shell=$(shell_of "$USER_NAME") ;;
+        esac
         [ "$(shell_of "$USER_NAME")" = "$shell" ] ||
             run "make $shell the shell of $USER_NAME" usermod -s "$shell" "$USER_NAME"
     else
@@ -797,7 +808,8 @@ web_config() {
     if kept "$LEDGER" "$available" "$text" && [ -L "$enabled" ] && [ -n "$default_off" ] && ! noted "$LEDGER" reload-due; then
         return 0
     fi
-    [ ! -d "$WEB_DIR" ] || test_before
+    # A dry run may be the only one to get here before the packages are.
+    ! has "$WEB_COMMAND" || test_before
     web_remember
     note "$LEDGER" reload-due
     for stale in "$WEB_DIR/sites-available/bluegreen-$SLUG$CONF" "$WEB_DIR/sites-available/000-bluegreen-$SLUG$CONF"; do
@@ -957,10 +969,7 @@ uninstall() {
 # Takes our site off. If the default site comes back and would show what lies beside `current`,
 # uploads and secrets among it, those directories are closed to it.
 unserve() {
-    case $WEB in
-        apache) WEB_DIR=/etc/apache2 CONF=.conf PID_FILE=/run/apache2/apache2.pid DEFAULT_SITE=000-default.conf ;;
-        nginx) WEB_DIR=/etc/nginx CONF='' PID_FILE=/run/nginx.pid DEFAULT_SITE=default ;;
-    esac
+    web_places
     for SITE_CONF in "bluegreen-$SLUG$CONF" "000-bluegreen-$SLUG$CONF"; do
         [ ! -L "$WEB_DIR/sites-enabled/$SITE_CONF" ] || run "disable $SITE_CONF" rm -f "$WEB_DIR/sites-enabled/$SITE_CONF"
         unlay "$LEDGER" "$WEB_DIR/sites-available/$SITE_CONF"

@@ -35,8 +35,9 @@ fn adopt(web_server: &str, start: &str) {
     dev.sh("touch /tmp/stop").ok();
     let seen = visits.finish();
     let (good, bad): (Vec<&str>, Vec<&str>) = seen.lines().partition(|line| *line == "picture");
-    // Between the move and the reload, a fraction of a second, a page may be missing.
-    assert!(good.len() > 20 && bad.len() < good.len() / 5, "{} good, {bad:?}", good.len());
+    // Between the move and the reload, a tenth of a second, a page may be missing; no visitor is turned away.
+    assert!(good.len() > 20 && bad.len() < 40, "{} good, {bad:?}", good.len());
+    assert!(bad.iter().all(|complaint| complaint.ends_with("404")), "{bad:?}");
 
     assert_eq!(dev.get("blue"), "Site by hand");
     assert_eq!(dev.sh("curl -sS http://blue/images/old/one.png").ok().text(), "picture\n");

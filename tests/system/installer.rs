@@ -174,6 +174,7 @@ fn a_step_that_fails_is_named_and_what_follows_it_is_not_done() {
     blue.sh("dpkg --remove --force-all nginx-core nginx-light nginx-full nginx 2>/dev/null || :; rm -f /usr/sbin/nginx").ok();
     blue.install("--web-server nginx --dry-run").ok().says("packages     would apt-get install nginx");
     // There is no way to a package from here.
+    blue.sh(": >/etc/resolv.conf").ok();
     blue.install("--web-server nginx")
         .ends_with_status(1)
         .says("error: packages: could not apt-get")
@@ -296,16 +297,37 @@ fn a_run_that_was_killed_can_be_run_again() {
 fn steps_may_use_sudo_for_what_they_name() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
+    // The program says which rules the steps of a config need; here it says what the test wants.
+    blue.sh("mv /root/bluegreen/program /srv/program; chmod 755 /srv; touch /srv/rules").ok();
+    blue.write(
+        "/root/bluegreen/program",
+        "#!/bin/sh
+        case $* in *'generate sudoers') exec cat /srv/rules ;; *) exec /srv/program \"$@\" ;; esac\n",
+    );
+    blue.sh("chmod 755 /root/bluegreen/program").ok();
+    let file = "/etc/sudoers.d/bluegreen-deploy_sample_app";
+    let touch = |path: &str| blue.sh(&format!("runuser -u deploy -- sudo -n /usr/bin/touch {path}"));
     blue.install("--web-server none").ok();
-    blue.sh("test ! -e /etc/sudoers.d/bluegreen-deploy_sample_app").ok();
-    blue.sh("sed -i 's|^#restart = .*|restart = [\"sudo /usr/bin/touch /root/restarted\"]|' /home/deploy/sample_app/bluegreen.toml").ok();
-    blue.install("").ok().says("write /etc/sudoers.d/bluegreen-deploy_sample_app");
-    blue.sh("visudo -cq; stat -c %a /etc/sudoers.d/bluegreen-deploy_sample_app").ok().says("440");
-    blue.sh("runuser -u deploy -- sudo -n /usr/bin/touch /root/restarted; test -e /root/restarted").ok();
-    blue.sh("runuser -u deploy -- sudo -n /usr/bin/touch /root/else").fails();
-    blue.sh("sed -i 's|^restart = .*|#restart = []|' /home/deploy/sample_app/bluegreen.toml").ok();
-    blue.install("").ok().says("remove /etc/sudoers.d/bluegreen-deploy_sample_app");
-    blue.sh("runuser -u deploy -- sudo -n /usr/bin/touch /root/restarted").fails();
+    blue.sh(&format!("test ! -e {file}")).ok();
+
+    blue.sh("echo 'deploy ALL=(root) NOPASSWD: /usr/bin/touch /srv/restarted' >/srv/rules").ok();
+    blue.install("").ok().says(&format!("sudo         write {file}"));
+    blue.sh(&format!("visudo -cq; stat -c '%a %U' {file}")).ok().says("440 root");
+    touch("/srv/restarted").ok();
+    touch("/srv/else").fails();
+    let before = blue.written();
+    blue.install("").ok().says("Nothing had to be changed.");
+
+    // Rules that sudo does not understand would lock everybody out of it.
+    blue.sh("cp -p /srv/rules /srv/good; echo 'deploy ALL=(root NOPASSWD' >/srv/rules").ok();
+    blue.install("").ends_with_status(1).says("error: sudo: sudo would refuse the rules");
+    blue.sh("visudo -cq; cp -p /srv/good /srv/rules").ok();
+    touch("/srv/restarted").ok();
+    assert_eq!(blue.changed_since(&before).lines().find(|line| line.contains("sudoers")), None);
+
+    blue.sh(": >/srv/rules").ok();
+    blue.install("").ok().says(&format!("sudo         remove {file}"));
+    touch("/srv/restarted").fails();
 }
 
 #[test]
