@@ -664,7 +664,7 @@ sudoers() {
     STEP=sudo
     file=/etc/sudoers.d/bluegreen-$SLUG
     rules=
-    if [ -x "$PROGRAM" ] && [ -e "$REPO/bluegreen.toml" ]; then
+    if [ -x "$PROGRAM" ] && grep -Eqs '^[[:space:]]*[^#[:space:]].*sudo' "$REPO/bluegreen.toml"; then
         rules=$(as "$USER_NAME" "$PROGRAM" -C "$REPO" generate sudoers) ||
             fail "$REPO/bluegreen.toml cannot be read" "bluegreen -C $REPO check"
     fi
