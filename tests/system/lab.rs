@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::machine::{Machine, wait_until_up};
 
 /// What the tests run besides the program itself, found in the host's PATH.
-const NEEDED: [&str; 13] = [
+const NEEDED: [&str; 14] = [
     "unshare",
     "nsenter",
     "ip",
@@ -21,6 +21,7 @@ const NEEDED: [&str; 13] = [
     "adduser",
     "sudo",
     "ssh-keygen",
+    "man",
 ];
 
 /// A network with an address for everyone in it. The addresses are those that are kept for
@@ -33,14 +34,7 @@ impl Lab {
     /// Lays the network, or tells why it cannot: see the module `main`.
     pub fn new() -> Option<Self> {
         if let Some(reason) = unable() {
-            assert!(std::env::var_os("CI").is_none(), "system test cannot run: {reason}");
-            // Past the test harness, which hides what a passing test prints.
-            writeln!(
-                std::io::stderr(),
-                "skipped, {reason}: {}",
-                std::thread::current().name().unwrap_or("?")
-            )
-            .unwrap();
+            skip(&reason);
             return None;
         }
         let mut bridge = Command::new("unshare")
@@ -98,6 +92,15 @@ impl Drop for Lab {
         drop(self.bridge.kill());
         drop(self.bridge.wait());
     }
+}
+
+/// Says why a test is not run; fails where a skip must not pass for a success.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "system test cannot run: {reason}");
+    // Past the test harness, which hides what a passing test prints by the macros.
+    #[allow(clippy::explicit_write)]
+    writeln!(std::io::stderr(), "skipped, {reason}: {}", std::thread::current().name().unwrap_or("?"))
+        .unwrap();
 }
 
 fn unable() -> Option<String> {

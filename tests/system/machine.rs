@@ -309,7 +309,7 @@ impl Background {
 pub fn difference(before: &str, after: &str) -> String {
     let (before, after): (BTreeSet<&str>, BTreeSet<&str>) =
         (before.lines().collect(), after.lines().collect());
-    before.symmetric_difference(&after).map(|line| format!("{line}\n")).collect()
+    before.symmetric_difference(&after).copied().collect::<Vec<_>>().join("\n")
 }
 
 /// Waits for the line by which a process says that it has set itself up.

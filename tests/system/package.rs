@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, skip};
 
 #[test]
 fn the_package_sets_up_a_server() {
@@ -48,7 +48,7 @@ fn build() -> Option<PathBuf> {
     let script = clone.join("packaging/deb.sh");
     let program = env!("CARGO_BIN_EXE_bluegreen");
     if Command::new("cargo-deb").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "cargo-deb is not installed");
+        skip("`cargo-deb` is not installed");
         return None;
     }
     let output = Command::new(script).args(["--binary", program]).output().unwrap();
