@@ -111,6 +111,11 @@ fn unable() -> Option<String> {
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let missing = NEEDED.iter().find(|program| {
         !path.split(':').any(|directory| std::path::Path::new(directory).join(program).exists())
-    })?;
-    Some(format!("`{missing}` is not installed"))
+    });
+    if let Some(missing) = missing {
+        return Some(format!("`{missing}` is not installed"));
+    }
+    let namespaces =
+        Command::new("unshare").args(["--mount", "--net", "--pid", "--fork", "true"]).status().ok()?;
+    (!namespaces.success()).then(|| "this root may not make namespaces".into())
 }
