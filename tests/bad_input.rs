@@ -73,8 +73,8 @@ fn no_lines_at_all_are_nothing_to_do() {
 fn ten_thousand_lines_are_answered() {
     let sandbox = deployed();
     let id = sandbox.id("master");
-    let lines: String = (0..10_000).map(|number| format!("{id} {id} refs/tags/{number}\n")).collect();
-    assert_eq!(sandbox.as_git(lines).ok().lines().len(), 10_000);
+    let lines: Vec<String> = (0..10_000).map(|number| format!("{id} {id} refs/tags/{number}")).collect();
+    assert_eq!(sandbox.as_git(lines.join("\n")).ok().lines().len(), 10_000);
 }
 
 #[test]

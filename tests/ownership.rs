@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use support::sandbox::NOBODY;
@@ -79,7 +80,6 @@ fn what_its_owner_closed_is_opened_to_be_recycled_or_pruned() {
     if !root_or_skip() {
         return;
     }
-    use std::os::unix::fs::PermissionsExt;
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 2").owned_by(NOBODY);
     for version in ["v1", "v2", "v3", "v4", "v5", "v6"] {
@@ -87,7 +87,7 @@ fn what_its_owner_closed_is_opened_to_be_recycled_or_pruned() {
         for name in sandbox.releases() {
             let release = sandbox.site().join("releases").join(name);
             for directory in ["a/b", "a"] {
-                std::fs::set_permissions(release.join(directory), PermissionsExt::from_mode(0)).unwrap();
+                set_permissions(release.join(directory), Permissions::from_mode(0o000)).unwrap();
             }
         }
     }

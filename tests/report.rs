@@ -25,8 +25,10 @@ fn wait_until_served(sandbox: &Sandbox, content: &str) {
 fn a_megabyte_of_talk(sandbox: &Sandbox) -> String {
     let id = sandbox.id("master");
     let name = "x".repeat(100);
-    let talk: String = (0..4000).map(|number| format!("{id} {id} refs/tags/{name}{number}\n")).collect();
-    talk + &format!("{id} {id} refs/heads/master\n")
+    let mut talk: Vec<String> =
+        (0..4000).map(|number| format!("{id} {id} refs/tags/{name}{number}")).collect();
+    talk.push(format!("{id} {id} refs/heads/master"));
+    talk.join("\n")
 }
 
 #[test]
@@ -35,9 +37,14 @@ fn a_client_that_dies_while_the_hook_talks_does_not_stop_the_deployment() {
     // Refs are answered in the order of their names: the branch that deploys comes last.
     sandbox.config("branch = \"zzz\"").commit("index.html", "v1");
     let (id, name) = (sandbox.id("master"), "x".repeat(150));
-    let refs: String = (0..3000).map(|number| format!("create refs/heads/a{name}{number} {id}\n")).collect();
+    let refs: Vec<String> =
+        (0..3000).map(|number| format!("create refs/heads/a{name}{number} {id}\n")).collect();
     let mut update = sandbox.git_command(&sandbox.clone_path());
-    assert!(support::sandbox::feed(update.args(["update-ref", "--stdin"]), refs.as_bytes()).status.success());
+    assert!(
+        support::sandbox::feed(update.args(["update-ref", "--stdin"]), refs.concat().as_bytes())
+            .status
+            .success()
+    );
     let mut push = sandbox.push_command(&["refs/heads/*:refs/heads/*", "master:refs/heads/zzz"]);
     let (mut client, reader) = spawn(&mut push);
     let mut reader = BufReader::new(reader);
