@@ -80,7 +80,9 @@ fn twenty_clients_push_while_the_public_reads() {
             .collect();
         let outputs = pushing.into_iter().flat_map(|client| client.join().unwrap()).collect();
         stop.store(true, Ordering::Relaxed);
-        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        for reader in readers {
+            reader.join().unwrap();
+        }
         outputs
     });
     assert_eq!(outputs.len(), CLIENTS * PUSHES);
