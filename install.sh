@@ -510,6 +510,8 @@ build() {
     [ -n "$cargo" ] || fail "building needs cargo of Rust $(rust_version) or newer" \
         'install Rust with rustup; or build elsewhere with `cargo build --release --locked`, and give --binary FILE'
     run "build bluegreen in $HERE" build_as "$builder" "$cargo"
+    # Not a change of the server, which is what is counted.
+    CHANGES=$((CHANGES - 1))
     [ -n "$DRY_RUN" ] || check_gate "$SOURCE"
 }
 
@@ -963,6 +965,8 @@ uninstall() {
         say "This was a dry run: nothing was changed."
     else
         say "The releases in $SITE, the repository $REPO and the user $USER_NAME are still there."
+        [ ! -e "$SITE/current" ] || [ "${WEB:-none}" = none ] ||
+            say "The web server no longer serves what was live: cp -a $SITE/current/. $SITE/ would have its default site do so."
     fi
 }
 

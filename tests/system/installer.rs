@@ -208,6 +208,7 @@ fn without_a_binary_it_builds_as_whoever_owns_the_clone() {
     blue.sh("/srv/clone/install.sh --web-server none")
         .ok()
         .says("program      build bluegreen in /srv/clone");
+    blue.sh("/srv/clone/install.sh").ok().says("Nothing had to be changed.");
     blue.sh("cat /srv/clone/target/release/builder; cmp /srv/program /usr/local/bin/bluegreen")
         .ok()
         .says("ann\n");
