@@ -50,6 +50,8 @@ pub struct SiteConfig {
     pub symlinks: Symlinks,
     /// What happens to submodules.
     pub submodules: Submodules,
+    /// What happens to files of Git LFS whose content is missing.
+    pub lfs: Lfs,
     /// The most files, links and directories that a release may have.
     pub max_files: u32,
 }
@@ -74,6 +76,16 @@ pub enum Submodules {
     Refuse,
 }
 
+/// What happens to files of Git LFS whose content is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lfs {
+    /// The deployment fails.
+    Refuse,
+    /// Their pointers are deployed, with a warning.
+    Warn,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -94,6 +106,7 @@ impl Default for SiteConfig {
             durable: true,
             symlinks: Symlinks::Inside,
             submodules: Submodules::Warn,
+            lfs: Lfs::Refuse,
             max_files: 1_000_000,
         }
     }

@@ -111,6 +111,12 @@ impl Site {
         self.root.join("releases").join(name.to_string())
     }
 
+    /// Where a temporary directory is on the file system of the releases, and is swept after a crash.
+    #[must_use]
+    pub fn scratch_path(&self) -> PathBuf {
+        self.root.join("releases")
+    }
+
     /// The path of the history.
     #[must_use]
     pub fn history_path(&self) -> PathBuf {

@@ -52,6 +52,12 @@ impl<'a> Objects<'a> {
         if self.format == ObjectFormat::Sha256 { 32 } else { 20 }
     }
 
+    /// The repository that they belong to.
+    #[must_use]
+    pub fn repository(&self) -> &'a Repository {
+        self.repository
+    }
+
     /// Opens the object database.
     pub fn open(&self) -> Result<Reader<'a>> {
         let path = self.repository.path().join("objects");
