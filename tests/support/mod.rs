@@ -1,0 +1,17 @@
+//! A throw-away developer and server: a clone, a bare repository with the program as its hook, a site.
+//!
+//! Everything runs through the real binary and real git, in an environment that holds nothing of the
+//! machine's: `sandbox.commit("index.html", "v1").push().ok().serves("index.html", "v1")`.
+#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
+
+pub mod normalize;
+pub mod run;
+pub mod sandbox;
+pub mod skip;
+pub mod snapshot;
+pub mod tree;
+
+pub use run::{Run, Told};
+pub use sandbox::Sandbox;
+pub use snapshot::{Snapshot, snapshot};
+pub use tree::Node;

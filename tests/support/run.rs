@@ -1,0 +1,154 @@
+//! What a push or a command did: its exit status and all that it said.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::Sandbox;
+use super::normalize::normalize;
+
+/// A program that ended, not yet judged.
+#[must_use = "say what is expected: ok(), warned(), not_deployed() or fails(status)"]
+pub struct Run<'a> {
+    pub sandbox: &'a Sandbox,
+    pub status: ExitStatus,
+    /// Standard output and error, in the order in which they were written.
+    pub output: String,
+}
+
+/// A program whose exit status was as expected.
+pub struct Told<'a> {
+    pub sandbox: &'a Sandbox,
+    output: String,
+}
+
+/// Starts a program with both streams on one pipe, as git does with a hook.
+pub fn spawn(command: &mut Command) -> (Child, std::io::PipeReader) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    command.stdout(Stdio::from(writer.try_clone().unwrap())).stderr(Stdio::from(writer));
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    // The command keeps its own ends of the pipe open.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    (child, reader)
+}
+
+impl<'a> Run<'a> {
+    /// Runs a program to its end.
+    pub fn new(sandbox: &'a Sandbox, command: &mut Command) -> Self {
+        let (child, reader) = spawn(command);
+        Self::finish(sandbox, child, reader)
+    }
+
+    /// Waits for a program that [`spawn`] started.
+    pub fn finish(sandbox: &'a Sandbox, mut child: Child, mut reader: std::io::PipeReader) -> Self {
+        let mut output = Vec::new();
+        reader.read_to_end(&mut output).unwrap();
+        let status = child.wait().unwrap();
+        Self { sandbox, status, output: String::from_utf8(output).unwrap() }
+    }
+
+    /// It succeeded, and no line is an error or a warning.
+    #[track_caller]
+    pub fn ok(self) -> Told<'a> {
+        self.expect(0, &["error:", "warning:", "Not deployed"], &[])
+    }
+
+    /// It succeeded with a warning.
+    #[track_caller]
+    pub fn warned(self) -> Told<'a> {
+        self.expect(0, &["error:", "Not deployed"], &["warning:"])
+    }
+
+    /// The push succeeded, for a post-receive hook cannot fail it, but nothing was deployed.
+    #[track_caller]
+    pub fn not_deployed(self) -> Told<'a> {
+        self.expect(0, &["Git hooks deploy complete."], &["error:", "Not deployed: "])
+    }
+
+    /// It failed with this exit status, and said why.
+    #[track_caller]
+    pub fn fails(self, status: i32) -> Told<'a> {
+        self.expect(status, &["Git hooks deploy complete."], &["error:"])
+    }
+
+    #[track_caller]
+    fn expect(self, status: i32, without: &[&str], with: &[&str]) -> Told<'a> {
+        let output = &self.output;
+        assert_eq!(self.status.code(), Some(status), "{}\n{output}", self.status);
+        assert!(!output.contains("panicked at"), "{output}");
+        let told = Told { sandbox: self.sandbox, output: self.output };
+        let lines = told.lines();
+        let has = |start: &&str| lines.iter().any(|line| line.starts_with(*start));
+        for start in without {
+            assert!(!has(start), "a line begins with `{start}`:\n{}", told.output);
+        }
+        for start in with {
+            assert!(has(start), "no line begins with `{start}`:\n{}", told.output);
+        }
+        told
+    }
+}
+
+impl<'a> Told<'a> {
+    /// All that it said, as it said it.
+    pub fn output(&self) -> &str {
+        &self.output
+    }
+
+    /// What the program said: the `remote:` lines of a push, or all lines of a command; normalised.
+    pub fn lines(&self) -> Vec<String> {
+        let is_push = self.output.lines().any(|line| line.starts_with("remote: "));
+        self.output
+            .split(['\n', '\r'])
+            .filter_map(|line| if is_push { line.strip_prefix("remote: ") } else { Some(line) })
+            .map(|line| normalize(self.sandbox.normalize_paths(line).trim_end()))
+            .filter(|line| !line.is_empty())
+            .collect()
+    }
+
+    /// One of the lines is this one, to the letter.
+    #[track_caller]
+    pub fn says(self, line: &str) -> Self {
+        assert!(self.lines().iter().any(|said| said == line), "nobody said `{line}`:\n{}", self.output);
+        self
+    }
+
+    /// These lines and no others were said, in this order.
+    #[track_caller]
+    pub fn says_only(self, lines: &[&str]) -> Self {
+        assert_eq!(self.lines(), lines, "\n{}", self.output);
+        self
+    }
+
+    /// No line contains this.
+    #[track_caller]
+    pub fn never_says(self, text: &str) -> Self {
+        assert!(!self.output.contains(text), "`{text}` was said:\n{}", self.output);
+        self
+    }
+
+    /// The live release has this file.
+    #[track_caller]
+    pub fn serves(self, path: &str, content: &str) -> Self {
+        self.sandbox.serves(path, content);
+        self
+    }
+
+    /// What is live is what `git checkout` would write for a revision of the clone.
+    #[track_caller]
+    pub fn serves_checkout(self, revision: &str) -> Self {
+        self.sandbox.serves_checkout(revision);
+        self
+    }
+
+    /// Nothing is live.
+    #[track_caller]
+    pub fn serves_nothing(self) -> Self {
+        self.sandbox.serves_nothing();
+        self
+    }
+
+    /// Goes on with the sandbox.
+    pub fn and(&self) -> &'a Sandbox {
+        self.sandbox
+    }
+}
