@@ -47,15 +47,15 @@ fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Att
     let contents = objects.open()?.commit(commit)?;
     let scratch = site.scratch_path();
     let manifest = recycled.as_ref().map(|old| &old.manifest);
-    let plan = checkout::plan(objects, contents.tree, manifest, config, &scratch)?;
+    let plan = checkout::plan(&objects, contents.tree, manifest, config, &scratch)?;
     warn_of_submodules(server, &plan);
     site.refuse_full_disk(&plan)?;
-    let changed = checkout::changed(objects, attempt.old.as_deref(), contents.tree, &plan.listing);
+    let changed = checkout::changed(&objects, attempt.old.as_deref(), contents.tree, &plan.listing);
 
     site.phase("check out");
     let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
     let mut staged = site.stage(recycled)?;
-    let manifest = checkout::write(plan, objects, &staged, config, &Progress::new(report))?;
+    let manifest = checkout::write(plan, &objects, &staged, config, &Progress::new(report))?;
     let mut record = Record::new(commit, contents.subject, manifest.listing.files());
     staged.place(&name, &record, &manifest)?;
     attempt.release = Some(name.clone());
@@ -76,13 +76,13 @@ pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
     let objects = Objects::new(&server.repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
     let scratch = std::env::temp_dir();
-    let plan = checkout::plan(objects, contents.tree, None, &server.config, &scratch)?;
+    let plan = checkout::plan(&objects, contents.tree, None, &server.config, &scratch)?;
     warn_of_submodules(server, &plan);
     server.report.line(Message::DryRun {
         commit: &short(&commit),
         subject: &contents.subject,
         files: plan.listing.files(),
-        changed: checkout::changed(objects, site.commit(&live).as_deref(), contents.tree, &plan.listing),
+        changed: checkout::changed(&objects, site.commit(&live).as_deref(), contents.tree, &plan.listing),
         site: site.root(),
         recycled: recyclable(&site.releases()?, live.release(), server.config.site.keep),
     });

@@ -57,7 +57,7 @@ pub struct Conversion<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Workplace<'a> {
     /// The repository's objects.
-    pub objects: Objects<'a>,
+    pub objects: &'a Objects<'a>,
     /// A directory for scratches, on the file system of the release.
     pub scratch: &'a Path,
     /// What happens to pointers without content.

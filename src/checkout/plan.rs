@@ -249,7 +249,7 @@ struct Planner<'a, 'p> {
 impl Plan<'_> {
     /// Reads and validates the whole tree `root`, with at most `max_entries` entries. What the `older`
     /// listing has at the same path is noted, and not read again where a whole subtree is the same.
-    pub fn read(objects: Objects, root: Oid, older: Option<&Listing>, max_entries: u32) -> Result<Self> {
+    pub fn read(objects: &Objects, root: Oid, older: Option<&Listing>, max_entries: u32) -> Result<Self> {
         let reader = objects.open()?;
         let mut planner = Planner {
             reader: &reader,
