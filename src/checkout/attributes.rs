@@ -74,13 +74,9 @@ impl Context {
     }
 
     fn converts(&self, attribute: &[u8]) -> bool {
-        // git stops at `-working-tree-encoding`, so it must be asked; otherwise `-` and `!` convert less.
-        let plain = attribute.strip_prefix(b"-").or_else(|| attribute.strip_prefix(b"!"));
-        let mut parts = plain.unwrap_or(attribute).splitn(2, |&byte| byte == b'=');
+        // `-name` and `!name` convert less, never more, and are no name of this list.
+        let mut parts = attribute.splitn(2, |&byte| byte == b'=');
         let (name, value) = (parts.next().unwrap_or_default(), parts.next());
-        if plain.is_some() {
-            return name == b"working-tree-encoding";
-        }
         CONVERTING.contains(&name)
             || name == b"eol" && value == Some(b"crlf")
             || self.crlf && matches!(name, b"text" | b"crlf")
@@ -91,22 +87,22 @@ impl Context {
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     text.split(|&byte| byte == b'\n')
-        .map(|line| &line[line.iter().take_while(|byte| is_blank(byte)).count()..])
+        .map(|line| &line[line.iter().take_while(|&&byte| is_blank(byte)).count()..])
         .filter(|line| !line.starts_with(b"#"))
 }
 
 fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(is_blank).filter(|word| !word.is_empty())
+    line.split(|&byte| is_blank(byte)).filter(|word| !word.is_empty())
 }
 
 /// What parts words, as git's attr.c has it: no form feed.
-fn is_blank(byte: &u8) -> bool {
-    b" \t\r\n".contains(byte)
+fn is_blank(byte: u8) -> bool {
+    b" \t\r\n".contains(&byte)
 }
 
 /// Parts a line into its pattern and its attributes. Where a quoted pattern ends is not worth knowing.
 fn split_pattern(line: &[u8]) -> (&[u8], &[u8]) {
-    let end = line.iter().position(is_blank).unwrap_or(line.len());
+    let end = line.iter().position(|&byte| is_blank(byte)).unwrap_or(line.len());
     if line.starts_with(b"\"") { (line, line) } else { line.split_at(end) }
 }
 
@@ -135,7 +131,7 @@ mod tests {
         assert_eq!(matches("*.psd filter=lfs -text"), suffix(".psd"));
         assert_eq!(matches("\u{feff}  /a/**/*.c\tident"), suffix(".c"));
         assert_eq!(matches("dir/name.txt working-tree-encoding=UTF-16"), [Match::Name("name.txt".into())]);
-        assert_eq!(matches("x -working-tree-encoding"), [Match::Name("x".into())]);
+        assert_eq!(matches("x working-tree-encoding"), [Match::Name("x".into())]);
         assert_eq!(matches("* eol=crlf\r\n"), suffix(""));
         for any in ["a?c ident", "dir/ ident", "\"a \\\" b\" ident", "[ab] filter=x", "a*b eol=crlf"] {
             assert_eq!(matches(any), [Match::Any], "{any}");

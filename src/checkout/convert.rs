@@ -95,7 +95,9 @@ pub fn find<'a>(plan: &mut Plan, recycled: Option<&Manifest>, at: Workplace<'a>)
     let mut sources = sources(plan, &files, &reader, git_dir)?;
     let own = ["config", "config.worktree"].map(|name| std::fs::read(git_dir.join(name)).unwrap_or_default());
     let mut context = Context::default();
-    sources.iter().for_each(|source| context.learn_macros(&source.text));
+    for source in &sources {
+        context.learn_macros(&source.text);
+    }
     let is_plain = !own.iter().any(|text| Settings::may_be_in(text));
     if is_plain && sources.iter().all(|source| context.matches(&source.text).is_empty()) {
         unlike(plan, old, &Converted::default());

@@ -35,7 +35,9 @@ pub fn write(
     {
         let paths: Vec<PathBuf> = missing.iter().map(|&entry| plan.listing.path_of(entry)).collect();
         let (files, complaints) = scratch.checkout(&paths)?;
-        complaints.iter().for_each(|complaint| progress.warning(complaint));
+        for complaint in complaints {
+            progress.warning(complaint);
+        }
         let moved = move_in(plan, before, root, files, &missing)?;
         for (&entry, (size, changed)) in missing.iter().zip(moved) {
             plan.listing.entries[entry as usize].size = size;

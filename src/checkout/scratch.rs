@@ -115,7 +115,7 @@ impl Attributes {
         let is_utf8 = [&b"utf-8"[..], b"utf8"].iter().any(|name| encoding.eq_ignore_ascii_case(name));
         self.filter().is_some_and(|driver| settings.has_filter(driver))
             || ident == b"set"
-            || encoding != b"unspecified" && !is_utf8
+            || !matches!(encoding, b"unspecified" | b"unset") && !is_utf8
             || is_text && (eol == b"crlf" || settings.has_crlf() && eol != b"lf")
     }
 }
