@@ -3,13 +3,14 @@
 //! git is asked what only git knows, in every ref format and with every extension: what a revision
 //! names. Objects are read by [`crate::checkout`].
 
+mod convert;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::thread;
 
 use git2::Oid;
 use nix::unistd::{Uid, User};
@@ -93,69 +94,26 @@ impl Repository {
         }
     }
 
-    /// All settings that git sees for the repository's owner, with their scope, as `-z` prints them.
-    pub fn settings(&self) -> Result<Vec<u8>> {
-        let output = self
-            .owners_command()
-            .args(["config", "--list", "--show-scope", "-z"])
-            .output()
-            .map_err(Error::GitMissing)?;
-        if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
+    /// A setting of the repository's own config.
+    pub fn setting(&self, key: &str) -> Result<Option<String>> {
+        let output = self.run(&["config", "--get", key])?;
+        match output.status.code() {
+            Some(0) => Ok(Some(String::from_utf8_lossy(output.stdout.trim_ascii_end()).into_owned())),
+            Some(1) => Ok(None),
+            _ => Err(failure("config", &output)),
+        }
     }
 
-    /// Runs a git that may convert, with a private index and work tree, and gives what it printed and
-    /// the lines that it complained with.
-    pub fn convert(
-        &self,
-        settings: &[OsString],
-        index: &Path,
-        work_tree: &Path,
-        arguments: &[OsString],
-        input: Vec<u8>,
-    ) -> Result<(Vec<u8>, Vec<String>)> {
-        let mut git = self
-            .owners_command()
-            .args(settings)
-            .arg("--work-tree")
-            .arg(work_tree)
-            .args(arguments)
-            .current_dir(work_tree)
-            .env("GIT_INDEX_FILE", index)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(Error::GitMissing)?;
-        let stdin = git.stdin.take();
-        // git answers while it reads: both sides must be served at once.
-        let output = thread::scope(|scope| {
-            // A git that ends early says why; that it did not read all is no news.
-            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
-            git.wait_with_output().map_err(Error::GitMissing)
-        })?;
-        let complaints = String::from_utf8_lossy(&output.stderr);
-        let complaints = || complaints.lines().map(str::to_owned).collect::<Vec<_>>();
-        if output.status.success() {
-            return Ok((output.stdout, complaints()));
+    /// Major and minor version of git itself.
+    pub fn git_version(&self) -> Result<(u32, u32)> {
+        let output = self.run(&["version"])?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut numbers =
+            text.trim_start_matches("git version ").split('.').map_while(|number| number.parse().ok());
+        match (numbers.next(), numbers.next()) {
+            (Some(major), Some(minor)) => Ok((major, minor)),
+            _ => Err(failure("version", &output)),
         }
-        let is_reason = |line: &String| line.starts_with("fatal: ") || line.starts_with("error: ");
-        let reason = complaints().into_iter().rfind(is_reason).or_else(|| complaints().pop());
-        Err(Error::Conversion(reason.unwrap_or_else(|| format!("{}", output.status))))
-    }
-
-    /// A git that knows the filters that the owner and the machine define. Settings that could change
-    /// what else a checkout writes are for the caller to pin.
-    fn owners_command(&self) -> Command {
-        let mut git = self.command(&[]);
-        git.env_remove("GIT_CONFIG_NOSYSTEM").env("GIT_ATTR_NOSYSTEM", "1");
-        if let Ok(Some(user)) = User::from_uid(Uid::effective()) {
-            git.env("HOME", user.dir);
-        }
-        // Neither hooks nor helpers have a part in this, nor may the index be split into the repository.
-        for setting in ["core.hooksPath=/dev/null", "core.fsmonitor=false", "core.splitIndex=false"] {
-            git.args(["-c", setting]);
-        }
-        git
     }
 
     fn run(&self, arguments: &[&str]) -> Result<Output> {

@@ -191,6 +191,7 @@ impl Site {
     }
 
     /// Who holds the lock right now, if anybody does.
+    #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         let mut file = File::open(self.state_path().join("lock")).ok()?;
         match file.try_lock_shared() {
@@ -210,8 +211,7 @@ impl Site {
         let records = make(&state, RELEASES, 0o700)?;
         let releases = make(&self.dir, RELEASES, 0o755)?;
         let path = self.state_path().join("lock");
-        let mut lock =
-            state.open_file(LOCK, OFlags::RDWR | OFlags::CREATE).map_err(Error::io("open", &path))?;
+        let lock = state.open_file(LOCK, OFlags::RDWR | OFlags::CREATE).map_err(Error::io("open", &path))?;
         let start = Instant::now();
         let mut announce = Some(announce);
         loop {
@@ -232,8 +232,8 @@ impl Site {
             }
             thread::sleep(RETRY);
         }
-        let _ = write_holder(&mut lock, &holder);
-        Ok(LockedSite { site: self, state, records, releases, lock, holder })
+        let _ = write_holder(&lock, &holder);
+        Ok(LockedSite { site: self, records, releases, lock, holder })
     }
 }
 
@@ -266,7 +266,6 @@ fn write_holder(mut lock: &File, holder: &Holder) -> io::Result<()> {
 #[derive(Debug)]
 pub struct LockedSite {
     site: Site,
-    state: Dir,
     records: Dir,
     releases: Dir,
     lock: File,
@@ -362,7 +361,8 @@ impl LockedSite {
         let space = self.dir.free_space().map_err(Error::io("read", &self.root))?;
         let block = space.f_frsize.max(512);
         let sizes = || plan.new_entries().map(|entry| plan.listing.entries[entry as usize].size);
-        let needed: u64 = sizes().map(|size| size.div_ceil(block) * block).sum();
+        let needed =
+            sizes().map(|size| size.div_ceil(block).saturating_mul(block)).fold(0_u64, u64::saturating_add);
         let free = space.f_bavail.saturating_mul(block);
         let refused = |needed, free| Err(Error::NoSpace { path: self.root.clone(), needed, free });
         if needed > free {

@@ -51,6 +51,8 @@ pub struct Conversion<'a> {
     settings: Settings,
     attribute_files: Vec<u32>,
     scratch: Option<Scratch<'a>>,
+    /// Entry and size of the content that pointers will become.
+    contents: Vec<(u32, u64)>,
 }
 
 /// Where to convert.
@@ -65,6 +67,13 @@ pub struct Workplace<'a> {
 }
 
 impl<'a> Conversion<'a> {
+    /// Notes how big pointers will become, which limits and the disk have to bear.
+    pub fn expect_sizes(&self, listing: &mut Listing) {
+        for &(entry, size) in &self.contents {
+            listing.entries[entry as usize].size = size;
+        }
+    }
+
     /// A scratch that has all these entries.
     pub fn take_scratch(&mut self, listing: &Listing, entries: &[u32]) -> Result<Option<Scratch<'a>>> {
         let Some(at) = self.workplace else { return Ok(None) };
@@ -247,6 +256,8 @@ impl Conversion<'_> {
                 paths: missing.iter().map(|&entry| listing.path_of(entry)).collect(),
             });
         }
+        let found = pointers.iter().filter(|(entry, _)| missing.binary_search(entry).is_err());
+        self.contents = found.map(|(entry, pointer)| (*entry, pointer.size)).collect();
         // git-lfs would fail for want of the object, and the pointer is what was asked for.
         self.converted.entries.retain(|entry| missing.binary_search(entry).is_err());
         Ok(())

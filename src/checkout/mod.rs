@@ -64,6 +64,8 @@ pub fn plan<'a>(
     let workplace = Workplace { objects, scratch, lfs: config.site.lfs };
     plan.conversion = convert::find(&mut plan, recycled, workplace)?;
     measure(&mut plan, objects, threads(config))?;
+    plan.conversion.expect_sizes(&mut plan.listing);
+    refuse_oversize(&plan, config.site.max_size)?;
     Ok(plan)
 }
 
@@ -102,6 +104,16 @@ pub fn changed(objects: &Objects, old: Option<&str>, tree: Oid, listing: &Listin
         difference::count(&reader, objects.id_len(), old.tree, tree).ok()
     };
     differences().unwrap_or_else(|| listing.files())
+}
+
+/// Refuses more bytes than the config allows: one blob can stand at any number of paths.
+fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
+    let files = plan.listing.entries.iter().filter(|entry| !entry.kind.is_directory());
+    let total = files.fold(0_u64, |total, file| total.saturating_add(file.size));
+    if total <= max_size {
+        return Ok(());
+    }
+    Err(Error::Limit { limit: crate::message::bytes(max_size), what: "of files", key: "max-size" })
 }
 
 /// Finds out the sizes of the files that are to be written.

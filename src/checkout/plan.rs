@@ -113,7 +113,7 @@ impl Listing {
     #[must_use]
     pub fn id(&self, entry: u32) -> Oid {
         // An id in a listing was parsed from a tree with ids of just this length.
-        Oid::from_bytes(self.raw_id(entry)).unwrap_or_else(|_| Oid::ZERO_SHA1)
+        Oid::from_bytes(self.raw_id(entry)).unwrap_or(Oid::ZERO_SHA1)
     }
 
     /// The raw id of a directory's tree, or of a submodule's commit.
@@ -218,12 +218,10 @@ impl Listing {
         submodules.map(|entry| self.directory_path(entry.size as u32)).collect()
     }
 
-    fn push(&mut self, entry: &TreeEntry) -> Result<u32> {
-        let index = self.entries.len() as u32;
+    fn push(&mut self, entry: &TreeEntry) {
         self.names.extend_from_slice(entry.name);
         self.ids.extend_from_slice(entry.id);
         self.entries.push(Entry { kind: entry.kind, name_end: self.names.len() as u32, size: 0 });
-        Ok(index)
     }
 }
 
@@ -336,11 +334,11 @@ impl Planner<'_, '_> {
             return Ok(());
         }
         let reader = self.reader;
-        let object = reader.tree(Oid::from_bytes(&id).unwrap_or_else(|_| Oid::ZERO_SHA1))?;
+        let object = reader.tree(Oid::from_bytes(&id).unwrap_or(Oid::ZERO_SHA1))?;
         let unfit = |unfit: tree::Unfit| self.unfit(directory, &unfit.name, unfit.problem);
         let entries = tree::parse(object.data(), self.id_len).map_err(unfit)?;
         for entry in &entries {
-            self.plan.listing.push(entry)?;
+            self.plan.listing.push(entry);
             self.plan.like.push(NONE);
         }
         self.plan.listing.directories[directory as usize].last = self.plan.listing.entries.len() as u32;
@@ -397,9 +395,10 @@ impl Planner<'_, '_> {
         }
         entries.extend(older.entries[source.clone()].iter().map(|entry| Entry {
             name_end: shift(entry.name_end, name_start, name_base),
-            size: match entry.kind.is_directory() {
-                true => shift(entry.size as u32, subtree.start, first_directory).into(),
-                false => entry.size,
+            size: if entry.kind.is_directory() {
+                shift(entry.size as u32, subtree.start, first_directory).into()
+            } else {
+                entry.size
             },
             ..*entry
         }));
@@ -462,7 +461,8 @@ impl Planner<'_, '_> {
     }
 
     fn check_limit(&self) -> Result<()> {
-        if self.plan.listing.entries.len() <= self.max_entries as usize {
+        let Listing { entries, names, .. } = &self.plan.listing;
+        if entries.len() <= self.max_entries as usize && names.len() < NONE as usize {
             return Ok(());
         }
         let limit = self.max_entries.to_string();
