@@ -348,7 +348,8 @@ fn attack(releases: &Path, victim: &Path, stop: &AtomicBool) -> usize {
         for release in releases.read_dir().unwrap().flatten() {
             for name in ["d", "d/e", "."] {
                 let path = release.path().join(name);
-                let aside = releases.join(".aside");
+                // What could not be put back must not end the attack.
+                let aside = releases.join(format!(".aside-{swaps}"));
                 if path.is_symlink() || !path.is_dir() || std::fs::rename(&path, &aside).is_err() {
                     continue;
                 }
@@ -386,7 +387,7 @@ fn nobody_who_swaps_directories_leads_a_deployment_out() {
         (AtomicBool::new(false), sandbox.site().join("releases"), sandbox.path("victim"));
     let swaps = std::thread::scope(|scope| {
         let attacker = scope.spawn(|| attack(&releases, &directory, &stop));
-        for round in 0..25 {
+        for round in 0..30 {
             commit(&format!("round {round}"));
             let run = sandbox.push();
             assert!(run.status.success() && !run.output.contains("panicked"), "{}", run.output);
