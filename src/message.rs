@@ -81,6 +81,8 @@ pub enum Message<'a> {
     NotDone(Action, &'a Serving),
     /// Submodules that stay empty.
     EmptySubmodules(&'a [PathBuf]),
+    /// Files of Git LFS that are pointers.
+    Pointers(&'a [PathBuf]),
     /// What `--dry-run` found.
     DryRun {
         /// The commit's first digits.
@@ -151,6 +153,15 @@ impl Display for Message<'_> {
             Self::EmptySubmodules(paths) => {
                 let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
                 write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), names.join(", "))
+            }
+            Self::Pointers(paths) => {
+                let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
+                let files = count(paths.len() as u64, "file");
+                write!(
+                    to,
+                    "the content of {files} of Git LFS is missing, deployed as pointers: {}",
+                    names.join(", ")
+                )
             }
             Self::DryRun { commit, subject, files, changed, site, recycled } => {
                 let (files, changed) = (count(*files, "file"), count(*changed, "file"));
