@@ -2,6 +2,8 @@
 //!
 //! Every key is optional, and so is the file. An error names file, line, key and what was expected.
 
+mod shared;
+
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
@@ -13,6 +15,8 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::error::{Error, Result};
+
+pub use self::shared::{Shared, SharedPath};
 
 /// The file's name in the repository.
 pub const FILE: &str = "bluegreen.toml";
@@ -33,6 +37,8 @@ pub struct Config {
     pub checkout_threads: usize,
     /// Where releases go and how.
     pub site: SiteConfig,
+    /// What outlives releases.
+    pub shared: Shared,
 }
 
 /// The `[site]` section.
@@ -82,6 +88,7 @@ impl Default for Config {
             lock_timeout: Duration::from_secs(10 * 60),
             checkout_threads: 0,
             site: SiteConfig::default(),
+            shared: Shared::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::history::{Action, timestamp};
 use crate::message::Message;
 use crate::release::{Record, ReleaseName, State, recyclable, short, surplus};
 use crate::server::{Attempt, Server};
+use crate::shared;
 use crate::site::{Live, LockedSite};
 
 /// What is to be deployed.
@@ -39,6 +40,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Att
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
     attempt.new = Some(commit);
 
+    shared::require(site, &config.shared)?;
     site.phase("read the commit");
     let releases = site.releases()?;
     let recycled =
@@ -54,6 +56,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Att
     let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
     let mut staged = site.stage(recycled)?;
     let manifest = checkout::write(plan, objects, &staged, config, &Progress::new(report))?;
+    shared::link(site, &config.shared, staged.dir(), report)?;
     let mut record = Record::new(commit, contents.subject, manifest.listing.files());
     staged.place(&name, &record, &manifest)?;
     attempt.release = Some(name.clone());
@@ -71,6 +74,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Att
 pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
     let site = crate::site::Site::open(&server.config.site)?;
     let live = site.live()?;
+    shared::require(&site, &server.config.shared)?;
     let objects = Objects::new(&server.repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
     let plan = checkout::plan(objects, contents.tree, None, &server.config)?;

@@ -126,6 +126,29 @@ pub enum Error {
         /// What there is, with its unit.
         free: String,
     },
+    /// A shared file that nobody made yet.
+    #[error("the shared file `{}` does not exist", printable(.0))]
+    SharedMissing(PathBuf),
+    /// Something in `shared/` that is not what the config says.
+    #[error("`{}` is no {wanted}, as bluegreen.toml has it", printable(.path))]
+    SharedKind {
+        /// Where it is.
+        path: PathBuf,
+        /// "directory" or "file".
+        wanted: &'static str,
+    },
+    /// Something in the commit that no link to a shared path can replace.
+    #[error("`{}` is {kind} in the commit, but `{}` is in `{wanted}` of `[shared]`", printable(.path), printable(.shared))]
+    SharedInTheWay {
+        /// The path in the commit.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+        /// The shared path.
+        shared: PathBuf,
+        /// "dirs" or "files".
+        wanted: &'static str,
+    },
     /// The site's directory is not there.
     #[error("the site `{}` does not exist", printable(.0))]
     NoSite(PathBuf),
@@ -204,6 +227,19 @@ impl Error {
             Self::Submodules(_) => "set `submodules = \"warn\"` or \"fetch\" in bluegreen.toml".into(),
             Self::Limit { key, .. } => format!("raise `{key}` in bluegreen.toml if this is meant"),
             Self::NoSpace { .. } => "free some space, or lower `keep` in bluegreen.toml".into(),
+            Self::SharedMissing(path) => {
+                let (dir, path) = (path.parent().unwrap_or(path), printable(path));
+                format!("make it on the server: `mkdir -p {0} && $EDITOR {path}`", printable(dir))
+            }
+            Self::SharedKind { path, .. } => {
+                format!(
+                    "move it away: `mv {0} {0}.old`, or change `[shared]` in bluegreen.toml",
+                    printable(path)
+                )
+            }
+            Self::SharedInTheWay { .. } => {
+                "remove it from the commit, or change `[shared]` in bluegreen.toml".into()
+            }
             Self::NoSite(path) => {
                 format!(
                     "make it and give it to the repository's owner: `install -d -o OWNER {}`",

@@ -19,5 +19,6 @@ pub mod release;
 pub mod report;
 pub mod rollback;
 pub mod server;
+pub mod shared;
 pub mod signals;
 pub mod site;

@@ -81,6 +81,8 @@ pub enum Message<'a> {
     NotDone(Action, &'a Serving),
     /// Submodules that stay empty.
     EmptySubmodules(&'a [PathBuf]),
+    /// A shared directory on another file system, which is not filled.
+    NotSeeded(&'a Path),
     /// What `--dry-run` found.
     DryRun {
         /// The commit's first digits.
@@ -151,6 +153,10 @@ impl Display for Message<'_> {
             Self::EmptySubmodules(paths) => {
                 let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
                 write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), names.join(", "))
+            }
+            Self::NotSeeded(path) => {
+                let path = printable(*path);
+                write!(to, "the commit's `{path}` is left out: `shared/{path}` is on another file system")
             }
             Self::DryRun { commit, subject, files, changed, site, recycled } => {
                 let (files, changed) = (count(*files, "file"), count(*changed, "file"));

@@ -4,6 +4,7 @@
 //! whole machine. Nothing here has to be undone by clean-up code: a release is filled under a name
 //! that is never live, becomes a release by a rename, and becomes live by another one.
 
+use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -32,6 +33,7 @@ const CURRENT: &[u8] = b"current";
 const NEXT: &[u8] = b".current.next";
 const RELEASES: &[u8] = b"releases";
 const STATE: &[u8] = b".bluegreen";
+const SHARED: &[u8] = b"shared";
 const INCOMING: &str = ".incoming-";
 const LOCK: &[u8] = b"lock";
 
@@ -227,7 +229,7 @@ impl Site {
             thread::sleep(RETRY);
         }
         let _ = write_holder(&mut lock, &holder);
-        Ok(LockedSite { site: self, state, records, releases, lock, holder })
+        Ok(LockedSite { site: self, state, records, releases, lock, holder: RefCell::new(holder) })
     }
 }
 
@@ -264,7 +266,7 @@ pub struct LockedSite {
     records: Dir,
     releases: Dir,
     lock: File,
-    holder: Holder,
+    holder: RefCell<Holder>,
 }
 
 impl std::ops::Deref for LockedSite {
@@ -277,10 +279,25 @@ impl std::ops::Deref for LockedSite {
 
 impl LockedSite {
     /// Tells `status` what is being done.
-    pub fn phase(&mut self, phase: &str) {
-        phase.clone_into(&mut self.holder.phase);
+    pub fn phase(&self, phase: &str) {
+        let mut holder = self.holder.borrow_mut();
+        phase.clone_into(&mut holder.phase);
         // Nothing depends on it, not even on a full disk.
-        let _ = write_holder(&self.lock, &self.holder);
+        let _ = write_holder(&self.lock, &holder);
+    }
+
+    /// The directory `.bluegreen`.
+    #[must_use]
+    pub fn state(&self) -> &Dir {
+        &self.state
+    }
+
+    /// The directory `shared`, which an admin may have put elsewhere with a link.
+    pub fn open_or_make_shared(&self) -> io::Result<Dir> {
+        match self.dir.make_dir(SHARED, 0o755) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => Dir::open(&self.root.join("shared")),
+        }
     }
 
     /// Removes what a crash left: half-filled releases, releases whose steps never ended, temporary
@@ -409,7 +426,7 @@ impl LockedSite {
     /// Moves everything in the site that is not ours into a release, and gives its name; nothing to
     /// move, or a `current`, and there is nothing to do.
     pub fn adopt(&self) -> Result<Option<ReleaseName>> {
-        let is_ours = |name: &[u8]| [CURRENT, NEXT, RELEASES, STATE, b"shared"].contains(&name);
+        let is_ours = |name: &[u8]| [CURRENT, NEXT, RELEASES, STATE, SHARED].contains(&name);
         let names = self.dir.names().map_err(Error::io("read", &self.root))?;
         let names: Vec<&[u8]> =
             names.iter().map(|(name, _)| name.as_slice()).filter(|name| !is_ours(name)).collect();

@@ -38,7 +38,7 @@ pub fn plan(objects: Objects, tree: Oid, recycled: Option<&Manifest>, config: &C
     let mut plan =
         Plan::read(objects, tree, recycled.map(|manifest| &manifest.listing), config.site.max_files)?;
     if config.site.symlinks == Symlinks::Inside {
-        symlinks::refuse_outside(&plan.listing)?;
+        symlinks::refuse_outside(&plan.listing, &config.shared)?;
     }
     if config.site.submodules == Submodules::Refuse {
         let submodules = plan.listing.submodules();

@@ -137,9 +137,7 @@ impl Sandbox {
     }
 
     fn add_config(&self, part: usize, lines: &str) -> &Self {
-        let config = &mut self.config.borrow_mut()[part];
-        config.push_str(lines);
-        config.push('\n');
+        self.config.borrow_mut()[part].extend([lines, "\n"]);
         self.write_config()
     }
 
