@@ -3,6 +3,7 @@
 //! Every key is optional, and so is the file. An error names file, line, key and what was expected.
 
 mod shared;
+mod steps;
 
 use std::fmt::Display;
 use std::fs::File;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::error::{Error, Result};
 
 pub use self::shared::{Shared, SharedPath};
+pub use self::steps::{Environment, Phase, Step, Steps};
 
 /// The file's name in the repository.
 pub const FILE: &str = "bluegreen.toml";
@@ -39,6 +41,10 @@ pub struct Config {
     pub site: SiteConfig,
     /// What outlives releases.
     pub shared: Shared,
+    /// The site's own commands.
+    pub steps: Steps,
+    /// What they find in their environment.
+    pub env: Environment,
 }
 
 /// The `[site]` section.
@@ -89,6 +95,8 @@ impl Default for Config {
             checkout_threads: 0,
             site: SiteConfig::default(),
             shared: Shared::default(),
+            steps: Steps::default(),
+            env: Environment::default(),
         }
     }
 }

@@ -4,7 +4,9 @@
 //! A variant knows its hint and its exit status. What was live when it happened is said by
 //! [`crate::message`], since only a deployment knows.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -182,6 +184,22 @@ pub enum Error {
     /// Nothing is older than the live release.
     #[error("there is no good release older than the live one")]
     NoOlderRelease,
+    /// A step of the config failed.
+    #[error("step `{}` {how}", printable(.name))]
+    Step {
+        /// Its first line.
+        name: String,
+        /// "exited with status 1".
+        how: String,
+        /// The server that it ran on.
+        server: String,
+    },
+    /// A release whose publication was cut off before it was verified.
+    #[error("release {0} was never verified")]
+    Unverified(String),
+    /// A ref is not where a push expects it.
+    #[error("`{}` has moved in the meantime", printable(OsStr::from_bytes(.0)))]
+    RefMoved(Vec<u8>),
     /// The branch has no commit.
     #[error("the branch {0} does not exist")]
     NoBranch(String),
@@ -253,6 +271,10 @@ impl Error {
             Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
                 "`bluegreen releases` shows what there is".into()
             }
+            Self::Step { server, .. } => {
+                format!("fix it and push again, or run `bluegreen deploy` on {server}")
+            }
+            Self::RefMoved(_) => "fetch, then push again".into(),
             Self::Io { source, path, .. } => return io_hint(source, path),
             Self::AfterFlip(error) | Self::Told(error) => return error.hint(),
             _ => return None,

@@ -25,6 +25,7 @@ use crate::config::SiteConfig;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::history::{Action, Actor};
+use crate::logs;
 use crate::message::{bytes, count};
 use crate::release::{Record, Release, ReleaseName, State};
 
@@ -181,6 +182,12 @@ impl Site {
         Some(self.record(live.release()?)?.commit)
     }
 
+    /// Whether what is live is a release that did not fail its verification.
+    #[must_use]
+    pub fn is_good(&self, live: &Live) -> bool {
+        live.release().and_then(|name| self.release(name).ok()).is_some_and(|release| release.is_good())
+    }
+
     fn record(&self, name: &ReleaseName) -> Option<Record> {
         let path = self.state_path().join("releases").join(format!("{name}.toml"));
         toml::from_str(&std::fs::read_to_string(path).ok()?).ok()
@@ -195,9 +202,16 @@ impl Site {
         }
     }
 
-    /// Takes the lock, waiting for it up to `timeout`; `announce` is called once if there is a wait.
+    /// Takes the lock, waiting for it up to `timeout` or until `go_on` fails; `announce` is called
+    /// once if there is a wait.
     /// A lock dies with its process, whatever ends it, so that there are no stale ones.
-    pub fn lock(self, holder: Holder, timeout: Duration, announce: impl FnOnce(&str)) -> Result<LockedSite> {
+    pub fn lock(
+        self,
+        holder: Holder,
+        timeout: Duration,
+        announce: impl FnOnce(&str),
+        go_on: impl Fn() -> Result<()>,
+    ) -> Result<LockedSite> {
         let make = |parent: &Dir, name: &[u8], mode| {
             let path = self.root.join(std::ffi::OsStr::from_bytes(name));
             parent.open_or_make_dir(name, mode).map_err(Error::io("make", path))
@@ -226,6 +240,7 @@ impl Site {
             if let Some(announce) = announce.take() {
                 announce(&name());
             }
+            go_on()?;
             thread::sleep(RETRY);
         }
         let _ = write_holder(&mut lock, &holder);
@@ -360,6 +375,7 @@ impl LockedSite {
                 .rename(name.as_bytes(), &self.releases, at.as_bytes())
                 .map_err(Error::io("recycle", path))?;
             self.remove_records(&old.name)?;
+            self.remove_log(&old.name)?;
             (old.dir, Some(old.manifest))
         } else {
             self.releases.make_dir(at.as_bytes(), 0o755).map_err(Error::io("make", &path))?;
@@ -420,6 +436,7 @@ impl LockedSite {
             .rename(name.to_string().as_bytes(), &self.releases, at.as_bytes())
             .map_err(Error::io("remove", &path))?;
         self.remove_records(name)?;
+        self.remove_log(name)?;
         self.releases.remove(at.as_bytes()).map_err(Error::io("remove", path))
     }
 
@@ -485,6 +502,23 @@ impl LockedSite {
         read().map_err(Error::io("write", self.state_path().join("releases")))
     }
 
+    fn remove_log(&self, name: &ReleaseName) -> Result<()> {
+        logs::remove(&self.state, name).map_err(Error::io("remove", self.state_path().join("logs")))
+    }
+
+    /// Writes a small file of `.bluegreen/`, whole or not at all.
+    pub fn write_state(&self, name: &[u8], data: &[u8]) -> io::Result<()> {
+        let temporary = [name, b".new"].concat();
+        self.state.remove(&temporary)?;
+        let mut file = self.state.create_file(&temporary, 0o600)?;
+        file.write_all(data)?;
+        if self.durable {
+            file.sync_data()?;
+        }
+        self.state.rename(&temporary, &self.state, name)?;
+        if self.durable { self.state.sync() } else { Ok(()) }
+    }
+
     fn remove_records(&self, name: &ReleaseName) -> Result<()> {
         for file in [record_name(name), manifest_name(name)] {
             let path = self.state_path().join("releases").join(&file);
@@ -540,7 +574,7 @@ pub struct Recycled {
     pub manifest: Manifest,
 }
 
-/// A release that is being made. Whatever ends it before [`Staged::seal`] removes it.
+/// A release that is being made. Whatever ends it before [`Staged::keep`] removes it.
 #[derive(Debug)]
 #[must_use = "dropping it removes the release that is being made"]
 pub struct Staged<'a> {
@@ -590,14 +624,17 @@ impl Staged<'_> {
 
     /// Makes the release durable, and only then ready. On a disk that lost a write `syncfs` fails, and
     /// with it the deployment.
-    pub fn seal(mut self, name: &ReleaseName, record: &Record) -> Result<()> {
+    pub fn seal(&self, name: &ReleaseName, record: &Record) -> Result<()> {
         if self.site.durable {
             let path = self.site.release_path(name);
             self.dir.sync_file_system().map_err(Error::io("flush", path))?;
         }
-        self.site.write_record(name, record)?;
+        self.site.write_record(name, record)
+    }
+
+    /// Lets the release stay: it is live.
+    pub fn keep(mut self) {
         self.done = true;
-        Ok(())
     }
 }
 

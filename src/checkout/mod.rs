@@ -64,10 +64,7 @@ pub fn write(
     let writer =
         write::Writer { plan: &plan, before: &before, recycled, root, objects, done: AtomicU64::new(0) };
     let total = plan.listing.entries.len() as u64;
-    let tick = |done| {
-        progress.show(done, total);
-        Ok(())
-    };
+    let tick = |done| progress.show(done, total);
     let entries = writer.write(threads(config), tick)?;
     let directories = directory_ctimes(&plan, root).map_err(failed)?;
     Ok(Manifest { listing: plan.listing, entries, directories, instant: staged.clock()? })
