@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
     3 the new release is live, but something after the flip failed."
 )]
 pub struct Cli {
-    /// The bare repository [default: GIT_DIR, else the repository whose hooks/ this program was called
+    /// The bare repository [default: `GIT_DIR`, else the repository whose hooks/ this program was called
     /// from, else the working directory]
     #[arg(short = 'C', value_name = "REPOSITORY", global = true)]
     pub repository: Option<PathBuf>,

@@ -49,15 +49,15 @@ fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Att
         recyclable(&releases, live.release(), config.site.keep).and_then(|name| site.recycle(name));
     let objects = Objects::new(repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
-    let plan = checkout::plan(objects, contents.tree, recycled.as_ref().map(|old| &old.manifest), config)?;
+    let plan = checkout::plan(&objects, contents.tree, recycled.as_ref().map(|old| &old.manifest), config)?;
     warn_of_submodules(server, &plan);
     site.refuse_full_disk(&plan)?;
-    let changed = checkout::changed(objects, attempt.old.as_deref(), contents.tree, &plan.listing);
+    let changed = checkout::changed(&objects, attempt.old.as_deref(), contents.tree, &plan.listing);
 
     site.phase("check out");
     let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
     let mut staged = site.stage(recycled)?;
-    let manifest = checkout::write(plan, objects, &staged, config, &Progress::new(report, server.stop()))?;
+    let manifest = checkout::write(plan, &objects, &staged, config, &Progress::new(report, server.stop()))?;
     shared::link(site, &config.shared, staged.dir(), report)?;
     let mut record = Record::new(commit, contents.subject, manifest.listing.files());
     staged.place(&name, &record, &manifest)?;
@@ -83,13 +83,13 @@ pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
     shared::require(&site, &server.config.shared)?;
     let objects = Objects::new(&server.repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
-    let plan = checkout::plan(objects, contents.tree, None, &server.config)?;
+    let plan = checkout::plan(&objects, contents.tree, None, &server.config)?;
     warn_of_submodules(server, &plan);
     server.report.line(Message::DryRun {
         commit: &short(&commit),
         subject: &contents.subject,
         files: plan.listing.files(),
-        changed: checkout::changed(objects, site.commit(&live).as_deref(), contents.tree, &plan.listing),
+        changed: checkout::changed(&objects, site.commit(&live).as_deref(), contents.tree, &plan.listing),
         site: site.root(),
         recycled: recyclable(&site.releases()?, live.release(), server.config.site.keep),
     });

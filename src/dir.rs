@@ -216,7 +216,7 @@ mod tests {
         std::fs::create_dir_all(&deep).unwrap();
         std::fs::write(deep.join("file"), "").unwrap();
         symlink(outside.path(), deep.join("link")).unwrap();
-        std::fs::set_permissions(&deep, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&deep, std::fs::Permissions::from_mode(0o000)).unwrap();
         let dir = Dir::open(inside.path()).unwrap();
         dir.remove(b"tree").unwrap();
         dir.remove(b"tree").unwrap();

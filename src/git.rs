@@ -126,6 +126,28 @@ impl Repository {
         }
     }
 
+    /// A setting of the repository's own config.
+    pub fn setting(&self, key: &str) -> Result<Option<String>> {
+        let output = self.run(&["config", "--get", key])?;
+        match output.status.code() {
+            Some(0) => Ok(Some(String::from_utf8_lossy(output.stdout.trim_ascii_end()).into_owned())),
+            Some(1) => Ok(None),
+            _ => Err(failure("config", &output)),
+        }
+    }
+
+    /// Major and minor version of git itself.
+    pub fn git_version(&self) -> Result<(u32, u32)> {
+        let output = self.run(&["version"])?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let mut numbers =
+            text.trim_start_matches("git version ").split('.').map_while(|number| number.parse().ok());
+        match (numbers.next(), numbers.next()) {
+            (Some(major), Some(minor)) => Ok((major, minor)),
+            _ => Err(failure("version", &output)),
+        }
+    }
+
     fn run(&self, arguments: &[&str]) -> Result<Output> {
         self.command(arguments).output().map_err(Error::GitMissing)
     }

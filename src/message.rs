@@ -278,7 +278,7 @@ pub fn bytes(size: u64) -> String {
     let mut size = size as f64;
     for unit in ["bytes", "kB", "MB", "GB"] {
         if size < 1000.0 {
-            let digits = if unit == "bytes" || size >= 100.0 { 0 } else { 1 };
+            let digits = usize::from(unit != "bytes" && size < 100.0);
             return format!("{size:.digits$} {unit}");
         }
         size /= 1000.0;

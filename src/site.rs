@@ -194,6 +194,7 @@ impl Site {
     }
 
     /// Who holds the lock right now, if anybody does.
+    #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         let mut file = File::open(self.state_path().join("lock")).ok()?;
         match file.try_lock_shared() {
@@ -220,8 +221,7 @@ impl Site {
         let records = make(&state, RELEASES, 0o700)?;
         let releases = make(&self.dir, RELEASES, 0o755)?;
         let path = self.state_path().join("lock");
-        let mut lock =
-            state.open_file(LOCK, OFlags::RDWR | OFlags::CREATE).map_err(Error::io("open", &path))?;
+        let lock = state.open_file(LOCK, OFlags::RDWR | OFlags::CREATE).map_err(Error::io("open", &path))?;
         let start = Instant::now();
         let mut announce = Some(announce);
         loop {
@@ -243,7 +243,7 @@ impl Site {
             go_on()?;
             thread::sleep(RETRY);
         }
-        let _ = write_holder(&mut lock, &holder);
+        let _ = write_holder(&lock, &holder);
         Ok(LockedSite { site: self, state, records, releases, lock, holder: RefCell::new(holder) })
     }
 }

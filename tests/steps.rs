@@ -295,10 +295,6 @@ fn a_failing_restart_counts_as_a_failing_verify() {
 fn a_first_release_that_fails_its_verification_has_nothing_to_go_back_to() {
     let sandbox = with_steps("verify = 'test -e good'");
     sandbox.commit("a", "v1");
-    sandbox.push_refs(&["master"]).sandbox.serves("a", "v1");
-    sandbox.bluegreen(&["deploy"]).fails(1).says("error: step `test -e good` exited with status 1");
-    let sandbox = with_steps("verify = 'test -e good'");
-    sandbox.commit("a", "v1");
     sandbox.git(&["push", "--quiet", sandbox.repository().to_str().unwrap(), "master:refs/heads/other"]);
     sandbox
         .bluegreen(&["deploy", "other"])

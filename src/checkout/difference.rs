@@ -64,5 +64,5 @@ fn borrow(entry: &Owned) -> TreeEntry<'_> {
 }
 
 fn id(entry: &TreeEntry) -> Oid {
-    Oid::from_bytes(entry.id).unwrap_or_else(|_| Oid::ZERO_SHA1)
+    Oid::from_bytes(entry.id).unwrap_or(Oid::ZERO_SHA1)
 }

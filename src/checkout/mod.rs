@@ -8,6 +8,7 @@
 mod difference;
 pub mod manifest;
 pub mod objects;
+mod pack;
 mod parallel;
 pub mod plan;
 pub mod progress;
@@ -34,7 +35,7 @@ use crate::site::Staged;
 
 /// Reads a commit's tree and refuses what must not be written. `recycled` is what the release holds
 /// that is to be turned into the new one.
-pub fn plan(objects: Objects, tree: Oid, recycled: Option<&Manifest>, config: &Config) -> Result<Plan> {
+pub fn plan(objects: &Objects, tree: Oid, recycled: Option<&Manifest>, config: &Config) -> Result<Plan> {
     let mut plan =
         Plan::read(objects, tree, recycled.map(|manifest| &manifest.listing), config.site.max_files)?;
     if config.site.symlinks == Symlinks::Inside {
@@ -53,7 +54,7 @@ pub fn plan(objects: Objects, tree: Oid, recycled: Option<&Manifest>, config: &C
 /// Writes a planned release into its place: into an empty directory, or over a recycled release.
 pub fn write(
     plan: Plan,
-    objects: Objects,
+    objects: &Objects,
     staged: &Staged,
     config: &Config,
     progress: &Progress,
@@ -73,7 +74,7 @@ pub fn write(
 /// How many files and links of `tree` differ from those of the commit `old`; all of them, where that
 /// commit is unknown or gone.
 #[must_use]
-pub fn changed(objects: Objects, old: Option<&str>, tree: Oid, listing: &Listing) -> u64 {
+pub fn changed(objects: &Objects, old: Option<&str>, tree: Oid, listing: &Listing) -> u64 {
     let differences = || {
         let reader = objects.open().ok()?;
         let old = reader.commit(crate::push::parse_id(old?.as_bytes())?).ok()?;
@@ -83,8 +84,9 @@ pub fn changed(objects: Objects, old: Option<&str>, tree: Oid, listing: &Listing
 }
 
 /// Finds out the sizes of the files that are to be written.
-fn measure(plan: &mut Plan, objects: Objects, threads: usize) -> Result<()> {
+fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<()> {
     let mut sizes: Vec<(u32, u64)> = plan.new_entries().map(|entry| (entry, 0)).collect();
+    objects.expect_blobs(sizes.len());
     let listing = &plan.listing;
     let work = |reader: &mut objects::Reader, _, piece: &mut [(u32, u64)]| {
         for (entry, size) in piece {

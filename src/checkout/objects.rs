@@ -4,28 +4,37 @@
 //! and both object formats, and ignores `refs/replace`. Every thread opens one of its own: a shared
 //! one is serial, since its lock spans the decompression.
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use git2::{ObjectFormat, ObjectType, Odb, OdbObject, Oid};
 
+use super::pack::{Buffers, Packs};
 use crate::error::{Error, Result};
 use crate::git::Repository;
 
 /// Blobs from this size on, in bytes, are streamed by git instead of held in memory.
 const STREAMED: u64 = 16 << 20;
 
+/// From so many blobs on, it pays to read the indexes of the packs.
+const MANY: usize = 256;
+
 /// Where objects are read from; [`Objects::open`] gives a reader.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Objects<'a> {
     repository: &'a Repository,
     format: ObjectFormat,
+    packs: OnceLock<Packs>,
 }
 
 /// A reader of objects, for one thread.
 pub struct Reader<'a> {
-    objects: Objects<'a>,
+    objects: &'a Objects<'a>,
     odb: Odb<'static>,
+    buffers: RefCell<Buffers>,
 }
 
 /// What a commit says of itself.
@@ -43,7 +52,7 @@ impl<'a> Objects<'a> {
     pub fn new(repository: &'a Repository, format: ObjectFormat) -> Self {
         // Git does not hash what it reads from a pack either: receiving the push verified it.
         git2::opts::strict_hash_verification(false);
-        Self { repository, format }
+        Self { repository, format, packs: OnceLock::new() }
     }
 
     /// How many bytes an id has.
@@ -52,9 +61,20 @@ impl<'a> Objects<'a> {
         if self.format == ObjectFormat::Sha256 { 32 } else { 20 }
     }
 
+    /// Prepares for reading so many blobs.
+    pub fn expect_blobs(&self, count: usize) {
+        if count >= MANY {
+            self.packs.get_or_init(|| Packs::open(&self.path(), self.id_len()));
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.repository.path().join("objects")
+    }
+
     /// Opens the object database.
-    pub fn open(&self) -> Result<Reader<'a>> {
-        let path = self.repository.path().join("objects");
+    pub fn open(&self) -> Result<Reader<'_>> {
+        let path = self.path();
         let open = || {
             let odb = Odb::new_ext(self.format)?;
             let path = path.to_str().ok_or_else(|| git2::Error::from_str("its path is not UTF-8"))?;
@@ -63,7 +83,7 @@ impl<'a> Objects<'a> {
         };
         let error =
             |error: git2::Error| Error::io("read", &path)(io::Error::other(error.message().to_owned()));
-        Ok(Reader { objects: *self, odb: open().map_err(error)? })
+        Ok(Reader { objects: self, odb: open().map_err(error)?, buffers: RefCell::default() })
     }
 }
 
@@ -94,6 +114,9 @@ impl Reader<'_> {
 
     /// The size of a blob in bytes, without reading it.
     pub fn blob_size(&self, id: Oid) -> Result<u64> {
+        if let Some(size) = self.packs().and_then(|packs| packs.blob_size(id.as_bytes())) {
+            return Ok(size);
+        }
         match self.odb.read_header(id) {
             Ok((size, ObjectType::Blob)) => Ok(size as u64),
             Ok((_, kind)) => Err(unreadable(id, ObjectType::Blob, &format!("it is a {kind}"))),
@@ -106,8 +129,16 @@ impl Reader<'_> {
         if size >= STREAMED {
             return self.objects.repository.stream_blob(id, size, file);
         }
+        let mut buffers = self.buffers.borrow_mut();
+        if let Some(blob) = self.packs().and_then(|packs| packs.blob(id.as_bytes(), size, &mut buffers)) {
+            return Ok(file.write_all(blob));
+        }
         let blob = self.blob(id)?;
-        Ok(io::Write::write_all(file, blob.data()))
+        Ok(file.write_all(blob.data()))
+    }
+
+    fn packs(&self) -> Option<&Packs> {
+        self.objects.packs.get()
     }
 
     fn read(&self, id: Oid, kind: ObjectType) -> Result<OdbObject<'_>> {

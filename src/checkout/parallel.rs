@@ -33,23 +33,45 @@ pub fn for_each_piece<T: Send, S>(
         }
         return Ok(());
     }
-    let pieces = Mutex::new(items.chunks_mut(PIECE).enumerate());
+    // Each thread begins with a region of its own, and so rarely works in a directory where another
+    // one does, which would wait for it; where a region is done it helps in the next.
+    let region = items.len().div_ceil(threads);
+    let regions: Vec<_> = items
+        .chunks_mut(region)
+        .enumerate()
+        .map(|(index, items)| {
+            Mutex::new(
+                items
+                    .chunks_mut(PIECE)
+                    .enumerate()
+                    .map(move |(at, piece)| (index * region + at * PIECE, piece)),
+            )
+        })
+        .collect();
     let stop = AtomicBool::new(false);
-    let next = || if stop.load(Ordering::Relaxed) { None } else { pieces.lock().ok()?.next() };
-    let run = || {
+    let next = |own: usize| {
+        let mut order = (own..regions.len()).chain(0..own.min(regions.len()));
+        if stop.load(Ordering::Relaxed) {
+            None
+        } else {
+            order.find_map(|region| regions[region].lock().ok()?.next())
+        }
+    };
+    let run = |own| {
         let mut state = start()?;
-        while let Some((index, piece)) = next() {
-            work(&mut state, index * PIECE, piece)?;
+        while let Some((first, piece)) = next(own) {
+            work(&mut state, first, piece)?;
         }
         Ok(())
     };
     let (finished, results) = channel();
     thread::scope(|scope| {
-        for _ in 0..threads {
+        let run = &run;
+        for own in 0..threads {
             let finished = finished.clone();
             scope.spawn(move || {
                 // The receiver outlives the threads.
-                let _ = finished.send(run());
+                let _ = finished.send(run(own));
             });
         }
         drop(finished);

@@ -110,7 +110,7 @@ impl Listing {
     #[must_use]
     pub fn id(&self, entry: u32) -> Oid {
         // An id in a listing was parsed from a tree with ids of just this length.
-        Oid::from_bytes(self.raw_id(entry)).unwrap_or_else(|_| Oid::ZERO_SHA1)
+        Oid::from_bytes(self.raw_id(entry)).unwrap_or(Oid::ZERO_SHA1)
     }
 
     /// The raw id of a directory's tree, or of a submodule's commit.
@@ -202,12 +202,10 @@ impl Listing {
         submodules.map(|entry| self.directory_path(entry.size as u32)).collect()
     }
 
-    fn push(&mut self, entry: &TreeEntry) -> Result<u32> {
-        let index = self.entries.len() as u32;
+    fn push(&mut self, entry: &TreeEntry) {
         self.names.extend_from_slice(entry.name);
         self.ids.extend_from_slice(entry.id);
         self.entries.push(Entry { kind: entry.kind, name_end: self.names.len() as u32, size: 0 });
-        Ok(index)
     }
 }
 
@@ -233,7 +231,7 @@ struct Planner<'a> {
 impl Plan {
     /// Reads and validates the whole tree `root`, with at most `max_entries` entries. What the `older`
     /// listing has at the same path is noted, and not read again where a whole subtree is the same.
-    pub fn read(objects: Objects, root: Oid, older: Option<&Listing>, max_entries: u32) -> Result<Self> {
+    pub fn read(objects: &Objects, root: Oid, older: Option<&Listing>, max_entries: u32) -> Result<Self> {
         let reader = objects.open()?;
         let mut planner = Planner {
             reader: &reader,
@@ -315,11 +313,11 @@ impl Planner<'_> {
             return Ok(());
         }
         let reader = self.reader;
-        let object = reader.tree(Oid::from_bytes(&id).unwrap_or_else(|_| Oid::ZERO_SHA1))?;
+        let object = reader.tree(Oid::from_bytes(&id).unwrap_or(Oid::ZERO_SHA1))?;
         let unfit = |unfit: tree::Unfit| self.unfit(directory, &unfit.name, unfit.problem);
         let entries = tree::parse(object.data(), self.id_len).map_err(unfit)?;
         for entry in &entries {
-            self.plan.listing.push(entry)?;
+            self.plan.listing.push(entry);
             self.plan.like.push(NONE);
         }
         self.plan.listing.directories[directory as usize].last = self.plan.listing.entries.len() as u32;
@@ -376,9 +374,10 @@ impl Planner<'_> {
         }
         entries.extend(older.entries[source.clone()].iter().map(|entry| Entry {
             name_end: shift(entry.name_end, name_start, name_base),
-            size: match entry.kind.is_directory() {
-                true => shift(entry.size as u32, subtree.start, first_directory).into(),
-                false => entry.size,
+            size: if entry.kind.is_directory() {
+                shift(entry.size as u32, subtree.start, first_directory).into()
+            } else {
+                entry.size
             },
             ..*entry
         }));

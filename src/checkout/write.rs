@@ -26,7 +26,7 @@ pub struct Writer<'a> {
     /// The release.
     pub root: &'a Dir,
     /// Where blobs come from.
-    pub objects: Objects<'a>,
+    pub objects: &'a Objects<'a>,
     /// How many entries are done.
     pub done: AtomicU64,
 }

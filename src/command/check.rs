@@ -1,11 +1,213 @@
-//! `check`: every problem of a set-up, each with a hint.
+//! `check`: every problem of a set-up, each with a hint. It changes nothing and stops at nothing.
 
-use super::Place;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
+use rustix::process::geteuid;
+use serde::Serialize;
+
+use super::table::{print_json, print_text};
+use super::{Place, become_owner};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::report::Report;
+use crate::git::Repository;
+use crate::message::count;
+use crate::report::printable;
+use crate::site::{Live, Site};
 
-/// Checks.
-pub fn run(place: &Place, report: &Report, json: bool) -> Result<()> {
-    let _ = (place.open(report)?, json);
-    Err(Error::Unhealthy("1 problem".into()))
+/// What git needs for `git push` to work as the README says; 2.29 brought the gate.
+const OLDEST_GIT: (u32, u32) = (2, 29);
+
+/// Something that is wrong, or could be better; as `--json` shows it.
+#[derive(Debug, Serialize)]
+struct Finding {
+    level: Level,
+    message: String,
+    hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Level {
+    /// Deployments fail, or do not happen.
+    Error,
+    /// Deployments work, but something may be lost.
+    Warning,
+}
+
+/// All that was found so far.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn error(&mut self, message: impl Into<String>, hint: impl Into<String>) {
+        self.0.push(Finding { level: Level::Error, message: message.into(), hint: Some(hint.into()) });
+    }
+
+    fn warning(&mut self, message: impl Into<String>, hint: impl Into<String>) {
+        self.0.push(Finding { level: Level::Warning, message: message.into(), hint: Some(hint.into()) });
+    }
+
+    /// Takes an error for a finding.
+    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+        result
+            .map_err(|error| {
+                let finding = Finding { level: Level::Error, message: error.to_string(), hint: error.hint() };
+                self.0.push(finding);
+            })
+            .ok()
+    }
+}
+
+/// Checks repository, hooks, config and site; any error makes the exit status 1.
+pub fn run(place: &Place, json: bool) -> Result<()> {
+    let repository = place.repository()?;
+    become_owner(&repository)?;
+    let mut findings = Findings::default();
+    findings.take(repository.refuse_foreign());
+    check_git(&repository, &mut findings);
+    check_hook(&repository, &mut findings);
+    let config = findings.take(Config::read(repository.path()));
+    if let Some(site) = config.and_then(|config| findings.take(Site::open(&config.site))) {
+        check_site(&site, &mut findings);
+    }
+    let Findings(findings) = findings;
+    if json {
+        print_json(&findings)?;
+    } else {
+        print_text(&text(&findings))?;
+    }
+    let errors = findings.iter().filter(|finding| finding.level == Level::Error).count() as u64;
+    if errors == 0 { Ok(()) } else { Err(Error::Told(Box::new(Error::Unhealthy(count(errors, "problem"))))) }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let mut lines = Vec::new();
+    for finding in findings {
+        let label = if finding.level == Level::Error { "error" } else { "warning" };
+        lines.push(format!("{label}: {}", finding.message));
+        lines.extend(finding.hint.as_ref().map(|hint| format!("hint: {hint}")));
+    }
+    lines.push(match findings.len() {
+        0 => "All is well.".into(),
+        found => format!("{} found.", count(found as u64, "problem")),
+    });
+    lines.join("\n")
+}
+
+fn check_git(repository: &Repository, findings: &mut Findings) {
+    let Some(version) = findings.take(repository.git_version()) else { return };
+    if version < OLDEST_GIT {
+        let message = format!("git {}.{} is too old", version.0, version.1);
+        findings.error(message, format!("install git {}.{} or newer", OLDEST_GIT.0, OLDEST_GIT.1));
+    }
+    let git_dir = printable(repository.path());
+    for (key, wanted, loss) in [
+        ("receive.unpackLimit", "1", "a small push is written as loose objects, which a power cut may lose"),
+        ("core.fsync", "committed,reference", "a push may be lost in a power cut after it was acknowledged"),
+        (
+            "receive.fsckObjects",
+            "true",
+            "damaged or hostile objects are accepted and only refused at deployment",
+        ),
+    ] {
+        let Some(setting) = findings.take(repository.setting(key)) else { return };
+        if setting.is_none() {
+            findings.warning(
+                format!("`{key}` is not set: {loss}"),
+                format!("`git -C {git_dir} config {key} {wanted}`"),
+            );
+        }
+    }
+}
+
+/// Whether a push calls this program.
+fn check_hook(repository: &Repository, findings: &mut Findings) {
+    if let Some(path) = findings.take(repository.setting("core.hooksPath")).flatten() {
+        let message = format!("`core.hooksPath` is `{}`: git does not look into hooks/", printable(&path));
+        findings
+            .error(message, "`git config --unset core.hooksPath` in the repository, or link the hook there");
+    }
+    let hook = repository.path().join("hooks/post-receive");
+    let remedy = format!("`ln -s {} {}`", program(), printable(&hook));
+    match hook.metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound && hook.is_symlink() => {
+            findings
+                .error(format!("`{}` leads nowhere", printable(&hook)), format!("remove it, then {remedy}"));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            findings.error(format!("`{}` is missing: a push deploys nothing", printable(&hook)), remedy);
+        }
+        Err(error) => drop(findings.take(Err::<(), _>(Error::io("read", &hook)(error)))),
+        Ok(metadata) if metadata.permissions().mode() & 0o100 == 0 => {
+            let message = format!("`{}` is not executable: git passes over it", printable(&hook));
+            findings.error(message, format!("`chmod +x {}`", printable(&hook)));
+        }
+        Ok(_) if !is_this_program(&hook) => {
+            let message = format!("`{}` is another program", printable(&hook));
+            findings.warning(message, "let it pass its standard input on to `bluegreen hook post-receive`");
+        }
+        Ok(_) => {}
+    }
+}
+
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "/usr/local/bin/bluegreen".into(), |path| printable(&path))
+}
+
+/// Whether a hook is a link to this program, or a copy of it.
+fn is_this_program(hook: &Path) -> bool {
+    let is_same = || -> io::Result<bool> {
+        let ours = std::env::current_exe()?;
+        Ok(ours.canonicalize()? == hook.canonicalize()? || std::fs::read(ours)? == std::fs::read(hook)?)
+    };
+    is_same().unwrap_or(false)
+}
+
+fn check_site(site: &Site, findings: &mut Findings) {
+    check_owned(site.root(), findings);
+    for name in ["releases", ".bluegreen", "shared"] {
+        let path = site.root().join(name);
+        if path.exists() {
+            check_owned(&path, findings);
+        }
+    }
+    let state = site.root().join(".bluegreen");
+    if state.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
+        findings.warning(
+            format!("`{}` may be read by others", printable(&state)),
+            format!("`chmod 700 {}`", printable(&state)),
+        );
+    }
+    match findings.take(site.live()) {
+        Some(Live::Gone(name)) => {
+            findings.error(
+                format!("release {name} is live, but it is gone"),
+                "`bluegreen deploy` or `bluegreen rollback`",
+            );
+        }
+        Some(Live::Elsewhere(path)) => {
+            let message = format!("`current` leads to `{}`, which is no release", printable(&path));
+            findings.warning(message, "the next deployment replaces the link");
+        }
+        Some(Live::Nothing | Live::Release(_)) | None => {}
+    }
+    let releases = findings.take(site.releases()).unwrap_or_default();
+    for release in releases.iter().filter(|release| release.record.is_none()) {
+        let path: PathBuf = site.release_path(&release.name);
+        let message = format!("`{}` has no record: nobody knows whether it is complete", printable(&path));
+        findings.warning(message, "remove it once it is not live");
+    }
+}
+
+/// Whether a directory is ours to write.
+fn check_owned(path: &Path, findings: &mut Findings) {
+    let owner = path.metadata().map_or(0, |metadata| metadata.uid());
+    let may_write = access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+    if !may_write || owner != geteuid().as_raw() {
+        let message = format!("`{}` does not belong to the repository's owner", printable(path));
+        findings.error(message, format!("`chown -R OWNER {}`", printable(path)));
+    }
 }

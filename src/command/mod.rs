@@ -79,7 +79,7 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         Command::Releases(table) => releases::run(&place.open(report)?, table.json),
         Command::Status(table) => status::run(&place.open(report)?, table.json),
         Command::History(table) => history::run(&place.open(report)?, table.json),
-        Command::Check(table) => check::run(place, report, table.json),
+        Command::Check(table) => check::run(place, table.json),
         Command::Generate { what } => generate::run(*what, &mut Cli::command()),
     }
 }

@@ -1,0 +1,289 @@
+//! The installer's promises: it changes what it says and no more, it can be run again whatever
+//! happened to the run before, and a failure leaves a working server.
+
+use crate::lab::Lab;
+use crate::machine::difference;
+
+#[test]
+fn a_second_run_changes_nothing_with_apache() {
+    second_run("apache");
+}
+
+#[test]
+fn a_second_run_changes_nothing_with_nginx() {
+    second_run("nginx");
+}
+
+fn second_run(web_server: &str) {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    let dev = lab.client("dev");
+    let options = format!("--web-server {web_server}");
+    blue.install_for(&dev, &options).ok();
+    dev.commit("App v1", "one");
+    dev.push("deploy@blue:sample_app master").ok();
+    let before = blue.written();
+    blue.install_for(&dev, &options).ok().says("Nothing had to be changed.");
+    blue.install("").ok().says("Nothing had to be changed.");
+    assert_eq!(blue.changed_since(&before), "");
+    // The server has gone on all the while.
+    assert_eq!(dev.get("blue"), "App v1");
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    let dev = lab.client("dev");
+    blue.write("/tmp/dev.pub", &dev.public_key("id_ed25519"));
+    let before = blue.written();
+    blue.install("--web-server apache --key /tmp/dev.pub --dry-run")
+        .ok()
+        .says("would add the user deploy")
+        .says("would create the bare repository /home/deploy/sample_app")
+        .says("would start apache")
+        .says("nothing was changed");
+    assert_eq!(blue.changed_since(&before), "");
+
+    blue.install_for(&dev, "--web-server apache").ok();
+    let before = blue.written();
+    blue.install("--uninstall --dry-run").ok().says("would remove").says("nothing was changed");
+    blue.install("--repo two --site /srv/two --domain two.example --dry-run").ok().says("would");
+    assert_eq!(blue.changed_since(&before), "");
+}
+
+#[test]
+fn what_is_laid_is_as_promised() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    let dev = lab.client("dev");
+    blue.install_for(
+        &dev,
+        "--web-server nginx --branch main --name teal --site /srv/site --repo /srv/git/app",
+    )
+    .ok();
+    blue.sh("stat -c '%a %U %n' /home/deploy/.ssh /home/deploy/.ssh/authorized_keys /srv/site /srv/site/releases \\
+             /srv/site/.bluegreen /srv/git/app /srv/git/app/bluegreen.toml")
+        .ok()
+        .says("700 deploy /home/deploy/.ssh\n600 deploy /home/deploy/.ssh/authorized_keys\n")
+        .says("755 deploy /srv/site\n755 deploy /srv/site/releases\n700 deploy /srv/site/.bluegreen\n")
+        .says("755 deploy /srv/git/app\n644 deploy /srv/git/app/bluegreen.toml\n");
+    blue.sh("cat /srv/git/app/config /srv/git/app/HEAD; readlink /srv/git/app/hooks/post-receive")
+        .ok()
+        .says("fsckObjects = true")
+        .says("advertisePushOptions = true")
+        .says("unpackLimit = 1")
+        .says("fsync = committed,reference")
+        .says("ref: refs/heads/main\n/usr/local/bin/bluegreen\n");
+    blue.sh("cat /srv/git/app/bluegreen.toml")
+        .ok()
+        .says("\nbranch = \"main\"\n")
+        .says("\nserver = \"teal\"\n")
+        .says("\nroot = \"/srv/site\"\n");
+    blue.sh("cat /home/deploy/.ssh/authorized_keys").ok().says("restrict ssh-ed25519 ");
+    blue.sh("man -P cat bluegreen; bash -n /usr/local/share/bash-completion/completions/bluegreen")
+        .ok()
+        .says("rollback");
+    blue.sh("getent passwd deploy").ok().says("git-shell");
+    dev.commit("App v1", "one");
+    dev.sh_as("dev", "cd sample_app; git remote add teal deploy@blue:/srv/git/app").ok();
+    dev.push("teal master:main").ok().says("remote: Main ref received.  Deploying main branch to teal...");
+    assert_eq!(dev.get("blue"), "App v1");
+
+    // The config is the user's: a flag that contradicts it is refused, and nothing overwrites it.
+    blue.install("--repo /srv/git/app --branch other").fails().says("says `branch = \"main\"`, not other");
+    blue.sh("echo '# mine' >>/srv/git/app/bluegreen.toml").ok();
+    let before = blue.written();
+    blue.install("--repo /srv/git/app").ok();
+    assert_eq!(blue.changed_since(&before), "");
+}
+
+#[test]
+fn a_hook_of_somebody_else_stays() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    blue.sh("adduser --quiet --disabled-password --gecos '' deploy
+             runuser -u deploy -- git init -q --bare /home/deploy/sample_app")
+        .ok();
+    blue.write(
+        "/home/deploy/sample_app/hooks/post-receive",
+        "#!/bin/sh\nexec git --work-tree=/var/www/html checkout -f\n",
+    );
+    let before = blue.written();
+    blue.install("--web-server apache")
+        .ends_with_status(1)
+        .says("error: preflight: /home/deploy/sample_app/hooks/post-receive is not this program's")
+        .says("`bluegreen hook post-receive`");
+    assert_eq!(blue.changed_since(&before), "");
+
+    // Chained as the hint says, it is left as it is, and does its part.
+    blue.write(
+        "/home/deploy/sample_app/hooks/post-receive",
+        "#!/bin/sh\necho mine\nexec bluegreen hook post-receive\n",
+    );
+    blue.sh("chmod +x /home/deploy/sample_app/hooks/post-receive").ok();
+    let dev = lab.client("dev");
+    blue.install_for(&dev, "--web-server apache").ok().says("keeps the shell /bin/bash");
+    dev.commit("App v1", "one");
+    dev.push("deploy@blue:sample_app master").ok().says("remote: mine\n").says("is live");
+    assert_eq!(dev.get("blue"), "App v1");
+}
+
+#[test]
+fn wrong_use_is_refused_before_anything_changes() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    blue.sh(
+        "ssh-keygen -q -t ed25519 -N '' -f /root/k; echo 'command=\"id\" ssh-ed25519 AAAA' >/root/options.pub
+             mkdir -p /srv/real/current; echo nonsense >/root/nonsense",
+    )
+    .ok();
+    let before = blue.written();
+    for (options, words) in [
+        ("--frobnicate", "unknown option --frobnicate"),
+        ("--user", "--user wants a value"),
+        ("--user root", "--user cannot be root"),
+        ("--user 'a b'", "--user wants a user's name"),
+        ("--repo '/srv/a b'", "--repo may hold"),
+        ("--site /", "is no place for a site"),
+        ("--site /srv", "is no place for a site"),
+        ("--site /etc/apache2", "is no place for a site"),
+        ("--site /home/deploy", "would hold the repository or the home"),
+        ("--site /srv/real", "mv /srv/real/current /srv/real/current.old"),
+        ("--branch 'a\"b'", "--branch may hold"),
+        ("--domain 'a b'", "--domain wants a host name"),
+        ("--web-server lighttpd", "--web-server wants auto, apache, nginx or none"),
+        ("--key /root/none", "cannot read the key /root/none"),
+        ("--key /root/k", "the public one is /root/k.pub"),
+        ("--key /root/options.pub", "holds no public ssh key"),
+        ("--key /root/nonsense", "holds no public ssh key"),
+        ("--binary /bin/true", "/bin/true is not bluegreen"),
+    ] {
+        blue.install(options).fails().says(words);
+    }
+    assert_eq!(blue.changed_since(&before), "");
+    blue.sh_as("nobody", "sh /root/bluegreen/install.sh 2>&1 || sh -c 'exit 1'").fails();
+}
+
+#[test]
+fn a_web_server_that_refuses_keeps_what_it_had() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    let dev = lab.client("dev");
+    blue.sh("rm /etc/nginx/sites-enabled/default").ok();
+    blue.write(
+        "/etc/nginx/conf.d/mine.conf",
+        "server { listen 80 default_server; location / { return 200 'mine'; } }\n",
+    );
+    blue.sh("service nginx start").ok();
+    assert_eq!(dev.get("blue"), "mine");
+    let config = "find /etc/nginx ! -type d -printf '%p %m %s %T@ %l\\n' | sort";
+    let before = blue.sh(config).ok();
+    // Both want to answer for every name. nginx says so itself, in its test.
+    blue.install_for(&dev, "--web-server nginx")
+        .ends_with_status(1)
+        .says("duplicate default server")
+        .says("error: web server: nginx refuses the config for /var/www/html, so what it had is back");
+    assert_eq!(difference(before.text(), blue.sh(config).ok().text()), "");
+    blue.sh("nginx -tq").ok();
+    assert_eq!(dev.get("blue"), "mine");
+    blue.sh("test ! -e /var/www/html/current && test -e /var/www/html/index.html").ok();
+
+    // Put right, the same command goes on where it stopped.
+    blue.install_for(&dev, "--web-server nginx --domain blue").ok();
+    dev.commit("App v1", "one");
+    dev.push("deploy@blue:sample_app master").ok();
+    assert_eq!((dev.get("blue"), dev.get(blue.address())), ("App v1".into(), "mine".into()));
+
+    // A config that was broken before is not made worse.
+    blue.write("/etc/nginx/conf.d/broken.conf", "no such directive;\n");
+    let before = blue.written();
+    blue.install("--repo two --site /srv/two --domain two.example --dry-run")
+        .ends_with_status(1)
+        .says("nginx refuses its config as it is, before any change");
+    assert_eq!(blue.changed_since(&before), "");
+}
+
+#[test]
+fn a_run_that_was_killed_can_be_run_again() {
+    let Some(lab) = Lab::new() else { return };
+    let dev = lab.client("dev");
+    let blue = lab.server("blue");
+    blue.write("/tmp/dev.pub", &dev.public_key("id_ed25519"));
+    let command =
+        "/root/bluegreen/install.sh --binary /root/bluegreen/program --web-server apache --key /tmp/dev.pub";
+    for hundredths in (3..60).step_by(3) {
+        // Not its children: a package manager at work is not ours to kill.
+        blue.sh(&format!("timeout --foreground -s KILL 0.{hundredths:02} {command}")).either_way();
+    }
+    blue.sh(command).ok();
+    let before = blue.written();
+    blue.sh(command).ok().says("Nothing had to be changed.");
+    assert_eq!(blue.changed_since(&before), "");
+    dev.commit("App v1", "one");
+    dev.push("deploy@blue:sample_app master").ok();
+    assert_eq!(dev.get("blue"), "App v1");
+    blue.sh("find / -xdev -name '.*.bluegreen-new' | grep . && exit 1; grep -c restrict /home/deploy/.ssh/authorized_keys")
+        .ok()
+        .says("1\n");
+}
+
+#[test]
+fn steps_may_use_sudo_for_what_they_name() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    blue.install("--web-server none").ok();
+    blue.sh("test ! -e /etc/sudoers.d/bluegreen-deploy_sample_app").ok();
+    blue.sh("sed -i 's|^#restart = .*|restart = [\"sudo /usr/bin/touch /root/restarted\"]|' /home/deploy/sample_app/bluegreen.toml").ok();
+    blue.install("").ok().says("write /etc/sudoers.d/bluegreen-deploy_sample_app");
+    blue.sh("visudo -cq; stat -c %a /etc/sudoers.d/bluegreen-deploy_sample_app").ok().says("440");
+    blue.sh("runuser -u deploy -- sudo -n /usr/bin/touch /root/restarted; test -e /root/restarted").ok();
+    blue.sh("runuser -u deploy -- sudo -n /usr/bin/touch /root/else").fails();
+    blue.sh("sed -i 's|^restart = .*|#restart = []|' /home/deploy/sample_app/bluegreen.toml").ok();
+    blue.install("").ok().says("remove /etc/sudoers.d/bluegreen-deploy_sample_app");
+    blue.sh("runuser -u deploy -- sudo -n /usr/bin/touch /root/restarted").fails();
+}
+
+#[test]
+fn uninstalling_from_apache_leaves_what_is_not_the_installers() {
+    uninstall("apache", "apache2/sites-enabled/000-default.conf");
+}
+
+#[test]
+fn uninstalling_from_nginx_leaves_what_is_not_the_installers() {
+    uninstall("nginx", "nginx/sites-enabled/default");
+}
+
+fn uninstall(web_server: &str, default: &str) {
+    let Some(lab) = Lab::new() else { return };
+    let dev = lab.client("dev");
+    let blue = lab.server("blue");
+    let system = "find /etc/apache2 /etc/nginx /etc/sudoers.d /usr/local \\( -type d -printf '%p %m %U\\n' -o -printf '%p %y %m %U %s %l\\n' \\) | sort";
+    let before = blue.sh(system).ok();
+    blue.sh("install -d /var/www/html/shared; echo secret >/var/www/html/shared/.env").ok();
+    blue.install_for(&dev, &format!("--web-server {web_server}")).ok();
+    dev.commit("App v1", "one");
+    dev.push("deploy@blue:sample_app master").ok();
+    blue.sh(&format!("test ! -e /etc/{default}")).ok();
+
+    blue.install("--uninstall").ok().says("are still there");
+    let after = blue.sh(system).ok();
+    assert_eq!(difference(before.text(), after.text()), "");
+    blue.sh("test ! -e /var/lib/bluegreen && ! find /usr/local/share -name '*bluegreen*' | grep .").ok();
+    blue.sh("cat /var/www/html/current/index.html; git -C /home/deploy/sample_app -c safe.directory='*' log -1 master")
+            .ok()
+            .says("App v1")
+            .says("one");
+    // The default site is back, and shows neither the releases nor what they share.
+    blue.sh(&format!("test -e /etc/{default}")).ok();
+    assert_eq!(dev.status_of("http://blue/shared/.env"), "403");
+    dev.push("deploy@blue:sample_app master").fails().says("Permission denied");
+
+    blue.install("--uninstall").ok().says("Nothing was installed");
+    // And back again: the site is what it was.
+    blue.install_for(&dev, &format!("--web-server {web_server}")).ok();
+    assert_eq!(dev.get("blue"), "App v1");
+    dev.commit("App v2", "two");
+    dev.push("deploy@blue:sample_app master").ok().says("is live");
+    assert_eq!(dev.get("blue"), "App v2");
+}

@@ -1,0 +1,113 @@
+//! The network that throw-away machines stand in: a bridge in a namespace of its own, so that not
+//! even an interface appears on the host. It goes when the [`Lab`] does, or when the tests die.
+
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
+
+use crate::machine::{Machine, wait_until_up};
+
+/// What the tests run besides the program itself, found in the host's PATH.
+const NEEDED: [&str; 13] = [
+    "unshare",
+    "nsenter",
+    "ip",
+    "arping",
+    "git",
+    "sshd",
+    "apache2ctl",
+    "nginx",
+    "curl",
+    "wrk",
+    "adduser",
+    "sudo",
+    "ssh-keygen",
+];
+
+/// A network with an address for everyone in it. The addresses are those that are kept for
+/// examples, and lead nowhere outside.
+pub struct Lab {
+    bridge: Child,
+}
+
+impl Lab {
+    /// Lays the network, or tells why it cannot: see the module `main`.
+    pub fn new() -> Option<Self> {
+        if let Some(reason) = unable() {
+            assert!(std::env::var_os("CI").is_none(), "system test cannot run: {reason}");
+            // Past the test harness, which hides what a passing test prints.
+            writeln!(
+                std::io::stderr(),
+                "skipped, {reason}: {}",
+                std::thread::current().name().unwrap_or("?")
+            )
+            .unwrap();
+            return None;
+        }
+        let mut bridge = Command::new("unshare")
+            .args(["--net", "sh", "-ec"])
+            .arg("ip link add lab type bridge; ip link set lab up; ip link set lo up; echo up; exec cat >/dev/null")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_until_up(&mut bridge);
+        Some(Self { bridge })
+    }
+
+    /// A server that has nothing on it but packages.
+    pub fn server(&self, name: &str) -> Machine {
+        let server = self.machine(name);
+        server
+            .sh("rm -f /etc/ssh/ssh_host_*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; /usr/sbin/sshd")
+            .ok();
+        server.bring_installer();
+        server
+    }
+
+    /// A developer's machine, with the user `dev`, who has an ssh key.
+    pub fn client(&self, name: &str) -> Machine {
+        let client = self.machine(name);
+        client
+            .sh("useradd --create-home dev
+                cd /home/dev
+                install -d -m 700 -o dev .ssh
+                printf 'StrictHostKeyChecking accept-new\\nBatchMode yes\\nConnectTimeout 10\\n' >.ssh/config
+                runuser -u dev -- ssh-keygen -q -t ed25519 -N '' -C dev@example.org -f .ssh/id_ed25519
+                runuser -u dev -- ssh-keygen -q -t ed25519 -N '' -C stranger -f .ssh/stranger
+                printf '[user]\\nname = Dev\\nemail = dev@example.org\\n[init]\\ndefaultBranch = master\\n' >.gitconfig
+                # An answer to who has an address counts at once, however fresh the one before.
+                echo 0 >/proc/sys/net/ipv4/neigh/eth0/locktime")
+            .ok();
+        client
+    }
+
+    fn machine(&self, name: &str) -> Machine {
+        // As every machine's /etc/hosts says.
+        let number = match name {
+            "blue" => 11,
+            "green" => 12,
+            _ => 13,
+        };
+        Machine::boot(name, &format!("192.0.2.{number}"), self.bridge.id())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // The namespace ends with its last process.
+        drop(self.bridge.kill());
+        drop(self.bridge.wait());
+    }
+}
+
+fn unable() -> Option<String> {
+    let id = Command::new("id").arg("-u").output().ok()?;
+    if id.stdout != b"0\n" {
+        return Some("not root".into());
+    }
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let missing = NEEDED.iter().find(|program| {
+        !path.split(':').any(|directory| std::path::Path::new(directory).join(program).exists())
+    })?;
+    Some(format!("`{missing}` is not installed"))
+}

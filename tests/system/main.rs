@@ -1,0 +1,19 @@
+//! The tutorial and the installer on throw-away servers: real `adduser`, sshd, Apache, nginx and git,
+//! with addresses of their own, on a machine that stays as it is.
+//!
+//! They take root. Without it, or without one of the programs they run, each test says so and
+//! passes; where `CI` is set it fails instead, so that green never means skipped.
+
+// A test that cannot go on has failed, and panics with the reason.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+// The rule that keeps the program's own children in two modules is not one for tests.
+#![allow(clippy::disallowed_methods)]
+
+mod adoption;
+mod installer;
+mod lab;
+mod load;
+mod machine;
+mod package;
+mod ssh;
+mod tutorial;

@@ -1,0 +1,115 @@
+//! What an account made by the installer lets in: pushes, five commands, and nothing else.
+
+use crate::lab::Lab;
+
+#[test]
+fn the_account_takes_pushes_and_five_commands_only() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    let dev = lab.client("dev");
+    blue.install_for(&dev, "--web-server nginx").ok();
+    dev.commit("App v1", "one");
+    dev.sh_as("dev", "cd sample_app; git remote add blue deploy@blue:sample_app").ok();
+    dev.push("blue master").ok();
+    let first = blue.sh("readlink /var/www/html/current").ok().text().trim().replace("releases/", "");
+    dev.commit("App v2", "two");
+    dev.push("blue master").ok();
+    let ssh = |command: &str| dev.sh_as("dev", &format!("ssh deploy@blue {command}"));
+
+    ssh("status").ok().says("master");
+    ssh("status --json").ok().says("{");
+    ssh("releases").ok().says(&first);
+    ssh("history").ok().says("deploy from 192.0.2.");
+    ssh("rollback").ok().says(&first);
+    assert_eq!(dev.get("blue"), "App v1");
+    ssh("deploy master").ok();
+    assert_eq!(dev.get("blue"), "App v2");
+    ssh(&format!("rollback {first}")).ok();
+    assert_eq!(dev.get("blue"), "App v1");
+    ssh("deploy --dry-run master").ok();
+    assert_eq!(dev.get("blue"), "App v1");
+    ssh("status -C sample_app").ok();
+
+    // No shell, no other program, no other repository, no option that was not thought of.
+    ssh("").fails().says("has no shell");
+    for refused in [
+        "id",
+        "sh -c id",
+        "'status; id'",
+        "'status $(id)'",
+        "'status `id`'",
+        "../../usr/bin/id",
+        "command",
+        ".command",
+        "check",
+        "hook post-receive",
+        "status -C /etc",
+        "status -C ..",
+        "status --help",
+        "rollback -C /etc",
+        "rollback --help",
+        "deploy -C /tmp/x",
+        "deploy --upload-pack=id",
+        "deploy one two",
+    ] {
+        ssh(refused).fails().lacks("uid=");
+    }
+    dev.sh_as("dev", "cd sample_app; scp index.html deploy@blue:/tmp/x").fails();
+
+    // No way through the server to elsewhere.
+    for forwarding in ["-W 127.0.0.1:80", "-N -o ExitOnForwardFailure=yes -R 8080:127.0.0.1:80"] {
+        dev.sh_as("dev", &format!("timeout 10 ssh {forwarding} deploy@blue </dev/null")).fails();
+    }
+    let tunnel = dev.start("dev", "timeout 3 ssh -N -L 8080:127.0.0.1:80 deploy@blue || :");
+    dev.sh("sleep 1; curl -sS --max-time 1 http://127.0.0.1:8080/").fails().lacks("App");
+    tunnel.finish();
+
+    // No other key, and no password.
+    dev.sh_as("dev", "ssh -i .ssh/stranger -o IdentitiesOnly=yes -o IdentityAgent=none deploy@blue status")
+        .fails()
+        .says("Permission denied");
+    blue.sh("passwd --status deploy").ok().says("deploy L");
+}
+
+#[test]
+fn a_login_shell_is_given_on_request_and_kept() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    let dev = lab.client("dev");
+    blue.install_for(&dev, "--web-server none --login-shell").ok();
+    dev.sh_as("dev", "ssh deploy@blue id -un").ok().says("deploy");
+    let before = blue.written();
+    blue.install_for(&dev, "--web-server none").ok();
+    assert_eq!(blue.changed_since(&before), "");
+}
+
+#[test]
+fn several_repositories_are_told_apart() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    let dev = lab.client("dev");
+    blue.install_for(&dev, "--web-server apache --domain one.example").ok();
+    blue.install_for(&dev, "--web-server apache --domain two.example --repo two --site /srv/two").ok();
+    dev.commit("One", "one");
+    dev.sh_as(
+        "dev",
+        "cd sample_app; git remote add one deploy@blue:sample_app; git remote add two deploy@blue:two",
+    )
+    .ok();
+    dev.push("one master").ok();
+    dev.commit("Two", "two");
+    dev.push("two master").ok();
+    for (site, page) in [("one", "One"), ("two", "Two")] {
+        dev.sh(&format!("curl -sS -H 'Host: {site}.example' http://blue/")).ok().says(page);
+    }
+    let ssh = |command: &str| dev.sh_as("dev", &format!("ssh deploy@blue {command}"));
+    ssh("status").fails().says("several repositories").says("sample_app two");
+    ssh("status -C two").ok().says("/srv/two");
+
+    // One goes, the other stays whole.
+    blue.install("--repo two --uninstall").ok();
+    dev.sh("curl -sS -H 'Host: one.example' http://blue/").ok().says("One");
+    ssh("status").ok();
+    dev.commit("One more", "three");
+    dev.push("one master").ok().says("is live");
+}

@@ -1,0 +1,105 @@
+//! The tutorial from its first line to its last: two servers, one floating address, versions one and two.
+
+use crate::lab::Lab;
+use crate::machine::Machine;
+
+const FLOATING: &str = "192.0.2.100";
+
+#[test]
+fn with_apache() {
+    tutorial("apache");
+}
+
+#[test]
+fn with_nginx() {
+    tutorial("nginx");
+}
+
+fn tutorial(web_server: &str) {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    let green = lab.server("green");
+    let dev = lab.client("dev");
+
+    dev.commit("App v1", "initializing repository with version 1");
+    for server in [&blue, &green] {
+        // What the installer tells its reader to type, is typed.
+        let installed = server.install_for(&dev, &format!("--web-server {web_server}")).ok();
+        let remote =
+            installed.text().lines().find(|line| line.contains("git remote add")).expect("a line to type");
+        dev.sh_as("dev", &format!("cd sample_app; {remote}")).ok();
+    }
+
+    for server in ["blue", "green"] {
+        dev.push(&format!("{server} master"))
+            .ok()
+            .says(&format!("remote: Master ref received.  Deploying master branch to {server}...\n"))
+            .says("is live: ")
+            .says("remote: Git hooks deploy complete.\n");
+        assert_eq!(dev.get(server), "App v1");
+    }
+    assert_eq!(dev.status_of("http://blue/releases/"), "404");
+    assert_eq!(dev.status_of("http://blue/.bluegreen/lock"), "404");
+
+    assign(&green);
+    assert_eq!(dev.get(FLOATING), "App v1");
+
+    dev.commit("App v2", "Application version 2");
+    dev.push("blue master").ok().says("Deploying master branch to blue...");
+    assert_eq!((dev.get(FLOATING), dev.get("blue")), ("App v1".into(), "App v2".into()));
+
+    assert_eq!(seen_while(&dev, || move_address(&green, &blue)), ["App v1", "App v2"]);
+    assert_eq!(seen_while(&dev, || move_address(&blue, &green)), ["App v2", "App v1"]);
+
+    other_refs(&dev, &blue);
+}
+
+/// A branch that is not for deployment, and branches that go: none of it changes the site.
+fn other_refs(dev: &Machine, blue: &Machine) {
+    dev.sh_as("dev", "cd sample_app; git checkout -q -b topic").ok();
+    dev.commit("App v3", "A feature");
+    dev.push("blue topic").ok().says(
+        "remote: Ref refs/heads/topic successfully received.  Doing nothing: only the master branch may be \
+         deployed on this server.\n",
+    );
+    dev.push("blue :topic").ok();
+    assert_eq!(dev.get("blue"), "App v2");
+
+    // git's own protection first; then, where it was taken off, ours.
+    dev.push("blue :master").fails().says("deletion of the current branch prohibited");
+    blue.sh("git -C /home/deploy/sample_app -c safe.directory='*' config receive.denyDeleteCurrent ignore")
+        .ok();
+    dev.push("blue :master").ok();
+    assert_eq!(dev.get("blue"), "App v2");
+}
+
+/// Gives the floating address to a server, and tells the network so, as a provider's does.
+fn assign(server: &Machine) {
+    server.sh(&format!("ip addr add {FLOATING}/24 dev eth0; arping -q -U -c 1 -I eth0 {FLOATING}")).ok();
+}
+
+/// What the provider's control panel does when the address is reassigned.
+fn move_address(from: &Machine, to: &Machine) {
+    from.sh(&format!("ip addr del {FLOATING}/24 dev eth0")).ok();
+    assign(to);
+}
+
+/// What a visitor saw, in order and without repetition, who asked again and again all the while.
+fn seen_while(visitor: &Machine, change: impl FnOnce()) -> Vec<String> {
+    visitor.sh("rm -f /tmp/stop").ok();
+    let visits = visitor.start(
+        "root",
+        &format!(
+            "n=0; while [ ! -e /tmp/stop ] && [ $n -lt 500 ]; do
+                n=$((n + 1)); curl -sS --max-time 8 http://{FLOATING}/ || echo failed; sleep 0.02
+            done"
+        ),
+    );
+    visitor.sh("sleep 0.5").ok();
+    change();
+    visitor.sh("sleep 0.5; touch /tmp/stop").ok();
+    let mut seen: Vec<String> = visits.finish().lines().map(str::to_owned).collect();
+    assert!(seen.len() > 10, "{seen:?}");
+    seen.dedup();
+    seen
+}
