@@ -53,7 +53,7 @@ pub fn plan<'a>(
     let mut plan =
         Plan::read(objects, tree, recycled.map(|manifest| &manifest.listing), config.site.max_files)?;
     if config.site.symlinks == Symlinks::Inside {
-        symlinks::refuse_outside(&plan.listing)?;
+        symlinks::refuse_outside(&plan.listing, &config.shared)?;
     }
     if config.site.submodules == Submodules::Refuse {
         let submodules = plan.listing.submodules();
@@ -84,10 +84,7 @@ pub fn write(
     let writer =
         write::Writer { plan: &plan, before: &before, recycled, root, objects, done: AtomicU64::new(0) };
     let total = plan.listing.entries.len() as u64;
-    let tick = |done| {
-        progress.show(done, total);
-        Ok(())
-    };
+    let tick = |done| progress.show(done, total);
     let mut entries = writer.write(threads(config), tick)?;
     let conversion = std::mem::take(&mut plan.conversion);
     let converted = converted::write(&mut plan, &before, root, conversion, &mut entries, progress)?;
