@@ -75,8 +75,12 @@ pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
     let live = site.live()?;
     let objects = Objects::new(&server.repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
-    let scratch = std::env::temp_dir();
-    let plan = checkout::plan(&objects, contents.tree, None, &server.config, &scratch)?;
+    let mut config = server.config.clone();
+    if config.site.submodules == Submodules::Fetch {
+        // A dry run fetches nothing.
+        config.site.submodules = Submodules::Warn;
+    }
+    let plan = checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir())?;
     warn_of_submodules(server, &plan);
     server.report.line(Message::DryRun {
         commit: &short(&commit),
