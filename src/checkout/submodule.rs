@@ -79,7 +79,12 @@ impl<'a> Projects<'a> {
             return Err(failed("its name in `.gitmodules` is no name"));
         }
         let url = self.url(project, &module).map_err(|problem| failed(&problem))?;
-        let git_dir = self.all[project].repository.path().join("modules").join(name);
+        let modules = self.all[project].repository.path().join("modules");
+        let git_dir = modules.join(name);
+        let mut above = git_dir.ancestors().skip(1).take_while(|path| *path != modules);
+        if above.any(|path| path.join("HEAD").exists()) {
+            return Err(failed("its name in `.gitmodules` lies inside another submodule's repository"));
+        }
         let fetched = self.fetch(&git_dir, &url, commit);
         let (repository, tree) = fetched.map_err(|error| failed(&error.to_string()))?;
         self.objects.add(repository.path().join("objects"));
