@@ -2,6 +2,9 @@
 //!
 //! Every key is optional, and so is the file. An error names file, line, key and what was expected.
 
+mod shared;
+mod steps;
+
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
@@ -13,6 +16,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::error::{Error, Result};
+
+pub use self::shared::{Shared, SharedPath};
+pub use self::steps::{Environment, Phase, Step, Steps};
 
 /// The file's name in the repository.
 pub const FILE: &str = "bluegreen.toml";
@@ -33,6 +39,12 @@ pub struct Config {
     pub checkout_threads: usize,
     /// Where releases go and how.
     pub site: SiteConfig,
+    /// What outlives releases.
+    pub shared: Shared,
+    /// The site's own commands.
+    pub steps: Steps,
+    /// What they find in their environment.
+    pub env: Environment,
 }
 
 /// The `[site]` section.
@@ -102,6 +114,9 @@ impl Default for Config {
             lock_timeout: Duration::from_secs(10 * 60),
             checkout_threads: 0,
             site: SiteConfig::default(),
+            shared: Shared::default(),
+            steps: Steps::default(),
+            env: Environment::default(),
         }
     }
 }

@@ -7,13 +7,16 @@ use git2::Oid;
 use crate::checkout::objects::Objects;
 use crate::checkout::progress::Progress;
 use crate::checkout::{self, plan::Plan};
-use crate::config::Submodules;
+use crate::config::{Phase, Submodules};
 use crate::error::{Error, Result};
 use crate::history::{Action, timestamp};
 use crate::message::Message;
+use crate::publish::Publication;
 use crate::release::{Record, ReleaseName, State, recyclable, short, surplus};
 use crate::server::{Attempt, Server};
+use crate::shared;
 use crate::site::{Live, LockedSite};
+use crate::step::Steps;
 
 /// What is to be deployed.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +42,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Att
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
     attempt.new = Some(commit);
 
+    shared::require(site, &config.shared)?;
     site.phase("read the commit");
     let releases = site.releases()?;
     let recycled =
@@ -55,15 +59,20 @@ fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Att
     site.phase("check out");
     let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
     let mut staged = site.stage(recycled)?;
-    let manifest = checkout::write(plan, &objects, &staged, config, &Progress::new(report))?;
+    let manifest = checkout::write(plan, &objects, &staged, config, &Progress::new(report, server.stop()))?;
+    shared::link(site, &config.shared, staged.dir(), report)?;
     let mut record = Record::new(commit, contents.subject, manifest.listing.files());
     staged.place(&name, &record, &manifest)?;
     attempt.release = Some(name.clone());
 
+    let steps = Steps::new(server, site, &name, live.release());
+    steps.run(Phase::Build, Some(server.stop()))?;
+    steps.run(Phase::Check, Some(server.stop()))?;
+
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
     staged.seal(&name, &record)?;
-    site.activate(&name)?;
+    Publication { server, site, release: &name, previous: &live, push: None }.publish(Some(staged))?;
     report.line(Message::Live { release: &name, changed, took: attempt.took() });
     prune(server, site, &name);
     Ok(())
@@ -73,6 +82,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Att
 pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
     let site = crate::site::Site::open(&server.config.site)?;
     let live = site.live()?;
+    shared::require(&site, &server.config.shared)?;
     let objects = Objects::new(&server.repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
     let mut config = server.config.clone();
@@ -106,7 +116,7 @@ fn choose(server: &Server, site: &LockedSite, target: Target, live: &Live) -> Re
         server.report.line(Message::Superseded { commit: &short(&pushed), tip: &short(&tip) });
     }
     match live.release() {
-        Some(release) if site.commit(live) == Some(tip.to_string()) => {
+        Some(release) if site.is_good(live) && site.commit(live) == Some(tip.to_string()) => {
             server.report.line(Message::AlreadyLive { commit: &short(&tip), release });
             Ok(None)
         }

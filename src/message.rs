@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::Phase;
 use crate::history::Action;
 use crate::release::ReleaseName;
 use crate::report::printable;
@@ -83,6 +84,8 @@ pub enum Message<'a> {
     EmptySubmodules(&'a [PathBuf]),
     /// Files of Git LFS that are pointers.
     Pointers(&'a [PathBuf]),
+    /// A shared directory on another file system, which is not filled.
+    NotSeeded(&'a Path),
     /// What `--dry-run` found.
     DryRun {
         /// The commit's first digits.
@@ -97,6 +100,28 @@ pub enum Message<'a> {
         site: &'a Path,
         /// The release that would be recycled.
         recycled: Option<ReleaseName>,
+    },
+    /// A step begins; what it prints follows, indented.
+    Step {
+        /// When it runs.
+        phase: Phase,
+        /// Its first line.
+        name: &'a str,
+    },
+    /// Lines of a step that the pusher was too slow for.
+    LinesDropped(u64),
+    /// A log that cannot be written.
+    LogBroken(&'a std::io::Error),
+    /// A step after the flip failed.
+    GoingBack(&'a ReleaseName),
+    /// A failure after the flip that there is no way back from.
+    LiveNevertheless(&'a Serving),
+    /// An earlier run ended in the middle of a publication.
+    CutOff {
+        /// The release.
+        release: &'a ReleaseName,
+        /// Whether it was live already.
+        is_live: bool,
     },
     /// What `adopt` did.
     Adopted {
@@ -163,6 +188,10 @@ impl Display for Message<'_> {
                     names.join(", ")
                 )
             }
+            Self::NotSeeded(path) => {
+                let path = printable(*path);
+                write!(to, "the commit's `{path}` is left out: `shared/{path}` is on another file system")
+            }
             Self::DryRun { commit, subject, files, changed, site, recycled } => {
                 let (files, changed) = (count(*files, "file"), count(*changed, "file"));
                 let site = printable(*site);
@@ -171,6 +200,19 @@ impl Display for Message<'_> {
                     Some(name) => write!(to, ", recycling {name}"),
                     None => Ok(()),
                 }
+            }
+            Self::Step { phase, name } => write!(to, "Step {phase}: {name}"),
+            Self::LinesDropped(lines) => {
+                write!(to, "  ... {} left out here; `bluegreen log` shows all", count(*lines, "line"))
+            }
+            Self::LogBroken(error) => write!(to, "the log cannot be written: {error}"),
+            Self::GoingBack(release) => write!(to, "Going back to release {release}..."),
+            Self::LiveNevertheless(serving) => write!(to, "Deployed, but not all is well: {serving}."),
+            Self::CutOff { release, is_live: true } => {
+                write!(to, "an earlier run was cut off after release {release} became live: verifying it now")
+            }
+            Self::CutOff { release, is_live: false } => {
+                write!(to, "an earlier run was cut off before release {release} became live: undoing it")
             }
             Self::Adopted { release, site } => {
                 write!(to, "Release {release} is live: it holds what was in {} before", printable(*site))

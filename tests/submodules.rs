@@ -219,7 +219,9 @@ fn a_server_that_gives_no_single_commits_is_fetched_whole() {
     origin.commit("lib.git", &[("a", "2")], &[]);
     sandbox.git_in(&origin.path("lib.git"), &["config", "uploadpack.allowAnySHA1InWant", "false"]);
     // Protocol 0 refuses what no ref points to.
-    sandbox.git_in(&sandbox.repository(), &["config", "protocol.version", "0"]);
+    let module = sandbox.repository().join("modules/lib");
+    sandbox.git_in(&sandbox.path(""), &["init", "-q", "--bare", module.to_str().unwrap()]);
+    sandbox.git_in(&module, &["config", "protocol.version", "0"]);
     origin.add("lib", &origin.url("lib.git"), &first);
     sandbox.push().ok().serves("lib/a", "1");
     assert!(

@@ -58,7 +58,7 @@ pub fn plan(
     let older = recycled.map(|manifest| &manifest.listing);
     let mut plan = Plan::read(objects, tree, older, config.site.max_files, fetched)?;
     if config.site.symlinks == Symlinks::Inside {
-        symlinks::refuse_outside(&plan.listing)?;
+        symlinks::refuse_outside(&plan.listing, &config.shared)?;
     }
     if config.site.submodules == Submodules::Refuse {
         let submodules = plan.listing.submodules();
@@ -85,14 +85,12 @@ pub fn write(
 ) -> Result<Manifest> {
     let (root, recycled) = (staged.dir(), staged.recycled());
     let failed = |error| Error::io("fill", "the release")(error);
+    walk::allow_depth(&plan.listing, threads(config) + 1);
     let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
     let writer =
         write::Writer { plan: &plan, before: &before, recycled, root, objects, done: AtomicU64::new(0) };
     let total = plan.listing.entries.len() as u64;
-    let tick = |done| {
-        progress.show(done, total);
-        Ok(())
-    };
+    let tick = |done| progress.show(done, total);
     let mut entries = writer.write(threads(config), tick)?;
     let converted = converted::write(&mut plan, &before, root, &mut entries, objects, progress)?;
     let directories = directory_ctimes(&plan, root).map_err(failed)?;

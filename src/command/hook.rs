@@ -15,14 +15,14 @@ use crate::signals;
 /// Runs the hook. By hand, a line's new revision is deployed as it is given.
 pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
     signals::outlive_the_client();
-    let (server, updates) = match place.open(report).and_then(|server| Ok((server, read_updates()?))) {
-        Ok(opened) => opened,
-        Err(error) => {
-            report.error(&error);
-            report.line(Message::NotDone(Action::Deploy, &Serving::new(&host_name(), None)));
-            return Err(Error::Told(Box::new(error)));
-        }
+    let not_deployed = |error: Error, serving: &Serving| {
+        report.error(&error);
+        report.line(Message::NotDone(Action::Deploy, serving));
+        Error::Told(Box::new(error))
     };
+    let server =
+        place.open(report).map_err(|error| not_deployed(error, &Serving::new(&host_name(), None)))?;
+    let updates = read_updates().map_err(|error| not_deployed(error, &server.serving()))?;
     let mut outcome = Ok(());
     for update in &updates {
         let result = answer(&server, update);

@@ -12,6 +12,7 @@ mod rollback;
 mod status;
 mod table;
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::os::fd::AsFd;
@@ -51,7 +52,11 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         return 1;
     };
     let report = Report::new(out, err);
-    let place = Place { repository: cli.repository.as_deref(), called_as: &called_as };
+    let place = Place {
+        repository: cli.repository.as_deref(),
+        called_as: &called_as,
+        for_client: matches!(cli.command, Command::Hook { .. }),
+    };
     match dispatch(&cli.command, &place, &report) {
         Ok(()) => 0,
         Err(error) => {
@@ -83,6 +88,8 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
 struct Place<'a> {
     repository: Option<&'a Path>,
     called_as: &'a Path,
+    /// Whether the program is a hook.
+    for_client: bool,
 }
 
 impl Place<'_> {
@@ -94,7 +101,15 @@ impl Place<'_> {
         repository.refuse_foreign()?;
         let config = Config::read(repository.path())?;
         let name = config.server.clone().unwrap_or_else(host_name);
-        Ok(Server { repository, config, name, actor, report })
+        Ok(Server {
+            repository,
+            config,
+            name,
+            actor,
+            report,
+            for_client: self.for_client,
+            stop: OnceCell::new(),
+        })
     }
 
     /// The repository: the one that is named, else the one of `GIT_DIR`, else the one whose `hooks/` the
