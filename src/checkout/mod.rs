@@ -5,8 +5,8 @@
 //! that a later release can be made from this one. `git2` reads objects and nothing else: its own
 //! checkout creates set-user-id files, ignores attributes and stops at submodules.
 
-mod area;
-mod attributes;
+pub mod area;
+pub mod attributes;
 pub mod convert;
 mod converted;
 mod difference;
@@ -18,9 +18,9 @@ mod parallel;
 pub mod plan;
 pub mod progress;
 mod recycle;
-mod scratch;
-mod settings;
-mod submodule;
+pub mod scratch;
+pub mod settings;
+pub mod submodule;
 mod symlinks;
 pub mod tree;
 mod walk;
