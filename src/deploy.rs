@@ -105,8 +105,12 @@ pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
     shared::require(&site, &server.config.shared)?;
     let objects = Objects::new(&server.repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
-    let scratch = std::env::temp_dir();
-    let plan = checkout::plan(&objects, contents.tree, None, &server.config, &scratch)?;
+    let mut config = server.config.clone();
+    if config.site.submodules == Submodules::Fetch {
+        // A dry run fetches nothing.
+        config.site.submodules = Submodules::Warn;
+    }
+    let plan = checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir())?;
     warn_of_submodules(server, &plan.listing);
     server.report.line(Message::DryRun {
         commit: &short(&commit),

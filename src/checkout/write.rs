@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// What all threads that write one release share.
 pub struct Writer<'a> {
     /// What is to be there.
-    pub plan: &'a Plan<'a>,
+    pub plan: &'a Plan,
     /// What each directory holds before.
     pub before: &'a [Before],
     /// What the recycled release held when it was written.
@@ -75,7 +75,7 @@ impl Writer<'_> {
         if let Some(ctime) = self.kept(dir, directory, entry) {
             return Ok(ctime);
         }
-        if self.plan.conversion.converted.contains(entry) {
+        if self.plan.converts(entry) {
             // Git writes it, once all others are there.
             return Ok(Ctime::default());
         }
