@@ -76,6 +76,8 @@ pub struct Table {
 pub enum Hook {
     /// Runs after the refs have moved
     PostReceive,
+    /// Moves the branch itself, and only if the deployment succeeds: the gate
+    ProcReceive,
 }
 
 /// What `generate` prints.

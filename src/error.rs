@@ -197,6 +197,9 @@ pub enum Error {
     /// A release whose publication was cut off before it was verified.
     #[error("release {0} was never verified")]
     Unverified(String),
+    /// A push that git's own rules, or the `update` hook, refuse.
+    #[error("{0}")]
+    PushRefused(String),
     /// A ref is not where a push expects it.
     #[error("`{}` has moved in the meantime", printable(OsStr::from_bytes(.0)))]
     RefMoved(Vec<u8>),

@@ -34,6 +34,17 @@ pub enum Message<'a> {
         /// The branch that deploys.
         branch: &'a str,
     },
+    /// The branch moved, and the pusher wants no deployment.
+    Skipped {
+        /// The branch.
+        branch: &'a str,
+        /// What stays.
+        serving: &'a Serving,
+    },
+    /// A push option that nobody knows.
+    UnknownOption(&'a str),
+    /// What a deployment is doing, for who wants to know.
+    Phase(&'a str),
     /// The branch was deleted.
     Deleted {
         /// The branch.
@@ -150,6 +161,14 @@ impl Display for Message<'_> {
             Self::Deleted { branch, serving } => {
                 write!(to, "{} ref deleted.  Doing nothing: {serving}.", capitalized(branch))
             }
+            Self::Skipped { branch, serving } => {
+                let name = capitalized(branch);
+                write!(to, "{name} ref received.  Doing nothing, as the push option `skip` asks: {serving}.")
+            }
+            Self::UnknownOption(option) => {
+                write!(to, "unknown push option `{option}`: this server knows `skip` and `verbose`")
+            }
+            Self::Phase(phase) => write!(to, "Phase: {phase}"),
             Self::Live { release, changed, took } => {
                 let files = count(*changed, "file");
                 write!(to, "Release {release} is live: {files} changed, {}", seconds(*took))

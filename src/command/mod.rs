@@ -51,6 +51,9 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     else {
         return 1;
     };
+    // The gate's standard output is for git alone.
+    let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
+    let out = if is_gate { err.try_clone().unwrap_or(out) } else { out };
     let report = Report::new(out, err);
     let place = Place {
         repository: cli.repository.as_deref(),
@@ -71,6 +74,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
 fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
     match command {
         Command::Hook { hook: Hook::PostReceive } => hook::post_receive(place, report),
+        Command::Hook { hook: Hook::ProcReceive } => hook::proc_receive(place, report),
         Command::Deploy { revision, dry_run } => {
             deploy::run(&place.open(report)?, revision.as_deref(), *dry_run)
         }
