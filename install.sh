@@ -384,7 +384,8 @@ find_assets() {
 
 find_web_server() {
     had=$(value "$LEDGER" web-server)
-    case ${WEB:=${had:-auto}} in
+    [ "${WEB:-auto}" != auto ] || WEB=${had:-auto}
+    case $WEB in
         apache | nginx | none) ;;
         auto)
             if alive /run/apache2/apache2.pid; then
@@ -401,11 +402,8 @@ find_web_server() {
     esac
     [ -z "$had" ] || [ "$had" = "$WEB" ] ||
         fail "$REPO was set up with $had" "$SELF --repo $REPO --uninstall first, then set it up with $WEB"
-    case $WEB in
-        apache) WEB_DIR=/etc/apache2 CONF=.conf PID_FILE=/run/apache2/apache2.pid DEFAULT_SITE=000-default.conf ;;
-        nginx) WEB_DIR=/etc/nginx CONF='' PID_FILE=/run/nginx.pid DEFAULT_SITE=default ;;
-        none) return 0 ;;
-    esac
+    [ "$WEB" != none ] || return 0
+    web_places
     # Without a name of its own a site must be the server's first, which answers for all names.
     SITE_CONF=${DOMAIN:+bluegreen-$SLUG$CONF}
     SITE_CONF=${SITE_CONF:-000-bluegreen-$SLUG$CONF}
@@ -417,6 +415,15 @@ find_web_server() {
         ! grep -Eqs "^[[:space:]]*${directive}[[:space:]]+\"?$SITE/?\"?;?[[:space:]]*\$" "$enabled" ||
             fail "$enabled serves $SITE already" "change its $directive to $SITE/current and give --web-server none, or disable it"
     done
+}
+
+# Where Debian and Ubuntu keep a web server's files.
+web_places() {
+    if [ "$WEB" = apache ]; then
+        WEB_DIR=/etc/apache2 CONF=.conf PID_FILE=/run/apache2/apache2.pid DEFAULT_SITE=000-default.conf WEB_COMMAND=apache2ctl
+    else
+        WEB_DIR=/etc/nginx CONF='' PID_FILE=/run/nginx.pid DEFAULT_SITE=default WEB_COMMAND=nginx
+    fi
 }
 
 # Settles where the program will be, and what can be asked about it before it is there.
@@ -503,6 +510,8 @@ build() {
     [ -n "$cargo" ] || fail "building needs cargo of Rust $(rust_version) or newer" \
         'install Rust with rustup; or build elsewhere with `cargo build --release --locked`, and give --binary FILE'
     run "build bluegreen in $HERE" build_as "$builder" "$cargo"
+    # Not a change of the server, which is what is counted.
+    CHANGES=$((CHANGES - 1))
     [ -n "$DRY_RUN" ] || check_gate "$SOURCE"
 }
 
@@ -533,6 +542,10 @@ user() {
         note "$USERS" created
         run "add the user $USER_NAME with the shell $shell" add_user "$shell"
     elif noted "$USERS" created; then
+        # Two gits mean two git-shells, and PATH is no reason to change from one to the other.
+        case $(shell_of "$USER_NAME") in
+            */git-shell) [ -n "$LOGIN_SHELL" ] || shell=$(shell_of "$USER_NAME") ;;
+        esac
         [ "$(shell_of "$USER_NAME")" = "$shell" ] ||
             run "make $shell the shell of $USER_NAME" usermod -s "$shell" "$USER_NAME"
     else
@@ -653,7 +666,7 @@ sudoers() {
     STEP=sudo
     file=/etc/sudoers.d/bluegreen-$SLUG
     rules=
-    if [ -x "$PROGRAM" ] && [ -e "$REPO/bluegreen.toml" ]; then
+    if [ -x "$PROGRAM" ] && grep -Eqs '^[[:space:]]*[^#[:space:]].*sudo' "$REPO/bluegreen.toml"; then
         rules=$(as "$USER_NAME" "$PROGRAM" -C "$REPO" generate sudoers) ||
             fail "$REPO/bluegreen.toml cannot be read" "bluegreen -C $REPO check"
     fi
@@ -717,6 +730,10 @@ ${DOMAIN:+    ServerName $DOMAIN
         Options -Indexes +FollowSymLinks
         Require all granted
     </Directory>
+    # What a name with a dot holds, such as .env, is not for visitors.
+    <LocationMatch "/\.(?!well-known/)">
+        Require all denied
+    </LocationMatch>
     ErrorLog \${APACHE_LOG_DIR}/error.log
     CustomLog \${APACHE_LOG_DIR}/access.log combined
 </VirtualHost>
@@ -738,6 +755,12 @@ EOF
     index index.html index.htm index.php;
     location / {
         try_files \$uri \$uri/ =404;
+    }
+EOF
+    cat <<'EOF'
+    # What a name with a dot holds, such as .env, is not for visitors.
+    location ~ /\.(?!well-known/) {
+        return 404;
     }
 EOF
     fpm=$(find /run/php -maxdepth 1 -name 'php*-fpm.sock' 2>/dev/null | sort -V | tail -n 1)
@@ -780,11 +803,15 @@ web_config() {
     available=$WEB_DIR/sites-available/$SITE_CONF
     enabled=$WEB_DIR/sites-enabled/$SITE_CONF
     default=$WEB_DIR/sites-enabled/$DEFAULT_SITE
+    # Who puts the default site on again, means it.
+    default_off=yes
+    [ ! -L "$default" ] || [ -n "$(value "$SERVER" "default-off-$WEB")" ] && ! noted "$LEDGER" reload-due || default_off=
     case $WEB in apache) text=$(apache_site) ;; nginx) text=$(nginx_site) ;; esac
-    if kept "$LEDGER" "$available" "$text" && [ -L "$enabled" ] && [ ! -L "$default" ] && ! noted "$LEDGER" reload-due; then
+    if kept "$LEDGER" "$available" "$text" && [ -L "$enabled" ] && [ -n "$default_off" ] && ! noted "$LEDGER" reload-due; then
         return 0
     fi
-    [ ! -d "$WEB_DIR" ] || test_before
+    # A dry run may be the only one to get here before the packages are.
+    ! has "$WEB_COMMAND" || test_before
     web_remember
     note "$LEDGER" reload-due
     for stale in "$WEB_DIR/sites-available/bluegreen-$SLUG$CONF" "$WEB_DIR/sites-available/000-bluegreen-$SLUG$CONF"; do
@@ -795,7 +822,7 @@ web_config() {
     done
     lay "$LEDGER" root "$available" 644 "$text"
     [ -L "$enabled" ] || run "enable $SITE_CONF" link root "../sites-available/$SITE_CONF" "$enabled"
-    if [ -L "$default" ]; then
+    if [ -L "$default" ] && [ -z "$default_off" ]; then
         note "$SERVER" "default-off-$WEB $(readlink "$default")"
         run "disable the default site" rm -f "$default"
     fi
@@ -832,13 +859,21 @@ web_reload() {
     STEP='web server'
     [ "$WEB" != none ] || return 0
     if ! alive "$PID_FILE"; then
-        run "start $WEB" web_start
+        run "start $WEB" quietly web_start
     elif noted "$LEDGER" reload-due; then
-        run "reload $WEB" web_graceful
+        run "reload $WEB" quietly web_graceful
     elif [ -n "$DRY_RUN" ] && [ ! -e "$WEB_DIR/sites-enabled/$SITE_CONF" ]; then
-        run "reload $WEB" web_graceful
+        run "reload $WEB" quietly web_graceful
     fi
     unnote "$LEDGER" reload-due
+}
+
+# Servers like to talk when all is well.
+quietly() { # COMMAND...
+    message=$("$@" 2>&1) || {
+        printf '%s\n' "$message" | sed 's/^/    /' >&2
+        return 1
+    }
 }
 
 web_start() {
@@ -930,16 +965,15 @@ uninstall() {
         say "This was a dry run: nothing was changed."
     else
         say "The releases in $SITE, the repository $REPO and the user $USER_NAME are still there."
+        [ ! -e "$SITE/current" ] || [ "${WEB:-none}" = none ] ||
+            say "The web server no longer serves what was live: cp -a $SITE/current/. $SITE/ would have its default site do so."
     fi
 }
 
 # Takes our site off. If the default site comes back and would show what lies beside `current`,
 # uploads and secrets among it, those directories are closed to it.
 unserve() {
-    case $WEB in
-        apache) WEB_DIR=/etc/apache2 CONF=.conf PID_FILE=/run/apache2/apache2.pid DEFAULT_SITE=000-default.conf ;;
-        nginx) WEB_DIR=/etc/nginx CONF='' PID_FILE=/run/nginx.pid DEFAULT_SITE=default ;;
-    esac
+    web_places
     for SITE_CONF in "bluegreen-$SLUG$CONF" "000-bluegreen-$SLUG$CONF"; do
         [ ! -L "$WEB_DIR/sites-enabled/$SITE_CONF" ] || run "disable $SITE_CONF" rm -f "$WEB_DIR/sites-enabled/$SITE_CONF"
         unlay "$LEDGER" "$WEB_DIR/sites-available/$SITE_CONF"
@@ -950,7 +984,7 @@ unserve() {
         [ -e "$WEB_DIR/sites-enabled/$DEFAULT_SITE" ] ||
             run 'enable the default site' link root "$default" "$WEB_DIR/sites-enabled/$DEFAULT_SITE"
     fi
-    ! alive "$PID_FILE" || run "reload $WEB" web_graceful
+    ! alive "$PID_FILE" || run "reload $WEB" quietly web_graceful
 }
 
 close() {
@@ -1135,7 +1169,7 @@ locked() {
     # A directory of the user's could be closed to the users that this becomes.
     cd /
     [ -z "$DRY_RUN" ] && [ "$(id -u)" -eq 0 ] || return 0
-    exec 9>/run/lock/bluegreen-install
+    exec 9>/run/bluegreen-install.lock
     flock -n 9 || fail 'another installer is at work'
 }
 

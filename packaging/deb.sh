@@ -3,17 +3,21 @@
 # program itself, which is why `cargo deb` alone does not do.
 #
 #   packaging/deb.sh                  build the program and package it
-#   packaging/deb.sh --binary FILE    package this build of it
+#   packaging/deb.sh --binary FILE    package this build of it, packed less tightly
 set -eu
 
 main() {
     cd "$(dirname "$(realpath "$0")")/.."
+    speed=
     case $#:${1-} in
         0:)
             cargo build --release --locked
             program=${CARGO_TARGET_DIR:-target}/release/bluegreen
             ;;
-        2:--binary) program=$2 ;;
+        2:--binary)
+            program=$2
+            speed=--fast
+            ;;
         *)
             echo 'usage: packaging/deb.sh [--binary FILE]' >&2
             exit 2
@@ -27,7 +31,7 @@ main() {
     "$program" generate bash >"$staged/bluegreen.bash"
     "$program" generate zsh >"$staged/_bluegreen"
     "$program" generate fish >"$staged/bluegreen.fish"
-    cargo deb --quiet --no-build --output "$staged/bluegreen.deb"
+    cargo deb --quiet --no-build $speed --output "$staged/bluegreen.deb"
     echo "$PWD/$staged/bluegreen.deb"
 }
 

@@ -62,8 +62,13 @@ pub struct SiteConfig {
     pub symlinks: Symlinks,
     /// What happens to submodules.
     pub submodules: Submodules,
+    /// What happens to files of Git LFS whose content is missing.
+    pub lfs: Lfs,
     /// The most files, links and directories that a release may have.
     pub max_files: u32,
+    /// The most bytes that all files of a release may have together.
+    #[serde(deserialize_with = "size")]
+    pub max_size: u64,
 }
 
 /// What happens to links that lead out of the release.
@@ -84,6 +89,16 @@ pub enum Submodules {
     Warn,
     /// The deployment fails.
     Refuse,
+}
+
+/// What happens to files of Git LFS whose content is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lfs {
+    /// The deployment fails.
+    Refuse,
+    /// Their pointers are deployed, with a warning.
+    Warn,
 }
 
 impl Default for Config {
@@ -109,7 +124,9 @@ impl Default for SiteConfig {
             durable: true,
             symlinks: Symlinks::Inside,
             submodules: Submodules::Warn,
+            lfs: Lfs::Refuse,
             max_files: 1_000_000,
+            max_size: u64::MAX,
         }
     }
 }
@@ -180,6 +197,20 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     })
 }
 
+/// A number of bytes with its unit, as disks are sold: "10 GB" is 10,000,000,000 bytes.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    text(deserializer, |text| {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let units = ["", "kB", "MB", "GB", "TB"];
+        let power = units.iter().position(|known| unit.trim_start().eq_ignore_ascii_case(known));
+        let bytes = number.parse::<u64>().ok().zip(power);
+        bytes.and_then(|(number, power)| number.checked_mul(1000_u64.pow(power as u32))).ok_or_else(|| {
+            format!("`{text}` is not a size, expected one like \"500 MB\", \"10 GB\" or a number of bytes")
+        })
+    })
+}
+
 fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     text(deserializer, |text| {
         let path = PathBuf::from(text);
@@ -233,6 +264,13 @@ mod tests {
     }
 
     #[test]
+    fn sizes_have_units() {
+        let size = |text: &str| Config::parse(&format!("[site]\nmax-size = '{text}'")).unwrap().site.max_size;
+        assert_eq!(["500", "5kb", "10 MB", "2 GB"].map(size), [500, 5_000, 10_000_000, 2_000_000_000]);
+        assert_eq!(Config::default().site.max_size, u64::MAX);
+    }
+
+    #[test]
     fn errors_name_line_key_and_expectation() {
         for (text, line, message) in [
             ("brnch = 'x'", 1, "unknown field `brnch`, expected one of `branch`"),
@@ -244,6 +282,9 @@ mod tests {
             ),
             ("lock-timeout = 'soon'", 1, "`lock-timeout`: `soon` is not a duration, expected one like"),
             ("[site]\n\nroot = 'html'", 3, "`site.root`: `html` is not an absolute path, expected one like"),
+            ("[site]\nmax-size = '10 GiB'", 2, "`site.max-size`: `10 GiB` is not a size, expected one like"),
+            ("[site]\nmax-size = '-1'", 2, "`site.max-size`: `-1` is not a size"),
+            ("[site]\nmax-size = '99999999 TB'", 2, "`site.max-size`: `99999999 TB` is not a size"),
             ("[site]\nkeep = -1", 2, "`site.keep`: invalid value: integer `-1`, expected usize"),
             (
                 "[site]\nsymlinks = 'none'",

@@ -59,7 +59,9 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
         recyclable(&releases, live.release(), config.site.keep).and_then(|name| site.recycle(name));
     let objects = Objects::new(repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
-    let plan = checkout::plan(&objects, contents.tree, recycled.as_ref().map(|old| &old.manifest), config)?;
+    let scratch = site.scratch_path();
+    let manifest = recycled.as_ref().map(|old| &old.manifest);
+    let plan = checkout::plan(&objects, contents.tree, manifest, config, &scratch)?;
     warn_of_submodules(server, &plan);
     site.refuse_full_disk(&plan)?;
     let changed = checkout::changed(&objects, attempt.old.as_deref(), contents.tree, &plan.listing);
@@ -94,7 +96,8 @@ pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
     shared::require(&site, &server.config.shared)?;
     let objects = Objects::new(&server.repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
-    let plan = checkout::plan(&objects, contents.tree, None, &server.config)?;
+    let scratch = std::env::temp_dir();
+    let plan = checkout::plan(&objects, contents.tree, None, &server.config, &scratch)?;
     warn_of_submodules(server, &plan);
     server.report.line(Message::DryRun {
         commit: &short(&commit),

@@ -76,6 +76,17 @@ pub enum Error {
         /// The end of what it printed.
         stderr: String,
     },
+    /// git could not convert a file as its attributes ask for.
+    #[error("git cannot convert what attributes name: {0}")]
+    Conversion(String),
+    /// Files of Git LFS whose content is not at hand.
+    #[error("{problem}: {}", listed(.paths))]
+    Lfs {
+        /// Why: "git-lfs is not installed".
+        problem: &'static str,
+        /// The files that would be pointers.
+        paths: Vec<PathBuf>,
+    },
     /// A revision that git does not know.
     #[error("`{}` is not a commit in this repository", printable(.0))]
     UnknownRevision(String),
@@ -246,6 +257,10 @@ impl Error {
                 "remove the link, or set `symlinks = \"any\"` in bluegreen.toml".into()
             }
             Self::Submodules(_) => "set `submodules = \"warn\"` or \"fetch\" in bluegreen.toml".into(),
+            Self::Lfs { .. } => {
+                "push them with `git lfs push`, or set `lfs = \"warn\"` in bluegreen.toml to deploy pointers"
+                    .into()
+            }
             Self::Limit { key, .. } => format!("raise `{key}` in bluegreen.toml if this is meant"),
             Self::NoSpace { .. } => "free some space, or lower `keep` in bluegreen.toml".into(),
             Self::SharedMissing(path) => {
@@ -328,7 +343,17 @@ fn place(file: &Path, line: usize) -> String {
 }
 
 fn submodules(paths: &[PathBuf]) -> String {
-    let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
     let noun = if paths.len() == 1 { "submodule" } else { "submodules" };
-    format!("{} {noun} ({})", paths.len(), names.join(", "))
+    format!("{} {noun} ({})", paths.len(), listed(paths))
+}
+
+/// The first paths of many.
+fn listed(paths: &[PathBuf]) -> String {
+    const SHOWN: usize = 10;
+    let mut names: Vec<String> =
+        paths.iter().take(SHOWN).map(|path| format!("`{}`", printable(path))).collect();
+    if paths.len() > SHOWN {
+        names.push(format!("and {} more", paths.len() - SHOWN));
+    }
+    names.join(", ")
 }

@@ -3,6 +3,8 @@
 //! git is asked what only git knows, in every ref format and with every extension: what a revision
 //! names. Objects are read by [`crate::checkout`].
 
+mod convert;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -78,7 +80,10 @@ impl Repository {
             Some(0) => Ok(parse_id(output.stdout.trim_ascii())),
             Some(1) => Ok(None),
             // Git answers so for an ambiguous abbreviation and for paths like `HEAD:file`.
-            _ if output.stderr.windows(9).any(|words| words == b"ambiguous" || words == b"unknown r") => {
+            _ if [&b"ambiguous"[..], b"unknown revision"]
+                .iter()
+                .any(|words| output.stderr.windows(words.len()).any(|window| window == *words)) =>
+            {
                 Ok(None)
             }
             _ => Err(failure("rev-parse", &output)),
@@ -266,7 +271,9 @@ pub fn login_name(uid: Uid) -> String {
 
 fn failure(command: &str, output: &Output) -> Error {
     let text = String::from_utf8_lossy(&output.stderr);
-    let stderr = text.trim().rsplit('\n').next().unwrap_or_default().to_owned();
+    // What git goes on to list belongs to its last complaint: the extensions that it does not know.
+    let last = text.rfind("fatal: ").or_else(|| text.trim_end().rfind('\n')).unwrap_or_default();
+    let stderr = text[last..].split_whitespace().collect::<Vec<_>>().join(" ");
     Error::Git { command: command.into(), stderr }
 }
 

@@ -93,6 +93,8 @@ pub enum Message<'a> {
     NotDone(Action, &'a Serving),
     /// Submodules that stay empty.
     EmptySubmodules(&'a [PathBuf]),
+    /// Files of Git LFS that are pointers.
+    Pointers(&'a [PathBuf]),
     /// A shared directory on another file system, which is not filled.
     NotSeeded(&'a Path),
     /// What `--dry-run` found.
@@ -195,6 +197,15 @@ impl Display for Message<'_> {
             Self::EmptySubmodules(paths) => {
                 let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
                 write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), names.join(", "))
+            }
+            Self::Pointers(paths) => {
+                let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
+                let files = count(paths.len() as u64, "file");
+                write!(
+                    to,
+                    "the content of {files} of Git LFS is missing, deployed as pointers: {}",
+                    names.join(", ")
+                )
             }
             Self::NotSeeded(path) => {
                 let path = printable(*path);

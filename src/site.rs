@@ -114,6 +114,12 @@ impl Site {
         self.root.join("releases").join(name.to_string())
     }
 
+    /// Where a temporary directory is on the file system of the releases, and is swept after a crash.
+    #[must_use]
+    pub fn scratch_path(&self) -> PathBuf {
+        self.root.join("releases")
+    }
+
     /// The path of the history.
     #[must_use]
     pub fn history_path(&self) -> PathBuf {
@@ -389,7 +395,8 @@ impl LockedSite {
         let space = self.dir.free_space().map_err(Error::io("read", &self.root))?;
         let block = space.f_frsize.max(512);
         let sizes = || plan.new_entries().map(|entry| plan.listing.entries[entry as usize].size);
-        let needed: u64 = sizes().map(|size| size.div_ceil(block) * block).sum();
+        let needed =
+            sizes().map(|size| size.div_ceil(block).saturating_mul(block)).fold(0_u64, u64::saturating_add);
         let free = space.f_bavail.saturating_mul(block);
         let refused = |needed, free| Err(Error::NoSpace { path: self.root.clone(), needed, free });
         if needed > free {

@@ -61,6 +61,12 @@ impl<'a> Objects<'a> {
         if self.format == ObjectFormat::Sha256 { 32 } else { 20 }
     }
 
+    /// The repository that they belong to.
+    #[must_use]
+    pub fn repository(&self) -> &'a Repository {
+        self.repository
+    }
+
     /// Prepares for reading so many blobs.
     pub fn expect_blobs(&self, count: usize) {
         if count >= MANY {

@@ -14,6 +14,7 @@ use git2::Oid;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::convert::Conversion;
 use super::objects::{Objects, Reader};
 use super::tree::{self, Kind, TreeEntry, sort_key};
 use crate::error::{Error, Result};
@@ -71,13 +72,15 @@ pub struct Listing {
 
 /// A listing, and for each entry and directory its like in an older one.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// What is to be there in the end.
     pub listing: Listing,
     /// For each entry the one of the older listing with the same path, kind and id, or [`NONE`].
     pub like: Vec<u32>,
     /// For each directory the one of the older listing with the same path, or [`NONE`].
     pub directory_like: Vec<u32>,
+    /// Which files are converted, and how.
+    pub conversion: Conversion<'a>,
 }
 
 impl Listing {
@@ -145,6 +148,19 @@ impl Listing {
     #[must_use]
     pub fn path(&self, directory: u32, entry: u32) -> PathBuf {
         self.directory_path(directory).join(OsStr::from_bytes(self.name(entry)))
+    }
+
+    /// The path of an entry.
+    #[must_use]
+    pub fn path_of(&self, entry: u32) -> PathBuf {
+        self.path(self.directory_of(entry), entry)
+    }
+
+    /// All entries below a directory, at any depth.
+    #[must_use]
+    pub fn below(&self, directory: u32) -> Range<u32> {
+        let is = &self.directories[directory as usize];
+        is.first..self.directories[is.end as usize - 1].last
     }
 
     /// The directory that holds an entry.
@@ -219,16 +235,16 @@ struct Pending {
 }
 
 /// Reads the trees of a commit into a plan.
-struct Planner<'a> {
+struct Planner<'a, 'p> {
     reader: &'a Reader<'a>,
     id_len: usize,
     max_entries: u32,
     older: Option<&'a Listing>,
-    plan: Plan,
+    plan: Plan<'p>,
     pending: Vec<Pending>,
 }
 
-impl Plan {
+impl Plan<'_> {
     /// Reads and validates the whole tree `root`, with at most `max_entries` entries. What the `older`
     /// listing has at the same path is noted, and not read again where a whole subtree is the same.
     pub fn read(objects: &Objects, root: Oid, older: Option<&Listing>, max_entries: u32) -> Result<Self> {
@@ -238,7 +254,12 @@ impl Plan {
             id_len: objects.id_len(),
             max_entries,
             older: older.filter(|older| older.root.len() == objects.id_len()),
-            plan: Self { listing: Listing::new(root), like: Vec::new(), directory_like: Vec::new() },
+            plan: Plan {
+                listing: Listing::new(root),
+                like: Vec::new(),
+                directory_like: Vec::new(),
+                conversion: Conversion::default(),
+            },
             pending: Vec::new(),
         };
         let like = if planner.older.is_some() { 0 } else { NONE };
@@ -280,7 +301,7 @@ impl Plan {
     }
 }
 
-impl Planner<'_> {
+impl Planner<'_, '_> {
     fn read_directory(&mut self, pending: &Pending) -> Result<()> {
         let id = match pending.entry {
             NONE => self.plan.listing.root.clone(),
@@ -440,7 +461,8 @@ impl Planner<'_> {
     }
 
     fn check_limit(&self) -> Result<()> {
-        if self.plan.listing.entries.len() <= self.max_entries as usize {
+        let Listing { entries, names, .. } = &self.plan.listing;
+        if entries.len() <= self.max_entries as usize && names.len() < NONE as usize {
             return Ok(());
         }
         let limit = self.max_entries.to_string();

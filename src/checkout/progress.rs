@@ -1,5 +1,6 @@
 //! `Writing files:  45% (2250/5000)`, as git shows it: only for work that lasts.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -31,6 +32,11 @@ impl<'a> Progress<'a> {
             self.report.progress(format_args!("Writing files: {percent:>3}% ({done}/{total})"));
         }
         self.stop.check()
+    }
+
+    /// Tells of something that does not stop the work.
+    pub fn warning(&self, warning: impl Display) {
+        self.report.warning(warning);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// What all threads that write one release share.
 pub struct Writer<'a> {
     /// What is to be there.
-    pub plan: &'a Plan,
+    pub plan: &'a Plan<'a>,
     /// What each directory holds before.
     pub before: &'a [Before],
     /// What the recycled release held when it was written.
@@ -74,6 +74,10 @@ impl Writer<'_> {
         let dir = hand.walk.enter(directory).map_err(failed)?;
         if let Some(ctime) = self.kept(dir, directory, entry) {
             return Ok(ctime);
+        }
+        if self.plan.conversion.converted.contains(entry) {
+            // Git writes it, once all others are there.
+            return Ok(Ctime::default());
         }
         let mode = if listing.entries[entry as usize].kind == Kind::Executable { 0o755 } else { 0o644 };
         let mut file = self

@@ -20,10 +20,9 @@ use crate::signals;
 /// Runs the hook. By hand, a line's new revision is deployed as it is given.
 pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
     signals::outlive_the_client();
-    let (server, updates) = match place.open(report).and_then(|server| Ok((server, read_updates()?))) {
-        Ok(opened) => opened,
-        Err(error) => return Err(tell(report, error)),
-    };
+    let server =
+        place.open(report).map_err(|error| tell(report, error, &Serving::new(&host_name(), None)))?;
+    let updates = read_updates().map_err(|error| tell(report, error, &server.serving()))?;
     let mut outcome = Ok(());
     for update in &updates {
         let result = answer(place, &server, update);
@@ -35,9 +34,9 @@ pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
 }
 
 /// Tells of what went wrong before there was a deployment.
-fn tell(report: &Report, error: Error) -> Error {
+fn tell(report: &Report, error: Error, serving: &Serving) -> Error {
     report.error(&error);
-    report.line(Message::NotDone(Action::Deploy, &Serving::new(&host_name(), None)));
+    report.line(Message::NotDone(Action::Deploy, serving));
     Error::Told(Box::new(error))
 }
 
@@ -93,7 +92,8 @@ pub fn proc_receive(place: &Place, report: &Report) -> Result<()> {
     signals::outlive_the_client();
     let mut output = stdout().lock();
     let request = gate::read_request(&mut stdin().lock(), &mut output)?;
-    let server = place.open(report).map_err(|error| tell(report, error));
+    let server =
+        place.open(report).map_err(|error| tell(report, error, &Serving::new(&host_name(), None)));
     let answers: Vec<(&[u8], Answer)> = request
         .updates
         .iter()

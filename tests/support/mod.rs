@@ -4,12 +4,15 @@
 //! machine's: `sandbox.commit("index.html", "v1").push().ok().serves("index.html", "v1")`.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+pub mod lock;
+pub mod mount;
 pub mod normalize;
 pub mod run;
 pub mod sandbox;
 pub mod skip;
 pub mod snapshot;
 pub mod tree;
+pub mod vandal;
 
 pub use run::{Run, Told};
 pub use sandbox::Sandbox;

@@ -137,7 +137,10 @@ impl Sandbox {
     }
 
     fn add_config(&self, part: usize, lines: &str) -> &Self {
-        self.config.borrow_mut()[part].extend([lines, "\n"]);
+        let mut config = self.config.take();
+        config[part].push_str(lines);
+        config[part].push('\n');
+        self.config.replace(config);
         self.write_config()
     }
 
@@ -203,12 +206,24 @@ impl Sandbox {
         self.git_in(&self.clone_path(), arguments)
     }
 
+    /// Runs git in the developer's clone; it must succeed. Gives the very bytes that it printed.
+    #[track_caller]
+    pub fn git_bytes(&self, arguments: &[&str]) -> Vec<u8> {
+        self.git_output(&self.clone_path(), arguments).stdout
+    }
+
     /// Runs git in a directory; it must succeed.
     #[track_caller]
     pub fn git_in(&self, directory: &Path, arguments: &[&str]) -> String {
+        let output = self.git_output(directory, arguments);
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    #[track_caller]
+    fn git_output(&self, directory: &Path, arguments: &[&str]) -> Output {
         let output = self.git_command(directory).args(arguments).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+        output
     }
 
     /// The full id of a revision of the clone.
@@ -358,6 +373,8 @@ impl Sandbox {
         let elsewhere = tempfile::Builder::new().prefix("checkout-").tempdir_in(&self.root).unwrap();
         let tree = elsewhere.path().join("tree");
         std::fs::create_dir(&tree).unwrap();
+        self.give(elsewhere.path());
+        self.give(&tree);
         let output = self
             .git_command(&self.clone_path())
             .arg("--work-tree")
@@ -386,7 +403,11 @@ impl Sandbox {
 
     /// All names in `releases/`, oldest release first.
     pub fn releases(&self) -> Vec<String> {
-        names(&self.site().join("releases"))
+        let mut names = names(&self.site().join("releases"));
+        // Releases of one second are told apart by the number at the end.
+        let number = |name: &str| name.splitn(3, '-').nth(2).and_then(|number| number.parse().ok());
+        names.sort_by_key(|name| (name.chars().take(16).collect::<String>(), number(name).unwrap_or(1_u32)));
+        names
     }
 
     /// All names in `.bluegreen/releases/`.
@@ -429,7 +450,7 @@ fn chown_all(path: &Path, user: u32) {
 }
 
 /// Runs a program to its end with this on its standard input.
-fn feed(command: &mut Command, input: &[u8]) -> Output {
+pub fn feed(command: &mut Command, input: &[u8]) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();

@@ -2,17 +2,13 @@
 
 use std::io::Write;
 
-/// Names a skipped test and why, for `tests/run` to count.
+/// Names a skipped test and why, past the test harness, which hides what a passing test prints.
 #[track_caller]
 pub fn skip(reason: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     assert!(std::env::var_os("CI").is_none_or(|value| value.is_empty()), "cannot run here: {reason}");
     let line = format!("skipped {name}: {reason}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
-    if let Some(file) = std::env::var_os("BLUEGREEN_SKIPS") {
-        let open = std::fs::OpenOptions::new().append(true).create(true).open(file);
-        open.and_then(|mut open| open.write_all(line.as_bytes())).unwrap();
-    }
 }
 
 /// Whether the test may do what only root can; names it as skipped if not.

@@ -9,6 +9,8 @@ pub enum Node {
     Executable(Vec<u8>),
     Link(Vec<u8>),
     Submodule,
+    /// What is at another path moves here.
+    Renamed(Vec<u8>),
     Nothing,
 }
 
@@ -34,6 +36,7 @@ impl Node {
             Self::Executable(content) => inline("100755", content),
             Self::Link(target) => inline("120000", target),
             Self::Submodule => to.extend(format!("M 160000 {} {path}\n", "1".repeat(40)).bytes()),
+            Self::Renamed(from) => to.extend(format!("R {} {path}\n", quote(from)).bytes()),
             Self::Nothing => to.extend(format!("D {path}\n").bytes()),
         }
     }

@@ -57,6 +57,8 @@ fn what_is_laid_is_as_promised() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     let dev = lab.client("dev");
+    // With Debian's own git alone, which is older than what may lie in /usr/local.
+    blue.sh("rm -rf /usr/local/bin/git* /usr/local/libexec/git-core; git --version").ok();
     blue.install_for(
         &dev,
         "--web-server nginx --branch main --name teal --site /srv/site --repo /srv/git/app",
@@ -166,6 +168,70 @@ fn wrong_use_is_refused_before_anything_changes() {
 }
 
 #[test]
+fn a_step_that_fails_is_named_and_what_follows_it_is_not_done() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    blue.sh("dpkg --remove --force-all nginx-core nginx-light nginx-full nginx 2>/dev/null || :; rm -f /usr/sbin/nginx").ok();
+    blue.install("--web-server nginx --dry-run").ok().says("packages     would apt-get install nginx");
+    // There is no way to a package from here.
+    blue.sh("echo 'Acquire::Retries 0;' >/etc/apt/apt.conf.d/99-no-retries; : >/etc/resolv.conf").ok();
+    blue.install("--web-server nginx")
+        .ends_with_status(1)
+        .says("error: packages: could not apt-get")
+        .lacks("add the user");
+    blue.sh("! id deploy && test ! -e /var/www/html/releases && test ! -e /usr/local/bin/bluegreen").ok();
+}
+
+#[test]
+fn without_a_binary_it_builds_as_whoever_owns_the_clone() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    // A cargo that only says who ran it and where; the real one takes minutes.
+    blue.write(
+        "/home/ann/.cargo/bin/cargo",
+        "#!/bin/sh
+        case $* in
+            --version) echo 'cargo 1.999.0' ;;
+            'build --release --locked')
+                mkdir -p target/release; cp /srv/program target/release/bluegreen
+                id -un >target/release/builder ;;
+            *) exit 9 ;;
+        esac\n",
+    );
+    blue.sh("useradd ann; chmod 755 /home/ann/.cargo/bin/cargo; cp -r /root/bluegreen /srv/clone
+             cp /root/bluegreen/program /srv/program; echo 'rust-version = \"1.89\"' >/srv/clone/Cargo.toml
+             chown -R ann: /srv/clone /home/ann")
+        .ok();
+    blue.sh("/srv/clone/install.sh --web-server none --dry-run")
+        .ok()
+        .says("would build bluegreen in /srv/clone");
+    blue.sh("/srv/clone/install.sh --web-server none")
+        .ok()
+        .says("program      build bluegreen in /srv/clone");
+    blue.sh("/srv/clone/install.sh").ok().says("Nothing had to be changed.");
+    blue.sh("cat /srv/clone/target/release/builder; cmp /srv/program /usr/local/bin/bluegreen")
+        .ok()
+        .says("ann\n");
+    // One that is too old is not enough; but what is installed stays in use.
+    blue.sh("sed -i s/1.999.0/1.60.0/ /home/ann/.cargo/bin/cargo; rm -rf /srv/clone/target").ok();
+    let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+    blue.sh(&format!("env {path} /srv/clone/install.sh")).ok().says("Nothing had to be changed.");
+    blue.sh("rm /usr/local/bin/bluegreen").ok();
+    blue.sh(&format!("env {path} /srv/clone/install.sh"))
+        .ends_with_status(1)
+        .says("needs cargo of Rust 1.89 or newer");
+}
+
+#[test]
+fn the_gate_is_refused_until_the_program_has_one() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    let before = blue.written();
+    blue.install("--web-server none --gate").ends_with_status(1).says("this bluegreen has no gate yet");
+    assert_eq!(blue.changed_since(&before), "");
+}
+
+#[test]
 fn a_web_server_that_refuses_keeps_what_it_had() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
@@ -232,16 +298,40 @@ fn a_run_that_was_killed_can_be_run_again() {
 fn steps_may_use_sudo_for_what_they_name() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
+    // The program says which rules the steps of a config need; here it says what the test wants.
+    blue.sh("mv /root/bluegreen/program /srv/program; chmod 755 /srv; touch /srv/rules").ok();
+    blue.write(
+        "/root/bluegreen/program",
+        "#!/bin/sh
+        case $* in *'generate sudoers') exec cat /srv/rules ;; *) exec /srv/program \"$@\" ;; esac\n",
+    );
+    blue.sh("chmod 755 /root/bluegreen/program").ok();
+    let file = "/etc/sudoers.d/bluegreen-deploy_sample_app";
+    let touch = |path: &str| blue.sh(&format!("runuser -u deploy -- sudo -n /usr/bin/touch {path}"));
     blue.install("--web-server none").ok();
-    blue.sh("test ! -e /etc/sudoers.d/bluegreen-deploy_sample_app").ok();
-    blue.sh("sed -i 's|^#restart = .*|restart = [\"sudo /usr/bin/touch /root/restarted\"]|' /home/deploy/sample_app/bluegreen.toml").ok();
-    blue.install("").ok().says("write /etc/sudoers.d/bluegreen-deploy_sample_app");
-    blue.sh("visudo -cq; stat -c %a /etc/sudoers.d/bluegreen-deploy_sample_app").ok().says("440");
-    blue.sh("runuser -u deploy -- sudo -n /usr/bin/touch /root/restarted; test -e /root/restarted").ok();
-    blue.sh("runuser -u deploy -- sudo -n /usr/bin/touch /root/else").fails();
-    blue.sh("sed -i 's|^restart = .*|#restart = []|' /home/deploy/sample_app/bluegreen.toml").ok();
-    blue.install("").ok().says("remove /etc/sudoers.d/bluegreen-deploy_sample_app");
-    blue.sh("runuser -u deploy -- sudo -n /usr/bin/touch /root/restarted").fails();
+    blue.sh(&format!("test ! -e {file}")).ok();
+
+    blue.sh("echo 'deploy ALL=(root) NOPASSWD: /usr/bin/touch /srv/restarted' >/srv/rules").ok();
+    blue.install("").ok().says("Nothing had to be changed.");
+    blue.sh("sed -i 's/^branch = .*/& # and something with sudo/' /home/deploy/sample_app/bluegreen.toml")
+        .ok();
+    blue.install("").ok().says(&format!("sudo         write {file}"));
+    blue.sh(&format!("visudo -cq; stat -c '%a %U' {file}")).ok().says("440 root");
+    touch("/srv/restarted").ok();
+    touch("/srv/else").fails();
+    let before = blue.written();
+    blue.install("").ok().says("Nothing had to be changed.");
+
+    // Rules that sudo does not understand would lock everybody out of it.
+    blue.sh("cp -p /srv/rules /srv/good; echo 'deploy ALL=(root NOPASSWD' >/srv/rules").ok();
+    blue.install("").ends_with_status(1).says("error: sudo: sudo would refuse the rules");
+    blue.sh("visudo -cq; cp -p /srv/good /srv/rules").ok();
+    touch("/srv/restarted").ok();
+    assert_eq!(blue.changed_since(&before).lines().find(|line| line.contains("sudoers")), None);
+
+    blue.sh("sed -i 's/ # and.*//' /home/deploy/sample_app/bluegreen.toml").ok();
+    blue.install("").ok().says(&format!("sudo         remove {file}"));
+    touch("/srv/restarted").fails();
 }
 
 #[test]
@@ -276,13 +366,15 @@ fn uninstall(web_server: &str, default: &str) {
             .says("one");
     // The default site is back, and shows neither the releases nor what they share.
     blue.sh(&format!("test -e /etc/{default}")).ok();
-    assert_eq!(dev.status_of("http://blue/shared/.env"), "403");
+    blue.sh("test -s /var/www/html/shared/.env").ok();
+    dev.sh("curl -sS -f http://blue/shared/.env").fails().lacks("secret");
+    dev.sh("curl -sS -f http://blue/current/index.html").fails().lacks("App");
     dev.push("deploy@blue:sample_app master").fails().says("Permission denied");
 
     blue.install("--uninstall").ok().says("Nothing was installed");
     // And back again: the site is what it was.
     blue.install_for(&dev, &format!("--web-server {web_server}")).ok();
-    assert_eq!(dev.get("blue"), "App v1");
+    dev.soon_gets("blue", "App v1");
     dev.commit("App v2", "two");
     dev.push("deploy@blue:sample_app master").ok().says("is live");
     assert_eq!(dev.get("blue"), "App v2");

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::machine::{Machine, wait_until_up};
 
 /// What the tests run besides the program itself, found in the host's PATH.
-const NEEDED: [&str; 13] = [
+const NEEDED: [&str; 14] = [
     "unshare",
     "nsenter",
     "ip",
@@ -21,6 +21,7 @@ const NEEDED: [&str; 13] = [
     "adduser",
     "sudo",
     "ssh-keygen",
+    "man",
 ];
 
 /// A network with an address for everyone in it. The addresses are those that are kept for
@@ -33,14 +34,7 @@ impl Lab {
     /// Lays the network, or tells why it cannot: see the module `main`.
     pub fn new() -> Option<Self> {
         if let Some(reason) = unable() {
-            assert!(std::env::var_os("CI").is_none(), "system test cannot run: {reason}");
-            // Past the test harness, which hides what a passing test prints.
-            writeln!(
-                std::io::stderr(),
-                "skipped, {reason}: {}",
-                std::thread::current().name().unwrap_or("?")
-            )
-            .unwrap();
+            skip(&reason);
             return None;
         }
         let mut bridge = Command::new("unshare")
@@ -100,6 +94,15 @@ impl Drop for Lab {
     }
 }
 
+/// Says why a test is not run; fails where a skip must not pass for a success.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "system test cannot run: {reason}");
+    // Past the test harness, which hides what a passing test prints by the macros.
+    #[allow(clippy::explicit_write)]
+    writeln!(std::io::stderr(), "skipped, {reason}: {}", std::thread::current().name().unwrap_or("?"))
+        .unwrap();
+}
+
 fn unable() -> Option<String> {
     let id = Command::new("id").arg("-u").output().ok()?;
     if id.stdout != b"0\n" {
@@ -108,6 +111,11 @@ fn unable() -> Option<String> {
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let missing = NEEDED.iter().find(|program| {
         !path.split(':').any(|directory| std::path::Path::new(directory).join(program).exists())
-    })?;
-    Some(format!("`{missing}` is not installed"))
+    });
+    if let Some(missing) = missing {
+        return Some(format!("`{missing}` is not installed"));
+    }
+    let namespaces =
+        Command::new("unshare").args(["--mount", "--net", "--pid", "--fork", "true"]).status().ok()?;
+    (!namespaces.success()).then(|| "this root may not make namespaces".into())
 }

@@ -28,7 +28,7 @@ fn fifty_pushes_under_load_fail_no_request_and_mix_no_release() {
 
     let load = dev.start(
         "root",
-        "exec timeout -s INT 150 wrk -t 1 -c 4 -d 140s http://blue/index.html & echo $! >/tmp/wrk; wait || :",
+        "exec timeout -s INT 150 nice wrk -t 1 -c 2 -d 140s http://blue/index.html & echo $! >/tmp/wrk; wait || :",
     );
     // A visitor whose page is of two versions would be a mixed one, as would a release of two.
     let pages = dev.start(

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 /// Run by `unshare`, as process 1. The overlay shows the host's root file system without what is
 /// mounted in it, so `/proc` and its like are new. Ignoring SIGCHLD has the kernel reap orphans.
@@ -108,6 +109,18 @@ impl Machine {
     /// What a visitor at this machine gets from `host`: the page, or curl's complaint.
     pub fn get(&self, host: &str) -> String {
         self.sh(&format!("curl -sS --max-time 5 http://{host}/")).either_way().text().trim_end().to_owned()
+    }
+
+    /// A visitor gets that page, if not at once, then within seconds: nginx takes up a new config
+    /// in its own time.
+    pub fn soon_gets(&self, host: &str, page: &str) {
+        for _ in 0..50 {
+            if self.get(host) == page {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(self.get(host), page);
     }
 
     /// The HTTP status of a page.
@@ -296,7 +309,7 @@ impl Background {
 pub fn difference(before: &str, after: &str) -> String {
     let (before, after): (BTreeSet<&str>, BTreeSet<&str>) =
         (before.lines().collect(), after.lines().collect());
-    before.symmetric_difference(&after).map(|line| format!("{line}\n")).collect()
+    before.symmetric_difference(&after).copied().collect::<Vec<_>>().join("\n")
 }
 
 /// Waits for the line by which a process says that it has set itself up.

@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod adoption;
+mod demo;
 mod installer;
 mod lab;
 mod load;

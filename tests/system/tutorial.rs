@@ -39,7 +39,7 @@ fn tutorial(web_server: &str) {
         assert_eq!(dev.get(server), "App v1");
     }
     assert_eq!(dev.status_of("http://blue/releases/"), "404");
-    assert_eq!(dev.status_of("http://blue/.bluegreen/lock"), "404");
+    dev.sh("curl -sS -f http://blue/.bluegreen/lock").fails();
 
     assign(&green);
     assert_eq!(dev.get(FLOATING), "App v1");

@@ -1,0 +1,42 @@
+//! The demonstration, as someone who has just cloned the project runs it.
+
+use crate::lab::Lab;
+
+#[test]
+fn the_demonstration_shows_it_all_and_leaves_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let laptop = lab.server("laptop");
+    // What cargo would build is there already.
+    laptop.write(
+        "/home/ann/.cargo/bin/cargo",
+        "#!/bin/sh\nmkdir -p target/release && cp /srv/program target/release/bluegreen\n",
+    );
+    // A git that signs, and runs hooks of its own, is not to matter.
+    laptop.write(
+        "/home/ann/.gitconfig",
+        "[commit]\ngpgSign = true\n[core]\nhooksPath = /none\n[push]\ndefault = nothing\n",
+    );
+    laptop
+        .sh("useradd ann; cp /root/bluegreen/program /srv/program; cp -r /root/bluegreen /home/ann/clone
+             touch /home/ann/clone/Cargo.toml; chmod 755 /home/ann/.cargo/bin/cargo; chown -R ann: /home/ann")
+        .ok();
+    let demo = "PATH=~/.cargo/bin:$PATH GIT_DIR=/none clone/install.sh --demo";
+    laptop
+        .sh_as("ann", demo)
+        .ok()
+        .says("$ git push blue master\nremote: Master ref received.  Deploying master branch to blue...\n")
+        .says("; blue serves App v1; green serves App v1\n")
+        .says("; blue serves App v2; green serves App v1\n")
+        .says("remote: error: link `passwd` leads out of the release, to `/etc/passwd`\n")
+        .says("remote: Not deployed: blue still serves ")
+        .says("is live again, instead of ")
+        .says("which is gone now");
+    laptop.sh("ls -A /tmp; ls -A /home/ann").ok().lacks("tmp.").says(".gitconfig\nclone\n");
+
+    // Interrupted, it tidies up as well.
+    laptop.sh_as("ann", &format!("timeout -s INT 0.15 sh -c '{demo}' || :; sleep 0.5")).ok();
+    laptop.sh("ls -A /tmp").ok().lacks("tmp.");
+    // It builds what the clone holds, and does not pretend that it can without.
+    laptop.sh("rm /home/ann/clone/Cargo.toml").ok();
+    laptop.sh_as("ann", demo).ends_with_status(1).says("wants a whole clone");
+}
