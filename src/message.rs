@@ -13,7 +13,7 @@ use crate::config::Phase;
 use crate::history::Action;
 use crate::release::ReleaseName;
 use crate::report::printable;
-use crate::site::Live;
+use crate::site::{Holder, Live};
 
 /// A line to the pusher.
 #[derive(Debug)]
@@ -112,6 +112,12 @@ pub enum Message<'a> {
         /// The release that would be recycled.
         recycled: Option<ReleaseName>,
     },
+    /// There is nothing to cancel.
+    NothingRuns,
+    /// Another process was asked to stop.
+    Cancelling(&'a Holder),
+    /// It has.
+    Cancelled(&'a Serving),
     /// A step begins; what it prints follows, indented.
     Step {
         /// When it runs.
@@ -220,6 +226,9 @@ impl Display for Message<'_> {
                     None => Ok(()),
                 }
             }
+            Self::NothingRuns => write!(to, "Nothing is running."),
+            Self::Cancelling(holder) => write!(to, "Cancelling {holder}..."),
+            Self::Cancelled(serving) => write!(to, "Cancelled: {serving}."),
             Self::Step { phase, name } => write!(to, "Step {phase}: {name}"),
             Self::LinesDropped(lines) => {
                 write!(to, "  ... {} left out here; `bluegreen log` shows all", count(*lines, "line"))

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// Refuses an update that receive-pack would refuse.
 pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop: &Stop) -> Result<()> {
-    let settings = repository.settings("receive")?;
+    let settings = repository.section("receive")?;
     let refused = |reason: &str| Err(Error::PushRefused(reason.into()));
     let is_set = |name| last(&settings, name).is_some_and(is_true);
     if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {

@@ -97,7 +97,7 @@ impl Server<'_> {
 
     /// Whether git is told to let `proc-receive` move the branch.
     pub fn is_gate_asked(&self) -> Result<bool> {
-        let settings = self.repository.settings("receive")?;
+        let settings = self.repository.section("receive")?;
         let values = settings.into_iter().filter(|setting| setting.name == "receive.procreceiverefs");
         let values: Vec<String> = values.filter_map(|setting| setting.value).collect();
         Ok(gate::is_asked_about(format!("refs/heads/{}", self.config.branch).as_bytes(), &values))

@@ -92,8 +92,7 @@ pub fn proc_receive(place: &Place, report: &Report) -> Result<()> {
     signals::outlive_the_client();
     let mut output = stdout().lock();
     let request = gate::read_request(&mut stdin().lock(), &mut output)?;
-    let server =
-        place.open(report).map_err(|error| tell(report, error, &Serving::new(&host_name(), None)));
+    let server = place.open(report).map_err(|error| tell(report, error, &Serving::new(&host_name(), None)));
     let answers: Vec<(&[u8], Answer)> = request
         .updates
         .iter()

@@ -2,11 +2,13 @@
 //! the arguments and standard input.
 
 mod adopt;
+mod cancel;
 mod check;
 mod deploy;
 mod generate;
 mod history;
 mod hook;
+mod log;
 mod releases;
 mod rollback;
 mod status;
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser};
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
-use crate::cli::{Cli, Command, Hook};
+use crate::cli::{Cli, Command, Generated, Hook};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::{Repository, git_dir_of, login_name};
@@ -84,6 +86,9 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         Command::Status(table) => status::run(&place.open(report)?, table.json),
         Command::History(table) => history::run(&place.open(report)?, table.json),
         Command::Check(table) => check::run(place, table.json),
+        Command::Log { release, follow } => log::run(&place.open(report)?, release.as_deref(), *follow),
+        Command::Cancel => cancel::run(&place.open(report)?),
+        Command::Generate { what: Generated::Sudoers } => generate::sudoers(&place.open(report)?),
         Command::Generate { what } => generate::run(*what, &mut Cli::command()),
     }
 }
