@@ -85,7 +85,7 @@ as() { # USER COMMAND...
     fi
 }
 
-# These three replace by rename, so that a file is there whole, old or new. The temporary name is
+# These replace by rename, so that a file is there whole, old or new. The temporary name is
 # one that sudo and the web servers pass over, and always the same: a later run takes up what a
 # killed one has left.
 temporary() { printf '%s/.%s.bluegreen-new\n' "$(dirname "$1")" "$(basename "$1")"; }
@@ -107,13 +107,13 @@ keep_line() { # FILE LINE
     {
         [ ! -e "$1" ] || cat "$1"
         printf '%s\n' "$2"
-    } >"$1.new"
-    mv -f "$1.new" "$1"
+    } >"$(temporary "$1")"
+    mv -f "$(temporary "$1")" "$1"
 }
 
 drop_line() { # FILE LINE
-    grep -Fxv -e "$2" "$1" >"$1.new" || :
-    mv -f "$1.new" "$1"
+    grep -Fxv -e "$2" "$1" >"$(temporary "$1")" || :
+    mv -f "$(temporary "$1")" "$1"
 }
 
 # ---------------------------------------------------------------- the ledger
@@ -510,6 +510,8 @@ build() {
     [ -n "$cargo" ] || fail "building needs cargo of Rust $(rust_version) or newer" \
         'install Rust with rustup; or build elsewhere with `cargo build --release --locked`, and give --binary FILE'
     run "build bluegreen in $HERE" build_as "$builder" "$cargo"
+    # Not a change of the server, which is what is counted.
+    CHANGES=$((CHANGES - 1))
     [ -n "$DRY_RUN" ] || check_gate "$SOURCE"
 }
 
@@ -963,6 +965,8 @@ uninstall() {
         say "This was a dry run: nothing was changed."
     else
         say "The releases in $SITE, the repository $REPO and the user $USER_NAME are still there."
+        [ ! -e "$SITE/current" ] || [ "${WEB:-none}" = none ] ||
+            say "The web server no longer serves what was live: cp -a $SITE/current/. $SITE/ would have its default site do so."
     fi
 }
 

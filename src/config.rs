@@ -2,6 +2,9 @@
 //!
 //! Every key is optional, and so is the file. An error names file, line, key and what was expected.
 
+mod shared;
+mod steps;
+
 use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
@@ -13,6 +16,9 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::error::{Error, Result};
+
+pub use self::shared::{Shared, SharedPath};
+pub use self::steps::{Environment, Phase, Step, Steps};
 
 /// The file's name in the repository.
 pub const FILE: &str = "bluegreen.toml";
@@ -33,6 +39,12 @@ pub struct Config {
     pub checkout_threads: usize,
     /// Where releases go and how.
     pub site: SiteConfig,
+    /// What outlives releases.
+    pub shared: Shared,
+    /// The site's own commands.
+    pub steps: Steps,
+    /// What they find in their environment.
+    pub env: Environment,
 }
 
 /// The `[site]` section.
@@ -50,8 +62,16 @@ pub struct SiteConfig {
     pub symlinks: Symlinks,
     /// What happens to submodules.
     pub submodules: Submodules,
+    /// How long fetching one submodule may take.
+    #[serde(deserialize_with = "duration")]
+    pub submodule_timeout: Duration,
+    /// What happens to files of Git LFS whose content is missing.
+    pub lfs: Lfs,
     /// The most files, links and directories that a release may have.
     pub max_files: u32,
+    /// The most bytes that all files of a release may have together.
+    #[serde(deserialize_with = "size")]
+    pub max_size: u64,
 }
 
 /// What happens to links that lead out of the release.
@@ -72,6 +92,18 @@ pub enum Submodules {
     Warn,
     /// The deployment fails.
     Refuse,
+    /// They are fetched and deployed.
+    Fetch,
+}
+
+/// What happens to files of Git LFS whose content is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lfs {
+    /// The deployment fails.
+    Refuse,
+    /// Their pointers are deployed, with a warning.
+    Warn,
 }
 
 impl Default for Config {
@@ -82,6 +114,9 @@ impl Default for Config {
             lock_timeout: Duration::from_secs(10 * 60),
             checkout_threads: 0,
             site: SiteConfig::default(),
+            shared: Shared::default(),
+            steps: Steps::default(),
+            env: Environment::default(),
         }
     }
 }
@@ -94,7 +129,10 @@ impl Default for SiteConfig {
             durable: true,
             symlinks: Symlinks::Inside,
             submodules: Submodules::Warn,
+            submodule_timeout: Duration::from_secs(5 * 60),
+            lfs: Lfs::Refuse,
             max_files: 1_000_000,
+            max_size: u64::MAX,
         }
     }
 }
@@ -165,6 +203,20 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     })
 }
 
+/// A number of bytes with its unit, as disks are sold: "10 GB" is 10,000,000,000 bytes.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    text(deserializer, |text| {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let units = ["", "kB", "MB", "GB", "TB"];
+        let power = units.iter().position(|known| unit.trim_start().eq_ignore_ascii_case(known));
+        let bytes = number.parse::<u64>().ok().zip(power);
+        bytes.and_then(|(number, power)| number.checked_mul(1000_u64.pow(power as u32))).ok_or_else(|| {
+            format!("`{text}` is not a size, expected one like \"500 MB\", \"10 GB\" or a number of bytes")
+        })
+    })
+}
+
 fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     text(deserializer, |text| {
         let path = PathBuf::from(text);
@@ -218,6 +270,13 @@ mod tests {
     }
 
     #[test]
+    fn sizes_have_units() {
+        let size = |text: &str| Config::parse(&format!("[site]\nmax-size = '{text}'")).unwrap().site.max_size;
+        assert_eq!(["500", "5kb", "10 MB", "2 GB"].map(size), [500, 5_000, 10_000_000, 2_000_000_000]);
+        assert_eq!(Config::default().site.max_size, u64::MAX);
+    }
+
+    #[test]
     fn errors_name_line_key_and_expectation() {
         for (text, line, message) in [
             ("brnch = 'x'", 1, "unknown field `brnch`, expected one of `branch`"),
@@ -229,6 +288,9 @@ mod tests {
             ),
             ("lock-timeout = 'soon'", 1, "`lock-timeout`: `soon` is not a duration, expected one like"),
             ("[site]\n\nroot = 'html'", 3, "`site.root`: `html` is not an absolute path, expected one like"),
+            ("[site]\nmax-size = '10 GiB'", 2, "`site.max-size`: `10 GiB` is not a size, expected one like"),
+            ("[site]\nmax-size = '-1'", 2, "`site.max-size`: `-1` is not a size"),
+            ("[site]\nmax-size = '99999999 TB'", 2, "`site.max-size`: `99999999 TB` is not a size"),
             ("[site]\nkeep = -1", 2, "`site.keep`: invalid value: integer `-1`, expected usize"),
             (
                 "[site]\nsymlinks = 'none'",

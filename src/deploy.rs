@@ -6,14 +6,17 @@ use git2::Oid;
 
 use crate::checkout::objects::Objects;
 use crate::checkout::progress::Progress;
-use crate::checkout::{self, plan::Plan};
-use crate::config::Submodules;
+use crate::checkout::{self, manifest::Manifest, plan::Listing};
+use crate::config::{Phase, Submodules};
 use crate::error::{Error, Result};
 use crate::history::{Action, timestamp};
 use crate::message::Message;
+use crate::publish::Publication;
 use crate::release::{Record, ReleaseName, State, recyclable, short, surplus};
 use crate::server::{Attempt, Server};
-use crate::site::{Live, LockedSite};
+use crate::shared;
+use crate::site::{Live, LockedSite, Recycled, Staged};
+use crate::step::Steps;
 
 /// What is to be deployed.
 #[derive(Debug, Clone, Copy)]
@@ -39,42 +42,76 @@ fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Att
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
     attempt.new = Some(commit);
 
-    site.phase("read the commit");
+    shared::require(site, &config.shared)?;
     let releases = site.releases()?;
-    let recycled =
-        recyclable(&releases, live.release(), config.site.keep).and_then(|name| site.recycle(name));
+    let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
     let objects = Objects::new(repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
-    let plan = checkout::plan(&objects, contents.tree, recycled.as_ref().map(|old| &old.manifest), config)?;
-    warn_of_submodules(server, &plan);
-    site.refuse_full_disk(&plan)?;
-    let changed = checkout::changed(&objects, attempt.old.as_deref(), contents.tree, &plan.listing);
-
-    site.phase("check out");
-    let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
-    let mut staged = site.stage(recycled)?;
-    let manifest = checkout::write(plan, &objects, &staged, config, &Progress::new(report))?;
-    let mut record = Record::new(commit, contents.subject, manifest.listing.files());
+    let recycled =
+        recyclable(&releases, live.release(), config.site.keep).and_then(|name| site.recycle(name));
+    let (mut staged, manifest) = match recycled {
+        None => fill(server, site, &objects, contents.tree, None)?,
+        Some(recycled) => match fill(server, site, &objects, contents.tree, Some(recycled)) {
+            // Files of another user's in the old release, for instance, are no reason to fail.
+            Err(Error::Io { .. }) => fill(server, site, &objects, contents.tree, None)?,
+            filled => filled?,
+        },
+    };
+    warn_of_submodules(server, &manifest.listing);
+    let changed = checkout::changed(&objects, attempt.old.as_deref(), contents.tree, &manifest.listing);
+    let (files, size) = (manifest.listing.files(), manifest.listing.size());
+    let mut record = Record::new(commit, contents.subject, files);
     staged.place(&name, &record, &manifest)?;
     attempt.release = Some(name.clone());
+
+    let steps = Steps::new(server, site, &name, live.release());
+    steps.run(Phase::Build, Some(server.stop()))?;
+    steps.run(Phase::Check, Some(server.stop()))?;
 
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
     staged.seal(&name, &record)?;
-    site.activate(&name)?;
-    report.line(Message::Live { release: &name, changed, took: attempt.took() });
+    Publication { server, site, release: &name, previous: &live, push: None }.publish(Some(staged))?;
+    report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
     prune(server, site, &name);
     Ok(())
+}
+
+/// Checks the tree out into a new or a recycled release, which is nobody's yet.
+fn fill<'a>(
+    server: &Server,
+    site: &'a LockedSite,
+    objects: &Objects,
+    tree: Oid,
+    recycled: Option<Recycled>,
+) -> Result<(Staged<'a>, Manifest)> {
+    let Server { config, report, .. } = server;
+    site.phase("read the commit");
+    let manifest = recycled.as_ref().map(|old| &old.manifest);
+    let scratch = site.scratch_path();
+    let plan = checkout::plan(objects, tree, manifest, config, &scratch)?;
+    site.refuse_full_disk(&plan)?;
+    site.phase("check out");
+    let staged = site.stage(recycled)?;
+    let manifest = checkout::write(plan, objects, &staged, config, &Progress::new(report, server.stop()))?;
+    shared::link(site, &config.shared, staged.dir(), report)?;
+    Ok((staged, manifest))
 }
 
 /// What a dry run says instead of a deployment. It changes nothing and needs no lock.
 pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
     let site = crate::site::Site::open(&server.config.site)?;
     let live = site.live()?;
+    shared::require(&site, &server.config.shared)?;
     let objects = Objects::new(&server.repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
-    let plan = checkout::plan(&objects, contents.tree, None, &server.config)?;
-    warn_of_submodules(server, &plan);
+    let mut config = server.config.clone();
+    if config.site.submodules == Submodules::Fetch {
+        // A dry run fetches nothing.
+        config.site.submodules = Submodules::Warn;
+    }
+    let plan = checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir())?;
+    warn_of_submodules(server, &plan.listing);
     server.report.line(Message::DryRun {
         commit: &short(&commit),
         subject: &contents.subject,
@@ -94,12 +131,15 @@ fn choose(server: &Server, site: &LockedSite, target: Target, live: &Live) -> Re
         Target::Tip(pushed) => pushed,
     };
     let branch = &server.config.branch;
-    let tip = server.repository.tip(branch)?.ok_or_else(|| Error::NoBranch(branch.clone()))?;
+    let Some(tip) = server.repository.tip(branch)? else {
+        server.report.line(Message::Deleted { branch, serving: &server.serving() });
+        return Ok(None);
+    };
     if tip != pushed {
         server.report.line(Message::Superseded { commit: &short(&pushed), tip: &short(&tip) });
     }
     match live.release() {
-        Some(release) if site.commit(live) == Some(tip.to_string()) => {
+        Some(release) if site.is_good(live) && site.commit(live) == Some(tip.to_string()) => {
             server.report.line(Message::AlreadyLive { commit: &short(&tip), release });
             Ok(None)
         }
@@ -107,8 +147,8 @@ fn choose(server: &Server, site: &LockedSite, target: Target, live: &Live) -> Re
     }
 }
 
-fn warn_of_submodules(server: &Server, plan: &Plan) {
-    let submodules = plan.listing.submodules();
+fn warn_of_submodules(server: &Server, listing: &Listing) {
+    let submodules = listing.submodules();
     if server.config.site.submodules == Submodules::Warn && !submodules.is_empty() {
         server.report.warning(Message::EmptySubmodules(&submodules));
     }

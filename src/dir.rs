@@ -115,6 +115,17 @@ impl Dir {
         Ok(fs::renameat(&self.0, name, &to.0, new_name)?)
     }
 
+    /// Renames where nothing is in the way; otherwise `AlreadyExists`.
+    pub fn rename_new(&self, name: &[u8], to: &Self, new_name: &[u8]) -> io::Result<()> {
+        match fs::renameat_with(&self.0, name, &to.0, new_name, fs::RenameFlags::NOREPLACE) {
+            // A file system that cannot promise it, such as NFS.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !to.contains(new_name)? => {
+                self.rename(name, to, new_name)
+            }
+            result => Ok(result?),
+        }
+    }
+
     /// Flushes the names in this directory to the disk.
     pub fn sync(&self) -> io::Result<()> {
         Ok(fs::fsync(&self.0)?)

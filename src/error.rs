@@ -4,7 +4,9 @@
 //! A variant knows its hint and its exit status. What was live when it happened is said by
 //! [`crate::message`], since only a deployment knows.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,6 +76,17 @@ pub enum Error {
         /// The end of what it printed.
         stderr: String,
     },
+    /// git could not convert a file as its attributes ask for.
+    #[error("git cannot convert what attributes name: {0}")]
+    Conversion(String),
+    /// Files of Git LFS whose content is not at hand.
+    #[error("{problem}: {}", listed(.paths))]
+    Lfs {
+        /// Why: "git-lfs is not installed".
+        problem: &'static str,
+        /// The files that would be pointers.
+        paths: Vec<PathBuf>,
+    },
     /// A revision that git does not know.
     #[error("`{}` is not a commit in this repository", printable(.0))]
     UnknownRevision(String),
@@ -106,6 +119,14 @@ pub enum Error {
     /// A tree with submodules, where the config refuses them.
     #[error("the commit has {} and `submodules = \"refuse\"`", submodules(.0))]
     Submodules(Vec<PathBuf>),
+    /// A submodule that could not be fetched.
+    #[error("submodule `{}`: {problem}", printable(.path))]
+    Submodule {
+        /// Its path in its project.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// A limit of the config is passed.
     #[error("the commit has more than {limit} {what}")]
     Limit {
@@ -125,6 +146,29 @@ pub enum Error {
         needed: String,
         /// What there is, with its unit.
         free: String,
+    },
+    /// A shared file that nobody made yet.
+    #[error("the shared file `{}` does not exist", printable(.0))]
+    SharedMissing(PathBuf),
+    /// Something in `shared/` that is not what the config says.
+    #[error("`{}` is no {wanted}, as bluegreen.toml has it", printable(.path))]
+    SharedKind {
+        /// Where it is.
+        path: PathBuf,
+        /// "directory" or "file".
+        wanted: &'static str,
+    },
+    /// Something in the commit that no link to a shared path can replace.
+    #[error("`{}` is {kind} in the commit, but `{}` is in `{wanted}` of `[shared]`", printable(.path), printable(.shared))]
+    SharedInTheWay {
+        /// The path in the commit.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+        /// The shared path.
+        shared: PathBuf,
+        /// "dirs" or "files".
+        wanted: &'static str,
     },
     /// The site's directory is not there.
     #[error("the site `{}` does not exist", printable(.0))]
@@ -159,6 +203,22 @@ pub enum Error {
     /// Nothing is older than the live release.
     #[error("there is no good release older than the live one")]
     NoOlderRelease,
+    /// A step of the config failed.
+    #[error("step `{}` {how}", printable(.name))]
+    Step {
+        /// Its first line.
+        name: String,
+        /// "exited with status 1".
+        how: String,
+        /// The server that it ran on.
+        server: String,
+    },
+    /// A release whose publication was cut off before it was verified.
+    #[error("release {0} was never verified")]
+    Unverified(String),
+    /// A ref is not where a push expects it.
+    #[error("`{}` has moved in the meantime", printable(OsStr::from_bytes(.0)))]
+    RefMoved(Vec<u8>),
     /// The branch has no commit.
     #[error("the branch {0} does not exist")]
     NoBranch(String),
@@ -202,8 +262,25 @@ impl Error {
                 "remove the link, or set `symlinks = \"any\"` in bluegreen.toml".into()
             }
             Self::Submodules(_) => "set `submodules = \"warn\"` or \"fetch\" in bluegreen.toml".into(),
+            Self::Lfs { .. } => {
+                "push them with `git lfs push`, or set `lfs = \"warn\"` in bluegreen.toml to deploy pointers"
+                    .into()
+            }
             Self::Limit { key, .. } => format!("raise `{key}` in bluegreen.toml if this is meant"),
             Self::NoSpace { .. } => "free some space, or lower `keep` in bluegreen.toml".into(),
+            Self::SharedMissing(path) => {
+                let (dir, path) = (path.parent().unwrap_or(path), printable(path));
+                format!("make it on the server: `mkdir -p {0} && $EDITOR {path}`", printable(dir))
+            }
+            Self::SharedKind { path, .. } => {
+                format!(
+                    "move it away: `mv {0} {0}.old`, or change `[shared]` in bluegreen.toml",
+                    printable(path)
+                )
+            }
+            Self::SharedInTheWay { .. } => {
+                "remove it from the commit, or change `[shared]` in bluegreen.toml".into()
+            }
             Self::NoSite(path) => {
                 format!(
                     "make it and give it to the repository's owner: `install -d -o OWNER {}`",
@@ -217,6 +294,10 @@ impl Error {
             Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
                 "`bluegreen releases` shows what there is".into()
             }
+            Self::Step { server, .. } => {
+                format!("fix it and push again, or run `bluegreen deploy` on {server}")
+            }
+            Self::RefMoved(_) => "fetch, then push again".into(),
             Self::Io { source, path, .. } => return io_hint(source, path),
             Self::AfterFlip(error) | Self::Told(error) => return error.hint(),
             _ => return None,
@@ -267,7 +348,17 @@ fn place(file: &Path, line: usize) -> String {
 }
 
 fn submodules(paths: &[PathBuf]) -> String {
-    let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
     let noun = if paths.len() == 1 { "submodule" } else { "submodules" };
-    format!("{} {noun} ({})", paths.len(), names.join(", "))
+    format!("{} {noun} ({})", paths.len(), listed(paths))
+}
+
+/// The first paths of many.
+fn listed(paths: &[PathBuf]) -> String {
+    const SHOWN: usize = 10;
+    let mut names: Vec<String> =
+        paths.iter().take(SHOWN).map(|path| format!("`{}`", printable(path))).collect();
+    if paths.len() > SHOWN {
+        names.push(format!("and {} more", paths.len() - SHOWN));
+    }
+    names.join(", ")
 }

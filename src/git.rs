@@ -3,9 +3,13 @@
 //! git is asked what only git knows, in every ref format and with every extension: what a revision
 //! names. Objects are read by [`crate::checkout`].
 
+mod convert;
+mod fetch;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -14,7 +18,7 @@ use git2::Oid;
 use nix::unistd::{Uid, User};
 
 use crate::error::{Error, Result};
-use crate::push::parse_id;
+use crate::push::{RefUpdate, parse_id};
 
 /// A repository on this machine that belongs to the user who runs the program.
 #[derive(Debug, Clone)]
@@ -68,17 +72,68 @@ impl Repository {
             Some(0) => Ok(parse_id(output.stdout.trim_ascii())),
             Some(1) => Ok(None),
             // Git answers so for an ambiguous abbreviation and for paths like `HEAD:file`.
-            _ if output.stderr.windows(9).any(|words| words == b"ambiguous" || words == b"unknown r") => {
+            _ if [&b"ambiguous"[..], b"unknown revision"]
+                .iter()
+                .any(|words| output.stderr.windows(words.len()).any(|window| window == *words)) =>
+            {
                 Ok(None)
             }
             _ => Err(failure("rev-parse", &output)),
         }
     }
 
-    /// Streams a blob into a file, for one that is too big to be held in memory.
-    pub fn stream_blob(&self, id: Oid, size: u64, file: &mut File) -> Result<io::Result<()>> {
+    /// What a ref points to, where there is such a ref.
+    pub fn id_of(&self, name: &[u8]) -> Result<Option<Oid>> {
+        let mut git = self.command(&["rev-parse", "--verify", "--quiet"]);
+        let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::GitMissing)?;
+        match output.status.code() {
+            Some(0) => Ok(parse_id(output.stdout.trim_ascii())),
+            Some(1) => Ok(None),
+            _ => Err(failure("rev-parse", &output)),
+        }
+    }
+
+    /// Moves, makes or deletes a ref if it still is where the update says, with a line in its reflog.
+    pub fn move_ref(&self, update: &RefUpdate, message: &str) -> Result<()> {
+        let (new, old) = (update.new.to_string(), update.old.to_string());
+        let mut git = self.as_receive_pack(&["update-ref", "-m", message]);
+        let name = OsStr::from_bytes(&update.name);
+        if update.is_deletion() {
+            git.arg("-d").arg(name)
+        } else {
+            git.arg(name).arg(new)
+        };
+        let output = git.arg(old).output().map_err(Error::GitMissing)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let has_moved = ["but expected", "reference already exists", "unable to resolve reference"];
+        if has_moved.iter().any(|text| said.contains(text)) {
+            return Err(Error::RefMoved(update.name.clone()));
+        }
+        Err(failure("update-ref", &output))
+    }
+
+    /// The settings of a file in the repository, as `git config -z` prints them.
+    pub fn settings_of_blob(&self, blob: Oid) -> Result<Vec<u8>> {
+        let output = self.run(&["config", "--blob", &blob.to_string(), "--list", "-z"])?;
+        if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
+    }
+
+    /// Streams a blob of this repository, or of one of the object directories `others`, into a file, for
+    /// one that is too big to be held in memory.
+    pub fn stream_blob(
+        &self,
+        id: Oid,
+        size: u64,
+        others: &[PathBuf],
+        file: &mut File,
+    ) -> Result<io::Result<()>> {
+        let others = std::env::join_paths(others).unwrap_or_default();
         let mut git = self
             .command(&["cat-file", "blob", &id.to_string()])
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", others)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -118,6 +173,15 @@ impl Repository {
         self.command(arguments).output().map_err(Error::GitMissing)
     }
 
+    /// A git that sees what `git receive-pack` sees, for what that would do itself: the settings of the
+    /// system and of the user, and who pushes.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    pub(crate) fn as_receive_pack(&self, arguments: &[&str]) -> Command {
+        let mut git = Command::new("git");
+        git.env("LC_ALL", "C").arg("--git-dir").arg(&self.path).args(arguments).stdin(Stdio::null());
+        git
+    }
+
     /// A git that sees this repository and no settings but the repository's own.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -152,7 +216,9 @@ pub fn login_name(uid: Uid) -> String {
 
 fn failure(command: &str, output: &Output) -> Error {
     let text = String::from_utf8_lossy(&output.stderr);
-    let stderr = text.trim().rsplit('\n').next().unwrap_or_default().to_owned();
+    // What git goes on to list belongs to its last complaint: the extensions that it does not know.
+    let last = text.rfind("fatal: ").or_else(|| text.trim_end().rfind('\n')).unwrap_or_default();
+    let stderr = text[last..].split_whitespace().collect::<Vec<_>>().join(" ");
     Error::Git { command: command.into(), stderr }
 }
 

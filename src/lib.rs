@@ -5,6 +5,7 @@
 //! [`report`], [`error`].
 
 pub mod checkout;
+pub mod child;
 pub mod cli;
 pub mod command;
 pub mod config;
@@ -13,11 +14,16 @@ pub mod dir;
 pub mod error;
 pub mod git;
 pub mod history;
+pub mod logs;
 pub mod message;
+pub mod output;
+pub mod publish;
 pub mod push;
 pub mod release;
 pub mod report;
 pub mod rollback;
 pub mod server;
+pub mod shared;
 pub mod signals;
 pub mod site;
+pub mod step;

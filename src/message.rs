@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::Phase;
 use crate::history::Action;
 use crate::release::ReleaseName;
 use crate::report::printable;
@@ -46,6 +47,10 @@ pub enum Message<'a> {
         release: &'a ReleaseName,
         /// How many paths differ from what was live before.
         changed: u64,
+        /// How many files and links there are.
+        files: u64,
+        /// Their size in bytes.
+        size: u64,
         /// How long it took, all in all.
         took: Duration,
     },
@@ -81,6 +86,10 @@ pub enum Message<'a> {
     NotDone(Action, &'a Serving),
     /// Submodules that stay empty.
     EmptySubmodules(&'a [PathBuf]),
+    /// Files of Git LFS that are pointers.
+    Pointers(&'a [PathBuf]),
+    /// A shared directory on another file system, which is not filled.
+    NotSeeded(&'a Path),
     /// What `--dry-run` found.
     DryRun {
         /// The commit's first digits.
@@ -95,6 +104,28 @@ pub enum Message<'a> {
         site: &'a Path,
         /// The release that would be recycled.
         recycled: Option<ReleaseName>,
+    },
+    /// A step begins; what it prints follows, indented.
+    Step {
+        /// When it runs.
+        phase: Phase,
+        /// Its first line.
+        name: &'a str,
+    },
+    /// Lines of a step that the pusher was too slow for.
+    LinesDropped(u64),
+    /// A log that cannot be written.
+    LogBroken(&'a std::io::Error),
+    /// A step after the flip failed.
+    GoingBack(&'a ReleaseName),
+    /// A failure after the flip that there is no way back from.
+    LiveNevertheless(&'a Serving),
+    /// An earlier run ended in the middle of a publication.
+    CutOff {
+        /// The release.
+        release: &'a ReleaseName,
+        /// Whether it was live already.
+        is_live: bool,
     },
     /// What `adopt` did.
     Adopted {
@@ -125,9 +156,14 @@ impl Display for Message<'_> {
             Self::Deleted { branch, serving } => {
                 write!(to, "{} ref deleted.  Doing nothing: {serving}.", capitalized(branch))
             }
-            Self::Live { release, changed, took } => {
-                let files = count(*changed, "file");
-                write!(to, "Release {release} is live: {files} changed, {}", seconds(*took))
+            Self::Live { release, changed, files, size, took } => {
+                let changed = count(*changed, "file");
+                write!(to, "Release {release} is live: {changed} changed, {}", seconds(*took))?;
+                // What everybody knows of a small site is not worth a word.
+                if *size < 1_000_000 {
+                    return Ok(());
+                }
+                write!(to, " ({} of {} in all)", bytes(*size), count(*files, "file"))
             }
             Self::AlreadyLive { commit, release } => {
                 write!(to, "Nothing to do: {commit} is live already (release {release}).")
@@ -152,6 +188,19 @@ impl Display for Message<'_> {
                 let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
                 write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), names.join(", "))
             }
+            Self::Pointers(paths) => {
+                let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
+                let files = count(paths.len() as u64, "file");
+                write!(
+                    to,
+                    "the content of {files} of Git LFS is missing, deployed as pointers: {}",
+                    names.join(", ")
+                )
+            }
+            Self::NotSeeded(path) => {
+                let path = printable(*path);
+                write!(to, "the commit's `{path}` is left out: `shared/{path}` is on another file system")
+            }
             Self::DryRun { commit, subject, files, changed, site, recycled } => {
                 let (files, changed) = (count(*files, "file"), count(*changed, "file"));
                 let site = printable(*site);
@@ -160,6 +209,19 @@ impl Display for Message<'_> {
                     Some(name) => write!(to, ", recycling {name}"),
                     None => Ok(()),
                 }
+            }
+            Self::Step { phase, name } => write!(to, "Step {phase}: {name}"),
+            Self::LinesDropped(lines) => {
+                write!(to, "  ... {} left out here; `bluegreen log` shows all", count(*lines, "line"))
+            }
+            Self::LogBroken(error) => write!(to, "the log cannot be written: {error}"),
+            Self::GoingBack(release) => write!(to, "Going back to release {release}..."),
+            Self::LiveNevertheless(serving) => write!(to, "Deployed, but not all is well: {serving}."),
+            Self::CutOff { release, is_live: true } => {
+                write!(to, "an earlier run was cut off after release {release} became live: verifying it now")
+            }
+            Self::CutOff { release, is_live: false } => {
+                write!(to, "an earlier run was cut off before release {release} became live: undoing it")
             }
             Self::Adopted { release, site } => {
                 write!(to, "Release {release} is live: it holds what was in {} before", printable(*site))
@@ -269,10 +331,11 @@ mod tests {
     #[test]
     fn results_say_what_is_live() {
         let took = Duration::from_millis(40);
-        let line = Message::Live { release: &name(), changed: 2, took }.to_string();
+        let line = Message::Live { release: &name(), changed: 2, files: 9, size: 999_999, took }.to_string();
         assert_eq!(line, "Release 20261122T201500Z-1a2b3c4d5e6f is live: 2 files changed, 0.04 s");
-        let line = Message::Live { release: &name(), changed: 1, took }.to_string();
-        assert!(line.contains(": 1 file changed, "), "{line}");
+        let line = Message::Live { release: &name(), changed: 1, files: 50_000, size: 220_000_000, took };
+        let line = line.to_string();
+        assert!(line.ends_with(": 1 file changed, 0.04 s (220 MB of 50000 files in all)"), "{line}");
         let serving = Serving::new("blue", Some(&Live::Release(name())));
         assert_eq!(
             Message::NotDone(Action::Deploy, &serving).to_string(),

@@ -151,6 +151,12 @@ impl Release {
         self.record.as_ref().is_some_and(|record| record.state == State::Ready)
     }
 
+    /// Whether it was live and failed its verification.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.state == State::Bad)
+    }
+
     /// Its commit.
     #[must_use]
     pub fn commit(&self) -> Option<Oid> {

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 
 use crate::error::Error;
 
@@ -29,6 +30,8 @@ pub struct Report {
     out: OwnedFd,
     err: OwnedFd,
     patience: Cell<Duration>,
+    /// The same for what steps print, so that they cannot use up what the result needs.
+    output_patience: Cell<Duration>,
     /// What the progress line shows, to end it before another line begins.
     progress: RefCell<String>,
 }
@@ -37,13 +40,25 @@ impl Report {
     /// Tells results on `out`; problems and progress go to `err`.
     #[must_use]
     pub fn new(out: OwnedFd, err: OwnedFd) -> Self {
-        Self { out, err, patience: Cell::new(PATIENCE), progress: RefCell::default() }
+        Self {
+            out,
+            err,
+            patience: Cell::new(PATIENCE),
+            output_patience: Cell::new(PATIENCE),
+            progress: RefCell::default(),
+        }
     }
 
     /// Tells a line.
     pub fn line(&self, line: impl Display) {
         self.end_progress();
         self.send(self.out.as_fd(), &line.to_string(), "\n");
+    }
+
+    /// Tells a line that a step printed; says whether it was passed on.
+    pub fn output(&self, line: impl Display) -> bool {
+        self.end_progress();
+        self.send_within(&self.output_patience, self.out.as_fd(), &line.to_string(), "\n")
     }
 
     /// Tells why something failed, and what to do about it.
@@ -83,36 +98,41 @@ impl Report {
     pub fn end_progress(&self) {
         let line = self.progress.take();
         if !line.is_empty() {
-            self.send(self.err.as_fd(), &format!("{line}, done"), "\n");
+            self.send(self.err.as_fd(), &line, "\n");
         }
     }
 
     /// Writes one line with its control characters escaped, as far as the reader takes it.
     fn send(&self, to: BorrowedFd<'_>, line: &str, end: &str) {
+        self.send_within(&self.patience, to, line, end);
+    }
+
+    fn send_within(&self, patience: &Cell<Duration>, to: BorrowedFd<'_>, line: &str, end: &str) -> bool {
         let mut bytes = escape_controls(line);
         bytes.push_str(end);
         for piece in bytes.as_bytes().chunks(PIPE_BUF) {
-            if !self.wait_for_room(to) {
+            if !wait_for_room(patience, to) {
                 log::info!("nobody reads, dropped: {line}");
-                return;
+                return false;
             }
             if let Err(error) = rustix::io::write(to, piece) {
                 log::info!("cannot tell ({error}): {line}");
-                return;
+                return false;
             }
         }
+        true
     }
+}
 
-    fn wait_for_room(&self, to: BorrowedFd<'_>) -> bool {
-        let patience = self.patience.get();
-        let start = Instant::now();
-        let timeout =
-            Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
-        let mut descriptors = [PollFd::new(&to, PollFlags::OUT)];
-        let ready = poll(&mut descriptors, Some(&timeout)).unwrap_or(0) > 0;
-        self.patience.set(patience.saturating_sub(start.elapsed()));
-        ready && !descriptors[0].revents().contains(PollFlags::ERR)
-    }
+/// Waits until a pipe has room, as long as patience lasts.
+fn wait_for_room(patience: &Cell<Duration>, to: BorrowedFd<'_>) -> bool {
+    let left = patience.get();
+    let start = Instant::now();
+    let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+    let mut descriptors = [PollFd::new(&to, PollFlags::OUT)];
+    let ready = retry_on_intr(|| poll(&mut descriptors, Some(&timeout))).unwrap_or(0) > 0;
+    patience.set(left.saturating_sub(start.elapsed()));
+    ready && !descriptors[0].revents().contains(PollFlags::ERR)
 }
 
 /// Text that a terminal shows as it is: control characters become `\n`, `\u{1b}` and the like.
@@ -172,7 +192,7 @@ mod tests {
         drop(report);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "Writing files:  45% (2250/5000)\rWriting files:  45% (2250/5000), done\nnext\n");
+        assert_eq!(text, "Writing files:  45% (2250/5000)\rWriting files:  45% (2250/5000)\nnext\n");
     }
 
     #[test]

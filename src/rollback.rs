@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::history::Action;
 use crate::message::Message;
+use crate::publish::Publication;
 use crate::release::{Release, ReleaseName};
 use crate::server::{Attempt, Server};
 use crate::site::LockedSite;
@@ -33,8 +34,7 @@ fn run(
     }
     attempt.new = release.commit();
     attempt.release = Some(name.clone());
-    site.phase("activate");
-    site.activate(name)?;
+    Publication { server, site, release: name, previous: &live, push: None }.publish(None)?;
     server.report.line(Message::RolledBack { release: name, from: &live, took: attempt.took() });
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! One repository on one server, and what every change to its site has in common: the lock, the
 //! sweep, a line in the history, and a last word on what is live.
 
+use std::cell::{LazyCell, OnceCell};
 use std::time::{Duration, Instant, SystemTime};
 
 use git2::Oid;
@@ -10,8 +11,10 @@ use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::history::{self, Action, Actor, Entry, Outcome, timestamp};
 use crate::message::{Message, Serving};
+use crate::publish;
 use crate::release::ReleaseName;
 use crate::report::Report;
+use crate::signals::Stop;
 use crate::site::{Holder, Live, LockedSite, Site};
 
 /// Where a command works and for whom.
@@ -23,10 +26,13 @@ pub struct Server<'a> {
     pub config: Config,
     /// The server's name in messages.
     pub name: String,
-    /// Who asked.
-    pub actor: Actor,
+    /// Who asked; the user is looked up once there is something to be recorded.
+    pub actor: LazyCell<Actor, Box<dyn FnOnce() -> Actor>>,
     /// Who listens.
     pub report: &'a Report,
+    /// Whether a client of git waits for us, whose signals are not for us.
+    pub for_client: bool,
+    pub(crate) stop: OnceCell<Stop>,
 }
 
 /// One attempt to change what is live, as the history will tell it.
@@ -57,6 +63,7 @@ impl Server<'_> {
         action: Action,
         change: impl FnOnce(&mut LockedSite, &mut Attempt) -> Result<()>,
     ) -> Result<()> {
+        self.stop();
         let begun = SystemTime::now();
         let mut attempt = Attempt { started: Instant::now(), release: None, old: None, new: None };
         let result = self.lock(action, begun).and_then(|mut site| {
@@ -67,11 +74,18 @@ impl Server<'_> {
         });
         result.map_err(|error| {
             self.report.error(&error);
-            if !matches!(error, Error::AfterFlip(_)) {
-                self.report.line(Message::NotDone(action, &self.serving()));
-            }
+            let serving = self.serving();
+            self.report.line(match error {
+                Error::AfterFlip(_) => Message::LiveNevertheless(&serving),
+                _ => Message::NotDone(action, &serving),
+            });
             Error::Told(Box::new(error))
         })
+    }
+
+    /// Whether the program was asked to stop. From the first call on, signals only ask.
+    pub fn stop(&self) -> &Stop {
+        self.stop.get_or_init(|| Stop::catch(self.for_client))
     }
 
     /// What the public gets right now.
@@ -85,20 +99,21 @@ impl Server<'_> {
         let holder = Holder {
             pid: std::process::id(),
             action,
-            by: self.actor.clone(),
+            by: Actor::clone(&self.actor),
             since: timestamp(begun),
             phase: "begin".into(),
         };
         let announce = |holder: &str| self.report.line(Message::Waiting { holder });
         let site = Site::open(&self.config.site)?;
         site.live()?;
-        site.lock(holder, self.config.lock_timeout, announce)
+        site.lock(holder, self.config.lock_timeout, announce, || self.stop().check())
     }
 
     fn look(&self, site: &LockedSite, attempt: &mut Attempt) -> Result<()> {
         for leftover in site.sweep()? {
             self.report.warning(leftover);
         }
+        publish::resume(self, site)?;
         let live = site.live()?;
         attempt.old = site.commit(&live);
         match &live {
@@ -119,7 +134,7 @@ impl Server<'_> {
         let entry = Entry {
             time: timestamp(begun),
             action,
-            by: self.actor.clone(),
+            by: Actor::clone(&self.actor),
             release: attempt.release.as_ref().map(ToString::to_string),
             old: attempt.old.clone(),
             new: attempt.new.map(|commit| commit.to_string()),

@@ -1,20 +1,71 @@
-//! Which signals reach the program.
+//! Which signals reach the program, and what they ask of it.
+//!
+//! Signals are handled, not blocked or ignored: the programs that we start would inherit that, and a
+//! step could not be ended any more.
 
-use nix::sys::signal::{SigSet, Signal};
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use nix::unistd::setsid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+
+use crate::error::{Error, Result};
 
 /// Lets a hook outlive the client that it answers: once the ref has moved, a lost connection or an
 /// impatient Ctrl-C must not stop the deployment half-way. git (from 2.54 on) passes on to its hooks
-/// what it is sent itself. A blocked signal stays pending for good; the programs that we start begin
-/// with none blocked, as the standard library sees to.
+/// what it is sent itself. SIGPIPE is ignored by every Rust program.
 pub fn outlive_the_client() {
     // Fails where the program leads its process group already, which then is its own.
     let _ = setsid();
-    let mut client = SigSet::empty();
-    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGPIPE] {
-        client.add(signal);
+    for signal in [SIGHUP, SIGINT, SIGQUIT] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))) {
+            log::warn!("cannot handle signal {signal}: {error}");
+        }
     }
-    if let Err(error) = client.thread_block() {
-        log::warn!("cannot block signals: {error}");
+}
+
+/// Tells whether the program was asked to stop. It can be asked at points where it can stop cleanly,
+/// and nothing else is interrupted.
+#[derive(Debug)]
+pub struct Stop {
+    signals: Option<UnixStream>,
+    asked: Cell<bool>,
+}
+
+impl Stop {
+    /// From now on TERM only asks; INT and HUP too, unless they are a client's.
+    #[must_use]
+    pub fn catch(for_client: bool) -> Self {
+        let signals: &[i32] = if for_client { &[SIGTERM] } else { &[SIGTERM, SIGINT, SIGHUP] };
+        let register = || -> io::Result<UnixStream> {
+            let (reader, writer) = UnixStream::pair()?;
+            reader.set_nonblocking(true)?;
+            for &signal in signals {
+                signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+            }
+            Ok(reader)
+        };
+        let registered = register().inspect_err(|error| log::warn!("cannot handle signals: {error}"));
+        Self { signals: registered.ok(), asked: Cell::new(false) }
+    }
+
+    /// Fails with [`Error::Cancelled`] from the first signal on.
+    pub fn check(&self) -> Result<()> {
+        if let Some(mut signals) = self.signals.as_ref()
+            && matches!(signals.read(&mut [0]), Ok(1..))
+        {
+            self.asked.set(true);
+        }
+        if self.asked.get() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// What becomes readable when a signal comes.
+    #[must_use]
+    pub fn readable(&self) -> Option<BorrowedFd<'_>> {
+        self.signals.as_ref().map(AsFd::as_fd)
     }
 }

@@ -4,6 +4,7 @@
 //! whole machine. Nothing here has to be undone by clean-up code: a release is filled under a name
 //! that is never live, becomes a release by a rename, and becomes live by another one.
 
+use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -24,6 +25,7 @@ use crate::config::SiteConfig;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::history::{Action, Actor};
+use crate::logs;
 use crate::message::{bytes, count};
 use crate::release::{Record, Release, ReleaseName, State};
 
@@ -32,6 +34,7 @@ const CURRENT: &[u8] = b"current";
 const NEXT: &[u8] = b".current.next";
 const RELEASES: &[u8] = b"releases";
 const STATE: &[u8] = b".bluegreen";
+const SHARED: &[u8] = b"shared";
 const INCOMING: &str = ".incoming-";
 const LOCK: &[u8] = b"lock";
 
@@ -111,6 +114,12 @@ impl Site {
         self.root.join("releases").join(name.to_string())
     }
 
+    /// Where a temporary directory is on the file system of the releases, and is swept after a crash.
+    #[must_use]
+    pub fn scratch_path(&self) -> PathBuf {
+        self.root.join("releases")
+    }
+
     /// The path of the history.
     #[must_use]
     pub fn history_path(&self) -> PathBuf {
@@ -179,6 +188,12 @@ impl Site {
         Some(self.record(live.release()?)?.commit)
     }
 
+    /// Whether what is live is a release that did not fail its verification.
+    #[must_use]
+    pub fn is_good(&self, live: &Live) -> bool {
+        live.release().and_then(|name| self.release(name).ok()).is_some_and(|release| release.is_good())
+    }
+
     fn record(&self, name: &ReleaseName) -> Option<Record> {
         let path = self.state_path().join("releases").join(format!("{name}.toml"));
         toml::from_str(&std::fs::read_to_string(path).ok()?).ok()
@@ -194,9 +209,16 @@ impl Site {
         }
     }
 
-    /// Takes the lock, waiting for it up to `timeout`; `announce` is called once if there is a wait.
+    /// Takes the lock, waiting for it up to `timeout` or until `go_on` fails; `announce` is called
+    /// once if there is a wait.
     /// A lock dies with its process, whatever ends it, so that there are no stale ones.
-    pub fn lock(self, holder: Holder, timeout: Duration, announce: impl FnOnce(&str)) -> Result<LockedSite> {
+    pub fn lock(
+        self,
+        holder: Holder,
+        timeout: Duration,
+        announce: impl FnOnce(&str),
+        go_on: impl Fn() -> Result<()>,
+    ) -> Result<LockedSite> {
         let make = |parent: &Dir, name: &[u8], mode| {
             let path = self.root.join(std::ffi::OsStr::from_bytes(name));
             parent.open_or_make_dir(name, mode).map_err(Error::io("make", path))
@@ -224,10 +246,11 @@ impl Site {
             if let Some(announce) = announce.take() {
                 announce(&name());
             }
+            go_on()?;
             thread::sleep(RETRY);
         }
         let _ = write_holder(&lock, &holder);
-        Ok(LockedSite { site: self, records, releases, lock, holder })
+        Ok(LockedSite { site: self, state, records, releases, lock, holder: RefCell::new(holder) })
     }
 }
 
@@ -260,10 +283,11 @@ fn write_holder(mut lock: &File, holder: &Holder) -> io::Result<()> {
 #[derive(Debug)]
 pub struct LockedSite {
     site: Site,
+    state: Dir,
     records: Dir,
     releases: Dir,
     lock: File,
-    holder: Holder,
+    holder: RefCell<Holder>,
 }
 
 impl std::ops::Deref for LockedSite {
@@ -276,10 +300,25 @@ impl std::ops::Deref for LockedSite {
 
 impl LockedSite {
     /// Tells `status` what is being done.
-    pub fn phase(&mut self, phase: &str) {
-        phase.clone_into(&mut self.holder.phase);
+    pub fn phase(&self, phase: &str) {
+        let mut holder = self.holder.borrow_mut();
+        phase.clone_into(&mut holder.phase);
         // Nothing depends on it, not even on a full disk.
-        let _ = write_holder(&self.lock, &self.holder);
+        let _ = write_holder(&self.lock, &holder);
+    }
+
+    /// The directory `.bluegreen`.
+    #[must_use]
+    pub fn state(&self) -> &Dir {
+        &self.state
+    }
+
+    /// The directory `shared`, which an admin may have put elsewhere with a link.
+    pub fn open_or_make_shared(&self) -> io::Result<Dir> {
+        match self.dir.make_dir(SHARED, 0o755) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+            _ => Dir::open(&self.root.join("shared")),
+        }
     }
 
     /// Removes what a crash left: half-filled releases, releases whose steps never ended, temporary
@@ -342,6 +381,7 @@ impl LockedSite {
                 .rename(name.as_bytes(), &self.releases, at.as_bytes())
                 .map_err(Error::io("recycle", path))?;
             self.remove_records(&old.name)?;
+            self.remove_log(&old.name)?;
             (old.dir, Some(old.manifest))
         } else {
             self.releases.make_dir(at.as_bytes(), 0o755).map_err(Error::io("make", &path))?;
@@ -355,7 +395,8 @@ impl LockedSite {
         let space = self.dir.free_space().map_err(Error::io("read", &self.root))?;
         let block = space.f_frsize.max(512);
         let sizes = || plan.new_entries().map(|entry| plan.listing.entries[entry as usize].size);
-        let needed: u64 = sizes().map(|size| size.div_ceil(block) * block).sum();
+        let needed =
+            sizes().map(|size| size.div_ceil(block).saturating_mul(block)).fold(0_u64, u64::saturating_add);
         let free = space.f_bavail.saturating_mul(block);
         let refused = |needed, free| Err(Error::NoSpace { path: self.root.clone(), needed, free });
         if needed > free {
@@ -402,13 +443,14 @@ impl LockedSite {
             .rename(name.to_string().as_bytes(), &self.releases, at.as_bytes())
             .map_err(Error::io("remove", &path))?;
         self.remove_records(name)?;
+        self.remove_log(name)?;
         self.releases.remove(at.as_bytes()).map_err(Error::io("remove", path))
     }
 
     /// Moves everything in the site that is not ours into a release, and gives its name; nothing to
     /// move, or a `current`, and there is nothing to do.
     pub fn adopt(&self) -> Result<Option<ReleaseName>> {
-        let is_ours = |name: &[u8]| [CURRENT, NEXT, RELEASES, STATE, b"shared"].contains(&name);
+        let is_ours = |name: &[u8]| [CURRENT, NEXT, RELEASES, STATE, SHARED].contains(&name);
         let names = self.dir.names().map_err(Error::io("read", &self.root))?;
         let names: Vec<&[u8]> =
             names.iter().map(|(name, _)| name.as_slice()).filter(|name| !is_ours(name)).collect();
@@ -467,6 +509,23 @@ impl LockedSite {
         read().map_err(Error::io("write", self.state_path().join("releases")))
     }
 
+    fn remove_log(&self, name: &ReleaseName) -> Result<()> {
+        logs::remove(&self.state, name).map_err(Error::io("remove", self.state_path().join("logs")))
+    }
+
+    /// Writes a small file of `.bluegreen/`, whole or not at all.
+    pub fn write_state(&self, name: &[u8], data: &[u8]) -> io::Result<()> {
+        let temporary = [name, b".new"].concat();
+        self.state.remove(&temporary)?;
+        let mut file = self.state.create_file(&temporary, 0o600)?;
+        file.write_all(data)?;
+        if self.durable {
+            file.sync_data()?;
+        }
+        self.state.rename(&temporary, &self.state, name)?;
+        if self.durable { self.state.sync() } else { Ok(()) }
+    }
+
     fn remove_records(&self, name: &ReleaseName) -> Result<()> {
         for file in [record_name(name), manifest_name(name)] {
             let path = self.state_path().join("releases").join(&file);
@@ -522,7 +581,7 @@ pub struct Recycled {
     pub manifest: Manifest,
 }
 
-/// A release that is being made. Whatever ends it before [`Staged::seal`] removes it.
+/// A release that is being made. Whatever ends it before [`Staged::keep`] removes it.
 #[derive(Debug)]
 #[must_use = "dropping it removes the release that is being made"]
 pub struct Staged<'a> {
@@ -572,14 +631,17 @@ impl Staged<'_> {
 
     /// Makes the release durable, and only then ready. On a disk that lost a write `syncfs` fails, and
     /// with it the deployment.
-    pub fn seal(mut self, name: &ReleaseName, record: &Record) -> Result<()> {
+    pub fn seal(&self, name: &ReleaseName, record: &Record) -> Result<()> {
         if self.site.durable {
             let path = self.site.release_path(name);
             self.dir.sync_file_system().map_err(Error::io("flush", path))?;
         }
-        self.site.write_record(name, record)?;
+        self.site.write_record(name, record)
+    }
+
+    /// Lets the release stay: it is live.
+    pub fn keep(mut self) {
         self.done = true;
-        Ok(())
     }
 }
 

@@ -10,11 +10,12 @@ use std::io::Write;
 use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
+use super::convert::Converted;
 use super::plan::Listing;
 use super::tree::Kind;
 
 /// Begins the file; changes with the format and with the rules of validation.
-const MAGIC: &[u8] = b"bluegreen manifest 1\n";
+const MAGIC: &[u8] = b"bluegreen manifest 2\n";
 
 /// When an inode was last changed: the ctime, in seconds and nanoseconds since the epoch.
 pub type Ctime = (i64, u32);
@@ -28,6 +29,8 @@ pub struct Manifest {
     pub entries: Vec<Ctime>,
     /// For each directory its ctime, after the last name in it was made.
     pub directories: Vec<Ctime>,
+    /// What was converted.
+    pub converted: Converted,
     /// The file system's clock after the last write.
     pub instant: Ctime,
 }

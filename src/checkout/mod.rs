@@ -5,7 +5,12 @@
 //! that a later release can be made from this one. `git2` reads objects and nothing else: its own
 //! checkout creates set-user-id files, ignores attributes and stops at submodules.
 
+pub mod area;
+pub mod attributes;
+pub mod convert;
+mod converted;
 mod difference;
+pub mod lfs;
 pub mod manifest;
 pub mod objects;
 mod pack;
@@ -13,33 +18,47 @@ mod parallel;
 pub mod plan;
 pub mod progress;
 mod recycle;
+pub mod scratch;
+pub mod settings;
+pub mod submodule;
 mod symlinks;
 pub mod tree;
 mod walk;
 mod write;
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::thread::available_parallelism;
 
 use git2::Oid;
 
+use self::convert::Conversion;
 use self::manifest::{Ctime, Manifest, ctime};
 use self::objects::Objects;
 use self::plan::{Listing, NONE, Plan};
 use self::progress::Progress;
+use self::submodule::Projects;
 use crate::config::{Config, Submodules, Symlinks};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::site::Staged;
 
 /// Reads a commit's tree and refuses what must not be written. `recycled` is what the release holds
-/// that is to be turned into the new one.
-pub fn plan(objects: &Objects, tree: Oid, recycled: Option<&Manifest>, config: &Config) -> Result<Plan> {
-    let mut plan =
-        Plan::read(objects, tree, recycled.map(|manifest| &manifest.listing), config.site.max_files)?;
+/// that is to be turned into the new one; `scratch` is a directory on its file system, for temporary ones.
+pub fn plan(
+    objects: &Objects,
+    tree: Oid,
+    recycled: Option<&Manifest>,
+    config: &Config,
+    scratch: &Path,
+) -> Result<Plan> {
+    let mut projects = Projects::new(objects, config.site.submodule_timeout);
+    let fetched = (config.site.submodules == Submodules::Fetch).then_some(&mut projects);
+    let older = recycled.map(|manifest| &manifest.listing);
+    let mut plan = Plan::read(objects, tree, older, config.site.max_files, fetched)?;
     if config.site.symlinks == Symlinks::Inside {
-        symlinks::refuse_outside(&plan.listing)?;
+        symlinks::refuse_outside(&plan.listing, &config.shared)?;
     }
     if config.site.submodules == Submodules::Refuse {
         let submodules = plan.listing.submodules();
@@ -47,13 +66,18 @@ pub fn plan(objects: &Objects, tree: Oid, recycled: Option<&Manifest>, config: &
             return Err(Error::Submodules(submodules));
         }
     }
+    let mut conversion = Conversion::new(scratch, config.site.lfs);
+    conversion.find(&mut plan, recycled, &projects.all, &objects.open()?)?;
     measure(&mut plan, objects, threads(config))?;
+    conversion.expect_sizes(&mut plan.listing);
+    plan.conversion = Some(conversion);
+    refuse_oversize(&plan, config.site.max_size)?;
     Ok(plan)
 }
 
 /// Writes a planned release into its place: into an empty directory, or over a recycled release.
 pub fn write(
-    plan: Plan,
+    mut plan: Plan,
     objects: &Objects,
     staged: &Staged,
     config: &Config,
@@ -61,17 +85,17 @@ pub fn write(
 ) -> Result<Manifest> {
     let (root, recycled) = (staged.dir(), staged.recycled());
     let failed = |error| Error::io("fill", "the release")(error);
+    walk::allow_depth(&plan.listing, threads(config) + 1);
     let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
     let writer =
         write::Writer { plan: &plan, before: &before, recycled, root, objects, done: AtomicU64::new(0) };
-    let total = plan.listing.entries.len() as u64;
-    let tick = |done| {
-        progress.show(done, total);
-        Ok(())
-    };
-    let entries = writer.write(threads(config), tick)?;
+    let total = plan.listing.files();
+    let tick = |done| progress.show(done, total);
+    let mut entries = writer.write(threads(config), tick)?;
+    progress.show(total, total)?;
+    let converted = converted::write(&mut plan, &before, root, &mut entries, objects, progress)?;
     let directories = directory_ctimes(&plan, root).map_err(failed)?;
-    Ok(Manifest { listing: plan.listing, entries, directories, instant: staged.clock()? })
+    Ok(Manifest { listing: plan.listing, entries, directories, converted, instant: staged.clock()? })
 }
 
 /// How many files and links of `tree` differ from those of the commit `old`; all of them, where that
@@ -84,6 +108,14 @@ pub fn changed(objects: &Objects, old: Option<&str>, tree: Oid, listing: &Listin
         difference::count(&reader, objects.id_len(), old.tree, tree).ok()
     };
     differences().unwrap_or_else(|| listing.files())
+}
+
+/// Refuses more bytes than the config allows: one blob can stand at any number of paths.
+fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
+    if plan.listing.size() <= max_size {
+        return Ok(());
+    }
+    Err(Error::Limit { limit: crate::message::bytes(max_size), what: "of files", key: "max-size" })
 }
 
 /// Finds out the sizes of the files that are to be written.

@@ -1,8 +1,11 @@
 //! `Writing files:  45% (2250/5000)`, as git shows it: only for work that lasts.
 
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use crate::error::Result;
 use crate::report::Report;
+use crate::signals::Stop;
 
 /// Work that is done sooner shows no progress.
 const QUIET: Duration = Duration::from_secs(1);
@@ -11,22 +14,29 @@ const QUIET: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Progress<'a> {
     report: &'a Report,
+    stop: &'a Stop,
     started: Instant,
 }
 
 impl<'a> Progress<'a> {
     /// Begins to measure.
     #[must_use]
-    pub fn new(report: &'a Report) -> Self {
-        Self { report, started: Instant::now() }
+    pub fn new(report: &'a Report, stop: &'a Stop) -> Self {
+        Self { report, stop, started: Instant::now() }
     }
 
-    /// Shows how far the work is.
-    pub fn show(&self, done: u64, total: u64) {
+    /// Shows how far the work is; fails where it is not to go on.
+    pub fn show(&self, done: u64, total: u64) -> Result<()> {
         if self.started.elapsed() >= QUIET {
             let percent = (done * 100).checked_div(total).unwrap_or(100);
             self.report.progress(format_args!("Writing files: {percent:>3}% ({done}/{total})"));
         }
+        self.stop.check()
+    }
+
+    /// Tells of something that does not stop the work.
+    pub fn warning(&self, warning: impl Display) {
+        self.report.warning(warning);
     }
 }
 

@@ -1,24 +1,31 @@
 //! Links that lead out of the release are found before anything is written.
 //!
 //! A link is followed in the listing, through other links, the way the kernel would follow it on the
-//! disk: what matters is where it ends, not how it is spelled.
+//! disk: what matters is where it ends, not how it is spelled. Shared paths are links too, in the
+//! end; what they lead to is inside, what is above that is not.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use super::plan::{Listing, NONE};
 use super::tree::{Kind, TreeEntry, order};
+use crate::config::Shared;
 use crate::error::{Error, Result};
 
 /// How many links are followed for one, as Linux has it.
 const MAX_LINKS: u32 = 40;
 
-/// Refuses a listing in which any link leads out of the root.
-pub fn refuse_outside(listing: &Listing) -> Result<()> {
+/// Refuses a listing in which any link leads out of the root, and not into a shared path.
+pub fn refuse_outside(listing: &Listing, shared: &Shared) -> Result<()> {
     for (entry, target) in &listing.links {
         let directory = listing.directory_of(*entry);
-        let mut followed = 0;
-        if follow(listing, directory, target, &mut followed).is_none() {
+        // The commit's own at a shared place gives way to the link into `shared/`.
+        if !shared.is_empty() && shared.depth(&listing.path(directory, *entry)) == Some(0) {
+            continue;
+        }
+        let mut tree = Follow { listing, shared, followed: 0 };
+        if tree.follow(tree.start(directory), target).is_none() {
             let path = listing.path(directory, *entry);
             return Err(Error::LinkOutside { path, target: OsStr::from_bytes(target).into() });
         }
@@ -26,45 +33,87 @@ pub fn refuse_outside(listing: &Listing) -> Result<()> {
     Ok(())
 }
 
-/// Where a path leads to: a directory of the listing, or something inside that is none.
+/// Where a path leads to.
 enum Place {
+    /// A directory of the listing.
     Directory(u32),
-    /// A file, or nothing: this many levels below the directory.
-    Below(u32, u32),
+    /// A file, or nothing: a path below the directory.
+    Below(u32, PathBuf),
+    /// So many levels below a shared path.
+    Shared(u32),
 }
 
-/// Follows `target` from a directory; `None` where it leaves the root, or never ends.
-fn follow(listing: &Listing, from: u32, target: &[u8], followed: &mut u32) -> Option<Place> {
-    *followed += 1;
-    if *followed > MAX_LINKS || target.starts_with(b"/") {
-        return None;
+/// Follows one link.
+struct Follow<'a> {
+    listing: &'a Listing,
+    shared: &'a Shared,
+    followed: u32,
+}
+
+impl Follow<'_> {
+    /// Where a directory of the listing is in the end: what lies in a shared one is moved there.
+    fn start(&self, directory: u32) -> Place {
+        let depth = || self.shared.depth(&self.listing.directory_path(directory));
+        if self.shared.is_empty() { None } else { depth() }.map_or(Place::Directory(directory), Place::Shared)
     }
-    let mut place = Place::Directory(from);
-    for name in target.split(|&byte| byte == b'/') {
-        place = match (place, name) {
-            (place, b"" | b".") => place,
-            (Place::Directory(at), b"..") if listing.directories[at as usize].entry == NONE => return None,
-            (Place::Directory(at), b"..") => Place::Directory(listing.directories[at as usize].parent),
-            (Place::Directory(at), name) => step(listing, at, name, followed)?,
-            (Place::Below(at, 1), b"..") => Place::Directory(at),
-            (Place::Below(at, depth), b"..") => Place::Below(at, depth - 1),
-            (Place::Below(at, depth), _) => Place::Below(at, depth + 1),
+
+    /// Follows `target` from a place; `None` where it leaves the root, or never ends.
+    fn follow(&mut self, from: Place, target: &[u8]) -> Option<Place> {
+        self.followed += 1;
+        if self.followed > MAX_LINKS || target.starts_with(b"/") {
+            return None;
+        }
+        let mut place = from;
+        for name in target.split(|&byte| byte == b'/') {
+            place = match name {
+                b"" | b"." => place,
+                b".." => self.up(place)?,
+                name => self.down(place, name)?,
+            };
+        }
+        Some(place)
+    }
+
+    fn up(&self, place: Place) -> Option<Place> {
+        match place {
+            Place::Directory(at) if self.listing.directories[at as usize].entry == NONE => None,
+            Place::Directory(at) => Some(Place::Directory(self.listing.directories[at as usize].parent)),
+            Place::Below(at, mut path) => {
+                path.pop();
+                let is_above = path.as_os_str().is_empty();
+                Some(if is_above { Place::Directory(at) } else { Place::Below(at, path) })
+            }
+            Place::Shared(depth) => depth.checked_sub(1).map(Place::Shared),
+        }
+    }
+
+    fn down(&mut self, place: Place, name: &[u8]) -> Option<Place> {
+        let (at, mut below) = match place {
+            Place::Shared(depth) => return Some(Place::Shared(depth + 1)),
+            Place::Directory(at) => (at, PathBuf::new()),
+            Place::Below(at, path) => (at, path),
         };
-    }
-    Some(place)
-}
-
-fn step(listing: &Listing, at: u32, name: &[u8], followed: &mut u32) -> Option<Place> {
-    let Some(entry) = find(listing, at, name) else { return Some(Place::Below(at, 1)) };
-    match listing.entries[entry as usize].kind {
-        Kind::Link => {
-            let found = listing.links.binary_search_by_key(&entry, |(entry, _)| *entry).ok()?;
-            follow(listing, at, &listing.links[found].1, followed)
+        let is_listed = below.as_os_str().is_empty();
+        below.push(OsStr::from_bytes(name));
+        if !self.shared.is_empty()
+            && self.shared.depth(&self.listing.directory_path(at).join(&below)) == Some(0)
+        {
+            return Some(Place::Shared(0));
         }
-        Kind::Directory | Kind::Submodule => {
-            Some(Place::Directory(listing.entries[entry as usize].size as u32))
+        let Some(entry) = find(self.listing, at, name).filter(|_| is_listed) else {
+            return Some(Place::Below(at, below));
+        };
+        match self.listing.entries[entry as usize].kind {
+            Kind::Link => {
+                let links = &self.listing.links;
+                let found = links.binary_search_by_key(&entry, |(entry, _)| *entry).ok()?;
+                self.follow(Place::Directory(at), &links[found].1)
+            }
+            Kind::Directory | Kind::Submodule => {
+                Some(Place::Directory(self.listing.entries[entry as usize].size as u32))
+            }
+            Kind::File | Kind::Executable => Some(Place::Below(at, below)),
         }
-        Kind::File | Kind::Executable => Some(Place::Below(at, 1)),
     }
 }
 

@@ -2,8 +2,29 @@
 
 use std::io;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::plan::Listing;
 use crate::dir::Dir;
+
+/// Descriptors for everything but the walks.
+const SPARE: u64 = 256;
+
+/// Lets the process hold as many descriptors as `walks` walks into the deepest directory need. The
+/// usual limit of 1,024 is less than the depth that a tree may have.
+pub fn allow_depth(listing: &Listing, walks: usize) {
+    let mut depths = Vec::with_capacity(listing.directories.len());
+    for directory in &listing.directories {
+        depths.push(depths.get(directory.parent as usize).map_or(0, |parent: &u64| parent + 1));
+    }
+    let needed = depths.into_iter().max().unwrap_or(0) * walks as u64 + SPARE;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+        // Where it is refused, opening a directory too many fails, and says so.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
+    }
+}
 
 /// A path of open directories into a release. In the order of the listing, going on to the next
 /// directory costs about one `openat`, and no component is ever a followed link.

@@ -27,7 +27,7 @@ pub struct Writer<'a> {
     pub root: &'a Dir,
     /// Where blobs come from.
     pub objects: &'a Objects<'a>,
-    /// How many entries are done.
+    /// How many files are done.
     pub done: AtomicU64,
 }
 
@@ -62,9 +62,9 @@ impl Writer<'_> {
             }
             if matches!(listing.entries[entry as usize].kind, Kind::File | Kind::Executable) {
                 *ctime = self.keep_or_write(hand, directory, entry)?;
+                self.done.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.done.fetch_add(piece.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -74,6 +74,10 @@ impl Writer<'_> {
         let dir = hand.walk.enter(directory).map_err(failed)?;
         if let Some(ctime) = self.kept(dir, directory, entry) {
             return Ok(ctime);
+        }
+        if self.plan.converts(entry) {
+            // Git writes it, once all others are there.
+            return Ok(Ctime::default());
         }
         let mode = if listing.entries[entry as usize].kind == Kind::Executable { 0o755 } else { 0o644 };
         let mut file = self

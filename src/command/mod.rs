@@ -12,6 +12,8 @@ mod rollback;
 mod status;
 mod table;
 
+use std::cell::LazyCell;
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::os::fd::AsFd;
@@ -51,7 +53,11 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         return 1;
     };
     let report = Report::new(out, err);
-    let place = Place { repository: cli.repository.as_deref(), called_as: &called_as };
+    let place = Place {
+        repository: cli.repository.as_deref(),
+        called_as: &called_as,
+        for_client: matches!(cli.command, Command::Hook { .. }),
+    };
     match dispatch(&cli.command, &place, &report) {
         Ok(()) => 0,
         Err(error) => {
@@ -83,18 +89,28 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
 struct Place<'a> {
     repository: Option<&'a Path>,
     called_as: &'a Path,
+    /// Whether the program is a hook.
+    for_client: bool,
 }
 
 impl Place<'_> {
     /// Opens the repository and its config, as the repository's owner.
     fn open<'r>(&self, report: &'r Report) -> Result<Server<'r>> {
-        let actor = actor();
+        let invoker = Uid::current();
         let repository = self.repository()?;
         become_owner(&repository)?;
         repository.refuse_foreign()?;
         let config = Config::read(repository.path())?;
         let name = config.server.clone().unwrap_or_else(host_name);
-        Ok(Server { repository, config, name, actor, report })
+        Ok(Server {
+            repository,
+            config,
+            name,
+            actor: LazyCell::new(Box::new(move || actor(invoker))),
+            report,
+            for_client: self.for_client,
+            stop: OnceCell::new(),
+        })
     }
 
     /// The repository: the one that is named, else the one of `GIT_DIR`, else the one whose `hooks/` the
@@ -133,10 +149,10 @@ fn become_owner(repository: &Repository) -> Result<()> {
         .map_err(failed)
 }
 
-fn actor() -> Actor {
+fn actor(invoker: Uid) -> Actor {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     Actor {
-        user: login_name(Uid::current()),
+        user: login_name(invoker),
         sudo: variable("SUDO_USER"),
         ssh: variable("SSH_CONNECTION").and_then(|ends| ends.split(' ').next().map(str::to_owned)),
     }

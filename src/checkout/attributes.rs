@@ -1,0 +1,154 @@
+//! Which files attributes could convert, by a reading of `.gitattributes` that errs on the safe side. Pure.
+//!
+//! Git alone decides what an attribute means; this module only rules out what surely needs no git:
+//! trees whose attributes convert nothing on Linux, and files that no converting line could match.
+//! Naming a file too many costs a little time, never a byte.
+
+/// The attributes that change what a checkout writes; `text`, `crlf` and `eol` only where they lead to CRLF.
+const CONVERTING: [&[u8]; 3] = [b"filter", b"ident", b"working-tree-encoding"];
+
+/// The files that a line could match, by their last component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Match {
+    /// Any file.
+    Any,
+    /// Files of just this name.
+    Name(Vec<u8>),
+    /// Files whose name ends so.
+    Suffix(Vec<u8>),
+}
+
+impl Match {
+    /// Whether a file of this name could be meant.
+    #[must_use]
+    pub fn fits(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Name(only) => name == only,
+            Self::Suffix(suffix) => name.ends_with(suffix),
+        }
+    }
+
+    fn of_pattern(pattern: &[u8]) -> Self {
+        let is_special = |byte: &u8| b"*?[\\\"".contains(byte);
+        let last = pattern.rsplit(|&byte| byte == b'/').next().unwrap_or(pattern);
+        match last {
+            _ if pattern.starts_with(b"\"") => Self::Any,
+            [b'*', suffix @ ..] if !suffix.iter().any(is_special) => Self::Suffix(suffix.to_vec()),
+            [] => Self::Any,
+            name if name.iter().any(is_special) => Self::Any,
+            name => Self::Name(name.to_vec()),
+        }
+    }
+}
+
+/// What decides whether a line converts, besides the line itself.
+#[derive(Debug, Default)]
+pub struct Context {
+    /// The names of all macros, `[attr]name`: what they stand for is left to git.
+    pub macros: Vec<Vec<u8>>,
+    /// Whether the repository's config turns text into CRLF.
+    pub crlf: bool,
+    /// Whether names are compared without regard to case.
+    pub ignore_case: bool,
+}
+
+impl Context {
+    /// Notes the macros that a file of attributes defines.
+    pub fn learn_macros(&mut self, text: &[u8]) {
+        let names = lines(text).filter_map(|line| words(line).next()?.strip_prefix(b"[attr]"));
+        self.macros.extend(names.map(<[u8]>::to_vec));
+    }
+
+    /// What the converting lines of a file of attributes could match.
+    #[must_use]
+    pub fn matches(&self, text: &[u8]) -> Vec<Match> {
+        let mut found = Vec::new();
+        for line in lines(text).filter(|line| !line.starts_with(b"[attr]")) {
+            let (pattern, attributes) = split_pattern(line);
+            if words(attributes).any(|attribute| self.converts(attribute)) {
+                found.push(if self.ignore_case { Match::Any } else { Match::of_pattern(pattern) });
+            }
+        }
+        found
+    }
+
+    fn converts(&self, attribute: &[u8]) -> bool {
+        // `-name` and `!name` convert less, never more, and are no name of this list.
+        let mut parts = attribute.splitn(2, |&byte| byte == b'=');
+        let (name, value) = (parts.next().unwrap_or_default(), parts.next());
+        CONVERTING.contains(&name)
+            || name == b"eol" && value == Some(b"crlf")
+            || self.crlf && matches!(name, b"text" | b"crlf")
+            || self.macros.iter().any(|known| known == name)
+    }
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    text.split(|&byte| byte == b'\n')
+        .map(|line| &line[line.iter().take_while(|&&byte| is_blank(byte)).count()..])
+        .filter(|line| !line.starts_with(b"#"))
+}
+
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| is_blank(byte)).filter(|word| !word.is_empty())
+}
+
+/// What parts words, as git's attr.c has it: no form feed.
+fn is_blank(byte: u8) -> bool {
+    b" \t\r\n".contains(&byte)
+}
+
+/// Parts a line into its pattern and its attributes. Where a quoted pattern ends is not worth knowing.
+fn split_pattern(line: &[u8]) -> (&[u8], &[u8]) {
+    let end = line.iter().position(|&byte| is_blank(byte)).unwrap_or(line.len());
+    if line.starts_with(b"\"") { (line, line) } else { line.split_at(end) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(text: &str) -> Vec<Match> {
+        let mut context = Context::default();
+        context.learn_macros(text.as_bytes());
+        context.matches(text.as_bytes())
+    }
+
+    #[test]
+    fn attributes_that_convert_nothing_on_linux_are_passed_over() {
+        let text = "* text=auto\n*.sh text eol=lf\n*.png binary\n*.x -filter !ident -text\n# * ident\n\
+                    *.md diff=markdown merge=union linguist-generated export-ignore crlf=input\n";
+        assert_eq!(matches(text), []);
+        let context = Context { crlf: true, ..Context::default() };
+        assert_eq!(context.matches(b"*.x text\n"), [Match::Suffix(b".x".into())]);
+    }
+
+    #[test]
+    fn converting_lines_say_what_they_could_match() {
+        let suffix = |text: &str| vec![Match::Suffix(text.into())];
+        assert_eq!(matches("*.psd filter=lfs -text"), suffix(".psd"));
+        assert_eq!(matches("\u{feff}  /a/**/*.c\tident"), suffix(".c"));
+        assert_eq!(matches("dir/name.txt working-tree-encoding=UTF-16"), [Match::Name("name.txt".into())]);
+        assert_eq!(matches("x working-tree-encoding"), [Match::Name("x".into())]);
+        assert_eq!(matches("* eol=crlf\r\n"), suffix(""));
+        for any in ["a?c ident", "dir/ ident", "\"a \\\" b\" ident", "[ab] filter=x", "a*b eol=crlf"] {
+            assert_eq!(matches(any), [Match::Any], "{any}");
+        }
+    }
+
+    #[test]
+    fn macros_count_as_converting() {
+        assert_eq!(matches("[attr]big filter=lfs\n*.iso big\n*.txt text"), [Match::Suffix(".iso".into())]);
+        assert_eq!(matches("[attr]binary ident\n*.png binary"), [Match::Suffix(".png".into())]);
+        assert_eq!(matches("*.iso big"), []);
+    }
+
+    #[test]
+    fn names_fit_by_their_end() {
+        assert!(Match::Suffix(b".c".into()).fits(b"a.c") && !Match::Suffix(b".c".into()).fits(b"a.cc"));
+        assert!(Match::Name(b"a".into()).fits(b"a") && !Match::Name(b"a".into()).fits(b"ba"));
+        assert!(Match::Any.fits(b"\n"));
+    }
+}

@@ -1,0 +1,131 @@
+//! A private place in which git itself writes the files that it alone can convert.
+//!
+//! It holds an index with those files and all `.gitattributes`, a work tree that stays empty, so that
+//! attributes come from the index as in any checkout, and what `git checkout-index` wrote. It lies in
+//! `releases/` under a name that is swept, so that its files move into the release by a rename.
+
+use std::ffi::OsString;
+use std::fs::create_dir;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::manifest::mode;
+use super::plan::Listing;
+use super::settings::Settings;
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::git::Repository;
+
+/// What decides how a file is converted, as git looks it up.
+const ATTRIBUTES: [&str; 6] = ["filter", "ident", "working-tree-encoding", "eol", "text", "crlf"];
+
+/// A private place for one deployment; dropped, it is gone.
+#[derive(Debug)]
+pub struct Scratch {
+    repository: Repository,
+    /// What holds git to the right settings.
+    settings: Vec<OsString>,
+    dir: TempDir,
+    indexed: Vec<u32>,
+}
+
+/// The attributes of one file, in the order of [`ATTRIBUTES`].
+pub struct Attributes(Vec<Vec<u8>>);
+
+impl Scratch {
+    /// Makes a scratch in the directory `parent`, with an index of the entries `indexed`, in order,
+    /// under these paths.
+    pub fn new(
+        parent: &Path,
+        repository: &Repository,
+        settings: &Settings,
+        listing: &Listing,
+        indexed: Vec<u32>,
+        paths: &[PathBuf],
+    ) -> Result<Self> {
+        let failed = |error| Error::io("make a directory in", parent)(error);
+        let dir = tempfile::Builder::new().prefix(".incoming-").tempdir_in(parent).map_err(failed)?;
+        for name in ["empty", "files"] {
+            create_dir(dir.path().join(name)).map_err(failed)?;
+        }
+        let mut lines = Vec::new();
+        for (&entry, path) in indexed.iter().zip(paths) {
+            let mode = mode(listing.entries[entry as usize].kind);
+            lines.extend_from_slice(format!("{mode:o} {}\t", listing.id(entry)).as_bytes());
+            lines.extend_from_slice(path.as_os_str().as_bytes());
+            lines.push(0);
+        }
+        let repository = repository.clone();
+        let scratch = Self { repository, settings: settings.arguments(), dir, indexed };
+        scratch.git(&["update-index".into(), "-z".into(), "--index-info".into()], lines)?;
+        Ok(scratch)
+    }
+
+    /// Whether the index has all these entries.
+    #[must_use]
+    pub fn has(&self, entries: &[u32]) -> bool {
+        entries.iter().all(|entry| self.indexed.binary_search(entry).is_ok())
+    }
+
+    /// Asks git for the attributes of files, whether or not they are in the index.
+    pub fn attributes(&self, paths: &[PathBuf]) -> Result<Vec<Attributes>> {
+        let arguments = ["check-attr", "--cached", "-z", "--stdin"].into_iter().chain(ATTRIBUTES);
+        let (output, _) = self.git(&arguments.map(OsString::from).collect::<Vec<_>>(), joined(paths))?;
+        // Each attribute is told as path, name and value.
+        let values: Vec<Vec<u8>> =
+            output.split(|&byte| byte == 0).skip(2).step_by(3).map(<[u8]>::to_vec).collect();
+        let attributes: Vec<_> =
+            values.chunks_exact(ATTRIBUTES.len()).map(|values| Attributes(values.to_vec())).collect();
+        if attributes.len() == paths.len() {
+            Ok(attributes)
+        } else {
+            Err(Error::Git { command: "check-attr".into(), stderr: "its answer is too short".into() })
+        }
+    }
+
+    /// Lets git write files of the index below `root` in [`Scratch::files`]; gives git's complaints.
+    pub fn checkout(&self, root: &Path, paths: &[PathBuf]) -> Result<Vec<String>> {
+        let mut prefix = OsString::from("--prefix=");
+        prefix.push(self.dir.path().join("files").join(root).join(""));
+        let arguments = ["checkout-index".into(), prefix, "-z".into(), "--stdin".into()];
+        Ok(self.git(&arguments, joined(paths))?.1)
+    }
+
+    /// The directory in which written files lie.
+    pub fn files(&self) -> Result<Dir> {
+        let files = self.dir.path().join("files");
+        Dir::open(&files).map_err(Error::io("open", files))
+    }
+
+    fn git(&self, arguments: &[OsString], input: Vec<u8>) -> Result<(Vec<u8>, Vec<String>)> {
+        let (index, work_tree) = (self.dir.path().join("index"), self.dir.path().join("empty"));
+        self.repository.convert(&self.settings, &index, &work_tree, arguments, input)
+    }
+}
+
+impl Attributes {
+    /// The filter driver, where one is named.
+    #[must_use]
+    pub fn filter(&self) -> Option<&[u8]> {
+        Some(self.0[0].as_slice()).filter(|value| !matches!(*value, b"unspecified" | b"unset"))
+    }
+
+    /// Whether git would write anything but the blob (`convert_attrs` in git's convert.c). A file too
+    /// many is no harm.
+    #[must_use]
+    pub fn convert(&self, settings: &Settings) -> bool {
+        let [_, ident, encoding, eol, text, crlf] = [0, 1, 2, 3, 4, 5].map(|at| self.0[at].as_slice());
+        let is_text = text != b"unset" && (text != b"unspecified" || crlf != b"unset");
+        let is_utf8 = [&b"utf-8"[..], b"utf8"].iter().any(|name| encoding.eq_ignore_ascii_case(name));
+        self.filter().is_some_and(|driver| settings.has_filter(driver))
+            || ident == b"set"
+            || !matches!(encoding, b"unspecified" | b"unset") && !is_utf8
+            || is_text && (eol == b"crlf" || settings.has_crlf() && eol != b"lf")
+    }
+}
+
+fn joined(paths: &[PathBuf]) -> Vec<u8> {
+    paths.iter().flat_map(|path| path.as_os_str().as_bytes().iter().chain(&[0])).copied().collect()
+}

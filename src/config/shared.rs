@@ -1,0 +1,144 @@
+//! `[shared]`: what outlives releases. Paths are relative, stay inside, and do not overlap.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, de};
+
+/// The `[shared]` section.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(try_from = "Raw")]
+pub struct Shared {
+    paths: Vec<SharedPath>,
+}
+
+/// One shared path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedPath {
+    /// From the root of the release, and from `shared/`.
+    pub path: PathBuf,
+    /// Whether it is a directory, or else a file.
+    pub is_dir: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Default)]
+struct Raw {
+    dirs: Vec<Inside>,
+    files: Vec<Inside>,
+}
+
+/// A relative path that leads nowhere but down.
+struct Inside(PathBuf);
+
+impl<'de> Deserialize<'de> for Inside {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let path: PathBuf = Path::new(&text).components().collect();
+        let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+        // Spelled as it is stored: no `a//b`, no `./a`, no `a/`.
+        if !text.is_empty() && is_plain && path.as_os_str() == text.as_str() && !text.contains('\0') {
+            return Ok(Self(path));
+        }
+        Err(de::Error::custom(format!(
+            "`{}` is not a path inside a release, expected one like \"storage/uploads\"",
+            text.escape_debug()
+        )))
+    }
+}
+
+impl TryFrom<Raw> for Shared {
+    type Error = String;
+
+    fn try_from(raw: Raw) -> Result<Self, String> {
+        let path = |is_dir| move |Inside(path): Inside| SharedPath { path, is_dir };
+        let mut paths: Vec<SharedPath> =
+            raw.dirs.into_iter().map(path(true)).chain(raw.files.into_iter().map(path(false))).collect();
+        // By components, so that a path stands right before those below it.
+        paths.sort_by(|a, b| a.path.cmp(&b.path));
+        for pair in paths.windows(2) {
+            let (a, b) = (&pair[0].path, &pair[1].path);
+            if a == b {
+                let what = if pair[0].is_dir == pair[1].is_dir {
+                    "named twice"
+                } else {
+                    "both in `dirs` and `files`"
+                };
+                return Err(format!("`{}` is {what}", a.display()));
+            }
+            if b.starts_with(a) {
+                return Err(format!(
+                    "`{}` lies below `{}`, which is shared already",
+                    b.display(),
+                    a.display()
+                ));
+            }
+        }
+        Ok(Self { paths })
+    }
+}
+
+impl Shared {
+    /// All paths, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &SharedPath> {
+        self.paths.iter()
+    }
+
+    /// Whether nothing is shared.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// How many levels `path` lies below a shared path: 0 for that path itself, `None` outside.
+    #[must_use]
+    pub fn depth(&self, path: &Path) -> Option<u32> {
+        self.paths
+            .iter()
+            .find_map(|shared| Some(path.strip_prefix(&shared.path).ok()?.components().count() as u32))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use std::path::Path;
+
+    #[test]
+    fn paths_are_read_in_order() {
+        let text = "[shared]\ndirs = ['storage/uploads', 'a']\nfiles = ['.env', 'storage/key']\n";
+        let shared = Config::parse(text).unwrap().shared;
+        let paths: Vec<_> =
+            shared.iter().map(|shared| (shared.path.to_str().unwrap(), shared.is_dir)).collect();
+        assert_eq!(paths, [(".env", false), ("a", true), ("storage/key", false), ("storage/uploads", true)]);
+        assert_eq!(shared.depth(Path::new("storage/uploads/x/y")), Some(2));
+        assert_eq!(shared.depth(Path::new("a")), Some(0));
+        assert_eq!(shared.depth(Path::new("storage")), None);
+        assert_eq!(shared.depth(Path::new("ab")), None);
+    }
+
+    #[test]
+    fn paths_that_lead_out_or_overlap_are_refused() {
+        for path in ["", "/etc", "..", "a/../b", "./a", "a//b", "a/", ".", "a/./b"] {
+            let (line, message) = Config::parse(&format!("[shared]\ndirs = ['{path}']\n")).unwrap_err();
+            assert_eq!(
+                (line, message),
+                (
+                    2,
+                    format!(
+                        "`shared.dirs[0]`: `{path}` is not a path inside a release, expected one like \"storage/uploads\""
+                    )
+                )
+            );
+        }
+        for (lines, expected) in [
+            ("dirs = ['a', 'a']", "`a` is named twice"),
+            ("dirs = ['a']\nfiles = ['a']", "`a` is both in `dirs` and `files`"),
+            ("dirs = ['a', 'a.b', 'a/b/c']", "`a/b/c` lies below `a`, which is shared already"),
+            ("files = ['a']\ndirs = ['a/b']", "`a/b` lies below `a`, which is shared already"),
+        ] {
+            let (_, message) = Config::parse(&format!("[shared]\n{lines}\n")).unwrap_err();
+            assert_eq!(message, format!("`shared`: {expected}"));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `.bluegreen/logs/<release>.log`: all that the steps of a release printed.
+//!
+//! A log goes with its release. That of a release that was removed because it failed stays, as one of the
+//! last few.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::dir::Dir;
+use crate::release::ReleaseName;
+use crate::site::LockedSite;
+
+const LOGS: &[u8] = b"logs";
+
+/// How many logs of releases that are gone stay.
+const ORPHANS: usize = 10;
+
+/// Opens the log of a release to add to it. Old logs of failed releases make room.
+pub fn open(site: &LockedSite, release: &ReleaseName) -> io::Result<File> {
+    let dir = site.state().open_or_make_dir(LOGS, 0o700)?;
+    let mut orphans: Vec<ReleaseName> = names(&dir)?
+        .into_iter()
+        .filter(|name| name != release && !site.release_path(name).is_dir())
+        .collect();
+    orphans.sort();
+    for orphan in &orphans[..orphans.len().saturating_sub(ORPHANS - 1)] {
+        dir.remove(file_name(orphan).as_bytes())?;
+    }
+    dir.open_file(file_name(release).as_bytes(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+}
+
+/// Removes the log of a release that made room for another one.
+pub fn remove(state: &Dir, release: &ReleaseName) -> io::Result<()> {
+    match state.open_dir(LOGS) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        dir => dir?.remove(file_name(release).as_bytes()),
+    }
+}
+
+/// The releases that have a log, oldest first, and where the logs lie.
+pub fn list(state: &Path) -> io::Result<(PathBuf, Vec<ReleaseName>)> {
+    let path = state.join("logs");
+    let mut names = match Dir::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        dir => names(&dir?)?,
+    };
+    names.sort();
+    Ok((path, names))
+}
+
+/// The file name of a release's log.
+#[must_use]
+pub fn file_name(release: &ReleaseName) -> String {
+    format!("{release}.log")
+}
+
+fn names(dir: &Dir) -> io::Result<Vec<ReleaseName>> {
+    let names = dir.names()?;
+    Ok(names.iter().filter_map(|(name, _)| ReleaseName::from_bytes(name.strip_suffix(b".log")?)).collect())
+}

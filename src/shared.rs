@@ -1,0 +1,167 @@
+//! What outlives releases: directories and files of `<site>/shared/`, linked into every release.
+//!
+//! Nothing under `shared/` is ever overwritten or removed here. A shared directory that is still empty
+//! takes what the commit has at its place; from then on the commit's own is left out. Links are
+//! relative, so that a site can be moved.
+
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, OFlags};
+
+use crate::config::{Shared, SharedPath};
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::message::Message;
+use crate::report::Report;
+use crate::site::{LockedSite, Site};
+
+const SHARED: &str = "shared";
+/// Names the shared directory that is being filled, in `.bluegreen/`: a crash must not leave it half full.
+const SEEDING: &[u8] = b"seeding";
+
+/// Refuses what is missing or of the wrong kind, before anything is made.
+pub fn require(site: &Site, shared: &Shared) -> Result<()> {
+    for SharedPath { path, is_dir } in shared.iter() {
+        let at = site.root().join(SHARED).join(path);
+        // Through links: what an admin put there may lie elsewhere.
+        match (at.metadata(), is_dir) {
+            (Ok(found), true) if !found.is_dir() => {
+                return Err(Error::SharedKind { path: at, wanted: "directory" });
+            }
+            (Ok(found), false) if found.is_dir() => {
+                return Err(Error::SharedKind { path: at, wanted: "file" });
+            }
+            (Ok(_), _) => {}
+            (Err(error), true) if error.kind() == ErrorKind::NotFound && !at.is_symlink() => {}
+            (Err(error), false) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::SharedMissing(at));
+            }
+            (Err(error), _) => return Err(Error::io("read", at)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Puts the links into a release that is being made.
+pub fn link(site: &LockedSite, shared: &Shared, release: &Dir, report: &Report) -> Result<()> {
+    shared.iter().try_for_each(|path| Linking { site, report, path }.link(release))
+}
+
+/// One shared path on its way into a release.
+struct Linking<'a> {
+    site: &'a LockedSite,
+    report: &'a Report,
+    path: &'a SharedPath,
+}
+
+impl Linking<'_> {
+    fn link(&self, release: &Dir) -> Result<()> {
+        let in_release = |error| Error::io("link", &self.path.path)(error);
+        let (parents, name) = self.split();
+        let parent = self.descend(release, &parents)?;
+        match parent.stat(name).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Ok(FileType::Directory) if self.path.is_dir => {
+                self.seed(&parent.open_dir(name).map_err(in_release)?)?;
+            }
+            Ok(FileType::Directory) => return Err(self.in_the_way(&self.path.path, "a directory")),
+            Ok(FileType::RegularFile) if self.path.is_dir => {
+                return Err(self.in_the_way(&self.path.path, "a file"));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(in_release(error)),
+        }
+        if self.path.is_dir {
+            self.open_or_make()?;
+        }
+        let target = Path::new(&"../".repeat(parents.len() + 2)).join(SHARED).join(&self.path.path);
+        parent
+            .remove(name)
+            .and_then(|()| parent.make_link(target.as_os_str().as_bytes(), name))
+            .map_err(in_release)
+    }
+
+    /// The names above the last one, and that.
+    fn split(&self) -> (Vec<&OsStr>, &[u8]) {
+        let mut names: Vec<&OsStr> = self.path.path.iter().collect();
+        let name = names.pop().unwrap_or_default();
+        (names, name.as_bytes())
+    }
+
+    /// Opens the directory in a release that holds the link, made where the commit has none.
+    fn descend(&self, release: &Dir, parents: &[&OsStr]) -> Result<Dir> {
+        let (mut dir, mut at) = (release.try_clone().map_err(Error::io("open", "."))?, PathBuf::new());
+        for name in parents {
+            at.push(name);
+            dir = dir.open_or_make_dir(name.as_bytes(), 0o755).map_err(|error| match error.kind() {
+                ErrorKind::NotADirectory => self.in_the_way(&at, "no directory"),
+                _ => Error::io("make", &at)(error),
+            })?;
+        }
+        Ok(dir)
+    }
+
+    fn in_the_way(&self, path: &Path, kind: &'static str) -> Error {
+        let wanted = if self.path.is_dir { "dirs" } else { "files" };
+        Error::SharedInTheWay { path: path.into(), kind, shared: self.path.path.clone(), wanted }
+    }
+
+    /// The directory in `shared/`; `None` where an admin's own link leads elsewhere.
+    fn open_or_make(&self) -> Result<Option<Dir>> {
+        let path = self.site.root().join(SHARED).join(&self.path.path);
+        let open = || {
+            let mut dir = self.site.open_or_make_shared()?;
+            let (parents, name) = self.split();
+            for parent in parents {
+                dir = dir.open_or_make_dir(parent.as_bytes(), 0o755)?;
+            }
+            match dir.stat(name) {
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => Ok(None),
+                _ => dir.open_or_make_dir(name, 0o755).map(Some),
+            }
+        };
+        open().map_err(Error::io("make", path))
+    }
+
+    /// Moves what the commit has at a shared place into the shared directory, if that is still empty.
+    fn seed(&self, commits: &Dir) -> Result<()> {
+        let failed = |error| Error::io("fill", self.site.root().join(SHARED).join(&self.path.path))(error);
+        let Some(shared) = self.open_or_make()? else { return Ok(()) };
+        let was_cut_off = self.seeding().map_err(failed)?;
+        if !was_cut_off && !shared.names().map_err(failed)?.is_empty() {
+            return Ok(());
+        }
+        self.note_seeding().map_err(failed)?;
+        for (name, _) in commits.names().map_err(failed)? {
+            match commits.rename_new(&name, &shared, &name) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                    self.report.warning(Message::NotSeeded(&self.path.path));
+                    break;
+                }
+                result => result.map_err(failed)?,
+            }
+        }
+        self.site.state().remove(SEEDING).map_err(failed)
+    }
+
+    /// Whether an earlier run was cut off while it filled this very directory.
+    fn seeding(&self) -> io::Result<bool> {
+        let mut path = Vec::new();
+        match self.site.state().open_file(SEEDING, OFlags::RDONLY) {
+            Ok(mut file) => file.read_to_end(&mut path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        Ok(path == self.path.path.as_os_str().as_bytes())
+    }
+
+    fn note_seeding(&self) -> io::Result<()> {
+        let state = self.site.state();
+        state.remove(SEEDING)?;
+        state.create_file(SEEDING, 0o600)?.write_all(self.path.path.as_os_str().as_bytes())
+    }
+}
