@@ -13,7 +13,7 @@ use crate::config::Phase;
 use crate::history::Action;
 use crate::release::ReleaseName;
 use crate::report::printable;
-use crate::site::Live;
+use crate::site::{Holder, Live};
 
 /// A line to the pusher.
 #[derive(Debug)]
@@ -34,6 +34,17 @@ pub enum Message<'a> {
         /// The branch that deploys.
         branch: &'a str,
     },
+    /// The branch moved, and the pusher wants no deployment.
+    Skipped {
+        /// The branch.
+        branch: &'a str,
+        /// What stays.
+        serving: &'a Serving,
+    },
+    /// A push option that nobody knows.
+    UnknownOption(&'a str),
+    /// What a deployment is doing, for who wants to know.
+    Phase(&'a str),
     /// The branch was deleted.
     Deleted {
         /// The branch.
@@ -47,6 +58,10 @@ pub enum Message<'a> {
         release: &'a ReleaseName,
         /// How many paths differ from what was live before.
         changed: u64,
+        /// How many files and links there are.
+        files: u64,
+        /// Their size in bytes.
+        size: u64,
         /// How long it took, all in all.
         took: Duration,
     },
@@ -101,6 +116,12 @@ pub enum Message<'a> {
         /// The release that would be recycled.
         recycled: Option<ReleaseName>,
     },
+    /// There is nothing to cancel.
+    NothingRuns,
+    /// Another process was asked to stop.
+    Cancelling(&'a Holder),
+    /// It has.
+    Cancelled(&'a Serving),
     /// A step begins; what it prints follows, indented.
     Step {
         /// When it runs.
@@ -152,9 +173,22 @@ impl Display for Message<'_> {
             Self::Deleted { branch, serving } => {
                 write!(to, "{} ref deleted.  Doing nothing: {serving}.", capitalized(branch))
             }
-            Self::Live { release, changed, took } => {
-                let files = count(*changed, "file");
-                write!(to, "Release {release} is live: {files} changed, {}", seconds(*took))
+            Self::Skipped { branch, serving } => {
+                let name = capitalized(branch);
+                write!(to, "{name} ref received.  Doing nothing, as the push option `skip` asks: {serving}.")
+            }
+            Self::UnknownOption(option) => {
+                write!(to, "unknown push option `{option}`: this server knows `skip` and `verbose`")
+            }
+            Self::Phase(phase) => write!(to, "Phase: {phase}"),
+            Self::Live { release, changed, files, size, took } => {
+                let changed = count(*changed, "file");
+                write!(to, "Release {release} is live: {changed} changed, {}", seconds(*took))?;
+                // What everybody knows of a small site is not worth a word.
+                if *size < 1_000_000 {
+                    return Ok(());
+                }
+                write!(to, " ({} of {} in all)", bytes(*size), count(*files, "file"))
             }
             Self::AlreadyLive { commit, release } => {
                 write!(to, "Nothing to do: {commit} is live already (release {release}).")
@@ -201,6 +235,9 @@ impl Display for Message<'_> {
                     None => Ok(()),
                 }
             }
+            Self::NothingRuns => write!(to, "Nothing is running."),
+            Self::Cancelling(holder) => write!(to, "Cancelling {holder}..."),
+            Self::Cancelled(serving) => write!(to, "Cancelled: {serving}."),
             Self::Step { phase, name } => write!(to, "Step {phase}: {name}"),
             Self::LinesDropped(lines) => {
                 write!(to, "  ... {} left out here; `bluegreen log` shows all", count(*lines, "line"))
@@ -322,10 +359,11 @@ mod tests {
     #[test]
     fn results_say_what_is_live() {
         let took = Duration::from_millis(40);
-        let line = Message::Live { release: &name(), changed: 2, took }.to_string();
+        let line = Message::Live { release: &name(), changed: 2, files: 9, size: 999_999, took }.to_string();
         assert_eq!(line, "Release 20261122T201500Z-1a2b3c4d5e6f is live: 2 files changed, 0.04 s");
-        let line = Message::Live { release: &name(), changed: 1, took }.to_string();
-        assert!(line.contains(": 1 file changed, "), "{line}");
+        let line = Message::Live { release: &name(), changed: 1, files: 50_000, size: 220_000_000, took };
+        let line = line.to_string();
+        assert!(line.ends_with(": 1 file changed, 0.04 s (220 MB of 50000 files in all)"), "{line}");
         let serving = Serving::new("blue", Some(&Live::Release(name())));
         assert_eq!(
             Message::NotDone(Action::Deploy, &serving).to_string(),

@@ -1,13 +1,14 @@
 //! One repository on one server, and what every change to its site has in common: the lock, the
 //! sweep, a line in the history, and a last word on what is live.
 
-use std::cell::OnceCell;
+use std::cell::{LazyCell, OnceCell};
 use std::time::{Duration, Instant, SystemTime};
 
 use git2::Oid;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::gate;
 use crate::git::Repository;
 use crate::history::{self, Action, Actor, Entry, Outcome, timestamp};
 use crate::message::{Message, Serving};
@@ -26,8 +27,8 @@ pub struct Server<'a> {
     pub config: Config,
     /// The server's name in messages.
     pub name: String,
-    /// Who asked.
-    pub actor: Actor,
+    /// Who asked; the user is looked up once there is something to be recorded.
+    pub actor: LazyCell<Actor, Box<dyn FnOnce() -> Actor>>,
     /// Who listens.
     pub report: &'a Report,
     /// Whether a client of git waits for us, whose signals are not for us.
@@ -88,6 +89,20 @@ impl Server<'_> {
         self.stop.get_or_init(|| Stop::catch(self.for_client))
     }
 
+    /// Says what is being done, to `status` and to a pusher who wants to know.
+    pub fn phase(&self, site: &LockedSite, phase: &str) {
+        site.phase(phase);
+        self.report.detail(Message::Phase(phase));
+    }
+
+    /// Whether git is told to let `proc-receive` move the branch.
+    pub fn is_gate_asked(&self) -> Result<bool> {
+        let settings = self.repository.section("receive")?;
+        let values = settings.into_iter().filter(|setting| setting.name == "receive.procreceiverefs");
+        let values: Vec<String> = values.filter_map(|setting| setting.value).collect();
+        Ok(gate::is_asked_about(format!("refs/heads/{}", self.config.branch).as_bytes(), &values))
+    }
+
     /// What the public gets right now.
     #[must_use]
     pub fn serving(&self) -> Serving {
@@ -99,7 +114,7 @@ impl Server<'_> {
         let holder = Holder {
             pid: std::process::id(),
             action,
-            by: self.actor.clone(),
+            by: Actor::clone(&self.actor),
             since: timestamp(begun),
             phase: "begin".into(),
         };
@@ -134,7 +149,7 @@ impl Server<'_> {
         let entry = Entry {
             time: timestamp(begun),
             action,
-            by: self.actor.clone(),
+            by: Actor::clone(&self.actor),
             release: attempt.release.as_ref().map(ToString::to_string),
             old: attempt.old.clone(),
             new: attempt.new.map(|commit| commit.to_string()),

@@ -89,9 +89,10 @@ pub fn write(
     let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
     let writer =
         write::Writer { plan: &plan, before: &before, recycled, root, objects, done: AtomicU64::new(0) };
-    let total = plan.listing.entries.len() as u64;
+    let total = plan.listing.files();
     let tick = |done| progress.show(done, total);
     let mut entries = writer.write(threads(config), tick)?;
+    progress.show(total, total)?;
     let converted = converted::write(&mut plan, &before, root, &mut entries, objects, progress)?;
     let directories = directory_ctimes(&plan, root).map_err(failed)?;
     Ok(Manifest { listing: plan.listing, entries, directories, converted, instant: staged.clock()? })
@@ -111,9 +112,7 @@ pub fn changed(objects: &Objects, old: Option<&str>, tree: Oid, listing: &Listin
 
 /// Refuses more bytes than the config allows: one blob can stand at any number of paths.
 fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
-    let files = plan.listing.entries.iter().filter(|entry| !entry.kind.is_directory());
-    let total = files.fold(0_u64, |total, file| total.saturating_add(file.size));
-    if total <= max_size {
+    if plan.listing.size() <= max_size {
         return Ok(());
     }
     Err(Error::Limit { limit: crate::message::bytes(max_size), what: "of files", key: "max-size" })

@@ -220,6 +220,13 @@ impl Listing {
         self.entries.iter().filter(|entry| !entry.kind.is_directory()).count() as u64
     }
 
+    /// The size of all files and links, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let files = self.entries.iter().filter(|entry| !entry.kind.is_directory());
+        files.fold(0, |size, file| size.saturating_add(file.size))
+    }
+
     /// The submodules' paths.
     #[must_use]
     pub fn submodules(&self) -> Vec<PathBuf> {

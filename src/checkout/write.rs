@@ -27,7 +27,7 @@ pub struct Writer<'a> {
     pub root: &'a Dir,
     /// Where blobs come from.
     pub objects: &'a Objects<'a>,
-    /// How many entries are done.
+    /// How many files are done.
     pub done: AtomicU64,
 }
 
@@ -62,9 +62,9 @@ impl Writer<'_> {
             }
             if matches!(listing.entries[entry as usize].kind, Kind::File | Kind::Executable) {
                 *ctime = self.keep_or_write(hand, directory, entry)?;
+                self.done.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.done.fetch_add(piece.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 

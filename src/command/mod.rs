@@ -2,16 +2,19 @@
 //! the arguments and standard input.
 
 mod adopt;
+mod cancel;
 mod check;
 mod deploy;
 mod generate;
 mod history;
 mod hook;
+mod log;
 mod releases;
 mod rollback;
 mod status;
 mod table;
 
+use std::cell::LazyCell;
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdin, stdout};
@@ -21,7 +24,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser};
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
-use crate::cli::{Cli, Command, Hook};
+use crate::cli::{Cli, Command, Generated, Hook};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::{Repository, git_dir_of, login_name};
@@ -51,6 +54,9 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     else {
         return 1;
     };
+    // The gate's standard output is for git alone.
+    let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
+    let out = if is_gate { err.try_clone().unwrap_or(out) } else { out };
     let report = Report::new(out, err);
     let place = Place {
         repository: cli.repository.as_deref(),
@@ -71,6 +77,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
 fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
     match command {
         Command::Hook { hook: Hook::PostReceive } => hook::post_receive(place, report),
+        Command::Hook { hook: Hook::ProcReceive } => hook::proc_receive(place, report),
         Command::Deploy { revision, dry_run } => {
             deploy::run(&place.open(report)?, revision.as_deref(), *dry_run)
         }
@@ -80,6 +87,9 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         Command::Status(table) => status::run(&place.open(report)?, table.json),
         Command::History(table) => history::run(&place.open(report)?, table.json),
         Command::Check(table) => check::run(place, table.json),
+        Command::Log { release, follow } => log::run(&place.open(report)?, release.as_deref(), *follow),
+        Command::Cancel => cancel::run(&place.open(report)?),
+        Command::Generate { what: Generated::Sudoers } => generate::sudoers(&place.open(report)?),
         Command::Generate { what } => generate::run(*what, &mut Cli::command()),
     }
 }
@@ -95,7 +105,7 @@ struct Place<'a> {
 impl Place<'_> {
     /// Opens the repository and its config, as the repository's owner.
     fn open<'r>(&self, report: &'r Report) -> Result<Server<'r>> {
-        let actor = actor();
+        let invoker = Uid::current();
         let repository = self.repository()?;
         become_owner(&repository)?;
         repository.refuse_foreign()?;
@@ -105,7 +115,7 @@ impl Place<'_> {
             repository,
             config,
             name,
-            actor,
+            actor: LazyCell::new(Box::new(move || actor(invoker))),
             report,
             for_client: self.for_client,
             stop: OnceCell::new(),
@@ -148,10 +158,10 @@ fn become_owner(repository: &Repository) -> Result<()> {
         .map_err(failed)
 }
 
-fn actor() -> Actor {
+fn actor(invoker: Uid) -> Actor {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     Actor {
-        user: login_name(Uid::current()),
+        user: login_name(invoker),
         sudo: variable("SUDO_USER"),
         ssh: variable("SSH_CONNECTION").and_then(|ends| ends.split(' ').next().map(str::to_owned)),
     }
