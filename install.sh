@@ -85,7 +85,7 @@ as() { # USER COMMAND...
     fi
 }
 
-# These three replace by rename, so that a file is there whole, old or new. The temporary name is
+# These replace by rename, so that a file is there whole, old or new. The temporary name is
 # one that sudo and the web servers pass over, and always the same: a later run takes up what a
 # killed one has left.
 temporary() { printf '%s/.%s.bluegreen-new\n' "$(dirname "$1")" "$(basename "$1")"; }
@@ -107,13 +107,13 @@ keep_line() { # FILE LINE
     {
         [ ! -e "$1" ] || cat "$1"
         printf '%s\n' "$2"
-    } >"$1.new"
-    mv -f "$1.new" "$1"
+    } >"$(temporary "$1")"
+    mv -f "$(temporary "$1")" "$1"
 }
 
 drop_line() { # FILE LINE
-    grep -Fxv -e "$2" "$1" >"$1.new" || :
-    mv -f "$1.new" "$1"
+    grep -Fxv -e "$2" "$1" >"$(temporary "$1")" || :
+    mv -f "$(temporary "$1")" "$1"
 }
 
 # ---------------------------------------------------------------- the ledger

@@ -62,6 +62,9 @@ pub struct SiteConfig {
     pub symlinks: Symlinks,
     /// What happens to submodules.
     pub submodules: Submodules,
+    /// How long fetching one submodule may take.
+    #[serde(deserialize_with = "duration")]
+    pub submodule_timeout: Duration,
     /// What happens to files of Git LFS whose content is missing.
     pub lfs: Lfs,
     /// The most files, links and directories that a release may have.
@@ -89,6 +92,8 @@ pub enum Submodules {
     Warn,
     /// The deployment fails.
     Refuse,
+    /// They are fetched and deployed.
+    Fetch,
 }
 
 /// What happens to files of Git LFS whose content is missing.
@@ -124,6 +129,7 @@ impl Default for SiteConfig {
             durable: true,
             symlinks: Symlinks::Inside,
             submodules: Submodules::Warn,
+            submodule_timeout: Duration::from_secs(5 * 60),
             lfs: Lfs::Refuse,
             max_files: 1_000_000,
             max_size: u64::MAX,

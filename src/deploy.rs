@@ -6,7 +6,7 @@ use git2::Oid;
 
 use crate::checkout::objects::Objects;
 use crate::checkout::progress::Progress;
-use crate::checkout::{self, plan::Plan};
+use crate::checkout::{self, manifest::Manifest, plan::Listing};
 use crate::config::{Phase, Submodules};
 use crate::error::{Error, Result};
 use crate::history::{Action, timestamp};
@@ -16,7 +16,7 @@ use crate::push::RefUpdate;
 use crate::release::{Record, ReleaseName, State, recyclable, short, surplus};
 use crate::server::{Attempt, Server};
 use crate::shared;
-use crate::site::{Live, LockedSite};
+use crate::site::{Live, LockedSite, Recycled, Staged};
 use crate::step::Steps;
 
 /// What is to be deployed.
@@ -53,25 +53,24 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     attempt.new = Some(commit);
 
     shared::require(site, &config.shared)?;
-    server.phase(site, "read the commit");
     let releases = site.releases()?;
-    let recycled =
-        recyclable(&releases, live.release(), config.site.keep).and_then(|name| site.recycle(name));
+    let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
     let objects = Objects::new(repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
-    let scratch = site.scratch_path();
-    let manifest = recycled.as_ref().map(|old| &old.manifest);
-    let plan = checkout::plan(&objects, contents.tree, manifest, config, &scratch)?;
-    warn_of_submodules(server, &plan);
-    site.refuse_full_disk(&plan)?;
-    let changed = checkout::changed(&objects, attempt.old.as_deref(), contents.tree, &plan.listing);
-
-    server.phase(site, "check out");
-    let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
-    let mut staged = site.stage(recycled)?;
-    let manifest = checkout::write(plan, &objects, &staged, config, &Progress::new(report, server.stop()))?;
-    shared::link(site, &config.shared, staged.dir(), report)?;
-    let mut record = Record::new(commit, contents.subject, manifest.listing.files());
+    let recycled =
+        recyclable(&releases, live.release(), config.site.keep).and_then(|name| site.recycle(name));
+    let (mut staged, manifest) = match recycled {
+        None => fill(server, site, &objects, contents.tree, None)?,
+        Some(recycled) => match fill(server, site, &objects, contents.tree, Some(recycled)) {
+            // Files of another user's in the old release, for instance, are no reason to fail.
+            Err(Error::Io { .. }) => fill(server, site, &objects, contents.tree, None)?,
+            filled => filled?,
+        },
+    };
+    warn_of_submodules(server, &manifest.listing);
+    let changed = checkout::changed(&objects, attempt.old.as_deref(), contents.tree, &manifest.listing);
+    let (files, size) = (manifest.listing.files(), manifest.listing.size());
+    let mut record = Record::new(commit, contents.subject, files);
     staged.place(&name, &record, &manifest)?;
     attempt.release = Some(name.clone());
 
@@ -84,9 +83,30 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     staged.seal(&name, &record)?;
     Publication { server, site, release: &name, previous: &live, push: target.push() }
         .publish(Some(staged))?;
-    report.line(Message::Live { release: &name, changed, took: attempt.took() });
+    report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
     prune(server, site, &name);
     Ok(())
+}
+
+/// Checks the tree out into a new or a recycled release, which is nobody's yet.
+fn fill<'a>(
+    server: &Server,
+    site: &'a LockedSite,
+    objects: &Objects,
+    tree: Oid,
+    recycled: Option<Recycled>,
+) -> Result<(Staged<'a>, Manifest)> {
+    let Server { config, report, .. } = server;
+    server.phase(site, "read the commit");
+    let manifest = recycled.as_ref().map(|old| &old.manifest);
+    let scratch = site.scratch_path();
+    let plan = checkout::plan(objects, tree, manifest, config, &scratch)?;
+    site.refuse_full_disk(&plan)?;
+    server.phase(site, "check out");
+    let staged = site.stage(recycled)?;
+    let manifest = checkout::write(plan, objects, &staged, config, &Progress::new(report, server.stop()))?;
+    shared::link(site, &config.shared, staged.dir(), report)?;
+    Ok((staged, manifest))
 }
 
 /// What a dry run says instead of a deployment. It changes nothing and needs no lock.
@@ -96,9 +116,13 @@ pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
     shared::require(&site, &server.config.shared)?;
     let objects = Objects::new(&server.repository, commit.object_format());
     let contents = objects.open()?.commit(commit)?;
-    let scratch = std::env::temp_dir();
-    let plan = checkout::plan(&objects, contents.tree, None, &server.config, &scratch)?;
-    warn_of_submodules(server, &plan);
+    let mut config = server.config.clone();
+    if config.site.submodules == Submodules::Fetch {
+        // A dry run fetches nothing.
+        config.site.submodules = Submodules::Warn;
+    }
+    let plan = checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir())?;
+    warn_of_submodules(server, &plan.listing);
     server.report.line(Message::DryRun {
         commit: &short(&commit),
         subject: &contents.subject,
@@ -119,7 +143,10 @@ fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -
         Target::Tip(pushed) => pushed,
     };
     let branch = &server.config.branch;
-    let tip = server.repository.tip(branch)?.ok_or_else(|| Error::NoBranch(branch.clone()))?;
+    let Some(tip) = server.repository.tip(branch)? else {
+        server.report.line(Message::Deleted { branch, serving: &server.serving() });
+        return Ok(None);
+    };
     if tip != pushed {
         server.report.line(Message::Superseded { commit: &short(&pushed), tip: &short(&tip) });
     }
@@ -148,24 +175,8 @@ fn choose_pushed(server: &Server, site: &LockedSite, push: &RefUpdate, live: &Li
     }
 }
 
-/// Moves the branch through the gate without a deployment.
-pub fn skip(server: &Server, push: &RefUpdate) -> Result<()> {
-    server.change_site(Action::Deploy, |_, _| server.repository.move_ref(push, "push"))?;
-    let branch = &server.config.branch;
-    server.report.line(Message::Skipped { branch, serving: &server.serving() });
-    Ok(())
-}
-
-/// Deletes the branch through the gate; what is live stays.
-pub fn delete(server: &Server, push: &RefUpdate) -> Result<()> {
-    server.change_site(Action::Deploy, |_, _| server.repository.move_ref(push, "push"))?;
-    let branch = &server.config.branch;
-    server.report.line(Message::Deleted { branch, serving: &server.serving() });
-    Ok(())
-}
-
-fn warn_of_submodules(server: &Server, plan: &Plan) {
-    let submodules = plan.listing.submodules();
+fn warn_of_submodules(server: &Server, listing: &Listing) {
+    let submodules = listing.submodules();
     if server.config.site.submodules == Submodules::Warn && !submodules.is_empty() {
         server.report.warning(Message::EmptySubmodules(&submodules));
     }

@@ -119,6 +119,14 @@ pub enum Error {
     /// A tree with submodules, where the config refuses them.
     #[error("the commit has {} and `submodules = \"refuse\"`", submodules(.0))]
     Submodules(Vec<PathBuf>),
+    /// A submodule that could not be fetched.
+    #[error("submodule `{}`: {problem}", printable(.path))]
+    Submodule {
+        /// Its path in its project.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// A limit of the config is passed.
     #[error("the commit has more than {limit} {what}")]
     Limit {

@@ -4,6 +4,7 @@
 //! names. Objects are read by [`crate::checkout`].
 
 mod convert;
+mod fetch;
 mod receive;
 
 pub use self::receive::Setting;
@@ -83,10 +84,25 @@ impl Repository {
         }
     }
 
-    /// Streams a blob into a file, for one that is too big to be held in memory.
-    pub fn stream_blob(&self, id: Oid, size: u64, file: &mut File) -> Result<io::Result<()>> {
+    /// The settings of a file in the repository, as `git config -z` prints them.
+    pub fn settings_of_blob(&self, blob: Oid) -> Result<Vec<u8>> {
+        let output = self.run(&["config", "--blob", &blob.to_string(), "--list", "-z"])?;
+        if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
+    }
+
+    /// Streams a blob of this repository, or of one of the object directories `others`, into a file, for
+    /// one that is too big to be held in memory.
+    pub fn stream_blob(
+        &self,
+        id: Oid,
+        size: u64,
+        others: &[PathBuf],
+        file: &mut File,
+    ) -> Result<io::Result<()>> {
+        let others = std::env::join_paths(others).unwrap_or_default();
         let mut git = self
             .command(&["cat-file", "blob", &id.to_string()])
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", others)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -58,6 +58,10 @@ pub enum Message<'a> {
         release: &'a ReleaseName,
         /// How many paths differ from what was live before.
         changed: u64,
+        /// How many files and links there are.
+        files: u64,
+        /// Their size in bytes.
+        size: u64,
         /// How long it took, all in all.
         took: Duration,
     },
@@ -177,9 +181,14 @@ impl Display for Message<'_> {
                 write!(to, "unknown push option `{option}`: this server knows `skip` and `verbose`")
             }
             Self::Phase(phase) => write!(to, "Phase: {phase}"),
-            Self::Live { release, changed, took } => {
-                let files = count(*changed, "file");
-                write!(to, "Release {release} is live: {files} changed, {}", seconds(*took))
+            Self::Live { release, changed, files, size, took } => {
+                let changed = count(*changed, "file");
+                write!(to, "Release {release} is live: {changed} changed, {}", seconds(*took))?;
+                // What everybody knows of a small site is not worth a word.
+                if *size < 1_000_000 {
+                    return Ok(());
+                }
+                write!(to, " ({} of {} in all)", bytes(*size), count(*files, "file"))
             }
             Self::AlreadyLive { commit, release } => {
                 write!(to, "Nothing to do: {commit} is live already (release {release}).")
@@ -350,10 +359,11 @@ mod tests {
     #[test]
     fn results_say_what_is_live() {
         let took = Duration::from_millis(40);
-        let line = Message::Live { release: &name(), changed: 2, took }.to_string();
+        let line = Message::Live { release: &name(), changed: 2, files: 9, size: 999_999, took }.to_string();
         assert_eq!(line, "Release 20261122T201500Z-1a2b3c4d5e6f is live: 2 files changed, 0.04 s");
-        let line = Message::Live { release: &name(), changed: 1, took }.to_string();
-        assert!(line.contains(": 1 file changed, "), "{line}");
+        let line = Message::Live { release: &name(), changed: 1, files: 50_000, size: 220_000_000, took };
+        let line = line.to_string();
+        assert!(line.ends_with(": 1 file changed, 0.04 s (220 MB of 50000 files in all)"), "{line}");
         let serving = Serving::new("blue", Some(&Live::Release(name())));
         assert_eq!(
             Message::NotDone(Action::Deploy, &serving).to_string(),

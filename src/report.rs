@@ -114,7 +114,7 @@ impl Report {
     pub fn end_progress(&self) {
         let line = self.progress.take();
         if !line.is_empty() {
-            self.send(self.err.as_fd(), &format!("{line}, done"), "\n");
+            self.send(self.err.as_fd(), &line, "\n");
         }
     }
 
@@ -208,7 +208,7 @@ mod tests {
         drop(report);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "Writing files:  45% (2250/5000)\rWriting files:  45% (2250/5000), done\nnext\n");
+        assert_eq!(text, "Writing files:  45% (2250/5000)\rWriting files:  45% (2250/5000)\nnext\n");
     }
 
     #[test]

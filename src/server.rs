@@ -1,7 +1,7 @@
 //! One repository on one server, and what every change to its site has in common: the lock, the
 //! sweep, a line in the history, and a last word on what is live.
 
-use std::cell::OnceCell;
+use std::cell::{LazyCell, OnceCell};
 use std::time::{Duration, Instant, SystemTime};
 
 use git2::Oid;
@@ -27,8 +27,8 @@ pub struct Server<'a> {
     pub config: Config,
     /// The server's name in messages.
     pub name: String,
-    /// Who asked.
-    pub actor: Actor,
+    /// Who asked; the user is looked up once there is something to be recorded.
+    pub actor: LazyCell<Actor, Box<dyn FnOnce() -> Actor>>,
     /// Who listens.
     pub report: &'a Report,
     /// Whether a client of git waits for us, whose signals are not for us.
@@ -114,7 +114,7 @@ impl Server<'_> {
         let holder = Holder {
             pid: std::process::id(),
             action,
-            by: self.actor.clone(),
+            by: Actor::clone(&self.actor),
             since: timestamp(begun),
             phase: "begin".into(),
         };
@@ -149,7 +149,7 @@ impl Server<'_> {
         let entry = Entry {
             time: timestamp(begun),
             action,
-            by: self.actor.clone(),
+            by: Actor::clone(&self.actor),
             release: attempt.release.as_ref().map(ToString::to_string),
             old: attempt.old.clone(),
             new: attempt.new.map(|commit| commit.to_string()),

@@ -298,7 +298,7 @@ fn a_bomb_of_few_objects_is_refused_quickly_in_bounded_memory() {
 #[test]
 fn one_big_blob_at_many_paths_passes_no_limit() {
     let (sandbox, objects) = served();
-    let blob = objects.blob(&[b'x'; 100_000]);
+    let blob = objects.blob(&vec![b'x'; 100_000]);
     let names: Vec<String> = (0..1000).map(|number| format!("{number:04}")).collect();
     let entries: Vec<_> = names.iter().map(|name| ("100644", name.as_bytes(), blob)).collect();
     let tree = objects.tree(&entries);

@@ -124,9 +124,9 @@ fn killed_at_a_random_instant() {
         std::thread::sleep(usual.mul_f64(part));
         child.kill().unwrap();
         if child.wait().unwrap().success() {
-            done += 1
+            done += 1;
         } else {
-            cut += 1
+            cut += 1;
         }
         let when = format!("a kill in round {round}, {part:.3} of {usual:?}");
         two.check(new, &when);

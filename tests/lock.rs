@@ -22,7 +22,7 @@ fn a_push_says_whom_it_waits_for_and_then_deploys() {
     let (child, reader) = spawn(&mut sandbox.push_command(&["master"]));
     let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
     let waiting = lines.find(|line| line.contains("Waiting for")).unwrap();
-    assert_eq!(support::normalize::normalize(waiting.trim_end()), format!("remote: Waiting for {HOLDER}..."),);
+    assert_eq!(support::normalize::normalize(waiting.trim_end()), format!("remote: Waiting for {HOLDER}..."));
     sandbox.serves("index.html", "v1");
     drop(lock);
     assert!(lines.any(|line| line.contains("Git hooks deploy complete.")));

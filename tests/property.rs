@@ -95,7 +95,7 @@ fn run(keep: usize, threads: usize, steps: &[Step]) {
     let outside = sandbox.path("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("precious"), "precious").unwrap();
-    let precious = snapshot(&outside);
+    let mut precious = snapshot(&outside);
     for step in steps {
         commit(&sandbox, step);
         let push = sandbox.push();
@@ -112,6 +112,8 @@ fn run(keep: usize, threads: usize, steps: &[Step]) {
                 vandalise(&sandbox.site().join("releases").join(&release), &outside, *way, *first, *second);
             }
         }
+        // A vandal may have gone through a hard link of their own; a push must not.
+        precious = snapshot(&outside);
     }
 }
 

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-use super::convert::{Conversion, Converted, Workplace, pointer};
+use super::area::pointer;
+use super::convert::Converted;
 use super::manifest::{Ctime, ctime, mode};
+use super::objects::Objects;
 use super::plan::Plan;
 use super::progress::Progress;
 use super::recycle::Before;
@@ -23,28 +25,29 @@ pub fn write(
     plan: &mut Plan,
     before: &[Before],
     root: &Dir,
-    mut conversion: Conversion,
     ctimes: &mut [Ctime],
+    objects: &Objects,
     progress: &Progress,
 ) -> Result<Converted> {
+    let Some(mut conversion) = plan.conversion.take() else { return Ok(Converted::default()) };
     let is_missing = |entry: &u32| ctimes[*entry as usize] == Ctime::default();
     let missing: Vec<u32> = conversion.converted.entries.iter().copied().filter(is_missing).collect();
-    if !missing.is_empty()
-        && let Some(scratch) = conversion.take_scratch(&plan.listing, &missing)?
-        && let Some(at) = conversion.workplace
-    {
-        let paths: Vec<PathBuf> = missing.iter().map(|&entry| plan.listing.path_of(entry)).collect();
-        let (files, complaints) = scratch.checkout(&paths)?;
+    for area in &mut conversion.areas {
+        let missing: Vec<u32> = missing.iter().copied().filter(|&entry| area.has(entry)).collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let (scratch, complaints) = area.checkout(&plan.listing, &missing, &conversion.scratch)?;
         for complaint in complaints {
             progress.warning(complaint);
         }
-        let moved = move_in(plan, before, root, files, &missing)?;
+        let moved = move_in(plan, before, root, scratch.files()?, &missing)?;
         for (&entry, (size, changed)) in missing.iter().zip(moved) {
             plan.listing.entries[entry as usize].size = size;
             ctimes[entry as usize] = changed;
         }
-        find_pointers(plan, root, &missing, at, &mut conversion.converted)?;
     }
+    find_pointers(plan, root, &missing, objects, conversion.lfs, &mut conversion.converted)?;
     let pointers = &conversion.converted.pointers;
     if !pointers.is_empty() {
         let paths: Vec<PathBuf> = pointers.iter().map(|&entry| plan.listing.path_of(entry)).collect();
@@ -91,10 +94,11 @@ fn find_pointers(
     plan: &Plan,
     root: &Dir,
     written: &[u32],
-    at: Workplace,
+    objects: &Objects,
+    lfs: Lfs,
     converted: &mut Converted,
 ) -> Result<()> {
-    let (listing, reader) = (&plan.listing, at.objects.open()?);
+    let (listing, reader) = (&plan.listing, objects.open()?);
     let mut walk = Walk::new(listing, root.try_clone().map_err(Error::io("open", "."))?);
     let mut found = Vec::new();
     for &entry in written {
@@ -114,7 +118,7 @@ fn find_pointers(
             found.push(entry);
         }
     }
-    if at.lfs == Lfs::Refuse && !found.is_empty() {
+    if lfs == Lfs::Refuse && !found.is_empty() {
         let problem = "git-lfs left these files as pointers";
         return Err(Error::Lfs {
             problem,

@@ -5,7 +5,8 @@
 //! that a later release can be made from this one. `git2` reads objects and nothing else: its own
 //! checkout creates set-user-id files, ignores attributes and stops at submodules.
 
-mod attributes;
+pub mod area;
+pub mod attributes;
 pub mod convert;
 mod converted;
 mod difference;
@@ -17,8 +18,9 @@ mod parallel;
 pub mod plan;
 pub mod progress;
 mod recycle;
-mod scratch;
-mod settings;
+pub mod scratch;
+pub mod settings;
+pub mod submodule;
 mod symlinks;
 pub mod tree;
 mod walk;
@@ -31,11 +33,12 @@ use std::thread::available_parallelism;
 
 use git2::Oid;
 
-use self::convert::Workplace;
+use self::convert::Conversion;
 use self::manifest::{Ctime, Manifest, ctime};
 use self::objects::Objects;
 use self::plan::{Listing, NONE, Plan};
 use self::progress::Progress;
+use self::submodule::Projects;
 use crate::config::{Config, Submodules, Symlinks};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -43,15 +46,17 @@ use crate::site::Staged;
 
 /// Reads a commit's tree and refuses what must not be written. `recycled` is what the release holds
 /// that is to be turned into the new one; `scratch` is a directory on its file system, for temporary ones.
-pub fn plan<'a>(
-    objects: &'a Objects<'a>,
+pub fn plan(
+    objects: &Objects,
     tree: Oid,
     recycled: Option<&Manifest>,
     config: &Config,
-    scratch: &'a Path,
-) -> Result<Plan<'a>> {
-    let mut plan =
-        Plan::read(objects, tree, recycled.map(|manifest| &manifest.listing), config.site.max_files)?;
+    scratch: &Path,
+) -> Result<Plan> {
+    let mut projects = Projects::new(objects, config.site.submodule_timeout);
+    let fetched = (config.site.submodules == Submodules::Fetch).then_some(&mut projects);
+    let older = recycled.map(|manifest| &manifest.listing);
+    let mut plan = Plan::read(objects, tree, older, config.site.max_files, fetched)?;
     if config.site.symlinks == Symlinks::Inside {
         symlinks::refuse_outside(&plan.listing, &config.shared)?;
     }
@@ -61,10 +66,11 @@ pub fn plan<'a>(
             return Err(Error::Submodules(submodules));
         }
     }
-    let workplace = Workplace { objects, scratch, lfs: config.site.lfs };
-    plan.conversion = convert::find(&mut plan, recycled, workplace)?;
+    let mut conversion = Conversion::new(scratch, config.site.lfs);
+    conversion.find(&mut plan, recycled, &projects.all, &objects.open()?)?;
     measure(&mut plan, objects, threads(config))?;
-    plan.conversion.expect_sizes(&mut plan.listing);
+    conversion.expect_sizes(&mut plan.listing);
+    plan.conversion = Some(conversion);
     refuse_oversize(&plan, config.site.max_size)?;
     Ok(plan)
 }
@@ -83,11 +89,11 @@ pub fn write(
     let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
     let writer =
         write::Writer { plan: &plan, before: &before, recycled, root, objects, done: AtomicU64::new(0) };
-    let total = plan.listing.entries.len() as u64;
+    let total = plan.listing.files();
     let tick = |done| progress.show(done, total);
     let mut entries = writer.write(threads(config), tick)?;
-    let conversion = std::mem::take(&mut plan.conversion);
-    let converted = converted::write(&mut plan, &before, root, conversion, &mut entries, progress)?;
+    progress.show(total, total)?;
+    let converted = converted::write(&mut plan, &before, root, &mut entries, objects, progress)?;
     let directories = directory_ctimes(&plan, root).map_err(failed)?;
     Ok(Manifest { listing: plan.listing, entries, directories, converted, instant: staged.clock()? })
 }
@@ -106,9 +112,7 @@ pub fn changed(objects: &Objects, old: Option<&str>, tree: Oid, listing: &Listin
 
 /// Refuses more bytes than the config allows: one blob can stand at any number of paths.
 fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
-    let files = plan.listing.entries.iter().filter(|entry| !entry.kind.is_directory());
-    let total = files.fold(0_u64, |total, file| total.saturating_add(file.size));
-    if total <= max_size {
+    if plan.listing.size() <= max_size {
         return Ok(());
     }
     Err(Error::Limit { limit: crate::message::bytes(max_size), what: "of files", key: "max-size" })

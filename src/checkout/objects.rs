@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use git2::{ObjectFormat, ObjectType, Odb, OdbObject, Oid};
 
@@ -28,6 +28,8 @@ pub struct Objects<'a> {
     repository: &'a Repository,
     format: ObjectFormat,
     packs: OnceLock<Packs>,
+    /// The object directories of submodules.
+    others: Mutex<Vec<PathBuf>>,
 }
 
 /// A reader of objects, for one thread.
@@ -52,7 +54,7 @@ impl<'a> Objects<'a> {
     pub fn new(repository: &'a Repository, format: ObjectFormat) -> Self {
         // Git does not hash what it reads from a pack either: receiving the push verified it.
         git2::opts::strict_hash_verification(false);
-        Self { repository, format, packs: OnceLock::new() }
+        Self { repository, format, packs: OnceLock::new(), others: Mutex::default() }
     }
 
     /// How many bytes an id has.
@@ -65,6 +67,21 @@ impl<'a> Objects<'a> {
     #[must_use]
     pub fn repository(&self) -> &'a Repository {
         self.repository
+    }
+
+    /// The format of ids.
+    #[must_use]
+    pub fn format(&self) -> ObjectFormat {
+        self.format
+    }
+
+    /// From now on the objects of a submodule are found too, by readers that are opened later.
+    pub fn add(&self, directory: PathBuf) {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).push(directory);
+    }
+
+    fn others(&self) -> Vec<PathBuf> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Prepares for reading so many blobs.
@@ -83,8 +100,10 @@ impl<'a> Objects<'a> {
         let path = self.path();
         let open = || {
             let odb = Odb::new_ext(self.format)?;
-            let path = path.to_str().ok_or_else(|| git2::Error::from_str("its path is not UTF-8"))?;
-            odb.add_disk_alternate(path)?;
+            for path in std::iter::once(&path).chain(&self.others()) {
+                let path = path.to_str().ok_or_else(|| git2::Error::from_str("its path is not UTF-8"))?;
+                odb.add_disk_alternate(path)?;
+            }
             Ok(odb)
         };
         let error =
@@ -133,7 +152,7 @@ impl Reader<'_> {
     /// Writes a blob of known size to a file.
     pub fn write_blob(&self, id: Oid, size: u64, file: &mut File) -> Result<io::Result<()>> {
         if size >= STREAMED {
-            return self.objects.repository.stream_blob(id, size, file);
+            return self.objects.repository.stream_blob(id, size, &self.objects.others(), file);
         }
         let mut buffers = self.buffers.borrow_mut();
         if let Some(blob) = self.packs().and_then(|packs| packs.blob(id.as_bytes(), size, &mut buffers)) {

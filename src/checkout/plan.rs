@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use git2::Oid;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use serde_bytes::ByteBuf;
 
 use super::convert::Conversion;
 use super::objects::{Objects, Reader};
+use super::submodule::{Projects, path_in};
 use super::tree::{self, Kind, TreeEntry, sort_key};
 use crate::error::{Error, Result};
 
@@ -72,7 +74,7 @@ pub struct Listing {
 
 /// A listing, and for each entry and directory its like in an older one.
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub struct Plan {
     /// What is to be there in the end.
     pub listing: Listing,
     /// For each entry the one of the older listing with the same path, kind and id, or [`NONE`].
@@ -80,7 +82,7 @@ pub struct Plan<'a> {
     /// For each directory the one of the older listing with the same path, or [`NONE`].
     pub directory_like: Vec<u32>,
     /// Which files are converted, and how.
-    pub conversion: Conversion<'a>,
+    pub conversion: Option<Conversion>,
 }
 
 impl Listing {
@@ -156,6 +158,13 @@ impl Listing {
         self.path(self.directory_of(entry), entry)
     }
 
+    /// Whether a directory is a submodule.
+    #[must_use]
+    pub fn is_submodule(&self, directory: u32) -> bool {
+        let entry = self.directories[directory as usize].entry;
+        entry != NONE && self.entries[entry as usize].kind == Kind::Submodule
+    }
+
     /// All entries below a directory, at any depth.
     #[must_use]
     pub fn below(&self, directory: u32) -> Range<u32> {
@@ -211,6 +220,13 @@ impl Listing {
         self.entries.iter().filter(|entry| !entry.kind.is_directory()).count() as u64
     }
 
+    /// The size of all files and links, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let files = self.entries.iter().filter(|entry| !entry.kind.is_directory());
+        files.fold(0, |size, file| size.saturating_add(file.size))
+    }
+
     /// The submodules' paths.
     #[must_use]
     pub fn submodules(&self) -> Vec<PathBuf> {
@@ -232,25 +248,41 @@ struct Pending {
     like: u32,
     depth: u32,
     path_len: u32,
+    /// The project that it belongs to.
+    project: usize,
 }
 
 /// Reads the trees of a commit into a plan.
 struct Planner<'a, 'p> {
-    reader: &'a Reader<'a>,
+    reader: Rc<Reader<'p>>,
     id_len: usize,
     max_entries: u32,
     older: Option<&'a Listing>,
-    plan: Plan<'p>,
+    plan: Plan,
     pending: Vec<Pending>,
+    /// The projects, where submodules are deployed too.
+    projects: Option<&'a mut Projects<'p>>,
+    /// The older listing's submodules: they are never copied, since they may have been left empty.
+    older_submodules: Vec<u32>,
 }
 
-impl Plan<'_> {
+impl Plan {
     /// Reads and validates the whole tree `root`, with at most `max_entries` entries. What the `older`
     /// listing has at the same path is noted, and not read again where a whole subtree is the same.
-    pub fn read(objects: &Objects, root: Oid, older: Option<&Listing>, max_entries: u32) -> Result<Self> {
-        let reader = objects.open()?;
+    pub fn read<'p>(
+        objects: &'p Objects<'p>,
+        root: Oid,
+        older: Option<&Listing>,
+        max_entries: u32,
+        projects: Option<&mut Projects<'p>>,
+    ) -> Result<Self> {
+        let is_submodule =
+            |entry: &u32| older.is_some_and(|older| older.entries[*entry as usize].kind == Kind::Submodule);
+        let older_entries = older.map_or(0, |older| older.entries.len() as u32);
         let mut planner = Planner {
-            reader: &reader,
+            reader: Rc::new(objects.open()?),
+            projects,
+            older_submodules: (0..older_entries).filter(is_submodule).collect(),
             id_len: objects.id_len(),
             max_entries,
             older: older.filter(|older| older.root.len() == objects.id_len()),
@@ -258,18 +290,24 @@ impl Plan<'_> {
                 listing: Listing::new(root),
                 like: Vec::new(),
                 directory_like: Vec::new(),
-                conversion: Conversion::default(),
+                conversion: None,
             },
             pending: Vec::new(),
         };
         let like = if planner.older.is_some() { 0 } else { NONE };
-        planner.pending.push(Pending { parent: 0, entry: NONE, like, depth: 0, path_len: 0 });
+        planner.pending.push(Pending { parent: 0, entry: NONE, like, depth: 0, path_len: 0, project: 0 });
         while let Some(directory) = planner.pending.pop() {
             planner.read_directory(&directory)?;
         }
         planner.read_links()?;
         planner.plan.close();
         Ok(planner.plan)
+    }
+
+    /// Whether git is to write an entry.
+    #[must_use]
+    pub fn converts(&self, entry: u32) -> bool {
+        self.conversion.as_ref().is_some_and(|conversion| conversion.converted.contains(entry))
     }
 
     /// The files and links that have no like: what is written even where nothing was touched.
@@ -309,7 +347,8 @@ impl Planner<'_, '_> {
         };
         let is_submodule = pending.entry != NONE
             && self.plan.listing.entries[pending.entry as usize].kind == Kind::Submodule;
-        if let Some(older) = self.older.filter(|_| pending.like != NONE)
+        if let Some(older) = self.older.filter(|_| pending.like != NONE && !is_submodule)
+            && !self.has_submodules(older, pending.like)
             && older.directory_id(pending.like) == id.as_slice()
         {
             self.copy_subtree(older, pending);
@@ -330,11 +369,14 @@ impl Planner<'_, '_> {
         if pending.entry != NONE {
             self.plan.listing.entries[pending.entry as usize].size = directory.into();
         }
+        let mut tree = Oid::from_bytes(&id).unwrap_or(Oid::ZERO_SHA1);
+        let mut project = pending.project;
         if is_submodule {
-            return Ok(());
+            let Some(opened) = self.open_submodule(directory, tree, project)? else { return Ok(()) };
+            (tree, project) = opened;
         }
-        let reader = self.reader;
-        let object = reader.tree(Oid::from_bytes(&id).unwrap_or(Oid::ZERO_SHA1))?;
+        let reader = Rc::clone(&self.reader);
+        let object = reader.tree(tree)?;
         let unfit = |unfit: tree::Unfit| self.unfit(directory, &unfit.name, unfit.problem);
         let entries = tree::parse(object.data(), self.id_len).map_err(unfit)?;
         for entry in &entries {
@@ -343,7 +385,32 @@ impl Planner<'_, '_> {
         }
         self.plan.listing.directories[directory as usize].last = self.plan.listing.entries.len() as u32;
         self.check_limit()?;
-        self.descend(directory, &entries, pending)
+        self.descend(directory, &entries, &Pending { project, ..*pending })
+    }
+
+    /// The tree of a submodule and its project, where submodules are deployed.
+    fn open_submodule(
+        &mut self,
+        directory: u32,
+        commit: Oid,
+        project: usize,
+    ) -> Result<Option<(Oid, usize)>> {
+        let Some(projects) = &mut self.projects else { return Ok(None) };
+        let listing = &self.plan.listing;
+        let root = projects.all[project].directory;
+        let mut files = listing.entries_of(root).filter(|&entry| listing.name(entry) == b".gitmodules");
+        let gitmodules = files.next().map(|entry| listing.id(entry));
+        let path = path_in(&listing.directory_path(root), &listing.directory_path(directory));
+        let tree = projects.open(project, gitmodules, &path, commit, directory)?;
+        let project = projects.all.len() - 1;
+        self.reader = Rc::new(projects.objects().open()?);
+        Ok(Some((tree, project)))
+    }
+
+    fn has_submodules(&self, older: &Listing, directory: u32) -> bool {
+        let below = older.below(directory);
+        let at = self.older_submodules.partition_point(|&entry| entry < below.start);
+        self.older_submodules.get(at).is_some_and(|entry| below.contains(entry))
     }
 
     /// Notes the likes of a directory's entries and puts its directories on the stack, first on top.
@@ -364,7 +431,8 @@ impl Planner<'_, '_> {
                     .older
                     .filter(|_| like != NONE)
                     .map_or(NONE, |old| old.entries[like as usize].size as u32);
-                children.push(Pending { parent: directory, entry: index, like, depth, path_len });
+                let project = pending.project;
+                children.push(Pending { parent: directory, entry: index, like, depth, path_len, project });
             } else if let Some(old) = self.older.filter(|_| like != NONE)
                 && old.raw_id(like) == entry.id
                 && old.entries[like as usize].kind == entry.kind

@@ -70,7 +70,9 @@ fn is_fit(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
 fn clear(plan: &Plan, directory: u32, dir: &Dir, recycled: &Manifest) -> io::Result<()> {
     let like = plan.directory_like[directory as usize];
     if like != NONE && recycled.holds_directory(like, &dir.own_stat()?) {
-        if recycled.listing.directory_id(like) == plan.listing.directory_id(directory) {
+        let is_submodule = plan.listing.is_submodule(directory);
+        // A submodule of one commit can be empty in one release and full in the next.
+        if !is_submodule && recycled.listing.directory_id(like) == plan.listing.directory_id(directory) {
             return Ok(());
         }
         let old = recycled.listing.entries_of(like).map(|entry| recycled.listing.name(entry));

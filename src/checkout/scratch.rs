@@ -23,8 +23,8 @@ const ATTRIBUTES: [&str; 6] = ["filter", "ident", "working-tree-encoding", "eol"
 
 /// A private place for one deployment; dropped, it is gone.
 #[derive(Debug)]
-pub struct Scratch<'a> {
-    repository: &'a Repository,
+pub struct Scratch {
+    repository: Repository,
     /// What holds git to the right settings.
     settings: Vec<OsString>,
     dir: TempDir,
@@ -34,14 +34,16 @@ pub struct Scratch<'a> {
 /// The attributes of one file, in the order of [`ATTRIBUTES`].
 pub struct Attributes(Vec<Vec<u8>>);
 
-impl<'a> Scratch<'a> {
-    /// Makes a scratch in the directory `parent`, with an index of the entries `indexed`, in order.
+impl Scratch {
+    /// Makes a scratch in the directory `parent`, with an index of the entries `indexed`, in order,
+    /// under these paths.
     pub fn new(
         parent: &Path,
-        repository: &'a Repository,
+        repository: &Repository,
         settings: &Settings,
         listing: &Listing,
         indexed: Vec<u32>,
+        paths: &[PathBuf],
     ) -> Result<Self> {
         let failed = |error| Error::io("make a directory in", parent)(error);
         let dir = tempfile::Builder::new().prefix(".incoming-").tempdir_in(parent).map_err(failed)?;
@@ -49,12 +51,13 @@ impl<'a> Scratch<'a> {
             create_dir(dir.path().join(name)).map_err(failed)?;
         }
         let mut lines = Vec::new();
-        for &entry in &indexed {
+        for (&entry, path) in indexed.iter().zip(paths) {
             let mode = mode(listing.entries[entry as usize].kind);
             lines.extend_from_slice(format!("{mode:o} {}\t", listing.id(entry)).as_bytes());
-            lines.extend_from_slice(listing.path_of(entry).as_os_str().as_bytes());
+            lines.extend_from_slice(path.as_os_str().as_bytes());
             lines.push(0);
         }
+        let repository = repository.clone();
         let scratch = Self { repository, settings: settings.arguments(), dir, indexed };
         scratch.git(&["update-index".into(), "-z".into(), "--index-info".into()], lines)?;
         Ok(scratch)
@@ -82,15 +85,18 @@ impl<'a> Scratch<'a> {
         }
     }
 
-    /// Lets git write files of the index; gives the directory in which they lie, and git's complaints.
-    pub fn checkout(&self, paths: &[PathBuf]) -> Result<(Dir, Vec<String>)> {
-        let files = self.dir.path().join("files");
+    /// Lets git write files of the index below `root` in [`Scratch::files`]; gives git's complaints.
+    pub fn checkout(&self, root: &Path, paths: &[PathBuf]) -> Result<Vec<String>> {
         let mut prefix = OsString::from("--prefix=");
-        prefix.push(&files);
-        prefix.push("/");
+        prefix.push(self.dir.path().join("files").join(root).join(""));
         let arguments = ["checkout-index".into(), prefix, "-z".into(), "--stdin".into()];
-        let (_, complaints) = self.git(&arguments, joined(paths))?;
-        Ok((Dir::open(&files).map_err(Error::io("open", files))?, complaints))
+        Ok(self.git(&arguments, joined(paths))?.1)
+    }
+
+    /// The directory in which written files lie.
+    pub fn files(&self) -> Result<Dir> {
+        let files = self.dir.path().join("files");
+        Dir::open(&files).map_err(Error::io("open", files))
     }
 
     fn git(&self, arguments: &[OsString], input: Vec<u8>) -> Result<(Vec<u8>, Vec<String>)> {

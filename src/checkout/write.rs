@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// What all threads that write one release share.
 pub struct Writer<'a> {
     /// What is to be there.
-    pub plan: &'a Plan<'a>,
+    pub plan: &'a Plan,
     /// What each directory holds before.
     pub before: &'a [Before],
     /// What the recycled release held when it was written.
@@ -27,7 +27,7 @@ pub struct Writer<'a> {
     pub root: &'a Dir,
     /// Where blobs come from.
     pub objects: &'a Objects<'a>,
-    /// How many entries are done.
+    /// How many files are done.
     pub done: AtomicU64,
 }
 
@@ -62,9 +62,9 @@ impl Writer<'_> {
             }
             if matches!(listing.entries[entry as usize].kind, Kind::File | Kind::Executable) {
                 *ctime = self.keep_or_write(hand, directory, entry)?;
+                self.done.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.done.fetch_add(piece.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -75,7 +75,7 @@ impl Writer<'_> {
         if let Some(ctime) = self.kept(dir, directory, entry) {
             return Ok(ctime);
         }
-        if self.plan.conversion.converted.contains(entry) {
+        if self.plan.converts(entry) {
             // Git writes it, once all others are there.
             return Ok(Ctime::default());
         }

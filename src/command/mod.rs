@@ -14,6 +14,7 @@ mod rollback;
 mod status;
 mod table;
 
+use std::cell::LazyCell;
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdin, stdout};
@@ -104,7 +105,7 @@ struct Place<'a> {
 impl Place<'_> {
     /// Opens the repository and its config, as the repository's owner.
     fn open<'r>(&self, report: &'r Report) -> Result<Server<'r>> {
-        let actor = actor();
+        let invoker = Uid::current();
         let repository = self.repository()?;
         become_owner(&repository)?;
         repository.refuse_foreign()?;
@@ -114,7 +115,7 @@ impl Place<'_> {
             repository,
             config,
             name,
-            actor,
+            actor: LazyCell::new(Box::new(move || actor(invoker))),
             report,
             for_client: self.for_client,
             stop: OnceCell::new(),
@@ -157,10 +158,10 @@ fn become_owner(repository: &Repository) -> Result<()> {
         .map_err(failed)
 }
 
-fn actor() -> Actor {
+fn actor(invoker: Uid) -> Actor {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     Actor {
-        user: login_name(Uid::current()),
+        user: login_name(invoker),
         sudo: variable("SUDO_USER"),
         ssh: variable("SSH_CONNECTION").and_then(|ends| ends.split(' ').next().map(str::to_owned)),
     }

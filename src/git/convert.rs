@@ -64,7 +64,7 @@ impl Repository {
 
     /// A git that knows the filters that the owner and the machine define. Settings that could change
     /// what else a checkout writes are for the caller to pin.
-    fn owners_command(&self) -> Command {
+    pub(super) fn owners_command(&self) -> Command {
         let mut git = self.command(&[]);
         git.env_remove("GIT_CONFIG_NOSYSTEM").env("GIT_ATTR_NOSYSTEM", "1");
         if let Ok(Some(user)) = User::from_uid(Uid::effective()) {

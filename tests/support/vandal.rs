@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -13,99 +14,103 @@ pub const WAYS: u8 = 18;
 /// Changes one or two of the paths below `release`, chosen by number; `outside` is a directory elsewhere
 /// that links may lead to. What does not apply to the path does nothing.
 pub fn vandalise(release: &Path, outside: &Path, way: u8, first: usize, second: usize) {
+    match attempt(release, outside, way, first, second) {
+        // Not every way is open to every vandal, who may have closed a directory before.
+        Err(error) if !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::IsADirectory) => {
+            panic!("way {way} in {}: {error}", release.display())
+        }
+        _ => {}
+    }
+}
+
+fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize) -> io::Result<()> {
     let mut paths = Vec::new();
     list(release, &mut paths);
     if paths.is_empty() {
-        fs::write(release.join("added"), "by hand").unwrap();
-        return;
+        return fs::write(release.join("added"), "by hand");
     }
     let (path, other) = (&paths[first % paths.len()], &paths[second % paths.len()]);
-    let is_file = path.symlink_metadata().unwrap().is_file();
+    let is_file = path.symlink_metadata()?.is_file();
     let is_link = path.is_symlink();
     let is_dir = !is_link && path.is_dir();
-    let chmod = |mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let chmod = |mode| fs::set_permissions(path, Permissions::from_mode(mode));
     match way {
         // The same size and the same mtime: only the content tells, and the ctime.
         0 if is_file => {
-            let modified = path.metadata().unwrap().modified().unwrap();
-            let content: Vec<u8> = fs::read(path).unwrap().iter().map(|byte| byte ^ 1).collect();
-            fs::write(path, content).unwrap();
-            File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+            let modified = path.metadata()?.modified()?;
+            let content: Vec<u8> = fs::read(path)?.iter().map(|byte| byte ^ 1).collect();
+            fs::write(path, content)?;
+            File::options().write(true).open(path)?.set_modified(modified)?;
         }
         1 if is_file => {
             let aside = path.with_file_name("aside");
-            fs::write(&aside, "replaced").unwrap();
-            fs::rename(aside, path).unwrap();
+            fs::write(&aside, "replaced")?;
+            fs::rename(aside, path)?;
         }
-        2 if !is_link => chmod(0o777),
-        3 if is_file => chmod(0o600),
+        2 if !is_link => chmod(0o777)?,
+        3 if is_file => chmod(0o600)?,
         4 if is_file => {
             let past = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-            File::options().write(true).open(path).unwrap().set_modified(past).unwrap();
+            File::options().write(true).open(path)?.set_modified(past)?;
         }
         5 => {
-            remove(path);
-            symlink(outside, path).unwrap();
+            remove(path)?;
+            symlink(outside, path)?;
         }
         6 => {
-            remove(path);
-            fs::create_dir_all(path.join("a/b")).unwrap();
-            fs::write(path.join("a/file"), "in the way").unwrap();
+            remove(path)?;
+            fs::create_dir_all(path.join("a/b"))?;
+            fs::write(path.join("a/file"), "in the way")?;
         }
-        7 if is_dir => fs::write(path.join("a"), "added").unwrap(),
-        // Where a directory has that name there is nothing to add.
-        8 => drop(fs::write(release.join(OsStr::from_bytes(b"\xff")), "added")),
-        9 => remove(path),
-        10 if is_dir => chmod(0),
+        7 if is_dir => fs::write(path.join("a"), "added")?,
+        8 => fs::write(release.join(OsStr::from_bytes(b"\xff")), "added")?,
+        9 => remove(path)?,
+        10 if is_dir => chmod(0)?,
         // Two names change places; a directory cannot change places with what is in it.
         11 if !path.starts_with(other) && !other.starts_with(path) => {
             let aside = release.join("aside");
-            fs::rename(path, &aside).unwrap();
-            fs::rename(other, path).unwrap();
-            fs::rename(aside, other).unwrap();
+            fs::rename(path, &aside)?;
+            fs::rename(other, path)?;
+            fs::rename(aside, other)?;
         }
         12 if is_file && path != other && !path.starts_with(other) => {
-            remove(other);
-            fs::hard_link(path, other).unwrap();
+            remove(other)?;
+            fs::hard_link(path, other)?;
         }
         // Whoever writes through this name changes a file elsewhere.
         13 if !is_dir => {
-            remove(path);
-            fs::hard_link(outside.join("precious"), path).unwrap();
+            remove(path)?;
+            fs::hard_link(outside.join("precious"), path)?;
         }
-        14 if is_file => fs::write(path, "").unwrap(),
+        14 if is_file => fs::write(path, "")?,
         15 if !is_dir => {
-            remove(path);
+            remove(path)?;
             rustix::fs::mknodat(
                 rustix::fs::CWD,
                 path,
                 rustix::fs::FileType::Fifo,
                 rustix::fs::Mode::from_raw_mode(0o644),
                 0,
-            )
-            .unwrap();
+            )?;
         }
         // The very same content anew: nothing that can be seen but the inode.
         16 if is_file => {
-            let (content, mode) = (fs::read(path).unwrap(), path.metadata().unwrap().permissions());
-            remove(path);
-            fs::write(path, content).unwrap();
-            fs::set_permissions(path, mode).unwrap();
+            let (content, mode) = (fs::read(path)?, path.metadata()?.permissions());
+            remove(path)?;
+            fs::write(path, content)?;
+            fs::set_permissions(path, mode)?;
         }
         17 if is_dir => {
-            remove(path);
-            fs::write(path, "was a directory").unwrap();
+            remove(path)?;
+            fs::write(path, "was a directory")?;
         }
         _ => {}
     }
+    Ok(())
 }
 
-fn remove(path: &Path) {
-    if path.is_dir() && !path.is_symlink() {
-        fs::remove_dir_all(path).unwrap();
-    } else {
-        fs::remove_file(path).unwrap();
-    }
+fn remove(path: &Path) -> io::Result<()> {
+    if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
 /// Everything below a directory, in the order of names.

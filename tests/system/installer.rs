@@ -313,8 +313,10 @@ fn steps_may_use_sudo_for_what_they_name() {
 
     blue.sh("echo 'deploy ALL=(root) NOPASSWD: /usr/bin/touch /srv/restarted' >/srv/rules").ok();
     blue.install("").ok().says("Nothing had to be changed.");
-    blue.sh("sed -i 's/^branch = .*/& # and something with sudo/' /home/deploy/sample_app/bluegreen.toml")
-        .ok();
+    blue.sh(
+        "sed -i 's|^#restart = .*|restart = [\"sudo /usr/bin/touch /srv/restarted\"]|' /home/deploy/sample_app/bluegreen.toml",
+    )
+    .ok();
     blue.install("").ok().says(&format!("sudo         write {file}"));
     blue.sh(&format!("visudo -cq; stat -c '%a %U' {file}")).ok().says("440 root");
     touch("/srv/restarted").ok();
@@ -329,7 +331,7 @@ fn steps_may_use_sudo_for_what_they_name() {
     touch("/srv/restarted").ok();
     assert_eq!(blue.changed_since(&before).lines().find(|line| line.contains("sudoers")), None);
 
-    blue.sh("sed -i 's/ # and.*//' /home/deploy/sample_app/bluegreen.toml").ok();
+    blue.sh("sed -i 's/^restart = .*/#restart = []/' /home/deploy/sample_app/bluegreen.toml").ok();
     blue.install("").ok().says(&format!("sudo         remove {file}"));
     touch("/srv/restarted").fails();
 }

@@ -85,13 +85,15 @@ fn move_address(from: &Machine, to: &Machine) {
 }
 
 /// What a visitor saw, in order and without repetition, who asked again and again all the while.
+/// A connection that is open while its address moves to another server is reset by that server, whatever
+/// serves there; like a browser, the visitor then asks once more.
 fn seen_while(visitor: &Machine, change: impl FnOnce()) -> Vec<String> {
     visitor.sh("rm -f /tmp/stop").ok();
     let visits = visitor.start(
         "root",
         &format!(
             "n=0; while [ ! -e /tmp/stop ] && [ $n -lt 500 ]; do
-                n=$((n + 1)); curl -sS --max-time 8 http://{FLOATING}/ || echo failed; sleep 0.02
+                n=$((n + 1)); curl -s --max-time 8 --retry 1 --retry-all-errors http://{FLOATING}/ || echo failed; sleep 0.02
             done"
         ),
     );

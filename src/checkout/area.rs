@@ -1,0 +1,227 @@
+//! One project's part of a release, in which its own attributes and its own config count: the deployed
+//! project, or a submodule of it.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::attributes::{Context, Match};
+use super::lfs::{MAX_POINTER, Pointer};
+use super::objects::Reader;
+use super::plan::Listing;
+use super::scratch::Scratch;
+use super::settings::Settings;
+use super::submodule::{Project, path_in};
+use super::tree::Kind;
+use crate::error::Result;
+use crate::git::Repository;
+
+/// A project's part of a release.
+#[derive(Debug)]
+pub struct Area {
+    /// Its repository.
+    pub repository: Repository,
+    /// What git's config says there.
+    pub settings: Settings,
+    root: PathBuf,
+    entries: Range<u32>,
+    /// The parts of its range that belong to submodules.
+    holes: Vec<Range<u32>>,
+    /// Its `.gitattributes`.
+    files: Vec<u32>,
+    scratch: Option<Scratch>,
+}
+
+/// What attributes an area has, and what they could convert.
+pub struct Survey {
+    /// All that decides how: texts and settings.
+    pub circumstances: Vec<u8>,
+    /// The files that git must be asked about.
+    pub candidates: Vec<u32>,
+}
+
+/// Which candidates are converted, and which are pointers of Git LFS.
+#[derive(Default)]
+pub struct Answer {
+    /// The entries that git converts.
+    pub converted: Vec<u32>,
+    /// Pointers, whether or not a filter is there for them.
+    pub pointers: Vec<(u32, Pointer)>,
+}
+
+/// A text of attributes, and the directory that it is for.
+struct Source {
+    directory: u32,
+    text: Vec<u8>,
+}
+
+impl Area {
+    /// The area of one of the `projects`.
+    #[must_use]
+    pub fn new(listing: &Listing, project: &Project, projects: &[Project]) -> Self {
+        let entries = listing.below(project.directory);
+        let is_within = |other: &&Project| {
+            let below = listing.below(other.directory);
+            other.directory > project.directory && entries.start <= below.start && below.end <= entries.end
+        };
+        let mut area = Self {
+            repository: project.repository.clone(),
+            settings: Settings::default(),
+            root: listing.directory_path(project.directory),
+            holes: projects.iter().filter(is_within).map(|other| listing.below(other.directory)).collect(),
+            entries,
+            files: Vec::new(),
+            scratch: None,
+        };
+        let is_attributes = |entry: &u32| {
+            !listing.entries[*entry as usize].kind.is_directory() && listing.name(*entry) == b".gitattributes"
+        };
+        area.files = area.own(area.entries.clone()).filter(is_attributes).collect();
+        area
+    }
+
+    /// Whether an entry belongs to this project.
+    #[must_use]
+    pub fn has(&self, entry: u32) -> bool {
+        self.entries.contains(&entry) && !self.holes.iter().any(|hole| hole.contains(&entry))
+    }
+
+    fn own(&self, range: Range<u32>) -> impl Iterator<Item = u32> {
+        range.filter(|&entry| self.has(entry))
+    }
+
+    /// Looks for converting attributes; `None` where nothing can be converted.
+    pub fn survey(&mut self, listing: &Listing, directory: u32, reader: &Reader) -> Result<Option<Survey>> {
+        let git_dir = self.repository.path();
+        let mut sources = Vec::with_capacity(self.files.len() + 1);
+        for &entry in &self.files {
+            let text = reader.blob(listing.id(entry))?.data().to_vec();
+            sources.push(Source { directory: listing.directory_of(entry), text });
+        }
+        let own =
+            ["config", "config.worktree"].map(|name| std::fs::read(git_dir.join(name)).unwrap_or_default());
+        if let Ok(text) = std::fs::read(git_dir.join("info/attributes")) {
+            sources.push(Source { directory, text });
+        }
+        let mut context = Context::default();
+        for source in &sources {
+            context.learn_macros(&source.text);
+        }
+        let is_plain = !own.iter().any(|text| Settings::may_be_in(text));
+        if is_plain && sources.iter().all(|source| context.matches(&source.text).is_empty()) {
+            return Ok(None);
+        }
+        self.settings = Settings::parse(&self.repository.settings()?);
+        if let Some(file) = self.settings.attributes_file() {
+            let text = std::fs::read(file).unwrap_or_default();
+            context.learn_macros(&text);
+            sources.push(Source { directory, text });
+        }
+        context.crlf = self.settings.has_crlf();
+        context.ignore_case = self.settings.ignores_case();
+        let circumstances = self.circumstances(listing, &sources);
+        Ok(Some(Survey { circumstances, candidates: self.candidates(listing, &sources, &context) }))
+    }
+
+    /// Which files any converting line could mean, in order.
+    fn candidates(&self, listing: &Listing, sources: &[Source], context: &Context) -> Vec<u32> {
+        let is_file =
+            |&entry: &u32| matches!(listing.entries[entry as usize].kind, Kind::File | Kind::Executable);
+        if self.settings.converts_all() {
+            return self.own(self.entries.clone()).filter(is_file).collect();
+        }
+        let mut found = Vec::new();
+        for source in sources {
+            let rules: Vec<Match> = context.matches(&source.text);
+            if !rules.is_empty() {
+                let fits = |entry: &u32| rules.iter().any(|rule| rule.fits(listing.name(*entry)));
+                found.extend(self.own(listing.below(source.directory)).filter(is_file).filter(fits));
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// All that decides what a conversion writes, besides the file itself.
+    fn circumstances(&self, listing: &Listing, sources: &[Source]) -> Vec<u8> {
+        let mut all = self.settings.fingerprint();
+        for &entry in &self.files {
+            all.extend_from_slice(listing.path_of(entry).as_os_str().as_encoded_bytes());
+            all.push(0);
+            all.extend_from_slice(listing.raw_id(entry));
+        }
+        for source in &sources[self.files.len()..] {
+            all.push(0);
+            all.extend_from_slice(&source.text);
+        }
+        all
+    }
+
+    /// Lets git say which of the candidates it converts, and which are pointers of Git LFS.
+    pub fn ask_git(
+        &mut self,
+        listing: &Listing,
+        candidates: &[u32],
+        reader: &Reader,
+        scratch_parent: &Path,
+    ) -> Result<Answer> {
+        let mut answer = Answer::default();
+        if candidates.is_empty() {
+            return Ok(answer);
+        }
+        let scratch = self.take_scratch(listing, candidates, scratch_parent)?;
+        for (attributes, &entry) in
+            scratch.attributes(&self.paths(listing, candidates))?.iter().zip(candidates)
+        {
+            if attributes.convert(&self.settings) {
+                answer.converted.push(entry);
+            }
+            if attributes.filter() == Some(b"lfs")
+                && let Some(pointer) = pointer(listing, entry, reader)?
+            {
+                answer.pointers.push((entry, pointer));
+            }
+        }
+        self.scratch = Some(scratch);
+        Ok(answer)
+    }
+
+    /// Lets git write files; gives where it did and its complaints. The scratch must outlive their use.
+    pub fn checkout(
+        &mut self,
+        listing: &Listing,
+        entries: &[u32],
+        scratch_parent: &Path,
+    ) -> Result<(Scratch, Vec<String>)> {
+        let scratch = self.take_scratch(listing, entries, scratch_parent)?;
+        let complaints = scratch.checkout(&self.root, &self.paths(listing, entries))?;
+        Ok((scratch, complaints))
+    }
+
+    /// A scratch that has all these entries.
+    fn take_scratch(&mut self, listing: &Listing, entries: &[u32], parent: &Path) -> Result<Scratch> {
+        if let Some(scratch) = self.scratch.take_if(|scratch| scratch.has(entries)) {
+            return Ok(scratch);
+        }
+        // Without one: a recycled file that was touched is converted again, though nobody expected it.
+        let mut indexed = [&self.files, entries].concat();
+        indexed.sort_unstable();
+        indexed.dedup();
+        let paths = self.paths(listing, &indexed);
+        Scratch::new(parent, &self.repository, &self.settings, listing, indexed, &paths)
+    }
+
+    /// The paths of entries, as the project calls them.
+    fn paths(&self, listing: &Listing, entries: &[u32]) -> Vec<PathBuf> {
+        entries.iter().map(|&entry| path_in(&self.root, &listing.path_of(entry))).collect()
+    }
+}
+
+/// The pointer that a blob is, if it is one.
+pub fn pointer(listing: &Listing, entry: u32, reader: &Reader) -> Result<Option<Pointer>> {
+    let id = listing.id(entry);
+    if reader.blob_size(id)? > MAX_POINTER {
+        return Ok(None);
+    }
+    Ok(Pointer::parse(reader.blob(id)?.data()))
+}

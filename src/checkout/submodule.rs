@@ -1,0 +1,216 @@
+//! Submodules that are deployed with their content: found in `.gitmodules`, fetched where they are
+//! missing, and read as one tree with the project that they belong to.
+//!
+//! A submodule's repository is `modules/<name>` in the git directory of its project, as git has it.
+//! What a tree names is never trusted: the name must stay below `modules/`, the URL is fetched by git
+//! with the protocols of [`crate::git`] alone, and its tree is validated like any other.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use git2::Oid;
+
+use super::objects::Objects;
+use crate::error::{Error, Result};
+use crate::git::Repository;
+
+/// The project that is deployed, or a submodule.
+#[derive(Debug)]
+pub struct Project {
+    /// Its directory in the listing.
+    pub directory: u32,
+    /// Its repository.
+    pub repository: Repository,
+    /// Where it was fetched from.
+    url: Option<String>,
+    /// What its `.gitmodules` says, once it was read.
+    modules: Option<Vec<Module>>,
+}
+
+/// A section of `.gitmodules`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Module {
+    name: Vec<u8>,
+    path: Vec<u8>,
+    url: Vec<u8>,
+}
+
+/// All projects of a release, the deployed one first.
+#[derive(Debug)]
+pub struct Projects<'a> {
+    objects: &'a Objects<'a>,
+    timeout: Duration,
+    /// The projects.
+    pub all: Vec<Project>,
+}
+
+impl<'a> Projects<'a> {
+    /// Begins with the project that is deployed; a fetch may take as long as `timeout`.
+    #[must_use]
+    pub fn new(objects: &'a Objects<'a>, timeout: Duration) -> Self {
+        let repository = objects.repository().clone();
+        let project = Project { directory: 0, repository, url: None, modules: None };
+        Self { objects, timeout, all: vec![project] }
+    }
+
+    /// Where all objects are found.
+    #[must_use]
+    pub fn objects(&self) -> &'a Objects<'a> {
+        self.objects
+    }
+
+    /// Makes a submodule of a project readable: gives the tree of its commit. `path` is where it lies in
+    /// the project, `gitmodules` the project's `.gitmodules`.
+    pub fn open(
+        &mut self,
+        project: usize,
+        gitmodules: Option<Oid>,
+        path: &Path,
+        commit: Oid,
+        directory: u32,
+    ) -> Result<Oid> {
+        let failed = |problem: &str| Error::Submodule { path: path.into(), problem: problem.into() };
+        let module = self.module(project, gitmodules, path)?;
+        let name = OsStr::from_bytes(&module.name);
+        let is_safe = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if !is_safe || module.name.is_empty() || module.name.starts_with(b"-") {
+            return Err(failed("its name in `.gitmodules` is no name"));
+        }
+        let url = self.url(project, &module).map_err(|problem| failed(&problem))?;
+        let modules = self.all[project].repository.path().join("modules");
+        let git_dir = modules.join(name);
+        let mut above = git_dir.ancestors().skip(1).take_while(|path| *path != modules);
+        if above.any(|path| path.join("HEAD").exists()) {
+            return Err(failed("its name in `.gitmodules` lies inside another submodule's repository"));
+        }
+        let fetched = self.fetch(&git_dir, &url, commit);
+        let (repository, tree) = fetched.map_err(|error| failed(&error.to_string()))?;
+        self.objects.add(repository.path().join("objects"));
+        self.all.push(Project { directory, repository, url: Some(url), modules: None });
+        Ok(tree)
+    }
+
+    /// The section of `.gitmodules` for a path.
+    fn module(&mut self, project: usize, gitmodules: Option<Oid>, path: &Path) -> Result<Module> {
+        let failed = |problem: &str| Error::Submodule { path: path.into(), problem: problem.into() };
+        let project = &mut self.all[project];
+        if project.modules.is_none() {
+            let blob = gitmodules.ok_or_else(|| failed("the commit has no `.gitmodules`"))?;
+            project.modules = Some(parse(&project.repository.settings_of_blob(blob)?));
+        }
+        let mut modules = project.modules.iter().flatten();
+        let found = modules.find(|module| module.path == path.as_os_str().as_bytes());
+        found.cloned().ok_or_else(|| failed("`.gitmodules` has no section for it"))
+    }
+
+    /// Where to fetch from: as the server's own config says, else as `.gitmodules` says.
+    fn url(&self, project: usize, module: &Module) -> Result<String, String> {
+        let project = &self.all[project];
+        let setting = |key: &str| project.repository.setting(key).map_err(|error| error.to_string());
+        if let Ok(name) = std::str::from_utf8(&module.name)
+            && let Some(own) = setting(&format!("submodule.{name}.url"))?
+        {
+            return Ok(own);
+        }
+        let url = std::str::from_utf8(&module.url).map_err(|_| "its URL is not UTF-8")?;
+        match url {
+            "" => Err("`.gitmodules` gives no URL for it".into()),
+            _ if url.starts_with('-') => Err(format!("`{url}` is no URL")),
+            _ if !url.starts_with("./") && !url.starts_with("../") => Ok(url.to_owned()),
+            _ => {
+                let base =
+                    project.url.clone().map_or_else(|| setting("remote.origin.url"), |url| Ok(Some(url)))?;
+                let base = base.ok_or_else(|| {
+                    format!("its URL `{url}` is relative, set `remote.origin.url` in the repository to what it is relative to")
+                })?;
+                relative_url(&base, url).ok_or_else(|| format!("its URL `{url}` leads above `{base}`"))
+            }
+        }
+    }
+
+    /// The repository and the tree of a commit, fetched if it is not there.
+    fn fetch(&self, git_dir: &Path, url: &str, commit: Oid) -> Result<(Repository, Oid)> {
+        let format = self.objects.format();
+        if !git_dir.join("objects").is_dir() {
+            Repository::init(git_dir, format)?;
+        }
+        let repository = Repository::open(git_dir)?;
+        // A fetch brings a commit with all that it needs, or nothing.
+        let tree = || Ok(Objects::new(&repository, format).open()?.commit(commit)?.tree);
+        let found: Result<Oid> = tree();
+        let tree = found.or_else(|_| repository.fetch(url, commit, self.timeout).and_then(|()| tree()))?;
+        Ok((repository, tree))
+    }
+}
+
+/// Parses what `git config --list -z` prints of a `.gitmodules`.
+fn parse(output: &[u8]) -> Vec<Module> {
+    let mut modules: Vec<Module> = Vec::new();
+    for setting in output.split(|&byte| byte == 0) {
+        let mut lines = setting.splitn(2, |&byte| byte == b'\n');
+        let (key, value) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let Some(rest) = key.strip_prefix(b"submodule.") else { continue };
+        let Some(dot) = rest.iter().rposition(|&byte| byte == b'.') else { continue };
+        let (name, key) = (&rest[..dot], &rest[dot + 1..]);
+        let at = modules.iter().position(|module| module.name == name).unwrap_or_else(|| {
+            modules.push(Module { name: name.to_vec(), ..Module::default() });
+            modules.len() - 1
+        });
+        match key {
+            b"path" => modules[at].path = value.strip_suffix(b"/").unwrap_or(value).to_vec(),
+            b"url" => modules[at].url = value.to_vec(),
+            _ => {}
+        }
+    }
+    modules
+}
+
+/// Resolves a relative URL as git does (`relative_url` in git's remote.c).
+fn relative_url(base: &str, mut url: &str) -> Option<String> {
+    let mut base = base.trim_end_matches('/');
+    let mut separator = '/';
+    loop {
+        if let Some(rest) = url.strip_prefix("../") {
+            let at = base.rfind('/').or_else(|| base.rfind(':'))?;
+            separator = if base[at..].starts_with(':') { ':' } else { '/' };
+            (base, url) = (&base[..at], rest);
+        } else if let Some(rest) = url.strip_prefix("./") {
+            url = rest;
+        } else {
+            return Some(format!("{base}{separator}{}", url.trim_end_matches('/')));
+        }
+    }
+}
+
+/// A path in the release, as it is called in the project at `root`.
+#[must_use]
+pub fn path_in(root: &Path, path: &Path) -> PathBuf {
+    path.strip_prefix(root).unwrap_or(path).to_path_buf()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_urls_are_resolved_as_git_does() {
+        for (base, url, resolved) in [
+            ("https://example.com/group/app.git", "../lib.git", Some("https://example.com/group/lib.git")),
+            ("https://example.com/group/app.git/", "./sub/", Some("https://example.com/group/app.git/sub")),
+            ("git@example.com:group/app", "../../lib", Some("git@example.com:lib")),
+            ("ssh://git@example.com/app", "../x/../y", Some("ssh://git@example.com/x/../y")),
+            ("app", "../lib", None),
+        ] {
+            assert_eq!(relative_url(base, url).as_deref(), resolved, "{base} {url}");
+        }
+    }
+
+    #[test]
+    fn sections_are_parsed() {
+        let output = b"submodule.a.b.path\nlib/x/\0submodule.a.b.url\n../x\0submodule.a.b.branch\nmain\0core.bare\ntrue\0";
+        let module = Module { name: b"a.b".into(), path: b"lib/x".into(), url: b"../x".into() };
+        assert_eq!(parse(output), [module]);
+    }
+}
