@@ -175,22 +175,6 @@ fn choose_pushed(server: &Server, site: &LockedSite, push: &RefUpdate, live: &Li
     }
 }
 
-/// Moves the branch through the gate without a deployment.
-pub fn skip(server: &Server, push: &RefUpdate) -> Result<()> {
-    server.change_site(Action::Deploy, |_, _| server.repository.move_ref(push, "push"))?;
-    let branch = &server.config.branch;
-    server.report.line(Message::Skipped { branch, serving: &server.serving() });
-    Ok(())
-}
-
-/// Deletes the branch through the gate; what is live stays.
-pub fn delete(server: &Server, push: &RefUpdate) -> Result<()> {
-    server.change_site(Action::Deploy, |_, _| server.repository.move_ref(push, "push"))?;
-    let branch = &server.config.branch;
-    server.report.line(Message::Deleted { branch, serving: &server.serving() });
-    Ok(())
-}
-
 fn warn_of_submodules(server: &Server, listing: &Listing) {
     let submodules = listing.submodules();
     if server.config.site.submodules == Submodules::Warn && !submodules.is_empty() {

@@ -4,6 +4,7 @@
 //! files. One direction: [`command`] -> [`deploy`] -> [`site`], [`release`], [`checkout`] ->
 //! [`report`], [`error`].
 
+pub mod branch;
 pub mod checkout;
 pub mod child;
 pub mod cli;

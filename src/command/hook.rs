@@ -5,7 +5,8 @@ use std::io::{Read, stdin, stdout};
 use std::os::unix::ffi::OsStringExt;
 
 use super::{Place, called_by_git, host_name};
-use crate::deploy::{Target, delete, deploy, skip};
+use crate::branch::{delete, skip};
+use crate::deploy::{Target, deploy};
 use crate::error::{Error, Result};
 use crate::gate::{self, Answer, Request};
 use crate::history::Action;
