@@ -162,16 +162,16 @@ fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -
 /// The commit that a push through the gate wants to have live; none, and the branch moved, if it is.
 fn choose_pushed(server: &Server, site: &LockedSite, push: &RefUpdate, live: &Live) -> Result<Option<Oid>> {
     // Long before the branch is moved, so that nothing is built in vain.
-    if server.repository.id_of(&push.name)? != Some(push.old).filter(|old| !old.is_zero()) {
+    if server.repository.id_of(&push.name)? != Some(push.old.oid()).filter(|old| !old.is_zero()) {
         return Err(Error::RefMoved(push.name.clone()));
     }
     match live.release() {
         Some(release) if site.is_good(live) && site.commit(live) == Some(push.new.to_string()) => {
             server.repository.move_ref(push, "push")?;
-            server.report.line(Message::AlreadyLive { commit: &short(&push.new), release });
+            server.report.line(Message::AlreadyLive { commit: &short(&push.new.oid()), release });
             Ok(None)
         }
-        _ => Ok(Some(push.new)),
+        _ => Ok(Some(push.new.oid())),
     }
 }
 
