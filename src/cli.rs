@@ -43,6 +43,16 @@ pub enum Command {
     Status(Table),
     /// Show what was done, by whom, and how it ended
     History(Table),
+    /// Show what the steps of a release printed
+    Log {
+        /// The release's name [default: the one whose steps ran last]
+        release: Option<String>,
+        /// Go on as long as a deployment runs
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// End the running deployment; what is live stays
+    Cancel,
     /// Find every problem of this set-up
     Check(Table),
     /// Run as a git hook, with its lines on standard input
@@ -76,6 +86,8 @@ pub struct Table {
 pub enum Hook {
     /// Runs after the refs have moved
     PostReceive,
+    /// Moves the branch itself, and only if the deployment succeeds: the gate
+    ProcReceive,
 }
 
 /// What `generate` prints.
@@ -89,6 +101,8 @@ pub enum Generated {
     Zsh,
     /// Completions for fish
     Fish,
+    /// The lines of sudoers for the steps of the config
+    Sudoers,
 }
 
 impl Hook {

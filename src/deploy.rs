@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::history::{Action, timestamp};
 use crate::message::Message;
 use crate::publish::Publication;
+use crate::push::RefUpdate;
 use crate::release::{Record, ReleaseName, State, recyclable, short, surplus};
 use crate::server::{Attempt, Server};
 use crate::shared;
@@ -20,15 +21,24 @@ use crate::step::Steps;
 
 /// What is to be deployed.
 #[derive(Debug, Clone, Copy)]
-pub enum Target {
+pub enum Target<'a> {
     /// The tip of the branch, read under the lock; a push has just moved it to this commit.
     Tip(Oid),
     /// Just this commit, even where it is live.
     Commit(Oid),
+    /// Where a push wants the branch, which is yet to be moved: the gate.
+    Gate(&'a RefUpdate),
+}
+
+impl<'a> Target<'a> {
+    /// The move of a ref that is part of the deployment.
+    fn push(self) -> Option<&'a RefUpdate> {
+        if let Self::Gate(push) = self { Some(push) } else { None }
+    }
 }
 
 /// Deploys, and tells the pusher how it went.
-pub fn deploy(server: &Server, target: Target) -> Result<()> {
+pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
     let branch = &server.config.branch;
     server.report.line(Message::Received { branch, server: &server.name });
     server.change_site(Action::Deploy, |site, attempt| run(server, site, target, attempt))?;
@@ -36,7 +46,7 @@ pub fn deploy(server: &Server, target: Target) -> Result<()> {
     Ok(())
 }
 
-fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Attempt) -> Result<()> {
+fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut Attempt) -> Result<()> {
     let Server { config, report, repository, .. } = server;
     let live = site.live()?;
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
@@ -71,7 +81,8 @@ fn run(server: &Server, site: &mut LockedSite, target: Target, attempt: &mut Att
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
     staged.seal(&name, &record)?;
-    Publication { server, site, release: &name, previous: &live, push: None }.publish(Some(staged))?;
+    Publication { server, site, release: &name, previous: &live, push: target.push() }
+        .publish(Some(staged))?;
     report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
     prune(server, site, &name);
     Ok(())
@@ -86,12 +97,12 @@ fn fill<'a>(
     recycled: Option<Recycled>,
 ) -> Result<(Staged<'a>, Manifest)> {
     let Server { config, report, .. } = server;
-    site.phase("read the commit");
+    server.phase(site, "read the commit");
     let manifest = recycled.as_ref().map(|old| &old.manifest);
     let scratch = site.scratch_path();
     let plan = checkout::plan(objects, tree, manifest, config, &scratch)?;
     site.refuse_full_disk(&plan)?;
-    site.phase("check out");
+    server.phase(site, "check out");
     let staged = site.stage(recycled)?;
     let manifest = checkout::write(plan, objects, &staged, config, &Progress::new(report, server.stop()))?;
     shared::link(site, &config.shared, staged.dir(), report)?;
@@ -125,9 +136,10 @@ pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
 
 /// The commit to deploy. A lock is no queue, so whoever gets it deploys the tip, and whoever finds the
 /// tip live has nothing left to do.
-fn choose(server: &Server, site: &LockedSite, target: Target, live: &Live) -> Result<Option<Oid>> {
+fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -> Result<Option<Oid>> {
     let pushed = match target {
         Target::Commit(commit) => return Ok(Some(commit)),
+        Target::Gate(push) => return choose_pushed(server, site, push, live),
         Target::Tip(pushed) => pushed,
     };
     let branch = &server.config.branch;
@@ -147,6 +159,22 @@ fn choose(server: &Server, site: &LockedSite, target: Target, live: &Live) -> Re
     }
 }
 
+/// The commit that a push through the gate wants to have live; none, and the branch moved, if it is.
+fn choose_pushed(server: &Server, site: &LockedSite, push: &RefUpdate, live: &Live) -> Result<Option<Oid>> {
+    // Long before the branch is moved, so that nothing is built in vain.
+    if server.repository.id_of(&push.name)? != Some(push.old.oid()).filter(|old| !old.is_zero()) {
+        return Err(Error::RefMoved(push.name.clone()));
+    }
+    match live.release() {
+        Some(release) if site.is_good(live) && site.commit(live) == Some(push.new.to_string()) => {
+            server.repository.move_ref(push, "push")?;
+            server.report.line(Message::AlreadyLive { commit: &short(&push.new.oid()), release });
+            Ok(None)
+        }
+        _ => Ok(Some(push.new.oid())),
+    }
+}
+
 fn warn_of_submodules(server: &Server, listing: &Listing) {
     let submodules = listing.submodules();
     if server.config.site.submodules == Submodules::Warn && !submodules.is_empty() {
@@ -157,7 +185,7 @@ fn warn_of_submodules(server: &Server, listing: &Listing) {
 /// Removes what is more than `keep`, once the pusher knows the result. What cannot be removed is no
 /// reason to call a deployment failed.
 fn prune(server: &Server, site: &mut LockedSite, live: &ReleaseName) {
-    site.phase("prune");
+    server.phase(site, "prune");
     let surplus = site.releases().map(|releases| surplus(&releases, live, server.config.site.keep));
     let pruned = surplus.and_then(|names| names.iter().try_for_each(|name| site.remove(name)));
     if let Err(error) = pruned {

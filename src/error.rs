@@ -216,6 +216,31 @@ pub enum Error {
     /// A release whose publication was cut off before it was verified.
     #[error("release {0} was never verified")]
     Unverified(String),
+    /// A step whose use of `sudo` cannot be allowed exactly.
+    #[error("step `{}` cannot be allowed by sudoers: {problem}", printable(.step))]
+    Sudo {
+        /// The step's first line.
+        step: String,
+        /// What is in the way.
+        problem: String,
+    },
+    /// A release without a log, or no log at all.
+    #[error("{}", no_log(.0.as_deref()))]
+    NoLog(Option<String>),
+    /// A deployment that was asked to stop and goes on.
+    #[error("{holder} is still running after {}", humantime::format_duration(*.waited))]
+    StillRunning {
+        /// Who holds the lock.
+        holder: String,
+        /// How long the program waited.
+        waited: Duration,
+    },
+    /// A deployment that ended before it could be cancelled.
+    #[error("it ended before it could be cancelled: {0}")]
+    TooLate(String),
+    /// A push that git's own rules, or the `update` hook, refuse.
+    #[error("{0}")]
+    PushRefused(String),
     /// A ref is not where a push expects it.
     #[error("`{}` has moved in the meantime", printable(OsStr::from_bytes(.0)))]
     RefMoved(Vec<u8>),
@@ -297,6 +322,10 @@ impl Error {
             Self::Step { server, .. } => {
                 format!("fix it and push again, or run `bluegreen deploy` on {server}")
             }
+            Self::Sudo { .. } => {
+                "write it as `sudo /usr/bin/systemctl restart NAME`: plain words only".into()
+            }
+            Self::NoLog(_) => "a release has a log when its config has steps".into(),
             Self::RefMoved(_) => "fetch, then push again".into(),
             Self::Io { source, path, .. } => return io_hint(source, path),
             Self::AfterFlip(error) | Self::Told(error) => return error.hint(),
@@ -314,7 +343,8 @@ impl Error {
             | Self::NotARepository(_)
             | Self::NotOwner { .. }
             | Self::Config { .. }
-            | Self::ConfigUnsafe { .. } => 2,
+            | Self::ConfigUnsafe { .. }
+            | Self::Sudo { .. } => 2,
             Self::AfterFlip(_) => 3,
             Self::Told(error) => error.exit_status(),
             _ => 1,
@@ -345,6 +375,10 @@ fn reason(error: &io::Error) -> String {
 fn place(file: &Path, line: usize) -> String {
     let file = printable(file);
     if line == 0 { file } else { format!("{file}:{line}") }
+}
+
+fn no_log(release: Option<&str>) -> String {
+    release.map_or_else(|| "there is no log yet".into(), |name| format!("release {name} has no log"))
 }
 
 fn submodules(paths: &[PathBuf]) -> String {

@@ -5,11 +5,13 @@
 
 mod convert;
 mod fetch;
+mod receive;
+
+pub use self::receive::Setting;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -18,7 +20,7 @@ use git2::Oid;
 use nix::unistd::{Uid, User};
 
 use crate::error::{Error, Result};
-use crate::push::{RefUpdate, parse_id};
+use crate::push::parse_id;
 
 /// A repository on this machine that belongs to the user who runs the program.
 #[derive(Debug, Clone)]
@@ -82,39 +84,6 @@ impl Repository {
         }
     }
 
-    /// What a ref points to, where there is such a ref.
-    pub fn id_of(&self, name: &[u8]) -> Result<Option<Oid>> {
-        let mut git = self.command(&["rev-parse", "--verify", "--quiet"]);
-        let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::GitMissing)?;
-        match output.status.code() {
-            Some(0) => Ok(parse_id(output.stdout.trim_ascii())),
-            Some(1) => Ok(None),
-            _ => Err(failure("rev-parse", &output)),
-        }
-    }
-
-    /// Moves, makes or deletes a ref if it still is where the update says, with a line in its reflog.
-    pub fn move_ref(&self, update: &RefUpdate, message: &str) -> Result<()> {
-        let (new, old) = (update.new.to_string(), update.old.to_string());
-        let mut git = self.as_receive_pack(&["update-ref", "-m", message]);
-        let name = OsStr::from_bytes(&update.name);
-        if update.is_deletion() {
-            git.arg("-d").arg(name)
-        } else {
-            git.arg(name).arg(new)
-        };
-        let output = git.arg(old).output().map_err(Error::GitMissing)?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let has_moved = ["but expected", "reference already exists", "unable to resolve reference"];
-        if has_moved.iter().any(|text| said.contains(text)) {
-            return Err(Error::RefMoved(update.name.clone()));
-        }
-        Err(failure("update-ref", &output))
-    }
-
     /// The settings of a file in the repository, as `git config -z` prints them.
     pub fn settings_of_blob(&self, blob: Oid) -> Result<Vec<u8>> {
         let output = self.run(&["config", "--blob", &blob.to_string(), "--list", "-z"])?;
@@ -171,15 +140,6 @@ impl Repository {
 
     fn run(&self, arguments: &[&str]) -> Result<Output> {
         self.command(arguments).output().map_err(Error::GitMissing)
-    }
-
-    /// A git that sees what `git receive-pack` sees, for what that would do itself: the settings of the
-    /// system and of the user, and who pushes.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    pub(crate) fn as_receive_pack(&self, arguments: &[&str]) -> Command {
-        let mut git = Command::new("git");
-        git.env("LC_ALL", "C").arg("--git-dir").arg(&self.path).args(arguments).stdin(Stdio::null());
-        git
     }
 
     /// A git that sees this repository and no settings but the repository's own.

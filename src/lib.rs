@@ -4,6 +4,7 @@
 //! files. One direction: [`command`] -> [`deploy`] -> [`site`], [`release`], [`checkout`] ->
 //! [`report`], [`error`].
 
+pub mod branch;
 pub mod checkout;
 pub mod child;
 pub mod cli;
@@ -12,18 +13,23 @@ pub mod config;
 pub mod deploy;
 pub mod dir;
 pub mod error;
+pub mod gate;
 pub mod git;
 pub mod history;
 pub mod logs;
 pub mod message;
+pub mod options;
 pub mod output;
 pub mod publish;
 pub mod push;
 pub mod release;
 pub mod report;
 pub mod rollback;
+pub mod rules;
+pub mod running;
 pub mod server;
 pub mod shared;
 pub mod signals;
 pub mod site;
 pub mod step;
+pub mod sudoers;

@@ -40,20 +40,21 @@ pub fn remove(state: &Dir, release: &ReleaseName) -> io::Result<()> {
     }
 }
 
-/// The releases that have a log, oldest first, and where the logs lie.
-pub fn list(state: &Path) -> io::Result<(PathBuf, Vec<ReleaseName>)> {
-    let path = state.join("logs");
-    let mut names = match Dir::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        dir => names(&dir?)?,
-    };
-    names.sort();
-    Ok((path, names))
+/// The releases that have a log in the site at `root`.
+pub fn list(root: &Path) -> io::Result<Vec<ReleaseName>> {
+    match Dir::open(&root.join(".bluegreen/logs")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        dir => names(&dir?),
+    }
 }
 
-/// The file name of a release's log.
+/// Where the log of a release lies.
 #[must_use]
-pub fn file_name(release: &ReleaseName) -> String {
+pub fn path(root: &Path, release: &ReleaseName) -> PathBuf {
+    root.join(".bluegreen/logs").join(file_name(release))
+}
+
+fn file_name(release: &ReleaseName) -> String {
     format!("{release}.log")
 }
 

@@ -13,7 +13,7 @@ use crate::config::Phase;
 use crate::history::Action;
 use crate::release::ReleaseName;
 use crate::report::printable;
-use crate::site::Live;
+use crate::site::{Holder, Live};
 
 /// A line to the pusher.
 #[derive(Debug)]
@@ -34,6 +34,17 @@ pub enum Message<'a> {
         /// The branch that deploys.
         branch: &'a str,
     },
+    /// The branch moved, and the pusher wants no deployment.
+    Skipped {
+        /// The branch.
+        branch: &'a str,
+        /// What stays.
+        serving: &'a Serving,
+    },
+    /// A push option that nobody knows.
+    UnknownOption(&'a str),
+    /// What a deployment is doing, for who wants to know.
+    Phase(&'a str),
     /// The branch was deleted.
     Deleted {
         /// The branch.
@@ -105,6 +116,12 @@ pub enum Message<'a> {
         /// The release that would be recycled.
         recycled: Option<ReleaseName>,
     },
+    /// There is nothing to cancel.
+    NothingRuns,
+    /// Another process was asked to stop.
+    Cancelling(&'a Holder),
+    /// It has.
+    Cancelled(&'a Serving),
     /// A step begins; what it prints follows, indented.
     Step {
         /// When it runs.
@@ -156,6 +173,14 @@ impl Display for Message<'_> {
             Self::Deleted { branch, serving } => {
                 write!(to, "{} ref deleted.  Doing nothing: {serving}.", capitalized(branch))
             }
+            Self::Skipped { branch, serving } => {
+                let name = capitalized(branch);
+                write!(to, "{name} ref received.  Doing nothing, as the push option `skip` asks: {serving}.")
+            }
+            Self::UnknownOption(option) => {
+                write!(to, "unknown push option `{option}`: this server knows `skip` and `verbose`")
+            }
+            Self::Phase(phase) => write!(to, "Phase: {phase}"),
             Self::Live { release, changed, files, size, took } => {
                 let changed = count(*changed, "file");
                 write!(to, "Release {release} is live: {changed} changed, {}", seconds(*took))?;
@@ -210,6 +235,9 @@ impl Display for Message<'_> {
                     None => Ok(()),
                 }
             }
+            Self::NothingRuns => write!(to, "Nothing is running."),
+            Self::Cancelling(holder) => write!(to, "Cancelling {holder}..."),
+            Self::Cancelled(serving) => write!(to, "Cancelled: {serving}."),
             Self::Step { phase, name } => write!(to, "Step {phase}: {name}"),
             Self::LinesDropped(lines) => {
                 write!(to, "  ... {} left out here; `bluegreen log` shows all", count(*lines, "line"))

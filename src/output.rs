@@ -16,16 +16,17 @@ const LONGEST: usize = 1000;
 pub struct Output<'a> {
     report: &'a Report,
     log: Option<&'a File>,
+    indent: &'static str,
     line: Vec<u8>,
     is_cut: bool,
     dropped: u64,
 }
 
 impl<'a> Output<'a> {
-    /// Tells `report` and writes to `log`.
+    /// Tells `report`, each line indented, and writes to `log`.
     #[must_use]
-    pub fn new(report: &'a Report, log: Option<&'a File>) -> Self {
-        Self { report, log, line: Vec::new(), is_cut: false, dropped: 0 }
+    pub fn new(report: &'a Report, log: Option<&'a File>, indent: &'static str) -> Self {
+        Self { report, log, indent, line: Vec::new(), is_cut: false, dropped: 0 }
     }
 
     /// Takes what was printed, lines or parts of lines.
@@ -74,7 +75,7 @@ impl<'a> Output<'a> {
         let shown = line.rsplit(|&byte| byte == b'\r').next().unwrap_or_default();
         let text = String::from_utf8_lossy(shown);
         let rest = if self.is_cut { "..." } else { "" };
-        let is_told = self.report.output(format_args!("  {}{rest}", text.trim_end()));
+        let is_told = self.report.output(format_args!("{}{}{rest}", self.indent, text.trim_end()));
         self.dropped += u64::from(!is_told);
         self.line.clear();
         self.is_cut = false;

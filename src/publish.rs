@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Phase;
 use crate::error::{Error, Result};
 use crate::message::Message;
-use crate::push::{RefUpdate, parse_id};
+use crate::push::{Id, RefUpdate};
 use crate::release::ReleaseName;
 use crate::server::Server;
 use crate::signals::Stop;
@@ -183,7 +183,7 @@ impl Publication<'_> {
     /// Before the flip nobody knows whether the ref had moved yet.
     fn move_ref_back_if_moved(&self) {
         let moved =
-            |push: &&RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new));
+            |push: &&RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new.oid()));
         if self.push.filter(moved).is_some() {
             self.move_ref_back();
         }
@@ -193,7 +193,7 @@ impl Publication<'_> {
 impl Note {
     fn push(&self) -> Option<RefUpdate> {
         let (name, old, new) = self.push.as_ref()?;
-        let (old, new) = (parse_id(old.as_bytes())?, parse_id(new.as_bytes())?);
+        let (old, new) = (Id::parse(old.as_bytes())?, Id::parse(new.as_bytes())?);
         Some(RefUpdate { old, new, name: name.clone().into_bytes() })
     }
 

@@ -32,6 +32,8 @@ pub struct Report {
     patience: Cell<Duration>,
     /// The same for what steps print, so that they cannot use up what the result needs.
     output_patience: Cell<Duration>,
+    started: Instant,
+    is_verbose: Cell<bool>,
     /// What the progress line shows, to end it before another line begins.
     progress: RefCell<String>,
 }
@@ -45,6 +47,8 @@ impl Report {
             err,
             patience: Cell::new(PATIENCE),
             output_patience: Cell::new(PATIENCE),
+            started: Instant::now(),
+            is_verbose: Cell::new(false),
             progress: RefCell::default(),
         }
     }
@@ -53,6 +57,18 @@ impl Report {
     pub fn line(&self, line: impl Display) {
         self.end_progress();
         self.send(self.out.as_fd(), &line.to_string(), "\n");
+    }
+
+    /// From now on details are told too.
+    pub fn be_verbose(&self) {
+        self.is_verbose.set(true);
+    }
+
+    /// Tells a line to who wants to know it all, and when it was told.
+    pub fn detail(&self, line: impl Display) {
+        if self.is_verbose.get() {
+            self.line(format_args!("[{:.3} s] {line}", self.started.elapsed().as_secs_f64()));
+        }
     }
 
     /// Tells a line that a step printed; says whether it was passed on.

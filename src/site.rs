@@ -126,6 +126,12 @@ impl Site {
         self.state_path().join("history.jsonl")
     }
 
+    /// The path of the lock.
+    #[must_use]
+    pub fn lock_path(&self) -> PathBuf {
+        self.state_path().join("lock")
+    }
+
     fn state_path(&self) -> PathBuf {
         self.root.join(".bluegreen")
     }

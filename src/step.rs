@@ -66,7 +66,7 @@ impl<'a> Steps<'a> {
         self.site.phase(&format!("{phase}: {name}"));
         report.line(Message::Step { phase, name: &name });
         note(log, format_args!("--- {} {phase}: {}", timestamp(SystemTime::now()), step.run.trim()));
-        let (started, mut output) = (Instant::now(), Output::new(report, log));
+        let (started, mut output) = (Instant::now(), Output::new(report, log, "  "));
         let end = child::run(&mut self.command(step), step.timeout, stop, |bytes| output.take(bytes));
         output.end();
         let result = match end.map_err(Error::io("run", "/bin/sh"))? {

@@ -7,6 +7,9 @@ use clap_complete::{Shell, generate};
 use super::table::print_text;
 use crate::cli::Generated;
 use crate::error::{Error, Result};
+use crate::git::login_name;
+use crate::server::Server;
+use crate::sudoers;
 
 /// Prints one of them.
 pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
@@ -20,9 +23,17 @@ pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
         Generated::Zsh => complete(Shell::Zsh),
         Generated::Fish => complete(Shell::Fish),
         Generated::Man => man(cli, &mut text),
+        // Made from a config, not from the command line.
+        Generated::Sudoers => Ok(()),
     }
     .map_err(Error::io("write", "standard output"))?;
     print_text(String::from_utf8_lossy(&text).trim_end())
+}
+
+/// Prints what sudo must allow the repository's owner for the steps of the config.
+pub fn sudoers(server: &Server) -> Result<()> {
+    let lines = sudoers::lines(&server.config.steps, &login_name(server.repository.owner()?))?;
+    if lines.is_empty() { Ok(()) } else { print_text(&lines.join("\n")) }
 }
 
 /// One page for the program and all its subcommands.

@@ -1,36 +1,44 @@
-//! `post-receive`: git tells which refs a push has moved; the branch of the config is deployed.
+//! The hooks of git: `post-receive`, which runs when the refs have moved, and `proc-receive`, the gate,
+//! which moves the branch itself, and only if the deployment gets as far as that.
 
-use std::io::{Read, stdin};
+use std::io::{Read, stdin, stdout};
+use std::os::unix::ffi::OsStringExt;
 
 use super::{Place, called_by_git, host_name};
+use crate::branch::{delete, skip};
 use crate::deploy::{Target, deploy};
 use crate::error::{Error, Result};
+use crate::gate::{self, Answer, Request};
 use crate::history::Action;
 use crate::message::{Message, Serving};
+use crate::options::PushOptions;
 use crate::push::RefUpdate;
 use crate::report::Report;
+use crate::rules;
 use crate::server::Server;
 use crate::signals;
 
 /// Runs the hook. By hand, a line's new revision is deployed as it is given.
 pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
     signals::outlive_the_client();
-    let not_deployed = |error: Error, serving: &Serving| {
-        report.error(&error);
-        report.line(Message::NotDone(Action::Deploy, serving));
-        Error::Told(Box::new(error))
-    };
     let server =
-        place.open(report).map_err(|error| not_deployed(error, &Serving::new(&host_name(), None)))?;
-    let updates = read_updates().map_err(|error| not_deployed(error, &server.serving()))?;
+        place.open(report).map_err(|error| tell(report, error, &Serving::new(&host_name(), None)))?;
+    let updates = read_updates().map_err(|error| tell(report, error, &server.serving()))?;
     let mut outcome = Ok(());
     for update in &updates {
-        let result = answer(&server, update);
+        let result = answer(place, &server, update);
         if result.is_err() {
             outcome = result;
         }
     }
     outcome
+}
+
+/// Tells of what went wrong before there was a deployment.
+fn tell(report: &Report, error: Error, serving: &Serving) -> Error {
+    report.error(&error);
+    report.line(Message::NotDone(Action::Deploy, serving));
+    Error::Told(Box::new(error))
 }
 
 fn read_updates() -> Result<Vec<RefUpdate>> {
@@ -39,17 +47,103 @@ fn read_updates() -> Result<Vec<RefUpdate>> {
     RefUpdate::parse_all(&input)
 }
 
-fn answer(server: &Server, update: &RefUpdate) -> Result<()> {
+fn answer(place: &Place, server: &Server, update: &RefUpdate) -> Result<()> {
     let branch = &server.config.branch;
     if !update.is_branch(branch) {
         server.report.line(Message::OtherRef { name: &update.name, branch });
-        Ok(())
-    } else if update.is_deletion() {
+        return Ok(());
+    }
+    if called_by_git() && place.is_gated(server)? {
+        // The gate has said all that there is to say.
+        return Ok(());
+    }
+    if update.is_deletion() {
         server.report.line(Message::Deleted { branch, serving: &server.serving() });
-        Ok(())
-    } else if called_by_git() {
-        deploy(server, Target::Tip(update.new))
-    } else {
-        deploy(server, Target::Commit(update.new))
+        return Ok(());
+    }
+    if !called_by_git() {
+        return deploy(server, Target::Commit(update.new.oid()));
+    }
+    let options = options();
+    let options = read_options(server, options.iter().map(Vec::as_slice));
+    if options.skip {
+        server.report.line(Message::Skipped { branch, serving: &server.serving() });
+        return Ok(());
+    }
+    deploy(server, Target::Tip(update.new.oid()))
+}
+
+/// The push options as git hands them to `post-receive`.
+fn options() -> Vec<Vec<u8>> {
+    let count = std::env::var("GIT_PUSH_OPTION_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
+    let option = |at: u32| std::env::var_os(format!("GIT_PUSH_OPTION_{at}")).map(OsStringExt::into_vec);
+    (0..count).map_while(option).collect()
+}
+
+fn read_options<'o>(server: &Server, options: impl Iterator<Item = &'o [u8]>) -> PushOptions {
+    let options = PushOptions::read(options, server.report);
+    if options.verbose {
+        server.report.be_verbose();
+    }
+    options
+}
+
+/// Runs the gate. Whatever becomes of the refs is in the answer, so that the hook itself succeeds.
+pub fn proc_receive(place: &Place, report: &Report) -> Result<()> {
+    signals::outlive_the_client();
+    let mut output = stdout().lock();
+    let request = gate::read_request(&mut stdin().lock(), &mut output)?;
+    let server = place.open(report).map_err(|error| tell(report, error, &Serving::new(&host_name(), None)));
+    let answers: Vec<(&[u8], Answer)> = request
+        .updates
+        .iter()
+        .map(|update| {
+            let answer = match &server {
+                Ok(server) => pass(server, &request, update),
+                Err(error) => Answer::Refused(error.to_string()),
+            };
+            (update.name.as_slice(), answer)
+        })
+        .collect();
+    gate::write_answers(&mut output, &answers).map_err(Error::io("write", "standard output"))
+}
+
+/// Decides about one ref, and moves it if it may.
+fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
+    if !update.is_branch(&server.config.branch) {
+        return Answer::FallThrough;
+    }
+    if request.is_atomic {
+        // The other refs of the push are not told to the hook, and could still fail.
+        return Answer::Refused("the gate cannot be part of an atomic push: push without --atomic".into());
+    }
+    let result = rules::check(&server.repository, update, server.report, server.stop()).and_then(|()| {
+        let options = read_options(server, request.options.iter().map(Vec::as_slice));
+        match update {
+            _ if update.is_deletion() => delete(server, update),
+            _ if options.skip => skip(server, update),
+            _ => deploy(server, Target::Gate(update)),
+        }
+    });
+    match result {
+        // What is live and where the ref points agree, and that is what the push was about.
+        Ok(()) => Answer::Moved,
+        Err(error) if error.exit_status() == 3 => Answer::Moved,
+        Err(error) => Answer::Refused(error.to_string()),
+    }
+}
+
+impl Place<'_> {
+    /// Whether the gate has handled a push to the branch before `post-receive` runs: git is told to ask
+    /// it, and it is this program too.
+    fn is_gated(&self, server: &Server) -> Result<bool> {
+        let gate = self.called_as.with_file_name("proc-receive");
+        if !gate.exists() {
+            return Ok(false);
+        }
+        let read = |path: &std::path::Path| std::fs::read(path).map_err(Error::io("read", path));
+        let is_ours = gate.canonicalize().ok() == self.called_as.canonicalize().ok()
+            || read(&gate)? == read(self.called_as)?;
+        Ok(is_ours && server.is_gate_asked()?)
     }
 }

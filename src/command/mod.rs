@@ -2,11 +2,13 @@
 //! the arguments and standard input.
 
 mod adopt;
+mod cancel;
 mod check;
 mod deploy;
 mod generate;
 mod history;
 mod hook;
+mod log;
 mod releases;
 mod rollback;
 mod status;
@@ -22,7 +24,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser};
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
-use crate::cli::{Cli, Command, Hook};
+use crate::cli::{Cli, Command, Generated, Hook};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::{Repository, git_dir_of, login_name};
@@ -52,6 +54,9 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     else {
         return 1;
     };
+    // The gate's standard output is for git alone.
+    let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
+    let out = if is_gate { err.try_clone().unwrap_or(out) } else { out };
     let report = Report::new(out, err);
     let place = Place {
         repository: cli.repository.as_deref(),
@@ -72,6 +77,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
 fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
     match command {
         Command::Hook { hook: Hook::PostReceive } => hook::post_receive(place, report),
+        Command::Hook { hook: Hook::ProcReceive } => hook::proc_receive(place, report),
         Command::Deploy { revision, dry_run } => {
             deploy::run(&place.open(report)?, revision.as_deref(), *dry_run)
         }
@@ -81,6 +87,9 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         Command::Status(table) => status::run(&place.open(report)?, table.json),
         Command::History(table) => history::run(&place.open(report)?, table.json),
         Command::Check(table) => check::run(place, table.json),
+        Command::Log { release, follow } => log::run(&place.open(report)?, release.as_deref(), *follow),
+        Command::Cancel => cancel::run(&place.open(report)?),
+        Command::Generate { what: Generated::Sudoers } => generate::sudoers(&place.open(report)?),
         Command::Generate { what } => generate::run(*what, &mut Cli::command()),
     }
 }

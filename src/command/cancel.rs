@@ -1,0 +1,38 @@
+//! `cancel`: ends the running deployment cleanly; what was live stays live.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::history;
+use crate::message::Message;
+use crate::running::Running;
+use crate::server::Server;
+use crate::site::Site;
+
+/// How long the other process has: a grace for its step, and a restart of what was live.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks whoever holds the lock to stop, and waits until it has.
+pub fn run(server: &Server) -> Result<()> {
+    let site = Site::open(&server.config.site)?;
+    let Some(running) = Running::find(&site)? else {
+        server.report.line(Message::NothingRuns);
+        return Ok(());
+    };
+    let holder = &running.holder;
+    server.report.line(Message::Cancelling(holder));
+    running.stop()?;
+    if !running.wait(PATIENCE) {
+        return Err(Error::StillRunning { holder: holder.to_string(), waited: PATIENCE });
+    }
+    let entries = history::read(&site.history_path())?;
+    let entry = entries.iter().rev().find(|entry| (&entry.time, &entry.by) == (&holder.since, &holder.by));
+    let was_cancelled = entry.is_none_or(|entry| entry.error == Some(Error::Cancelled.to_string()));
+    let serving = server.serving();
+    if was_cancelled {
+        server.report.line(Message::Cancelled(&serving));
+        Ok(())
+    } else {
+        Err(Error::TooLate(serving.to_string()))
+    }
+}

@@ -1,0 +1,96 @@
+//! `log [RELEASE]`: what the steps of a release printed.
+
+use std::fs::File;
+use std::io::{ErrorKind, IsTerminal, Read, Write, stdout};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::error::{Error, Result};
+use crate::logs;
+use crate::release::ReleaseName;
+use crate::server::Server;
+use crate::site::Site;
+
+/// How often a log that is followed is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Prints the log of a release, or else the newest one; `follow` goes on while anything runs.
+pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
+    let site = Site::open(&server.config.site)?;
+    let release: Option<ReleaseName> = release.map(str::parse).transpose()?;
+    let (mut shown, mut open) = (None, None);
+    loop {
+        // Asked first, so that nothing is missed that is printed before the end.
+        let running = site.holder().filter(|_| follow);
+        let begun = running.as_ref().and_then(|holder| humantime::parse_rfc3339(&holder.since).ok());
+        let path = match &release {
+            Some(name) => Some(logs::path(site.root(), name)).filter(|path| path.exists()),
+            None => newest(&site, begun)?,
+        };
+        if path.is_some() && path != shown {
+            open =
+                path.as_deref().map(|path| File::open(path).map_err(Error::io("read", path))).transpose()?;
+            shown = path;
+        }
+        if let Some(file) = &mut open
+            && !print_rest(file, shown.as_deref().unwrap_or(Path::new("")))?
+        {
+            return Ok(());
+        }
+        if running.is_none() {
+            let missing = || Error::NoLog(release.as_ref().map(ToString::to_string));
+            return shown.map(|_| ()).ok_or_else(missing);
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// The log that was written last, not before `begun`.
+fn newest(site: &Site, begun: Option<SystemTime>) -> Result<Option<PathBuf>> {
+    let names = logs::list(site.root()).map_err(Error::io("read", site.root().join(".bluegreen/logs")))?;
+    let paths = names.iter().map(|name| logs::path(site.root(), name));
+    let dated = paths.filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)));
+    let wanted = dated.filter(|(written, _)| begun.is_none_or(|begun| *written >= begun));
+    Ok(wanted.max().map(|(_, path)| path))
+}
+
+/// Prints what a file has that was not read yet; says whether anybody reads it.
+fn print_rest(file: &mut File, path: &Path) -> Result<bool> {
+    let mut out = stdout().lock();
+    let is_terminal = out.is_terminal();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let length = file.read(&mut buffer).map_err(Error::io("read", path))?;
+        let bytes = &buffer[..length];
+        let written = if is_terminal { out.write_all(&harmless(bytes)) } else { out.write_all(bytes) };
+        match written.and_then(|()| out.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
+            written => written.map_err(Error::io("write", "standard output"))?,
+        }
+        if length == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+/// Control characters as `less` shows them: `^[`.
+fn harmless(bytes: &[u8]) -> Vec<u8> {
+    let mut safe = Vec::with_capacity(bytes.len());
+    for &byte in bytes {
+        if byte.is_ascii_control() && byte != b'\n' && byte != b'\t' {
+            safe.extend([b'^', byte ^ 0x40]);
+        } else {
+            safe.push(byte);
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_terminal_gets_no_control_characters() {
+        assert_eq!(super::harmless(b"a\tb\x1b[2J\r\x7f\n"), b"a\tb^[[2J^M^?\n");
+    }
+}

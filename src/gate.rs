@@ -1,0 +1,223 @@
+//! The gate: what `git receive-pack` and its hook `proc-receive` say to each other, in pkt-lines. Pure.
+//!
+//! The protocol is that of githooks(5), version 1. A ref that the hook is asked about is the hook's to
+//! move; for one that it does not care for it says `fall-through`, and receive-pack moves it.
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use crate::error::{Error, Result};
+use crate::push::RefUpdate;
+
+/// The longest payload of a pkt-line.
+const LONGEST: usize = 65516;
+
+/// The most that a reason to refuse may hold, in characters.
+const REASON: usize = 400;
+
+/// What receive-pack asks.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The refs that `receive.procReceiveRefs` gives to the hook.
+    pub updates: Vec<RefUpdate>,
+    /// The push options.
+    pub options: Vec<Vec<u8>>,
+    /// Whether all refs of the push are to move or none, those that the hook does not hear of too.
+    pub is_atomic: bool,
+}
+
+/// What becomes of a ref.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The hook has moved it.
+    Moved,
+    /// Receive-pack is to move it.
+    FallThrough,
+    /// It stays where it was, and this is why.
+    Refused(String),
+}
+
+/// Agrees on a version, and reads what is asked.
+pub fn read_request(input: &mut impl Read, output: &mut impl Write) -> Result<Request> {
+    let failed = |error: io::Error| Error::Usage(format!("expected `git receive-pack` to ask: {error}"));
+    converse(input, output).map_err(failed)
+}
+
+fn converse(input: &mut impl Read, output: &mut impl Write) -> io::Result<Request> {
+    let greeting = read_section(input)?;
+    let greeting = greeting.first().map(Vec::as_slice).unwrap_or_default();
+    let mut parts = greeting.splitn(2, |&byte| byte == 0);
+    let (version, features) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if version != b"version=1" {
+        return Err(broken("this is not version 1 of the protocol"));
+    }
+    let has = |feature: &[u8]| features.split(|&byte| byte == b' ').any(|word| word == feature);
+    let has_options = has(b"push-options");
+    write_packet(output, if has_options { b"version=1\0push-options" } else { b"version=1" })?;
+    write_flush(output)?;
+    let updates = read_section(input)?
+        .iter()
+        .map(|line| RefUpdate::parse(line).map_err(|error| broken(&error.to_string())))
+        .collect::<io::Result<_>>()?;
+    let options = if has_options { read_section(input)? } else { Vec::new() };
+    Ok(Request { updates, options, is_atomic: has(b"atomic") })
+}
+
+/// Says what became of each ref.
+pub fn write_answers(output: &mut impl Write, answers: &[(&[u8], Answer)]) -> io::Result<()> {
+    for (name, answer) in answers {
+        match answer {
+            Answer::Moved => write_packet(output, &[b"ok ", *name].concat())?,
+            Answer::FallThrough => {
+                write_packet(output, &[b"ok ", *name].concat())?;
+                write_packet(output, b"option fall-through")?;
+            }
+            Answer::Refused(reason) => {
+                write_packet(output, &[b"ng ", *name, b" ", one_line(reason).as_bytes()].concat())?;
+            }
+        }
+    }
+    write_flush(output)
+}
+
+/// A reason as git shows it in brackets: one line, without the quotes of our own messages.
+fn one_line(reason: &str) -> String {
+    let plain = |character: char| if character.is_control() { ' ' } else { character };
+    reason.chars().filter(|&character| character != '`').map(plain).take(REASON).collect()
+}
+
+/// Reads pkt-lines up to a flush, without their line ends.
+fn read_section(input: &mut impl Read) -> io::Result<Vec<Vec<u8>>> {
+    let mut lines = Vec::new();
+    loop {
+        let mut length = [0; 4];
+        input.read_exact(&mut length)?;
+        let digits = std::str::from_utf8(&length).ok();
+        let length = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        let payload = match length.ok_or_else(|| broken("a pkt-line has no length"))? {
+            0 => return Ok(lines),
+            length @ 4.. if length - 4 <= LONGEST => length - 4,
+            _ => return Err(broken("a pkt-line has a bad length")),
+        };
+        let mut line = vec![0; payload];
+        input.read_exact(&mut line)?;
+        if line.ends_with(b"\n") {
+            line.pop();
+        }
+        lines.push(line);
+    }
+}
+
+fn write_packet(output: &mut impl Write, payload: &[u8]) -> io::Result<()> {
+    output.write_all(format!("{:04x}", payload.len() + 4).as_bytes())?;
+    output.write_all(payload)
+}
+
+fn write_flush(output: &mut impl Write) -> io::Result<()> {
+    output.write_all(b"0000")?;
+    output.flush()
+}
+
+fn broken(problem: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, problem.to_owned())
+}
+
+/// Whether a value list of `receive.procReceiveRefs` gives the change of a branch to the hook, as
+/// `proc_receive_ref_matches` in git's receive-pack.c decides it.
+#[must_use]
+pub fn is_asked_about(name: &[u8], values: &[String]) -> bool {
+    for value in values {
+        let (flags, prefix) =
+            value.split_once(':').map_or(("", value.as_str()), |(flags, prefix)| (flags, prefix));
+        let is_any = !flags.contains(['a', 'd', 'm']);
+        if !is_any && !flags.contains('m') {
+            continue;
+        }
+        let prefix = prefix.trim_end_matches('/').as_bytes();
+        let matches = name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
+        if matches != flags.contains('!') {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "1111111111111111111111111111111111111111";
+
+    fn packets(lines: &[&[u8]]) -> Vec<u8> {
+        let mut data = Vec::new();
+        for line in lines {
+            if line.is_empty() { write_flush(&mut data) } else { write_packet(&mut data, line) }.unwrap();
+        }
+        data
+    }
+
+    #[test]
+    fn a_request_is_read_and_the_features_are_agreed_on() {
+        let line = format!("{ID} {ID} refs/heads/master\n");
+        let input =
+            packets(&[b"version=1\0push-options atomic\n", b"", line.as_bytes(), b"", b"skip", b"x y", b""]);
+        let mut said = Vec::new();
+        let request = read_request(&mut input.as_slice(), &mut said).unwrap();
+        assert_eq!(said, b"001aversion=1\0push-options0000");
+        assert!(request.is_atomic && request.updates[0].is_branch("master"));
+        assert_eq!(request.options, [b"skip".to_vec(), b"x y".to_vec()]);
+
+        let input = packets(&[b"version=1\n", b"", line.as_bytes(), b""]);
+        let mut said = Vec::new();
+        let request = read_request(&mut input.as_slice(), &mut said).unwrap();
+        assert_eq!(said, b"000dversion=10000");
+        assert!(!request.is_atomic && request.options.is_empty() && request.updates.len() == 1);
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let long = packets(&[b"version=1", b"", b"garbage", b""]);
+        for input in
+            [&b""[..], b"0000", b"000dversion=2", b"zzzz", b"0003", b"fff9", b"000dversion=10000", &long]
+        {
+            let error = read_request(&mut &*input, &mut Vec::new()).unwrap_err().to_string();
+            assert!(error.starts_with("expected `git receive-pack` to ask: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn answers_are_one_line_each() {
+        let mut said = Vec::new();
+        let answers: [(&[u8], Answer); 3] = [
+            (b"refs/heads/a", Answer::Moved),
+            (b"refs/heads/b", Answer::FallThrough),
+            (b"refs/heads/c", Answer::Refused("step `x\ny` failed".into())),
+        ];
+        write_answers(&mut said, &answers).unwrap();
+        assert_eq!(
+            String::from_utf8(said).unwrap(),
+            "0013ok refs/heads/a0013ok refs/heads/b0017option fall-through0023ng refs/heads/c step x y failed0000"
+        );
+    }
+
+    #[test]
+    fn refs_are_given_to_the_hook_by_whole_prefixes() {
+        let asked = |value: &str| is_asked_about(b"refs/heads/main", &[value.to_owned()]);
+        for value in [
+            "refs/heads/main",
+            "refs/heads",
+            "refs/heads/",
+            "refs",
+            "m:refs/heads",
+            "ad!m:refs/tags",
+            "!:refs/tags",
+        ] {
+            assert!(asked(value), "{value}");
+        }
+        for value in
+            ["refs/heads/mai", "refs/heads/main2", "a:refs/heads", "ad:refs", "!:refs/heads", "refs/tags"]
+        {
+            assert!(!asked(value), "{value}");
+        }
+        assert!(!is_asked_about(b"refs/heads/main", &[]));
+    }
+}

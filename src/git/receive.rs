@@ -1,0 +1,127 @@
+//! What `git receive-pack` does with refs, rules and hooks, for the refs that the gate moves.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
+
+use git2::Oid;
+
+use super::{Repository, failure};
+use crate::error::{Error, Result};
+use crate::push::{RefUpdate, parse_id};
+
+/// One line of git's own config, its name in lower case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// "receive.denydeletes".
+    pub name: String,
+    /// What it is set to; a name alone has nothing.
+    pub value: Option<String>,
+}
+
+impl Repository {
+    /// What a ref points to, where there is such a ref.
+    pub fn id_of(&self, name: &[u8]) -> Result<Option<Oid>> {
+        let mut git = self.command(&["rev-parse", "--verify", "--quiet"]);
+        let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::GitMissing)?;
+        match output.status.code() {
+            Some(0) => Ok(parse_id(output.stdout.trim_ascii())),
+            Some(1) => Ok(None),
+            _ => Err(failure("rev-parse", &output)),
+        }
+    }
+
+    /// Moves, makes or deletes a ref if it still is where the update says, with a line in its reflog.
+    pub fn move_ref(&self, update: &RefUpdate, message: &str) -> Result<()> {
+        let (new, old) = (update.new.to_string(), update.old.to_string());
+        let mut git = self.as_receive_pack(&["update-ref", "-m", message]);
+        let name = OsStr::from_bytes(&update.name);
+        if update.is_deletion() {
+            git.arg("-d").arg(name)
+        } else {
+            git.arg(name).arg(new)
+        };
+        let output = git.arg(old).output().map_err(Error::GitMissing)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let has_moved = ["but expected", "reference already exists", "unable to resolve reference"];
+        if has_moved.iter().any(|text| said.contains(text)) {
+            return Err(Error::RefMoved(update.name.clone()));
+        }
+        Err(failure("update-ref", &output))
+    }
+
+    /// The settings of a section as receive-pack sees them, in order; a later one counts.
+    pub fn section(&self, section: &str) -> Result<Vec<Setting>> {
+        let mut git = self.as_receive_pack(&["config", "--null", "--get-regexp"]);
+        let output = git.arg(format!("^{section}\\.")).output().map_err(Error::GitMissing)?;
+        match output.status.code() {
+            Some(0 | 1) => {}
+            _ => return Err(failure("config", &output)),
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let setting = |entry: &str| match entry.split_once('\n') {
+            Some((name, value)) => Setting { name: name.to_owned(), value: Some(value.to_owned()) },
+            None => Setting { name: entry.to_owned(), value: None },
+        };
+        Ok(text.split_terminator('\0').map(setting).collect())
+    }
+
+    /// The ref that `HEAD` names.
+    pub fn head(&self) -> Result<Option<Vec<u8>>> {
+        let output = self.run(&["symbolic-ref", "--quiet", "HEAD"])?;
+        Ok(output.status.success().then(|| output.stdout.trim_ascii_end().to_vec()))
+    }
+
+    /// Whether a work tree has this branch checked out.
+    pub fn is_checked_out(&self, name: &[u8]) -> Result<bool> {
+        let output = self.run(&["worktree", "list", "--porcelain"])?;
+        if !output.status.success() {
+            return Err(failure("worktree", &output));
+        }
+        let line = [b"branch ", name].concat();
+        Ok(output.stdout.split(|&byte| byte == b'\n').any(|found| found == line))
+    }
+
+    /// Whether one commit is in the history of another.
+    pub fn is_ancestor(&self, old: Oid, new: Oid) -> Result<bool> {
+        let output = self.run(&["merge-base", "--is-ancestor", &old.to_string(), &new.to_string()])?;
+        match output.status.code() {
+            Some(code @ (0 | 1)) => Ok(code == 0),
+            _ => Err(failure("merge-base", &output)),
+        }
+    }
+
+    /// One of the repository's hooks, to be run about a ref as receive-pack does; `None` without one.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    pub fn hook(&self, name: &str, update: &RefUpdate) -> Result<Option<Command>> {
+        let mut git = self.as_receive_pack(&["rev-parse", "--git-path", &format!("hooks/{name}")]);
+        let output = git.output().map_err(Error::GitMissing)?;
+        if !output.status.success() {
+            return Err(failure("rev-parse", &output));
+        }
+        let path = self.path.join(OsStr::from_bytes(output.stdout.trim_ascii_end()));
+        let is_executable = |file: std::fs::Metadata| file.is_file() && file.mode() & 0o111 != 0;
+        if !path.metadata().is_ok_and(is_executable) {
+            return Ok(None);
+        }
+        let mut hook = Command::new(path);
+        hook.arg(OsStr::from_bytes(&update.name))
+            .args([update.old.to_string(), update.new.to_string()])
+            .current_dir(&self.path)
+            .env("GIT_DIR", &self.path);
+        Ok(Some(hook))
+    }
+
+    /// A git that sees what `git receive-pack` sees, for what that would do itself: the settings of the
+    /// system and of the user, and who pushes.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    fn as_receive_pack(&self, arguments: &[&str]) -> Command {
+        let mut git = Command::new("git");
+        git.env("LC_ALL", "C").arg("--git-dir").arg(&self.path).args(arguments).stdin(Stdio::null());
+        git
+    }
+}

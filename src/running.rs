@@ -1,0 +1,72 @@
+//! The process that holds a site's lock, seen from another one.
+//!
+//! A process number may be anybody's a moment later, so the process is held by a descriptor, and
+//! asked whether it has the lock open only after that.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::error::{Error, Result};
+use crate::site::{Holder, Site};
+
+/// A process that changes a site.
+#[derive(Debug)]
+pub struct Running {
+    /// What it says of itself.
+    pub holder: Holder,
+    process: OwnedFd,
+}
+
+impl Running {
+    /// The process that holds the lock of a site, if there is one.
+    pub fn find(site: &Site) -> Result<Option<Self>> {
+        let Some(holder) = site.holder() else { return Ok(None) };
+        let failed = |error: Errno| Error::io("find", format!("process {}", holder.pid))(error.into());
+        let Some(pid) = i32::try_from(holder.pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+        let process = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(process) => process,
+            Err(Errno::SRCH) if site.holder().is_none() => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        if has_open(pid, &site.lock_path()) {
+            Ok(Some(Self { holder, process }))
+        } else if site.holder().is_none() {
+            Ok(None)
+        } else {
+            // The number is another process here: the lock's holder lives in another container.
+            Err(failed(Errno::SRCH))
+        }
+    }
+
+    /// Asks it to stop.
+    pub fn stop(&self) -> Result<()> {
+        match pidfd_send_signal(&self.process, Signal::TERM) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(error) => Err(Error::io("stop", format!("process {}", self.holder.pid))(error.into())),
+        }
+    }
+
+    /// Waits for its end; says whether that came in time.
+    #[must_use]
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: 0 };
+        let mut ended = [PollFd::new(&self.process, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut ended, Some(&timeout))).unwrap_or(0) > 0
+    }
+}
+
+/// Whether a process has a file open.
+fn has_open(pid: Pid, file: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+    let Some(wanted) = identity(file) else { return false };
+    let Ok(descriptors) = Path::new(&format!("/proc/{}/fd", pid.as_raw_nonzero())).read_dir() else {
+        return false;
+    };
+    descriptors.flatten().any(|descriptor| identity(&descriptor.path()) == Some(wanted))
+}
