@@ -182,8 +182,9 @@ pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
 impl Publication<'_> {
     /// Before the flip nobody knows whether the ref had moved yet.
     fn move_ref_back_if_moved(&self) {
-        let moved =
-            |push: &&RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new.oid()));
+        let moved = |push: &&RefUpdate| {
+            self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new.oid()))
+        };
         if self.push.filter(moved).is_some() {
             self.move_ref_back();
         }

@@ -27,9 +27,7 @@ impl RefUpdate {
         let mut id = || words.next().and_then(Id::parse);
         let (old, new) = (id(), id());
         match (old, new, words.next()) {
-            (Some(old), Some(new), Some(name))
-                if old.len == new.len && is_ref_name(name) =>
-            {
+            (Some(old), Some(new), Some(name)) if old.len == new.len && is_ref_name(name) => {
                 Ok(Self { old, new, name: name.to_vec() })
             }
             _ => Err(Error::Usage(format!(
