@@ -183,8 +183,8 @@ impl Publication<'_> {
     /// Before the flip nobody knows whether the ref had moved yet.
     fn move_ref_back_if_moved(&self) {
         let moved =
-            |push: &&RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new));
-        if self.push.filter(moved).is_some() {
+            |push: &RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new));
+        if self.push.is_some_and(moved) {
             self.move_ref_back();
         }
     }
