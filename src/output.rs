@@ -50,7 +50,7 @@ impl<'a> Output<'a> {
             if text.is_some() && !self.end_line() {
                 // Who was too slow for this line is for the next ones too: passing over them is cheap.
                 let last = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-                self.dropped += rest[..last].iter().filter(|&&byte| byte == b'\n').count() as u64;
+                self.dropped += rest[..last].split(|&byte| byte == b'\n').count() as u64 - 1;
                 rest = &rest[last..];
             }
         }

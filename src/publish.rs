@@ -182,10 +182,10 @@ pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
 impl Publication<'_> {
     /// Before the flip nobody knows whether the ref had moved yet.
     fn move_ref_back_if_moved(&self) {
-        let moved = |push: &&RefUpdate| {
+        let moved = |push: &RefUpdate| {
             self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new.oid()))
         };
-        if self.push.filter(moved).is_some() {
+        if self.push.is_some_and(moved) {
             self.move_ref_back();
         }
     }

@@ -74,7 +74,7 @@ impl Report {
     /// Tells a line that a step printed; says whether it was passed on.
     pub fn output(&self, line: impl Display) -> bool {
         self.end_progress();
-        self.send_within(&self.output_patience, self.out.as_fd(), &line.to_string(), "\n")
+        send(&self.output_patience, self.out.as_fd(), &line.to_string(), "\n")
     }
 
     /// Tells why something failed, and what to do about it.
@@ -118,26 +118,26 @@ impl Report {
         }
     }
 
-    /// Writes one line with its control characters escaped, as far as the reader takes it.
     fn send(&self, to: BorrowedFd<'_>, line: &str, end: &str) {
-        self.send_within(&self.patience, to, line, end);
+        send(&self.patience, to, line, end);
     }
+}
 
-    fn send_within(&self, patience: &Cell<Duration>, to: BorrowedFd<'_>, line: &str, end: &str) -> bool {
-        let mut bytes = escape_controls(line);
-        bytes.push_str(end);
-        for piece in bytes.as_bytes().chunks(PIPE_BUF) {
-            if !wait_for_room(patience, to) {
-                log::info!("nobody reads, dropped: {line}");
-                return false;
-            }
-            if let Err(error) = rustix::io::write(to, piece) {
-                log::info!("cannot tell ({error}): {line}");
-                return false;
-            }
+/// Writes one line with its control characters escaped, as far as the reader takes it.
+fn send(patience: &Cell<Duration>, to: BorrowedFd<'_>, line: &str, end: &str) -> bool {
+    let mut bytes = escape_controls(line);
+    bytes.push_str(end);
+    for piece in bytes.as_bytes().chunks(PIPE_BUF) {
+        if !wait_for_room(patience, to) {
+            log::info!("nobody reads, dropped: {line}");
+            return false;
         }
-        true
+        if let Err(error) = rustix::io::write(to, piece) {
+            log::info!("cannot tell ({error}): {line}");
+            return false;
+        }
     }
+    true
 }
 
 /// Waits until a pipe has room, as long as patience lasts.

@@ -8,7 +8,6 @@ use git2::Oid;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gate;
 use crate::git::Repository;
 use crate::history::{self, Action, Actor, Entry, Outcome, timestamp};
 use crate::message::{Message, Serving};
@@ -93,14 +92,6 @@ impl Server<'_> {
     pub fn phase(&self, site: &LockedSite, phase: &str) {
         site.phase(phase);
         self.report.detail(Message::Phase(phase));
-    }
-
-    /// Whether git is told to let `proc-receive` move the branch.
-    pub fn is_gate_asked(&self) -> Result<bool> {
-        let settings = self.repository.section("receive")?;
-        let values = settings.into_iter().filter(|setting| setting.name == "receive.procreceiverefs");
-        let values: Vec<String> = values.filter_map(|setting| setting.value).collect();
-        Ok(gate::is_asked_about(format!("refs/heads/{}", self.config.branch).as_bytes(), &values))
     }
 
     /// What the public gets right now.

@@ -1,5 +1,7 @@
 //! The gate: a push fails when its deployment fails, and the ref moves together with the flip.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
 mod support;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -108,7 +110,7 @@ fn a_broken_config_fails_the_push_too() {
     sandbox.commit("a", "1");
     sandbox.raw_config("brnch = 'x'");
     let push = sandbox.push();
-    assert!(push.output.contains("(") && push.output.contains("unknown field brnch"), "{}", push.output);
+    assert!(push.output.contains('(') && push.output.contains("unknown field brnch"), "{}", push.output);
     assert_eq!(push.status.code(), Some(1));
     assert_eq!(tip(&sandbox), "");
 }
@@ -344,6 +346,31 @@ fn without_the_setting_post_receive_deploys_as_ever() {
     let sandbox = gated("");
     server_git(&sandbox, &["config", "--unset", "receive.procReceiveRefs"]);
     sandbox.commit("a", "1").push().ok().says("Git hooks deploy complete.").serves("a", "1");
+}
+
+#[test]
+fn check_says_which_hook_deploys() {
+    let sandbox = gated("");
+    for (key, value) in
+        [("receive.unpackLimit", "1"), ("core.fsync", "committed"), ("receive.fsckObjects", "true")]
+    {
+        server_git(&sandbox, &["config", key, value]);
+    }
+    let check = || sandbox.bluegreen(&["check"]);
+    let gate = "A push to master fails if its deployment fails: `proc-receive` deploys it.";
+    check().ok().says_only(&[gate, "All is well."]);
+    std::fs::remove_file(sandbox.repository().join("hooks/proc-receive")).unwrap();
+    check().fails(1).says(
+        "error: git asks `<repository>/hooks/proc-receive`, which does not run: every push to master fails",
+    );
+    server_git(&sandbox, &["config", "--unset-all", "receive.procReceiveRefs"]);
+    let hook = "A push to master succeeds even if its deployment fails: `post-receive` deploys it.";
+    check().ok().says_only(&[hook, "All is well."]);
+    symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
+    check()
+        .warned()
+        .says("warning: git does not ask `<repository>/hooks/proc-receive` about master: the gate is open")
+        .says(hook);
 }
 
 /// Kills the program just when git has moved the ref, or is about to.

@@ -1,6 +1,8 @@
 //! SIGKILL at every call of the gate with steps and a shared directory: what is live is whole and good,
 //! nothing shared is lost, and after the next run the branch and the site agree.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
 mod support;
 
 use std::os::unix::fs::symlink;

@@ -1,5 +1,7 @@
 //! What an operator does while something runs, and afterwards: cancel, log, status.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
 mod support;
 
 use std::process::Child;

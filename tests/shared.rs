@@ -1,5 +1,7 @@
 //! What outlives releases: `[shared]`.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
 mod support;
 
 use std::os::unix::fs::symlink;

@@ -1,5 +1,7 @@
 //! The site's own commands: before the flip, after it, and what becomes of them when they fail.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -206,7 +208,7 @@ fn what_a_step_leaves_in_the_background_cannot_hold_the_push() {
 #[test]
 fn output_cannot_harm_a_terminal_and_its_log_is_whole() {
     let sandbox = with_steps(
-        r#"build = '''printf '\033[2Jclear\n10%%\r50%%\r100%%\r\nlong '; head -c 100000 /dev/zero | tr '\0' x; echo; printf '\377\n' '''"#,
+        r"build = '''printf '\033[2Jclear\n10%%\r50%%\r100%%\r\nlong '; head -c 100000 /dev/zero | tr '\0' x; echo; printf '\377\n' '''",
     );
     sandbox.commit("a", "1");
     let long = format!("  long {}...", "x".repeat(995));

@@ -70,6 +70,7 @@ pub fn run(place: &Place, json: bool) -> Result<()> {
     check_git(&repository, &mut findings);
     check_hook(&repository, &mut findings);
     let config = findings.take(Config::read(repository.path()));
+    let mode = config.as_ref().and_then(|config| check_gate(&repository, &config.branch, &mut findings));
     if let Some(site) = config.and_then(|config| findings.take(Site::open(&config.site))) {
         check_site(&site, &mut findings);
     }
@@ -77,14 +78,14 @@ pub fn run(place: &Place, json: bool) -> Result<()> {
     if json {
         print_json(&findings)?;
     } else {
-        print_text(&text(&findings))?;
+        print_text(&text(mode.as_deref(), &findings))?;
     }
     let errors = findings.iter().filter(|finding| finding.level == Level::Error).count() as u64;
     if errors == 0 { Ok(()) } else { Err(Error::Told(Box::new(Error::Unhealthy(count(errors, "problem"))))) }
 }
 
-fn text(findings: &[Finding]) -> String {
-    let mut lines = Vec::new();
+fn text(mode: Option<&str>, findings: &[Finding]) -> String {
+    let mut lines: Vec<String> = mode.into_iter().map(str::to_owned).collect();
     for finding in findings {
         let label = if finding.level == Level::Error { "error" } else { "warning" };
         lines.push(format!("{label}: {}", finding.message));
@@ -151,6 +152,36 @@ fn check_hook(repository: &Repository, findings: &mut Findings) {
         }
         Ok(_) => {}
     }
+}
+
+/// Which hook deploys a push, in a sentence; none where a push cannot work.
+fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) -> Option<String> {
+    let gate = repository.path().join("hooks/proc-receive");
+    let is_asked = findings.take(repository.asks_gate(branch))?;
+    let runs = gate.metadata().is_ok_and(|file| file.permissions().mode() & 0o100 != 0);
+    let unset = "`git config --unset-all receive.procReceiveRefs`";
+    if is_asked && !runs {
+        let message =
+            format!("git asks `{}`, which does not run: every push to {branch} fails", printable(&gate));
+        findings.error(message, format!("`ln -s {} {}`, or {unset}", program(), printable(&gate)));
+        return None;
+    }
+    if is_asked && !is_this_program(&gate) {
+        let message =
+            format!("`{}` is another program, and decides about pushes to {branch}", printable(&gate));
+        findings.warning(message, format!("replace it, or {unset}"));
+    } else if !is_asked && runs && is_this_program(&gate) {
+        let message = format!("git does not ask `{}` about {branch}: the gate is open", printable(&gate));
+        findings.warning(
+            message,
+            format!("`git config --add receive.procReceiveRefs refs/heads/{branch}`, or remove it"),
+        );
+    }
+    Some(if is_asked {
+        format!("A push to {branch} fails if its deployment fails: `proc-receive` deploys it.")
+    } else {
+        format!("A push to {branch} succeeds even if its deployment fails: `post-receive` deploys it.")
+    })
 }
 
 fn program() -> String {

@@ -144,6 +144,6 @@ impl Place<'_> {
         let read = |path: &std::path::Path| std::fs::read(path).map_err(Error::io("read", path));
         let is_ours = gate.canonicalize().ok() == self.called_as.canonicalize().ok()
             || read(&gate)? == read(self.called_as)?;
-        Ok(is_ours && server.is_gate_asked()?)
+        Ok(is_ours && server.repository.asks_gate(&server.config.branch)?)
     }
 }

@@ -9,6 +9,7 @@ use git2::Oid;
 
 use super::{Repository, failure};
 use crate::error::{Error, Result};
+use crate::gate::is_asked_about;
 use crate::push::{RefUpdate, parse_id};
 
 /// One line of git's own config, its name in lower case.
@@ -68,6 +69,14 @@ impl Repository {
             None => Setting { name: entry.to_owned(), value: None },
         };
         Ok(text.split_terminator('\0').map(setting).collect())
+    }
+
+    /// Whether git lets `proc-receive` move a branch.
+    pub fn asks_gate(&self, branch: &str) -> Result<bool> {
+        let settings = self.section("receive")?;
+        let values = settings.into_iter().filter(|setting| setting.name == "receive.procreceiverefs");
+        let values: Vec<String> = values.filter_map(|setting| setting.value).collect();
+        Ok(is_asked_about(format!("refs/heads/{branch}").as_bytes(), &values))
     }
 
     /// The ref that `HEAD` names.

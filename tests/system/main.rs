@@ -11,6 +11,7 @@
 
 mod adoption;
 mod demo;
+mod gate;
 mod installer;
 mod lab;
 mod load;
