@@ -179,12 +179,23 @@ fn refuse_unsafe(path: &Path, file: &File) -> Result<()> {
 
 fn locate(text: &str, error: &toml::de::Error, key: &str) -> (usize, String) {
     let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-    let message = error.message().replace('\n', ", ");
+    let message = in_words(&error.message().replace('\n', ", "));
     if key.is_empty() || key == "." || message.starts_with("unknown field") {
         (line, message)
     } else {
         (line, format!("`{key}`: {message}"))
     }
+}
+
+/// What serde expected, without the names of Rust's types.
+fn in_words(message: &str) -> String {
+    let Some((problem, expected)) = message.split_once(", expected ") else { return message.to_owned() };
+    let expected = match expected {
+        "usize" | "u32" | "u64" => "a whole number from 0 on",
+        _ if expected.starts_with("struct ") => "a table",
+        _ => expected,
+    };
+    format!("{problem}, expected {expected}")
 }
 
 /// Deserializes a string that must satisfy a rule; the rule says what was expected.
@@ -291,7 +302,7 @@ mod tests {
             ("[site]\nmax-size = '10 GiB'", 2, "`site.max-size`: `10 GiB` is not a size, expected one like"),
             ("[site]\nmax-size = '-1'", 2, "`site.max-size`: `-1` is not a size"),
             ("[site]\nmax-size = '99999999 TB'", 2, "`site.max-size`: `99999999 TB` is not a size"),
-            ("[site]\nkeep = -1", 2, "`site.keep`: invalid value: integer `-1`, expected usize"),
+            ("[site]\nkeep = -1", 2, "`site.keep`: invalid value: integer `-1`, expected a whole number"),
             (
                 "[site]\nsymlinks = 'none'",
                 2,
