@@ -288,7 +288,7 @@ impl Error {
             }
             Self::Submodules(_) => "set `submodules = \"warn\"` or \"fetch\" in bluegreen.toml".into(),
             Self::Lfs { .. } => {
-                "push them with `git lfs push`, or set `lfs = \"warn\"` in bluegreen.toml to deploy pointers"
+                "push them with `git lfs push --all <remote>`, or set `lfs = \"warn\"` in bluegreen.toml to deploy pointers"
                     .into()
             }
             Self::Limit { key, .. } => format!("raise `{key}` in bluegreen.toml if this is meant"),

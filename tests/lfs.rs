@@ -112,7 +112,7 @@ fn content_that_is_missing_is_refused_by_name() {
         .push()
         .not_deployed()
         .says("error: the content of these files of Git LFS is not on the server: `four.bin`, `a/three\\n.bin`")
-        .says("hint: push them with `git lfs push`, or set `lfs = \"warn\"` in bluegreen.toml to deploy pointers");
+        .says("hint: push them with `git lfs push --all <remote>`, or set `lfs = \"warn\"` in bluegreen.toml to deploy pointers");
     upload(&sandbox);
     sandbox.bluegreen(&["deploy"]).ok().serves("a/three\n.bin", "three").serves_checkout("master");
     sandbox.is_tidy();
@@ -214,4 +214,56 @@ fn lfs_storage_and_alternates_are_looked_at() {
     let objects = format!("{}\n", sandbox.clone_path().join("objects").display());
     std::fs::write(sandbox.repository().join("objects/info/alternates"), objects).unwrap();
     sandbox.push().ok().serves("two.bin", "two");
+}
+
+/// What `git lfs push` needs to find the server: a remote, as everybody's clone has one. Objects go over
+/// git-lfs's own transfer between directories, which stores them where the server's git-lfs looks.
+fn with_remote() -> Option<Sandbox> {
+    let sandbox = with_lfs()?;
+    let url = format!("file://{}", sandbox.repository().display());
+    sandbox.git(&["remote", "add", "production", &url]);
+    Some(sandbox)
+}
+
+/// Pushes to the remote with whatever hooks the clone has.
+fn push_to_remote(sandbox: &Sandbox) -> Run<'_> {
+    let mut push = sandbox.git_command(&sandbox.clone_path());
+    Run::new(sandbox, push.args(["push", "production", "master"]).stdin(Stdio::null()))
+}
+
+#[test]
+fn what_git_lfs_push_uploads_is_deployed() {
+    let Some(sandbox) = with_remote() else { return };
+    let big = "uploaded\n".repeat(100_000);
+    let (first, second) = (pointer(&sandbox, big.as_bytes()), pointer(&sandbox, b"second"));
+    sandbox.commit_nodes(&[(b"big.bin", first), (b"deep/second.bin", second)]);
+    let refused =
+        "error: the content of these files of Git LFS is not on the server: `big.bin`, `deep/second.bin`";
+    push_to_remote(&sandbox).not_deployed().says(refused).serves_nothing();
+
+    // As the hint says: without `--all`, git-lfs takes what the remote's branches have for uploaded.
+    sandbox.git(&["lfs", "push", "--all", "production"]);
+    sandbox
+        .bluegreen(&["deploy"])
+        .ok()
+        .serves("big.bin", &big)
+        .serves("deep/second.bin", "second")
+        .serves_checkout("master");
+    let third = pointer(&sandbox, b"third");
+    sandbox.commit_nodes(&[(b"deep/third.bin", third)]).git(&["lfs", "push", "production", "master"]);
+    push_to_remote(&sandbox).ok().serves("deep/third.bin", "third").serves_checkout("master");
+    sandbox.is_tidy();
+}
+
+#[test]
+fn the_hook_that_git_lfs_installs_uploads_before_each_push() {
+    let Some(sandbox) = with_remote() else { return };
+    sandbox.git(&["config", "--unset", "core.hooksPath"]);
+    sandbox.git(&["lfs", "install", "--local"]);
+    for round in ["one", "two", "three", "four"] {
+        let node = pointer(&sandbox, round.as_bytes());
+        sandbox.commit_nodes(&[(b"page.bin", node)]);
+        push_to_remote(&sandbox).ok().serves("page.bin", round).serves_checkout("master");
+    }
+    sandbox.is_tidy();
 }
