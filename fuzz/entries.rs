@@ -7,6 +7,7 @@ use bluegreen::checkout::lfs::Pointer;
 use bluegreen::checkout::manifest::Manifest;
 use bluegreen::checkout::tree;
 use bluegreen::config::Config;
+use bluegreen::gate::{self, Answer};
 use bluegreen::push::RefUpdate;
 use bluegreen::release::{Record, ReleaseName};
 
@@ -24,6 +25,73 @@ pub fn push(data: &[u8]) {
             assert_eq!(RefUpdate::parse(line.as_bytes()).ok().as_ref(), Some(update));
         }
     }
+}
+
+/// What `git receive-pack` says to the gate, and what the gate answers.
+pub fn gate(data: &[u8]) {
+    let (mut rest, mut said) = (data, Vec::new());
+    let Ok(request) = gate::read_request(&mut rest, &mut said) else { return };
+    let taken = sections(&data[..data.len() - rest.len()]);
+    let has_options = sections(&said) == [[b"version=1\0push-options".to_vec()]];
+    assert!(has_options || sections(&said) == [[b"version=1".to_vec()]]);
+    assert_eq!(taken.len(), if has_options { 3 } else { 2 });
+    assert_eq!(taken[1].len(), request.updates.len());
+    for (line, update) in taken[1].iter().zip(&request.updates) {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        assert_eq!(RefUpdate::parse(line).ok().as_ref(), Some(update));
+    }
+    if has_options {
+        let options: Vec<_> = taken[2].iter().map(|line| line.strip_suffix(b"\n").unwrap_or(line)).collect();
+        assert_eq!(options, request.options);
+    }
+
+    let reason = String::from_utf8_lossy(data);
+    let answer = |at: usize| match at % 3 {
+        0 => Answer::Refused(reason.clone().into_owned()),
+        1 => Answer::FallThrough,
+        _ => Answer::Moved,
+    };
+    let answers: Vec<_> =
+        request.updates.iter().enumerate().map(|(at, update)| (update.name.as_slice(), answer(at))).collect();
+    let mut told = Vec::new();
+    assert!(gate::write_answers(&mut told, &answers).is_ok());
+    let told = sections(&told);
+    assert_eq!(told.len(), 1);
+    let mut lines = told[0].iter();
+    for (name, answer) in &answers {
+        let line = lines.next().map(Vec::as_slice).unwrap_or_default();
+        let start = if matches!(answer, Answer::Refused(_)) { b"ng " } else { b"ok " };
+        assert!(line.strip_prefix(start).is_some_and(|line| line.starts_with(name)));
+        assert!(!line[start.len() + name.len()..].contains(&b'\n'));
+        if *answer == Answer::FallThrough {
+            assert_eq!(lines.next().map(Vec::as_slice), Some(&b"option fall-through"[..]));
+        }
+    }
+    assert_eq!(lines.next(), None);
+}
+
+/// Takes pkt-lines apart as git's pkt-line.c does: nothing but whole sections that end with a flush.
+fn sections(mut data: &[u8]) -> Vec<Vec<Vec<u8>>> {
+    let mut sections = vec![Vec::new()];
+    while let Some((length, rest)) = data.split_first_chunk::<4>() {
+        let digit = |byte: &u8| {
+            char::from(*byte).to_digit(16).map_or_else(|| panic!("no length"), |digit| digit as usize)
+        };
+        match length.iter().fold(0, |length, byte| length * 16 + digit(byte)) {
+            0 => {
+                sections.push(Vec::new());
+                data = rest;
+            }
+            length => {
+                assert!((4..=65520).contains(&length) && length - 4 <= rest.len());
+                let (line, rest) = rest.split_at(length - 4);
+                sections.last_mut().into_iter().for_each(|section| section.push(line.to_vec()));
+                data = rest;
+            }
+        }
+    }
+    assert!(data.is_empty() && sections.pop().is_some_and(|section| section.is_empty()));
+    sections
 }
 
 /// `bluegreen.toml`.

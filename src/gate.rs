@@ -72,7 +72,10 @@ pub fn write_answers(output: &mut impl Write, answers: &[(&[u8], Answer)]) -> io
                 write_packet(output, b"option fall-through")?;
             }
             Answer::Refused(reason) => {
-                write_packet(output, &[b"ng ", *name, b" ", one_line(reason).as_bytes()].concat())?;
+                let mut line = [b"ng ", *name, b" ", one_line(reason).as_bytes()].concat();
+                // A name may leave little room for the reason.
+                line.truncate(LONGEST);
+                write_packet(output, &line)?;
             }
         }
     }
@@ -91,7 +94,9 @@ fn read_section(input: &mut impl Read) -> io::Result<Vec<Vec<u8>>> {
     loop {
         let mut length = [0; 4];
         input.read_exact(&mut length)?;
-        let digits = std::str::from_utf8(&length).ok();
+        // A number that Rust reads may have a sign, a length may not.
+        let is_hex = length.iter().all(u8::is_ascii_hexdigit);
+        let digits = std::str::from_utf8(&length).ok().filter(|_| is_hex);
         let length = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
         let payload = match length.ok_or_else(|| broken("a pkt-line has no length"))? {
             0 => return Ok(lines),
@@ -176,9 +181,17 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let long = packets(&[b"version=1", b"", b"garbage", b""]);
-        for input in
-            [&b""[..], b"0000", b"000dversion=2", b"zzzz", b"0003", b"fff9", b"000dversion=10000", &long]
-        {
+        for input in [
+            &b""[..],
+            b"0000",
+            b"000dversion=2",
+            b"zzzz",
+            b"0003",
+            b"fff9",
+            b"000dversion=10000",
+            &long,
+            b"+00dversion=100000000",
+        ] {
             let error = read_request(&mut &*input, &mut Vec::new()).unwrap_err().to_string();
             assert!(error.starts_with("expected `git receive-pack` to ask: "), "{error}");
         }

@@ -88,6 +88,36 @@ fn push() {
     run(entries::push, &text(&[&line, &line.repeat(3), &format!("{id64} {id64} refs/heads/caf\u{e9}"), ""]));
 }
 
+/// Pkt-lines, an empty one for a flush.
+fn packets(lines: &[&str]) -> Vec<u8> {
+    let packet = |line: &&str| match line.len() {
+        0 => "0000".to_owned(),
+        length => format!("{:04x}{line}", length + 4),
+    };
+    lines.iter().map(packet).collect::<String>().into_bytes()
+}
+
+#[test]
+fn gate() {
+    let (id, id64) = ("1".repeat(40), "a".repeat(64));
+    let line = format!("{id} {id} refs/heads/master\n");
+    let line64 = format!("{id64} {id64} refs/heads/caf\u{e9}");
+    // As long as a line may be: the reason to refuse it has no room.
+    let long = format!("{id} {id} refs/heads/{}", "x".repeat(65516 - 93));
+    let seeds = [
+        packets(&["version=1\0push-options atomic\n", "", &line, &line64, &line, "", "skip\n", "a b", ""]),
+        packets(&["version=1\n", "", &line64, "", "left over"]),
+        packets(&["version=1", "", "", ""]),
+        packets(&["version=1\0atomic", "", &long, ""]),
+    ];
+    for seed in &seeds {
+        bluegreen::gate::read_request(&mut seed.as_slice(), &mut Vec::new()).unwrap();
+    }
+    run(entries::gate, &seeds);
+    let signed = [b"+00dversion=1".to_vec(), packets(&["", &line, ""])].concat();
+    entries::gate(&signed);
+}
+
 #[test]
 fn config() {
     run(
