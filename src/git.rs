@@ -6,6 +6,7 @@
 mod convert;
 mod fetch;
 mod receive;
+mod said;
 
 pub use self::receive::Setting;
 

@@ -8,6 +8,7 @@ use std::thread;
 
 use nix::unistd::{Uid, User};
 
+use super::said::Said;
 use super::{Repository, failure};
 use crate::error::{Error, Result};
 
@@ -46,12 +47,14 @@ impl Repository {
             .spawn()
             .map_err(Error::GitMissing)?;
         let stdin = git.stdin.take();
+        let said = Said::by(git.stderr.take());
         // git answers while it reads: both sides must be served at once.
-        let output = thread::scope(|scope| {
+        let mut output = thread::scope(|scope| {
             // A git that ends early says why; that it did not read all is no news.
             scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
             git.wait_with_output().map_err(Error::GitMissing)
         })?;
+        output.stderr = said.until_end();
         let complaints = String::from_utf8_lossy(&output.stderr);
         let complaints = || complaints.lines().map(str::to_owned).collect::<Vec<_>>();
         if output.status.success() {

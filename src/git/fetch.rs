@@ -1,9 +1,8 @@
 //! Fetching submodules: the only thing that reaches out to other machines.
 
-use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use git2::{ObjectFormat, Oid};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::said::Said;
 use super::{Repository, failure, search_path};
 use crate::error::{Error, Result};
 
@@ -69,19 +69,12 @@ impl Repository {
 
 /// Waits for a fetch, and ends it with all that it started when its time is over.
 fn wait(mut child: Child, timeout: Duration) -> Result<()> {
-    let mut stderr = child.stderr.take();
-    let reader = thread::spawn(move || {
-        let mut text = Vec::new();
-        // What cannot be read is not shown.
-        let _ = stderr.as_mut().map(|stderr| stderr.read_to_end(&mut text));
-        text
-    });
+    let said = Said::by(child.stderr.take());
     let begun = Instant::now();
     loop {
         match child.try_wait().map_err(Error::GitMissing)? {
             Some(status) => {
-                let stderr = reader.join().unwrap_or_default();
-                let output = std::process::Output { status, stdout: Vec::new(), stderr };
+                let output = Output { status, stdout: Vec::new(), stderr: said.until_end() };
                 return if status.success() { Ok(()) } else { Err(failure("fetch", &output)) };
             }
             None if begun.elapsed() >= timeout => {
