@@ -75,7 +75,7 @@ fn wait(mut child: Child, timeout: Duration) -> Result<()> {
         match child.try_wait().map_err(Error::GitMissing)? {
             Some(status) => {
                 let output = Output { status, stdout: Vec::new(), stderr: said.until_end() };
-                return if status.success() { Ok(()) } else { Err(failure("fetch", &output)) };
+                return if status.success() { Ok(()) } else { Err(refusal(&output)) };
             }
             None if begun.elapsed() >= timeout => {
                 let group = Pid::from_raw(child.id().cast_signed());
@@ -85,6 +85,54 @@ fn wait(mut child: Child, timeout: Duration) -> Result<()> {
                 return Err(Error::Git { command: "fetch".into(), stderr });
             }
             None => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Why a fetch failed. Of a connection that ssh did not make, git only says that there is none.
+fn refusal(output: &Output) -> Error {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let before = text.split_once("fatal: Could not read from remote repository").map(|(before, _)| before);
+    let lines: Vec<&str> = before.unwrap_or_default().lines().map(str::trim).collect();
+    // The host that is not known, and that this is why; there may be a banner before.
+    let last = lines[lines.len().saturating_sub(2)..].join(" ");
+    if last.is_empty() {
+        return failure("fetch", output);
+    }
+    let stderr = last.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    Error::Git { command: "fetch".into(), stderr }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ssh_says_is_the_reason() {
+        let end = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct \
+                   access rights\nand the repository exists.\n";
+        let banner = "@@@@\n@ WARNING @\n@@@@\r\n";
+        for (said, reason) in [
+            (
+                format!("{banner}Host key for x has changed.\r\nHost key verification failed.\r\n{end}"),
+                "Host key for x has changed. Host key verification failed.",
+            ),
+            (format!("a@b: Permission denied (publickey).\r\n{end}"), "a@b: Permission denied (publickey)."),
+            (
+                end.to_owned(),
+                "fatal: Could not read from remote repository. Please make sure you have the correct access rights and the repository exists.",
+            ),
+            (
+                "warning: x\nfatal: transport 'file' not allowed\n".to_owned(),
+                "fatal: transport 'file' not allowed",
+            ),
+        ] {
+            let output = Output {
+                status: std::process::ExitStatus::default(),
+                stdout: Vec::new(),
+                stderr: said.into(),
+            };
+            assert_eq!(refusal(&output).to_string(), format!("`git fetch` failed: {reason}"));
         }
     }
 }
