@@ -150,7 +150,7 @@ pub fn manifest(data: &[u8]) {
 
 /// A `.gitattributes`, and a pointer of Git LFS.
 pub fn attributes(data: &[u8]) {
-    let mut context = Context { crlf: data.len() % 2 == 0, ..Context::default() };
+    let mut context = Context { crlf: data.len().is_multiple_of(2), ..Context::default() };
     context.learn_macros(data);
     for rule in context.matches(data) {
         let _ = rule.fits(b"name.txt");

@@ -65,7 +65,9 @@ fn mutate(mut data: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
 /// Feeds a target with mutations of its seeds.
 fn run(target: fn(&[u8]), seeds: &[Vec<u8>]) {
     let cases = std::env::var("BLUEGREEN_FUZZ").ok().and_then(|cases| cases.parse().ok()).unwrap_or(4000);
-    seeds.iter().for_each(|seed| target(seed));
+    for seed in seeds {
+        target(seed);
+    }
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let input = (prop::sample::select(seeds.to_vec()), prop::collection::vec(mutation(), 0..6))
         .prop_map(|(seed, mutations)| mutate(seed, &mutations));
