@@ -81,7 +81,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
     staged.seal(&name, &record)?;
-    Publication { server, site, release: &name, previous: &live, push: target.push() }
+    Publication { server, site, release: &name, previous: &live, is_new: true, push: target.push() }
         .publish(Some(staged))?;
     report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
     prune(server, site, &name);
@@ -162,16 +162,16 @@ fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -
 /// The commit that a push through the gate wants to have live; none, and the branch moved, if it is.
 fn choose_pushed(server: &Server, site: &LockedSite, push: &RefUpdate, live: &Live) -> Result<Option<Oid>> {
     // Long before the branch is moved, so that nothing is built in vain.
-    if server.repository.id_of(&push.name)? != Some(push.old).filter(|old| !old.is_zero()) {
+    if server.repository.id_of(&push.name)? != Some(push.old.oid()).filter(|old| !old.is_zero()) {
         return Err(Error::RefMoved(push.name.clone()));
     }
     match live.release() {
         Some(release) if site.is_good(live) && site.commit(live) == Some(push.new.to_string()) => {
             server.repository.move_ref(push, "push")?;
-            server.report.line(Message::AlreadyLive { commit: &short(&push.new), release });
+            server.report.line(Message::AlreadyLive { commit: &short(&push.new.oid()), release });
             Ok(None)
         }
-        _ => Ok(Some(push.new)),
+        _ => Ok(Some(push.new.oid())),
     }
 }
 

@@ -39,7 +39,7 @@ pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop:
         }
     } else if is_set("receive.denynonfastforwards")
         && !update.old.is_zero()
-        && !repository.is_ancestor(update.old, update.new)?
+        && !repository.is_ancestor(update.old.oid(), update.new.oid())?
     {
         return refused("non-fast-forward");
     }

@@ -346,11 +346,13 @@ fn attack(releases: &Path, victim: &Path, stop: &AtomicBool) -> usize {
     let mut swaps = 0;
     while !stop.load(Relaxed) {
         for release in releases.read_dir().unwrap().flatten() {
-            for name in ["d", "d/e", "."] {
+            for name in ["d", "d/e"] {
                 let path = release.path().join(name);
                 // What could not be put back must not end the attack.
                 let aside = releases.join(format!(".aside-{swaps}"));
-                if path.is_symlink() || !path.is_dir() || std::fs::rename(&path, &aside).is_err() {
+                // Through a link that was left behind, the attack would hit the victim by itself.
+                let is_direct = path.canonicalize().is_ok_and(|real| path == real);
+                if !is_direct || !path.is_dir() || std::fs::rename(&path, &aside).is_err() {
                     continue;
                 }
                 let linked = symlink(victim, &path).is_ok();

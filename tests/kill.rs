@@ -110,7 +110,7 @@ fn killed_at_a_random_instant() {
     for turn in 0..4 {
         two.push_works(turn % 2, "nothing");
     }
-    let usual = start.elapsed() / 4;
+    let mut usual = start.elapsed() / 4;
     let (mut done, mut cut) = (0, 0);
     for round in 0..300_u32 {
         let new = round as usize % 2;
@@ -119,16 +119,19 @@ fn killed_at_a_random_instant() {
         let mut child =
             hook.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), line.as_bytes()).unwrap();
+        // The usual duration follows the load of the machine, so that two thirds are cut off in the midst.
         // A sequence that fills the whole duration evenly, whatever the number of rounds.
         let part = f64::from(round) * 0.618_033_988_75 % 1.0;
+        let when = format!("a kill in round {round}, {part:.3} of {usual:?}");
         std::thread::sleep(usual.mul_f64(part));
         child.kill().unwrap();
         if child.wait().unwrap().success() {
             done += 1;
+            usual = usual.mul_f64(0.95);
         } else {
             cut += 1;
+            usual = usual.mul_f64(1.02);
         }
-        let when = format!("a kill in round {round}, {part:.3} of {usual:?}");
         two.check(new, &when);
         // Half of the time the next push is of the other commit.
         two.push_works(if round % 4 < 2 { new } else { 1 - new }, &when);

@@ -161,7 +161,7 @@ impl Conversion {
         }
         self.contents.extend(found.iter().map(|(entry, pointer)| (*entry, pointer.size)));
         // git-lfs would fail for want of the object, and the pointer is what was asked for.
-        self.converted.entries.retain(|entry| !missing.contains(entry));
+        self.converted.entries.retain(|entry| missing.binary_search(entry).is_err());
         self.converted.pointers.extend(missing);
         Ok(())
     }

@@ -62,7 +62,7 @@ fn answer(place: &Place, server: &Server, update: &RefUpdate) -> Result<()> {
         return Ok(());
     }
     if !called_by_git() {
-        return deploy(server, Target::Commit(update.new));
+        return deploy(server, Target::Commit(update.new.oid()));
     }
     let options = options();
     let options = read_options(server, options.iter().map(Vec::as_slice));
@@ -70,7 +70,7 @@ fn answer(place: &Place, server: &Server, update: &RefUpdate) -> Result<()> {
         server.report.line(Message::Skipped { branch, serving: &server.serving() });
         return Ok(());
     }
-    deploy(server, Target::Tip(update.new))
+    deploy(server, Target::Tip(update.new.oid()))
 }
 
 /// The push options as git hands them to `post-receive`.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub const WAYS: u8 = 18;
 pub fn vandalise(release: &Path, outside: &Path, way: u8, first: usize, second: usize) {
     match attempt(release, outside, way, first, second) {
         // Not every way is open to every vandal, who may have closed a directory before.
-        Err(error) if !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::IsADirectory) => {
+        Err(error) if !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::AlreadyExists) => {
             panic!("way {way} in {}: {error}", release.display())
         }
         _ => {}
@@ -27,7 +27,7 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
     let mut paths = Vec::new();
     list(release, &mut paths);
     if paths.is_empty() {
-        return fs::write(release.join("added"), "by hand");
+        return add(&release.join("added"));
     }
     let (path, other) = (&paths[first % paths.len()], &paths[second % paths.len()]);
     let is_file = path.symlink_metadata()?.is_file();
@@ -62,8 +62,8 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
             fs::create_dir_all(path.join("a/b"))?;
             fs::write(path.join("a/file"), "in the way")?;
         }
-        7 if is_dir => fs::write(path.join("a"), "added")?,
-        8 => fs::write(release.join(OsStr::from_bytes(b"\xff")), "added")?,
+        7 if is_dir => add(&path.join("a"))?,
+        8 => add(&release.join(OsStr::from_bytes(b"\xff")))?,
         9 => remove(path)?,
         10 if is_dir => chmod(0)?,
         // Two names change places; a directory cannot change places with what is in it.
@@ -107,6 +107,11 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
         _ => {}
     }
     Ok(())
+}
+
+/// Adds a file where nothing is: through a link in the tree it would land who knows where.
+fn add(path: &Path) -> io::Result<()> {
+    File::create_new(path)?.write_all(b"added")
 }
 
 fn remove(path: &Path) -> io::Result<()> {

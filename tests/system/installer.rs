@@ -223,12 +223,24 @@ fn without_a_binary_it_builds_as_whoever_owns_the_clone() {
 }
 
 #[test]
-fn the_gate_is_refused_until_the_program_has_one() {
+fn with_the_gate_a_push_fails_when_its_deployment_does() {
     let Some(lab) = Lab::new() else { return };
-    let blue = lab.server("blue");
+    let (blue, dev) = (lab.server("blue"), lab.client("dev"));
+    blue.install_for(&dev, "--web-server none --gate")
+        .ok()
+        .says("/home/deploy/sample_app/hooks/proc-receive");
+    dev.commit("App v1", "one");
+    dev.push("deploy@blue:sample_app master").ok().says("is live");
+    dev.sh_as("dev", "cd sample_app && ln -s /etc/passwd passwd && git add passwd && git commit -qm two")
+        .ok();
+    dev.push("deploy@blue:sample_app master")
+        .ends_with_status(1)
+        .says("! [remote rejected] master -> master (link passwd leads out of the release, to /etc/passwd)");
+    dev.sh_as("dev", "cd sample_app && git rm -q passwd && git commit -qm three").ok();
+    dev.push("deploy@blue:sample_app master").ok().says("is live");
     let before = blue.written();
-    blue.install("--web-server none --gate").ends_with_status(1).says("this bluegreen has no gate yet");
-    assert_eq!(blue.changed_since(&before), "");
+    blue.install("--web-server none").ok();
+    assert_eq!(blue.changed_since(&before), "", "the gate stays as it was set up");
 }
 
 #[test]
