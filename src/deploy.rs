@@ -6,7 +6,7 @@ use git2::Oid;
 
 use crate::checkout::objects::Objects;
 use crate::checkout::progress::Progress;
-use crate::checkout::{self, manifest::Manifest, plan::Listing};
+use crate::checkout::{self, listing::Listing, manifest::Manifest};
 use crate::config::{Phase, Submodules};
 use crate::error::{Error, Result};
 use crate::history::{Action, timestamp};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::attributes::{Context, Match};
 use super::lfs::{MAX_POINTER, Pointer};
+use super::listing::Listing;
 use super::objects::Reader;
-use super::plan::Listing;
 use super::scratch::Scratch;
 use super::settings::Settings;
 use super::submodule::{Project, path_in};

@@ -11,9 +11,10 @@ use serde_bytes::ByteBuf;
 
 use super::area::Area;
 use super::lfs::Pointer;
+use super::listing::{Listing, NONE};
 use super::manifest::Manifest;
 use super::objects::Reader;
-use super::plan::{Listing, NONE, Plan};
+use super::plan::Plan;
 use super::submodule::Project;
 use crate::config::Lfs;
 use crate::error::{Error, Result};

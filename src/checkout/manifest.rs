@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
 use super::convert::Converted;
-use super::plan::Listing;
+use super::listing::Listing;
 use super::tree::Kind;
 
 /// Begins the file; changes with the format and with the rules of validation.

@@ -11,6 +11,7 @@ pub mod convert;
 mod converted;
 mod difference;
 pub mod lfs;
+pub mod listing;
 pub mod manifest;
 pub mod objects;
 mod pack;
@@ -34,9 +35,10 @@ use std::thread::available_parallelism;
 use git2::Oid;
 
 use self::convert::Conversion;
+use self::listing::{Listing, NONE};
 use self::manifest::{Ctime, Manifest, ctime};
 use self::objects::Objects;
-use self::plan::{Listing, NONE, Plan};
+use self::plan::Plan;
 use self::progress::Progress;
 use self::submodule::Projects;
 use crate::config::{Config, Submodules, Symlinks};
@@ -138,7 +140,7 @@ fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<()> {
 
 fn directory_ctimes(plan: &Plan, root: &Dir) -> io::Result<Vec<Ctime>> {
     let mut walk = walk::Walk::new(&plan.listing, root.try_clone()?);
-    let stat = |directory: &plan::Directory| match directory.entry {
+    let stat = |directory: &listing::Directory| match directory.entry {
         NONE => Ok(ctime(&root.own_stat()?)),
         _ if !directory.is_made => Ok(Ctime::default()),
         entry => Ok(ctime(&walk.enter(directory.parent)?.stat(plan.listing.name(entry))?)),

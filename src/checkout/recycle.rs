@@ -8,8 +8,9 @@ use std::io::{self, ErrorKind};
 
 use rustix::fs::Stat;
 
+use super::listing::{Listing, NONE};
 use super::manifest::{self, Manifest};
-use super::plan::{Listing, NONE, Plan};
+use super::plan::Plan;
 use super::tree::Kind;
 use super::walk::Walk;
 use crate::dir::Dir;

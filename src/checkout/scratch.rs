@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+use super::listing::Listing;
 use super::manifest::mode;
-use super::plan::Listing;
 use super::settings::Settings;
 use crate::dir::Dir;
 use crate::error::{Error, Result};

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::plan::{Listing, NONE};
+use super::listing::{Listing, NONE};
 use super::tree::{Kind, TreeEntry, order};
 use crate::config::Shared;
 use crate::error::{Error, Result};

@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::plan::Listing;
+use super::listing::Listing;
 use crate::dir::Dir;
 
 /// Descriptors for everything but the walks.

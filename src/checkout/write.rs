@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::fstat;
 
+use super::listing::NONE;
 use super::manifest::{Ctime, Manifest, ctime};
 use super::objects::{Objects, Reader};
 use super::parallel::for_each_piece;
-use super::plan::{NONE, Plan};
+use super::plan::Plan;
 use super::recycle::Before;
 use super::tree::Kind;
 use super::walk::Walk;

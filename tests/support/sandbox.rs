@@ -432,6 +432,23 @@ impl Sandbox {
     }
 }
 
+impl Drop for Sandbox {
+    /// What a test closed to its own user would stay for good.
+    fn drop(&mut self) {
+        open_up(&self.root);
+    }
+}
+
+fn open_up(directory: &Path) {
+    // What cannot be opened belongs to somebody else, and a test that fails has said so already.
+    let _ = std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700));
+    for entry in directory.read_dir().into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
 fn names(directory: &Path) -> Vec<String> {
     let Ok(entries) = directory.read_dir() else { return Vec::new() };
     let mut names: Vec<String> =

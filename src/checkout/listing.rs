@@ -1,0 +1,216 @@
+//! All paths of one commit, flat.
+//!
+//! Entries stand in the order in which their trees are read, a directory's entries side by side, and
+//! directories before what they hold, so that every subtree is one range of both.
+
+use std::ffi::OsStr;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use git2::Oid;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::tree::{Kind, TreeEntry};
+
+/// No such entry or directory.
+pub const NONE: u32 = u32::MAX;
+
+/// A file, link, directory or submodule of a listing.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Entry {
+    /// What it is.
+    pub kind: Kind,
+    /// Where its name ends in the names; it begins where the one before ends.
+    pub(super) name_end: u32,
+    /// A file's size in bytes, once it is measured; a directory's place in the directories.
+    pub size: u64,
+}
+
+/// A directory of a listing, the root or a tree or submodule entry.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Directory {
+    /// The directory it lies in.
+    pub parent: u32,
+    /// Its own entry; [`NONE`] for the root.
+    pub entry: u32,
+    /// Its first entry.
+    pub first: u32,
+    /// The entry after its last one.
+    pub last: u32,
+    /// The directory after the last one below it.
+    pub end: u32,
+    /// Whether a checkout makes it: git makes no directory for a tree without files.
+    pub is_made: bool,
+}
+
+/// All paths of one commit.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Listing {
+    pub(super) root: ByteBuf,
+    pub(super) names: ByteBuf,
+    pub(super) ids: ByteBuf,
+    /// Everything but the root.
+    pub entries: Vec<Entry>,
+    /// The root first.
+    pub directories: Vec<Directory>,
+    /// Entry and target of every link, by entry.
+    pub links: Vec<(u32, ByteBuf)>,
+}
+
+impl Listing {
+    pub(super) fn new(root: Oid) -> Self {
+        Self {
+            root: ByteBuf::from(root.as_bytes()),
+            names: ByteBuf::new(),
+            ids: ByteBuf::new(),
+            entries: Vec::new(),
+            directories: Vec::new(),
+            links: Vec::new(),
+        }
+    }
+
+    /// The name of an entry, one component.
+    #[must_use]
+    pub fn name(&self, entry: u32) -> &[u8] {
+        let start = entry.checked_sub(1).map_or(0, |before| self.entries[before as usize].name_end);
+        &self.names[start as usize..self.entries[entry as usize].name_end as usize]
+    }
+
+    /// The raw id of an entry's object.
+    #[must_use]
+    pub fn raw_id(&self, entry: u32) -> &[u8] {
+        let len = self.root.len();
+        &self.ids[entry as usize * len..][..len]
+    }
+
+    /// The id of an entry's object.
+    #[must_use]
+    pub fn id(&self, entry: u32) -> Oid {
+        // An id in a listing was parsed from a tree with ids of just this length.
+        Oid::from_bytes(self.raw_id(entry)).unwrap_or(Oid::ZERO_SHA1)
+    }
+
+    /// The raw id of a directory's tree, or of a submodule's commit.
+    #[must_use]
+    pub fn directory_id(&self, directory: u32) -> &[u8] {
+        match self.directories[directory as usize].entry {
+            NONE => &self.root,
+            entry => self.raw_id(entry),
+        }
+    }
+
+    /// The entries of a directory.
+    #[must_use]
+    pub fn entries_of(&self, directory: u32) -> Range<u32> {
+        let directory = &self.directories[directory as usize];
+        directory.first..directory.last
+    }
+
+    /// The path of a directory, from the root of the release.
+    #[must_use]
+    pub fn directory_path(&self, directory: u32) -> PathBuf {
+        let mut names = Vec::new();
+        let mut at = &self.directories[directory as usize];
+        while at.entry != NONE {
+            names.push(OsStr::from_bytes(self.name(at.entry)));
+            at = &self.directories[at.parent as usize];
+        }
+        names.iter().rev().collect()
+    }
+
+    /// The path of an entry in a directory.
+    #[must_use]
+    pub fn path(&self, directory: u32, entry: u32) -> PathBuf {
+        self.directory_path(directory).join(OsStr::from_bytes(self.name(entry)))
+    }
+
+    /// The path of an entry.
+    #[must_use]
+    pub fn path_of(&self, entry: u32) -> PathBuf {
+        self.path(self.directory_of(entry), entry)
+    }
+
+    /// Whether a directory is a submodule.
+    #[must_use]
+    pub fn is_submodule(&self, directory: u32) -> bool {
+        let entry = self.directories[directory as usize].entry;
+        entry != NONE && self.entries[entry as usize].kind == Kind::Submodule
+    }
+
+    /// All entries below a directory, at any depth.
+    #[must_use]
+    pub fn below(&self, directory: u32) -> Range<u32> {
+        let is = &self.directories[directory as usize];
+        is.first..self.directories[is.end as usize - 1].last
+    }
+
+    /// The directory that holds an entry.
+    #[must_use]
+    pub fn directory_of(&self, entry: u32) -> u32 {
+        let after = self.directories.partition_point(|directory| directory.first <= entry);
+        // Empty directories share their first entry with the next one: look back past them.
+        (0..after).rev().find(|&at| self.entries_of(at as u32).contains(&entry)).unwrap_or(0) as u32
+    }
+
+    /// Whether a checkout makes anything of an entry.
+    #[must_use]
+    pub fn is_made(&self, entry: u32) -> bool {
+        let entry = &self.entries[entry as usize];
+        !entry.kind.is_directory() || self.directories[entry.size as usize].is_made
+    }
+
+    /// Whether every index lies within its array, as in any listing that [`Plan::read`] made: what
+    /// was read from a file may be damaged.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        let (entries, directories) = (self.entries.len(), self.directories.len());
+        let names_fit = self.entries.is_sorted_by_key(|entry| entry.name_end)
+            && self.entries.last().is_none_or(|last| last.name_end as usize == self.names.len());
+        let children_fit =
+            self.entries.iter().all(|entry| !entry.kind.is_directory() || entry.size < directories as u64);
+        let is_fit = |(at, directory): (usize, &Directory)| {
+            let is_root = directory.entry == NONE;
+            is_root == (at == 0)
+                && (is_root || (directory.entry as usize) < entries && (directory.parent as usize) < at)
+                && directory.first <= directory.last
+                && directory.last as usize <= entries
+                && (at + 1..=directories).contains(&(directory.end as usize))
+        };
+        let links_fit = self.links.iter().all(|(entry, _)| (*entry as usize) < entries);
+        self.ids.len() == entries * self.root.len()
+            && names_fit
+            && children_fit
+            && directories > 0
+            && self.directories.iter().enumerate().all(is_fit)
+            && self.directories.is_sorted_by_key(|directory| directory.first)
+            && links_fit
+    }
+
+    /// How many files and links there are.
+    #[must_use]
+    pub fn files(&self) -> u64 {
+        self.entries.iter().filter(|entry| !entry.kind.is_directory()).count() as u64
+    }
+
+    /// The size of all files and links, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let files = self.entries.iter().filter(|entry| !entry.kind.is_directory());
+        files.fold(0, |size, file| size.saturating_add(file.size))
+    }
+
+    /// The submodules' paths.
+    #[must_use]
+    pub fn submodules(&self) -> Vec<PathBuf> {
+        let submodules = self.entries.iter().filter(|entry| entry.kind == Kind::Submodule);
+        submodules.map(|entry| self.directory_path(entry.size as u32)).collect()
+    }
+
+    pub(super) fn push(&mut self, entry: &TreeEntry) {
+        self.names.extend_from_slice(entry.name);
+        self.ids.extend_from_slice(entry.id);
+        self.entries.push(Entry { kind: entry.kind, name_end: self.names.len() as u32, size: 0 });
+    }
+}

@@ -1,0 +1,128 @@
+//! The lock of a site, and who has it.
+//!
+//! It is an flock, so it dies with its process, whatever ends that: there are no stale locks, and the
+//! file is never removed. What it says of its holder is for people.
+
+use std::cell::RefCell;
+use std::fmt::{self, Display};
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use super::{LockedSite, RELEASES, STATE, Site};
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::history::{Action, Actor};
+
+const LOCK: &[u8] = b"lock";
+
+/// How often a waiting program tries the lock again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Who holds the lock, as the lock file says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// What it does.
+    pub action: Action,
+    /// Who asked for it.
+    pub by: Actor,
+    /// When it took the lock, RFC 3339, UTC.
+    pub since: String,
+    /// What it is doing now.
+    pub phase: String,
+}
+
+impl Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "a {} by {} (process {}, since {})", self.action, self.by, self.pid, self.since)
+    }
+}
+
+impl Site {
+    /// Who holds the lock right now, if anybody does.
+    #[must_use]
+    pub fn holder(&self) -> Option<Holder> {
+        let mut file = File::open(self.state_path().join("lock")).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => read_holder(&mut file),
+            _ => None,
+        }
+    }
+
+    /// Takes the lock, waiting for it up to `timeout` or until `go_on` fails; `announce` is called
+    /// once if there is a wait.
+    /// A lock dies with its process, whatever ends it, so that there are no stale ones.
+    pub fn lock(
+        self,
+        holder: Holder,
+        timeout: Duration,
+        announce: impl FnOnce(&str),
+        go_on: impl Fn() -> Result<()>,
+    ) -> Result<LockedSite> {
+        let make = |parent: &Dir, name: &[u8], mode| {
+            let path = self.root.join(std::ffi::OsStr::from_bytes(name));
+            parent.open_or_make_dir(name, mode).map_err(Error::io("make", path))
+        };
+        let state = make(&self.dir, STATE, 0o700)?;
+        let records = make(&state, RELEASES, 0o700)?;
+        let releases = make(&self.dir, RELEASES, 0o755)?;
+        let path = self.state_path().join("lock");
+        let lock = state.open_file(LOCK, OFlags::RDWR | OFlags::CREATE).map_err(Error::io("open", &path))?;
+        let start = Instant::now();
+        let mut announce = Some(announce);
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            let name = || {
+                read_holder_retrying(&path)
+                    .map_or_else(|| "another process".into(), |other| other.to_string())
+            };
+            if start.elapsed() >= timeout {
+                return Err(Error::Locked { holder: name(), waited: timeout });
+            }
+            if let Some(announce) = announce.take() {
+                announce(&name());
+            }
+            go_on()?;
+            thread::sleep(RETRY);
+        }
+        let _ = write_holder(&lock, &holder);
+        Ok(LockedSite { site: self, state, records, releases, lock, holder: RefCell::new(holder) })
+    }
+}
+
+fn read_holder(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// The holder writes its name just after it took the lock.
+fn read_holder_retrying(path: &Path) -> Option<Holder> {
+    (0..10).find_map(|_| {
+        let holder = File::open(path).ok().and_then(|mut file| read_holder(&mut file));
+        if holder.is_none() {
+            thread::sleep(RETRY);
+        }
+        holder
+    })
+}
+
+pub(super) fn write_holder(mut lock: &File, holder: &Holder) -> io::Result<()> {
+    use std::io::Seek;
+    let text = serde_json::to_string(holder)?;
+    lock.set_len(0)?;
+    lock.rewind()?;
+    lock.write_all(text.as_bytes())
+}
