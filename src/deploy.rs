@@ -81,7 +81,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
     staged.seal(&name, &record)?;
-    Publication { server, site, release: &name, previous: &live, push: target.push() }
+    Publication { server, site, release: &name, previous: &live, is_new: true, push: target.push() }
         .publish(Some(staged))?;
     report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
     prune(server, site, &name);

@@ -263,6 +263,8 @@ impl Display for Message<'_> {
 #[derive(Debug)]
 pub struct Serving {
     server: String,
+    /// "still ", unless something changed.
+    still: &'static str,
     what: What,
 }
 
@@ -286,18 +288,24 @@ impl Serving {
             }
             Some(Live::Elsewhere(path)) => What::Elsewhere(printable(path)),
         };
-        Self { server: server.to_owned(), what }
+        Self { server: server.to_owned(), still: "still ", what }
+    }
+
+    /// The same after a change.
+    #[must_use]
+    pub fn anew(self) -> Self {
+        Self { still: "", ..self }
     }
 }
 
 impl Display for Serving {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let server = &self.server;
-        match &self.what {
-            What::Unknown => write!(to, "{server} still serves what it served before"),
+        let Self { server, still, what } = self;
+        match what {
+            What::Unknown => write!(to, "{server} {still}serves what it served before"),
             What::Nothing => write!(to, "{server} serves nothing yet"),
-            What::Release { name, commit } => write!(to, "{server} still serves {commit} (release {name})"),
-            What::Elsewhere(path) => write!(to, "{server} still serves `{path}`"),
+            What::Release { name, commit } => write!(to, "{server} {still}serves {commit} (release {name})"),
+            What::Elsewhere(path) => write!(to, "{server} {still}serves `{path}`"),
         }
     }
 }

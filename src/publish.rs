@@ -34,6 +34,8 @@ pub struct Publication<'a> {
     pub release: &'a ReleaseName,
     /// What is live before.
     pub previous: &'a Live,
+    /// Whether it was made for this, and nobody knows yet whether it works.
+    pub is_new: bool,
     /// The ref that moves together with the flip.
     pub push: Option<&'a RefUpdate>,
 }
@@ -56,7 +58,7 @@ impl Publication<'_> {
     pub fn publish(&self, staged: Option<Staged>) -> Result<()> {
         let is_noted = self.push.is_some() || self.server.config.steps.has_after_flip();
         if is_noted {
-            self.note(staged.is_some())?;
+            self.note()?;
         }
         self.site.phase("activate");
         let flipped = self.move_ref().and_then(|()| match self.site.activate(self.release) {
@@ -95,7 +97,9 @@ impl Publication<'_> {
     fn go_back(&self, error: Error) -> Result<()> {
         let after_flip = |error| Err(Error::AfterFlip(Box::new(error)));
         // First of all, so that a crash in the middle goes on going back.
-        if let Err(unmarked) = self.site.mark_bad(self.release) {
+        // An old release that was to come back and was cancelled is as good as before.
+        let is_to_blame = self.is_new || !matches!(error, Error::Cancelled);
+        if is_to_blame && let Err(unmarked) = self.site.mark_bad(self.release) {
             self.server.report.warning(unmarked);
         }
         let Some(previous) = self.previous.release() else { return after_flip(error) };
@@ -130,13 +134,13 @@ impl Publication<'_> {
         }
     }
 
-    fn note(&self, is_new: bool) -> Result<()> {
+    fn note(&self) -> Result<()> {
         let push = self.push.map(|push| {
             let name = String::from_utf8_lossy(&push.name).into_owned();
             (name, push.old.to_string(), push.new.to_string())
         });
         let previous = self.previous.release().map(ToString::to_string);
-        let note = Note { release: self.release.to_string(), previous, is_new, push };
+        let note = Note { release: self.release.to_string(), previous, is_new: self.is_new, push };
         let write = || {
             let text = serde_json::to_vec(&note)?;
             self.site.write_state(NOTE, &text)
@@ -155,8 +159,14 @@ pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
     let live = site.live()?;
     if let (Ok(release), push) = (note.release.parse::<ReleaseName>(), note.push()) {
         let previous = note.previous().map_or(Live::Nothing, Live::Release);
-        let cut_off =
-            Publication { server, site, release: &release, previous: &previous, push: push.as_ref() };
+        let cut_off = Publication {
+            server,
+            site,
+            release: &release,
+            previous: &previous,
+            is_new: note.is_new,
+            push: push.as_ref(),
+        };
         let is_live = live.release() == Some(&release);
         server.report.warning(Message::CutOff { release: &release, is_live });
         let is_bad = site.release(&release).is_ok_and(|release| release.is_bad());

@@ -34,7 +34,7 @@ fn run(
     }
     attempt.new = release.commit();
     attempt.release = Some(name.clone());
-    Publication { server, site, release: name, previous: &live, push: None }.publish(None)?;
+    Publication { server, site, release: name, previous: &live, is_new: false, push: None }.publish(None)?;
     server.report.line(Message::RolledBack { release: name, from: &live, took: attempt.took() });
     Ok(())
 }

@@ -74,11 +74,10 @@ impl Server<'_> {
         });
         result.map_err(|error| {
             self.report.error(&error);
-            let serving = self.serving();
-            self.report.line(match error {
-                Error::AfterFlip(_) => Message::LiveNevertheless(&serving),
-                _ => Message::NotDone(action, &serving),
-            });
+            match error {
+                Error::AfterFlip(_) => self.report.line(Message::LiveNevertheless(&self.serving().anew())),
+                _ => self.report.line(Message::NotDone(action, &self.serving())),
+            }
             Error::Told(Box::new(error))
         })
     }

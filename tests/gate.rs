@@ -129,10 +129,7 @@ fn a_failed_verification_takes_the_ref_back() {
 fn a_first_release_that_fails_its_verification_stays_and_so_does_the_ref() {
     let sandbox = gated("verify = 'test ! -e broken'");
     sandbox.commit("broken", "");
-    sandbox
-        .push()
-        .fails(0)
-        .says("Deployed, but not all is well: blue still serves <commit> (release <release>).");
+    sandbox.push().fails(0).says("Deployed, but not all is well: blue serves <commit> (release <release>).");
     agrees(&sandbox);
 }
 

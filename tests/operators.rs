@@ -76,8 +76,23 @@ fn cancel_after_the_flip_goes_back() {
 }
 
 #[test]
+fn a_cancelled_rollback_leaves_the_old_release_good() {
+    let sandbox = with_steps("verify = 'test ! -e ../../slow || { touch ../../started; sleep 1000; }'");
+    sandbox.commit("a", "1").push().ok();
+    sandbox.commit("a", "2").push().ok();
+    std::fs::write(sandbox.site().join("slow"), "").unwrap();
+    let (rollback, reader) = spawn(&mut sandbox.bluegreen_command(&["rollback"]));
+    wait_for("the step", || sandbox.site().join("started").exists());
+    sandbox.bluegreen(&["cancel"]).ok().serves("a", "2");
+    Run::finish(&sandbox, rollback, reader)
+        .fails(1)
+        .says("Not rolled back: blue still serves <commit> (release <release>).");
+    std::fs::remove_file(sandbox.site().join("slow")).unwrap();
+    sandbox.bluegreen(&["rollback"]).ok().serves("a", "1");
+}
+
+#[test]
 fn cancel_that_comes_too_late_says_so() {
-    // The step ends well when it is asked to end.
     let sandbox = with_steps("restart = 'true'");
     sandbox.commit("a", "1").push().ok();
     let stuck = "import fcntl, json, signal, sys, time\nf = open(sys.argv[1], 'r+')\nfcntl.flock(f, fcntl.LOCK_EX)\n\

@@ -65,6 +65,11 @@ fn every_subcommand_stands_in_the_readme() {
     use clap::CommandFactory;
     let readme = file("README.md");
     for command in bluegreen::cli::Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
-        assert!(readme.contains(&format!("`{}", command.get_name())) || readme.contains(&format!("] {}", command.get_name())), "{}", command.get_name());
+        assert!(
+            readme.contains(&format!("`{}", command.get_name()))
+                || readme.contains(&format!("] {}", command.get_name())),
+            "{}",
+            command.get_name()
+        );
     }
 }

@@ -20,7 +20,6 @@ use crate::signals;
 
 /// Runs the hook. By hand, a line's new revision is deployed as it is given.
 pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
-    signals::outlive_the_client();
     let server =
         place.open(report).map_err(|error| tell(report, error, &Serving::new(&host_name(), None)))?;
     let updates = read_updates().map_err(|error| tell(report, error, &server.serving()))?;
@@ -53,6 +52,7 @@ fn answer(place: &Place, server: &Server, update: &RefUpdate) -> Result<()> {
         server.report.line(Message::OtherRef { name: &update.name, branch });
         return Ok(());
     }
+    signals::outlive_the_client();
     if called_by_git() && place.is_gated(server)? {
         // The gate has said all that there is to say.
         return Ok(());
