@@ -109,6 +109,10 @@ impl Hook {
     /// The hook that a file name of `hooks/` stands for.
     #[must_use]
     pub fn called_as(path: &Path) -> Option<Self> {
-        Self::from_str(path.file_name()?.to_str()?, false).ok()
+        match path.file_name()?.to_str()? {
+            "post-receive" => Some(Self::PostReceive),
+            "proc-receive" => Some(Self::ProcReceive),
+            _ => None,
+        }
     }
 }

@@ -32,7 +32,7 @@ pub struct Repository {
 impl Repository {
     /// Opens the repository at `path`: a bare one, or a `.git` directory.
     pub fn open(path: &Path) -> Result<Self> {
-        let path = path.canonicalize().map_err(Error::io("open", path))?;
+        let path = std::path::absolute(path).map_err(Error::io("open", path))?;
         if !path.join("objects").is_dir() || !path.join("HEAD").exists() {
             return Err(Error::NotARepository(path));
         }

@@ -3,6 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    env_logger::init();
+    // Most pushes deploy nothing, and what they do not use they need not wait for.
+    if std::env::var_os("RUST_LOG").is_some() {
+        env_logger::init();
+    }
     ExitCode::from(bluegreen::command::run(std::env::args_os().collect()))
 }
