@@ -10,10 +10,11 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::history::{self, Action, Actor, Entry, Outcome, timestamp};
-use crate::message::{Message, Serving};
+use crate::message::Message;
 use crate::publish;
 use crate::release::ReleaseName;
 use crate::report::Report;
+use crate::serving::Serving;
 use crate::signals::Stop;
 use crate::site::{Holder, Live, LockedSite, Site};
 

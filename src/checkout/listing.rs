@@ -213,4 +213,43 @@ impl Listing {
         self.ids.extend_from_slice(entry.id);
         self.entries.push(Entry { kind: entry.kind, name_end: self.names.len() as u32, size: 0 });
     }
+
+    /// Adds a whole subtree of another listing, as the directory that `entry` of `parent` stands for.
+    pub(super) fn append_subtree(&mut self, from: &Self, root: u32, parent: u32, entry: u32) {
+        let subtree = root..from.directories[root as usize].end;
+        let source = from.below(root);
+        let (new_entries, new_directories) = (self.entries.len() as u32, self.directories.len() as u32);
+        let to_entry = |index: u32| index - source.start + new_entries;
+        let to_directory = |index: u32| index - subtree.start + new_directories;
+
+        let name_end =
+            |before: u32| before.checked_sub(1).map_or(0, |last| from.entries[last as usize].name_end);
+        let (name_start, new_names) = (name_end(source.start), self.names.len() as u32);
+        self.names.extend_from_slice(
+            &from.names[name_start as usize..name_end(source.end).max(name_start) as usize],
+        );
+        let len = self.root.len();
+        self.ids.extend_from_slice(&from.ids[source.start as usize * len..source.end as usize * len]);
+        let entries = &from.entries[source.start as usize..source.end as usize];
+        self.entries.extend(entries.iter().map(|entry| Entry {
+            kind: entry.kind,
+            name_end: entry.name_end - name_start + new_names,
+            size: if entry.kind.is_directory() { to_directory(entry.size as u32).into() } else { entry.size },
+        }));
+        let directories = &from.directories[subtree.start as usize..subtree.end as usize];
+        self.directories.extend(directories.iter().enumerate().map(|(at, directory)| Directory {
+            parent: if at == 0 { parent } else { to_directory(directory.parent) },
+            entry: if at == 0 { entry } else { to_entry(directory.entry) },
+            first: to_entry(directory.first),
+            last: to_entry(directory.last),
+            end: to_directory(directory.end),
+            is_made: directory.is_made,
+        }));
+        if entry != NONE {
+            self.entries[entry as usize].size = new_directories.into();
+        }
+        let links = from.links.partition_point(|(link, _)| *link < source.start);
+        let links = from.links[links..].iter().take_while(|(link, _)| *link < source.end);
+        self.links.extend(links.map(|(link, target)| (to_entry(*link), target.clone())));
+    }
 }

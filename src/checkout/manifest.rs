@@ -84,3 +84,37 @@ pub fn mode(kind: Kind) -> u32 {
 pub fn ctime(stat: &Stat) -> Ctime {
     (stat.st_ctime, stat.st_ctime_nsec as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dir::Dir;
+
+    fn manifest_of(stat: &Stat, instant: Ctime) -> Manifest {
+        let mut listing = Listing::new(git2::Oid::ZERO_SHA1);
+        listing.push(&super::super::tree::TreeEntry { kind: Kind::File, name: b"file", id: &[0; 20] });
+        listing.entries[0].size = stat.st_size.cast_unsigned();
+        let entries = vec![ctime(stat)];
+        Manifest { listing, entries, directories: Vec::new(), converted: Converted::default(), instant }
+    }
+
+    #[test]
+    fn only_the_very_ctime_proves_that_nothing_was_touched() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("file"), "content").unwrap();
+        let stat = Dir::open(temp.path()).unwrap().stat(b"file").unwrap();
+        let (seconds, nanoseconds) = ctime(&stat);
+        let later = (seconds + 1, nanoseconds);
+        assert!(manifest_of(&stat, later).holds(0, &stat));
+        // In the tick of the last write a change would leave no trace.
+        assert!(!manifest_of(&stat, ctime(&stat)).holds(0, &stat));
+        // While the clock was set back somebody changed the file: its ctime is older than it was.
+        for touched in
+            [(seconds - 3600, nanoseconds), (seconds, nanoseconds ^ 1), (seconds + 3600, nanoseconds)]
+        {
+            let mut manifest = manifest_of(&stat, (seconds + 7200, 0));
+            manifest.entries[0] = touched;
+            assert!(!manifest.holds(0, &stat), "{touched:?}");
+        }
+    }
+}

@@ -243,54 +243,11 @@ impl Planner<'_, '_> {
 
     /// Takes a subtree over from the older listing, where it stands under the same path and id.
     fn copy_subtree(&mut self, older: &Listing, pending: &Pending) {
-        let Listing { names, ids, entries, directories, links, .. } = &mut self.plan.listing;
-        let subtree = pending.like as usize..older.directories[pending.like as usize].end as usize;
-        let source =
-            older.directories[subtree.start].first as usize..older.directories[subtree.end - 1].last as usize;
-        let shift = |index: u32, from: usize, to: usize| (index as usize - from + to) as u32;
-        let (first_entry, first_directory) = (entries.len(), directories.len());
-        let name_start =
-            source.start.checked_sub(1).map_or(0, |before| older.entries[before].name_end as usize);
-        let name_end = source.end.checked_sub(1).map_or(0, |last| older.entries[last].name_end as usize);
-        let name_base = names.len();
-        if !source.is_empty() {
-            names.extend_from_slice(&older.names[name_start..name_end]);
-            ids.extend_from_slice(&older.ids[source.start * self.id_len..source.end * self.id_len]);
-        }
-        entries.extend(older.entries[source.clone()].iter().map(|entry| Entry {
-            name_end: shift(entry.name_end, name_start, name_base),
-            size: if entry.kind.is_directory() {
-                shift(entry.size as u32, subtree.start, first_directory).into()
-            } else {
-                entry.size
-            },
-            ..*entry
-        }));
-        directories.extend(older.directories[subtree.clone()].iter().map(|directory| Directory {
-            parent: shift(directory.parent.max(subtree.start as u32), subtree.start, first_directory),
-            entry: shift(directory.entry.max(source.start as u32), source.start, first_entry),
-            first: shift(directory.first, source.start, first_entry),
-            last: shift(directory.last, source.start, first_entry),
-            end: shift(directory.end, subtree.start, first_directory),
-            is_made: directory.is_made,
-        }));
-        directories[first_directory].parent = pending.parent;
-        directories[first_directory].entry = pending.entry;
-        if pending.entry != NONE {
-            entries[pending.entry as usize].size = first_directory as u64;
-        }
-        let kept = |entry: &Entry, index| if entry.kind.is_directory() { NONE } else { index };
-        self.plan
-            .like
-            .extend(older.entries[source.clone()].iter().zip(source.start as u32..).map(|(e, i)| kept(e, i)));
-        self.plan.directory_like.extend(subtree.start as u32..subtree.end as u32);
-        let from = older.links.partition_point(|(entry, _)| (*entry as usize) < source.start);
-        let links_of_subtree =
-            older.links[from..].iter().take_while(|(entry, _)| (*entry as usize) < source.end);
-        links.extend(
-            links_of_subtree
-                .map(|(entry, target)| (shift(*entry, source.start, first_entry), target.clone())),
-        );
+        self.plan.listing.append_subtree(older, pending.like, pending.parent, pending.entry);
+        let entries = older.below(pending.like);
+        let kept = |entry: u32| if older.entries[entry as usize].kind.is_directory() { NONE } else { entry };
+        self.plan.like.extend(entries.map(kept));
+        self.plan.directory_like.extend(pending.like..older.directories[pending.like as usize].end);
     }
 
     /// Reads the targets of the links that were not copied, and puts all in order.

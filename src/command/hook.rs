@@ -10,12 +10,13 @@ use crate::deploy::{Target, deploy};
 use crate::error::{Error, Result};
 use crate::gate::{self, Answer, Request};
 use crate::history::Action;
-use crate::message::{Message, Serving};
+use crate::message::Message;
 use crate::options::PushOptions;
 use crate::push::RefUpdate;
 use crate::report::Report;
 use crate::rules;
 use crate::server::Server;
+use crate::serving::Serving;
 use crate::signals;
 
 /// Runs the hook. By hand, a line's new revision is deployed as it is given.
