@@ -882,7 +882,29 @@ web_start() {
     if systemd; then systemctl enable --quiet --now "$unit"; else service "$unit" start >/dev/null; fi
 }
 
+# A reload has come about once a worker of the new config runs; until then an old one answers.
 web_graceful() {
+    before=$(web_workers)
+    web_signal
+    tries=50
+    while [ "$tries" -gt 0 ]; do
+        sleep 0.1
+        for worker in $(web_workers); do
+            case " $before " in
+                *" $worker "*) ;;
+                *) return 0 ;;
+            esac
+        done
+        tries=$((tries - 1))
+    done
+}
+
+web_workers() {
+    main=$(cat "$PID_FILE")
+    cat "/proc/$main/task/$main/children" 2>/dev/null || :
+}
+
+web_signal() {
     if systemd; then
         if [ "$WEB" = apache ]; then systemctl reload apache2; else systemctl reload nginx; fi
     elif [ "$WEB" = apache ]; then
