@@ -93,7 +93,8 @@ impl Linking<'_> {
 
     /// Opens the directory in a release that holds the link, made where the commit has none.
     fn descend(&self, release: &Dir, parents: &[&OsStr]) -> Result<Dir> {
-        let (mut dir, mut at) = (release.try_clone().map_err(Error::io("open", "."))?, PathBuf::new());
+        let (mut dir, mut at) =
+            (release.try_clone().map_err(Error::io("open", &self.path.path))?, PathBuf::new());
         for name in parents {
             at.push(name);
             dir = dir.open_or_make_dir(name.as_bytes(), 0o755).map_err(|error| match error.kind() {

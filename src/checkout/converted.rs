@@ -41,7 +41,7 @@ pub fn write(
         for complaint in complaints {
             progress.warning(complaint);
         }
-        let moved = move_in(plan, before, root, scratch.files()?, &missing)?;
+        let moved = move_in(plan, before, root, &scratch.files()?, &missing)?;
         for (&entry, (size, changed)) in missing.iter().zip(moved) {
             plan.listing.entries[entry as usize].size = size;
             ctimes[entry as usize] = changed;
@@ -61,11 +61,10 @@ fn move_in(
     plan: &Plan,
     before: &[Before],
     root: &Dir,
-    files: Dir,
+    files: &Dir,
     entries: &[u32],
 ) -> Result<Vec<(u64, Ctime)>> {
     let listing = &plan.listing;
-    let root = root.try_clone().map_err(Error::io("open", "."))?;
     let (mut from, mut to) = (Walk::new(listing, files), Walk::new(listing, root));
     let mut move_one = |entry: u32| -> io::Result<(u64, Ctime)> {
         let (directory, name) = (listing.directory_of(entry), listing.name(entry));
@@ -99,7 +98,7 @@ fn find_pointers(
     converted: &mut Converted,
 ) -> Result<()> {
     let (listing, reader) = (&plan.listing, objects.open()?);
-    let mut walk = Walk::new(listing, root.try_clone().map_err(Error::io("open", "."))?);
+    let mut walk = Walk::new(listing, root);
     let mut found = Vec::new();
     for &entry in written {
         let id = listing.id(entry);

@@ -86,7 +86,7 @@ pub fn write(
     progress: &Progress,
 ) -> Result<Manifest> {
     let (root, recycled) = (staged.dir(), staged.recycled());
-    let failed = |error| Error::io("fill", "the release")(error);
+    let failed = |error| Error::io("fill", staged.path())(error);
     walk::allow_depth(&plan.listing, threads(config) + 1);
     let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
     let writer =
@@ -139,7 +139,7 @@ fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<()> {
 }
 
 fn directory_ctimes(plan: &Plan, root: &Dir) -> io::Result<Vec<Ctime>> {
-    let mut walk = walk::Walk::new(&plan.listing, root.try_clone()?);
+    let mut walk = walk::Walk::new(&plan.listing, root);
     let stat = |directory: &listing::Directory| match directory.entry {
         NONE => Ok(ctime(&root.own_stat()?)),
         _ if !directory.is_made => Ok(Ctime::default()),

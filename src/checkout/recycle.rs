@@ -26,7 +26,7 @@ pub enum Before {
 
 /// Makes every directory of the plan below `root` and removes what the plan does not have.
 pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>) -> io::Result<Vec<Before>> {
-    let mut walk = Walk::new(&plan.listing, root.try_clone()?);
+    let mut walk = Walk::new(&plan.listing, root);
     let root_stat = root.own_stat()?;
     let mut before = Vec::with_capacity(plan.listing.directories.len());
     for directory in 0..plan.listing.directories.len() as u32 {

@@ -30,13 +30,13 @@ pub fn allow_depth(listing: &Listing, walks: usize) {
 /// directory costs about one `openat`, and no component is ever a followed link.
 pub struct Walk<'a> {
     listing: &'a Listing,
-    root: Dir,
+    root: &'a Dir,
     open: Vec<(u32, Dir)>,
 }
 
 impl<'a> Walk<'a> {
     /// Starts at the root of a release.
-    pub fn new(listing: &'a Listing, root: Dir) -> Self {
+    pub fn new(listing: &'a Listing, root: &'a Dir) -> Self {
         Self { listing, root, open: Vec::new() }
     }
 
@@ -59,9 +59,9 @@ impl<'a> Walk<'a> {
         }
         for at in missing.into_iter().rev() {
             let name = self.listing.name(directories[at as usize].entry);
-            let dir = self.open.last().map_or(&self.root, |(_, dir)| dir).open_dir(name)?;
+            let dir = self.open.last().map_or(self.root, |(_, dir)| dir).open_dir(name)?;
             self.open.push((at, dir));
         }
-        Ok(self.open.last().map_or(&self.root, |(_, dir)| dir))
+        Ok(self.open.last().map_or(self.root, |(_, dir)| dir))
     }
 }

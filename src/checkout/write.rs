@@ -42,10 +42,8 @@ impl Writer<'_> {
     /// Writes all files, then all links; gives each entry's ctime.
     pub fn write(&self, threads: usize, tick: impl Fn(u64) -> Result<()>) -> Result<Vec<Ctime>> {
         let mut ctimes = vec![Ctime::default(); self.plan.listing.entries.len()];
-        let start = || {
-            let root = self.root.try_clone().map_err(Error::io("open", "."))?;
-            Ok(Hand { reader: self.objects.open()?, walk: Walk::new(&self.plan.listing, root) })
-        };
+        let start =
+            || Ok(Hand { reader: self.objects.open()?, walk: Walk::new(&self.plan.listing, self.root) });
         let work =
             |hand: &mut Hand, first: usize, piece: &mut [Ctime]| self.write_piece(hand, first as u32, piece);
         let done = || tick(self.done.load(Ordering::Relaxed));
@@ -91,7 +89,7 @@ impl Writer<'_> {
 
     fn write_links(&self, ctimes: &mut [Ctime]) -> Result<()> {
         let listing = &self.plan.listing;
-        let mut walk = Walk::new(listing, self.root.try_clone().map_err(Error::io("open", "."))?);
+        let mut walk = Walk::new(listing, self.root);
         for (entry, target) in &listing.links {
             let (entry, directory) = (*entry, listing.directory_of(*entry));
             let name = listing.name(entry);

@@ -2,6 +2,7 @@
 //! of it unless it becomes one.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, fchmod};
 use rustix::process::geteuid;
@@ -105,6 +106,12 @@ impl Staged<'_> {
     #[must_use]
     pub fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    /// Where it lies, until it gets its place.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.site.root().join("releases").join(&self.at)
     }
 
     /// What the directory holds before, where it is recycled.
