@@ -1,13 +1,13 @@
 //! What reads bytes that others chose, each as a function that must neither panic nor lie.
 //!
-//! The targets of cargo-fuzz and the short run of `cargo test --test fuzz` both call these.
+//! The targets of cargo-fuzz and the short run of `cargo test --test it fuzz` both call these.
 
 use bluegreen::checkout::attributes::Context;
 use bluegreen::checkout::lfs::Pointer;
 use bluegreen::checkout::manifest::Manifest;
 use bluegreen::checkout::tree;
 use bluegreen::config::Config;
-use bluegreen::gate::{self, Answer};
+use bluegreen::gate::protocol::{self, Answer};
 use bluegreen::push::RefUpdate;
 use bluegreen::release::{Record, ReleaseName};
 
@@ -30,7 +30,7 @@ pub fn push(data: &[u8]) {
 /// What `git receive-pack` says to the gate, and what the gate answers.
 pub fn gate(data: &[u8]) {
     let (mut rest, mut said) = (data, Vec::new());
-    let Ok(request) = gate::read_request(&mut rest, &mut said) else { return };
+    let Ok(request) = protocol::read_request(&mut rest, &mut said) else { return };
     let taken = sections(&data[..data.len() - rest.len()]);
     let has_options = sections(&said) == [[b"version=1\0push-options".to_vec()]];
     assert!(has_options || sections(&said) == [[b"version=1".to_vec()]]);
@@ -54,7 +54,7 @@ pub fn gate(data: &[u8]) {
     let answers: Vec<_> =
         request.updates.iter().enumerate().map(|(at, update)| (update.name.as_slice(), answer(at))).collect();
     let mut told = Vec::new();
-    assert!(gate::write_answers(&mut told, &answers).is_ok());
+    assert!(protocol::write_answers(&mut told, &answers).is_ok());
     let told = sections(&told);
     assert_eq!(told.len(), 1);
     let mut lines = told[0].iter();

@@ -14,8 +14,8 @@ use rustix::fs::{FileType, OFlags};
 use crate::config::{Shared, SharedPath};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::message::Message;
-use crate::report::Report;
+use crate::pusher::message::Message;
+use crate::pusher::report::Report;
 use crate::site::{LockedSite, Site};
 
 const SHARED: &str = "shared";

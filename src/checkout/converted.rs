@@ -17,7 +17,7 @@ use super::walk::Walk;
 use crate::config::Lfs;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::message::Message;
+use crate::pusher::message::Message;
 
 /// Lets git write what is to be converted and is not there yet, and moves it into the release. Sizes
 /// and ctimes are noted as they are on the disk.

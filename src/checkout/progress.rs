@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::report::Report;
-use crate::signals::Stop;
+use crate::pusher::report::Report;
+use crate::run::signals::Stop;
 
 /// Work that is done sooner shows no progress.
 const QUIET: Duration = Duration::from_secs(1);

@@ -1,9 +1,9 @@
 //! `adopt`: what a site held before becomes its first release, so that it goes on being served.
 
+use crate::deploy::session::Server;
 use crate::error::Result;
-use crate::history::Action;
-use crate::message::Message;
-use crate::server::Server;
+use crate::pusher::message::Message;
+use crate::site::history::Action;
 
 /// Moves everything in the site that is not the program's own into a release, and makes that live.
 pub fn run(server: &Server) -> Result<()> {

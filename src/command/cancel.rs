@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::deploy::session::Server;
 use crate::error::{Error, Result};
-use crate::history;
-use crate::message::Message;
-use crate::running::Running;
-use crate::server::Server;
+use crate::pusher::message::Message;
 use crate::site::Site;
+use crate::site::history;
+use crate::site::holder::Running;
 
 /// How long the other process has: a grace for its step, and a restart of what was live.
 const PATIENCE: Duration = Duration::from_secs(120);

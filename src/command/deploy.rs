@@ -1,8 +1,8 @@
 //! `deploy [REVISION]`: a fresh release by hand.
 
+use crate::deploy::session::Server;
 use crate::deploy::{self, Target};
 use crate::error::{Error, Result};
-use crate::server::Server;
 
 /// Deploys a revision; without one, the branch.
 pub fn run(server: &Server, revision: Option<&str>, dry_run: bool) -> Result<()> {

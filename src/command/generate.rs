@@ -6,10 +6,10 @@ use clap_complete::{Shell, generate};
 
 use super::table::print_text;
 use crate::cli::Generated;
+use crate::command::sudoers;
+use crate::deploy::session::Server;
 use crate::error::{Error, Result};
 use crate::git::login_name;
-use crate::server::Server;
-use crate::sudoers;
 
 /// Prints one of them.
 pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {

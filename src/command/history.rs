@@ -1,11 +1,11 @@
 //! `history`: what was done, by whom, how long it took and how it ended.
 
 use super::table::{print_json, print_rows};
+use crate::deploy::session::Server;
 use crate::error::Result;
-use crate::history::{self, Entry, Outcome};
 use crate::release::SHORT;
-use crate::server::Server;
 use crate::site::Site;
+use crate::site::history::{self, Entry, Outcome};
 
 /// Prints the history, newest first.
 pub fn run(server: &Server, json: bool) -> Result<()> {

@@ -5,19 +5,19 @@ use std::io::{Read, stdin, stdout};
 use std::os::unix::ffi::OsStringExt;
 
 use super::{Place, called_by_git, host_name};
-use crate::branch::{delete, skip};
+use crate::command::options::PushOptions;
+use crate::deploy::session::Server;
 use crate::deploy::{Target, deploy};
 use crate::error::{Error, Result};
-use crate::gate::{self, Answer, Request};
-use crate::history::Action;
-use crate::message::Message;
-use crate::options::PushOptions;
+use crate::gate::branch::{delete, skip};
+use crate::gate::protocol::{self, Answer, Request};
+use crate::gate::rules;
 use crate::push::RefUpdate;
-use crate::report::Report;
-use crate::rules;
-use crate::server::Server;
-use crate::serving::Serving;
-use crate::signals;
+use crate::pusher::message::Message;
+use crate::pusher::report::Report;
+use crate::pusher::serving::Serving;
+use crate::run::signals;
+use crate::site::history::Action;
 
 /// Runs the hook. By hand, a line's new revision is deployed as it is given.
 pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
@@ -93,7 +93,7 @@ fn read_options<'o>(server: &Server, options: impl Iterator<Item = &'o [u8]>) ->
 pub fn proc_receive(place: &Place, report: &Report) -> Result<()> {
     signals::outlive_the_client();
     let mut output = stdout().lock();
-    let request = gate::read_request(&mut stdin().lock(), &mut output)?;
+    let request = protocol::read_request(&mut stdin().lock(), &mut output)?;
     let server = place.open(report).map_err(|error| tell(report, error, &Serving::new(&host_name(), None)));
     let answers: Vec<(&[u8], Answer)> = request
         .updates
@@ -106,7 +106,7 @@ pub fn proc_receive(place: &Place, report: &Report) -> Result<()> {
             (update.name.as_slice(), answer)
         })
         .collect();
-    gate::write_answers(&mut output, &answers).map_err(Error::io("write", "standard output"))
+    protocol::write_answers(&mut output, &answers).map_err(Error::io("write", "standard output"))
 }
 
 /// Decides about one ref, and moves it if it may.

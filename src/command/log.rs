@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use crate::deploy::session::Server;
 use crate::error::{Error, Result};
-use crate::logs;
 use crate::release::ReleaseName;
-use crate::server::Server;
 use crate::site::Site;
+use crate::site::logs;
 
 /// How often a log that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(200);

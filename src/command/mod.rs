@@ -9,9 +9,11 @@ mod generate;
 mod history;
 mod hook;
 mod log;
+pub mod options;
 mod releases;
 mod rollback;
 mod status;
+pub mod sudoers;
 mod table;
 
 use std::cell::LazyCell;
@@ -26,11 +28,11 @@ use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
 use crate::cli::{Cli, Command, Generated, Hook};
 use crate::config::Config;
+use crate::deploy::session::Server;
 use crate::error::{Error, Result};
 use crate::git::{Repository, git_dir_of, login_name};
-use crate::history::Actor;
-use crate::report::Report;
-use crate::server::Server;
+use crate::pusher::report::Report;
+use crate::site::history::Actor;
 
 /// Runs the program and gives its exit status.
 #[must_use]

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::table::{print_json, print_rows};
+use crate::deploy::session::Server;
 use crate::error::Result;
+use crate::pusher::report::printable;
 use crate::release::{Release, short};
-use crate::report::printable;
-use crate::server::Server;
 use crate::site::{Live, Site};
 
 /// One release, as `--json` shows it.

@@ -1,8 +1,8 @@
 //! `rollback [RELEASE]`: an older release becomes live again.
 
+use crate::deploy::rollback::roll_back;
+use crate::deploy::session::Server;
 use crate::error::Result;
-use crate::rollback::roll_back;
-use crate::server::Server;
 
 /// Rolls back to a release by its name; without one, to the newest good one before the live one.
 pub fn run(server: &Server, release: Option<&str>) -> Result<()> {

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::table::{print_json, print_text};
+use crate::deploy::session::Server;
 use crate::error::Result;
+use crate::pusher::report::printable;
 use crate::release::{ReleaseName, short};
-use crate::report::printable;
-use crate::server::Server;
 use crate::site::{Holder, Live, Site};
 
 /// The state of a server, as `--json` shows it.

@@ -9,7 +9,7 @@ use git2::Oid;
 
 use super::{Repository, failure};
 use crate::error::{Error, Result};
-use crate::gate::is_asked_about;
+use crate::gate::protocol::is_asked_about;
 use crate::push::{RefUpdate, parse_id};
 
 /// One line of git's own config, its name in lower case.

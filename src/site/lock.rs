@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{LockedSite, RELEASES, STATE, Site};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::history::{Action, Actor};
+use crate::site::history::{Action, Actor};
 
 const LOCK: &[u8] = b"lock";
 

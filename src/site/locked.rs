@@ -15,8 +15,8 @@ use super::{CURRENT, INCOMING, Live, NEXT, RELEASES, SHARED, STATE, Site};
 use crate::checkout::manifest::{self, Ctime, Manifest};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::logs;
 use crate::release::{Record, ReleaseName, State};
+use crate::site::logs;
 
 /// A site that this process alone may change.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::checkout::manifest::{Ctime, Manifest};
 use crate::checkout::plan::Plan;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::message::{bytes, count};
+use crate::pusher::message::{bytes, count};
 use crate::release::{Record, ReleaseName};
 
 impl LockedSite {

@@ -1,0 +1,32 @@
+//! Push options: what `git push -o` asks of a deployment.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::pusher::message::Message;
+use crate::pusher::report::{Report, printable};
+
+/// What a pusher asked for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct PushOptions {
+    /// The ref moves, and nothing is deployed.
+    pub skip: bool,
+    /// Every phase is told.
+    pub verbose: bool,
+}
+
+impl PushOptions {
+    /// Reads the options of a push, and warns of those that nobody knows.
+    #[must_use]
+    pub fn read<'o>(options: impl Iterator<Item = &'o [u8]>, report: &Report) -> Self {
+        let mut read = Self::default();
+        for option in options {
+            match option {
+                b"skip" => read.skip = true,
+                b"verbose" => read.verbose = true,
+                _ => report.warning(Message::UnknownOption(&printable(OsStr::from_bytes(option)))),
+            }
+        }
+        read
+    }
+}

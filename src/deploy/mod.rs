@@ -1,0 +1,198 @@
+//! The order of a deployment, and nothing else: how each step is done is said where it is done.
+
+pub mod publish;
+pub mod rollback;
+pub mod session;
+
+use std::time::SystemTime;
+
+use git2::Oid;
+
+use self::session::{Attempt, Server};
+use crate::checkout::objects::Objects;
+use crate::checkout::progress::Progress;
+use crate::checkout::{self, listing::Listing, manifest::Manifest};
+use crate::config::{Phase, Submodules};
+use crate::deploy::publish::Publication;
+use crate::error::{Error, Result};
+use crate::push::RefUpdate;
+use crate::pusher::message::Message;
+use crate::release::{Record, ReleaseName, State, recyclable, short, surplus};
+use crate::run::step::Steps;
+use crate::shared;
+use crate::site::history::{Action, timestamp};
+use crate::site::{Live, LockedSite, Recycled, Staged};
+
+/// What is to be deployed.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// The tip of the branch, read under the lock; a push has just moved it to this commit.
+    Tip(Oid),
+    /// Just this commit, even where it is live.
+    Commit(Oid),
+    /// Where a push wants the branch, which is yet to be moved: the gate.
+    Gate(&'a RefUpdate),
+}
+
+impl<'a> Target<'a> {
+    /// The move of a ref that is part of the deployment.
+    fn push(self) -> Option<&'a RefUpdate> {
+        if let Self::Gate(push) = self { Some(push) } else { None }
+    }
+}
+
+/// Deploys, and tells the pusher how it went.
+pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
+    let branch = &server.config.branch;
+    server.report.line(Message::Received { branch, server: &server.name });
+    server.change_site(Action::Deploy, |site, attempt| run(server, site, target, attempt))?;
+    server.report.line(Message::Complete);
+    Ok(())
+}
+
+fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut Attempt) -> Result<()> {
+    let Server { config, report, repository, .. } = server;
+    let live = site.live()?;
+    let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
+    attempt.new = Some(commit);
+
+    shared::require(site, &config.shared)?;
+    let releases = site.releases()?;
+    let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
+    let objects = Objects::new(repository, commit.object_format());
+    let contents = objects.open()?.commit(commit)?;
+    let recycled =
+        recyclable(&releases, live.release(), config.site.keep).and_then(|name| site.recycle(name));
+    let (mut staged, manifest) = match recycled {
+        None => fill(server, site, &objects, contents.tree, None)?,
+        Some(recycled) => match fill(server, site, &objects, contents.tree, Some(recycled)) {
+            // Files of another user's in the old release, for instance, are no reason to fail.
+            Err(Error::Io { .. }) => fill(server, site, &objects, contents.tree, None)?,
+            filled => filled?,
+        },
+    };
+    warn_of_submodules(server, &manifest.listing);
+    let changed = checkout::changed(&objects, attempt.old.as_deref(), contents.tree, &manifest.listing);
+    let (files, size) = (manifest.listing.files(), manifest.listing.size());
+    let mut record = Record::new(commit, contents.subject, files);
+    staged.place(&name, &record, &manifest)?;
+    attempt.release = Some(name.clone());
+
+    let steps = Steps::new(server, site, &name, live.release());
+    steps.run(Phase::Build, Some(server.stop()))?;
+    steps.run(Phase::Check, Some(server.stop()))?;
+
+    record.state = State::Ready;
+    record.sealed = Some(timestamp(SystemTime::now()));
+    staged.seal(&name, &record)?;
+    Publication { server, site, release: &name, previous: &live, is_new: true, push: target.push() }
+        .publish(Some(staged))?;
+    report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
+    prune(server, site, &name);
+    Ok(())
+}
+
+/// Checks the tree out into a new or a recycled release, which is nobody's yet.
+fn fill<'a>(
+    server: &Server,
+    site: &'a LockedSite,
+    objects: &Objects,
+    tree: Oid,
+    recycled: Option<Recycled>,
+) -> Result<(Staged<'a>, Manifest)> {
+    let Server { config, report, .. } = server;
+    server.phase(site, "read the commit");
+    let manifest = recycled.as_ref().map(|old| &old.manifest);
+    let scratch = site.scratch_path();
+    let plan = checkout::plan(objects, tree, manifest, config, &scratch)?;
+    site.refuse_full_disk(&plan)?;
+    server.phase(site, "check out");
+    let staged = site.stage(recycled)?;
+    let manifest = checkout::write(plan, objects, &staged, config, &Progress::new(report, server.stop()))?;
+    shared::link(site, &config.shared, staged.dir(), report)?;
+    Ok((staged, manifest))
+}
+
+/// What a dry run says instead of a deployment. It changes nothing and needs no lock.
+pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
+    let site = crate::site::Site::open(&server.config.site)?;
+    let live = site.live()?;
+    shared::require(&site, &server.config.shared)?;
+    let objects = Objects::new(&server.repository, commit.object_format());
+    let contents = objects.open()?.commit(commit)?;
+    let mut config = server.config.clone();
+    if config.site.submodules == Submodules::Fetch {
+        // A dry run fetches nothing.
+        config.site.submodules = Submodules::Warn;
+    }
+    let plan = checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir())?;
+    warn_of_submodules(server, &plan.listing);
+    server.report.line(Message::DryRun {
+        commit: &short(&commit),
+        subject: &contents.subject,
+        files: plan.listing.files(),
+        changed: checkout::changed(&objects, site.commit(&live).as_deref(), contents.tree, &plan.listing),
+        site: site.root(),
+        recycled: recyclable(&site.releases()?, live.release(), server.config.site.keep),
+    });
+    Ok(())
+}
+
+/// The commit to deploy. A lock is no queue, so whoever gets it deploys the tip, and whoever finds the
+/// tip live has nothing left to do.
+fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -> Result<Option<Oid>> {
+    let pushed = match target {
+        Target::Commit(commit) => return Ok(Some(commit)),
+        Target::Gate(push) => return choose_pushed(server, site, push, live),
+        Target::Tip(pushed) => pushed,
+    };
+    let branch = &server.config.branch;
+    let Some(tip) = server.repository.tip(branch)? else {
+        server.report.line(Message::Deleted { branch, serving: &server.serving() });
+        return Ok(None);
+    };
+    if tip != pushed {
+        server.report.line(Message::Superseded { commit: &short(&pushed), tip: &short(&tip) });
+    }
+    match live.release() {
+        Some(release) if site.is_good(live) && site.commit(live) == Some(tip.to_string()) => {
+            server.report.line(Message::AlreadyLive { commit: &short(&tip), release });
+            Ok(None)
+        }
+        _ => Ok(Some(tip)),
+    }
+}
+
+/// The commit that a push through the gate wants to have live; none, and the branch moved, if it is.
+fn choose_pushed(server: &Server, site: &LockedSite, push: &RefUpdate, live: &Live) -> Result<Option<Oid>> {
+    // Long before the branch is moved, so that nothing is built in vain.
+    if server.repository.id_of(&push.name)? != Some(push.old.oid()).filter(|old| !old.is_zero()) {
+        return Err(Error::RefMoved(push.name.clone()));
+    }
+    match live.release() {
+        Some(release) if site.is_good(live) && site.commit(live) == Some(push.new.to_string()) => {
+            server.repository.move_ref(push, "push")?;
+            server.report.line(Message::AlreadyLive { commit: &short(&push.new.oid()), release });
+            Ok(None)
+        }
+        _ => Ok(Some(push.new.oid())),
+    }
+}
+
+fn warn_of_submodules(server: &Server, listing: &Listing) {
+    let submodules = listing.submodules();
+    if server.config.site.submodules == Submodules::Warn && !submodules.is_empty() {
+        server.report.warning(Message::EmptySubmodules(&submodules));
+    }
+}
+
+/// Removes what is more than `keep`, once the pusher knows the result. What cannot be removed is no
+/// reason to call a deployment failed.
+fn prune(server: &Server, site: &mut LockedSite, live: &ReleaseName) {
+    server.phase(site, "prune");
+    let surplus = site.releases().map(|releases| surplus(&releases, live, server.config.site.keep));
+    let pruned = surplus.and_then(|names| names.iter().try_for_each(|name| site.remove(name)));
+    if let Err(error) = pruned {
+        server.report.warning(error);
+    }
+}

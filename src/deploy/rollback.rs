@@ -1,0 +1,46 @@
+//! Back to an older release: one rename, whatever the size of the site.
+
+use crate::deploy::publish::Publication;
+use crate::deploy::session::{Attempt, Server};
+use crate::error::{Error, Result};
+use crate::pusher::message::Message;
+use crate::release::{Release, ReleaseName};
+use crate::site::LockedSite;
+use crate::site::history::Action;
+
+/// Makes a release live again: the one named, or the newest good one that is older than the live one.
+pub fn roll_back(server: &Server, to: Option<&ReleaseName>) -> Result<()> {
+    server.change_site(Action::Rollback, |site, attempt| run(server, site, to, attempt))
+}
+
+fn run(
+    server: &Server,
+    site: &mut LockedSite,
+    to: Option<&ReleaseName>,
+    attempt: &mut Attempt,
+) -> Result<()> {
+    let live = site.live()?;
+    let release = match to {
+        Some(name) => site.release(name)?,
+        None => older(site.releases()?, live.release()).ok_or(Error::NoOlderRelease)?,
+    };
+    let name = &release.name;
+    if live.release() == Some(name) {
+        server.report.line(Message::AlreadyLive { commit: name.commit(), release: name });
+        return Ok(());
+    }
+    if !release.is_good() {
+        return Err(Error::UnfitRelease { name: name.to_string(), state: release.state() });
+    }
+    attempt.new = release.commit();
+    attempt.release = Some(name.clone());
+    Publication { server, site, release: name, previous: &live, is_new: false, push: None }.publish(None)?;
+    server.report.line(Message::RolledBack { release: name, from: &live, took: attempt.took() });
+    Ok(())
+}
+
+/// The newest good release before the live one; before anything, where no release is live.
+fn older(releases: Vec<Release>, live: Option<&ReleaseName>) -> Option<Release> {
+    let is_older = |release: &Release| live.is_none_or(|live| release.name < *live);
+    releases.into_iter().rev().find(|release| release.is_good() && is_older(release))
+}

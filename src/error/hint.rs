@@ -1,0 +1,88 @@
+//! What the reader of an error can do about it.
+
+use std::io;
+use std::path::Path;
+
+use crate::error::Error;
+use crate::pusher::report::printable;
+
+impl Error {
+    /// What the reader can do about it, one line without a full stop.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Usage(_) => "`bluegreen --help` shows what it takes".into(),
+            Self::NoRepository | Self::NotARepository(_) => "name the bare repository with `-C`".into(),
+            Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
+            Self::ConfigUnsafe { file, .. } => {
+                format!(
+                    "it holds commands: `chmod go-w {0}`, and let the repository's owner own it",
+                    printable(file)
+                )
+            }
+            Self::GitMissing(_) => "install git: `apt-get install git`".into(),
+            Self::Object { .. } => "check the repository with `git fsck`, then push again".into(),
+            Self::LinkOutside { .. } => {
+                "remove the link, or set `symlinks = \"any\"` in bluegreen.toml".into()
+            }
+            Self::Submodules(_) => "set `submodules = \"warn\"` or \"fetch\" in bluegreen.toml".into(),
+            Self::Lfs { .. } => {
+                "push them with `git lfs push --all <remote>`, or set `lfs = \"warn\"` in bluegreen.toml to deploy pointers"
+                    .into()
+            }
+            Self::Limit { key, .. } => format!("raise `{key}` in bluegreen.toml if this is meant"),
+            Self::NoSpace { .. } => "free some space, or lower `keep` in bluegreen.toml".into(),
+            Self::SharedMissing(path) => {
+                let (dir, path) = (path.parent().unwrap_or(path), printable(path));
+                format!("make it on the server: `mkdir -p {0} && $EDITOR {path}`", printable(dir))
+            }
+            Self::SharedKind { path, .. } => {
+                format!(
+                    "move it away: `mv {0} {0}.old`, or change `[shared]` in bluegreen.toml",
+                    printable(path)
+                )
+            }
+            Self::SharedInTheWay { .. } => {
+                "remove it from the commit, or change `[shared]` in bluegreen.toml".into()
+            }
+            Self::NoSite(path) => {
+                format!(
+                    "make it and give it to the repository's owner: `install -d -o OWNER {}`",
+                    printable(path)
+                )
+            }
+            Self::CurrentOccupied { path, .. } => {
+                format!("move it away: `mv {0} {0}.old`, then push again", printable(path))
+            }
+            Self::Locked { .. } => "`bluegreen status` shows what it does".into(),
+            Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
+                "`bluegreen releases` shows what there is".into()
+            }
+            Self::Step { server, .. } => {
+                format!("fix it and push again, or run `bluegreen deploy` on {server}")
+            }
+            Self::Sudo { .. } => {
+                "write it as `sudo /usr/bin/systemctl restart NAME`: plain words only".into()
+            }
+            Self::NoLog(_) => "a release has a log when its config has steps".into(),
+            Self::RefMoved(_) => "fetch, then push again".into(),
+            Self::Io { source, path, .. } => return io_hint(source, path),
+            Self::AfterFlip(error) | Self::Told(error) => return error.hint(),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+fn io_hint(error: &io::Error, path: &Path) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Some(format!("let the repository's owner own `{}`", printable(path)))
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("free some space, or lower `keep` in bluegreen.toml".into())
+        }
+        io::ErrorKind::ReadOnlyFilesystem => Some("mount the file system writable, then push again".into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,321 @@
+//! Every situation in which the program stops, one variant each, worded for the person who reads it
+//! on the other end of a `git push`.
+//!
+//! A variant knows its hint and its exit status. What was live when it happened is said by
+//! [`crate::pusher::message`], since only a deployment knows.
+
+mod hint;
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::pusher::report::printable;
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A situation that ends a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Arguments or standard input that cannot be understood.
+    #[error("{0}")]
+    Usage(String),
+    /// No repository was named and none is around.
+    #[error("no repository found")]
+    NoRepository,
+    /// A path that was named as a repository is not one.
+    #[error("`{}` is not a git repository", printable(.0))]
+    NotARepository(PathBuf),
+    /// The repository belongs to another user.
+    #[error("the repository `{}` belongs to {owner}, you are {user}", printable(.path))]
+    NotOwner {
+        /// The repository.
+        path: PathBuf,
+        /// Its owner's name.
+        owner: String,
+        /// The name of the user who runs the program.
+        user: String,
+    },
+    /// The config cannot be understood; the message names file, line and key.
+    #[error("{place}: {message}", place = place(.file, *.line))]
+    Config {
+        /// The config file.
+        file: PathBuf,
+        /// The line of the problem, from 1; 0 where the file as a whole is meant.
+        line: usize,
+        /// Key, problem and what was expected.
+        message: String,
+    },
+    /// The config may be written by others, or belongs to one: it holds commands.
+    #[error("`{}` {problem}", printable(.file))]
+    ConfigUnsafe {
+        /// The config file.
+        file: PathBuf,
+        /// What is wrong with its owner or mode.
+        problem: String,
+    },
+    /// A system call on a path failed.
+    #[error("cannot {verb} `{}`: {}", printable(.path), reason(.source))]
+    Io {
+        /// What was tried, an infinitive: "write".
+        verb: &'static str,
+        /// What it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// git itself could not be started.
+    #[error("cannot run `git`: {}", reason(.0))]
+    GitMissing(io::Error),
+    /// git ran and failed.
+    #[error("`git {command}` failed: {stderr}")]
+    Git {
+        /// The subcommand.
+        command: String,
+        /// The end of what it printed.
+        stderr: String,
+    },
+    /// git could not convert a file as its attributes ask for.
+    #[error("git cannot convert what attributes name: {0}")]
+    Conversion(String),
+    /// Files of Git LFS whose content is not at hand.
+    #[error("{problem}: {}", listed(.paths))]
+    Lfs {
+        /// Why: "git-lfs is not installed".
+        problem: &'static str,
+        /// The files that would be pointers.
+        paths: Vec<PathBuf>,
+    },
+    /// A revision that git does not know.
+    #[error("`{}` is not a commit in this repository", printable(.0))]
+    UnknownRevision(String),
+    /// An object of the repository is missing or damaged.
+    #[error("cannot read {kind} {id} of the repository: {message}")]
+    Object {
+        /// "commit", "tree" or "blob".
+        kind: &'static str,
+        /// The object's id.
+        id: git2::Oid,
+        /// What the object reader said.
+        message: String,
+    },
+    /// A tree that no checkout may write.
+    #[error("the commit cannot be checked out: `{}`: {problem}", printable(.path))]
+    Tree {
+        /// The path in the tree.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A link that leads out of the release.
+    #[error("link `{}` leads out of the release, to `{}`", printable(.path), printable(.target))]
+    LinkOutside {
+        /// The link's path in the tree.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// A tree with submodules, where the config refuses them.
+    #[error("the commit has {} and `submodules = \"refuse\"`", submodules(.0))]
+    Submodules(Vec<PathBuf>),
+    /// A submodule that could not be fetched.
+    #[error("submodule `{}`: {problem}", printable(.path))]
+    Submodule {
+        /// Its path in its project.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A limit of the config is passed.
+    #[error("the commit has more than {limit} {what}")]
+    Limit {
+        /// The limit that is passed.
+        limit: String,
+        /// "files", "bytes".
+        what: &'static str,
+        /// The key of the config that holds the limit.
+        key: &'static str,
+    },
+    /// The file system has not enough room for the release.
+    #[error("not enough space in `{}`: the release needs {needed}, {free} are free", printable(.path))]
+    NoSpace {
+        /// The site.
+        path: PathBuf,
+        /// What is needed, with its unit.
+        needed: String,
+        /// What there is, with its unit.
+        free: String,
+    },
+    /// A shared file that nobody made yet.
+    #[error("the shared file `{}` does not exist", printable(.0))]
+    SharedMissing(PathBuf),
+    /// Something in `shared/` that is not what the config says.
+    #[error("`{}` is no {wanted}, as bluegreen.toml has it", printable(.path))]
+    SharedKind {
+        /// Where it is.
+        path: PathBuf,
+        /// "directory" or "file".
+        wanted: &'static str,
+    },
+    /// Something in the commit that no link to a shared path can replace.
+    #[error("`{}` is {kind} in the commit, but `{}` is in `{wanted}` of `[shared]`", printable(.path), printable(.shared))]
+    SharedInTheWay {
+        /// The path in the commit.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+        /// The shared path.
+        shared: PathBuf,
+        /// "dirs" or "files".
+        wanted: &'static str,
+    },
+    /// The site's directory is not there.
+    #[error("the site `{}` does not exist", printable(.0))]
+    NoSite(PathBuf),
+    /// `current` is something that a rename cannot replace.
+    #[error("`{}` is {kind}, not a symbolic link", printable(.path))]
+    CurrentOccupied {
+        /// The path of `current`.
+        path: PathBuf,
+        /// "a directory" or "a file".
+        kind: &'static str,
+    },
+    /// Somebody else held the lock for too long.
+    #[error("gave up after {}: {holder} still holds the site's lock", humantime::format_duration(*.waited))]
+    Locked {
+        /// Who holds it.
+        holder: String,
+        /// How long the program waited.
+        waited: Duration,
+    },
+    /// A release that does not exist.
+    #[error("there is no release `{}`", printable(.0))]
+    NoRelease(String),
+    /// A release that must not become live again.
+    #[error("release {name} is {state}")]
+    UnfitRelease {
+        /// The release.
+        name: String,
+        /// Why it is unfit: "marked bad".
+        state: &'static str,
+    },
+    /// Nothing is older than the live release.
+    #[error("there is no good release older than the live one")]
+    NoOlderRelease,
+    /// A step of the config failed.
+    #[error("step `{}` {how}", printable(.name))]
+    Step {
+        /// Its first line.
+        name: String,
+        /// "exited with status 1".
+        how: String,
+        /// The server that it ran on.
+        server: String,
+    },
+    /// A release whose publication was cut off before it was verified.
+    #[error("release {0} was never verified")]
+    Unverified(String),
+    /// A step whose use of `sudo` cannot be allowed exactly.
+    #[error("step `{}` cannot be allowed by sudoers: {problem}", printable(.step))]
+    Sudo {
+        /// The step's first line.
+        step: String,
+        /// What is in the way.
+        problem: String,
+    },
+    /// A release without a log, or no log at all.
+    #[error("{}", no_log(.0.as_deref()))]
+    NoLog(Option<String>),
+    /// A deployment that was asked to stop and goes on.
+    #[error("{holder} is still running after {}", humantime::format_duration(*.waited))]
+    StillRunning {
+        /// Who holds the lock.
+        holder: String,
+        /// How long the program waited.
+        waited: Duration,
+    },
+    /// A deployment that ended before it could be cancelled.
+    #[error("it ended before it could be cancelled: {0}")]
+    TooLate(String),
+    /// A push that git's own rules, or the `update` hook, refuse.
+    #[error("{0}")]
+    PushRefused(String),
+    /// A ref is not where a push expects it.
+    #[error("`{}` has moved in the meantime", printable(OsStr::from_bytes(.0)))]
+    RefMoved(Vec<u8>),
+    /// The branch has no commit.
+    #[error("the branch {0} does not exist")]
+    NoBranch(String),
+    /// A check of the set-up found problems; they have been told already.
+    #[error("{0} found")]
+    Unhealthy(String),
+    /// The operator or the system asked the program to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// Something that the reader was told of already.
+    #[error("{0}")]
+    Told(Box<Error>),
+    /// The new release is live, but something after the flip failed.
+    #[error("{0}")]
+    AfterFlip(Box<Error>),
+}
+
+impl Error {
+    /// Wraps what the system said with the verb and the path it was tried on.
+    pub fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { verb, path, source }
+    }
+
+    /// The process's exit status for this error: 1, 2 or 3 as the README lists them.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_)
+            | Self::NoRepository
+            | Self::NotARepository(_)
+            | Self::NotOwner { .. }
+            | Self::Config { .. }
+            | Self::ConfigUnsafe { .. }
+            | Self::Sudo { .. } => 2,
+            Self::AfterFlip(_) => 3,
+            Self::Told(error) => error.exit_status(),
+            _ => 1,
+        }
+    }
+}
+
+/// What the system said, without the ` (os error N)` of the standard library.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_lowercase()
+}
+
+fn place(file: &Path, line: usize) -> String {
+    let file = printable(file);
+    if line == 0 { file } else { format!("{file}:{line}") }
+}
+
+fn no_log(release: Option<&str>) -> String {
+    release.map_or_else(|| "there is no log yet".into(), |name| format!("release {name} has no log"))
+}
+
+fn submodules(paths: &[PathBuf]) -> String {
+    let noun = if paths.len() == 1 { "submodule" } else { "submodules" };
+    format!("{} {noun} ({})", paths.len(), listed(paths))
+}
+
+/// The first paths of many.
+fn listed(paths: &[PathBuf]) -> String {
+    const SHOWN: usize = 10;
+    let mut names: Vec<String> =
+        paths.iter().take(SHOWN).map(|path| format!("`{}`", printable(path))).collect();
+    if paths.len() > SHOWN {
+        names.push(format!("and {} more", paths.len() - SHOWN));
+    }
+    names.join(", ")
+}

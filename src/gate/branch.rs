@@ -1,0 +1,28 @@
+//! What a push through the gate does to the branch besides a deployment.
+
+use crate::deploy::session::Server;
+use crate::error::Result;
+use crate::push::RefUpdate;
+use crate::pusher::message::Message;
+use crate::site::history::Action;
+
+/// Moves the branch and deploys nothing, as the pusher asked.
+pub fn skip(server: &Server, push: &RefUpdate) -> Result<()> {
+    move_it(server, push)?;
+    let branch = &server.config.branch;
+    server.report.line(Message::Skipped { branch, serving: &server.serving() });
+    Ok(())
+}
+
+/// Deletes the branch; what is live stays.
+pub fn delete(server: &Server, push: &RefUpdate) -> Result<()> {
+    move_it(server, push)?;
+    let branch = &server.config.branch;
+    server.report.line(Message::Deleted { branch, serving: &server.serving() });
+    Ok(())
+}
+
+/// Under the lock, so that it stands in line with what deployments do to the branch.
+fn move_it(server: &Server, push: &RefUpdate) -> Result<()> {
+    server.change_site(Action::Deploy, |_, _| server.repository.move_ref(push, "push"))
+}

@@ -1,0 +1,121 @@
+//! What `git receive-pack` checks before it moves a ref, for the refs that the gate moves.
+//!
+//! The order and the words are those of `update()` in git's receive-pack.c.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::git::{Repository, Setting};
+use crate::push::RefUpdate;
+use crate::pusher::report::Report;
+use crate::run::child::{self, End};
+use crate::run::output::Output;
+use crate::run::signals::Stop;
+
+/// How long the `update` hook may take.
+const TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// Refuses an update that receive-pack would refuse.
+pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop: &Stop) -> Result<()> {
+    let settings = repository.section("receive")?;
+    let refused = |reason: &str| Err(Error::PushRefused(reason.into()));
+    let is_set = |name| last(&settings, name).is_some_and(is_true);
+    if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
+        return refused("namespaces cannot be pushed to through the gate");
+    }
+    if allows(&settings, "receive.denycurrentbranch").is_none() && repository.is_checked_out(&update.name)? {
+        return refused("branch is currently checked out");
+    }
+    if update.is_deletion() {
+        if is_set("receive.denydeletes") {
+            return refused("deletion prohibited");
+        }
+        if repository.head()?.as_deref() == Some(update.name.as_slice()) {
+            match allows(&settings, "receive.denydeletecurrent") {
+                Some(true) => report.warning("deleting the current branch"),
+                Some(false) => {}
+                None => return refused("deletion of the current branch prohibited"),
+            }
+        }
+    } else if is_set("receive.denynonfastforwards")
+        && !update.old.is_zero()
+        && !repository.is_ancestor(update.old.oid(), update.new.oid())?
+    {
+        return refused("non-fast-forward");
+    }
+    if runs_update_hook(repository, update, report, stop)? { Ok(()) } else { refused("hook declined") }
+}
+
+/// Runs the `update` hook, if there is one; says whether it agrees.
+fn runs_update_hook(
+    repository: &Repository,
+    update: &RefUpdate,
+    report: &Report,
+    stop: &Stop,
+) -> Result<bool> {
+    let Some(mut hook) = repository.hook("update", update)? else { return Ok(true) };
+    let mut output = Output::new(report, None, "");
+    let end = child::run(&mut hook, TIMEOUT, Some(stop), |bytes| output.take(bytes));
+    output.end();
+    match end.map_err(Error::io("run", "hooks/update"))? {
+        End::Exited(status) => Ok(status.success()),
+        End::TimedOut => Ok(false),
+        End::Cancelled => Err(Error::Cancelled),
+    }
+}
+
+fn last<'s>(settings: &'s [Setting], name: &str) -> Option<&'s Setting> {
+    settings.iter().rev().find(|setting| setting.name == name)
+}
+
+/// A setting of `receive.deny*` that can be told in three ways: with `Some` the update is allowed, and
+/// the value says whether with a warning.
+fn allows(settings: &[Setting], name: &str) -> Option<bool> {
+    let setting = last(settings, name)?;
+    match setting.value.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        Some("ignore") => Some(false),
+        Some("warn") => Some(true),
+        Some("refuse" | "updateinstead") => None,
+        _ if is_true(setting) => None,
+        _ => Some(false),
+    }
+}
+
+/// A truth value as git reads it; a name without one is true.
+fn is_true(setting: &Setting) -> bool {
+    let value = setting.value.as_deref().map(str::to_ascii_lowercase);
+    match value.as_deref() {
+        None | Some("true" | "yes" | "on") => true,
+        Some(number) => number.parse::<i64>().is_ok_and(|number| number != 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(value: Option<&str>) -> [Setting; 1] {
+        [Setting { name: "receive.x".into(), value: value.map(Into::into) }]
+    }
+
+    #[test]
+    fn truth_is_what_git_takes_for_it() {
+        for value in [None, Some("true"), Some("Yes"), Some("ON"), Some("1"), Some("-2")] {
+            assert!(is_true(&setting(value)[0]), "{value:?}");
+        }
+        for value in ["", "false", "no", "off", "0", "refuse"] {
+            assert!(!is_true(&setting(Some(value))[0]), "{value}");
+        }
+    }
+
+    #[test]
+    fn denials_are_told_in_three_ways() {
+        assert_eq!(allows(&setting(Some("ignore")), "receive.x"), Some(false));
+        assert_eq!(allows(&setting(Some("Warn")), "receive.x"), Some(true));
+        assert_eq!(allows(&setting(Some("false")), "receive.x"), Some(false));
+        for value in [None, Some("refuse"), Some("updateInstead"), Some("true")] {
+            assert_eq!(allows(&setting(value), "receive.x"), None, "{value:?}");
+        }
+        assert_eq!(allows(&[], "receive.x"), None);
+    }
+}

@@ -1,0 +1,349 @@
+//! What the pusher reads, to the letter: every line that is no error, in one place.
+//!
+//! The first and the last line of a deployment, and the line for a ref that does not deploy, are those
+//! of the bash hook that this program replaces; people and scripts wait for them.
+
+use std::ffi::OsStr;
+use std::fmt::{self, Display};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::Phase;
+use crate::pusher::report::printable;
+use crate::pusher::serving::Serving;
+use crate::release::ReleaseName;
+use crate::site::history::Action;
+use crate::site::{Holder, Live};
+
+/// A line to the pusher.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// The branch moved.
+    Received {
+        /// The branch.
+        branch: &'a str,
+        /// The server's name.
+        server: &'a str,
+    },
+    /// All is done.
+    Complete,
+    /// Another ref moved.
+    OtherRef {
+        /// The ref's full name.
+        name: &'a [u8],
+        /// The branch that deploys.
+        branch: &'a str,
+    },
+    /// The branch moved, and the pusher wants no deployment.
+    Skipped {
+        /// The branch.
+        branch: &'a str,
+        /// What stays.
+        serving: &'a Serving,
+    },
+    /// A push option that nobody knows.
+    UnknownOption(&'a str),
+    /// What a deployment is doing, for who wants to know.
+    Phase(&'a str),
+    /// The branch was deleted.
+    Deleted {
+        /// The branch.
+        branch: &'a str,
+        /// What stays.
+        serving: &'a Serving,
+    },
+    /// A release became live.
+    Live {
+        /// The release.
+        release: &'a ReleaseName,
+        /// How many paths differ from what was live before.
+        changed: u64,
+        /// How many files and links there are.
+        files: u64,
+        /// Their size in bytes.
+        size: u64,
+        /// How long it took, all in all.
+        took: Duration,
+    },
+    /// The commit is live already.
+    AlreadyLive {
+        /// The commit's first digits.
+        commit: &'a str,
+        /// The live release.
+        release: &'a ReleaseName,
+    },
+    /// A newer push got in first.
+    Superseded {
+        /// The commit that was pushed, its first digits.
+        commit: &'a str,
+        /// The tip of the branch, its first digits.
+        tip: &'a str,
+    },
+    /// An older release became live again.
+    RolledBack {
+        /// The release.
+        release: &'a ReleaseName,
+        /// What was live before.
+        from: &'a Live,
+        /// How long it took.
+        took: Duration,
+    },
+    /// The lock is taken.
+    Waiting {
+        /// Who has it.
+        holder: &'a str,
+    },
+    /// A failure, and what it did not change.
+    NotDone(Action, &'a Serving),
+    /// Submodules that stay empty.
+    EmptySubmodules(&'a [PathBuf]),
+    /// Files of Git LFS that are pointers.
+    Pointers(&'a [PathBuf]),
+    /// A shared directory on another file system, which is not filled.
+    NotSeeded(&'a Path),
+    /// What `--dry-run` found.
+    DryRun {
+        /// The commit's first digits.
+        commit: &'a str,
+        /// The commit's subject.
+        subject: &'a str,
+        /// How many files and links it has.
+        files: u64,
+        /// How many paths differ from what is live.
+        changed: u64,
+        /// The site.
+        site: &'a Path,
+        /// The release that would be recycled.
+        recycled: Option<ReleaseName>,
+    },
+    /// There is nothing to cancel.
+    NothingRuns,
+    /// Another process was asked to stop.
+    Cancelling(&'a Holder),
+    /// It has.
+    Cancelled(&'a Serving),
+    /// A step begins; what it prints follows, indented.
+    Step {
+        /// When it runs.
+        phase: Phase,
+        /// Its first line.
+        name: &'a str,
+    },
+    /// Lines of a step that the pusher was too slow for.
+    LinesDropped(u64),
+    /// A log that cannot be written.
+    LogBroken(&'a std::io::Error),
+    /// A step after the flip failed.
+    GoingBack(&'a ReleaseName),
+    /// A failure after the flip that there is no way back from.
+    LiveNevertheless(&'a Serving),
+    /// An earlier run ended in the middle of a publication.
+    CutOff {
+        /// The release.
+        release: &'a ReleaseName,
+        /// Whether it was live already.
+        is_live: bool,
+    },
+    /// What `adopt` did.
+    Adopted {
+        /// The release.
+        release: &'a ReleaseName,
+        /// The site.
+        site: &'a Path,
+    },
+    /// There was nothing to adopt.
+    NothingToAdopt(&'a Path),
+}
+
+impl Display for Message<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Received { branch, server } => {
+                let name = capitalized(branch);
+                write!(to, "{name} ref received.  Deploying {branch} branch to {server}...")
+            }
+            Self::Complete => write!(to, "Git hooks deploy complete."),
+            Self::OtherRef { name, branch } => {
+                let name = printable(OsStr::from_bytes(name));
+                write!(
+                    to,
+                    "Ref {name} successfully received.  Doing nothing: only the {branch} branch may be deployed on this server."
+                )
+            }
+            Self::Deleted { branch, serving } => {
+                write!(to, "{} ref deleted.  Doing nothing: {serving}.", capitalized(branch))
+            }
+            Self::Skipped { branch, serving } => {
+                let name = capitalized(branch);
+                write!(to, "{name} ref received.  Doing nothing, as the push option `skip` asks: {serving}.")
+            }
+            Self::UnknownOption(option) => {
+                write!(to, "unknown push option `{option}`: this server knows `skip` and `verbose`")
+            }
+            Self::Phase(phase) => write!(to, "Phase: {phase}"),
+            Self::Live { release, changed, files, size, took } => {
+                let changed = count(*changed, "file");
+                write!(to, "Release {release} is live: {changed} changed, {}", seconds(*took))?;
+                // What everybody knows of a small site is not worth a word.
+                if *size < 1_000_000 {
+                    return Ok(());
+                }
+                write!(to, " ({} of {} in all)", bytes(*size), count(*files, "file"))
+            }
+            Self::AlreadyLive { commit, release } => {
+                write!(to, "Nothing to do: {commit} is live already (release {release}).")
+            }
+            Self::Superseded { commit, tip } => {
+                write!(to, "Commit {commit} is superseded by {tip}, the tip of the branch.")
+            }
+            Self::RolledBack { release, from, took } => {
+                write!(to, "Release {release} is live again")?;
+                match from {
+                    Live::Release(from) | Live::Gone(from) => write!(to, ", instead of {from}")?,
+                    Live::Elsewhere(path) => write!(to, ", instead of `{}`", printable(path))?,
+                    Live::Nothing => {}
+                }
+                write!(to, ": {}", seconds(*took))
+            }
+            Self::Waiting { holder } => write!(to, "Waiting for {holder}..."),
+            Self::NotDone(Action::Deploy, serving) => write!(to, "Not deployed: {serving}."),
+            Self::NotDone(Action::Rollback, serving) => write!(to, "Not rolled back: {serving}."),
+            Self::NotDone(Action::Adopt, serving) => write!(to, "Not adopted: {serving}."),
+            Self::EmptySubmodules(paths) => {
+                let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
+                write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), names.join(", "))
+            }
+            Self::Pointers(paths) => {
+                let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
+                let files = count(paths.len() as u64, "file");
+                write!(
+                    to,
+                    "the content of {files} of Git LFS is missing, deployed as pointers: {}",
+                    names.join(", ")
+                )
+            }
+            Self::NotSeeded(path) => {
+                let path = printable(*path);
+                write!(to, "the commit's `{path}` is left out: `shared/{path}` is on another file system")
+            }
+            Self::DryRun { commit, subject, files, changed, site, recycled } => {
+                let (files, changed) = (count(*files, "file"), count(*changed, "file"));
+                let site = printable(*site);
+                write!(to, "Would deploy {commit} ({subject}) to {site}: {files}, {changed} changed")?;
+                match recycled {
+                    Some(name) => write!(to, ", recycling {name}"),
+                    None => Ok(()),
+                }
+            }
+            Self::NothingRuns => write!(to, "Nothing is running."),
+            Self::Cancelling(holder) => write!(to, "Cancelling {holder}..."),
+            Self::Cancelled(serving) => write!(to, "Cancelled: {serving}."),
+            Self::Step { phase, name } => write!(to, "Step {phase}: {name}"),
+            Self::LinesDropped(lines) => {
+                write!(to, "  ... {} left out here; `bluegreen log` shows all", count(*lines, "line"))
+            }
+            Self::LogBroken(error) => write!(to, "the log cannot be written: {error}"),
+            Self::GoingBack(release) => write!(to, "Going back to release {release}..."),
+            Self::LiveNevertheless(serving) => write!(to, "Deployed, but not all is well: {serving}."),
+            Self::CutOff { release, is_live: true } => {
+                write!(to, "an earlier run was cut off after release {release} became live: verifying it now")
+            }
+            Self::CutOff { release, is_live: false } => {
+                write!(to, "an earlier run was cut off before release {release} became live: undoing it")
+            }
+            Self::Adopted { release, site } => {
+                write!(to, "Release {release} is live: it holds what was in {} before", printable(*site))
+            }
+            Self::NothingToAdopt(site) => write!(to, "Nothing to adopt in {}", printable(*site)),
+        }
+    }
+}
+
+fn capitalized(word: &str) -> String {
+    let mut characters = word.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// "1 file", "2 files".
+#[must_use]
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// A duration as git would say it: "0.04 s".
+#[must_use]
+pub fn seconds(duration: Duration) -> String {
+    format!("{:.2} s", duration.as_secs_f64())
+}
+
+/// A size in bytes as people read it: "52 kB".
+#[must_use]
+pub fn bytes(size: u64) -> String {
+    let mut size = size as f64;
+    for unit in ["bytes", "kB", "MB", "GB"] {
+        if size < 1000.0 {
+            let digits = usize::from(unit != "bytes" && size < 100.0);
+            return format!("{size:.digits$} {unit}");
+        }
+        size /= 1000.0;
+    }
+    format!("{size:.1} TB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> ReleaseName {
+        "20261122T201500Z-1a2b3c4d5e6f".parse().unwrap()
+    }
+
+    #[test]
+    fn the_lines_of_the_bash_hook_are_kept_to_the_letter() {
+        let line = Message::Received { branch: "master", server: "blue" }.to_string();
+        assert_eq!(line, "Master ref received.  Deploying master branch to blue...");
+        let line = Message::Received { branch: "main", server: "green" }.to_string();
+        assert_eq!(line, "Main ref received.  Deploying main branch to green...");
+        assert_eq!(Message::Complete.to_string(), "Git hooks deploy complete.");
+        let line = Message::OtherRef { name: b"refs/heads/topic", branch: "master" }.to_string();
+        assert_eq!(
+            line,
+            "Ref refs/heads/topic successfully received.  Doing nothing: only the master branch may be deployed on this server."
+        );
+    }
+
+    #[test]
+    fn results_say_what_is_live() {
+        let took = Duration::from_millis(40);
+        let line = Message::Live { release: &name(), changed: 2, files: 9, size: 999_999, took }.to_string();
+        assert_eq!(line, "Release 20261122T201500Z-1a2b3c4d5e6f is live: 2 files changed, 0.04 s");
+        let line = Message::Live { release: &name(), changed: 1, files: 50_000, size: 220_000_000, took };
+        let line = line.to_string();
+        assert!(line.ends_with(": 1 file changed, 0.04 s (220 MB of 50000 files in all)"), "{line}");
+        let serving = Serving::new("blue", Some(&Live::Release(name())));
+        assert_eq!(
+            Message::NotDone(Action::Deploy, &serving).to_string(),
+            "Not deployed: blue still serves 1a2b3c4d5e6f (release 20261122T201500Z-1a2b3c4d5e6f)."
+        );
+        let nothing = Serving::new("blue", Some(&Live::Nothing));
+        assert_eq!(
+            Message::NotDone(Action::Deploy, &nothing).to_string(),
+            "Not deployed: blue serves nothing yet."
+        );
+        let elsewhere = Serving::new("blue", Some(&Live::Elsewhere("/srv/old".into())));
+        assert_eq!(
+            Message::NotDone(Action::Deploy, &elsewhere).to_string(),
+            "Not deployed: blue still serves `/srv/old`."
+        );
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!(
+            [0, 999, 1000, 52_400, 123_456, 2_000_000].map(bytes).join(", "),
+            "0 bytes, 999 bytes, 1.0 kB, 52.4 kB, 123 kB, 2.0 MB"
+        );
+    }
+}

@@ -1,0 +1,5 @@
+//! The pusher: every line that is printed, its wording, and the way that it takes.
+
+pub mod message;
+pub mod report;
+pub mod serving;

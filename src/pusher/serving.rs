@@ -1,0 +1,58 @@
+//! What the public gets from a server: the last word of every failure.
+
+use std::fmt::{self, Display};
+
+use crate::pusher::report::printable;
+use crate::release::ReleaseName;
+use crate::site::Live;
+
+/// What the public gets from a server right now.
+#[derive(Debug)]
+pub struct Serving {
+    server: String,
+    /// "still ", unless something changed.
+    still: &'static str,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Unknown,
+    Nothing,
+    Release { name: ReleaseName, commit: String },
+    Elsewhere(String),
+}
+
+impl Serving {
+    /// What `live` means on a server; `None` where nobody could look.
+    #[must_use]
+    pub fn new(server: &str, live: Option<&Live>) -> Self {
+        let what = match live {
+            None => What::Unknown,
+            Some(Live::Nothing | Live::Gone(_)) => What::Nothing,
+            Some(Live::Release(name)) => {
+                What::Release { name: name.clone(), commit: name.commit().to_owned() }
+            }
+            Some(Live::Elsewhere(path)) => What::Elsewhere(printable(path)),
+        };
+        Self { server: server.to_owned(), still: "still ", what }
+    }
+
+    /// The same after a change.
+    #[must_use]
+    pub fn anew(self) -> Self {
+        Self { still: "", ..self }
+    }
+}
+
+impl Display for Serving {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { server, still, what } = self;
+        match what {
+            What::Unknown => write!(to, "{server} {still}serves what it served before"),
+            What::Nothing => write!(to, "{server} serves nothing yet"),
+            What::Release { name, commit } => write!(to, "{server} {still}serves {commit} (release {name})"),
+            What::Elsewhere(path) => write!(to, "{server} {still}serves `{path}`"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! One program, run to its end: what it prints is handed on, its time is limited, and nothing that
+//! it leaves behind can hold us up.
+//!
+//! The program leads a process group of its own, which gets TERM when its time is up, and KILL after a
+//! grace. Once the program itself has ended, the rest of the group has a moment to print its last
+//! lines. Output comes through one pipe of our own, so that a child in the background cannot keep the
+//! pusher's connection open.
+
+use std::io::{self, PipeReader, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::run::signals::Stop;
+
+/// How long a program has between TERM and KILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long what a program leaves in the background may still print.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By itself.
+    Exited(ExitStatus),
+    /// It took too long.
+    TimedOut,
+    /// We were asked to stop.
+    Cancelled,
+}
+
+/// Runs a program with nothing on its standard input. `output` gets all that it prints.
+pub fn run(
+    command: &mut Command,
+    timeout: Duration,
+    stop: Option<&Stop>,
+    output: impl FnMut(&[u8]),
+) -> io::Result<End> {
+    let (reader, writer) = io::pipe()?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
+    let child = command.spawn()?;
+    // The command keeps its own ends of the pipe open.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let group = Pid::from_child(&child);
+    let running = pidfd_open(group, PidfdFlags::empty()).map(|ended| Running {
+        child,
+        group,
+        ended,
+        pipe: Some(reader),
+        output,
+    });
+    let mut running = running.inspect_err(|_| kill(group, Signal::KILL))?;
+    let end = running.wait(Instant::now() + timeout, stop);
+    running.listen(Instant::now() + LAST_WORDS);
+    // The program is not waited for yet, so that the group cannot be anybody else's by now.
+    kill(group, Signal::KILL);
+    let status = running.child.wait()?;
+    Ok(end.unwrap_or(End::Exited(status)))
+}
+
+/// Nothing left to signal is fine.
+fn kill(group: Pid, signal: Signal) {
+    let _ = kill_process_group(group, signal);
+}
+
+struct Running<F> {
+    child: Child,
+    group: Pid,
+    /// Becomes readable when the program ends.
+    ended: OwnedFd,
+    pipe: Option<PipeReader>,
+    output: F,
+}
+
+impl<F: FnMut(&[u8])> Running<F> {
+    /// Waits for the program's end, and says why where it was not its own.
+    fn wait(&mut self, deadline: Instant, stop: Option<&Stop>) -> Option<End> {
+        let mut forced = None;
+        let mut next = deadline;
+        loop {
+            let wake = stop.filter(|_| forced.is_none());
+            if self.poll(next, wake) {
+                return forced;
+            }
+            let is_asked = wake.is_some_and(|stop| stop.check().is_err());
+            if forced.is_none() && (is_asked || Instant::now() >= next) {
+                forced = Some(if is_asked { End::Cancelled } else { End::TimedOut });
+                next = Instant::now() + GRACE;
+                kill(self.group, Signal::TERM);
+            } else if Instant::now() >= next {
+                next = Instant::now() + GRACE;
+                kill(self.group, Signal::KILL);
+            }
+        }
+    }
+
+    /// Waits until something happens or the time comes, hands on what was printed, and says whether
+    /// the program has ended.
+    fn poll(&mut self, until: Instant, stop: Option<&Stop>) -> bool {
+        let mut wanted = vec![PollFd::new(&self.ended, PollFlags::IN)];
+        let signals = stop.and_then(Stop::readable);
+        wanted.extend(self.pipe.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        wanted.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
+        wait(&mut wanted, until);
+        let has_ended = !wanted[0].revents().is_empty();
+        let has_output = self.pipe.is_some() && !wanted[1].revents().is_empty();
+        if has_output {
+            self.read();
+        }
+        has_ended
+    }
+
+    /// Hands on what is printed until the pipe is closed, or the time is over.
+    fn listen(&mut self, until: Instant) {
+        while let Some(pipe) = &self.pipe
+            && wait(&mut [PollFd::new(pipe, PollFlags::IN)], until)
+            && Instant::now() < until
+        {
+            self.read();
+        }
+    }
+
+    /// Reads once; the pipe has something, or is closed.
+    fn read(&mut self) {
+        let mut buffer = [0; 16 * 1024];
+        match self.pipe.as_mut().map_or(Ok(0), |pipe| pipe.read(&mut buffer)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => self.pipe = None,
+            Ok(length) => (self.output)(&buffer[..length]),
+        }
+    }
+}
+
+/// Polls up to a moment; says whether anything is ready.
+fn wait(wanted: &mut [PollFd], until: Instant) -> bool {
+    let left = until.saturating_duration_since(Instant::now());
+    let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+    retry_on_intr(|| poll(wanted, Some(&timeout))).unwrap_or(0) > 0
+}

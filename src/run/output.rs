@@ -1,0 +1,84 @@
+//! What a step prints: whole into its log, and line by line to the pusher as far as it reads.
+//!
+//! Neither a line without an end nor a disk without room costs more than that line, or the log.
+
+use std::fs::File;
+use std::io::Write;
+
+use crate::pusher::message::Message;
+use crate::pusher::report::Report;
+
+/// The longest line that the pusher gets, in bytes.
+const LONGEST: usize = 1000;
+
+/// Where a step's output goes.
+#[derive(Debug)]
+pub struct Output<'a> {
+    report: &'a Report,
+    log: Option<&'a File>,
+    indent: &'static str,
+    line: Vec<u8>,
+    is_cut: bool,
+    dropped: u64,
+}
+
+impl<'a> Output<'a> {
+    /// Tells `report`, each line indented, and writes to `log`.
+    #[must_use]
+    pub fn new(report: &'a Report, log: Option<&'a File>, indent: &'static str) -> Self {
+        Self { report, log, indent, line: Vec::new(), is_cut: false, dropped: 0 }
+    }
+
+    /// Takes what was printed, lines or parts of lines.
+    pub fn take(&mut self, bytes: &[u8]) {
+        if let Some(mut log) = self.log
+            && let Err(error) = log.write_all(bytes)
+        {
+            self.report.warning(Message::LogBroken(&error));
+            self.log = None;
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
+            let (piece, after) = rest.split_at(end);
+            rest = after;
+            let room = LONGEST.saturating_sub(self.line.len());
+            let text = piece.strip_suffix(b"\n");
+            let part = text.unwrap_or(piece);
+            self.is_cut |= part.len() > room;
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            if text.is_some() && !self.end_line() {
+                // Who was too slow for this line is for the next ones too: passing over them is cheap.
+                let last = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+                self.dropped += rest[..last].split(|&byte| byte == b'\n').count() as u64 - 1;
+                rest = &rest[last..];
+            }
+        }
+    }
+
+    /// Ends the last line, and tells how many the pusher missed.
+    pub fn end(mut self) {
+        if !self.line.is_empty() {
+            self.end_line();
+            // What we write into the log ourselves begins a line.
+            self.log.map_or(Ok(()), |mut log| log.write_all(b"\n")).unwrap_or_default();
+        }
+        if self.dropped > 0 {
+            self.report.line(Message::LinesDropped(self.dropped));
+        }
+    }
+
+    /// Tells the line; says whether it was passed on.
+    fn end_line(&mut self) -> bool {
+        let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+        // What was drawn over on a terminal is not worth a line.
+        let shown = line.rsplit(|&byte| byte == b'\r').next().unwrap_or_default();
+        let text = String::from_utf8_lossy(shown);
+        let rest = if self.is_cut { "..." } else { "" };
+        let is_told = self.report.output(format_args!("{}{}{rest}", self.indent, text.trim_end()));
+        self.dropped += u64::from(!is_told);
+        self.line.clear();
+        self.is_cut = false;
+        is_told
+    }
+}

@@ -1,0 +1,136 @@
+//! The steps of a release: each `sh -c` in its directory, in a small environment of its own.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::{Instant, SystemTime};
+
+use nix::unistd::{Uid, User};
+
+use crate::config::{Phase, Step};
+use crate::deploy::session::Server;
+use crate::error::{Error, Result};
+use crate::pusher::message::{Message, seconds};
+use crate::release::ReleaseName;
+use crate::run::child::{self, End};
+use crate::run::output::Output;
+use crate::run::signals::Stop;
+use crate::site::LockedSite;
+use crate::site::history::timestamp;
+use crate::site::logs;
+
+/// Where programs are looked for; the same whoever deploys, and `[env]` may say otherwise.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The steps of one release.
+#[derive(Debug)]
+pub struct Steps<'a> {
+    server: &'a Server<'a>,
+    site: &'a LockedSite,
+    release: &'a ReleaseName,
+    /// The release that is live before, where there is one.
+    previous: Option<&'a ReleaseName>,
+}
+
+impl<'a> Steps<'a> {
+    /// The steps of a release that is at its place, whose record says what its commit is.
+    #[must_use]
+    pub fn new(
+        server: &'a Server<'a>,
+        site: &'a LockedSite,
+        release: &'a ReleaseName,
+        previous: Option<&'a ReleaseName>,
+    ) -> Self {
+        Self { server, site, release, previous }
+    }
+
+    /// Runs the steps of a phase, up to the first that fails.
+    pub fn run(&self, phase: Phase, stop: Option<&Stop>) -> Result<()> {
+        let steps = self.server.config.steps.of(phase);
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let log = logs::open(self.site, self.release);
+        if let Err(error) = &log {
+            self.server.report.warning(Message::LogBroken(error));
+        }
+        steps.iter().try_for_each(|step| self.run_step(phase, step, stop, log.as_ref().ok()))
+    }
+
+    fn run_step(&self, phase: Phase, step: &Step, stop: Option<&Stop>, log: Option<&File>) -> Result<()> {
+        let (report, name) = (self.server.report, step.name());
+        stop.map_or(Ok(()), Stop::check)?;
+        self.site.phase(&format!("{phase}: {name}"));
+        report.line(Message::Step { phase, name: &name });
+        note(log, format_args!("--- {} {phase}: {}", timestamp(SystemTime::now()), step.run.trim()));
+        let (started, mut output) = (Instant::now(), Output::new(report, log, "  "));
+        let end = child::run(&mut self.command(step), step.timeout, stop, |bytes| output.take(bytes));
+        output.end();
+        let result = match end.map_err(Error::io("run", "/bin/sh"))? {
+            End::Exited(status) if status.success() => Ok(()),
+            End::Exited(status) => Err(self.failed(&name, how(status))),
+            End::TimedOut => Err(self.failed(
+                &name,
+                format!("took longer than {} and was ended", humantime::format_duration(step.timeout)),
+            )),
+            End::Cancelled => Err(Error::Cancelled),
+        };
+        let outcome = result.as_ref().err().map_or_else(|| "done".into(), ToString::to_string);
+        note(log, format_args!("--- {outcome}, {}", seconds(started.elapsed())));
+        result
+    }
+
+    fn failed(&self, name: &str, how: String) -> Error {
+        Error::Step { name: name.to_owned(), how, server: self.server.name.clone() }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    fn command(&self, step: &Step) -> Command {
+        let user = User::from_uid(Uid::effective()).ok().flatten();
+        let (home, login) =
+            user.map_or_else(|| (PathBuf::from("/"), String::new()), |user| (user.dir, user.name));
+        let commit = self.site.release(self.release).ok().and_then(|release| release.record);
+        let previous = self.previous.map(ToString::to_string).unwrap_or_default();
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", &step.run])
+            .current_dir(self.site.release_path(self.release))
+            .env_clear()
+            .env("PATH", PATH)
+            .env("HOME", home)
+            .env("USER", &login)
+            .env("LOGNAME", &login)
+            .env("LANG", "C.UTF-8")
+            .env("TMPDIR", "/tmp")
+            .envs(self.server.config.env.iter())
+            .env("BLUEGREEN_RELEASE", self.release.to_string())
+            .env("BLUEGREEN_COMMIT", commit.map_or_else(String::new, |record| record.commit))
+            .env("BLUEGREEN_PREVIOUS", previous)
+            .env("BLUEGREEN_BRANCH", &self.server.config.branch)
+            .env("BLUEGREEN_SERVER", &self.server.name)
+            .env("BLUEGREEN_SITE", AsRef::<OsStr>::as_ref(self.site.root()));
+        command
+    }
+}
+
+/// A line of our own in a log; without room for it there is none.
+fn note(log: Option<&File>, line: std::fmt::Arguments) {
+    if let Some(mut log) = log {
+        let _ = log.write_all(format!("{line}\n").as_bytes());
+    }
+}
+
+fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exited with status {code}"),
+        (None, Some(signal)) => {
+            let name =
+                nix::sys::signal::Signal::try_from(signal).map_or("a signal", |signal| signal.as_str());
+            format!("was ended by {name}")
+        }
+        (None, None) => "ended".into(),
+    }
+}

@@ -1,0 +1,126 @@
+//! `bluegreen.toml`: what must parse, and what must fail with its message to the letter.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, lchown};
+use std::path::Path;
+
+use crate::support::Sandbox;
+use crate::support::sandbox::NOBODY;
+use crate::support::skip::root_or_skip;
+
+/// All files of a folder of `fixtures/`, by name.
+fn fixtures(folder: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config").join(folder);
+    let mut files: Vec<(String, String)> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().into(), fs::read_to_string(&path).unwrap()))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{}", folder.display());
+    files
+}
+
+#[test]
+fn configs_that_are_right_are_taken() {
+    for (name, text) in fixtures("valid") {
+        let sandbox = Sandbox::new();
+        let site = sandbox.site();
+        sandbox.raw_config(&text.replace("/var/www/html", site.to_str().unwrap()));
+        let run = sandbox.bluegreen(&["releases"]);
+        // A fixture that leaves the site to its default looks at this machine's own, which may be missing.
+        let is_taken = run.status.success() || run.output.contains("the site `/var/www/html` does not exist");
+        assert!(is_taken, "{name}: {}", run.output);
+    }
+}
+
+/// Each fixture begins with the message that it must fail with, in a comment.
+#[test]
+fn configs_that_are_wrong_are_refused_to_the_letter() {
+    for (name, text) in fixtures("invalid") {
+        let sandbox = Sandbox::new();
+        sandbox.raw_config(&text);
+        let message = text.lines().next().unwrap().strip_prefix("# ").unwrap();
+        let expected = format!("error: <repository>/bluegreen.toml:{message}");
+        let run = sandbox.bluegreen(&["status"]);
+        assert_eq!(run.status.code(), Some(2), "{name}: {}", run.output);
+        assert_eq!(run.fails(2).lines()[0], expected, "{name}");
+    }
+}
+
+#[test]
+fn a_push_with_a_wrong_config_tells_the_pusher() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    sandbox.raw_config("brnch = \"master\"\n").commit("index.html", "v2");
+    let told = sandbox.push().not_deployed();
+    let lines = told.lines();
+    assert!(
+        lines[0].starts_with(
+            "error: <repository>/bluegreen.toml:1: unknown field `brnch`, expected one of `branch`, "
+        ),
+        "{lines:?}"
+    );
+    assert!(lines[1].ends_with("still serves what it served before."), "{lines:?}");
+    told.serves("index.html", "v1");
+    let id = sandbox.id("master");
+    sandbox.as_git(format!("{id} {id} refs/heads/master\n")).fails(2);
+}
+
+#[test]
+fn without_a_config_the_defaults_hold() {
+    let sandbox = Sandbox::new();
+    fs::remove_file(sandbox.config_path()).unwrap();
+    let run = sandbox.bluegreen(&["status"]);
+    assert!(run.output.contains("/var/www/html"), "{}", run.output);
+}
+
+#[test]
+fn a_config_that_others_may_write_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1");
+    for mode in [0o666, 0o664, 0o646, 0o620] {
+        fs::set_permissions(sandbox.config_path(), Permissions::from_mode(mode)).unwrap();
+        sandbox.bluegreen(&["deploy"]).fails(2).says_only(&[
+            "error: `<repository>/bluegreen.toml` may be written by others",
+            "hint: it holds commands: `chmod go-w <repository>/bluegreen.toml`, and let the repository's owner own it",
+        ]);
+    }
+    sandbox.push().not_deployed().serves_nothing();
+    fs::set_permissions(sandbox.config_path(), Permissions::from_mode(0o640)).unwrap();
+    sandbox.bluegreen(&["deploy"]).ok().serves("index.html", "v1");
+}
+
+#[test]
+fn a_config_of_another_user_is_refused_but_for_roots() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.owned_by(NOBODY).commit("index.html", "v1").push().ok();
+    lchown(sandbox.config_path(), Some(1), Some(1)).unwrap();
+    sandbox
+        .bluegreen(&["deploy"])
+        .fails(2)
+        .says("error: `<repository>/bluegreen.toml` belongs to another user");
+    lchown(sandbox.config_path(), Some(0), Some(0)).unwrap();
+    sandbox.bluegreen(&["deploy"]).ok();
+}
+
+#[test]
+fn a_config_that_cannot_be_read_is_no_empty_config() {
+    let sandbox = Sandbox::new();
+    fs::remove_file(sandbox.config_path()).unwrap();
+    fs::create_dir(sandbox.config_path()).unwrap();
+    sandbox
+        .commit("index.html", "v1")
+        .push()
+        .not_deployed()
+        .says("error: cannot read `<repository>/bluegreen.toml`: is a directory");
+    fs::remove_dir(sandbox.config_path()).unwrap();
+    fs::write(sandbox.config_path(), b"server = \"\xff\"").unwrap();
+    let run = sandbox.bluegreen(&["status"]);
+    assert!(run.output.contains("bluegreen.toml"), "{}", run.output);
+    assert_ne!(run.status.code(), Some(0));
+}

@@ -1,0 +1,182 @@
+//! What the program is built from: licences that allow it, one registry, no library twice.
+//!
+//! `deny.toml` says the same to those who have cargo-deny; this asks cargo alone, without a network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use crate::support::skip::program_or_skip;
+use serde_json::Value;
+
+/// Permissive, and none asks more of a binary than that its text comes along. What a package brings from
+/// elsewhere is not told here: libgit2 itself is GPL-2.0 with an exception that lets anybody link it.
+const LICENCES: [&str; 5] =
+    ["MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unlicense", "Unicode-3.0"];
+
+/// Twice one of these is two sets of C symbols, or two kinds of the same descriptor.
+const ONCE: [&str; 4] = ["git2", "libgit2-sys", "rustix", "nix"];
+
+/// A package that goes into the program, or into what builds it.
+struct Package {
+    name: String,
+    version: String,
+    licence: String,
+    source: Option<String>,
+}
+
+/// All packages that the program needs on this platform; what only tests need is not among them.
+fn packages() -> Option<Vec<Package>> {
+    if !program_or_skip("cargo") {
+        return None;
+    }
+    let cargo = |arguments: &[&str]| {
+        let output =
+            Command::new("cargo").current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let version = cargo(&["-vV"]);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    // Packages of other platforms need not be on this machine.
+    let metadata =
+        cargo(&["metadata", "--locked", "--offline", "--format-version", "1", "--filter-platform", host]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let needed = needed(&metadata["resolve"]);
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let package = |package: &Value| Package {
+        name: text(&package["name"]).unwrap(),
+        version: text(&package["version"]).unwrap(),
+        licence: text(&package["license"]).unwrap_or_default(),
+        source: text(&package["source"]),
+    };
+    let all = metadata["packages"].as_array().unwrap();
+    let packages: Vec<Package> =
+        all.iter().filter(|package| needed.contains(package["id"].as_str().unwrap())).map(package).collect();
+    for name in ["bluegreen", "git2", "serde_derive"] {
+        assert!(packages.iter().any(|package| package.name == name), "`{name}` was not found");
+    }
+    assert!(packages.iter().all(|package| package.name != "proptest"), "tests are counted too");
+    Some(packages)
+}
+
+/// The ids of what the root needs to be built and to run.
+fn needed(resolve: &Value) -> BTreeSet<&str> {
+    let nodes: BTreeMap<&str, &Value> = resolve["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| (node["id"].as_str().unwrap(), node))
+        .collect();
+    let is_needed = |dependency: &&Value| {
+        dependency["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"] != "dev")
+    };
+    let mut found = BTreeSet::new();
+    let mut open = vec![resolve["root"].as_str().unwrap()];
+    while let Some(id) = open.pop() {
+        if found.insert(id) {
+            let dependencies = nodes[id]["deps"].as_array().unwrap().iter().filter(is_needed);
+            open.extend(dependencies.map(|dependency| dependency["pkg"].as_str().unwrap()));
+        }
+    }
+    found
+}
+
+/// Whether what a package offers can be had under allowed licences alone.
+fn is_allowed(licence: &str) -> bool {
+    // `MIT/Apache-2.0` is how it was written before there were expressions.
+    let spaced = licence.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
+    let words: Vec<&str> = spaced.split_whitespace().collect();
+    let mut rest = words.as_slice();
+    either(&mut rest).unwrap_or(false) && rest.is_empty()
+}
+
+fn either(rest: &mut &[&str]) -> Option<bool> {
+    let mut allowed = both(rest)?;
+    while let [first, others @ ..] = *rest
+        && *first == "OR"
+    {
+        *rest = others;
+        allowed |= both(rest)?;
+    }
+    Some(allowed)
+}
+
+fn both(rest: &mut &[&str]) -> Option<bool> {
+    let mut allowed = one(rest)?;
+    while let [first, others @ ..] = *rest
+        && *first == "AND"
+    {
+        *rest = others;
+        allowed &= one(rest)?;
+    }
+    Some(allowed)
+}
+
+fn one(rest: &mut &[&str]) -> Option<bool> {
+    let (first, others) = rest.split_first()?;
+    *rest = others;
+    if *first == "(" {
+        let allowed = either(rest)?;
+        let (last, others) = rest.split_first()?;
+        *rest = others;
+        return (*last == ")").then_some(allowed);
+    }
+    let mut name = (*first).to_owned();
+    if let ["WITH", exception, others @ ..] = *rest {
+        name = format!("{name} WITH {exception}");
+        *rest = others;
+    }
+    Some(LICENCES.contains(&name.as_str()))
+}
+
+#[test]
+fn expressions_are_understood() {
+    for allowed in
+        ["MIT", "GPL-3.0 OR MIT", "MIT/GPL-3.0", "(GPL-2.0 OR MIT) AND Unicode-3.0", "MPL-2.0 AND MIT OR MIT"]
+    {
+        assert!(is_allowed(allowed), "{allowed}");
+    }
+    for refused in
+        ["", "GPL-3.0", "MIT AND GPL-3.0", "MIT OR", "(MIT", "MIT)", "MIT MIT", "MIT WITH LLVM-exception"]
+    {
+        assert!(!is_allowed(refused), "{refused}");
+    }
+}
+
+#[test]
+fn every_licence_is_allowed() {
+    let Some(packages) = packages() else { return };
+    let offenders: Vec<String> = packages
+        .iter()
+        .filter(|package| !is_allowed(&package.licence))
+        .map(|package| format!("{} {}: `{}`", package.name, package.version, package.licence))
+        .collect();
+    assert!(offenders.is_empty(), "{offenders:#?}");
+}
+
+#[test]
+fn every_package_comes_from_the_registry() {
+    let Some(packages) = packages() else { return };
+    let is_known = |package: &&Package| match &package.source {
+        Some(source) => source.starts_with("registry+"),
+        None => package.name == "bluegreen",
+    };
+    let offenders: Vec<String> = packages
+        .iter()
+        .filter(|package| !is_known(package))
+        .map(|package| format!("{} {}: {:?}", package.name, package.version, package.source))
+        .collect();
+    assert!(offenders.is_empty(), "{offenders:#?}");
+    let registries: BTreeSet<_> = packages.iter().filter_map(|package| package.source.as_ref()).collect();
+    assert_eq!(registries.len(), 1, "{registries:#?}");
+}
+
+#[test]
+fn no_library_is_there_twice() {
+    let Some(packages) = packages() else { return };
+    for name in ONCE {
+        let versions: Vec<&String> =
+            packages.iter().filter(|package| package.name == name).map(|package| &package.version).collect();
+        assert_eq!(versions.len(), 1, "{name}: {versions:?}");
+    }
+}

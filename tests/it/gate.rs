@@ -1,0 +1,424 @@
+//! The gate: a push fails when its deployment fails, and the ref moves together with the flip.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use crate::support::sandbox::BLUEGREEN;
+use crate::support::{Run, Sandbox};
+
+const REFUSED: &str = " ! [remote rejected] master -> master";
+
+/// A sandbox whose branch is given to `proc-receive`.
+fn gated(steps: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    gate(&sandbox);
+    if !steps.is_empty() {
+        sandbox.config_section(&format!("[steps]\n{steps}"));
+    }
+    sandbox
+}
+
+fn gate(sandbox: &Sandbox) {
+    symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
+    server_git(sandbox, &["config", "receive.procReceiveRefs", "refs/heads/master"]);
+}
+
+fn server_git(sandbox: &Sandbox, arguments: &[&str]) -> String {
+    sandbox.git_in(&sandbox.repository(), arguments)
+}
+
+/// Where the server's branch points, if there is one.
+fn tip(sandbox: &Sandbox) -> String {
+    server_git(sandbox, &["for-each-ref", "--format=%(objectname)", "refs/heads/master"])
+}
+
+fn install_hook(sandbox: &Sandbox, name: &str, script: &str) {
+    let path = sandbox.repository().join("hooks").join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+trait Rejected<'a> {
+    /// The push failed with this reason in git's own line, and the branch stays where it is.
+    fn rejected(self, reason: &str) -> &'a Sandbox;
+}
+
+impl<'a> Rejected<'a> for Run<'a> {
+    #[track_caller]
+    fn rejected(self, reason: &str) -> &'a Sandbox {
+        let line = format!("{REFUSED} ({reason})");
+        assert!(self.output.lines().any(|said| said == line), "{line}\n{}", self.output);
+        assert_eq!(self.status.code(), Some(1), "{}", self.output);
+        assert!(!self.output.contains("panicked"), "{}", self.output);
+        self.sandbox
+    }
+}
+
+#[track_caller]
+fn agrees(sandbox: &Sandbox) {
+    let commit = &sandbox.live()[17..29];
+    assert!(tip(sandbox).starts_with(commit), "the branch is at {}, {commit} is live", tip(sandbox));
+}
+
+#[test]
+fn a_push_through_the_gate_says_what_it_did_and_nothing_twice() {
+    let sandbox = gated(
+        "check = 'test $(git --git-dir=../../../repository rev-parse -q --verify master || echo none) = none'",
+    );
+    sandbox.commit("index.html", "v1");
+    sandbox
+        .push()
+        .ok()
+        .says_only(&[
+            "Master ref received.  Deploying master branch to blue...",
+            "Step check: test $(git --git-dir=../../../repository rev-parse -q --verify master || echo none) = none",
+            "Release <release> is live: 1 file changed, <time>",
+            "Git hooks deploy complete.",
+        ])
+        .serves("index.html", "v1");
+    assert_eq!(tip(&sandbox), sandbox.id("master"));
+    assert!(!sandbox.site().join(".bluegreen/publishing").exists());
+}
+
+#[test]
+fn a_failed_deployment_fails_the_push_and_the_same_commit_can_be_pushed_again() {
+    let sandbox = gated("build = 'test ! -e ../../broken'");
+    sandbox.commit("index.html", "v1").push().ok();
+    std::fs::write(sandbox.site().join("broken"), "").unwrap();
+    sandbox.commit("index.html", "v2");
+    let push = sandbox.push();
+    for line in [
+        "remote: error: step `test ! -e ../../broken` exited with status 1",
+        "remote: hint: fix it and push again, or run `bluegreen deploy` on blue",
+    ] {
+        assert!(push.output.lines().any(|said| said.trim_end() == line), "{}", push.output);
+    }
+    push.rejected("step test ! -e ../../broken exited with status 1").serves("index.html", "v1");
+    assert_eq!(tip(&sandbox), sandbox.id("master~1"));
+    std::fs::remove_file(sandbox.site().join("broken")).unwrap();
+    sandbox.push().ok().serves("index.html", "v2");
+    agrees(&sandbox);
+}
+
+#[test]
+fn a_broken_config_fails_the_push_too() {
+    let sandbox = gated("");
+    sandbox.commit("a", "1");
+    sandbox.raw_config("brnch = 'x'");
+    let push = sandbox.push();
+    assert!(push.output.contains('(') && push.output.contains("unknown field brnch"), "{}", push.output);
+    assert_eq!(push.status.code(), Some(1));
+    assert_eq!(tip(&sandbox), "");
+}
+
+#[test]
+fn a_failed_verification_takes_the_ref_back() {
+    let sandbox = gated("verify = 'test ! -e broken'");
+    sandbox.commit("index.html", "v1").push().ok();
+    sandbox.commit("broken", "");
+    sandbox.push().rejected("step test ! -e broken exited with status 1").serves("index.html", "v1");
+    agrees(&sandbox);
+    assert_eq!(tip(&sandbox), sandbox.id("master~1"));
+}
+
+#[test]
+fn a_first_release_that_fails_its_verification_stays_and_so_does_the_ref() {
+    let sandbox = gated("verify = 'test ! -e broken'");
+    sandbox.commit("broken", "");
+    sandbox.push().fails(0).says("Deployed, but not all is well: blue serves <commit> (release <release>).");
+    agrees(&sandbox);
+}
+
+#[test]
+fn if_the_flip_fails_the_ref_goes_back() {
+    let sandbox = gated("check = 'test ! -e late || { rm ../../current; mkdir ../../current; }'");
+    sandbox.commit("index.html", "v1").push().ok();
+    sandbox.commit("late", "");
+    let push = sandbox.push();
+    assert!(push.output.contains("(cannot replace "), "{}", push.output);
+    assert_eq!(push.status.code(), Some(1));
+    assert_eq!(tip(&sandbox), sandbox.id("master~1"));
+    assert_eq!(sandbox.releases().len(), 1, "the release that never became live is gone");
+    std::fs::remove_dir(sandbox.site().join("current")).unwrap();
+}
+
+#[test]
+fn receive_packs_own_rules_hold() {
+    let sandbox = gated("");
+    sandbox.commit("a", "1").commit("a", "2").push().ok();
+    server_git(&sandbox, &["config", "receive.denyNonFastForwards", "true"]);
+    let rewind = || sandbox.push_refs(&["--force", "master~1:master"]);
+    let reason = |run: Run<'_>, reason: &str| {
+        assert!(run.output.contains(&format!("({reason})")), "{reason}\n{}", run.output);
+        assert_eq!(run.status.code(), Some(1));
+        agrees(&sandbox);
+        assert_eq!(tip(&sandbox), sandbox.id("master"));
+    };
+    reason(rewind(), "non-fast-forward");
+    server_git(&sandbox, &["config", "receive.denyDeletes", "yes"]);
+    reason(sandbox.push_refs(&[":master"]), "deletion prohibited");
+    server_git(&sandbox, &["config", "--unset", "receive.denyDeletes"]);
+    reason(sandbox.push_refs(&[":master"]), "deletion of the current branch prohibited");
+    server_git(&sandbox, &["config", "receive.denyNonFastForwards", "false"]);
+    rewind().ok().serves("a", "1");
+    assert_eq!(tip(&sandbox), sandbox.id("master~1"));
+    server_git(&sandbox, &["config", "receive.denyDeleteCurrent", "warn"]);
+    sandbox
+        .push_refs(&[":master"])
+        .warned()
+        .says("warning: deleting the current branch")
+        .says("Master ref deleted.  Doing nothing: blue still serves <commit> (release <release>).")
+        .serves("a", "1");
+    assert_eq!(tip(&sandbox), "");
+    sandbox.push().ok().serves("a", "2");
+}
+
+#[test]
+fn a_branch_that_is_checked_out_elsewhere_is_left_alone() {
+    let sandbox = gated("");
+    sandbox.commit("a", "1").push().ok();
+    let worktree = sandbox.path("worktree");
+    server_git(&sandbox, &["worktree", "add", "--quiet", worktree.to_str().unwrap(), "master"]);
+    sandbox.commit("a", "2").push().rejected("branch is currently checked out").serves("a", "1");
+    server_git(&sandbox, &["config", "receive.denyCurrentBranch", "ignore"]);
+    sandbox.push().ok().serves("a", "2");
+}
+
+#[test]
+fn the_update_hook_is_asked_first() {
+    let sandbox = gated("");
+    install_hook(&sandbox, "update", "echo \"update $1 $2 $3\"; test -d \"$GIT_DIR\" && ! test -e veto");
+    sandbox.commit("a", "1");
+    let said = sandbox.push().ok();
+    let line = format!("remote: update refs/heads/master {} {}", "0".repeat(40), sandbox.id("master"));
+    assert!(said.output().lines().any(|said| said.trim_end() == line), "{}", said.output());
+    std::fs::write(sandbox.repository().join("veto"), "").unwrap();
+    sandbox.commit("a", "2").push().rejected("hook declined").serves("a", "1");
+    agrees(&sandbox);
+    std::fs::remove_file(sandbox.repository().join("veto")).unwrap();
+    server_git(&sandbox, &["config", "core.hooksPath", "hooks"]);
+    sandbox.push().ok().says("Git hooks deploy complete.");
+}
+
+#[test]
+fn the_reflog_is_written_where_git_would() {
+    let sandbox = gated("");
+    server_git(&sandbox, &["config", "core.logAllRefUpdates", "true"]);
+    sandbox.commit("a", "1").push().ok();
+    sandbox.commit("a", "2").push().ok();
+    let log = server_git(&sandbox, &["reflog", "show", "--format=%gs", "master"]);
+    assert_eq!(log, "push\npush");
+}
+
+#[test]
+fn a_lease_holds() {
+    let sandbox = gated("");
+    sandbox.commit("a", "1").push().ok();
+    let first = sandbox.id("master");
+    sandbox.commit("a", "2").push().ok();
+    sandbox.commit("a", "3");
+    let stale = sandbox.push_refs(&[&format!("--force-with-lease=master:{first}"), "master"]);
+    assert!(stale.output.contains("(stale info)"), "{}", stale.output);
+    let good = format!("--force-with-lease=master:{}", sandbox.id("master~1"));
+    sandbox.push_refs(&[&good, "master"]).ok().serves("a", "3");
+}
+
+#[test]
+fn an_atomic_push_is_refused_as_a_whole() {
+    let sandbox = gated("");
+    sandbox.commit("a", "1").push().ok();
+    sandbox.commit("a", "2");
+    let push = sandbox.push_refs(&["--atomic", "master", "master:refs/heads/topic"]);
+    assert!(
+        push.output.contains("(the gate cannot be part of an atomic push: push without --atomic)"),
+        "{}",
+        push.output
+    );
+    assert_eq!(push.status.code(), Some(1));
+    assert_eq!(server_git(&sandbox, &["for-each-ref", "--format=%(refname)"]), "refs/heads/master");
+    agrees(&sandbox);
+    sandbox.push_refs(&["--atomic", "master:refs/heads/topic"]).ok();
+}
+
+#[test]
+fn other_refs_of_a_push_are_receive_packs() {
+    let sandbox = gated("build = 'test ! -e broken'");
+    server_git(&sandbox, &["config", "--replace-all", "receive.procReceiveRefs", "refs"]);
+    sandbox.commit("a", "1");
+    let topic = "Ref refs/heads/topic successfully received.  Doing nothing: only the master branch may be deployed on this server.";
+    sandbox.push_refs(&["master", "master:refs/heads/topic", "master:refs/tags/v1"]).ok().says(topic);
+    agrees(&sandbox);
+    assert_eq!(
+        server_git(&sandbox, &["rev-parse", "topic", "v1"]),
+        [sandbox.id("master"), sandbox.id("master")].join("\n")
+    );
+    sandbox.commit("broken", "");
+    let push = sandbox.push_refs(&["master", "master:refs/heads/topic"]);
+    assert_eq!(push.status.code(), Some(1));
+    assert_eq!(server_git(&sandbox, &["rev-parse", "topic"]), sandbox.id("master"));
+    agrees(&sandbox);
+}
+
+#[test]
+fn a_hidden_branch_never_reaches_the_gate() {
+    let sandbox = gated("build = 'touch ../../built'");
+    server_git(&sandbox, &["config", "receive.hideRefs", "refs/heads/master"]);
+    sandbox.commit("a", "1").push().rejected("deny updating a hidden ref").serves_nothing();
+    assert!(!sandbox.site().join("built").exists());
+}
+
+#[test]
+fn push_options_reach_both_hooks() {
+    for is_gated in [true, false] {
+        let sandbox = if is_gated { gated("") } else { Sandbox::new() };
+        server_git(&sandbox, &["config", "receive.advertisePushOptions", "true"]);
+        sandbox.commit("a", "1").push().ok();
+        sandbox.commit("a", "2");
+        sandbox
+            .push_refs(&["-o", "skip", "master"])
+            .ok()
+            .says_only(&["Master ref received.  Doing nothing, as the push option `skip` asks: blue still serves <commit> (release <release>)."])
+            .serves("a", "1");
+        assert_eq!(tip(&sandbox), sandbox.id("master"));
+        sandbox.commit("a", "3");
+        let told = sandbox.push_refs(&["-o", "verbose", "-o", "no\x1bsuch", "master"]).warned();
+        assert!(told.output().contains("s] Phase: check out"), "{}", told.output());
+        let warnings = told
+            .output()
+            .matches("warning: unknown push option `no\\u{1b}such`: this server knows `skip` and `verbose`");
+        assert_eq!(warnings.count(), 1, "{}", told.output());
+        told.serves("a", "3");
+    }
+}
+
+#[test]
+fn a_commit_that_is_live_already_only_moves_the_ref() {
+    let sandbox = gated("build = 'echo >> ../../builds'");
+    sandbox.commit("a", "1").push().ok();
+    server_git(&sandbox, &["update-ref", "-d", "refs/heads/master"]);
+    sandbox.push().ok().says("Nothing to do: <commit> is live already (release <release>).");
+    assert_eq!(tip(&sandbox), sandbox.id("master"));
+    assert_eq!(std::fs::read_to_string(sandbox.site().join("builds")).unwrap(), "\n");
+}
+
+#[test]
+fn a_branch_that_moved_during_the_build_is_not_overwritten() {
+    let sandbox = gated(
+        "build = 'test ! -e slow || git --git-dir=../../../repository update-ref refs/heads/master refs/heads/other'",
+    );
+    sandbox.commit("a", "1").push_refs(&["master", "master:refs/heads/other"]).ok();
+    sandbox.commit("a", "2").push().ok();
+    sandbox.commit("slow", "");
+    sandbox.push().rejected("refs/heads/master has moved in the meantime").serves("a", "2");
+    assert_eq!(sandbox.releases().len(), 2);
+}
+
+#[test]
+fn a_sha256_repository_has_a_gate_too() {
+    let sandbox = Sandbox::new();
+    for directory in [sandbox.repository(), sandbox.clone_path()] {
+        std::fs::remove_dir_all(&directory).unwrap();
+        let path = directory.to_str().unwrap();
+        sandbox.git_in(
+            Path::new("/"),
+            &["init", "--quiet", "--bare", "--object-format=sha256", "--initial-branch=master", path],
+        );
+    }
+    std::fs::create_dir_all(sandbox.repository().join("hooks")).unwrap();
+    symlink(BLUEGREEN, sandbox.hook_path()).unwrap();
+    sandbox.config("");
+    gate(&sandbox);
+    sandbox.commit("a", "1").push().ok().serves("a", "1");
+    sandbox.commit("a", "2").push().ok().serves("a", "2");
+    agrees(&sandbox);
+    assert_eq!(tip(&sandbox).len(), 64);
+}
+
+#[test]
+fn without_the_setting_post_receive_deploys_as_ever() {
+    let sandbox = gated("");
+    server_git(&sandbox, &["config", "--unset", "receive.procReceiveRefs"]);
+    sandbox.commit("a", "1").push().ok().says("Git hooks deploy complete.").serves("a", "1");
+}
+
+#[test]
+fn check_says_which_hook_deploys() {
+    let sandbox = gated("");
+    for (key, value) in
+        [("receive.unpackLimit", "1"), ("core.fsync", "committed"), ("receive.fsckObjects", "true")]
+    {
+        server_git(&sandbox, &["config", key, value]);
+    }
+    let check = || sandbox.bluegreen(&["check"]);
+    let gate = "A push to master fails if its deployment fails: `proc-receive` deploys it.";
+    check().ok().says_only(&[gate, "All is well."]);
+    std::fs::remove_file(sandbox.repository().join("hooks/proc-receive")).unwrap();
+    check().fails(1).says(
+        "error: git asks `<repository>/hooks/proc-receive`, which does not run: every push to master fails",
+    );
+    server_git(&sandbox, &["config", "--unset-all", "receive.procReceiveRefs"]);
+    let hook = "A push to master succeeds even if its deployment fails: `post-receive` deploys it.";
+    check().ok().says_only(&[hook, "All is well."]);
+    symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
+    check()
+        .warned()
+        .says("warning: git does not ask `<repository>/hooks/proc-receive` about master: the gate is open")
+        .says(hook);
+}
+
+/// Kills the program just when git has moved the ref, or is about to.
+#[test]
+fn killed_around_the_move_of_the_ref_the_next_run_makes_ref_and_site_agree() {
+    for state in ["prepared", "committed"] {
+        let sandbox = gated("");
+        sandbox.commit("a", "1").push().ok();
+        let script = format!(
+            "test \"$1\" = {state} && test -e kill && rm kill && kill -9 $(sed -n 's/^PPid:\\t//p' /proc/$PPID/status); exit 0"
+        );
+        install_hook(&sandbox, "reference-transaction", &script);
+        std::fs::write(sandbox.repository().join("kill"), "").unwrap();
+        sandbox.commit("a", "2");
+        let push = sandbox.push();
+        assert_eq!(push.status.code(), Some(1), "{}", push.output);
+        assert!(!sandbox.repository().join("kill").exists());
+        sandbox.serves("a", "1");
+        assert!(sandbox.site().join(".bluegreen/publishing").exists());
+        // The ref has moved, as update-ref lived on; whoever takes the lock next puts that right.
+        assert_eq!(tip(&sandbox), sandbox.id("master"));
+        sandbox
+            .bluegreen(&["deploy", "master~1"])
+            .warned()
+            .says("warning: an earlier run was cut off before release <release> became live: undoing it");
+        assert_eq!(tip(&sandbox), sandbox.id("master~1"));
+        agrees(&sandbox);
+        sandbox.push().ok().serves("a", "2");
+        agrees(&sandbox);
+        sandbox.is_tidy();
+    }
+}
+
+/// Kills the program behind the flip, and while it goes back.
+#[test]
+fn killed_after_the_flip_the_next_run_verifies_or_goes_back() {
+    let sandbox = gated(
+        "restart = 'test ! -e ../../kill || { rm ../../kill; kill -9 $PPID; }'\nverify = 'test ! -e broken'",
+    );
+    let kill = sandbox.site().join("kill");
+    sandbox.commit("a", "1").push().ok();
+    std::fs::write(&kill, "").unwrap();
+    sandbox.commit("a", "2");
+    assert_eq!(sandbox.push().status.code(), Some(1));
+    assert!(!kill.exists());
+    sandbox.serves("a", "2");
+    agrees(&sandbox);
+    sandbox.commit("a", "3").push().warned().serves("a", "3");
+    agrees(&sandbox);
+
+    std::fs::write(&kill, "").unwrap();
+    sandbox.commit("broken", "");
+    assert_eq!(sandbox.push().status.code(), Some(1));
+    sandbox.serves("broken", "");
+    let live = sandbox.bluegreen(&["rollback"]);
+    assert!(live.output.contains("warning: step `test ! -e broken` exited with status 1"), "{}", live.output);
+    assert_eq!(tip(&sandbox), sandbox.id("master~1"), "the ref went back with the site");
+}

@@ -1,0 +1,425 @@
+//! Trees that no git would write, written object by object: nothing is followed, nothing is half done.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::support::skip::root_or_skip;
+use crate::support::{Node, Sandbox};
+use git2::{ObjectType, Oid};
+
+/// The objects of a repository, into which anything can be written.
+struct Objects(git2::Repository);
+
+impl Objects {
+    fn of(path: &Path) -> Self {
+        Self(git2::Repository::open_bare(path).unwrap())
+    }
+
+    fn write(&self, kind: ObjectType, data: &[u8]) -> Oid {
+        self.0.odb().unwrap().write(kind, data).unwrap()
+    }
+
+    fn blob(&self, content: &[u8]) -> Oid {
+        self.write(ObjectType::Blob, content)
+    }
+
+    /// A tree object of just these entries, in just this order.
+    fn tree(&self, entries: &[(&str, &[u8], Oid)]) -> Oid {
+        let entry = |(mode, name, id): &(&str, &[u8], Oid)| {
+            [mode.as_bytes(), b" ", name, b"\0", id.as_bytes()].concat()
+        };
+        self.write(ObjectType::Tree, &entries.iter().flat_map(entry).collect::<Vec<_>>())
+    }
+
+    fn commit(&self, tree: Oid) -> Oid {
+        let who = "Eve <eve@example.com> 1700000000 +0000";
+        let text = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nHarmless\n");
+        self.write(ObjectType::Commit, text.as_bytes())
+    }
+}
+
+/// A site that serves v1 and a repository for trees.
+fn served() -> (Sandbox, Objects) {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let objects = Objects::of(&sandbox.repository());
+    (sandbox, objects)
+}
+
+/// Deploys a tree that must be refused with just this error; all else stays as it is.
+#[track_caller]
+fn refused(sandbox: &Sandbox, objects: &Objects, tree: Oid, error: &str) {
+    let commit = objects.commit(tree).to_string();
+    let before = (
+        crate::support::snapshot(&sandbox.site().join("releases")),
+        crate::support::snapshot(&sandbox.path("home")),
+    );
+    sandbox
+        .bluegreen(&["deploy", &commit])
+        .fails(1)
+        .says(&format!("error: {error}"))
+        .serves("index.html", "v1");
+    let after = (
+        crate::support::snapshot(&sandbox.site().join("releases")),
+        crate::support::snapshot(&sandbox.path("home")),
+    );
+    assert!(before == after, "{error}");
+    sandbox.is_tidy();
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    let (sandbox, objects) = served();
+    let blob = objects.blob(b"owned");
+    let long = "x".repeat(256);
+    for (name, shown, problem) in [
+        (&b""[..], "", "empty name"),
+        (b".", ".", "`.` and `..` are not names"),
+        (b"..", "..", "`.` and `..` are not names"),
+        (b"../../home/owned", "../../home/owned", "`/` in a name"),
+        (b"/etc/passwd", "/etc/passwd", "`/` in a name"),
+        (b".git", ".git", "`.git` is git's own"),
+        (b".GIT", ".GIT", "`.git` is git's own"),
+        (b"git~1", "git~1", "`.git` is git's own"),
+        (b".git ", ".git ", "`.git` is git's own"),
+        (b".git...", ".git...", "`.git` is git's own"),
+        (b".git::$INDEX_ALLOCATION", ".git::$INDEX_ALLOCATION", "`.git` is git's own"),
+        (b".g\xe2\x80\x8cit", ".g\u{200c}it", "`.git` is git's own"),
+        (long.as_bytes(), &long, "name longer than 255 bytes"),
+    ] {
+        for (mode, id) in [("100644", blob), ("40000", objects.tree(&[("100644", b"x", blob)]))] {
+            let tree = objects.tree(&[(mode, name, id)]);
+            let below = objects.tree(&[("40000", b"dir", tree)]);
+            // A path joined with an absolute one is the absolute one.
+            let (top, deep) = match name {
+                b"" => (String::new(), "dir/".into()),
+                [b'/', ..] => (shown.into(), shown.into()),
+                _ => (shown.into(), format!("dir/{shown}")),
+            };
+            refused(
+                &sandbox,
+                &objects,
+                tree,
+                &format!("the commit cannot be checked out: `{top}`: {problem}"),
+            );
+            refused(
+                &sandbox,
+                &objects,
+                below,
+                &format!("the commit cannot be checked out: `{deep}`: {problem}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn names_are_escaped_where_they_are_printed() {
+    let (sandbox, objects) = served();
+    let blob = objects.blob(b"");
+    let bell =
+        objects.tree(&[("100644", b"\x07\x1b[2J\nremote: all is well\xff", blob), ("100644", b"\x01", blob)]);
+    refused(&sandbox, &objects, bell, "the commit cannot be checked out: `\\u{1}`: entries are not sorted");
+    let device = objects.tree(&[("20644", b"\x1b[2J\nremote: all is well\xff", blob)]);
+    refused(
+        &sandbox,
+        &objects,
+        device,
+        "the commit cannot be checked out: `\\u{1b}[2J\\nremote: all is well\\xff`: neither file, directory, link nor submodule",
+    );
+}
+
+#[test]
+fn kinds_and_orders_that_no_git_writes_are_refused() {
+    let (sandbox, objects) = served();
+    let blob = objects.blob(b"/etc");
+    let dir = objects.tree(&[("100644", b"passwd", blob)]);
+    let kind = "neither file, directory, link nor submodule";
+    for (entries, path, problem) in [
+        (vec![("20644", &b"device"[..], blob)], "device", kind),
+        (vec![("60644", b"device", blob)], "device", kind),
+        (vec![("10644", b"fifo", blob)], "fifo", kind),
+        (vec![("140644", b"socket", blob)], "socket", kind),
+        (vec![("0", b"nothing", blob)], "nothing", kind),
+        (vec![("100644", b"b", blob), ("100644", b"a", blob)], "a", "entries are not sorted"),
+        (vec![("100644", b"a", blob), ("100644", b"a", blob)], "a", "duplicate entry"),
+        (vec![("120000", b"a", blob), ("40000", b"a", dir)], "a", "duplicate entry"),
+        (
+            vec![("120000", b"a", blob), ("100644", b"a.b", blob), ("40000", b"a", dir)],
+            "a",
+            "duplicate entry",
+        ),
+        (vec![("120000", b".gitmodules", blob)], ".gitmodules", "`.gitmodules` is a link"),
+        (vec![("120000", b"empty", objects.blob(b""))], "empty", "the link has no target"),
+        (vec![("120000", b"nul", objects.blob(b"a\0b"))], "nul", "the link's target has a NUL byte"),
+        (vec![("120000", b"long", objects.blob(&[b'x'; 4096]))], "long", "the link's target is too long"),
+    ] {
+        let tree = objects.tree(&entries);
+        refused(&sandbox, &objects, tree, &format!("the commit cannot be checked out: `{path}`: {problem}"));
+    }
+    let entries = |id| objects.tree(&[("100644", b"a", id)]);
+    let absent = Oid::from_str(&"3".repeat(40)).unwrap();
+    refused(&sandbox, &objects, entries(dir), "cannot read blob <commit> of the repository: it is a tree");
+    let commit = objects.commit(entries(absent)).to_string();
+    sandbox.bluegreen(&["deploy", &commit]).fails(1).serves("index.html", "v1");
+    sandbox.is_tidy();
+}
+
+#[test]
+fn of_a_mode_only_the_executable_bit_is_kept() {
+    let (sandbox, objects) = served();
+    let blob = objects.blob(b"#!/bin/sh\n");
+    let tree = objects.tree(&[
+        ("104755", b"a", blob),
+        ("102777", b"b", blob),
+        ("101666", b"c", blob),
+        ("107777", b"d", blob),
+        ("100000", b"e", blob),
+        ("40777", b"f", objects.tree(&[("100777", b"g", blob)])),
+    ]);
+    sandbox.bluegreen(&["deploy", &objects.commit(tree).to_string()]).ok();
+    let mode = |path: &str| sandbox.current(path).metadata().unwrap().permissions().mode() & 0o7777;
+    assert_eq!(
+        ["a", "b", "c", "d", "e", "f", "f/g"].map(mode),
+        [0o755, 0o755, 0o644, 0o755, 0o644, 0o755, 0o755]
+    );
+}
+
+#[test]
+fn a_push_of_a_hostile_tree_is_refused_too() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let objects = Objects::of(&sandbox.clone_path());
+    let blob = objects.blob(b"x");
+    let commit =
+        objects.commit(objects.tree(&[("40000", b".GIT", objects.tree(&[("100644", b"config", blob)]))]));
+    sandbox.git(&["update-ref", "refs/heads/master", &commit.to_string()]);
+    sandbox
+        .push_refs(&["--force", "master"])
+        .not_deployed()
+        .says("error: the commit cannot be checked out: `.GIT`: `.git` is git's own")
+        .serves("index.html", "v1");
+    sandbox.is_tidy();
+}
+
+#[test]
+fn depth_and_length_of_paths_are_bounded() {
+    let (sandbox, objects) = served();
+    let blob = objects.blob(b"deep");
+    let nest = |depth: usize, name: &[u8]| {
+        (0..depth)
+            .fold(objects.tree(&[("100644", b"f", blob)]), |tree, _| objects.tree(&[("40000", name, tree)]))
+    };
+    let commit = |tree| objects.commit(tree).to_string();
+    for tree in [nest(2048, b"d"), nest(20, &[b'n'; 255])] {
+        let run = sandbox.bluegreen(&["deploy", &commit(tree)]);
+        let told = run.fails(1);
+        assert!(told.output().contains("the path is too long or too deep"), "{}", told.output());
+    }
+    sandbox.serves("index.html", "v1").is_tidy();
+    let deep = commit(nest(2000, b"d"));
+    sandbox.bluegreen(&["deploy", &deep]).ok();
+    // What was deep is recycled, and removed.
+    sandbox.site_config("keep = 2");
+    for round in ["2", "3", "4", "5"] {
+        sandbox
+            .commit("index.html", round)
+            .push_refs(&["--force", "master"])
+            .ok()
+            .serves("index.html", round);
+    }
+    sandbox.is_tidy();
+}
+
+#[test]
+fn links_that_lead_out_are_refused_before_anything_is_written() {
+    let (sandbox, objects) = served();
+    let blob = objects.blob(b"x");
+    let link = |target: &str| objects.blob(target.as_bytes());
+    let dir = objects.tree(&[("120000", b"up", link(".."))]);
+    for (entries, path, target) in [
+        (vec![("120000", &b"out"[..], link("/etc/passwd"))], "out", "/etc/passwd"),
+        (vec![("120000", b"out", link("../../../x"))], "out", "../../../x"),
+        (vec![("120000", b"out", link("a/../../x"))], "out", "a/../../x"),
+        (vec![("40000", b"dir", dir), ("120000", b"out", link("dir/up/../x"))], "out", "dir/up/../x"),
+        (vec![("120000", b"a", link("b")), ("120000", b"b", link("/tmp"))], "a", "b"),
+        (vec![("120000", b"a", link("b")), ("120000", b"b", link("a"))], "a", "b"),
+    ] {
+        let tree = objects.tree(&entries);
+        refused(&sandbox, &objects, tree, &format!("link `{path}` leads out of the release, to `{target}`"));
+    }
+    let inside = objects.tree(&[
+        (
+            "40000",
+            b"dir",
+            objects.tree(&[("120000", b"dangling", link("x/../y")), ("120000", b"in", link("../file"))]),
+        ),
+        ("100644", b"file", blob),
+        ("120000", b"through", link("dir/in")),
+    ]);
+    sandbox.bluegreen(&["deploy", &objects.commit(inside).to_string()]).ok().serves("through", "x");
+    sandbox.site_config("symlinks = \"any\"");
+    let outside = objects.tree(&[("120000", b"out", link("/etc/passwd"))]);
+    sandbox.bluegreen(&["deploy", &objects.commit(outside).to_string()]).ok();
+    assert_eq!(sandbox.current("out").read_link().unwrap().to_str(), Some("/etc/passwd"));
+}
+
+#[test]
+fn a_bomb_of_few_objects_is_refused_quickly_in_bounded_memory() {
+    let (sandbox, objects) = served();
+    let mut tree = objects.tree(&[("100644", b"f", objects.blob(b"boom"))]);
+    let names: Vec<String> = (0..10).map(|number| format!("{number}")).collect();
+    for _ in 0..10 {
+        let entries: Vec<_> = names.iter().map(|name| ("40000", name.as_bytes(), tree)).collect();
+        tree = objects.tree(&entries);
+    }
+    let commit = objects.commit(tree).to_string();
+    let start = Instant::now();
+    let mut limited = sandbox.command("sh");
+    limited.args(["-c", "ulimit -v 400000; exec \"$@\"", "sh", crate::support::sandbox::BLUEGREEN, "-C"]);
+    limited.arg(sandbox.repository()).args(["deploy", &commit]);
+    crate::support::Run::new(&sandbox, &mut limited)
+        .fails(1)
+        .says("error: the commit has more than 1000000 files and directories")
+        .says("hint: raise `max-files` in bluegreen.toml if this is meant")
+        .serves("index.html", "v1");
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    sandbox.is_tidy();
+
+    sandbox.site_config("max-files = 3");
+    let three = objects.tree(&[
+        ("100644", b"1", objects.blob(b"")),
+        ("40000", b"2", objects.tree(&[("100644", b"3", objects.blob(b""))])),
+    ]);
+    sandbox.bluegreen(&["deploy", &objects.commit(three).to_string()]).ok();
+}
+
+#[test]
+fn one_big_blob_at_many_paths_passes_no_limit() {
+    let (sandbox, objects) = served();
+    let blob = objects.blob(&vec![b'x'; 100_000]);
+    let names: Vec<String> = (0..1000).map(|number| format!("{number:04}")).collect();
+    let entries: Vec<_> = names.iter().map(|name| ("100644", name.as_bytes(), blob)).collect();
+    let tree = objects.tree(&entries);
+    sandbox.site_config("max-size = \"99 MB\"");
+    refused(&sandbox, &objects, tree, "the commit has more than 99.0 MB of files");
+}
+
+/// Runs a deployment with a small file system as the site.
+fn on_a_small_disk<'a>(sandbox: &'a Sandbox, options: &str) -> crate::support::Run<'a> {
+    let script = "mount -t tmpfs -o \"$1\" none site && \"$0\" -C repository deploy; status=$?; ls -A site/releases; exit $status";
+    let mut run = sandbox.command("unshare");
+    run.args(["--mount", "sh", "-c", script, crate::support::sandbox::BLUEGREEN, options]);
+    crate::support::Run::new(sandbox, &mut run)
+}
+
+#[test]
+fn what_the_disk_cannot_hold_is_refused_before_the_first_write() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let big = vec![b'x'; 60_000_000];
+    sandbox.commit_nodes(&[(b"big", Node::File(big)), (b"a", Node::file("a"))]).push().ok();
+    let start = Instant::now();
+    let told = on_a_small_disk(&sandbox, "size=40m,mode=755").fails(1);
+    let lines = told.lines();
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("error: not enough space in `<site>`: the release needs 60.0 MB, ")),
+        "{lines:?}"
+    );
+    assert!(lines.last().unwrap().starts_with("Not deployed: "), "something is in releases/: {lines:?}");
+
+    let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    let nodes: Vec<(&[u8], Node)> = names.iter().map(|name| (name.as_bytes(), Node::file(""))).collect();
+    sandbox.commit_tree(&nodes).push().ok();
+    let told = on_a_small_disk(&sandbox, "size=40m,nr_inodes=200,mode=755").fails(1);
+    assert!(told.output().contains("the release needs 300 inodes, "), "{}", told.output());
+}
+
+/// Swaps directories below `releases/` for links to `victim` and back, as fast as it can.
+fn attack(releases: &Path, victim: &Path, stop: &AtomicBool) -> usize {
+    let mut swaps = 0;
+    while !stop.load(Relaxed) {
+        for release in releases.read_dir().unwrap().flatten() {
+            for name in ["d", "d/e"] {
+                let path = release.path().join(name);
+                // What could not be put back must not end the attack.
+                let aside = releases.join(format!(".aside-{swaps}"));
+                // Through a link that was left behind, the attack would hit the victim by itself.
+                let is_direct = path.canonicalize().is_ok_and(|real| path == real);
+                if !is_direct || !path.is_dir() || std::fs::rename(&path, &aside).is_err() {
+                    continue;
+                }
+                let linked = symlink(victim, &path).is_ok();
+                swaps += usize::from(linked);
+                std::thread::yield_now();
+                if linked {
+                    let _ = std::fs::remove_file(&path);
+                }
+                let _ = std::fs::rename(&aside, &path);
+            }
+        }
+    }
+    swaps
+}
+
+#[test]
+fn nobody_who_swaps_directories_leads_a_deployment_out() {
+    let sandbox = Sandbox::new();
+    std::fs::create_dir_all(sandbox.path("victim/e")).unwrap();
+    std::fs::write(sandbox.path("victim/0"), "precious").unwrap();
+    let victim = || crate::support::snapshot(&sandbox.path("victim"));
+    let before = victim();
+    let names: Vec<String> =
+        (0..200).map(|n| ["d/", "d/e/", ""][n % 3].to_owned() + &n.to_string()).collect();
+    let commit = |round: &str| {
+        let nodes: Vec<(&[u8], Node)> =
+            names.iter().map(|name| (name.as_bytes(), Node::file(round))).collect();
+        sandbox.commit_nodes(&nodes);
+    };
+    sandbox.site_config("keep = 2\ndurable = false");
+    commit("first");
+    sandbox.push().ok();
+    let (stop, releases, directory) =
+        (AtomicBool::new(false), sandbox.site().join("releases"), sandbox.path("victim"));
+    let swaps = std::thread::scope(|scope| {
+        let attacker = scope.spawn(|| attack(&releases, &directory, &stop));
+        for round in 0..30 {
+            commit(&format!("round {round}"));
+            let run = sandbox.push();
+            assert!(run.status.success() && !run.output.contains("panicked"), "{}", run.output);
+        }
+        stop.store(true, Relaxed);
+        attacker.join().unwrap()
+    });
+    assert!(swaps > 100, "only {swaps} swaps: too lazy to prove anything");
+    assert_eq!(victim(), before);
+}
+
+#[test]
+fn what_the_web_server_reads_does_not_depend_on_the_umask() {
+    for umask in ["000", "022", "077", "777"] {
+        let sandbox = Sandbox::new();
+        sandbox
+            .commit_nodes(&[(b"dir/run", Node::Executable("x".into())), (b"read", Node::file("x"))])
+            .push()
+            .ok();
+        let mut deploy = sandbox.command("sh");
+        deploy.args([
+            "-c",
+            "umask \"$1\"; exec \"$0\" -C repository deploy",
+            crate::support::sandbox::BLUEGREEN,
+            umask,
+        ]);
+        crate::support::Run::new(&sandbox, &mut deploy).ok();
+        let mode = |path: &str| sandbox.site().join(path).metadata().unwrap().permissions().mode() & 0o7777;
+        let modes = ["current/dir", "current/dir/run", "current/read", "current/", "releases", ".bluegreen"]
+            .map(mode);
+        assert_eq!(modes, [0o755, 0o755, 0o644, 0o755, 0o755, 0o700], "umask {umask}");
+    }
+}

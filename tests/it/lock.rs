@@ -1,0 +1,146 @@
+//! One deployment at a time: who waits, for whom, and who gives up.
+
+use std::io::{BufRead, BufReader};
+use std::time::{Duration, Instant};
+
+use crate::support::Sandbox;
+use crate::support::lock::HeldLock;
+use crate::support::run::spawn;
+
+const HOLDER: &str = "a deployment by alice from 192.0.2.7 (process <pid>, since <time>)";
+
+#[test]
+fn a_push_says_whom_it_waits_for_and_then_deploys() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    sandbox.commit("index.html", "v2");
+    let lock = HeldLock::take(&sandbox);
+    let (child, reader) = spawn(&mut sandbox.push_command(&["master"]));
+    let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+    let waiting = lines.find(|line| line.contains("Waiting for")).unwrap();
+    assert_eq!(
+        crate::support::normalize::normalize(waiting.trim_end()),
+        format!("remote: Waiting for {HOLDER}...")
+    );
+    sandbox.serves("index.html", "v1");
+    drop(lock);
+    assert!(lines.any(|line| line.contains("Git hooks deploy complete.")));
+    let mut child = child;
+    assert!(child.wait().unwrap().success());
+    sandbox.serves("index.html", "v2");
+}
+
+#[test]
+fn a_push_gives_up_after_the_time_that_the_config_gives_it() {
+    let sandbox = Sandbox::new();
+    sandbox.config("lock-timeout = \"300ms\"").commit("index.html", "v1").push().ok();
+    let lock = HeldLock::take(&sandbox);
+    let start = Instant::now();
+    sandbox
+        .commit("index.html", "v2")
+        .push()
+        .not_deployed()
+        .says_only(&[
+            "Master ref received.  Deploying master branch to blue...",
+            &format!("Waiting for {HOLDER}..."),
+            &format!("error: gave up after 300ms: {HOLDER} still holds the site's lock"),
+            "hint: `bluegreen status` shows what it does",
+            "Not deployed: blue still serves <commit> (release <release>).",
+        ])
+        .serves("index.html", "v1");
+    assert!(start.elapsed() >= Duration::from_millis(300) && start.elapsed() < Duration::from_secs(10));
+    drop(lock);
+    sandbox.bluegreen(&["deploy"]).ok().serves("index.html", "v2");
+}
+
+#[test]
+fn operators_wait_and_give_up_too() {
+    let sandbox = Sandbox::new();
+    sandbox.config("lock-timeout = \"0s\"").commit("index.html", "v1").push().ok();
+    sandbox.commit("index.html", "v2").push().ok();
+    let _lock = HeldLock::take(&sandbox);
+    let error = format!("error: gave up after 0s: {HOLDER} still holds the site's lock");
+    sandbox.bluegreen(&["deploy"]).fails(1).says(&error);
+    sandbox
+        .bluegreen(&["rollback"])
+        .fails(1)
+        .says(&error)
+        .says("Not rolled back: blue still serves <commit> (release <release>).")
+        .serves("index.html", "v2");
+}
+
+#[test]
+fn looking_needs_no_lock_and_shows_who_has_it() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    sandbox.bluegreen(&["status"]).ok().says("Running:  nothing");
+    let _lock = HeldLock::take(&sandbox);
+    sandbox.bluegreen(&["status"]).ok().says(&format!("Running:  {HOLDER}: check out"));
+    sandbox.bluegreen(&["releases"]).ok();
+    sandbox.bluegreen(&["history"]).ok();
+    sandbox.bluegreen(&["deploy", "--dry-run"]).ok();
+}
+
+#[test]
+fn a_lock_file_full_of_garbage_is_no_obstacle() {
+    let sandbox = Sandbox::new();
+    sandbox.config("lock-timeout = \"200ms\"").commit("index.html", "v1").push().ok();
+    let path = sandbox.site().join(".bluegreen/lock");
+    std::fs::write(&path, "not JSON").unwrap();
+    sandbox.bluegreen(&["status"]).ok().says("Running:  nothing");
+    sandbox.commit("index.html", "v2").push().ok().serves("index.html", "v2");
+    let lock = HeldLock::take(&sandbox);
+    std::fs::write(&path, "not JSON").unwrap();
+    sandbox
+        .bluegreen(&["deploy"])
+        .fails(1)
+        .says("error: gave up after 200ms: another process still holds the site's lock");
+    drop(lock);
+    sandbox.bluegreen(&["deploy"]).ok();
+}
+
+#[test]
+fn the_tip_is_read_under_the_lock() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let lock = HeldLock::take(&sandbox);
+    let mut waiting = Vec::new();
+    for version in ["v2", "v3", "v4"] {
+        sandbox.commit("index.html", version);
+        let (child, reader) = spawn(&mut sandbox.push_command(&["master"]));
+        // The ref has moved before the hook begins to wait.
+        let mut reader = BufReader::new(reader);
+        let mut line = String::new();
+        while !line.contains("Waiting for") {
+            line.clear();
+            assert!(reader.read_line(&mut line).unwrap() > 0);
+        }
+        waiting.push((child, reader));
+    }
+    drop(lock);
+    for (mut child, mut reader) in waiting {
+        let mut output = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut output).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(output.contains("Git hooks deploy complete."), "{output}");
+    }
+    sandbox.serves("index.html", "v4");
+    assert_eq!(sandbox.releases().len(), 2, "v1 and v4: nobody deployed what was superseded");
+}
+
+#[test]
+fn a_killed_holder_leaves_no_stale_lock() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let lock = sandbox.site().join(".bluegreen/lock");
+    let mut holder =
+        sandbox.command("flock").arg("--no-fork").arg(&lock).args(["sleep", "60"]).spawn().unwrap();
+    while std::fs::File::open(&lock).unwrap().try_lock_shared().is_ok() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    sandbox.config("lock-timeout = \"100ms\"");
+    sandbox.bluegreen(&["deploy"]).fails(1);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    sandbox.bluegreen(&["deploy"]).ok().serves("index.html", "v1");
+}

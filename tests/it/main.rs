@@ -1,0 +1,43 @@
+//! The program through its own binary and real git, one module a subject.
+
+// A test that cannot go on has failed, and panics with the reason.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+// The rule that keeps the program's own children in two modules is not one for tests.
+#![allow(clippy::disallowed_methods)]
+
+mod attributes;
+mod bad_input;
+mod checkout;
+mod concurrency;
+mod config;
+mod current;
+mod dependencies;
+mod differential;
+mod filters;
+mod formats;
+mod fuzz;
+mod gate;
+mod gate_http;
+mod gate_old_client;
+mod hostile;
+mod kill;
+mod kill_gate;
+mod lfs;
+mod links;
+mod lock;
+mod operators;
+mod order;
+mod ownership;
+mod property;
+mod push;
+mod readme;
+mod recycle;
+mod report;
+mod rollback;
+mod sandbox;
+mod shared;
+mod stacks;
+mod steps;
+mod submodules;
+mod submodules_ssh;
+mod support;

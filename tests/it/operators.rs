@@ -1,0 +1,201 @@
+//! What an operator does while something runs, and afterwards: cancel, log, status.
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use crate::support::run::spawn;
+use crate::support::{Run, Sandbox};
+use rustix::process::{Pid, Signal, kill_process};
+
+fn with_steps(steps: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.config_section(&format!("[steps]\n{steps}"));
+    sandbox
+}
+
+const SLOW: &str = "test ! -e slow || { echo slow work; touch ../../started; sleep 1000; }";
+
+#[track_caller]
+fn wait_for(what: &str, is_there: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what} did not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Starts a push whose step never ends, and waits until it runs.
+fn slow_push(sandbox: &Sandbox) -> (Child, std::io::PipeReader) {
+    let push = spawn(&mut sandbox.push_command(&["master"]));
+    wait_for("the step", || sandbox.site().join("started").exists());
+    push
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+#[test]
+fn cancel_ends_a_step_and_what_was_live_stays() {
+    let sandbox = with_steps(&format!("build = '{SLOW}'"));
+    sandbox.commit("a", "1").push().ok();
+    sandbox.commit("slow", "");
+    let (push, reader) = slow_push(&sandbox);
+    let status = sandbox.bluegreen(&["status"]).ok();
+    let running = format!("process <pid>, since <time>): build: {SLOW}");
+    assert!(status.lines().iter().any(|line| line.ends_with(&running)), "{}", status.output());
+    let cancel = sandbox.bluegreen(&["cancel"]).ok();
+    let lines = cancel.lines();
+    assert!(lines[0].starts_with("Cancelling a deployment by ") && lines[0].ends_with("..."), "{lines:?}");
+    assert_eq!(lines[1], "Cancelled: blue still serves <commit> (release <release>).");
+    Run::finish(&sandbox, push, reader)
+        .not_deployed()
+        .says("error: cancelled")
+        .says("Not deployed: blue still serves <commit> (release <release>).")
+        .serves("a", "1");
+    assert_eq!(sandbox.releases().len(), 1);
+    sandbox.is_tidy();
+    assert_eq!(sandbox.history()[1]["error"], "cancelled");
+    sandbox.bluegreen(&["cancel"]).ok().says_only(&["Nothing is running."]);
+}
+
+#[test]
+fn cancel_after_the_flip_goes_back() {
+    let sandbox = with_steps(&format!("restart = 'cat version >> ../../restarts'\nverify = '{SLOW}'"));
+    sandbox.commit("version", "v1\n").push().ok();
+    sandbox.commit("version", "v2\n").commit("slow", "");
+    let (push, reader) = slow_push(&sandbox);
+    sandbox.serves("version", "v2\n");
+    sandbox.bluegreen(&["cancel"]).ok().serves("version", "v1\n");
+    Run::finish(&sandbox, push, reader).not_deployed().says("Going back to release <release>...");
+    assert_eq!(std::fs::read_to_string(sandbox.site().join("restarts")).unwrap(), "v1\nv2\nv1\n");
+}
+
+#[test]
+fn a_cancelled_rollback_leaves_the_old_release_good() {
+    let sandbox = with_steps("verify = 'test ! -e ../../slow || { touch ../../started; sleep 1000; }'");
+    sandbox.commit("a", "1").push().ok();
+    sandbox.commit("a", "2").push().ok();
+    std::fs::write(sandbox.site().join("slow"), "").unwrap();
+    let (rollback, reader) = spawn(&mut sandbox.bluegreen_command(&["rollback"]));
+    wait_for("the step", || sandbox.site().join("started").exists());
+    sandbox.bluegreen(&["cancel"]).ok().serves("a", "2");
+    Run::finish(&sandbox, rollback, reader)
+        .fails(1)
+        .says("Not rolled back: blue still serves <commit> (release <release>).");
+    std::fs::remove_file(sandbox.site().join("slow")).unwrap();
+    sandbox.bluegreen(&["rollback"]).ok().serves("a", "1");
+}
+
+#[test]
+fn cancel_that_comes_too_late_says_so() {
+    let sandbox = with_steps("restart = 'true'");
+    sandbox.commit("a", "1").push().ok();
+    let stuck = "import fcntl, json, signal, sys, time\nf = open(sys.argv[1], 'r+')\nfcntl.flock(f, fcntl.LOCK_EX)\n\
+                 f.truncate(0)\njson.dump({'pid': __import__('os').getpid(), 'action': 'adopt', 'by': {'user': 'x'}, \
+                 'since': sys.argv[3], 'phase': 'x'}, f)\nf.flush()\nopen(sys.argv[2], 'w')\ntime.sleep(1000)\n";
+    let ready = sandbox.path("ready");
+    let mut python = sandbox.command("python3");
+    let since = sandbox.history()[0]["time"].as_str().unwrap().to_owned();
+    python.args(["-c", stuck]).arg(sandbox.site().join(".bluegreen/lock")).arg(&ready).arg(since);
+    let mut holder = python.spawn().unwrap();
+    wait_for("the lock", || ready.exists());
+    // Its line in the history says that it ended well.
+    let history = sandbox.site().join(".bluegreen/history.jsonl");
+    let text = std::fs::read_to_string(&history).unwrap();
+    let mut entry = sandbox.history().remove(0);
+    entry["by"] = serde_json::json!({"user": "x"});
+    std::fs::write(&history, format!("{text}{entry}\n")).unwrap();
+    let line = "error: it ended before it could be cancelled: blue still serves <commit> (release <release>)";
+    sandbox.bluegreen(&["cancel"]).fails(1).says(line);
+    assert!(!holder.wait().unwrap().success());
+}
+
+#[test]
+fn signals_end_a_deployment_by_hand_and_only_term_ends_a_hook() {
+    let sandbox = with_steps(&format!("build = '{SLOW}'"));
+    sandbox.commit("a", "1").push().ok();
+    sandbox.commit("slow", "");
+    sandbox.git(&["push", "--quiet", sandbox.repository().to_str().unwrap(), "master:refs/heads/slow"]);
+    for by_hand in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let (deploy, reader) = spawn(&mut sandbox.bluegreen_command(&["deploy", "slow"]));
+        wait_for("the step", || sandbox.site().join("started").exists());
+        signal(&deploy, by_hand);
+        Run::finish(&sandbox, deploy, reader).fails(1).says("error: cancelled").serves("a", "1");
+        std::fs::remove_file(sandbox.site().join("started")).unwrap();
+    }
+    let line = format!("{} {} refs/heads/master\n", sandbox.id("master~1"), sandbox.id("master"));
+    std::fs::write(sandbox.path("line"), line).unwrap();
+    let mut hook = sandbox.command(sandbox.hook_path());
+    let input = std::fs::File::open(sandbox.path("line")).unwrap();
+    let (hook, reader) = spawn(hook.stdin(input));
+    wait_for("the step", || sandbox.site().join("started").exists());
+    for ignored in [Signal::INT, Signal::HUP, Signal::QUIT] {
+        signal(&hook, ignored);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(sandbox.bluegreen(&["status"]).output.contains("): build: "), "it goes on");
+    signal(&hook, Signal::TERM);
+    Run::finish(&sandbox, hook, reader).fails(1).says("error: cancelled").serves("a", "1");
+}
+
+#[test]
+fn who_waits_for_the_lock_can_be_ended_too() {
+    let sandbox = with_steps(&format!("build = '{SLOW}'"));
+    sandbox.commit("slow", "");
+    let (push, reader) = slow_push(&sandbox);
+    let (waiting, waiting_reader) = spawn(&mut sandbox.bluegreen_command(&["deploy", "master"]));
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&waiting, Signal::TERM);
+    Run::finish(&sandbox, waiting, waiting_reader).fails(1).says("error: cancelled");
+    sandbox.bluegreen(&["cancel"]).ok();
+    Run::finish(&sandbox, push, reader).not_deployed();
+}
+
+#[test]
+fn log_shows_the_newest_or_the_one_that_is_named() {
+    let sandbox = with_steps("build = 'cat version'");
+    sandbox.bluegreen(&["log"]).fails(1).says("error: there is no log yet");
+    sandbox.commit("version", "v1\n").push().ok();
+    let first = sandbox.live();
+    sandbox.commit("version", "v2\n").push().ok();
+    sandbox.bluegreen(&["log"]).ok().says_only(&["--- <time> build: cat version", "v2", "--- done, <time>"]);
+    sandbox.bluegreen(&["log", &first]).ok().says("v1");
+    sandbox.bluegreen(&["log", "-f"]).ok().says("v2");
+    sandbox
+        .bluegreen(&["log", "20261122T201500Z-1a2b3c4d5e6f"])
+        .fails(1)
+        .says("error: release <release> has no log");
+}
+
+#[test]
+fn log_follows_what_runs_until_it_ends() {
+    let sandbox = with_steps(
+        "build = 'echo begun; touch ../../begun; while test ! -e ../../go; do sleep 0.02; done; echo ended'",
+    );
+    sandbox.commit("a", "1");
+    let push = spawn(&mut sandbox.push_command(&["master"]));
+    wait_for("the step", || sandbox.site().join("begun").exists());
+    let (log, log_reader) = spawn(&mut sandbox.bluegreen_command(&["log", "--follow"]));
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::write(sandbox.site().join("go"), "").unwrap();
+    let told = Run::finish(&sandbox, log, log_reader).ok();
+    assert_eq!(told.lines()[1..], ["begun", "ended", "--- done, <time>"]);
+    Run::finish(&sandbox, push.0, push.1).ok();
+}
+
+#[test]
+fn sudoers_lines_come_from_the_config() {
+    let sandbox = with_steps("restart = 'sudo /usr/bin/systemctl restart app.service'");
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).unwrap().unwrap().name;
+    sandbox
+        .bluegreen(&["generate", "sudoers"])
+        .ok()
+        .says_only(&[&format!("{user} ALL=(root) NOPASSWD: /usr/bin/systemctl restart app.service")]);
+    let sandbox = with_steps("restart = 'sudo systemctl restart app'");
+    sandbox
+        .bluegreen(&["generate", "sudoers"])
+        .fails(2)
+        .says("error: step `sudo systemctl restart app` cannot be allowed by sudoers: `systemctl` is no absolute path");
+    Sandbox::new().bluegreen(&["generate", "sudoers"]).ok().says_only(&[]);
+}

@@ -1,0 +1,92 @@
+//! Root looks after a server whose repository is somebody else's: nothing that it leaves is root's.
+
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use crate::support::sandbox::NOBODY;
+use crate::support::skip::root_or_skip;
+use crate::support::{Run, Sandbox};
+
+#[track_caller]
+fn belongs_to_nobody(path: &Path) {
+    let metadata = path.symlink_metadata().unwrap();
+    assert_eq!((metadata.uid(), metadata.gid()), (NOBODY, NOBODY), "{}", path.display());
+    if metadata.is_dir() {
+        for entry in path.read_dir().unwrap() {
+            belongs_to_nobody(&entry.unwrap().path());
+        }
+    }
+}
+
+#[test]
+fn nothing_that_root_deploys_is_roots() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    // keep = 2, so that releases are recycled and pruned too.
+    sandbox.site_config("keep = 2").owned_by(NOBODY);
+    for version in ["v1", "v2", "v3"] {
+        sandbox.commit("index.html", version).push().ok().serves("index.html", version);
+    }
+    let id = sandbox.id("master~2");
+    sandbox.back_to_root();
+    sandbox.bluegreen(&["deploy"]).ok().serves("index.html", "v3");
+    sandbox.bluegreen(&["rollback"]).ok();
+    sandbox.by_hand(format!("{id} {id} refs/heads/master\n")).ok().serves("index.html", "v1");
+    let mut sudo = sandbox.bluegreen_command(&["deploy"]);
+    Run::new(&sandbox, sudo.env("SUDO_USER", "alice")).ok().serves("index.html", "v3");
+    for command in ["status", "releases", "history"] {
+        sandbox.bluegreen(&[command]).ok();
+    }
+    belongs_to_nobody(&sandbox.site());
+    belongs_to_nobody(&sandbox.repository());
+    let history = sandbox.history();
+    assert_eq!(history.last().unwrap()["by"]["sudo"], "alice");
+    assert_eq!(history[0]["by"]["user"], "nobody");
+    sandbox.is_tidy();
+}
+
+#[test]
+fn the_owner_can_deploy_on_after_root_made_the_first_release() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.owned_by(NOBODY).commit("index.html", "v1").push_refs(&["master:refs/heads/topic"]).ok();
+    sandbox.back_to_root().bluegreen(&["deploy", "topic"]).ok().serves("index.html", "v1");
+    belongs_to_nobody(&sandbox.site());
+    sandbox.owned_by(NOBODY).commit("index.html", "v2").push().ok().serves("index.html", "v2");
+}
+
+#[test]
+fn the_state_is_closed_to_others_and_the_release_is_open() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("a/index.html", "v1").push().ok();
+    let mode = |path: &Path| path.metadata().unwrap().mode() & 0o7777;
+    assert_eq!(mode(&sandbox.site().join(".bluegreen")), 0o700);
+    assert_eq!(mode(&sandbox.site().join(".bluegreen/history.jsonl")), 0o600);
+    assert_eq!(mode(&sandbox.site().join("releases")), 0o755);
+    assert_eq!(mode(&sandbox.live_path()), 0o755);
+}
+
+#[test]
+fn what_its_owner_closed_is_opened_to_be_recycled_or_pruned() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.site_config("keep = 2").owned_by(NOBODY);
+    for version in ["v1", "v2", "v3", "v4", "v5", "v6"] {
+        sandbox.commit("a/b/index.html", version).push().ok().serves_checkout("master");
+        for name in sandbox.releases() {
+            let release = sandbox.site().join("releases").join(name);
+            for directory in ["a/b", "a"] {
+                set_permissions(release.join(directory), Permissions::from_mode(0o000)).unwrap();
+            }
+        }
+    }
+    assert_eq!(sandbox.releases().len(), 3);
+    sandbox.is_tidy();
+}

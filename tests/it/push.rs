@@ -1,0 +1,253 @@
+//! What a push does, ref by ref, and what the pusher reads.
+
+use crate::support::{Node, Sandbox};
+
+const RECEIVED: &str = "Master ref received.  Deploying master branch to blue...";
+const COMPLETE: &str = "Git hooks deploy complete.";
+
+#[test]
+fn the_first_push_goes_into_an_empty_site() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .commit("index.html", "v1")
+        .push()
+        .ok()
+        .says_only(&[RECEIVED, "Release <release> is live: 1 file changed, <time>", COMPLETE])
+        .serves("index.html", "v1")
+        .serves_checkout("master");
+    sandbox.is_tidy();
+    let current = sandbox.site().join("current").read_link().unwrap();
+    assert_eq!(current.to_str().unwrap(), format!("releases/{}", sandbox.live()), "a relative link");
+}
+
+#[test]
+fn an_update_deploys_a_release_of_its_own() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let first = sandbox.live();
+    sandbox
+        .commit_nodes(&[(b"index.html", Node::file("v2")), (b"about.html", Node::file("new"))])
+        .push()
+        .ok()
+        .says_only(&[RECEIVED, "Release <release> is live: 2 files changed, <time>", COMPLETE])
+        .serves_checkout("master");
+    assert_eq!(sandbox.releases(), [first.clone(), sandbox.live()], "the old release stays");
+    let old = std::fs::read_to_string(sandbox.site().join("releases").join(first).join("index.html"));
+    assert_eq!(old.unwrap(), "v1");
+}
+
+#[test]
+fn a_forced_push_goes_back_in_time() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").commit("index.html", "v2").push().ok();
+    sandbox
+        .push_refs(&["+master^:refs/heads/master"])
+        .ok()
+        .says_only(&[RECEIVED, "Release <release> is live: 1 file changed, <time>", COMPLETE])
+        .serves("index.html", "v1");
+}
+
+#[test]
+fn a_deleted_branch_leaves_the_site_as_it_is() {
+    let sandbox = Sandbox::new();
+    sandbox.git_in(&sandbox.repository(), &["config", "receive.denyDeleteCurrent", "ignore"]);
+    sandbox.commit("index.html", "v1").push().ok();
+    sandbox
+        .push_refs(&[":master"])
+        .ok()
+        .says_only(&["Master ref deleted.  Doing nothing: blue still serves <commit> (release <release>)."])
+        .serves("index.html", "v1");
+    sandbox.commit("index.html", "v2").push().ok().says(RECEIVED).serves("index.html", "v2");
+}
+
+#[test]
+fn a_branch_deleted_before_any_deployment_says_that_nothing_is_served() {
+    let sandbox = Sandbox::new();
+    let zero = "0".repeat(40);
+    sandbox
+        .commit("index.html", "v1")
+        .as_git(format!("{} {zero} refs/heads/master\n", sandbox.id("master")))
+        .ok()
+        .says_only(&["Master ref deleted.  Doing nothing: blue serves nothing yet."])
+        .serves_nothing();
+}
+
+#[test]
+fn only_the_exact_branch_deploys() {
+    let sandbox = Sandbox::new();
+    let doing_nothing = |name: &str| {
+        format!(
+            "Ref {name} successfully received.  Doing nothing: only the master branch may be deployed on this server."
+        )
+    };
+    for name in
+        ["refs/heads/topic", "refs/heads/x/master", "refs/tags/master", "refs/heads/master2", "refs/x/y"]
+    {
+        sandbox
+            .commit("index.html", name)
+            .push_refs(&[&format!("master:{name}")])
+            .ok()
+            .says_only(&[&doing_nothing(name)])
+            .serves_nothing();
+    }
+    assert!(!sandbox.site().join("releases").exists(), "a push that deploys nothing touches nothing");
+}
+
+#[test]
+fn several_refs_in_one_push_are_answered_one_by_one() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .commit("index.html", "v1")
+        .push_refs(&["master", "master:refs/heads/topic", "master:refs/tags/v1"])
+        .ok()
+        .says_only(&[
+            RECEIVED,
+            "Release <release> is live: 1 file changed, <time>",
+            COMPLETE,
+            "Ref refs/heads/topic successfully received.  Doing nothing: only the master branch may be deployed on this server.",
+            "Ref refs/tags/v1 successfully received.  Doing nothing: only the master branch may be deployed on this server.",
+        ])
+        .serves("index.html", "v1");
+}
+
+#[test]
+fn the_tag_master_and_the_branch_master_are_two_things() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "tagged").git(&["update-ref", "refs/tags/master", "refs/heads/master"]);
+    sandbox
+        .commit("index.html", "branch")
+        .push_refs(&["refs/tags/master", "refs/heads/master"])
+        .ok()
+        .serves("index.html", "branch");
+    sandbox.bluegreen(&["deploy"]).ok().serves("index.html", "branch");
+}
+
+#[test]
+fn another_branch_may_deploy() {
+    let sandbox = Sandbox::new();
+    sandbox.config("branch = \"main\"").commit("index.html", "v1");
+    sandbox
+        .push_refs(&["master:refs/heads/main"])
+        .ok()
+        .says_only(&[
+            "Main ref received.  Deploying main branch to blue...",
+            "Release <release> is live: 1 file changed, <time>",
+            COMPLETE,
+        ])
+        .serves("index.html", "v1");
+    sandbox
+        .push()
+        .ok()
+        .says_only(&["Ref refs/heads/master successfully received.  Doing nothing: only the main branch may be deployed on this server."]);
+}
+
+#[test]
+fn a_branch_with_slashes_deploys_and_its_namesake_does_not() {
+    let sandbox = Sandbox::new();
+    sandbox.config("branch = \"release/blue\"").commit("index.html", "v1");
+    sandbox
+        .push_refs(&["master:refs/heads/release/blue"])
+        .ok()
+        .says("Release/blue ref received.  Deploying release/blue branch to blue...")
+        .serves("index.html", "v1");
+}
+
+#[test]
+fn a_tip_that_is_live_already_is_left_alone() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let (live, id) = (sandbox.live(), sandbox.id("master"));
+    sandbox.as_git(format!("{id} {id} refs/heads/master\n")).ok().says_only(&[
+        RECEIVED,
+        "Nothing to do: <commit> is live already (release <release>).",
+        COMPLETE,
+    ]);
+    assert_eq!(sandbox.live(), live);
+    assert_eq!(sandbox.releases().len(), 1);
+    assert_eq!(sandbox.history().len(), 1, "nothing was done, so nothing is written down");
+}
+
+#[test]
+fn the_tip_is_deployed_whatever_the_line_says() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1");
+    let old = sandbox.id("master");
+    // The ref moves on between the push and its hook.
+    sandbox.commit("index.html", "v2").push().ok();
+    sandbox.bluegreen(&["deploy", &old]).ok().serves("index.html", "v1");
+    sandbox
+        .as_git(format!("{} {old} refs/heads/master\n", "0".repeat(40)))
+        .ok()
+        .says_only(&[
+            RECEIVED,
+            "Commit <commit> is superseded by <commit>, the tip of the branch.",
+            "Release <release> is live: 1 file changed, <time>",
+            COMPLETE,
+        ])
+        .serves("index.html", "v2");
+}
+
+#[test]
+fn a_push_without_files_deploys_an_empty_site() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .commit_tree(&[])
+        .push()
+        .ok()
+        .says("Release <release> is live: 0 files changed, <time>")
+        .serves_checkout("master");
+}
+
+#[test]
+fn the_hook_may_be_a_copy_and_not_a_link() {
+    let sandbox = Sandbox::new();
+    std::fs::remove_file(sandbox.hook_path()).unwrap();
+    std::fs::copy(crate::support::sandbox::BLUEGREEN, sandbox.hook_path()).unwrap();
+    sandbox.commit("index.html", "v1").push().ok().says(COMPLETE).serves("index.html", "v1");
+}
+
+#[test]
+fn thousands_of_files_are_deployed_with_their_directories() {
+    let sandbox = Sandbox::new();
+    let paths: Vec<String> =
+        (0..3000).map(|file| format!("d{}/e{}/file {file}.txt", file % 7, file % 31)).collect();
+    let nodes: Vec<(&[u8], Node)> =
+        paths.iter().map(|path| (path.as_bytes(), Node::file(path.repeat(1 + path.len() % 50)))).collect();
+    sandbox
+        .commit_nodes(&nodes)
+        .push()
+        .ok()
+        .says("Release <release> is live: 3000 files changed, <time> (1.2 MB of 3000 files in all)")
+        .serves_checkout("master");
+}
+
+#[test]
+fn a_repository_that_runs_no_steps_leaks_nothing_of_the_pusher() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1");
+    // Over a local path the hook inherits all of the pusher's environment.
+    let mut push = sandbox.push_command(&["master"]);
+    push.env("GIT_INDEX_FILE", "/nonexistent/index").env("GIT_WORK_TREE", "/nonexistent");
+    crate::support::Run::new(&sandbox, &mut push).ok().serves("index.html", "v1");
+    assert!(!sandbox.repository().join("index").exists(), "there is no index to go stale");
+}
+
+#[test]
+fn the_umask_of_the_pusher_does_not_matter() {
+    let sandbox = Sandbox::new();
+    sandbox.commit_nodes(&[(b"a/file", Node::file("1")), (b"a/run", Node::Executable(b"2".to_vec()))]);
+    let mut shell = sandbox.command("sh");
+    let push = format!("umask 077; exec git -C clone push {} master", sandbox.repository().display());
+    crate::support::Run::new(&sandbox, shell.args(["-c", &push])).ok().serves_checkout("master");
+}
+
+#[test]
+fn replaced_objects_are_not_deployed() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1");
+    let first = sandbox.id("master");
+    sandbox.commit("index.html", "v2").push().ok();
+    let replace = format!("{first}:refs/replace/{}", sandbox.id("master"));
+    sandbox.push_refs(&[&replace]).ok();
+    sandbox.bluegreen(&["deploy"]).ok().serves("index.html", "v2");
+}

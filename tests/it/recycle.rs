@@ -1,0 +1,134 @@
+//! A surplus release is turned into the new one: only what differs is written, and when that cannot be,
+//! nobody notices.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::support::sandbox::NOBODY;
+use crate::support::skip::root_or_skip;
+use crate::support::{Node, Sandbox};
+
+/// A file that never changes and one that always does, deployed so often that the next push recycles.
+fn ready_to_recycle() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.site_config("keep = 2").commit("kept/page", "the same in every version");
+    for version in 1..=3 {
+        sandbox.commit("index.html", &format!("v{version}")).push().ok();
+    }
+    // What was written in the clock's last tick counts as touched; a site is rarely that young.
+    sleep(Duration::from_millis(20));
+    sandbox
+}
+
+fn oldest(sandbox: &Sandbox) -> std::path::PathBuf {
+    sandbox.site().join("releases").join(&sandbox.releases()[0])
+}
+
+#[test]
+fn what_did_not_change_is_not_written_again() {
+    let sandbox = Sandbox::new();
+    sandbox.site_config("keep = 2");
+    let pages: Vec<String> = (0..2000).map(|page| format!("kept/{}/page{page}", page % 20)).collect();
+    let nodes: Vec<_> = pages.iter().map(|page| (page.as_bytes(), Node::file("the same"))).collect();
+    sandbox.commit_nodes(&nodes);
+    let inodes = |release: &Path| -> Vec<u64> {
+        pages.iter().map(|page| fs::metadata(release.join(page)).unwrap().ino()).collect()
+    };
+    for version in 1..=3 {
+        sandbox.commit("index.html", &format!("v{version}")).push().ok();
+    }
+    // Twice, for what is recycled was itself recycled before.
+    for version in 4..=9 {
+        let before = inodes(&oldest(&sandbox));
+        sandbox.commit("index.html", &format!("v{version}")).push().ok().serves_checkout("master");
+        let kept = inodes(&sandbox.live_path()).iter().filter(|inode| before.contains(inode)).count();
+        // What was written in the last tick of the clock counts as touched.
+        assert!(kept > pages.len() / 2, "only {kept} of {} files were kept", pages.len());
+    }
+    sandbox.is_tidy();
+}
+
+#[test]
+fn a_change_of_the_same_size_and_mtime_is_noticed() {
+    let sandbox = ready_to_recycle();
+    for version in 4..=6 {
+        sandbox.commit("index.html", &format!("v{version}")).push().ok();
+        sleep(Duration::from_millis(20));
+    }
+    let page = oldest(&sandbox).join("kept/page");
+    let before = fs::metadata(&page).unwrap().modified().unwrap();
+    fs::write(&page, "THE SAME IN EVERY VERSION").unwrap();
+    fs::File::options().write(true).open(&page).unwrap().set_modified(before).unwrap();
+    sandbox.commit("index.html", "v7").push().ok().serves_checkout("master");
+}
+
+#[test]
+fn neither_the_live_release_nor_the_one_before_is_recycled() {
+    for keep in [0, 1] {
+        let sandbox = Sandbox::new();
+        sandbox.site_config(&format!("keep = {keep}"));
+        for version in 1..=4 {
+            let before = sandbox.releases();
+            let inodes: Vec<u64> = before
+                .iter()
+                .map(|name| fs::metadata(sandbox.site().join("releases").join(name)).unwrap().ino())
+                .collect();
+            sandbox.commit("index.html", &format!("v{version}")).push().ok().serves_checkout("master");
+            assert!(!inodes.contains(&fs::metadata(sandbox.live_path()).unwrap().ino()), "keep = {keep}");
+            assert_eq!(sandbox.releases().len(), (keep + 1).min(version));
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_recycled_is_left_and_the_push_deploys_all_the_same() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = ready_to_recycle();
+    sandbox.owned_by(NOBODY);
+    // The web server, here root, has written into the release that is next in turn.
+    let cache = oldest(&sandbox).join("kept/cache");
+    fs::create_dir(&cache).unwrap();
+    fs::write(cache.join("page"), "cached").unwrap();
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.commit("index.html", "v4").push().ok().serves("index.html", "v4").serves_checkout("master");
+    sandbox.commit("index.html", "v5").push().warned().serves("index.html", "v5");
+}
+
+#[test]
+fn a_damaged_manifest_is_no_manifest() {
+    let sandbox = ready_to_recycle();
+    for damage in 0..6 {
+        let manifests = sandbox.site().join(".bluegreen/releases");
+        let manifest = manifests.join(format!("{}.manifest", sandbox.releases()[0]));
+        let mut bytes = fs::read(&manifest).unwrap();
+        match damage {
+            0 => bytes.clear(),
+            1 => bytes.truncate(bytes.len() / 2),
+            2 => bytes[0] ^= 1,
+            3 => bytes[30..].fill(0xff),
+            4 => bytes[30..].fill(0),
+            _ => bytes.extend_from_slice(b"more"),
+        }
+        fs::write(&manifest, bytes).unwrap();
+        sandbox.commit("index.html", &format!("damage {damage}"));
+        sandbox.push().ok().serves_checkout("master");
+    }
+}
+
+#[test]
+fn a_commit_that_is_gone_from_the_repository_is_no_obstacle() {
+    let sandbox = ready_to_recycle();
+    sandbox.git(&["update-ref", "-d", "refs/heads/master"]);
+    sandbox.commit_tree(&[(b"other/page", Node::file("a new history"))]);
+    sandbox.push_refs(&["+master:master"]).ok().serves("other/page", "a new history");
+    sandbox.git_in(&sandbox.repository(), &["reflog", "expire", "--expire=now", "--all"]);
+    sandbox.git_in(&sandbox.repository(), &["gc", "-q", "--prune=now"]);
+    for version in 0..4 {
+        sandbox.commit("index.html", &format!("after {version}")).push().ok().serves_checkout("master");
+    }
+}

@@ -1,0 +1,152 @@
+//! Talking to the pusher never stops a deployment: not a reader that went away, not one that does not read.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::run::spawn;
+use crate::support::{Run, Sandbox};
+
+/// Waits until the live release has this content.
+#[track_caller]
+fn wait_until_served(sandbox: &Sandbox, content: &str) {
+    let start = Instant::now();
+    while std::fs::read_to_string(sandbox.current("index.html")).ok().as_deref() != Some(content) {
+        assert!(start.elapsed() < Duration::from_secs(30), "`{content}` is never served");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Lines for the hook that make it print about 600 kB before it deploys.
+fn a_megabyte_of_talk(sandbox: &Sandbox) -> String {
+    let id = sandbox.id("master");
+    let name = "x".repeat(100);
+    let mut talk: Vec<String> =
+        (0..4000).map(|number| format!("{id} {id} refs/tags/{name}{number}")).collect();
+    talk.push(format!("{id} {id} refs/heads/master"));
+    talk.join("\n")
+}
+
+#[test]
+fn a_client_that_dies_while_the_hook_talks_does_not_stop_the_deployment() {
+    let sandbox = Sandbox::new();
+    // Refs are answered in the order of their names: the branch that deploys comes last.
+    sandbox.config("branch = \"zzz\"").commit("index.html", "v1");
+    let (id, name) = (sandbox.id("master"), "x".repeat(150));
+    let refs: Vec<String> =
+        (0..3000).map(|number| format!("create refs/heads/a{name}{number} {id}\n")).collect();
+    let mut update = sandbox.git_command(&sandbox.clone_path());
+    assert!(
+        crate::support::sandbox::feed(update.args(["update-ref", "--stdin"]), refs.concat().as_bytes())
+            .status
+            .success()
+    );
+    let mut push = sandbox.push_command(&["refs/heads/*:refs/heads/*", "master:refs/heads/zzz"]);
+    let (mut client, reader) = spawn(&mut push);
+    let mut reader = BufReader::new(reader);
+    let mut line = String::new();
+    while !line.contains("successfully received") {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "the hook never talked");
+    }
+    client.kill().unwrap();
+    client.wait().unwrap();
+    drop(reader);
+    wait_until_served(&sandbox, "v1");
+    // Its lock is free again, and the next push is as quick as any.
+    let start = Instant::now();
+    sandbox
+        .config("lock-timeout = \"20s\"")
+        .commit("index.html", "v2")
+        .push_refs(&["master:refs/heads/zzz"])
+        .ok()
+        .serves("index.html", "v2");
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_reader_that_does_not_read_costs_seconds_and_not_the_deployment() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push_refs(&["master:refs/heads/topic"]).ok();
+    sandbox.git_in(&sandbox.repository(), &["update-ref", "refs/heads/master", &sandbox.id("master")]);
+    let talk = a_megabyte_of_talk(&sandbox);
+    let mut hook = sandbox.command(sandbox.hook_path());
+    hook.env("GIT_DIR", ".").current_dir(sandbox.repository()).stdin(Stdio::piped());
+    let (mut child, reader) = spawn(&mut hook);
+    let start = Instant::now();
+    child.stdin.take().unwrap().write_all(talk.as_bytes()).unwrap();
+    // The pipe stays open and nobody reads it, as git leaves it when a client dies.
+    wait_until_served(&sandbox, "v1");
+    assert!(child.wait().unwrap().success());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    drop(reader);
+}
+
+#[test]
+fn a_pipe_that_is_closed_is_no_error() {
+    let sandbox = Sandbox::new();
+    for version in ["v1", "v2"] {
+        sandbox.commit("index.html", version);
+        sandbox.git_in(&sandbox.repository(), &["fetch", "--quiet", "../clone", "+master:master"]);
+        let line = a_megabyte_of_talk(&sandbox);
+        let mut hook = sandbox.command(sandbox.hook_path());
+        hook.env("GIT_DIR", ".").current_dir(sandbox.repository()).stdin(Stdio::piped());
+        let (mut child, reader) = spawn(&mut hook);
+        drop(reader);
+        child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "a closed pipe is no failure");
+        sandbox.serves("index.html", version);
+    }
+}
+
+#[test]
+fn streams_that_are_closed_from_the_start_are_no_error() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push_refs(&["master:refs/heads/topic"]).ok();
+    let hook = sandbox.hook_path();
+    let repository = sandbox.repository();
+    for (number, closed) in [">&-", "2>&-", ">&- 2>&-", "<&-"].into_iter().enumerate() {
+        let script = format!("exec {} deploy topic {closed}", hook.display());
+        let mut shell = sandbox.command("sh");
+        let run =
+            Run::new(&sandbox, shell.args(["-c", &script]).current_dir(&repository).stdin(Stdio::null()));
+        assert!(run.status.success(), "{closed}: {} {}", run.status, run.output);
+        let _ = run.ok().serves("index.html", "v1");
+        assert_eq!(sandbox.releases().len(), number + 1, "{closed}");
+        sandbox.serves_checkout("master").is_tidy();
+    }
+    for command in ["releases", "status", "history", "--help"] {
+        let script =
+            format!("{} {command} | true; {} {command} >&-; exit $?", hook.display(), hook.display());
+        let mut shell = sandbox.command("sh");
+        let run = Run::new(&sandbox, shell.args(["-c", &script]).current_dir(&repository));
+        assert!(!run.output.contains("panicked"), "{command}: {}", run.output);
+    }
+}
+
+#[test]
+fn signals_of_the_terminal_and_of_a_lost_connection_do_not_stop_a_hook() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let lock = crate::support::lock::HeldLock::take(&sandbox);
+    sandbox.commit("index.html", "v2");
+    sandbox.git_in(&sandbox.repository(), &["fetch", "--quiet", "../clone", "+master:master"]);
+    let mut hook = sandbox.command(sandbox.hook_path());
+    hook.env("GIT_DIR", ".").current_dir(sandbox.repository()).stdin(Stdio::piped());
+    let (mut child, reader) = spawn(&mut hook);
+    let id = sandbox.id("master");
+    child.stdin.take().unwrap().write_all(format!("{id} {id} refs/heads/master\n").as_bytes()).unwrap();
+    let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("Waiting for")));
+    let pid = Pid::from_child(&child);
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::PIPE] {
+        kill_process(pid, signal).unwrap();
+    }
+    // It has left the group of whoever started it.
+    assert_eq!(rustix::process::getpgid(Some(pid)).unwrap(), pid);
+    drop(lock);
+    assert!(lines.any(|line| line == "Git hooks deploy complete."));
+    assert!(child.wait().unwrap().success());
+    sandbox.serves("index.html", "v2");
+}

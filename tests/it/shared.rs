@@ -1,0 +1,224 @@
+//! What outlives releases: `[shared]`.
+
+use std::os::unix::fs::symlink;
+
+use crate::support::{Node, Sandbox};
+
+const DIRS: &str = "[shared]\ndirs = ['storage/uploads']";
+
+fn write(sandbox: &Sandbox, path: &str, content: &str) {
+    let path = sandbox.site().join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, content).unwrap();
+}
+
+fn read(sandbox: &Sandbox, path: &str) -> String {
+    std::fs::read_to_string(sandbox.site().join(path)).unwrap()
+}
+
+#[test]
+fn an_empty_shared_directory_takes_what_the_commit_has_and_keeps_it() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section(DIRS).site_config("keep = 1");
+    sandbox.commit("storage/uploads/a/seed.txt", "seed").commit("index.html", "v1");
+    sandbox.push().ok().serves("index.html", "v1").serves("storage/uploads/a/seed.txt", "seed");
+    let link = sandbox.current("storage/uploads").read_link().unwrap();
+    assert_eq!(link.to_str().unwrap(), "../../../shared/storage/uploads");
+
+    write(&sandbox, "current/storage/uploads/photo.jpg", "uploaded");
+    write(&sandbox, "shared/storage/uploads/a/seed.txt", "edited by a visitor");
+    for version in ["v2", "v3", "v4", "v5"] {
+        sandbox.commit("index.html", version).commit("storage/uploads/a/seed.txt", version);
+        sandbox
+            .push()
+            .ok()
+            .serves("index.html", version)
+            .serves("storage/uploads/photo.jpg", "uploaded")
+            .serves("storage/uploads/a/seed.txt", "edited by a visitor");
+        sandbox.is_tidy();
+    }
+    sandbox
+        .bluegreen(&["rollback"])
+        .ok()
+        .serves("index.html", "v4")
+        .serves("storage/uploads/photo.jpg", "uploaded");
+    assert_eq!(std::fs::read_dir(sandbox.site().join("shared/storage/uploads")).unwrap().count(), 2);
+}
+
+#[test]
+fn what_an_admin_put_there_first_stays_and_is_not_mixed() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section(DIRS);
+    write(&sandbox, "shared/storage/uploads/old.jpg", "old");
+    sandbox.commit("storage/uploads/seed.txt", "seed");
+    sandbox.push().ok().serves("storage/uploads/old.jpg", "old");
+    assert!(!sandbox.current("storage/uploads/seed.txt").exists());
+}
+
+#[test]
+fn a_shared_directory_need_not_be_in_the_commit() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section("[shared]\ndirs = ['logs', 'var/deep/cache']");
+    sandbox.commit("index.html", "v1").push().ok();
+    write(&sandbox, "current/var/deep/cache/x", "cached");
+    assert_eq!(read(&sandbox, "shared/var/deep/cache/x"), "cached");
+    assert!(sandbox.site().join("shared/logs").is_dir());
+}
+
+#[test]
+fn a_missing_shared_file_is_told_before_anything_is_made() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section("[shared]\nfiles = ['config/.env']");
+    sandbox.commit("index.html", "v1");
+    sandbox
+        .push()
+        .not_deployed()
+        .says("error: the shared file `<site>/shared/config/.env` does not exist")
+        .says("hint: make it on the server: `mkdir -p <site>/shared/config && $EDITOR <site>/shared/config/.env`")
+        .serves_nothing();
+    assert!(sandbox.releases().is_empty());
+    write(&sandbox, "shared/config/.env", "SECRET=1");
+    sandbox.bluegreen(&["deploy"]).ok().serves("config/.env", "SECRET=1");
+    sandbox.commit("config/.env", "SECRET=in the commit").commit("config/other", "o");
+    sandbox.push().ok().serves("config/.env", "SECRET=1").serves("config/other", "o");
+    assert_eq!(read(&sandbox, "shared/config/.env"), "SECRET=1");
+}
+
+#[test]
+fn files_and_directories_are_not_taken_for_each_other() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section("[shared]\ndirs = ['uploads']\nfiles = ['.env']");
+    write(&sandbox, "shared/.env/oops", "");
+    sandbox.commit("index.html", "v1");
+    sandbox.push().not_deployed().says("error: `<site>/shared/.env` is no file, as bluegreen.toml has it");
+    std::fs::remove_dir_all(sandbox.site().join("shared/.env")).unwrap();
+    write(&sandbox, "shared/.env", "");
+    write(&sandbox, "shared/uploads", "");
+    let deploy = || sandbox.bluegreen(&["deploy", "master"]);
+    deploy().fails(1).says("error: `<site>/shared/uploads` is no directory, as bluegreen.toml has it");
+    std::fs::remove_file(sandbox.site().join("shared/uploads")).unwrap();
+    deploy().ok();
+    sandbox.commit("uploads", "a file");
+    sandbox
+        .push()
+        .not_deployed()
+        .says("error: `uploads` is a file in the commit, but `uploads` is in `dirs` of `[shared]`");
+    sandbox.commit_nodes(&[(b"uploads", Node::Nothing), (b".env/x", Node::file("x"))]);
+    sandbox
+        .push()
+        .not_deployed()
+        .says("error: `.env` is a directory in the commit, but `.env` is in `files` of `[shared]`");
+    sandbox.is_tidy();
+}
+
+#[test]
+fn a_file_or_link_above_a_shared_path_is_refused_and_never_followed() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section(DIRS);
+    sandbox.commit_nodes(&[(b"elsewhere/x", Node::file("x")), (b"storage", Node::link("elsewhere"))]);
+    let line =
+        "error: `storage` is no directory in the commit, but `storage/uploads` is in `dirs` of `[shared]`";
+    sandbox.push().not_deployed().says(line);
+    sandbox.commit_nodes(&[(b"storage", Node::file("file"))]).push().not_deployed().says(line);
+    assert!(!sandbox.site().join("shared").exists());
+}
+
+#[test]
+fn links_into_a_shared_path_are_inside_and_links_above_it_are_not() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section(DIRS);
+    sandbox.commit_nodes(&[
+        (b"public/files", Node::link("../storage/uploads")),
+        (b"public/photo", Node::link("files/2026/../photo.jpg")),
+    ]);
+    sandbox.push().ok();
+    write(&sandbox, "shared/storage/uploads/photo.jpg", "photo");
+    sandbox.serves("public/files/photo.jpg", "photo");
+    for (path, target) in [
+        ("public/out", "files/.."),
+        ("public/up", "files/../../.env"),
+        ("storage/uploads/out", "../x"),
+        ("public/deep", "../storage/uploads/a/../../x"),
+    ] {
+        sandbox.commit_nodes(&[(path.as_bytes(), Node::link(target))]);
+        sandbox
+            .push()
+            .not_deployed()
+            .says(&format!("error: link `{path}` leads out of the release, to `{target}`"));
+        sandbox.commit_nodes(&[(path.as_bytes(), Node::Nothing)]);
+    }
+    sandbox.push().ok();
+}
+
+#[test]
+fn a_directory_becomes_shared_and_is_the_commits_again() {
+    let sandbox = Sandbox::new();
+    sandbox.site_config("keep = 0\nsymlinks = 'any'");
+    for version in ["v1", "v2", "v3"] {
+        sandbox.commit("storage/uploads/a", version).push().ok();
+    }
+    let config = std::fs::read_to_string(sandbox.config_path()).unwrap();
+    sandbox.raw_config(&format!("{config}{DIRS}\n"));
+    for version in ["v4", "v5", "v6"] {
+        sandbox.commit("index.html", version).push().ok().serves("storage/uploads/a", "v3");
+    }
+    write(&sandbox, "current/storage/uploads/b", "uploaded");
+    sandbox.raw_config(&config);
+    for version in ["v7", "v8", "v9"] {
+        sandbox.commit("storage/uploads/a", version).push().ok().serves_checkout("master");
+        assert_eq!(read(&sandbox, "shared/storage/uploads/b"), "uploaded");
+        assert_eq!(read(&sandbox, "shared/storage/uploads/a"), "v3");
+    }
+}
+
+/// Vandals in a release that is recycled: every way into `shared/` must be cut, not followed.
+#[test]
+fn recycling_follows_no_link_into_shared() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section(DIRS).site_config("keep = 0");
+    sandbox.commit("storage/other/a", "a").commit("css/site.css", "v1").push().ok();
+    write(&sandbox, "shared/storage/uploads/photo", "precious");
+    write(&sandbox, "shared/site.css", "precious");
+    for version in 2..8 {
+        let release = sandbox.live_path();
+        for (name, target) in
+            [("css", "../../shared"), ("storage", "../../shared/storage"), ("extra", "../../shared")]
+        {
+            let path = release.join(name);
+            let _ = std::fs::remove_dir_all(&path);
+            symlink(target, &path).unwrap();
+        }
+        sandbox.commit("css/site.css", &format!("v{version}"));
+        sandbox.push().ok().serves("css/site.css", &format!("v{version}")).serves("storage/other/a", "a");
+        assert_eq!(read(&sandbox, "shared/storage/uploads/photo"), "precious");
+        assert_eq!(read(&sandbox, "shared/site.css"), "precious");
+    }
+    assert!(sandbox.releases().len() <= 2, "releases were recycled");
+}
+
+#[test]
+fn a_seeding_that_was_cut_off_is_finished_and_overwrites_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section(DIRS);
+    write(&sandbox, "shared/storage/uploads/one", "moved before the crash, edited since");
+    write(&sandbox, ".bluegreen/seeding", "storage/uploads");
+    sandbox.commit("storage/uploads/one", "1").commit("storage/uploads/two", "2");
+    sandbox
+        .push()
+        .ok()
+        .serves("storage/uploads/one", "moved before the crash, edited since")
+        .serves("storage/uploads/two", "2");
+    assert!(!sandbox.site().join(".bluegreen/seeding").exists());
+}
+
+#[test]
+fn an_admins_own_link_in_shared_is_used_as_it_is() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section(DIRS);
+    std::fs::create_dir(sandbox.path("volume")).unwrap();
+    std::fs::create_dir_all(sandbox.site().join("shared/storage")).unwrap();
+    symlink(sandbox.path("volume"), sandbox.site().join("shared/storage/uploads")).unwrap();
+    sandbox.commit("storage/uploads/seed", "seed").push().ok();
+    write(&sandbox, "current/storage/uploads/photo", "photo");
+    assert_eq!(std::fs::read_to_string(sandbox.path("volume/photo")).unwrap(), "photo");
+}

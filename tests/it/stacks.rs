@@ -1,0 +1,205 @@
+//! The ready-made configs of `hooks/`: all of them are valid, and small applications of `fixtures/` run
+//! with them for real: served, pushed in two versions, broken, and rolled back.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::support::skip::program_or_skip;
+use crate::support::{Node, Sandbox};
+use bluegreen::command::sudoers;
+use bluegreen::config::{Config, Phase};
+use rustix::process::{Pid, Signal, kill_process};
+
+const STACKS: [&str; 5] = ["node", "php", "python", "rails", "static"];
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn stack(name: &str) -> String {
+    fs::read_to_string(project(&format!("hooks/{name}.toml"))).unwrap()
+}
+
+#[test]
+fn all_configs_are_valid_and_say_sudo_exactly() {
+    for name in STACKS {
+        let config = Config::parse(&stack(name)).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert!(!config.steps.of(Phase::Check).is_empty(), "{name}");
+        assert!(!config.steps.of(Phase::Verify).is_empty(), "{name}");
+        let lines = sudoers::lines(&config.steps, "deploy").unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(lines.len(), usize::from(name != "static"), "{name}: {lines:?}");
+    }
+    Config::parse(&stack("bluegreen")).unwrap();
+}
+
+/// A sandbox with a stack's config and an application that a `sudo` of ours starts as systemd would.
+struct Application {
+    sandbox: Sandbox,
+    port: u16,
+}
+
+impl Application {
+    /// `serve` is the service's command line.
+    fn new(name: &str, serve: &str) -> Self {
+        let sandbox = Sandbox::new();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (site, bin) = (sandbox.site(), sandbox.path("bin"));
+        let text = stack(name);
+        let old_port = text.lines().find(|line| line.starts_with("PORT = ")).unwrap();
+        let text = text.replace(old_port, &format!("PORT = \"{port}\""));
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display());
+        let home = sandbox.path("home");
+        let env = format!("[env]\nPATH = \"{path}\"\nHOME = \"{}\"\n", home.display());
+        let text = text.replace("/var/www/html", site.to_str().unwrap()).replace("[env]\n", &env);
+        sandbox.raw_config(&format!("server = \"blue\"\n{text}"));
+        fs::create_dir(&bin).unwrap();
+        let service = SERVICE
+            .replace("STATE", sandbox.path(".").to_str().unwrap())
+            .replace("CURRENT", site.join("current").to_str().unwrap())
+            .replace("SERVE", serve);
+        fs::write(bin.join("sudo"), service).unwrap();
+        fs::set_permissions(bin.join("sudo"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(site.join("shared")).unwrap();
+        fs::write(site.join("shared/.env"), "SECRET=1\n").unwrap();
+        let application = Self { sandbox, port };
+        application.commit_fixture(name);
+        application
+    }
+
+    fn commit_fixture(&self, name: &str) {
+        let root = project(&format!("fixtures/{name}"));
+        let found = crate::support::snapshot(&root);
+        let nodes: Vec<(Vec<u8>, Node)> = found
+            .keys()
+            .filter(|path| root.join(path).is_file() && !path.to_string_lossy().contains("__pycache__"))
+            .map(|path| (path.as_encoded_bytes().to_vec(), Node::file(fs::read(root.join(path)).unwrap())))
+            .collect();
+        let nodes: Vec<(&[u8], Node)> = nodes.iter().map(|(path, node)| (&path[..], node.clone())).collect();
+        self.sandbox.commit_nodes(&nodes);
+    }
+
+    /// What the public gets.
+    fn get(&self, path: &str) -> String {
+        let start = Instant::now();
+        let mut stream = loop {
+            match TcpStream::connect(("127.0.0.1", self.port)) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(start.elapsed() < Duration::from_secs(10), "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    fn change(&self, path: &str, from: &str, to: &str) -> &Sandbox {
+        let text = self.sandbox.git(&["show", &format!("master:{path}")]);
+        assert!(text.contains(from), "{text}");
+        self.sandbox.commit(path, &(text.replace(from, to) + "\n"))
+    }
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        let pid = fs::read_to_string(self.sandbox.path("pid")).ok().and_then(|pid| pid.trim().parse().ok());
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Stands for `sudo` and systemd: restarts the one service that there is.
+const SERVICE: &str = r#"#!/bin/sh
+set -eu
+test "$*" = '/usr/bin/systemctl restart sample_app.service'
+cd STATE
+if test -e pid; then
+    kill "$(cat pid)" || :
+    rm pid
+fi
+cd -P CURRENT
+setsid sh -c 'echo $$ >STATE/pid.new; mv STATE/pid.new STATE/pid; exec SERVE' >STATE/service.log 2>&1 </dev/null &
+while ! test -e STATE/pid; do sleep 0.01; done
+"#;
+
+/// Two versions, a third that its check refuses, a fourth that does not come up, and back.
+fn lives_through_versions(application: &Application, source: &str, broken: (&str, &str)) {
+    let sandbox = &application.sandbox;
+    sandbox.push().ok();
+    assert_eq!(application.get("/"), "Version 1\n");
+    application.change(source, "Version 1", "Version 2").push().ok();
+    assert_eq!(application.get("/"), "Version 2\n");
+    let second = sandbox.live();
+
+    application.change(source, "Version 2", "Broken 3").push().not_deployed();
+    assert_eq!(application.get("/"), "Version 2\n");
+    assert_eq!(sandbox.live(), second, "the third version was never live");
+    application.change(source, "Broken 3", "Version 4");
+    application
+        .change(broken.0, broken.1, "not_there")
+        .push()
+        .not_deployed()
+        .says("Going back to release <release>...");
+    assert_eq!(application.get("/"), "Version 2\n", "the service was restarted with the release before");
+    assert_eq!(sandbox.live(), second);
+
+    sandbox.bluegreen(&["rollback"]).ok();
+    assert_eq!(application.get("/"), "Version 1\n");
+    application.change(broken.0, "not_there", broken.1).push().ok();
+    assert_eq!(application.get("/"), "Version 4\n");
+    sandbox.is_tidy();
+}
+
+#[test]
+fn a_node_application_lives_through_versions() {
+    if !["node", "npm", "curl"].into_iter().all(program_or_skip) {
+        return;
+    }
+    let application = Application::new("node", "node server.js");
+    lives_through_versions(&application, "app.js", ("server.js", "dist/page.txt"));
+}
+
+#[test]
+fn a_python_application_lives_through_versions() {
+    if !["python3", "curl"].into_iter().all(program_or_skip) {
+        return;
+    }
+    let application = Application::new("python", ".venv/bin/python server.py");
+    lives_through_versions(&application, "app.py", ("server.py", "import app"));
+}
+
+#[test]
+fn a_static_site_lives_through_versions() {
+    if !["python3", "curl"].into_iter().all(program_or_skip) {
+        return;
+    }
+    let application = Application::new("static", "true");
+    let sandbox = &application.sandbox;
+    let mut server = sandbox.command("python3");
+    server
+        .args(["-m", "http.server", "--bind", "127.0.0.1", "--directory"])
+        .arg(sandbox.site().join("current"));
+    let mut server =
+        server.arg(application.port.to_string()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    fs::create_dir(sandbox.site().join("current")).unwrap();
+    application.get("/");
+    fs::remove_dir(sandbox.site().join("current")).unwrap();
+
+    sandbox.push().ok();
+    assert!(application.get("/").contains("Version 1"));
+    application.change("index.html", "Version 1", "Version 2").push().ok();
+    assert!(application.get("/").contains("Version 2"));
+    sandbox.commit("index.html", "").push().not_deployed();
+    assert!(application.get("/").contains("Version 2"));
+    assert_eq!(application.get("/css/site.css"), "h1 { color: teal; }\n");
+    sandbox.bluegreen(&["rollback"]).ok();
+    assert!(application.get("/").contains("Version 1"));
+    server.kill().unwrap();
+    server.wait().unwrap();
+}

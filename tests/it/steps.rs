@@ -1,0 +1,363 @@
+//! The site's own commands: before the flip, after it, and what becomes of them when they fail.
+
+use std::time::{Duration, Instant};
+
+use crate::support::Sandbox;
+
+fn with_steps(steps: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.config_section(&format!("[steps]\n{steps}"));
+    sandbox
+}
+
+fn log_of(sandbox: &Sandbox, release: &str) -> String {
+    std::fs::read_to_string(sandbox.site().join(format!(".bluegreen/logs/{release}.log"))).unwrap()
+}
+
+fn logs(sandbox: &Sandbox) -> Vec<String> {
+    let directory = sandbox.site().join(".bluegreen/logs");
+    let Ok(entries) = directory.read_dir() else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn steps_run_in_order_in_the_release_and_are_shown() {
+    let sandbox = with_steps(
+        "build = ['pwd -P > where', 'echo one; echo two >&2']\n\
+         check = 'test -f where && test ! -e ../../current'\n\
+         restart = 'test $(readlink ../../current) = releases/$BLUEGREEN_RELEASE'\n\
+         verify = { run = 'printf no-newline', timeout = '5s' }",
+    );
+    sandbox.commit("index.html", "v1");
+    let release = sandbox
+        .push()
+        .ok()
+        .says_only(&[
+            "Master ref received.  Deploying master branch to blue...",
+            "Step build: pwd -P > where",
+            "Step build: echo one; echo two >&2",
+            "  one",
+            "  two",
+            "Step check: test -f where && test ! -e ../../current",
+            "Step restart: test $(readlink ../../current) = releases/$BLUEGREEN_RELEASE",
+            "Step verify: printf no-newline",
+            "  no-newline",
+            "Release <release> is live: 1 file changed, <time>",
+            "Git hooks deploy complete.",
+        ])
+        .and()
+        .live();
+    let place = sandbox.site().join("releases").join(&release);
+    sandbox.serves("where", &format!("{}\n", place.display()));
+    let log = log_of(&sandbox, &release);
+    assert!(log.contains(" build: echo one; echo two >&2\none\ntwo\n--- done, "), "{log}");
+    assert!(log.contains(" verify: printf no-newline\nno-newline\n--- done, "), "{log}");
+}
+
+#[test]
+fn the_environment_is_small_and_explicit() {
+    let sandbox = with_steps(
+        "build = 'env > environment; readlink /proc/self/fd/0 > stdin'\n[env]\nNODE_ENV = 'production'\nLANG = 'de_DE.UTF-8'",
+    );
+    sandbox.commit("a", "1");
+    let mut push = sandbox.push_command(&["master"]);
+    crate::support::Run::new(&sandbox, push.env("SECRET_OF_THE_PUSHER", "x").env("GIT_TRACE_SETUP", "0"))
+        .ok();
+    let first = sandbox.live();
+    sandbox.commit("a", "2").push().ok();
+    let environment = std::fs::read_to_string(sandbox.current("environment")).unwrap();
+    let mut names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();
+    names.sort_unstable();
+    // PWD, and in some shells these, are the shell's own.
+    names.retain(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name));
+    assert_eq!(
+        names,
+        [
+            "BLUEGREEN_BRANCH",
+            "BLUEGREEN_COMMIT",
+            "BLUEGREEN_PREVIOUS",
+            "BLUEGREEN_RELEASE",
+            "BLUEGREEN_SERVER",
+            "BLUEGREEN_SITE",
+            "HOME",
+            "LANG",
+            "LOGNAME",
+            "NODE_ENV",
+            "PATH",
+            "TMPDIR",
+            "USER",
+        ]
+    );
+    for line in [
+        "BLUEGREEN_BRANCH=master".to_owned(),
+        format!("BLUEGREEN_COMMIT={}", sandbox.id("master")),
+        format!("BLUEGREEN_PREVIOUS={first}"),
+        format!("BLUEGREEN_RELEASE={}", sandbox.live()),
+        "BLUEGREEN_SERVER=blue".into(),
+        format!("BLUEGREEN_SITE={}", sandbox.site().display()),
+        "NODE_ENV=production".into(),
+        "LANG=de_DE.UTF-8".into(),
+    ] {
+        assert!(environment.lines().any(|found| found == line), "{line}\n{environment}");
+    }
+    sandbox.serves("stdin", "/dev/null\n");
+}
+
+#[test]
+fn a_failing_build_or_check_changes_nothing_that_is_live() {
+    for (path, step, how) in [
+        ("broken", "echo building; test ! -e broken", "exited with status 1"),
+        ("unfit", "test ! -e unfit || exit 7", "exited with status 7"),
+        ("killed", "test ! -e killed || kill -9 $$", "was ended by SIGKILL"),
+    ] {
+        let sandbox = with_steps(
+            "build = 'echo building; test ! -e broken'\n\
+             check = ['test ! -e unfit || exit 7', 'test ! -e killed || kill -9 $$']",
+        );
+        sandbox.commit("index.html", "v1").push().ok();
+        let first = sandbox.live();
+        sandbox.commit(path, "");
+        sandbox
+            .push()
+            .not_deployed()
+            .says(&format!("error: step `{step}` {how}"))
+            .says("hint: fix it and push again, or run `bluegreen deploy` on blue")
+            .says("Not deployed: blue still serves <commit> (release <release>).");
+        assert_eq!(sandbox.live(), first);
+        assert_eq!(sandbox.releases(), [first]);
+        sandbox.is_tidy();
+        let logs = logs(&sandbox);
+        assert_eq!(logs.len(), 2, "the failed release's log stays");
+        assert!(log_of(&sandbox, logs[1].strip_suffix(".log").unwrap()).contains("building\n"));
+    }
+}
+
+#[test]
+fn logs_go_with_their_releases_and_those_of_failures_are_few() {
+    let sandbox = with_steps("build = 'test ! -e broken'");
+    sandbox.site_config("keep = 1");
+    for version in 0..5 {
+        sandbox.commit("a", &version.to_string()).push().ok();
+        assert!(logs(&sandbox).len() <= 3);
+    }
+    assert_eq!(logs(&sandbox).len(), sandbox.releases().len());
+    for version in 0..14 {
+        sandbox.commit("broken", &version.to_string()).push().not_deployed();
+    }
+    assert_eq!(logs(&sandbox).len(), sandbox.releases().len() + 10);
+}
+
+#[test]
+fn a_step_that_takes_too_long_is_ended_with_all_that_it_started() {
+    let sandbox = with_steps(
+        "build = { run = 'trap \"echo ending; exit 1\" TERM; sleep 1000 & echo $! > ../../child; wait', timeout = '1s' }",
+    );
+    sandbox.commit("a", "1");
+    let start = Instant::now();
+    sandbox
+        .push()
+        .not_deployed()
+        .says("  ending")
+        .says("error: step `trap \"echo ending; exit 1\" TERM; sleep 1000 & echo $! > ../../child; wait` took longer than 1s and was ended");
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let child = std::fs::read_to_string(sandbox.site().join("child")).unwrap();
+    assert!(!is_running(child.trim()), "the background child was ended too");
+}
+
+#[test]
+fn a_step_that_ignores_term_is_killed() {
+    let sandbox =
+        with_steps("check = { run = 'trap \"\" TERM; while :; do sleep 0.1; done', timeout = '300ms' }");
+    sandbox.commit("a", "1");
+    let start = Instant::now();
+    sandbox.push().not_deployed().serves_nothing();
+    assert!(
+        (Duration::from_secs(5)..Duration::from_secs(9)).contains(&start.elapsed()),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn what_a_step_leaves_in_the_background_cannot_hold_the_push() {
+    let sandbox = with_steps(
+        "restart = 'sleep 1000 & echo $! > ../../child; (sleep 0.05; echo last words) & echo started'",
+    );
+    sandbox.commit("a", "1");
+    let start = Instant::now();
+    sandbox.push().ok().says("  started").says("  last words");
+    assert!(start.elapsed() < Duration::from_secs(4));
+    let child = std::fs::read_to_string(sandbox.site().join("child")).unwrap();
+    assert!(!is_running(child.trim()));
+    // A session of its own is how to leave it running on purpose.
+    let sandbox =
+        with_steps("restart = 'setsid sleep 1000 & sleep 0.1; pgrep -n -f \"^sleep 1000$\" > ../../child'");
+    sandbox.commit("a", "1").push().ok();
+    let child = std::fs::read_to_string(sandbox.site().join("child")).unwrap();
+    assert!(is_running(child.trim()));
+    let pid = rustix::process::Pid::from_raw(child.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn output_cannot_harm_a_terminal_and_its_log_is_whole() {
+    let sandbox = with_steps(
+        r"build = '''printf '\033[2Jclear\n10%%\r50%%\r100%%\r\nlong '; head -c 100000 /dev/zero | tr '\0' x; echo; printf '\377\n' '''",
+    );
+    sandbox.commit("a", "1");
+    let long = format!("  long {}...", "x".repeat(995));
+    sandbox.push().ok().says("  \\u{1b}[2Jclear").says("  100%").says(&long).says("  \u{fffd}");
+    let path = sandbox.site().join(format!(".bluegreen/logs/{}.log", sandbox.live()));
+    let log = std::fs::read(path).unwrap();
+    assert!(log.windows(8).any(|bytes| bytes == b"\x1b[2Jclea"));
+    assert!(log.len() > 100_000);
+}
+
+/// A reader that went to sleep, and a step that prints more than any pipe or memory should hold.
+#[test]
+fn a_gigabyte_of_output_costs_neither_memory_nor_the_deployment() {
+    let sandbox =
+        with_steps("build = 'head -c 100000000 /dev/zero | tr \"\\0\" \"\\n\"; head -c 100000000 /dev/zero'");
+    sandbox.commit("a", "1");
+    sandbox.git(&["push", "--quiet", sandbox.repository().to_str().unwrap(), "master:refs/heads/other"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut deploy = sandbox.bluegreen_command(&["deploy", "other"]);
+    let start = Instant::now();
+    let mut child = deploy.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+    let mut most = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+        most = most.max(rss.trim().trim_end_matches(" kB").parse::<u64>().unwrap());
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    drop(reader);
+    assert!(status.success(), "{status} after {:?}", start.elapsed());
+    assert!(most > 0 && most < 60_000, "{most} kB");
+    sandbox.serves("a", "1");
+    let log = sandbox.site().join(format!(".bluegreen/logs/{}.log", sandbox.live()));
+    assert!(log.metadata().unwrap().len() > 200_000_000);
+}
+
+#[test]
+fn a_failing_verify_goes_back_and_restarts_what_was_live() {
+    let sandbox = with_steps("restart = 'cat version >> ../../restarts'\nverify = 'test ! -e broken'");
+    sandbox.commit("version", "v1\n").push().ok();
+    let first = sandbox.live();
+    sandbox.commit("version", "v2\n").commit("broken", "");
+    sandbox
+        .push()
+        .not_deployed()
+        .says_only(&[
+            "Master ref received.  Deploying master branch to blue...",
+            "Step restart: cat version >> ../../restarts",
+            "Step verify: test ! -e broken",
+            "Going back to release <release>...",
+            "Step restart: cat version >> ../../restarts",
+            "error: step `test ! -e broken` exited with status 1",
+            "hint: fix it and push again, or run `bluegreen deploy` on blue",
+            "Not deployed: blue still serves <commit> (release <release>).",
+        ])
+        .serves("version", "v1\n");
+    assert_eq!(sandbox.live(), first);
+    assert_eq!(std::fs::read_to_string(sandbox.site().join("restarts")).unwrap(), "v1\nv2\nv1\n");
+    let history = sandbox.history();
+    assert_eq!(history[1]["outcome"], "failed");
+    let bad = sandbox.releases().pop().unwrap();
+    assert_ne!(bad, first);
+    sandbox.bluegreen(&["rollback", &bad]).fails(1).says("error: release <release> is marked bad");
+    sandbox.bluegreen(&["rollback"]).fails(1).says("error: there is no good release older than the live one");
+    assert!(!sandbox.site().join(".bluegreen/publishing").exists());
+}
+
+#[test]
+fn a_failing_restart_counts_as_a_failing_verify() {
+    let sandbox = with_steps("restart = 'test ! -e broken'\nverify = 'touch ../../verified'");
+    sandbox.commit("a", "v1").push().ok();
+    std::fs::remove_file(sandbox.site().join("verified")).unwrap();
+    sandbox
+        .commit("broken", "")
+        .push()
+        .not_deployed()
+        .says("error: step `test ! -e broken` exited with status 1");
+    assert!(!sandbox.site().join("verified").exists());
+    sandbox.serves("a", "v1");
+}
+
+#[test]
+fn a_first_release_that_fails_its_verification_has_nothing_to_go_back_to() {
+    let sandbox = with_steps("verify = 'test -e good'");
+    sandbox.commit("a", "v1");
+    sandbox.git(&["push", "--quiet", sandbox.repository().to_str().unwrap(), "master:refs/heads/other"]);
+    sandbox
+        .bluegreen(&["deploy", "other"])
+        .fails(3)
+        .says("error: step `test -e good` exited with status 1")
+        .says("Deployed, but not all is well: blue serves <commit> (release <release>).")
+        .serves("a", "v1");
+    sandbox.commit("good", "").push().ok().serves("good", "");
+}
+
+#[test]
+fn rollback_restarts_and_verifies_too() {
+    let sandbox = with_steps("restart = 'cat version >> ../../restarts'\nverify = 'test ! -e ../../veto'");
+    sandbox.commit("version", "v1\n").push().ok();
+    sandbox.commit("version", "v2\n").push().ok();
+    sandbox
+        .bluegreen(&["rollback"])
+        .ok()
+        .says("Step restart: cat version >> ../../restarts")
+        .serves("version", "v1\n");
+    sandbox.bluegreen(&["deploy", "master"]).ok();
+    std::fs::write(sandbox.site().join("veto"), "").unwrap();
+    sandbox
+        .bluegreen(&["rollback"])
+        .fails(1)
+        .says("Not rolled back: blue still serves <commit> (release <release>).")
+        .serves("version", "v2\n");
+}
+
+#[test]
+fn what_steps_left_does_not_pass_into_the_next_release() {
+    let sandbox = with_steps(
+        "build = 'test ! -e made && mkdir made && cp in out && echo >> kept && touch made/$(cat in)'",
+    );
+    sandbox.site_config("keep = 0");
+    for version in ["v1", "v2", "v3", "v4", "v5"] {
+        sandbox.commit("in", version).commit("kept", "kept\n");
+        sandbox.push().ok().serves("out", version).serves("kept", "kept\n\n");
+        let made: Vec<_> =
+            std::fs::read_dir(sandbox.current("made")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(made, [version]);
+    }
+}
+
+#[test]
+fn a_run_that_was_cut_off_after_the_flip_is_verified_by_the_next_one() {
+    let sandbox = with_steps("restart = 'cat version >> ../../restarts'\nverify = 'test ! -e broken'");
+    sandbox.commit("version", "v1\n").push().ok();
+    sandbox.commit("version", "v2\n").push().ok();
+    let [first, second] = &sandbox.releases()[..] else { panic!() };
+    let note = |is_new| {
+        let note = serde_json::json!({"release": second, "previous": first, "is_new": is_new, "push": null});
+        std::fs::write(sandbox.site().join(".bluegreen/publishing"), note.to_string()).unwrap();
+    };
+    note(true);
+    sandbox
+        .bluegreen(&["deploy", "master"])
+        .warned()
+        .says("warning: an earlier run was cut off after release <release> became live: verifying it now");
+    assert!(!sandbox.site().join(".bluegreen/publishing").exists());
+    assert_eq!(std::fs::read_to_string(sandbox.site().join("restarts")).unwrap(), "v1\nv2\nv2\nv2\n");
+}
+
+fn is_running(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|state| !state.is_empty() && !state.starts_with('Z'))
+}

@@ -1,0 +1,320 @@
+//! Submodules: left empty, refused, or fetched from a real `git daemon` and deployed like the rest.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Node, Sandbox};
+
+/// A git server on loopback that serves `<sandbox>/origin/`.
+struct Origin<'a> {
+    sandbox: &'a Sandbox,
+    daemon: Child,
+    port: u16,
+}
+
+impl Drop for Origin<'_> {
+    fn drop(&mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+    }
+}
+
+impl<'a> Origin<'a> {
+    fn of(sandbox: &'a Sandbox) -> Self {
+        std::fs::create_dir_all(sandbox.path("origin")).unwrap();
+        // A port that is free now; the daemon has no way to tell one that it chose itself.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let program = sandbox.git_in(&sandbox.path(""), &["--exec-path"]) + "/git-daemon";
+        let mut daemon = sandbox.command(program);
+        daemon.args(["--export-all", "--reuseaddr", "--listen=127.0.0.1", &format!("--port={port}")]);
+        daemon.arg(format!("--base-path={}", sandbox.path("origin").display()));
+        let daemon = daemon.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "git daemon does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { sandbox, daemon, port }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.sandbox.path("origin").join(name)
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("git://127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Commits a tree to a repository of the server, made if it is not there; gives the commit.
+    fn commit(&self, name: &str, files: &[(&str, &str)], submodules: &[(&str, &str)]) -> String {
+        let (sandbox, path) = (self.sandbox, self.path(name));
+        if !path.exists() {
+            sandbox
+                .git_in(&sandbox.path(""), &["init", "-q", "--bare", "-b", "main", path.to_str().unwrap()]);
+        }
+        let tree = sandbox.path("origin-tree");
+        let _ = std::fs::remove_dir_all(&tree);
+        std::fs::create_dir(&tree).unwrap();
+        for (file, content) in files {
+            std::fs::create_dir_all(tree.join(file).parent().unwrap()).unwrap();
+            std::fs::write(tree.join(file), content).unwrap();
+        }
+        let git_dir = format!("--git-dir={}", path.display());
+        let work_tree = format!("--work-tree={}", tree.display());
+        let git = |arguments: &[&str]| {
+            sandbox.git_in(&tree, &[&[git_dir.as_str(), work_tree.as_str()], arguments].concat())
+        };
+        git(&["add", "--all", "."]);
+        for (path, commit) in submodules {
+            git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},{path}")]);
+        }
+        git(&["commit", "-q", "--allow-empty", "-m", "Change"]);
+        git(&["rev-parse", "HEAD"])
+    }
+
+    /// Puts a submodule into the site, with the section of `.gitmodules` for it.
+    fn add(&self, path: &str, url: &str, commit: &str) {
+        let section = format!("[submodule \"{path}\"]\n\tpath = {path}\n\turl = {url}\n");
+        self.add_with(path, &section, commit);
+    }
+
+    fn add_with(&self, path: &str, gitmodules: &str, commit: &str) {
+        let sandbox = self.sandbox;
+        sandbox.commit_nodes(&[(b".gitmodules", Node::file(gitmodules))]);
+        let old = sandbox.id("master");
+        let index = sandbox.path("index");
+        let _ = std::fs::remove_file(&index);
+        let git = |arguments: &[&str]| {
+            let mut git = sandbox.git_command(&sandbox.clone_path());
+            let output = git.env("GIT_INDEX_FILE", &index).args(arguments).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        git(&["read-tree", "master"]);
+        git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},{path}")]);
+        let new = git(&["commit-tree", "-p", &old, "-m", "Add a submodule", &git(&["write-tree"])]);
+        git(&["update-ref", "refs/heads/master", &new]);
+    }
+}
+
+fn fetching() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.site_config("submodules = \"fetch\"\nkeep = 2");
+    sandbox
+}
+
+#[test]
+fn submodules_are_left_empty_or_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.commit_nodes(&[(b"lib/x", Node::Submodule), (b"index.html", Node::file("v1"))]);
+    sandbox.push().warned().says("warning: 1 submodule left empty: `lib/x`").serves_checkout("master");
+    sandbox.site_config("submodules = \"refuse\"").commit("index.html", "v2");
+    sandbox
+        .push()
+        .not_deployed()
+        .says("error: the commit has 1 submodule (`lib/x`) and `submodules = \"refuse\"`")
+        .serves("index.html", "v1");
+}
+
+#[test]
+fn a_submodule_is_fetched_once_and_recycled() {
+    let sandbox = fetching();
+    let origin = Origin::of(&sandbox);
+    let big = "x".repeat(20_000_000);
+    let first = origin.commit("lib.git", &[("a.txt", "a"), ("deep/b", "b"), ("big", &big)], &[]);
+    origin.add("lib", &origin.url("lib.git"), &first);
+    sandbox.push().ok().serves("lib/a.txt", "a").serves("lib/deep/b", "b").serves("lib/big", &big);
+    assert!(!sandbox.current("lib/.git").exists());
+    let module = sandbox.repository().join("modules/lib");
+    assert!(module.join("shallow").exists(), "only the commit is fetched");
+
+    let second = origin.commit("lib.git", &[("a.txt", "changed"), ("c", "c")], &[]);
+    origin.add("lib", &origin.url("lib.git"), &second);
+    sandbox.push().ok().serves("lib/a.txt", "changed").serves("lib/c", "c");
+    assert!(!sandbox.current("lib/deep").exists());
+    // Nothing is fetched any more.
+    drop(origin);
+    let inode = || sandbox.current("lib/c").metadata().unwrap().ino();
+    for round in ["1", "2", "3", "4", "5"] {
+        sandbox.commit("round", round).push().ok().serves("lib/a.txt", "changed").serves("round", round);
+        assert!(inode() > 0);
+    }
+    // The same commit, but the submodule is left empty now, and filled again.
+    for (config, has) in [("warn", false), ("fetch", true), ("warn", false), ("fetch", true)] {
+        let text = std::fs::read_to_string(sandbox.config_path()).unwrap();
+        let text =
+            text.replace("\"fetch\"", &format!("\"{config}\"")).replace("\"warn\"", &format!("\"{config}\""));
+        sandbox.raw_config(&text);
+        let run = sandbox.bluegreen(&["deploy"]);
+        assert!(run.status.success(), "{}", run.output);
+        assert_eq!(sandbox.current("lib/a.txt").exists(), has, "{config}");
+        assert!(sandbox.current("lib").is_dir());
+    }
+    sandbox.is_tidy();
+}
+
+#[test]
+fn submodules_of_submodules_and_relative_urls() {
+    let sandbox = fetching();
+    let origin = Origin::of(&sandbox);
+    let leaf = origin.commit("group/leaf.git", &[("leaf.txt", "leaf")], &[]);
+    let gitmodules = "[submodule \"the leaf\"]\n\tpath = sub/leaf\n\turl = ../leaf.git\n";
+    let middle = origin.commit(
+        "group/middle.git",
+        &[("middle.txt", "middle"), (".gitmodules", gitmodules)],
+        &[("sub/leaf", &leaf)],
+    );
+    origin.add("middle", "../group/middle.git", &middle);
+    sandbox.push().not_deployed().says(
+        "error: submodule `middle`: its URL `../group/middle.git` is relative, set `remote.origin.url` in the repository to what it is relative to",
+    );
+    sandbox.git_in(&sandbox.repository(), &["config", "remote.origin.url", &origin.url("app.git")]);
+    sandbox
+        .bluegreen(&["deploy"])
+        .ok()
+        .serves("middle/middle.txt", "middle")
+        .serves("middle/sub/leaf/leaf.txt", "leaf");
+    assert!(sandbox.repository().join("modules/middle/modules/the leaf/objects").is_dir());
+    for round in ["1", "2", "3", "4"] {
+        sandbox.commit("round", round).push().ok().serves("middle/sub/leaf/leaf.txt", "leaf");
+    }
+}
+
+#[test]
+fn attributes_count_project_by_project() {
+    let sandbox = fetching();
+    let origin = Origin::of(&sandbox);
+    let first = origin.commit(
+        "lib.git",
+        &[(".gitattributes", "*.id ident\n"), ("a.id", "$Id$\n"), ("a.dos", "1\n")],
+        &[],
+    );
+    sandbox.commit_nodes(&[
+        (b".gitattributes", Node::file("*.dos eol=crlf\n")),
+        (b"b.id", Node::file("$Id$\n")),
+        (b"b.dos", Node::file("1\n")),
+    ]);
+    origin.add("lib", &origin.url("lib.git"), &first);
+    for round in ["1", "2", "3", "4", "5"] {
+        sandbox.commit("round", round).push().ok().serves("b.id", "$Id$\n").serves("b.dos", "1\r\n");
+        sandbox.serves("lib/a.dos", "1\n");
+        let converted = std::fs::read_to_string(sandbox.current("lib/a.id")).unwrap();
+        assert!(converted.starts_with("$Id: ") && converted.len() == 48, "{converted}");
+    }
+    sandbox.is_tidy();
+}
+
+#[test]
+fn a_server_that_gives_no_single_commits_is_fetched_whole() {
+    let sandbox = fetching();
+    let origin = Origin::of(&sandbox);
+    let first = origin.commit("lib.git", &[("a", "1")], &[]);
+    origin.commit("lib.git", &[("a", "2")], &[]);
+    sandbox.git_in(&origin.path("lib.git"), &["config", "uploadpack.allowAnySHA1InWant", "false"]);
+    // Protocol 0 refuses what no ref points to.
+    let module = sandbox.repository().join("modules/lib");
+    sandbox.git_in(&sandbox.path(""), &["init", "-q", "--bare", module.to_str().unwrap()]);
+    sandbox.git_in(&module, &["config", "protocol.version", "0"]);
+    origin.add("lib", &origin.url("lib.git"), &first);
+    sandbox.push().ok().serves("lib/a", "1");
+    assert!(
+        !sandbox.repository().join("modules/lib/shallow").exists(),
+        "a single commit was given after all"
+    );
+}
+
+#[test]
+fn a_name_inside_another_submodules_repository_is_refused() {
+    let sandbox = fetching();
+    let origin = Origin::of(&sandbox);
+    let commit = origin.commit("lib.git", &[("a", "1")], &[]);
+    origin.add("lib", &origin.url("lib.git"), &commit);
+    sandbox.push().ok();
+    let section = format!("[submodule \"lib/hooks\"]\n\tpath = lib\n\turl = {}\n", origin.url("lib.git"));
+    origin.add_with("lib", &section, &commit);
+    sandbox
+        .push()
+        .not_deployed()
+        .says("error: submodule `lib`: its name in `.gitmodules` lies inside another submodule's repository");
+    assert!(!sandbox.repository().join("modules/lib/hooks/HEAD").exists());
+}
+
+#[test]
+fn what_cannot_be_fetched_is_named_and_nothing_is_deployed() {
+    let sandbox = fetching();
+    let origin = Origin::of(&sandbox);
+    let commit = origin.commit("lib.git", &[("a", "1")], &[]);
+    let local = origin.path("lib.git");
+    sandbox.commit("index.html", "v1").push().ok();
+    let git = "error: submodule `lib`: `git fetch` failed: fatal: transport";
+    for (url, error) in [
+        (local.to_str().unwrap(), format!("{git} 'file' not allowed")),
+        (&format!("file://{}", local.display()), format!("{git} 'file' not allowed")),
+        ("ext::sh -c touch% /tmp/owned", format!("{git} 'ext' not allowed")),
+        ("-u./x", "error: submodule `lib`: `-u./x` is no URL".into()),
+        ("", "error: submodule `lib`: `.gitmodules` gives no URL for it".into()),
+    ] {
+        origin.add("lib", url, &commit);
+        sandbox.push_refs(&["--force", "master"]).not_deployed().says(&error).serves("index.html", "v1");
+    }
+    for (section, error) in [
+        ("[submodule \"../../evil\"]\n\tpath = lib\n\turl = x\n", "its name in `.gitmodules` is no name"),
+        ("[submodule \"/tmp/evil\"]\n\tpath = lib\n\turl = x\n", "its name in `.gitmodules` is no name"),
+        ("[submodule \"a/../../evil\"]\n\tpath = lib\n\turl = x\n", "its name in `.gitmodules` is no name"),
+        ("[submodule \"x\"]\n\tpath = other\n\turl = x\n", "`.gitmodules` has no section for it"),
+    ] {
+        origin.add_with("lib", section, &commit);
+        let error = format!("error: submodule `lib`: {error}");
+        sandbox.push_refs(&["--force", "master"]).not_deployed().says(&error).serves("index.html", "v1");
+    }
+    origin.add("lib", &origin.url("none.git"), &commit);
+    let told = sandbox.push_refs(&["--force", "master"]).not_deployed();
+    assert!(told.output().contains("error: submodule `lib`: `git fetch` failed: "), "{}", told.output());
+    origin.add("lib", &origin.url("lib.git"), &"2".repeat(40));
+    let told = sandbox.push_refs(&["--force", "master"]).not_deployed();
+    assert!(told.output().contains("error: submodule `lib`: "), "{}", told.output());
+    assert!(!sandbox.path("evil").exists() && !sandbox.repository().join("evil").exists());
+    sandbox.is_tidy();
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up() {
+    let sandbox = fetching();
+    sandbox.site_config("submodule-timeout = \"1s\"");
+    let origin = Origin::of(&sandbox);
+    let commit = origin.commit("lib.git", &[("a", "1")], &[]);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("git://{}/lib.git", silent.local_addr().unwrap());
+    origin.add("lib", &url, &commit);
+    let begun = Instant::now();
+    sandbox.push().not_deployed().says("error: submodule `lib`: `git fetch` failed: gave up after 1s");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_hostile_submodule_is_refused_like_any_tree() {
+    let sandbox = fetching();
+    let origin = Origin::of(&sandbox);
+    origin.commit("lib.git", &[("a", "1")], &[]);
+    let repository = git2::Repository::open_bare(origin.path("lib.git")).unwrap();
+    let write = |kind, data: &[u8]| repository.odb().unwrap().write(kind, data).unwrap();
+    let blob = write(git2::ObjectType::Blob, b"owned");
+    for (name, problem) in
+        [("../owned", "`/` in a name"), (".git", "`.git` is git's own"), ("..", "`.` and `..` are not names")]
+    {
+        let tree =
+            write(git2::ObjectType::Tree, &[b"100644 ", name.as_bytes(), b"\0", blob.as_bytes()].concat());
+        let who = "Eve <eve@example.com> 1700000000 +0000";
+        let commit = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nHarmless\n");
+        let commit = write(git2::ObjectType::Commit, commit.as_bytes()).to_string();
+        sandbox.git_in(&origin.path("lib.git"), &["update-ref", "refs/heads/main", &commit]);
+        origin.add("lib", &origin.url("lib.git"), &commit);
+        let error = format!("error: the commit cannot be checked out: `lib/{name}`: {problem}");
+        sandbox.push_refs(&["--force", "master"]).not_deployed().says(&error).serves_nothing();
+    }
+    assert!(!sandbox.site().join("releases/owned").exists());
+    sandbox.is_tidy();
+}
