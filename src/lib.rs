@@ -19,3 +19,4 @@ pub mod release;
 pub mod run;
 pub mod shared;
 pub mod site;
+pub mod text;

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use git2::{ObjectFormat, Oid};
 
 use crate::error::{Error, Result};
-use crate::pusher::report::printable;
+use crate::text::printable;
 
 /// One ref that a push moved, created or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -117,7 +117,7 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
     if plan.listing.size() <= max_size {
         return Ok(());
     }
-    Err(Error::Limit { limit: crate::pusher::message::bytes(max_size), what: "of files", key: "max-size" })
+    Err(Error::Limit { limit: crate::text::bytes(max_size), what: "of files", key: "max-size" })
 }
 
 /// Finds out the sizes of the files that are to be written.

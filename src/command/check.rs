@@ -13,9 +13,8 @@ use super::{Place, become_owner};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::Repository;
-use crate::pusher::message::count;
-use crate::pusher::report::printable;
 use crate::site::{Live, Site};
+use crate::text::{count, printable};
 
 /// What git needs for `git push` to work as the README says; 2.29 brought the gate.
 const OLDEST_GIT: (u32, u32) = (2, 29);

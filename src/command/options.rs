@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::pusher::message::Message;
-use crate::pusher::report::{Report, printable};
+use crate::pusher::report::Report;
+use crate::text::printable;
 
 /// What a pusher asked for.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

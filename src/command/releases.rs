@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::table::{print_json, print_rows};
 use crate::deploy::session::Server;
 use crate::error::Result;
-use crate::pusher::report::printable;
 use crate::release::{Release, short};
 use crate::site::{Live, Site};
+use crate::text::printable;
 
 /// One release, as `--json` shows it.
 #[derive(Serialize)]

@@ -5,9 +5,9 @@ use serde::Serialize;
 use super::table::{print_json, print_text};
 use crate::deploy::session::Server;
 use crate::error::Result;
-use crate::pusher::report::printable;
 use crate::release::{ReleaseName, short};
 use crate::site::{Holder, Live, Site};
+use crate::text::printable;
 
 /// The state of a server, as `--json` shows it.
 #[derive(Serialize)]

@@ -20,8 +20,9 @@ use crate::pusher::message::Message;
 use crate::release::{Record, ReleaseName, State, recyclable, short, surplus};
 use crate::run::step::Steps;
 use crate::shared;
-use crate::site::history::{Action, timestamp};
+use crate::site::history::Action;
 use crate::site::{Live, LockedSite, Recycled, Staged};
+use crate::text::timestamp;
 
 /// What is to be deployed.
 #[derive(Debug, Clone, Copy)]

@@ -15,8 +15,9 @@ use crate::pusher::report::Report;
 use crate::pusher::serving::Serving;
 use crate::release::ReleaseName;
 use crate::run::signals::Stop;
-use crate::site::history::{self, Action, Actor, Entry, Outcome, timestamp};
+use crate::site::history::{self, Action, Actor, Entry, Outcome};
 use crate::site::{Holder, Live, LockedSite, Site};
+use crate::text::timestamp;
 
 /// Where a command works and for whom.
 #[derive(Debug)]
@@ -125,7 +126,7 @@ impl Server<'_> {
         match &live {
             Live::Gone(name) => self.report.warning(format!("release {name} was live, but it is gone")),
             Live::Elsewhere(path) => {
-                let path = crate::pusher::report::printable(path);
+                let path = crate::text::printable(path);
                 self.report.warning(format!("`current` leads to `{path}`, which is no release"));
             }
             Live::Nothing | Live::Release(_) => {}

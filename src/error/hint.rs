@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::error::Error;
-use crate::pusher::report::printable;
+use crate::text::printable;
 
 impl Error {
     /// What the reader can do about it, one line without a full stop.

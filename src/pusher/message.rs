@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::Phase;
-use crate::pusher::report::printable;
 use crate::pusher::serving::Serving;
 use crate::release::ReleaseName;
 use crate::site::history::Action;
 use crate::site::{Holder, Live};
+use crate::text::{bytes, count, printable, seconds};
 
 /// A line to the pusher.
 #[derive(Debug)]
@@ -265,33 +265,6 @@ fn capitalized(word: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// "1 file", "2 files".
-#[must_use]
-pub fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
-}
-
-/// A duration as git would say it: "0.04 s".
-#[must_use]
-pub fn seconds(duration: Duration) -> String {
-    format!("{:.2} s", duration.as_secs_f64())
-}
-
-/// A size in bytes as people read it: "52 kB".
-#[must_use]
-pub fn bytes(size: u64) -> String {
-    let mut size = size as f64;
-    for unit in ["bytes", "kB", "MB", "GB"] {
-        if size < 1000.0 {
-            let digits = usize::from(unit != "bytes" && size < 100.0);
-            return format!("{size:.digits$} {unit}");
-        }
-        size /= 1000.0;
-    }
-    format!("{size:.1} TB")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,14 +309,6 @@ mod tests {
         assert_eq!(
             Message::NotDone(Action::Deploy, &elsewhere).to_string(),
             "Not deployed: blue still serves `/srv/old`."
-        );
-    }
-
-    #[test]
-    fn sizes_are_readable() {
-        assert_eq!(
-            [0, 999, 1000, 52_400, 123_456, 2_000_000].map(bytes).join(", "),
-            "0 bytes, 999 bytes, 1.0 kB, 52.4 kB, 123 kB, 2.0 MB"
         );
     }
 }

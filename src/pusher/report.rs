@@ -6,16 +6,15 @@
 //! a write waits for room only as long as patience lasts, and later lines are dropped.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
 use crate::error::Error;
+use crate::text::escape_controls;
 
 /// How long a report waits for its reader, all lines together, before it drops lines.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -151,36 +150,9 @@ fn wait_for_room(patience: &Cell<Duration>, to: BorrowedFd<'_>) -> bool {
     ready && !descriptors[0].revents().contains(PollFlags::ERR)
 }
 
-/// Text that a terminal shows as it is: control characters become `\n`, `\u{1b}` and the like.
-fn escape_controls(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len() + 1);
-    for character in text.chars() {
-        if character.is_control() && character != '\t' {
-            safe.extend(character.escape_default());
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
-}
-
-/// A name or path as it may be printed: bytes that are not UTF-8 become `\xFF`, control characters
-/// are escaped.
-pub fn printable(name: &(impl AsRef<Path> + ?Sized)) -> String {
-    let mut text = String::new();
-    for chunk in name.as_ref().as_os_str().as_bytes().utf8_chunks() {
-        text.push_str(&escape_controls(chunk.valid()));
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::ffi::OsStr;
     use std::io::Read;
 
     fn pipe() -> (std::io::PipeReader, Report) {
@@ -222,10 +194,5 @@ mod tests {
         assert!(start.elapsed() < PATIENCE * 3);
         drop(reader);
         report.line("a closed pipe is no error either");
-    }
-
-    #[test]
-    fn names_that_are_not_utf8_are_printable() {
-        assert_eq!(printable(OsStr::from_bytes(b"caf\xe9/\x1b[0m")), "caf\\xe9/\\u{1b}[0m");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display};
 
-use crate::pusher::report::printable;
 use crate::release::ReleaseName;
 use crate::site::Live;
+use crate::text::printable;
 
 /// What the public gets from a server right now.
 #[derive(Debug)]

@@ -13,14 +13,14 @@ use nix::unistd::{Uid, User};
 use crate::config::{Phase, Step};
 use crate::deploy::session::Server;
 use crate::error::{Error, Result};
-use crate::pusher::message::{Message, seconds};
+use crate::pusher::message::Message;
 use crate::release::ReleaseName;
 use crate::run::child::{self, End};
 use crate::run::output::Output;
 use crate::run::signals::Stop;
 use crate::site::LockedSite;
-use crate::site::history::timestamp;
 use crate::site::logs;
+use crate::text::{seconds, timestamp};
 
 /// Where programs are looked for; the same whoever deploys, and `[env]` may say otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -5,7 +5,6 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -90,12 +89,6 @@ pub struct Entry {
     pub error: Option<String>,
 }
 
-/// A moment as the history and the records write it.
-#[must_use]
-pub fn timestamp(moment: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(moment).to_string()
-}
-
 /// Adds a line, whole or not at all: one `write` on a file opened for appending.
 pub fn append(file: &Path, entry: &Entry) -> Result<()> {
     let mut line = serde_json::to_string(entry).map_err(|error| Error::io("write", file)(error.into()))?;
@@ -121,6 +114,8 @@ pub fn read(file: &Path) -> Result<Vec<Entry>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::timestamp;
+    use std::time::SystemTime;
 
     #[test]
     fn what_is_appended_is_read_back_and_half_lines_are_passed_over() {

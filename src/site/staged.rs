@@ -13,8 +13,8 @@ use crate::checkout::manifest::{Ctime, Manifest};
 use crate::checkout::plan::Plan;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
-use crate::pusher::message::{bytes, count};
 use crate::release::{Record, ReleaseName};
+use crate::text::{bytes, count};
 
 impl LockedSite {
     /// A release that can be turned into another one: it is known what it held, and its root is a
