@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 pub fn lines(steps: &Steps, user: &str) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for step in Phase::ALL.into_iter().flat_map(|phase| steps.of(phase)) {
-        let refused = |problem| Error::Sudo { step: step.name(), problem };
+        let refused = |problem| Error::Sudo { step: step.name.clone(), problem };
         for command in commands(step).map_err(refused)? {
             lines.push(format!("{user} ALL=(root) NOPASSWD: {command}"));
         }

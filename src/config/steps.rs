@@ -35,9 +35,11 @@ pub struct Steps {
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What `sh -c` runs.
+    /// Its name in messages, progress, history and logs.
+    pub name: String,
+    /// The shell line, run by `sh -c`.
     pub run: String,
-    /// How long it may take.
+    /// The time limit.
     pub timeout: Duration,
 }
 
@@ -65,18 +67,25 @@ impl Default for Raw {
 }
 
 /// Steps as they are written: one or a list.
-struct Many(Vec<Written>);
+struct Many(Vec<Table>);
 
-/// A step as it is written, its own timeout perhaps.
-struct Written(String, Option<Duration>);
-
+/// A step as it is written: a table, or a shell line that stands for a table with `run` alone.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Table {
+    name: Option<String>,
     run: String,
     #[serde(default, deserialize_with = "some_duration")]
     timeout: Option<Duration>,
 }
+
+/// One step, where a list is not allowed.
+struct Written(Table);
+
+/// The form of a step, for errors.
+const FORM: &str = "a shell line, `{ name = \"health\", run = \"...\", timeout = \"5m\" }`";
+/// The longest name of a step, in characters.
+const LONGEST_NAME: usize = 100;
 
 fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     super::duration(deserializer).map(Some)
@@ -92,8 +101,8 @@ impl<'de> Deserialize<'de> for Written {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Many(mut steps) = Many::deserialize(deserializer)?;
         match (steps.pop(), steps.is_empty()) {
-            (Some(step), true) => Ok(step),
-            _ => Err(de::Error::custom("expected a shell line or `{ run = \"...\", timeout = \"5m\" }`")),
+            (Some(step), true) => Ok(Self(step)),
+            _ => Err(de::Error::custom(format_args!("expected {FORM}"))),
         }
     }
 }
@@ -101,43 +110,52 @@ impl<'de> Deserialize<'de> for Written {
 struct Visitor;
 
 impl<'de> de::Visitor<'de> for Visitor {
-    type Value = Vec<Written>;
+    type Value = Vec<Table>;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str("a shell line, `{ run = \"...\", timeout = \"5m\" }`, or a list of these")
+        write!(to, "{FORM}, or a list of these")
     }
 
     fn visit_str<E: de::Error>(self, run: &str) -> Result<Self::Value, E> {
-        written(run.to_owned(), None).map(|step| vec![step])
+        checked(Table { name: None, run: run.to_owned(), timeout: None }).map(|step| vec![step])
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
-        written(table.run, table.timeout).map(|step| vec![step])
+        checked(table).map(|step| vec![step])
     }
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut steps = Vec::new();
-        while let Some(step) = list.next_element::<Written>()? {
+        while let Some(Written(step)) = list.next_element()? {
             steps.push(step);
         }
         Ok(steps)
     }
 }
 
-fn written<E: de::Error>(run: String, timeout: Option<Duration>) -> Result<Written, E> {
-    if run.trim().is_empty() || run.contains('\0') {
+fn checked<E: de::Error>(step: Table) -> Result<Table, E> {
+    let is_name = |name: &str| {
+        !name.trim().is_empty() && name.chars().count() <= LONGEST_NAME && !name.contains(char::is_control)
+    };
+    if step.run.trim().is_empty() || step.run.contains('\0') {
         Err(E::custom("expected a shell line like \"npm ci\""))
-    } else if timeout == Some(Duration::ZERO) {
+    } else if step.timeout == Some(Duration::ZERO) {
         Err(E::custom("a timeout of 0 leaves no time to run"))
+    } else if step.name.as_deref().is_some_and(|name| !is_name(name)) {
+        Err(E::custom("expected a name like \"health\", one line of at most 100 characters"))
     } else {
-        Ok(Written(run, timeout))
+        Ok(step)
     }
 }
 
 impl From<Raw> for Steps {
     fn from(raw: Raw) -> Self {
-        let step = |Written(run, timeout)| Step { run, timeout: timeout.unwrap_or(raw.timeout) };
+        let step = |Table { name, run, timeout }| Step {
+            name: name.unwrap_or_else(|| first_line(&run)),
+            run,
+            timeout: timeout.unwrap_or(raw.timeout),
+        };
         let steps = |Many(written): Many| written.into_iter().map(step).collect();
         Self {
             build: steps(raw.build),
@@ -168,15 +186,21 @@ impl Steps {
 }
 
 impl Step {
-    /// What it is called: its first line.
+    /// The shell line as the log shows it, after the step's own name where it has one.
     #[must_use]
-    pub fn name(&self) -> String {
-        let mut lines = self.run.trim().lines();
-        let first = lines.next().unwrap_or_default().trim_end();
-        let name: String = first.chars().take(100).collect();
-        let is_whole = name.len() == first.len() && lines.next().is_none();
-        if is_whole { name } else { name + "..." }
+    pub fn line(&self) -> String {
+        let run = self.run.trim();
+        if self.name == first_line(run) { run.to_owned() } else { format!("{}: {run}", self.name) }
     }
+}
+
+/// The name of a step that was given none.
+fn first_line(run: &str) -> String {
+    let mut lines = run.trim().lines();
+    let first = lines.next().unwrap_or_default().trim_end();
+    let name: String = first.chars().take(LONGEST_NAME).collect();
+    let is_whole = name.len() == first.len() && lines.next().is_none();
+    if is_whole { name } else { name + "..." }
 }
 
 impl Phase {
@@ -233,7 +257,11 @@ mod tests {
         let text = "[steps]\nbuild = 'npm ci'\ncheck = { run = 'make test', timeout = '5m' }\n\
                     restart = ['a', { run = 'b' }, { run = 'c', timeout = '1s' }]\ntimeout = '1h'\n[env]\nA = 'b'\n";
         let Config { steps, env, .. } = Config::parse(text).unwrap();
-        let step = |run: &str, seconds| Step { run: run.into(), timeout: Duration::from_secs(seconds) };
+        let step = |run: &str, seconds| Step {
+            name: run.into(),
+            run: run.into(),
+            timeout: Duration::from_secs(seconds),
+        };
         assert_eq!(steps.of(Phase::Build), [step("npm ci", 3600)]);
         assert_eq!(steps.of(Phase::Check), [step("make test", 300)]);
         assert_eq!(steps.of(Phase::Restart), [step("a", 3600), step("b", 3600), step("c", 1)]);
@@ -245,13 +273,22 @@ mod tests {
     #[test]
     fn errors_name_the_key() {
         for (text, line, message) in [
-            ("[steps]\nbuild = 5", 2, "`steps.build`: invalid type: integer `5`, expected a shell line, `{"),
+            (
+                "[steps]\nbuild = 5",
+                2,
+                "`steps.build`: invalid type: integer `5`, expected a shell line, `{ name",
+            ),
+            (
+                "[steps]\nbuild = { run = 'a', name = '' }",
+                2,
+                "`steps.build`: expected a name like \"health\"",
+            ),
             ("[steps]\nbuild = ['a', ' ']", 2, "`steps.build[1]`: expected a shell line like \"npm ci\""),
-            ("[steps]\nbuild = ['a', ['b', 'c']]", 2, "`steps.build[1]`: expected a shell line or `{ run"),
+            ("[steps]\nbuild = ['a', ['b', 'c']]", 2, "`steps.build[1]`: expected a shell line, `{ name"),
             (
                 "[steps]\ncheck = { run = 'a', tmeout = '1s' }",
                 2,
-                "unknown field `tmeout`, expected `run` or `timeout`",
+                "unknown field `tmeout`, expected one of `name`, `run`, `timeout`",
             ),
             ("[steps]\ncheck = { timeout = '1s' }", 2, "`steps.check`: missing field `run`"),
             ("[steps]\ncheck = { run = 'a', timeout = '0s' }", 2, "`steps.check`: a timeout of 0"),
@@ -266,10 +303,11 @@ mod tests {
     }
 
     #[test]
-    fn a_step_is_called_by_its_first_line() {
-        let name = |run: &str| Step { run: run.into(), timeout: TIMEOUT }.name();
-        assert_eq!(name("npm ci"), "npm ci");
-        assert_eq!(name("\n set -e\n npm ci\n"), "set -e...");
-        assert_eq!(name(&"x".repeat(200)), "x".repeat(100) + "...");
+    fn a_step_without_a_name_is_called_by_its_first_line() {
+        assert_eq!(first_line("npm ci"), "npm ci");
+        assert_eq!(first_line("\n set -e\n npm ci\n"), "set -e...");
+        assert_eq!(first_line(&"x".repeat(200)), "x".repeat(100) + "...");
+        let config = Config::parse("[steps]\nverify = { name = 'health', run = 'curl x' }").unwrap();
+        assert_eq!(config.steps.of(Phase::Verify)[0].name, "health");
     }
 }

@@ -61,19 +61,19 @@ impl<'a> Steps<'a> {
     }
 
     fn run_step(&self, phase: Phase, step: &Step, stop: Option<&Stop>, log: Option<&File>) -> Result<()> {
-        let (report, name) = (self.server.report, step.name());
+        let (report, name) = (self.server.report, &step.name);
         stop.map_or(Ok(()), Stop::check)?;
         self.site.phase(&format!("{phase}: {name}"));
-        report.line(Message::Step { phase, name: &name });
-        note(log, format_args!("--- {} {phase}: {}", timestamp(SystemTime::now()), step.run.trim()));
+        report.line(Message::Step { phase, name });
+        note(log, format_args!("--- {} {phase}: {}", timestamp(SystemTime::now()), step.line()));
         let (started, mut output) = (Instant::now(), Output::new(report, log, "  "));
         let end = child::run(&mut self.command(step), step.timeout, stop, |bytes| output.take(bytes));
         output.end();
         let result = match end.map_err(Error::io("run", "/bin/sh"))? {
             End::Exited(status) if status.success() => Ok(()),
-            End::Exited(status) => Err(self.failed(&name, how(status))),
+            End::Exited(status) => Err(self.failed(name, how(status))),
             End::TimedOut => Err(self.failed(
-                &name,
+                name,
                 format!("took longer than {} and was ended", humantime::format_duration(step.timeout)),
             )),
             End::Cancelled => Err(Error::Cancelled),

@@ -58,6 +58,21 @@ fn steps_run_in_order_in_the_release_and_are_shown() {
 }
 
 #[test]
+fn a_step_with_a_name_is_called_by_it_everywhere() {
+    let sandbox = with_steps("check = { name = 'health', run = 'echo sick; exit 3', timeout = '5s' }");
+    let release = |sandbox: &Sandbox| sandbox.history()[0]["release"].as_str().unwrap().to_owned();
+    sandbox
+        .commit("index.html", "v1")
+        .push()
+        .not_deployed()
+        .says("Step check: health")
+        .says("error: step `health` exited with status 3");
+    assert_eq!(sandbox.history()[0]["error"], "step `health` exited with status 3");
+    let log = log_of(&sandbox, &release(&sandbox));
+    assert!(log.contains(" check: health: echo sick; exit 3\nsick\n--- step `health` exited"), "{log}");
+}
+
+#[test]
 fn the_environment_is_small_and_explicit() {
     let sandbox = with_steps(
         "build = 'env > environment; readlink /proc/self/fd/0 > stdin'\n[env]\nNODE_ENV = 'production'\nLANG = 'de_DE.UTF-8'",
