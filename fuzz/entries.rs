@@ -8,14 +8,14 @@ use bluegreen::checkout::manifest::Manifest;
 use bluegreen::checkout::tree;
 use bluegreen::config::Config;
 use bluegreen::gate::protocol::{self, Answer};
-use bluegreen::push::RefUpdate;
+use bluegreen::git::push::RefUpdate;
 use bluegreen::release::{Record, ReleaseName};
 
 /// Standard input of a hook.
 pub fn push(data: &[u8]) {
     for update in RefUpdate::parse_all(data).iter().flatten() {
         assert!(update.name.starts_with(b"refs/"));
-        assert_eq!(update.is_deletion(), update.new.is_zero());
+        assert_eq!(update.is_deletion(), update.new.is_none());
         let line = format!("{} {} {}", update.old, update.new, update.name.escape_ascii());
         if update.name.is_ascii()
             && !update.name.contains(&b'\\')

@@ -13,7 +13,6 @@ pub mod dir;
 pub mod error;
 pub mod gate;
 pub mod git;
-pub mod push;
 pub mod pusher;
 pub mod release;
 pub mod run;

@@ -1,4 +1,4 @@
-//! What a release is called and what is recorded about it.
+//! The name of a release, and its record.
 //!
 //! A release is never changed once it is ready; its [`Record`] lies apart from it, in `.bluegreen/`.
 
@@ -6,22 +6,10 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 use std::time::SystemTime;
 
-use git2::Oid;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::push::parse_id;
-
-/// How many digits of the commit a release's name and all messages show.
-pub const SHORT: usize = 12;
-
-/// The first digits of a commit's id.
-#[must_use]
-pub fn short(commit: &Oid) -> String {
-    let mut id = commit.to_string();
-    id.truncate(SHORT);
-    id
-}
+use crate::git::id::{CommitId, SHORT};
 
 /// `20261122T201500Z-1a2b3c4d5e6f`: UTC time of staging and 12 digits of the commit, then `-2`, `-3`
 /// for more releases in one second. Ordered by age.
@@ -36,10 +24,10 @@ impl ReleaseName {
     /// The name for a release of `commit` staged at `now`. It sorts after `newest` even when the
     /// clock went backwards.
     #[must_use]
-    pub fn next(now: SystemTime, commit: &Oid, newest: Option<&Self>) -> Self {
+    pub fn next(now: SystemTime, commit: CommitId, newest: Option<&Self>) -> Self {
         let mut second = humantime::format_rfc3339_seconds(now).to_string();
         second.retain(|character| character.is_ascii_alphanumeric());
-        let name = Self { second, sequence: 1, commit: short(commit) };
+        let name = Self { second, sequence: 1, commit: commit.short().to_owned() };
         match newest {
             Some(newest) if newest.second >= name.second => {
                 Self { second: newest.second.clone(), sequence: newest.sequence + 1, ..name }
@@ -115,8 +103,8 @@ pub enum State {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Record {
-    /// The full id of its commit.
-    pub commit: String,
+    /// Its commit.
+    pub commit: CommitId,
     /// The first line of the commit's message.
     pub subject: String,
     /// How far it has come.
@@ -130,8 +118,8 @@ pub struct Record {
 impl Record {
     /// The record of a release that is not ready yet.
     #[must_use]
-    pub fn new(commit: Oid, subject: String, files: u64) -> Self {
-        Self { commit: commit.to_string(), subject, state: State::Staged, files, sealed: None }
+    pub fn new(commit: CommitId, subject: String, files: u64) -> Self {
+        Self { commit, subject, state: State::Staged, files, sealed: None }
     }
 }
 
@@ -159,8 +147,8 @@ impl Release {
 
     /// Its commit.
     #[must_use]
-    pub fn commit(&self) -> Option<Oid> {
-        parse_id(self.record.as_ref()?.commit.as_bytes())
+    pub fn commit(&self) -> Option<CommitId> {
+        Some(self.record.as_ref()?.commit)
     }
 
     /// Its state as tables and errors say it.
@@ -214,20 +202,19 @@ mod tests {
     }
 
     fn release(text: &str, state: State) -> Release {
-        let record = Record { commit: String::new(), subject: String::new(), state, files: 0, sealed: None };
+        let record = Record { commit: CommitId::NONE, subject: String::new(), state, files: 0, sealed: None };
         Release { name: name(text), record: Some(record) }
     }
 
     #[test]
     fn names_are_utc_time_and_commit() {
-        let commit =
-            Oid::from_str_ext("1a2b3c4d5e6f7a8b9c0d1a2b3c4d5e6f7a8b9c0d", git2::ObjectFormat::Sha1).unwrap();
+        let commit = "1a2b3c4d5e6f7a8b9c0d1a2b3c4d5e6f7a8b9c0d".parse().unwrap();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_378_500);
-        let first = ReleaseName::next(now, &commit, None);
+        let first = ReleaseName::next(now, commit, None);
         assert_eq!(first.to_string(), "20261122T201500Z-1a2b3c4d5e6f");
-        let second = ReleaseName::next(now, &commit, Some(&first));
+        let second = ReleaseName::next(now, commit, Some(&first));
         assert_eq!(second.to_string(), "20261122T201500Z-1a2b3c4d5e6f-2");
-        let backwards = ReleaseName::next(now - Duration::from_secs(3600), &commit, Some(&second));
+        let backwards = ReleaseName::next(now - Duration::from_secs(3600), commit, Some(&second));
         assert_eq!(backwards.to_string(), "20261122T201500Z-1a2b3c4d5e6f-3");
         assert!(first < second && second < backwards);
     }

@@ -44,6 +44,7 @@ use self::submodule::Projects;
 use crate::config::{Config, Submodules, Symlinks};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::git::id::CommitId;
 use crate::site::Staged;
 
 /// Reads a commit's tree and refuses what must not be written. `recycled` is what the release holds
@@ -103,10 +104,10 @@ pub fn write(
 /// How many files and links of `tree` differ from those of the commit `old`; all of them, where that
 /// commit is unknown or gone.
 #[must_use]
-pub fn changed(objects: &Objects, old: Option<&str>, tree: Oid, listing: &Listing) -> u64 {
+pub fn changed(objects: &Objects, old: Option<CommitId>, tree: Oid, listing: &Listing) -> u64 {
     let differences = || {
         let reader = objects.open().ok()?;
-        let old = reader.commit(crate::push::parse_id(old?.as_bytes())?).ok()?;
+        let old = reader.commit(old?.oid().ok()?).ok()?;
         difference::count(&reader, objects.id_len(), old.tree, tree).ok()
     };
     differences().unwrap_or_else(|| listing.files())

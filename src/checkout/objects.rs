@@ -120,7 +120,7 @@ impl Reader<'_> {
         let tree = data
             .strip_prefix(b"tree ")
             .and_then(|rest| rest.get(..self.objects.id_len() * 2))
-            .and_then(crate::push::parse_id)
+            .and_then(|digits| Oid::from_str_ext(std::str::from_utf8(digits).ok()?, self.objects.format).ok())
             .ok_or_else(|| unreadable(id, ObjectType::Commit, "it names no tree"))?;
         let message = data.windows(2).position(|end| end == b"\n\n").map_or(&data[..0], |at| &data[at + 2..]);
         let line = message.trim_ascii_start().split(|&byte| byte == b'\n').next().unwrap_or_default();

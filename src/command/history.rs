@@ -3,7 +3,7 @@
 use super::table::{print_json, print_rows};
 use crate::deploy::session::Server;
 use crate::error::Result;
-use crate::release::SHORT;
+use crate::git::id::CommitId;
 use crate::site::Site;
 use crate::site::history::{self, Entry, Outcome};
 
@@ -20,8 +20,7 @@ pub fn run(server: &Server, json: bool) -> Result<()> {
 }
 
 fn row(entry: &Entry) -> [String; 7] {
-    let short =
-        |commit: &Option<String>| commit.as_ref().map_or("-".into(), |id| id.chars().take(SHORT).collect());
+    let short = |commit: Option<CommitId>| commit.map_or("-".into(), |id| id.short().to_owned());
     let outcome = match (&entry.outcome, &entry.error) {
         (Outcome::Live, None) => "live".into(),
         (Outcome::Live, Some(error)) => format!("live, but {error}"),
@@ -31,8 +30,8 @@ fn row(entry: &Entry) -> [String; 7] {
         entry.time.clone(),
         entry.action.to_string(),
         entry.by.to_string(),
-        short(&entry.new),
-        short(&entry.old),
+        short(entry.new),
+        short(entry.old),
         format!("{:.2} s", entry.seconds),
         outcome,
     ]

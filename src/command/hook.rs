@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::gate::branch::{delete, skip};
 use crate::gate::protocol::{self, Answer, Request};
 use crate::gate::rules;
-use crate::push::RefUpdate;
+use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
 use crate::pusher::serving::Serving;
@@ -63,7 +63,7 @@ fn answer(place: &Place, server: &Server, update: &RefUpdate) -> Result<()> {
         return Ok(());
     }
     if !called_by_git() {
-        return deploy(server, Target::Commit(update.new.oid()));
+        return deploy(server, Target::Commit(update.new));
     }
     let options = options();
     let options = read_options(server, options.iter().map(Vec::as_slice));
@@ -71,7 +71,7 @@ fn answer(place: &Place, server: &Server, update: &RefUpdate) -> Result<()> {
         server.report.line(Message::Skipped { branch, serving: &server.serving() });
         return Ok(());
     }
-    deploy(server, Target::Tip(update.new.oid()))
+    deploy(server, Target::Tip(update.new))
 }
 
 /// The push options as git hands them to `post-receive`.

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::table::{print_json, print_rows};
 use crate::deploy::session::Server;
 use crate::error::Result;
-use crate::release::{Release, short};
+use crate::git::id::CommitId;
+use crate::release::Release;
 use crate::site::{Live, Site};
 use crate::text::printable;
 
@@ -15,7 +16,7 @@ struct Row {
     name: String,
     live: bool,
     state: &'static str,
-    commit: Option<String>,
+    commit: Option<CommitId>,
     subject: Option<String>,
     files: Option<u64>,
     sealed: Option<String>,
@@ -32,7 +33,7 @@ pub fn run(server: &Server, json: bool) -> Result<()> {
     let heading = ["RELEASE", "STATE", "COMMIT", "SUBJECT"].map(String::from);
     let line = |release: &Release| {
         let state = if live.release() == Some(&release.name) { "live" } else { release.state() };
-        let commit = release.commit().as_ref().map_or_else(|| release.name.commit().into(), short);
+        let commit = release.name.commit().to_owned();
         let subject = release.record.as_ref().map_or_else(String::new, |record| printable(&record.subject));
         [release.name.to_string(), state.into(), commit, subject]
     };
@@ -46,7 +47,7 @@ fn row(release: &Release, live: &Live) -> Row {
         name: release.name.to_string(),
         live: live.release() == Some(&release.name),
         state: release.state(),
-        commit: record.as_ref().map(|record| record.commit.clone()),
+        commit: record.as_ref().map(|record| record.commit),
         subject: record.as_ref().map(|record| record.subject.clone()),
         files: record.as_ref().map(|record| record.files),
         sealed: record.and_then(|record| record.sealed),

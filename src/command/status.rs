@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::table::{print_json, print_text};
 use crate::deploy::session::Server;
 use crate::error::Result;
-use crate::release::{ReleaseName, short};
+use crate::git::id::CommitId;
+use crate::release::ReleaseName;
 use crate::site::{Holder, Live, Site};
 use crate::text::printable;
 
@@ -19,11 +20,11 @@ struct Status<'a> {
     live: Option<String>,
     /// Where `current` leads if not to a release.
     elsewhere: Option<String>,
-    commit: Option<String>,
+    commit: Option<CommitId>,
     subject: Option<String>,
     sealed: Option<String>,
     /// The branch's commit in the repository.
-    tip: Option<String>,
+    tip: Option<CommitId>,
     /// What holds the lock, or null.
     running: Option<Holder>,
 }
@@ -41,19 +42,19 @@ pub fn run(server: &Server, json: bool) -> Result<()> {
         site: printable(site.root()),
         live: live.release().map(ReleaseName::to_string),
         elsewhere: if let Live::Elsewhere(path) = &live { Some(printable(path)) } else { None },
-        commit: record.as_ref().map(|record| record.commit.clone()),
+        commit: record.as_ref().map(|record| record.commit),
         subject: record.as_ref().map(|record| printable(&record.subject)),
         sealed: record.and_then(|record| record.sealed),
-        tip: tip.map(|tip| tip.to_string()),
+        tip,
         running: site.holder(),
     };
     if json {
         return print_json(&status);
     }
-    print_text(&text(&status, &live, tip.as_ref().map(short).as_deref()))
+    print_text(&text(&status, &live))
 }
 
-fn text(status: &Status, live: &Live, tip: Option<&str>) -> String {
+fn text(status: &Status, live: &Live) -> String {
     let unknown = || "unknown".to_owned();
     let mut lines = vec![format!("Server:   {}", status.server), format!("Site:     {}", status.site)];
     lines.push(match live {
@@ -68,9 +69,9 @@ fn text(status: &Status, live: &Live, tip: Option<&str>) -> String {
         lines.push(format!("Since:    {}", status.sealed.clone().unwrap_or_else(unknown)));
     }
     let same = status.tip.is_some() && status.tip == status.commit;
-    lines.push(match tip {
+    lines.push(match &status.tip {
         Some(_) if same => format!("Branch:   {} is live", status.branch),
-        Some(tip) => format!("Branch:   {} is at {tip}, which is not live", status.branch),
+        Some(tip) => format!("Branch:   {} is at {}, which is not live", status.branch, tip.short()),
         None => format!("Branch:   {} does not exist yet", status.branch),
     });
     lines.push(match &status.running {

@@ -15,9 +15,10 @@ use crate::checkout::{self, listing::Listing, manifest::Manifest};
 use crate::config::{Phase, Submodules};
 use crate::deploy::publish::Publication;
 use crate::error::{Error, Result};
-use crate::push::RefUpdate;
+use crate::git::id::CommitId;
+use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
-use crate::release::{Record, ReleaseName, State, recyclable, short, surplus};
+use crate::release::{Record, ReleaseName, State, recyclable, surplus};
 use crate::run::step::Steps;
 use crate::shared;
 use crate::site::history::Action;
@@ -28,9 +29,9 @@ use crate::text::timestamp;
 #[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
     /// The tip of the branch, read under the lock; a push has just moved it to this commit.
-    Tip(Oid),
+    Tip(CommitId),
     /// Just this commit, even where it is live.
-    Commit(Oid),
+    Commit(CommitId),
     /// Where a push wants the branch, which is yet to be moved: the gate.
     Gate(&'a RefUpdate),
 }
@@ -59,9 +60,9 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
 
     shared::require(site, &config.shared)?;
     let releases = site.releases()?;
-    let name = ReleaseName::next(SystemTime::now(), &commit, releases.last().map(|newest| &newest.name));
-    let objects = Objects::new(repository, commit.object_format());
-    let contents = objects.open()?.commit(commit)?;
+    let name = ReleaseName::next(SystemTime::now(), commit, releases.last().map(|newest| &newest.name));
+    let objects = Objects::new(repository, commit.format());
+    let contents = objects.open()?.commit(commit.oid()?)?;
     let recycled =
         recyclable(&releases, live.release(), config.site.keep).and_then(|name| site.recycle(name));
     let (mut staged, manifest) = match recycled {
@@ -73,7 +74,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
         },
     };
     warn_of_submodules(server, &manifest.listing);
-    let changed = checkout::changed(&objects, attempt.old.as_deref(), contents.tree, &manifest.listing);
+    let changed = checkout::changed(&objects, attempt.old, contents.tree, &manifest.listing);
     let (files, size) = (manifest.listing.files(), manifest.listing.size());
     let mut record = Record::new(commit, contents.subject, files);
     staged.place(&name, &record, &manifest)?;
@@ -115,12 +116,12 @@ fn fill<'a>(
 }
 
 /// What a dry run says instead of a deployment. It changes nothing and needs no lock.
-pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
+pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
     let site = crate::site::Site::open(&server.config.site)?;
     let live = site.live()?;
     shared::require(&site, &server.config.shared)?;
-    let objects = Objects::new(&server.repository, commit.object_format());
-    let contents = objects.open()?.commit(commit)?;
+    let objects = Objects::new(&server.repository, commit.format());
+    let contents = objects.open()?.commit(commit.oid()?)?;
     let mut config = server.config.clone();
     if config.site.submodules == Submodules::Fetch {
         // A dry run fetches nothing.
@@ -129,10 +130,10 @@ pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
     let plan = checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir())?;
     warn_of_submodules(server, &plan.listing);
     server.report.line(Message::DryRun {
-        commit: &short(&commit),
+        commit: commit.short(),
         subject: &contents.subject,
         files: plan.listing.files(),
-        changed: checkout::changed(&objects, site.commit(&live).as_deref(), contents.tree, &plan.listing),
+        changed: checkout::changed(&objects, site.commit(&live), contents.tree, &plan.listing),
         site: site.root(),
         recycled: recyclable(&site.releases()?, live.release(), server.config.site.keep),
     });
@@ -141,7 +142,7 @@ pub fn dry_run(server: &Server, commit: Oid) -> Result<()> {
 
 /// The commit to deploy. A lock is no queue, so whoever gets it deploys the tip, and whoever finds the
 /// tip live has nothing left to do.
-fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -> Result<Option<Oid>> {
+fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -> Result<Option<CommitId>> {
     let pushed = match target {
         Target::Commit(commit) => return Ok(Some(commit)),
         Target::Gate(push) => return choose_pushed(server, site, push, live),
@@ -153,11 +154,11 @@ fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -
         return Ok(None);
     };
     if tip != pushed {
-        server.report.line(Message::Superseded { commit: &short(&pushed), tip: &short(&tip) });
+        server.report.line(Message::Superseded { commit: pushed.short(), tip: tip.short() });
     }
     match live.release() {
-        Some(release) if site.is_good(live) && site.commit(live) == Some(tip.to_string()) => {
-            server.report.line(Message::AlreadyLive { commit: &short(&tip), release });
+        Some(release) if site.is_good(live) && site.commit(live) == Some(tip) => {
+            server.report.line(Message::AlreadyLive { commit: tip.short(), release });
             Ok(None)
         }
         _ => Ok(Some(tip)),
@@ -165,18 +166,23 @@ fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -
 }
 
 /// The commit that a push through the gate wants to have live; none, and the branch moved, if it is.
-fn choose_pushed(server: &Server, site: &LockedSite, push: &RefUpdate, live: &Live) -> Result<Option<Oid>> {
+fn choose_pushed(
+    server: &Server,
+    site: &LockedSite,
+    push: &RefUpdate,
+    live: &Live,
+) -> Result<Option<CommitId>> {
     // Long before the branch is moved, so that nothing is built in vain.
-    if server.repository.id_of(&push.name)? != Some(push.old.oid()).filter(|old| !old.is_zero()) {
+    if server.repository.id_of(&push.name)? != Some(push.old).filter(|old| !old.is_none()) {
         return Err(Error::RefMoved(push.name.clone()));
     }
     match live.release() {
-        Some(release) if site.is_good(live) && site.commit(live) == Some(push.new.to_string()) => {
+        Some(release) if site.is_good(live) && site.commit(live) == Some(push.new) => {
             server.repository.move_ref(push, "push")?;
-            server.report.line(Message::AlreadyLive { commit: &short(&push.new.oid()), release });
+            server.report.line(Message::AlreadyLive { commit: push.new.short(), release });
             Ok(None)
         }
-        _ => Ok(Some(push.new.oid())),
+        _ => Ok(Some(push.new)),
     }
 }
 

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Phase;
 use crate::deploy::session::Server;
 use crate::error::{Error, Result};
-use crate::push::{Id, RefUpdate};
+use crate::git::id::CommitId;
+use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
 use crate::run::signals::Stop;
@@ -49,7 +50,7 @@ struct Note {
     /// Whether the release was made for this, and goes if it never becomes live.
     is_new: bool,
     /// Ref, old and new id.
-    push: Option<(String, String, String)>,
+    push: Option<(String, CommitId, CommitId)>,
 }
 
 impl Publication<'_> {
@@ -137,7 +138,7 @@ impl Publication<'_> {
     fn note(&self) -> Result<()> {
         let push = self.push.map(|push| {
             let name = String::from_utf8_lossy(&push.name).into_owned();
-            (name, push.old.to_string(), push.new.to_string())
+            (name, push.old, push.new)
         });
         let previous = self.previous.release().map(ToString::to_string);
         let note = Note { release: self.release.to_string(), previous, is_new: self.is_new, push };
@@ -192,9 +193,8 @@ pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
 impl Publication<'_> {
     /// Before the flip nobody knows whether the ref had moved yet.
     fn move_ref_back_if_moved(&self) {
-        let moved = |push: &RefUpdate| {
-            self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new.oid()))
-        };
+        let moved =
+            |push: &RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new));
         if self.push.is_some_and(moved) {
             self.move_ref_back();
         }
@@ -204,8 +204,7 @@ impl Publication<'_> {
 impl Note {
     fn push(&self) -> Option<RefUpdate> {
         let (name, old, new) = self.push.as_ref()?;
-        let (old, new) = (Id::parse(old.as_bytes())?, Id::parse(new.as_bytes())?);
-        Some(RefUpdate { old, new, name: name.clone().into_bytes() })
+        Some(RefUpdate { old: *old, new: *new, name: name.clone().into_bytes() })
     }
 
     fn previous(&self) -> Option<ReleaseName> {

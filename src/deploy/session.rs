@@ -4,12 +4,11 @@
 use std::cell::{LazyCell, OnceCell};
 use std::time::{Duration, Instant, SystemTime};
 
-use git2::Oid;
-
 use crate::config::Config;
 use crate::deploy::publish;
 use crate::error::{Error, Result};
 use crate::git::Repository;
+use crate::git::id::CommitId;
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
 use crate::pusher::serving::Serving;
@@ -44,9 +43,9 @@ pub struct Attempt {
     /// The release that is to become live.
     pub release: Option<ReleaseName>,
     /// The commit that was live before.
-    pub old: Option<String>,
+    pub old: Option<CommitId>,
     /// The commit that is to become live.
-    pub new: Option<Oid>,
+    pub new: Option<CommitId>,
 }
 
 impl Attempt {
@@ -143,8 +142,8 @@ impl Server<'_> {
             action,
             by: Actor::clone(&self.actor),
             release: attempt.release.as_ref().map(ToString::to_string),
-            old: attempt.old.clone(),
-            new: attempt.new.map(|commit| commit.to_string()),
+            old: attempt.old,
+            new: attempt.new,
             seconds: attempt.took().as_secs_f64(),
             outcome: match result {
                 Ok(()) | Err(Error::AfterFlip(_)) => Outcome::Live,

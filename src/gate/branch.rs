@@ -2,7 +2,7 @@
 
 use crate::deploy::session::Server;
 use crate::error::Result;
-use crate::push::RefUpdate;
+use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
 use crate::site::history::Action;
 

@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use crate::error::{Error, Result};
-use crate::push::RefUpdate;
+use crate::git::push::RefUpdate;
 
 /// The longest payload of a pkt-line.
 const LONGEST: usize = 65516;
@@ -126,26 +126,6 @@ fn broken(problem: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, problem.to_owned())
 }
 
-/// Whether a value list of `receive.procReceiveRefs` gives the change of a branch to the hook, as
-/// `proc_receive_ref_matches` in git's receive-pack.c decides it.
-#[must_use]
-pub fn is_asked_about(name: &[u8], values: &[String]) -> bool {
-    for value in values {
-        let (flags, prefix) =
-            value.split_once(':').map_or(("", value.as_str()), |(flags, prefix)| (flags, prefix));
-        let is_any = !flags.contains(['a', 'd', 'm']);
-        if !is_any && !flags.contains('m') {
-            continue;
-        }
-        let prefix = prefix.trim_end_matches('/').as_bytes();
-        let matches = name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
-        if matches != flags.contains('!') {
-            return true;
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,27 +190,5 @@ mod tests {
             String::from_utf8(said).unwrap(),
             "0013ok refs/heads/a0013ok refs/heads/b0017option fall-through0023ng refs/heads/c step x y failed0000"
         );
-    }
-
-    #[test]
-    fn refs_are_given_to_the_hook_by_whole_prefixes() {
-        let asked = |value: &str| is_asked_about(b"refs/heads/main", &[value.to_owned()]);
-        for value in [
-            "refs/heads/main",
-            "refs/heads",
-            "refs/heads/",
-            "refs",
-            "m:refs/heads",
-            "ad!m:refs/tags",
-            "!:refs/tags",
-        ] {
-            assert!(asked(value), "{value}");
-        }
-        for value in
-            ["refs/heads/mai", "refs/heads/main2", "a:refs/heads", "ad:refs", "!:refs/heads", "refs/tags"]
-        {
-            assert!(!asked(value), "{value}");
-        }
-        assert!(!is_asked_about(b"refs/heads/main", &[]));
     }
 }

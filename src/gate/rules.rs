@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::git::push::RefUpdate;
 use crate::git::{Repository, Setting};
-use crate::push::RefUpdate;
 use crate::pusher::report::Report;
 use crate::run::child::{self, End};
 use crate::run::output::Output;
@@ -38,8 +38,8 @@ pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop:
             }
         }
     } else if is_set("receive.denynonfastforwards")
-        && !update.old.is_zero()
-        && !repository.is_ancestor(update.old.oid(), update.new.oid())?
+        && !update.old.is_none()
+        && !repository.is_ancestor(update.old, update.new)?
     {
         return refused("non-fast-forward");
     }

@@ -5,6 +5,8 @@
 
 mod convert;
 mod fetch;
+pub mod id;
+pub mod push;
 mod receive;
 mod said;
 
@@ -20,8 +22,8 @@ use std::process::{Command, Output, Stdio};
 use git2::Oid;
 use nix::unistd::{Uid, User};
 
+use self::id::CommitId;
 use crate::error::{Error, Result};
-use crate::push::parse_id;
 
 /// A repository on this machine that belongs to the user who runs the program.
 #[derive(Debug, Clone)]
@@ -61,18 +63,18 @@ impl Repository {
     }
 
     /// The commit that a branch points to, where there is such a branch.
-    pub fn tip(&self, branch: &str) -> Result<Option<Oid>> {
+    pub fn tip(&self, branch: &str) -> Result<Option<CommitId>> {
         self.resolve(&format!("refs/heads/{branch}"))
     }
 
     /// The commit that a revision names: a branch, a tag, any abbreviation that git resolves.
-    pub fn resolve(&self, revision: &str) -> Result<Option<Oid>> {
+    pub fn resolve(&self, revision: &str) -> Result<Option<CommitId>> {
         if revision.starts_with('-') || revision.contains('\0') {
             return Ok(None);
         }
         let output = self.run(&["rev-parse", "--verify", "--quiet", &format!("{revision}^{{commit}}")])?;
         match output.status.code() {
-            Some(0) => Ok(parse_id(output.stdout.trim_ascii())),
+            Some(0) => Ok(CommitId::parse(output.stdout.trim_ascii())),
             Some(1) => Ok(None),
             // Git answers so for an ambiguous abbreviation and for paths like `HEAD:file`.
             _ if [&b"ambiguous"[..], b"unknown revision"]

@@ -5,12 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 
-use git2::Oid;
-
+use super::id::CommitId;
+use super::push::RefUpdate;
 use super::{Repository, failure};
 use crate::error::{Error, Result};
-use crate::gate::protocol::is_asked_about;
-use crate::push::{RefUpdate, parse_id};
 
 /// One line of git's own config, its name in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,11 +21,11 @@ pub struct Setting {
 
 impl Repository {
     /// What a ref points to, where there is such a ref.
-    pub fn id_of(&self, name: &[u8]) -> Result<Option<Oid>> {
+    pub fn id_of(&self, name: &[u8]) -> Result<Option<CommitId>> {
         let mut git = self.command(&["rev-parse", "--verify", "--quiet"]);
         let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::GitMissing)?;
         match output.status.code() {
-            Some(0) => Ok(parse_id(output.stdout.trim_ascii())),
+            Some(0) => Ok(CommitId::parse(output.stdout.trim_ascii())),
             Some(1) => Ok(None),
             _ => Err(failure("rev-parse", &output)),
         }
@@ -96,8 +94,8 @@ impl Repository {
     }
 
     /// Whether one commit is in the history of another.
-    pub fn is_ancestor(&self, old: Oid, new: Oid) -> Result<bool> {
-        let output = self.run(&["merge-base", "--is-ancestor", &old.to_string(), &new.to_string()])?;
+    pub fn is_ancestor(&self, old: CommitId, new: CommitId) -> Result<bool> {
+        let output = self.run(&["merge-base", "--is-ancestor", old.as_str(), new.as_str()])?;
         match output.status.code() {
             Some(code @ (0 | 1)) => Ok(code == 0),
             _ => Err(failure("merge-base", &output)),
@@ -132,5 +130,51 @@ impl Repository {
         let mut git = Command::new("git");
         git.env("LC_ALL", "C").arg("--git-dir").arg(&self.path).args(arguments).stdin(Stdio::null());
         git
+    }
+}
+
+/// Whether the values of `receive.procReceiveRefs` give a move of this ref to the hook, decided as
+/// `proc_receive_ref_matches` in git's receive-pack.c decides it.
+fn is_asked_about(name: &[u8], values: &[String]) -> bool {
+    for value in values {
+        let (flags, prefix) =
+            value.split_once(':').map_or(("", value.as_str()), |(flags, prefix)| (flags, prefix));
+        let is_any = !flags.contains(['a', 'd', 'm']);
+        if !is_any && !flags.contains('m') {
+            continue;
+        }
+        let prefix = prefix.trim_end_matches('/').as_bytes();
+        let matches = name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
+        if matches != flags.contains('!') {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_asked_about;
+
+    #[test]
+    fn refs_are_given_to_the_hook_by_whole_prefixes() {
+        let asked = |value: &str| is_asked_about(b"refs/heads/main", &[value.to_owned()]);
+        for value in [
+            "refs/heads/main",
+            "refs/heads",
+            "refs/heads/",
+            "refs",
+            "m:refs/heads",
+            "ad!m:refs/tags",
+            "!:refs/tags",
+        ] {
+            assert!(asked(value), "{value}");
+        }
+        for value in
+            ["refs/heads/mai", "refs/heads/main2", "a:refs/heads", "ad:refs", "!:refs/heads", "refs/tags"]
+        {
+            assert!(!asked(value), "{value}");
+        }
+        assert!(!is_asked_about(b"refs/heads/main", &[]));
     }
 }

@@ -107,7 +107,7 @@ impl<'a> Steps<'a> {
             .env("TMPDIR", "/tmp")
             .envs(self.server.config.env.iter())
             .env("BLUEGREEN_RELEASE", self.release.to_string())
-            .env("BLUEGREEN_COMMIT", commit.map_or_else(String::new, |record| record.commit))
+            .env("BLUEGREEN_COMMIT", commit.map_or_else(String::new, |record| record.commit.to_string()))
             .env("BLUEGREEN_PREVIOUS", previous)
             .env("BLUEGREEN_BRANCH", &self.server.config.branch)
             .env("BLUEGREEN_SERVER", &self.server.name)

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::git::id::CommitId;
 
 /// Who asked for something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,10 +77,10 @@ pub struct Entry {
     pub by: Actor,
     /// The release that was to become live, where it got a name.
     pub release: Option<String>,
-    /// The full id of the commit that was live before.
-    pub old: Option<String>,
-    /// The full id of the commit that was to become live.
-    pub new: Option<String>,
+    /// The commit that was live before.
+    pub old: Option<CommitId>,
+    /// The commit that was to become live.
+    pub new: Option<CommitId>,
     /// How long it took, in seconds, waiting included.
     pub seconds: f64,
     /// How it ended.
@@ -130,7 +131,7 @@ mod tests {
             by,
             release: None,
             old: None,
-            new: Some("1".repeat(40)),
+            new: CommitId::parse(&b"1".repeat(40)),
             seconds: 0.5,
             outcome: Outcome::Failed,
             error: Some("cancelled".into()),

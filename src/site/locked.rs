@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use git2::Oid;
 use rustix::fs::{OFlags, fstat};
 
 use super::lock::{Holder, write_holder};
@@ -15,6 +14,7 @@ use super::{CURRENT, INCOMING, Live, NEXT, RELEASES, SHARED, STATE, Site};
 use crate::checkout::manifest::{self, Ctime, Manifest};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::git::id::CommitId;
 use crate::release::{Record, ReleaseName, State};
 use crate::site::logs;
 
@@ -136,10 +136,8 @@ impl LockedSite {
         }
         // The release is named at once: what was moved by a run that was cut off must not be swept.
         let newest = self.releases()?.pop().filter(|release| release.record.is_none());
-        let name = newest.map_or_else(
-            || ReleaseName::next(SystemTime::now(), &Oid::ZERO_SHA1, None),
-            |newest| newest.name,
-        );
+        let name = newest
+            .map_or_else(|| ReleaseName::next(SystemTime::now(), CommitId::NONE, None), |newest| newest.name);
         let path = self.release_path(&name);
         let release = self
             .releases
@@ -150,7 +148,7 @@ impl LockedSite {
         }
         let record = Record {
             state: State::Ready,
-            ..Record::new(Oid::ZERO_SHA1, "What the site held before".into(), 0)
+            ..Record::new(CommitId::NONE, "What the site held before".into(), 0)
         };
         self.write_record(&name, &record)?;
         self.activate(&name)?;

@@ -23,6 +23,7 @@ pub use self::staged::{Recycled, Staged};
 use crate::config::SiteConfig;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::git::id::CommitId;
 use crate::release::{Record, Release, ReleaseName};
 
 const CURRENT: &[u8] = b"current";
@@ -159,9 +160,9 @@ impl Site {
         }
     }
 
-    /// The full id of the live commit, where it is known.
+    /// The live commit, where it is known.
     #[must_use]
-    pub fn commit(&self, live: &Live) -> Option<String> {
+    pub fn commit(&self, live: &Live) -> Option<CommitId> {
         Some(self.record(live.release()?)?.commit)
     }
 

@@ -1,21 +1,19 @@
-//! What git tells a receive hook on standard input: `<old> <new> <ref>` lines. Pure.
+//! The lines `<old> <new> <ref>` that git writes to a hook's standard input. Pure.
 
 use std::ffi::OsStr;
-use std::fmt::{self, Display};
 use std::os::unix::ffi::OsStrExt;
 
-use git2::{ObjectFormat, Oid};
-
+use super::id::CommitId;
 use crate::error::{Error, Result};
 use crate::text::printable;
 
 /// One ref that a push moved, created or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefUpdate {
-    /// Where it was; zero for a new ref.
-    pub old: Id,
-    /// Where it is now; zero for a deleted ref.
-    pub new: Id,
+    /// The commit that it pointed to; none for a new ref.
+    pub old: CommitId,
+    /// The commit that it points to now; none for a deleted ref.
+    pub new: CommitId,
     /// The full name, bytes that need not be UTF-8: `refs/heads/master`.
     pub name: Vec<u8>,
 }
@@ -24,10 +22,10 @@ impl RefUpdate {
     /// Parses one line without its line end. Ids have 40 digits, or 64 in a SHA-256 repository.
     pub fn parse(line: &[u8]) -> Result<Self> {
         let mut words = line.splitn(3, |&byte| byte == b' ');
-        let mut id = || words.next().and_then(Id::parse);
+        let mut id = || words.next().and_then(CommitId::parse);
         let (old, new) = (id(), id());
         match (old, new, words.next()) {
-            (Some(old), Some(new), Some(name)) if old.len == new.len && is_ref_name(name) => {
+            (Some(old), Some(new), Some(name)) if old.format() == new.format() && is_ref_name(name) => {
                 Ok(Self { old, new, name: name.to_vec() })
             }
             _ => Err(Error::Usage(format!(
@@ -55,65 +53,8 @@ impl RefUpdate {
     /// Whether the push deleted the ref.
     #[must_use]
     pub fn is_deletion(&self) -> bool {
-        self.new.is_zero()
+        self.new.is_none()
     }
-}
-
-/// A full object id as git spells it, 40 or 64 digits. Unlike an [`Oid`] it does not start the object
-/// reader, which a push of a ref that deploys nothing has no use for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Id {
-    digits: [u8; 64],
-    len: u8,
-}
-
-impl Id {
-    /// Parses the digits.
-    #[must_use]
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        if !matches!(text.len(), 40 | 64) || !text.iter().all(u8::is_ascii_hexdigit) {
-            return None;
-        }
-        let mut digits = [0; 64];
-        digits[..text.len()].copy_from_slice(&text.to_ascii_lowercase());
-        Some(Self { digits, len: text.len() as u8 })
-    }
-
-    /// Whether it stands for no object.
-    #[must_use]
-    pub fn is_zero(&self) -> bool {
-        self.as_str().bytes().all(|digit| digit == b'0')
-    }
-
-    /// The id as the object reader takes it.
-    #[must_use]
-    pub fn oid(&self) -> Oid {
-        let format = if self.len == 40 { ObjectFormat::Sha1 } else { ObjectFormat::Sha256 };
-        // The digits were checked when they were parsed.
-        Oid::from_str_ext(self.as_str(), format).unwrap_or(Oid::ZERO_SHA1)
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.digits[..self.len.into()]).unwrap_or_default()
-    }
-}
-
-impl Display for Id {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for Id {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Display::fmt(self, formatter)
-    }
-}
-
-/// Parses a full object id for the object reader.
-#[must_use]
-pub fn parse_id(text: &[u8]) -> Option<Oid> {
-    Id::parse(text).map(|id| id.oid())
 }
 
 fn is_ref_name(name: &[u8]) -> bool {
