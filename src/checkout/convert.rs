@@ -6,10 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
-
 use super::area::Area;
+use super::converted::Converted;
 use super::lfs::Pointer;
 use super::listing::{Listing, NONE};
 use super::manifest::Manifest;
@@ -19,17 +17,6 @@ use super::submodule::Project;
 use crate::config::Lfs;
 use crate::error::{Error, Result};
 use crate::git::search_path;
-
-/// The files of a release that were converted, as its manifest tells it.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Converted {
-    /// All that decided how. Where it is the same, a file of the same id is converted the same way.
-    circumstances: ByteBuf,
-    /// The entries, in order.
-    pub entries: Vec<u32>,
-    /// Files of Git LFS that are pointers for want of their content, in order.
-    pub pointers: Vec<u32>,
-}
 
 /// What is to be converted for one release.
 #[derive(Debug)]
@@ -46,29 +33,6 @@ pub struct Conversion {
     contents: Vec<(u32, u64)>,
 }
 
-impl Converted {
-    /// Whether an entry is converted.
-    #[must_use]
-    pub fn contains(&self, entry: u32) -> bool {
-        self.entries.binary_search(&entry).is_ok()
-    }
-
-    fn is_pointer(&self, entry: u32) -> bool {
-        self.pointers.binary_search(&entry).is_ok()
-    }
-
-    /// Adds what an earlier conversion under the same circumstances has done.
-    fn keep(&mut self, plan: &Plan, old: &Self) {
-        let is_kept = |entry: &u32| match plan.like[*entry as usize] {
-            NONE => false,
-            like => old.contains(like),
-        };
-        self.entries.extend((0..plan.like.len() as u32).filter(is_kept));
-        self.entries.sort_unstable();
-        self.entries.dedup();
-    }
-}
-
 impl Conversion {
     /// Nothing to convert, and where it would be done.
     #[must_use]
@@ -82,7 +46,8 @@ impl Conversion {
         }
     }
 
-    /// Finds what is to be converted. A recycled file that would be converted otherwise today is no like.
+    /// Finds what is to be converted. A recycled file that would be converted
+    /// in another way today counts as new.
     pub fn find(
         &mut self,
         plan: &mut Plan,
@@ -104,9 +69,9 @@ impl Conversion {
         for (at, candidates) in candidates.iter_mut().enumerate() {
             if let Some(old) = same {
                 // What was a pointer is looked at anew each time.
-                candidates.retain(|&entry| match plan.like[entry as usize] {
+                candidates.retain(|&entry| match plan.same_in_old[entry as usize] {
                     NONE => true,
-                    like => old.is_pointer(like),
+                    same => old.is_pointer(same),
                 });
             }
             let answer = self.areas[at].ask_git(&plan.listing, candidates, reader, &self.scratch)?;
@@ -117,11 +82,11 @@ impl Conversion {
         self.converted.pointers.sort_unstable();
         match (same, old) {
             (Some(old), _) => {
-                unlike(plan, |like, _| old.is_pointer(like));
-                self.converted.keep(plan, old);
+                forget_same(plan, |same, _| old.is_pointer(same));
+                self.converted.keep(&plan.same_in_old, old);
             }
             (None, Some(old)) if !old.entries.is_empty() || !self.converted.entries.is_empty() => {
-                unlike(plan, |like, entry| old.contains(like) || self.converted.contains(entry));
+                forget_same(plan, |same, entry| old.contains(same) || self.converted.contains(entry));
             }
             _ => {}
         }
@@ -168,11 +133,11 @@ impl Conversion {
     }
 }
 
-/// Takes the likes from files that are not to be kept.
-fn unlike(plan: &mut Plan, is_other: impl Fn(u32, u32) -> bool) {
-    for (entry, like) in plan.like.iter_mut().enumerate() {
-        if *like != NONE && is_other(*like, entry as u32) {
-            *like = NONE;
+/// Counts files as new that must not be kept: `is_other` gets the old entry and the new one.
+fn forget_same(plan: &mut Plan, is_other: impl Fn(u32, u32) -> bool) {
+    for (entry, same) in plan.same_in_old.iter_mut().enumerate() {
+        if *same != NONE && is_other(*same, entry as u32) {
+            *same = NONE;
         }
     }
 }

@@ -1,130 +1,40 @@
-//! Files that git has converted, from its scratch into the release.
+//! The files of a release that were converted, as its manifest has them.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
-use std::path::PathBuf;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
-use rustix::fs::OFlags;
+use super::listing::NONE;
 
-use super::area::pointer;
-use super::convert::Converted;
-use super::manifest::{Ctime, ctime, mode};
-use super::objects::Objects;
-use super::plan::Plan;
-use super::progress::Progress;
-use super::recycle::Before;
-use super::walk::Walk;
-use crate::config::Lfs;
-use crate::dir::Dir;
-use crate::error::{Error, Result};
-use crate::pusher::message::Message;
-
-/// Lets git write what is to be converted and is not there yet, and moves it into the release. Sizes
-/// and ctimes are noted as they are on the disk.
-pub fn write(
-    plan: &mut Plan,
-    before: &[Before],
-    root: &Dir,
-    ctimes: &mut [Ctime],
-    objects: &Objects,
-    progress: &Progress,
-) -> Result<Converted> {
-    let Some(mut conversion) = plan.conversion.take() else { return Ok(Converted::default()) };
-    let is_missing = |entry: &u32| ctimes[*entry as usize] == Ctime::default();
-    let missing: Vec<u32> = conversion.converted.entries.iter().copied().filter(is_missing).collect();
-    for area in &mut conversion.areas {
-        let missing: Vec<u32> = missing.iter().copied().filter(|&entry| area.has(entry)).collect();
-        if missing.is_empty() {
-            continue;
-        }
-        let (scratch, complaints) = area.checkout(&plan.listing, &missing, &conversion.scratch)?;
-        for complaint in complaints {
-            progress.warning(complaint);
-        }
-        let moved = move_in(plan, before, root, &scratch.files()?, &missing)?;
-        for (&entry, (size, changed)) in missing.iter().zip(moved) {
-            plan.listing.entries[entry as usize].size = size;
-            ctimes[entry as usize] = changed;
-        }
-    }
-    find_pointers(plan, root, &missing, objects, conversion.lfs, &mut conversion.converted)?;
-    let pointers = &conversion.converted.pointers;
-    if !pointers.is_empty() {
-        let paths: Vec<PathBuf> = pointers.iter().map(|&entry| plan.listing.path_of(entry)).collect();
-        progress.warning(Message::Pointers(&paths));
-    }
-    Ok(conversion.converted)
+/// The entries that git wrote instead of us, and the reasons for it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Converted {
+    /// All that decided how. Where it is the same, a file of the same id is converted the same way.
+    pub circumstances: ByteBuf,
+    /// The entries, in order.
+    pub entries: Vec<u32>,
+    /// Files of Git LFS that are pointers for want of their content, in order.
+    pub pointers: Vec<u32>,
 }
 
-/// Moves files into their places; gives sizes and ctimes.
-fn move_in(
-    plan: &Plan,
-    before: &[Before],
-    root: &Dir,
-    files: &Dir,
-    entries: &[u32],
-) -> Result<Vec<(u64, Ctime)>> {
-    let listing = &plan.listing;
-    let (mut from, mut to) = (Walk::new(listing, files), Walk::new(listing, root));
-    let mut move_one = |entry: u32| -> io::Result<(u64, Ctime)> {
-        let (directory, name) = (listing.directory_of(entry), listing.name(entry));
-        let (from, to) = (from.enter(directory)?, to.enter(directory)?);
-        if from.stat(name)?.st_mode != mode(listing.entries[entry as usize].kind) {
-            return Err(io::Error::other("git made something else of it"));
-        }
-        if before[directory as usize] == Before::Used {
-            to.remove(name)?;
-        } else if to.contains(name)? {
-            return Err(ErrorKind::AlreadyExists.into());
-        }
-        from.rename(name, to, name)?;
-        let stat = to.stat(name)?;
-        Ok((stat.st_size.cast_unsigned(), ctime(&stat)))
-    };
-    let mut moved = Vec::with_capacity(entries.len());
-    for &entry in entries {
-        moved.push(move_one(entry).map_err(|error| Error::io("write", listing.path_of(entry))(error))?);
+impl Converted {
+    /// Whether an entry is converted.
+    #[must_use]
+    pub fn contains(&self, entry: u32) -> bool {
+        self.entries.binary_search(&entry).is_ok()
     }
-    Ok(moved)
-}
 
-/// Finds what git-lfs left as it was: its settings can tell it to.
-fn find_pointers(
-    plan: &Plan,
-    root: &Dir,
-    written: &[u32],
-    objects: &Objects,
-    lfs: Lfs,
-    converted: &mut Converted,
-) -> Result<()> {
-    let (listing, reader) = (&plan.listing, objects.open()?);
-    let mut walk = Walk::new(listing, root);
-    let mut found = Vec::new();
-    for &entry in written {
-        let id = listing.id(entry);
-        if reader.blob_size(id)? != listing.entries[entry as usize].size
-            || pointer(listing, entry, &reader)?.is_none()
-        {
-            continue;
-        }
-        let mut content = Vec::new();
-        let read = walk
-            .enter(listing.directory_of(entry))
-            .and_then(|dir| dir.open_file(listing.name(entry), OFlags::RDONLY))
-            .and_then(|mut file: File| file.read_to_end(&mut content));
-        read.map_err(|error| Error::io("read", listing.path_of(entry))(error))?;
-        if content == reader.blob(id)?.data() {
-            found.push(entry);
-        }
+    /// Whether an entry is a pointer of Git LFS without its content.
+    #[must_use]
+    pub fn is_pointer(&self, entry: u32) -> bool {
+        self.pointers.binary_search(&entry).is_ok()
     }
-    if lfs == Lfs::Refuse && !found.is_empty() {
-        let problem = "git-lfs left these files as pointers";
-        return Err(Error::Lfs {
-            problem,
-            paths: found.iter().map(|&entry| listing.path_of(entry)).collect(),
-        });
+
+    /// Adds what an `old` conversion under the same circumstances has done. `same_in_old` gives for each
+    /// entry the same one there, or [`NONE`].
+    pub fn keep(&mut self, same_in_old: &[u32], old: &Self) {
+        let kept = (0_u32..).zip(same_in_old).filter(|(_, same)| **same != NONE && old.contains(**same));
+        self.entries.extend(kept.map(|(entry, _)| entry));
+        self.entries.sort_unstable();
+        self.entries.dedup();
     }
-    converted.pointers.extend(found);
-    converted.pointers.sort_unstable();
-    Ok(())
 }

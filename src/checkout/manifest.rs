@@ -5,14 +5,14 @@
 //! it back. A ctime equal to the instant of the last write proves nothing, because a change in the same
 //! tick of the clock would leave it as it is: it counts as touched, as git's "racy" entries do.
 
-use std::io::Write;
+use std::io::{self, Write};
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{Stat, fstat};
 use serde::{Deserialize, Serialize};
 
-use super::convert::Converted;
+use super::converted::Converted;
 use super::listing::Listing;
-use super::tree::Kind;
+use crate::dir::Dir;
 
 /// Begins the file; changes with the format and with the rules of validation.
 const MAGIC: &[u8] = b"bluegreen manifest 2\n";
@@ -46,9 +46,9 @@ impl Manifest {
     }
 
     /// Writes the manifest, to be read by [`Manifest::parse`].
-    pub fn write(&self, file: &mut impl Write) -> std::io::Result<()> {
+    pub fn write(&self, file: &mut impl Write) -> io::Result<()> {
         file.write_all(MAGIC)?;
-        file.write_all(&postcard::to_stdvec(self).map_err(std::io::Error::other)?)
+        file.write_all(&postcard::to_stdvec(self).map_err(io::Error::other)?)
     }
 
     /// Whether the disk still holds an entry as it was written.
@@ -57,7 +57,7 @@ impl Manifest {
         let expected = &self.listing.entries[entry as usize];
         self.entries[entry as usize] == ctime(stat)
             && ctime(stat) < self.instant
-            && stat.st_mode == mode(expected.kind)
+            && stat.st_mode == expected.kind.mode()
             && stat.st_size.cast_unsigned() == expected.size
     }
 
@@ -68,21 +68,20 @@ impl Manifest {
     }
 }
 
-/// The mode, with the file's type, that a checkout gives.
-#[must_use]
-pub fn mode(kind: Kind) -> u32 {
-    match kind {
-        Kind::File => FileType::RegularFile.as_raw_mode() | 0o644,
-        Kind::Executable => FileType::RegularFile.as_raw_mode() | 0o755,
-        Kind::Link => FileType::Symlink.as_raw_mode() | 0o777,
-        Kind::Directory | Kind::Submodule => FileType::Directory.as_raw_mode() | 0o755,
-    }
-}
-
 /// The ctime of a stat.
 #[must_use]
 pub fn ctime(stat: &Stat) -> Ctime {
     (stat.st_ctime, stat.st_ctime_nsec as u32)
+}
+
+/// Reads the clock by which a file system stamps its files: the ctime of a file made for this in `dir`.
+pub fn clock(dir: &Dir) -> io::Result<Ctime> {
+    let name = b".incoming-clock";
+    dir.remove(name)?;
+    let file = dir.create_file(name, 0o600)?;
+    let now = ctime(&fstat(&file)?);
+    dir.remove(name)?;
+    Ok(now)
 }
 
 #[cfg(test)]
@@ -92,7 +91,11 @@ mod tests {
 
     fn manifest_of(stat: &Stat, instant: Ctime) -> Manifest {
         let mut listing = Listing::new(git2::Oid::ZERO_SHA1);
-        listing.push(&super::super::tree::TreeEntry { kind: Kind::File, name: b"file", id: &[0; 20] });
+        listing.push(&super::super::tree::TreeEntry {
+            kind: super::super::tree::Kind::File,
+            name: b"file",
+            id: &[0; 20],
+        });
         listing.entries[0].size = stat.st_size.cast_unsigned();
         let entries = vec![ctime(stat)];
         Manifest { listing, entries, directories: Vec::new(), converted: Converted::default(), instant }

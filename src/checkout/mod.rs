@@ -8,16 +8,17 @@
 pub mod area;
 pub mod attributes;
 pub mod convert;
-mod converted;
+pub mod converted;
 mod difference;
 pub mod lfs;
 pub mod listing;
 pub mod manifest;
+pub mod monitor;
+mod moving;
 pub mod objects;
 mod pack;
 mod parallel;
 pub mod plan;
-pub mod progress;
 mod recycle;
 pub mod scratch;
 pub mod settings;
@@ -28,7 +29,7 @@ mod walk;
 mod write;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::thread::available_parallelism;
 
@@ -36,69 +37,98 @@ use git2::Oid;
 
 use self::convert::Conversion;
 use self::listing::{Listing, NONE};
-use self::manifest::{Ctime, Manifest, ctime};
+use self::manifest::{Ctime, Manifest, clock, ctime};
+use self::monitor::Monitor;
 use self::objects::Objects;
 use self::plan::Plan;
-use self::progress::Progress;
 use self::submodule::Projects;
 use crate::config::{Config, Submodules, Symlinks};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
-use crate::site::Staged;
 
-/// Reads a commit's tree and refuses what must not be written. `recycled` is what the release holds
-/// that is to be turned into the new one; `scratch` is a directory on its file system, for temporary ones.
-pub fn plan(
-    objects: &Objects,
-    tree: Oid,
-    recycled: Option<&Manifest>,
-    config: &Config,
-    scratch: &Path,
-) -> Result<Plan> {
-    let mut projects = Projects::new(objects, config.site.submodule_timeout);
-    let fetched = (config.site.submodules == Submodules::Fetch).then_some(&mut projects);
-    let older = recycled.map(|manifest| &manifest.listing);
-    let mut plan = Plan::read(objects, tree, older, config.site.max_files, fetched)?;
-    if config.site.symlinks == Symlinks::Inside {
-        symlinks::refuse_outside(&plan.listing, &config.shared)?;
-    }
-    if config.site.submodules == Submodules::Refuse {
-        let submodules = plan.listing.submodules();
-        if !submodules.is_empty() {
-            return Err(Error::Submodules(submodules));
-        }
-    }
-    let mut conversion = Conversion::new(scratch, config.site.lfs);
-    conversion.find(&mut plan, recycled, &projects.all, &objects.open()?)?;
-    measure(&mut plan, objects, threads(config))?;
-    conversion.expect_sizes(&mut plan.listing);
-    plan.conversion = Some(conversion);
-    refuse_oversize(&plan, config.site.max_size)?;
-    Ok(plan)
+/// A checkout that is planned: all is known of it, nothing is written.
+#[derive(Debug)]
+pub struct Checkout {
+    /// The paths.
+    pub plan: Plan,
+    conversion: Conversion,
 }
 
-/// Writes a planned release into its place: into an empty directory, or over a recycled release.
-pub fn write(
-    mut plan: Plan,
-    objects: &Objects,
-    staged: &Staged,
-    config: &Config,
-    progress: &Progress,
-) -> Result<Manifest> {
-    let (root, recycled) = (staged.dir(), staged.recycled());
-    let failed = |error| Error::io("fill", staged.path())(error);
-    walk::allow_depth(&plan.listing, threads(config) + 1);
-    let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
-    let writer =
-        write::Writer { plan: &plan, before: &before, recycled, root, objects, done: AtomicU64::new(0) };
-    let total = plan.listing.files();
-    let tick = |done| progress.show(done, total);
-    let mut entries = writer.write(threads(config), tick)?;
-    progress.show(total, total)?;
-    let converted = converted::write(&mut plan, &before, root, &mut entries, objects, progress)?;
-    let directories = directory_ctimes(&plan, root).map_err(failed)?;
-    Ok(Manifest { listing: plan.listing, entries, directories, converted, instant: staged.clock()? })
+/// The directory that a checkout fills.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// It is empty, or holds a release to be turned into the new one.
+    pub root: &'a Dir,
+    /// Its path, for messages.
+    pub path: PathBuf,
+    /// The manifest of the release that it holds.
+    pub recycled: Option<&'a Manifest>,
+    /// A directory on the same file system, to read its clock.
+    pub clock: &'a Dir,
+}
+
+impl Checkout {
+    /// Reads a commit's tree and refuses what must not be written. `recycled` is what the release holds that
+    /// is to be turned into the new one; `scratch` is a directory on its file system, for temporary ones.
+    pub fn plan(
+        objects: &Objects,
+        tree: Oid,
+        recycled: Option<&Manifest>,
+        config: &Config,
+        scratch: &Path,
+    ) -> Result<Self> {
+        let mut projects = Projects::new(objects, config.site.submodule_timeout);
+        let fetched = (config.site.submodules == Submodules::Fetch).then_some(&mut projects);
+        let older = recycled.map(|manifest| &manifest.listing);
+        let mut plan = Plan::read(objects, tree, older, config.site.max_files, fetched)?;
+        if config.site.symlinks == Symlinks::Inside {
+            symlinks::refuse_outside(&plan.listing, &config.shared)?;
+        }
+        if config.site.submodules == Submodules::Refuse {
+            let submodules = plan.listing.submodules();
+            if !submodules.is_empty() {
+                return Err(Error::Submodules(submodules));
+            }
+        }
+        let mut conversion = Conversion::new(scratch, config.site.lfs);
+        conversion.find(&mut plan, recycled, &projects.all, &objects.open()?)?;
+        measure(&mut plan, objects, threads(config))?;
+        conversion.expect_sizes(&mut plan.listing);
+        refuse_oversize(&plan, config.site.max_size)?;
+        Ok(Self { plan, conversion })
+    }
+
+    /// Writes the files into a directory that is nobody's yet.
+    pub fn write(
+        self,
+        objects: &Objects,
+        target: &Target,
+        config: &Config,
+        monitor: &Monitor,
+    ) -> Result<Manifest> {
+        let Self { mut plan, conversion } = self;
+        let Target { root, recycled, .. } = *target;
+        let failed = |error| Error::io("fill", &target.path)(error);
+        walk::allow_depth(&plan.listing, threads(config) + 1);
+        let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
+        let writer = write::Writer {
+            plan: &plan,
+            converted: &conversion.converted,
+            before: &before,
+            recycled,
+            root,
+            objects,
+            done: AtomicU64::new(0),
+        };
+        let total = plan.listing.files();
+        let mut entries = writer.write(threads(config), |done| monitor.progress(done, total))?;
+        monitor.progress(total, total)?;
+        let converted = moving::write(&mut plan, conversion, &before, root, &mut entries, objects, monitor)?;
+        let directories = directory_ctimes(&plan, root).map_err(failed)?;
+        let instant = clock(target.clock).map_err(failed)?;
+        Ok(Manifest { listing: plan.listing, entries, directories, converted, instant })
+    }
 }
 
 /// How many files and links of `tree` differ from those of the commit `old`; all of them, where that

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use git2::Oid;
 use serde_bytes::ByteBuf;
 
-use super::convert::Conversion;
 use super::listing::{Directory, Entry, Listing, NONE};
 use super::objects::{Objects, Reader};
 use super::submodule::{Projects, path_in};
@@ -24,24 +23,23 @@ const MAX_DEPTH: u32 = 2048;
 /// The longest path in bytes, with its end: `PATH_MAX` of Linux.
 const MAX_PATH: u32 = 4096;
 
-/// A listing, and for each entry and directory its like in an older one.
+/// A listing, and what an older one has of it already.
 #[derive(Debug)]
 pub struct Plan {
     /// What is to be there in the end.
     pub listing: Listing,
     /// For each entry the one of the older listing with the same path, kind and id, or [`NONE`].
-    pub like: Vec<u32>,
+    pub same_in_old: Vec<u32>,
     /// For each directory the one of the older listing with the same path, or [`NONE`].
-    pub directory_like: Vec<u32>,
-    /// Which files are converted, and how.
-    pub conversion: Option<Conversion>,
+    pub directory_in_old: Vec<u32>,
 }
 
 /// A directory that is yet to be read.
 struct Pending {
     parent: u32,
     entry: u32,
-    like: u32,
+    /// The directory of the older listing with the same path, or [`NONE`].
+    in_old: u32,
     depth: u32,
     path_len: u32,
     /// The project that it belongs to.
@@ -82,16 +80,11 @@ impl Plan {
             id_len: objects.id_len(),
             max_entries,
             older: older.filter(|older| older.root.len() == objects.id_len()),
-            plan: Plan {
-                listing: Listing::new(root),
-                like: Vec::new(),
-                directory_like: Vec::new(),
-                conversion: None,
-            },
+            plan: Plan { listing: Listing::new(root), same_in_old: Vec::new(), directory_in_old: Vec::new() },
             pending: Vec::new(),
         };
-        let like = if planner.older.is_some() { 0 } else { NONE };
-        planner.pending.push(Pending { parent: 0, entry: NONE, like, depth: 0, path_len: 0, project: 0 });
+        let in_old = if planner.older.is_some() { 0 } else { NONE };
+        planner.pending.push(Pending { parent: 0, entry: NONE, in_old, depth: 0, path_len: 0, project: 0 });
         while let Some(directory) = planner.pending.pop() {
             planner.read_directory(&directory)?;
         }
@@ -100,16 +93,16 @@ impl Plan {
         Ok(planner.plan)
     }
 
-    /// Whether git is to write an entry.
-    #[must_use]
-    pub fn converts(&self, entry: u32) -> bool {
-        self.conversion.as_ref().is_some_and(|conversion| conversion.converted.contains(entry))
+    /// The sizes in bytes of the files and links that are written even where nothing was touched.
+    pub fn new_sizes(&self) -> impl Iterator<Item = u64> {
+        self.new_entries().map(|entry| self.listing.entries[entry as usize].size)
     }
 
-    /// The files and links that have no like: what is written even where nothing was touched.
+    /// The files and links that the older listing does not have.
     pub fn new_entries(&self) -> impl Iterator<Item = u32> {
         let is_new = |entry: &u32| {
-            self.like[*entry as usize] == NONE && !self.listing.entries[*entry as usize].kind.is_directory()
+            self.same_in_old[*entry as usize] == NONE
+                && !self.listing.entries[*entry as usize].kind.is_directory()
         };
         (0..self.listing.entries.len() as u32).filter(is_new)
     }
@@ -143,9 +136,9 @@ impl Planner<'_, '_> {
         };
         let is_submodule = pending.entry != NONE
             && self.plan.listing.entries[pending.entry as usize].kind == Kind::Submodule;
-        if let Some(older) = self.older.filter(|_| pending.like != NONE && !is_submodule)
-            && !self.has_submodules(older, pending.like)
-            && older.directory_id(pending.like) == id.as_slice()
+        if let Some(older) = self.older.filter(|_| pending.in_old != NONE && !is_submodule)
+            && !self.has_submodules(older, pending.in_old)
+            && older.directory_id(pending.in_old) == id.as_slice()
         {
             self.copy_subtree(older, pending);
             return self.check_limit();
@@ -161,7 +154,7 @@ impl Planner<'_, '_> {
             is_made: false,
         };
         self.plan.listing.directories.push(new);
-        self.plan.directory_like.push(pending.like);
+        self.plan.directory_in_old.push(pending.in_old);
         if pending.entry != NONE {
             self.plan.listing.entries[pending.entry as usize].size = directory.into();
         }
@@ -177,7 +170,7 @@ impl Planner<'_, '_> {
         let entries = tree::parse(object.data(), self.id_len).map_err(unfit)?;
         for entry in &entries {
             self.plan.listing.push(entry);
-            self.plan.like.push(NONE);
+            self.plan.same_in_old.push(NONE);
         }
         self.plan.listing.directories[directory as usize].last = self.plan.listing.entries.len() as u32;
         self.check_limit()?;
@@ -209,11 +202,12 @@ impl Planner<'_, '_> {
         self.older_submodules.get(at).is_some_and(|entry| below.contains(entry))
     }
 
-    /// Notes the likes of a directory's entries and puts its directories on the stack, first on top.
+    /// Looks up a directory's entries in the older listing, and puts its directories on the stack, first on
+    /// top.
     fn descend(&mut self, directory: u32, entries: &[TreeEntry], pending: &Pending) -> Result<()> {
         let first = self.plan.listing.directories[directory as usize].first;
         let mut older =
-            self.older.filter(|_| pending.like != NONE).map_or(0..0, |old| old.entries_of(pending.like));
+            self.older.filter(|_| pending.in_old != NONE).map_or(0..0, |old| old.entries_of(pending.in_old));
         let mut children = Vec::new();
         for (entry, index) in entries.iter().zip(first..) {
             let path_len = pending.path_len + entry.name.len() as u32 + 1;
@@ -221,20 +215,20 @@ impl Planner<'_, '_> {
             if path_len > MAX_PATH || depth > MAX_DEPTH {
                 return Err(self.unfit(directory, entry.name, "the path is too long or too deep"));
             }
-            let like = self.older.map_or(NONE, |old| find_like(old, &mut older, entry));
+            let found = self.older.map_or(NONE, |old| find(old, &mut older, entry));
             if entry.kind.is_directory() {
-                let like = self
+                let in_old = self
                     .older
-                    .filter(|_| like != NONE)
-                    .map_or(NONE, |old| old.entries[like as usize].size as u32);
+                    .filter(|_| found != NONE)
+                    .map_or(NONE, |old| old.entries[found as usize].size as u32);
                 let project = pending.project;
-                children.push(Pending { parent: directory, entry: index, like, depth, path_len, project });
-            } else if let Some(old) = self.older.filter(|_| like != NONE)
-                && old.raw_id(like) == entry.id
-                && old.entries[like as usize].kind == entry.kind
+                children.push(Pending { parent: directory, entry: index, in_old, depth, path_len, project });
+            } else if let Some(old) = self.older.filter(|_| found != NONE)
+                && old.raw_id(found) == entry.id
+                && old.entries[found as usize].kind == entry.kind
             {
-                self.plan.like[index as usize] = like;
-                self.plan.listing.entries[index as usize].size = old.entries[like as usize].size;
+                self.plan.same_in_old[index as usize] = found;
+                self.plan.listing.entries[index as usize].size = old.entries[found as usize].size;
             }
         }
         self.pending.extend(children.into_iter().rev());
@@ -243,11 +237,11 @@ impl Planner<'_, '_> {
 
     /// Takes a subtree over from the older listing, where it stands under the same path and id.
     fn copy_subtree(&mut self, older: &Listing, pending: &Pending) {
-        self.plan.listing.append_subtree(older, pending.like, pending.parent, pending.entry);
-        let entries = older.below(pending.like);
+        self.plan.listing.append_subtree(older, pending.in_old, pending.parent, pending.entry);
+        let entries = older.below(pending.in_old);
         let kept = |entry: u32| if older.entries[entry as usize].kind.is_directory() { NONE } else { entry };
-        self.plan.like.extend(entries.map(kept));
-        self.plan.directory_like.extend(pending.like..older.directories[pending.like as usize].end);
+        self.plan.same_in_old.extend(entries.map(kept));
+        self.plan.directory_in_old.extend(pending.in_old..older.directories[pending.in_old as usize].end);
     }
 
     /// Reads the targets of the links that were not copied, and puts all in order.
@@ -298,7 +292,7 @@ impl Planner<'_, '_> {
 
 /// The older entry of the same name, a directory for a directory. Both sides come in git's order, so
 /// the search goes on where the last one ended.
-fn find_like(older: &Listing, rest: &mut Range<u32>, entry: &TreeEntry) -> u32 {
+fn find(older: &Listing, rest: &mut Range<u32>, entry: &TreeEntry) -> u32 {
     while let Some(candidate) = rest.clone().next() {
         let kind = older.entries[candidate as usize].kind;
         match sort_key(kind, older.name(candidate)).cmp(sort_key(entry.kind, entry.name)) {

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use rustix::fs::Stat;
 
 use super::listing::{Listing, NONE};
-use super::manifest::{self, Manifest};
+use super::manifest::Manifest;
 use super::plan::Plan;
 use super::tree::Kind;
 use super::walk::Walk;
@@ -59,7 +59,7 @@ pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>) -> io::Resu
 /// Whether a name is a directory of ours, with the mode that it must have, on the same file system.
 fn is_fit(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
     match parent.stat(name) {
-        Ok(stat) => Ok(stat.st_mode == manifest::mode(Kind::Directory)
+        Ok(stat) => Ok(stat.st_mode == Kind::Directory.mode()
             && (stat.st_dev, stat.st_uid) == (root.st_dev, root.st_uid)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
@@ -69,15 +69,15 @@ fn is_fit(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
 /// Removes the names of a directory that the plan does not have. Where the directory was not touched
 /// since it was written, the manifest knows its names without a look.
 fn clear(plan: &Plan, directory: u32, dir: &Dir, recycled: &Manifest) -> io::Result<()> {
-    let like = plan.directory_like[directory as usize];
-    if like != NONE && recycled.holds_directory(like, &dir.own_stat()?) {
+    let old = plan.directory_in_old[directory as usize];
+    if old != NONE && recycled.holds_directory(old, &dir.own_stat()?) {
         let is_submodule = plan.listing.is_submodule(directory);
         // A submodule of one commit can be empty in one release and full in the next.
-        if !is_submodule && recycled.listing.directory_id(like) == plan.listing.directory_id(directory) {
+        if !is_submodule && recycled.listing.directory_id(old) == plan.listing.directory_id(directory) {
             return Ok(());
         }
-        let old = recycled.listing.entries_of(like).map(|entry| recycled.listing.name(entry));
-        return remove_others(&plan.listing, directory, dir, old);
+        let names = recycled.listing.entries_of(old).map(|entry| recycled.listing.name(entry));
+        return remove_others(&plan.listing, directory, dir, names);
     }
     let names = dir.names()?;
     remove_others(&plan.listing, directory, dir, names.iter().map(|(name, _)| name.as_slice()))

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::listing::Listing;
-use super::manifest::mode;
 use super::settings::Settings;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -52,7 +51,7 @@ impl Scratch {
         }
         let mut lines = Vec::new();
         for (&entry, path) in indexed.iter().zip(paths) {
-            let mode = mode(listing.entries[entry as usize].kind);
+            let mode = listing.entries[entry as usize].kind.mode();
             lines.extend_from_slice(format!("{mode:o} {}\t", listing.id(entry)).as_bytes());
             lines.extend_from_slice(path.as_os_str().as_bytes());
             lines.push(0);

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 /// What a tree entry is, of its mode the bits that a checkout keeps.
@@ -32,6 +33,17 @@ impl Kind {
             (0o120_000, _) => Some(Self::Link),
             (0o160_000, _) => Some(Self::Submodule),
             _ => None,
+        }
+    }
+
+    /// The mode, with the file's type, that a checkout gives.
+    #[must_use]
+    pub fn mode(self) -> u32 {
+        match self {
+            Self::File => FileType::RegularFile.as_raw_mode() | 0o644,
+            Self::Executable => FileType::RegularFile.as_raw_mode() | 0o755,
+            Self::Link => FileType::Symlink.as_raw_mode() | 0o777,
+            Self::Directory | Self::Submodule => FileType::Directory.as_raw_mode() | 0o755,
         }
     }
 

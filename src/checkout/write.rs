@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::fstat;
 
+use super::converted::Converted;
 use super::listing::NONE;
 use super::manifest::{Ctime, Manifest, ctime};
 use super::objects::{Objects, Reader};
@@ -20,6 +21,8 @@ use crate::error::{Error, Result};
 pub struct Writer<'a> {
     /// What is to be there.
     pub plan: &'a Plan,
+    /// The files that git writes, once all others are there.
+    pub converted: &'a Converted,
     /// What each directory holds before.
     pub before: &'a [Before],
     /// What the recycled release held when it was written.
@@ -74,8 +77,7 @@ impl Writer<'_> {
         if let Some(ctime) = self.kept(dir, directory, entry) {
             return Ok(ctime);
         }
-        if self.plan.converts(entry) {
-            // Git writes it, once all others are there.
+        if self.converted.contains(entry) {
             return Ok(Ctime::default());
         }
         let mode = if listing.entries[entry as usize].kind == Kind::Executable { 0o755 } else { 0o644 };
@@ -109,11 +111,11 @@ impl Writer<'_> {
 
     /// The ctime of an entry that the recycled release holds untouched.
     fn kept(&self, dir: &Dir, directory: u32, entry: u32) -> Option<Ctime> {
-        let like = self.plan.like[entry as usize];
+        let same = self.plan.same_in_old[entry as usize];
         let recycled =
-            self.recycled.filter(|_| like != NONE && self.before[directory as usize] == Before::Used)?;
+            self.recycled.filter(|_| same != NONE && self.before[directory as usize] == Before::Used)?;
         let stat = dir.stat(self.plan.listing.name(entry)).ok()?;
-        recycled.holds(like, &stat).then(|| ctime(&stat))
+        recycled.holds(same, &stat).then(|| ctime(&stat))
     }
 
     /// Makes a file or link. In the way can only be what a recycled release held: anything else

@@ -9,9 +9,9 @@ use std::time::SystemTime;
 use git2::Oid;
 
 use self::session::{Attempt, Server};
+use crate::checkout::monitor::{Monitor, Notice};
 use crate::checkout::objects::Objects;
-use crate::checkout::progress::Progress;
-use crate::checkout::{self, listing::Listing, manifest::Manifest};
+use crate::checkout::{self, Checkout, listing::Listing, manifest::Manifest};
 use crate::config::{Phase, Submodules};
 use crate::deploy::publish::Publication;
 use crate::error::{Error, Result};
@@ -106,11 +106,13 @@ fn fill<'a>(
     server.phase(site, "read the commit");
     let manifest = recycled.as_ref().map(|old| &old.manifest);
     let scratch = site.scratch_path();
-    let plan = checkout::plan(objects, tree, manifest, config, &scratch)?;
-    site.refuse_full_disk(&plan)?;
+    let checkout = Checkout::plan(objects, tree, manifest, config, &scratch)?;
+    site.refuse_full_disk(checkout.plan.new_sizes())?;
     server.phase(site, "check out");
     let staged = site.stage(recycled)?;
-    let manifest = checkout::write(plan, objects, &staged, config, &Progress::new(report, server.stop()))?;
+    let listener = |notice: &Notice| report.notice(notice);
+    let manifest =
+        checkout.write(objects, &staged.target(), config, &Monitor::new(server.stop(), &listener))?;
     shared::link(site, &config.shared, staged.dir(), report)?;
     Ok((staged, manifest))
 }
@@ -127,13 +129,14 @@ pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
         // A dry run fetches nothing.
         config.site.submodules = Submodules::Warn;
     }
-    let plan = checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir())?;
-    warn_of_submodules(server, &plan.listing);
+    let checkout = Checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir())?;
+    let listing = &checkout.plan.listing;
+    warn_of_submodules(server, listing);
     server.report.line(Message::DryRun {
         commit: commit.short(),
         subject: &contents.subject,
-        files: plan.listing.files(),
-        changed: checkout::changed(&objects, site.commit(&live), contents.tree, &plan.listing),
+        files: listing.files(),
+        changed: checkout::changed(&objects, site.commit(&live), contents.tree, listing),
         site: site.root(),
         recycled: recyclable(&site.releases()?, live.release(), server.config.site.keep),
     });

@@ -98,6 +98,13 @@ pub enum Message<'a> {
     NotDone(Action, &'a Serving),
     /// Submodules that stay empty.
     EmptySubmodules(&'a [PathBuf]),
+    /// A checkout goes on.
+    Writing {
+        /// The files that are written.
+        done: u64,
+        /// All files.
+        total: u64,
+    },
     /// Files of Git LFS that are pointers.
     Pointers(&'a [PathBuf]),
     /// A shared directory on another file system, which is not filled.
@@ -211,17 +218,15 @@ impl Display for Message<'_> {
             Self::NotDone(Action::Rollback, serving) => write!(to, "Not rolled back: {serving}."),
             Self::NotDone(Action::Adopt, serving) => write!(to, "Not adopted: {serving}."),
             Self::EmptySubmodules(paths) => {
-                let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
-                write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), names.join(", "))
+                write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), quoted(paths))
+            }
+            Self::Writing { done, total } => {
+                let percent = (done * 100).checked_div(*total).unwrap_or(100);
+                write!(to, "Writing files: {percent:>3}% ({done}/{total})")
             }
             Self::Pointers(paths) => {
-                let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
-                let files = count(paths.len() as u64, "file");
-                write!(
-                    to,
-                    "the content of {files} of Git LFS is missing, deployed as pointers: {}",
-                    names.join(", ")
-                )
+                let (files, names) = (count(paths.len() as u64, "file"), quoted(paths));
+                write!(to, "the content of {files} of Git LFS is missing, deployed as pointers: {names}")
             }
             Self::NotSeeded(path) => {
                 let path = printable(*path);
@@ -258,6 +263,11 @@ impl Display for Message<'_> {
             Self::NothingToAdopt(site) => write!(to, "Nothing to adopt in {}", printable(*site)),
         }
     }
+}
+
+fn quoted(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
+    names.join(", ")
 }
 
 fn capitalized(word: &str) -> String {

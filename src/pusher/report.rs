@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
+use crate::checkout::monitor::Notice;
 use crate::error::Error;
+use crate::pusher::message::Message;
 use crate::text::escape_controls;
 
 /// How long a report waits for its reader, all lines together, before it drops lines.
@@ -97,6 +99,16 @@ impl Report {
     fn problem(&self, label: &str, text: impl Display) {
         self.end_progress();
         self.send(self.err.as_fd(), &format!("{label}: {text}"), "\n");
+    }
+
+    /// Reports what a checkout says while it works.
+    pub fn notice(&self, notice: &Notice) {
+        match *notice {
+            Notice::Progress { done, total } => self.progress(Message::Writing { done, total }),
+            Notice::End => self.end_progress(),
+            Notice::Complaint(text) => self.warning(text),
+            Notice::Pointers(paths) => self.warning(Message::Pointers(paths)),
+        }
     }
 
     /// Shows progress in place, as git does: the line ends with `\r` and the next one covers it.

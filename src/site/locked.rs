@@ -7,11 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use rustix::fs::{OFlags, fstat};
+use rustix::fs::OFlags;
 
 use super::lock::{Holder, write_holder};
 use super::{CURRENT, INCOMING, Live, NEXT, RELEASES, SHARED, STATE, Site};
-use crate::checkout::manifest::{self, Ctime, Manifest};
+use crate::checkout::manifest::Manifest;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
@@ -169,19 +169,6 @@ impl LockedSite {
         let mut file = self.records.open_file(manifest_name(name).as_bytes(), OFlags::RDONLY).ok()?;
         file.read_to_end(&mut data).ok()?;
         Manifest::parse(&data)
-    }
-
-    /// The file system's own clock, as it stamps what is written now.
-    pub(super) fn clock(&self) -> Result<Ctime> {
-        let name = format!("{INCOMING}clock");
-        let read = || {
-            self.records.remove(name.as_bytes())?;
-            let file = self.records.create_file(name.as_bytes(), 0o600)?;
-            let now = manifest::ctime(&fstat(&file)?);
-            self.records.remove(name.as_bytes())?;
-            Ok(now)
-        };
-        read().map_err(Error::io("write", self.state_path().join("releases")))
     }
 
     pub(super) fn remove_log(&self, name: &ReleaseName) -> Result<()> {

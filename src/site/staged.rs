@@ -2,15 +2,14 @@
 //! of it unless it becomes one.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
 
 use rustix::fs::{Mode, fchmod};
 use rustix::process::geteuid;
 
 use super::locked::manifest_name;
 use super::{INCOMING, LockedSite};
-use crate::checkout::manifest::{Ctime, Manifest};
-use crate::checkout::plan::Plan;
+use crate::checkout::Target;
+use crate::checkout::manifest::Manifest;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName};
@@ -47,19 +46,21 @@ impl LockedSite {
         Ok(Staged { site: self, dir, at, manifest, name: None, done: false })
     }
 
-    /// Refuses a release that the file system has no room for, before anything is written.
-    pub fn refuse_full_disk(&self, plan: &Plan) -> Result<()> {
+    /// Refuses a release that the file system has no room for, before anything is written; `sizes` are
+    /// those of its new files.
+    pub fn refuse_full_disk(&self, sizes: impl Iterator<Item = u64>) -> Result<()> {
         let space = self.dir.free_space().map_err(Error::io("read", &self.root))?;
         let block = space.f_frsize.max(512);
-        let sizes = || plan.new_entries().map(|entry| plan.listing.entries[entry as usize].size);
-        let needed =
-            sizes().map(|size| size.div_ceil(block).saturating_mul(block)).fold(0_u64, u64::saturating_add);
+        let (mut inodes, mut needed) = (0, 0_u64);
+        for size in sizes {
+            inodes += 1;
+            needed = needed.saturating_add(size.div_ceil(block).saturating_mul(block));
+        }
         let free = space.f_bavail.saturating_mul(block);
         let refused = |needed, free| Err(Error::NoSpace { path: self.root.clone(), needed, free });
         if needed > free {
             return refused(bytes(needed), bytes(free));
         }
-        let inodes = sizes().count() as u64;
         // Some file systems make inodes as they need them, and say that they have none at all.
         if space.f_files > 0 && inodes > space.f_favail {
             return refused(count(inodes, "inode"), count(space.f_favail, "inode"));
@@ -108,21 +109,15 @@ impl Staged<'_> {
         &self.dir
     }
 
-    /// Where it lies, until it gets its place.
+    /// The same for a checkout.
     #[must_use]
-    pub fn path(&self) -> PathBuf {
-        self.site.root().join("releases").join(&self.at)
-    }
-
-    /// What the directory holds before, where it is recycled.
-    #[must_use]
-    pub fn recycled(&self) -> Option<&Manifest> {
-        self.manifest.as_ref()
-    }
-
-    /// The file system's own clock, as it stamps what is written now.
-    pub fn clock(&self) -> Result<Ctime> {
-        self.site.clock()
+    pub fn target(&self) -> Target<'_> {
+        Target {
+            root: &self.dir,
+            path: self.site.root().join("releases").join(&self.at),
+            recycled: self.manifest.as_ref(),
+            clock: &self.site.records,
+        }
     }
 
     /// Gives the release its name and place; its record says that it is not ready.

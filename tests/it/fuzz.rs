@@ -198,7 +198,7 @@ fn real_manifest() -> Vec<u8> {
         entries: vec![(1, 2); listing.entries.len()],
         directories: vec![(3, 4); listing.directories.len()],
         listing,
-        converted: bluegreen::checkout::convert::Converted::default(),
+        converted: bluegreen::checkout::converted::Converted::default(),
         instant: (5, 6),
     };
     let mut data = Vec::new();
