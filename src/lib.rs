@@ -1,8 +1,7 @@
 //! bluegreen: a push becomes a release directory, and one rename makes it live.
 //!
-//! The program is `main.rs`; this library holds its parts, from the command line down to the writer of
-//! files. One direction: [`command`] -> [`deploy`] -> [`site`], [`release`], [`checkout`] ->
-//! [`report`], [`error`].
+//! The program is `main.rs`; this library holds its rooms. Each knows only those below it, as
+//! ARCHITECTURE.md draws them and `tests/it/architecture.rs` asserts.
 
 pub mod checkout;
 pub mod cli;

@@ -3,6 +3,7 @@
 pub mod publish;
 pub mod rollback;
 pub mod session;
+pub mod steps;
 
 use std::time::SystemTime;
 
@@ -14,12 +15,12 @@ use crate::checkout::objects::Objects;
 use crate::checkout::{self, Checkout, listing::Listing, manifest::Manifest};
 use crate::config::{Phase, Submodules};
 use crate::deploy::publish::Publication;
+use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
 use crate::release::{Record, ReleaseName, State, recyclable, surplus};
-use crate::run::step::Steps;
 use crate::shared;
 use crate::site::history::Action;
 use crate::site::{Live, LockedSite, Recycled, Staged};

@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Phase;
 use crate::deploy::session::Server;
+use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
 use crate::run::signals::Stop;
-use crate::run::step::Steps;
 use crate::site::{Live, LockedSite, Staged};
 
 const NOTE: &[u8] = b"publishing";

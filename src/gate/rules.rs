@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::git::push::RefUpdate;
 use crate::git::{Repository, Setting};
+use crate::pusher::output::Output;
 use crate::pusher::report::Report;
 use crate::run::child::{self, End};
-use crate::run::output::Output;
 use crate::run::signals::Stop;
 
 /// How long the `update` hook may take.
