@@ -1,3 +1,4 @@
+//! Fuzzes `entries::attributes`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,3 +1,4 @@
+//! Fuzzes `entries::config`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,3 +1,4 @@
+//! Fuzzes `entries::gate`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,3 +1,4 @@
+//! Fuzzes `entries::manifest`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,3 +1,4 @@
+//! Fuzzes `entries::push`.
 #![no_main]
 
 #[path = "../entries.rs"]

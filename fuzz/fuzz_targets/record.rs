@@ -1,3 +1,4 @@
+//! Fuzzes `entries::record`.
 #![no_main]
 
 #[path = "../entries.rs"]

@@ -1,3 +1,4 @@
+//! Fuzzes `entries::tree`.
 #![no_main]
 
 #[path = "../entries.rs"]

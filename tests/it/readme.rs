@@ -1,12 +1,31 @@
-//! The README and the files that users copy say what is so.
+//! The README, the pages of `docs/` and the files that users copy: examples parse, links lead somewhere.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bluegreen::config::Config;
 
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
 fn file(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    fs::read_to_string(project(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// All files of a folder whose names end in `extension`, from the project's root.
+fn files(folder: &str, extension: &str) -> Vec<String> {
+    let names = fs::read_dir(project(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+    let names = names.map(|name| Path::new(folder).join(name).to_str().unwrap().to_owned());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(extension)).collect();
+    names.sort();
+    names
+}
+
+/// Every document of the project.
+fn documents() -> Vec<String> {
+    ["", "docs", "hooks", "fuzz"].into_iter().flat_map(|folder| files(folder, ".md")).collect()
 }
 
 /// The blocks of a document in one language.
@@ -18,13 +37,25 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 
 #[test]
 fn the_config_reference_is_the_default() {
-    let blocks = blocks("README.md", "toml");
-    assert!(blocks.len() > 1);
-    for block in &blocks {
-        Config::parse(block).unwrap_or_else(|(line, error)| panic!("line {line}: {error}\n{block}"));
-    }
-    let reference = Config::parse(&blocks[0]).unwrap();
+    let reference = Config::parse(&blocks("docs/config.md", "toml")[0]).unwrap();
     assert_eq!(format!("{reference:?}"), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn every_example_of_a_config_parses() {
+    let mut count = 0;
+    for document in documents() {
+        for block in blocks(&document, "toml") {
+            // That is a `.promote.toml`.
+            if block.contains("[sides]") || block.contains("[public]") {
+                continue;
+            }
+            Config::parse(&block)
+                .unwrap_or_else(|(line, error)| panic!("{document}, line {line}: {error}\n{block}"));
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "{count} examples");
 }
 
 #[test]
@@ -45,29 +76,74 @@ fn every_key_of_the_installed_config_shows_its_default() {
 
 #[test]
 fn the_configs_for_common_stacks_parse() {
-    let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks");
-    let configs: Vec<PathBuf> = fs::read_dir(hooks)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-        .collect();
+    let configs = files("hooks", ".toml");
     assert!(configs.len() >= 6);
     for path in configs {
-        let text = fs::read_to_string(&path).unwrap();
-        Config::parse(&text).unwrap_or_else(|(line, error)| panic!("{}:{line}: {error}", path.display()));
+        Config::parse(&file(&path)).unwrap_or_else(|(line, error)| panic!("{path}:{line}: {error}"));
     }
 }
 
 #[test]
-fn every_subcommand_stands_in_the_readme() {
+fn every_subcommand_stands_on_a_page() {
     use clap::CommandFactory;
-    let readme = file("README.md");
+    let pages: String = files("docs", ".md").iter().map(|page| file(page)).collect();
     for command in bluegreen::cli::Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
-        assert!(
-            readme.contains(&format!("`{}", command.get_name()))
-                || readme.contains(&format!("] {}", command.get_name())),
-            "{}",
-            command.get_name()
-        );
+        let name = command.get_name();
+        let is_explained =
+            [format!("] {name}"), format!("bluegreen {name}")].iter().any(|call| pages.contains(call));
+        assert!(is_explained, "no page of docs/ explains `{name}`");
     }
+}
+
+#[test]
+fn the_readme_is_short_and_every_page_is_reached_from_it() {
+    let lines = file("README.md").lines().count();
+    assert!(lines <= 150, "README.md has {lines} lines: move some to docs/");
+    let index = file("docs/README.md");
+    for page in files("docs", ".md").iter().filter(|page| *page != "docs/README.md") {
+        let name = page.strip_prefix("docs/").unwrap();
+        assert!(index.contains(&format!("]({name})")), "docs/README.md does not link {page}");
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading_of_it() {
+    let mut checked = 0;
+    for document in documents() {
+        let folder = Path::new(&document).parent().unwrap().to_owned();
+        for target in links(&file(&document)) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let (path, heading) = target.split_once('#').unwrap_or((&target, ""));
+            let path = if path.is_empty() { PathBuf::from(&document) } else { folder.join(path) };
+            let path = path.to_str().unwrap();
+            assert!(project(path).exists(), "{document} links {target}, which does not exist");
+            if !heading.is_empty() {
+                assert!(
+                    headings(&file(path)).contains(heading),
+                    "{document} links {target}: no such heading"
+                );
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "{checked} links");
+}
+
+/// The targets of a document's links and pictures.
+fn links(text: &str) -> Vec<String> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let mut targets: Vec<String> = targets.map(|(target, _)| target.to_owned()).collect();
+    let sources = text.split("src=\"").skip(1).filter_map(|rest| rest.split_once('"'));
+    targets.extend(sources.map(|(target, _)| target.to_owned()));
+    targets
+}
+
+/// The headings of a document as links name them.
+fn headings(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let is_kept = |character: &char| character.is_alphanumeric() || matches!(character, ' ' | '-' | '_');
+    let anchor = |line: &str| line.trim_start_matches('#').trim().chars().filter(is_kept).collect::<String>();
+    headings.map(|line| anchor(line).to_lowercase().replace(' ', "-")).collect()
 }
