@@ -3,13 +3,13 @@
 //! A step is taken only as far as it can be read with certainty: `sudo`, an absolute path, and plain
 //! words, alone or joined by `&&`, `||`, `;`, `|` and line ends. Everything else is refused by name.
 
-use crate::config::{Phase, Step, Steps};
+use crate::config::{Step, Steps};
 use crate::error::{Error, Result};
 
 /// The lines that let `user` run all steps, sorted, each once.
 pub fn lines(steps: &Steps, user: &str) -> Result<Vec<String>> {
     let mut lines = Vec::new();
-    for step in Phase::ALL.into_iter().flat_map(|phase| steps.of(phase)) {
+    for step in steps.iter() {
         let refused = |problem| Error::Sudo { step: step.name.clone(), problem };
         for command in commands(step).map_err(refused)? {
             lines.push(format!("{user} ALL=(root) NOPASSWD: {command}"));

@@ -22,15 +22,17 @@ pub enum Phase {
     Verify,
 }
 
-/// The `[steps]` section.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(from = "Raw")]
-pub struct Steps {
-    build: Vec<Step>,
-    check: Vec<Step>,
-    restart: Vec<Step>,
-    verify: Vec<Step>,
-}
+/// The phases in their order, under the names that the config and messages have for them.
+const PHASES: [(Phase, &str); 4] = [
+    (Phase::Build, "build"),
+    (Phase::Check, "check"),
+    (Phase::Restart, "restart"),
+    (Phase::Verify, "verify"),
+];
+
+/// The `[steps]` section: the steps of each phase, in the order of [`PHASES`].
+#[derive(Debug, Clone, Default)]
+pub struct Steps([Vec<Step>; PHASES.len()]);
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,24 +49,6 @@ pub struct Step {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct Environment(BTreeMap<String, String>);
-
-#[derive(Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
-struct Raw {
-    build: Many,
-    check: Many,
-    restart: Many,
-    verify: Many,
-    #[serde(deserialize_with = "super::duration")]
-    timeout: Duration,
-}
-
-impl Default for Raw {
-    fn default() -> Self {
-        let none = || Many(Vec::new());
-        Self { build: none(), check: none(), restart: none(), verify: none(), timeout: TIMEOUT }
-    }
-}
 
 /// Steps as they are written: one or a list.
 struct Many(Vec<Table>);
@@ -149,20 +133,64 @@ fn checked<E: de::Error>(step: Table) -> Result<Table, E> {
     }
 }
 
-impl From<Raw> for Steps {
-    fn from(raw: Raw) -> Self {
+/// A key of `[steps]`: a phase, or the time limit.
+struct Key(Option<Phase>);
+
+const KEYS: [&str; PHASES.len() + 1] = {
+    let mut keys = ["timeout"; PHASES.len() + 1];
+    let mut at = 0;
+    while at < PHASES.len() {
+        keys[at] = PHASES[at].1;
+        at += 1;
+    }
+    keys
+};
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        match PHASES.iter().find(|(_, known)| *known == name) {
+            Some((phase, _)) => Ok(Self(Some(*phase))),
+            None if name == "timeout" => Ok(Self(None)),
+            None => Err(de::Error::unknown_field(&name, &KEYS)),
+        }
+    }
+}
+
+/// A value of `[steps]` that is the time limit.
+#[derive(Deserialize)]
+struct Limit(#[serde(deserialize_with = "super::duration")] Duration);
+
+struct Section;
+
+impl<'de> de::Visitor<'de> for Section {
+    type Value = Steps;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a table")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut section: A) -> Result<Steps, A::Error> {
+        let mut written: [Vec<Table>; PHASES.len()] = Default::default();
+        let mut limit = TIMEOUT;
+        while let Some(Key(key)) = section.next_key()? {
+            match key {
+                Some(phase) => written[phase as usize] = section.next_value::<Many>()?.0,
+                None => limit = section.next_value::<Limit>()?.0,
+            }
+        }
         let step = |Table { name, run, timeout }| Step {
             name: name.unwrap_or_else(|| first_line(&run)),
             run,
-            timeout: timeout.unwrap_or(raw.timeout),
+            timeout: timeout.unwrap_or(limit),
         };
-        let steps = |Many(written): Many| written.into_iter().map(step).collect();
-        Self {
-            build: steps(raw.build),
-            check: steps(raw.check),
-            restart: steps(raw.restart),
-            verify: steps(raw.verify),
-        }
+        Ok(Steps(written.map(|steps| steps.into_iter().map(step).collect())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Steps {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Section)
     }
 }
 
@@ -170,18 +198,18 @@ impl Steps {
     /// The steps of one phase, in order.
     #[must_use]
     pub fn of(&self, phase: Phase) -> &[Step] {
-        match phase {
-            Phase::Build => &self.build,
-            Phase::Check => &self.check,
-            Phase::Restart => &self.restart,
-            Phase::Verify => &self.verify,
-        }
+        &self.0[phase as usize]
+    }
+
+    /// All steps, in the order in which they run.
+    pub fn iter(&self) -> impl Iterator<Item = &Step> {
+        self.0.iter().flatten()
     }
 
     /// Whether anything runs after the flip.
     #[must_use]
     pub fn has_after_flip(&self) -> bool {
-        !self.restart.is_empty() || !self.verify.is_empty()
+        [Phase::Restart, Phase::Verify].iter().any(|phase| !self.of(*phase).is_empty())
     }
 }
 
@@ -203,19 +231,9 @@ fn first_line(run: &str) -> String {
     if is_whole { name } else { name + "..." }
 }
 
-impl Phase {
-    /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Build, Self::Check, Self::Restart, Self::Verify];
-}
-
 impl Display for Phase {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str(match self {
-            Self::Build => "build",
-            Self::Check => "check",
-            Self::Restart => "restart",
-            Self::Verify => "verify",
-        })
+        to.write_str(PHASES[*self as usize].1)
     }
 }
 
@@ -268,6 +286,13 @@ mod tests {
         assert!(steps.of(Phase::Verify).is_empty() && steps.has_after_flip());
         assert_eq!(env.iter().collect::<Vec<_>>(), [("A", "b")]);
         assert_eq!(Config::parse("[steps]\nbuild = 'x'").unwrap().steps.of(Phase::Build), [step("x", 600)]);
+    }
+
+    #[test]
+    fn phases_stand_in_their_order() {
+        for (at, (phase, name)) in PHASES.into_iter().enumerate() {
+            assert_eq!((phase as usize, phase.to_string().as_str()), (at, name));
+        }
     }
 
     #[test]

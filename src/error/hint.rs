@@ -1,4 +1,4 @@
-//! What the reader of an error can do about it.
+//! The hints: for each error, one thing that its reader can do.
 
 use std::io;
 use std::path::Path;
@@ -7,7 +7,8 @@ use crate::error::Error;
 use crate::text::printable;
 
 impl Error {
-    /// What the reader can do about it, one line without a full stop.
+    /// One thing that the reader can do about it, a line without a full stop. Each variant stands here, so that
+    /// a new one is not without a hint by accident.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -68,7 +69,19 @@ impl Error {
             Self::RefMoved(_) => "fetch, then push again".into(),
             Self::Io { source, path, .. } => return io_hint(source, path),
             Self::AfterFlip(error) | Self::Told(error) => return error.hint(),
-            _ => return None,
+            Self::Config { .. }
+            | Self::Git { .. }
+            | Self::Conversion(_)
+            | Self::UnknownRevision(_)
+            | Self::Tree { .. }
+            | Self::Submodule { .. }
+            | Self::Unverified(_)
+            | Self::StillRunning { .. }
+            | Self::TooLate(_)
+            | Self::PushRefused(_)
+            | Self::NoBranch(_)
+            | Self::Unhealthy(_)
+            | Self::Cancelled => return None,
         };
         Some(hint)
     }
