@@ -16,19 +16,19 @@ pub struct Cli {
     /// from, else the working directory]
     #[arg(short = 'C', value_name = "REPOSITORY", global = true)]
     pub repository: Option<PathBuf>,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommand.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Deploy a fresh release of a revision
     Deploy {
         /// Any revision that git resolves [default: the branch of the config]
         revision: Option<String>,
-        /// Only tell what would be done
+        /// Only print what would be done
         #[arg(long)]
         dry_run: bool,
     },
@@ -57,7 +57,7 @@ pub enum Command {
     Check(Table),
     /// Run as a git hook, with its lines on standard input
     Hook {
-        /// Which hook
+        /// The hook
         #[arg(value_enum)]
         hook: Hook,
     },
@@ -67,13 +67,13 @@ pub enum Command {
     /// Print a file that belongs to the installation
     #[command(hide = true)]
     Generate {
-        /// Which file
+        /// The file
         #[arg(value_enum)]
         what: Generated,
     },
 }
 
-/// How a table is printed.
+/// The form of a table.
 #[derive(Debug, clap::Args)]
 pub struct Table {
     /// Print JSON instead of a table
@@ -90,7 +90,7 @@ pub enum Hook {
     ProcReceive,
 }
 
-/// What `generate` prints.
+/// The files that `generate` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Generated {
     /// The man page

@@ -87,7 +87,7 @@ impl FromStr for ReleaseName {
     }
 }
 
-/// How far a release has come.
+/// The state of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
@@ -99,7 +99,7 @@ pub enum State {
     Bad,
 }
 
-/// What is known of a release: `.bluegreen/releases/<name>.toml`.
+/// The record of a release: `.bluegreen/releases/<name>.toml`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Record {
@@ -107,11 +107,11 @@ pub struct Record {
     pub commit: CommitId,
     /// The first line of the commit's message.
     pub subject: String,
-    /// How far it has come.
+    /// Its state.
     pub state: State,
-    /// How many files and links the commit has.
+    /// The number of files and links in the commit.
     pub files: u64,
-    /// When it became ready, RFC 3339, UTC.
+    /// The time at which it became ready, RFC 3339, UTC.
     pub sealed: Option<String>,
 }
 
@@ -133,13 +133,13 @@ pub struct Release {
 }
 
 impl Release {
-    /// Whether it may become live.
+    /// Returns whether it may become live.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.state == State::Ready)
     }
 
-    /// Whether it was live and failed its verification.
+    /// Returns whether it was live and failed its verification.
     #[must_use]
     pub fn is_bad(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.state == State::Bad)
@@ -163,8 +163,8 @@ impl Release {
     }
 }
 
-/// Which releases go when `keep` good ones stay besides the live one: oldest first. Releases that
-/// are not good never push out a good one; of them only the newest stays, to be looked at.
+/// Chooses the releases that go when `keep` good ones stay besides the live one: oldest first. Releases
+/// that are not good never push out a good one; of them only the newest stays, to be looked at.
 #[must_use]
 pub fn surplus(releases: &[Release], live: &ReleaseName, keep: usize) -> Vec<ReleaseName> {
     let others = releases.iter().filter(|release| release.name != *live);

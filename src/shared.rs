@@ -1,4 +1,4 @@
-//! What outlives releases: directories and files of `<site>/shared/`, linked into every release.
+//! Shared paths: directories and files of `<site>/shared/`, linked into every release.
 //!
 //! Nothing under `shared/` is ever overwritten or removed here. A shared directory that is still empty
 //! takes what the commit has at its place; from then on the commit's own is left out. Links are
@@ -149,7 +149,7 @@ impl Linking<'_> {
         self.site.state().remove(SEEDING).map_err(failed)
     }
 
-    /// Whether an earlier run was cut off while it filled this very directory.
+    /// Returns whether an earlier run was cut off while it filled this very directory.
     fn seeding(&self) -> io::Result<bool> {
         let mut path = Vec::new();
         match self.site.state().open_file(SEEDING, OFlags::RDONLY) {

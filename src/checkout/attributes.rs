@@ -1,6 +1,6 @@
-//! Which files attributes could convert, by a reading of `.gitattributes` that errs on the safe side. Pure.
+//! Finds the files that `.gitattributes` could convert; it may find too many, never too few. Pure.
 //!
-//! Git alone decides what an attribute means; this module only rules out what surely needs no git:
+//! Git alone decides what an attribute means; this module only rules out the files that surely need no git:
 //! trees whose attributes convert nothing on Linux, and files that no converting line could match.
 //! Naming a file too many costs a little time, never a byte.
 
@@ -19,7 +19,7 @@ pub enum Match {
 }
 
 impl Match {
-    /// Whether a file of this name could be meant.
+    /// Returns whether a file of this name could be meant.
     #[must_use]
     pub fn fits(&self, name: &[u8]) -> bool {
         match self {
@@ -42,14 +42,14 @@ impl Match {
     }
 }
 
-/// What decides whether a line converts, besides the line itself.
+/// The circumstances that decide about a line besides the line itself.
 #[derive(Debug, Default)]
 pub struct Context {
     /// The names of all macros, `[attr]name`: what they stand for is left to git.
     pub macros: Vec<Vec<u8>>,
-    /// Whether the repository's config turns text into CRLF.
+    /// True if the repository's config turns text into CRLF.
     pub crlf: bool,
-    /// Whether names are compared without regard to case.
+    /// True if names are compared without regard to case.
     pub ignore_case: bool,
 }
 
@@ -60,7 +60,7 @@ impl Context {
         self.macros.extend(names.map(<[u8]>::to_vec));
     }
 
-    /// What the converting lines of a file of attributes could match.
+    /// Collects the patterns of the lines that could convert a file.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> Vec<Match> {
         let mut found = Vec::new();
@@ -95,7 +95,7 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| is_blank(byte)).filter(|word| !word.is_empty())
 }
 
-/// What parts words, as git's attr.c has it: no form feed.
+/// Returns whether a byte separates words. As in git's attr.c, a form feed does not.
 fn is_blank(byte: u8) -> bool {
     b" \t\r\n".contains(&byte)
 }

@@ -17,13 +17,13 @@ pub struct Converted {
 }
 
 impl Converted {
-    /// Whether an entry is converted.
+    /// Returns whether an entry is converted.
     #[must_use]
     pub fn contains(&self, entry: u32) -> bool {
         self.entries.binary_search(&entry).is_ok()
     }
 
-    /// Whether an entry is a pointer of Git LFS without its content.
+    /// Returns whether an entry is a pointer of Git LFS without its content.
     #[must_use]
     pub fn is_pointer(&self, entry: u32) -> bool {
         self.pointers.binary_search(&entry).is_ok()

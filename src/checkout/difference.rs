@@ -1,4 +1,4 @@
-//! How many paths differ between two trees; equal subtrees are not read.
+//! Counts the paths that differ between two trees; equal subtrees are not read.
 
 use std::cmp::Ordering;
 

@@ -1,5 +1,4 @@
-//! Git LFS: which files are pointers, and whether what they point to is on this server. Pure but for
-//! one look at the objects.
+//! Pointers of Git LFS, and whether their content is on this server. Pure but for one look at the objects.
 //!
 //! git-lfs itself writes the content, as a filter. What it does without the object depends on its
 //! settings: it may fail, try a remote, or leave the pointer; a site of pointers is not a site.
@@ -9,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// No pointer is longer, by the specification.
 pub const MAX_POINTER: u64 = 1024;
 
-/// What a pointer file says.
+/// The content of a pointer file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pointer {
     /// The SHA-256 of the content, 64 digits.
@@ -48,7 +47,7 @@ impl Pointer {
         Some(Self { oid, size: size? })
     }
 
-    /// Whether one of the object stores has the whole content.
+    /// Returns whether one of the object stores has the whole content.
     #[must_use]
     pub fn is_in(&self, stores: &[PathBuf]) -> bool {
         let place = |store: &Path| store.join(&self.oid[..2]).join(&self.oid[2..4]).join(&self.oid);
@@ -65,7 +64,7 @@ mod tests {
     const OID: &str = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
 
     #[test]
-    fn pointers_are_told_from_content() {
+    fn pointers_are_not_taken_for_content() {
         let text = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize 12345\n");
         assert_eq!(Pointer::parse(text.as_bytes()), Some(Pointer { oid: OID.into(), size: 12345 }));
         let extended = text.replace("oid", &format!("ext-0-foo sha256:{OID}\noid"));

@@ -20,9 +20,9 @@ pub const NONE: u32 = u32::MAX;
 /// A file, link, directory or submodule of a listing.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Entry {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Where its name ends in the names; it begins where the one before ends.
+    /// The end of its name in the names; it begins at the end of the one before.
     pub(super) name_end: u32,
     /// A file's size in bytes, once it is measured; a directory's place in the directories.
     pub size: u64,
@@ -41,7 +41,7 @@ pub struct Directory {
     pub last: u32,
     /// The directory after the last one below it.
     pub end: u32,
-    /// Whether a checkout makes it: git makes no directory for a tree without files.
+    /// True if a checkout makes it: git makes no directory for a tree without files.
     pub is_made: bool,
 }
 
@@ -132,7 +132,7 @@ impl Listing {
         self.path(self.directory_of(entry), entry)
     }
 
-    /// Whether a directory is a submodule.
+    /// Returns whether a directory is a submodule.
     #[must_use]
     pub fn is_submodule(&self, directory: u32) -> bool {
         let entry = self.directories[directory as usize].entry;
@@ -154,14 +154,14 @@ impl Listing {
         (0..after).rev().find(|&at| self.entries_of(at as u32).contains(&entry)).unwrap_or(0) as u32
     }
 
-    /// Whether a checkout makes anything of an entry.
+    /// Returns whether a checkout makes anything of an entry.
     #[must_use]
     pub fn is_made(&self, entry: u32) -> bool {
         let entry = &self.entries[entry as usize];
         !entry.kind.is_directory() || self.directories[entry.size as usize].is_made
     }
 
-    /// Whether every index lies within its array, as in any listing that [`Plan::read`] made: what
+    /// Returns whether every index lies within its array, as in any listing that [`Plan::read`] made: what
     /// was read from a file may be damaged.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
@@ -188,7 +188,7 @@ impl Listing {
             && links_fit
     }
 
-    /// How many files and links there are.
+    /// The number of files and links.
     #[must_use]
     pub fn files(&self) -> u64 {
         self.entries.iter().filter(|entry| !entry.kind.is_directory()).count() as u64

@@ -131,7 +131,7 @@ impl Checkout {
     }
 }
 
-/// How many files and links of `tree` differ from those of the commit `old`; all of them, where that
+/// Counts the files and links of `tree` that differ from those of the commit `old`; all of them, where that
 /// commit is unknown or gone.
 #[must_use]
 pub fn changed(objects: &Objects, old: Option<CommitId>, tree: Oid, listing: &Listing) -> u64 {
@@ -151,7 +151,7 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
     Err(Error::Limit { limit: crate::text::bytes(max_size), what: "of files", key: "max-size" })
 }
 
-/// Finds out the sizes of the files that are to be written.
+/// Looks up the sizes of the files that are to be written.
 fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<()> {
     let mut sizes: Vec<(u32, u64)> = plan.new_entries().map(|entry| (entry, 0)).collect();
     objects.expect_blobs(sizes.len());

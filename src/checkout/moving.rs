@@ -19,8 +19,8 @@ use crate::config::Lfs;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 
-/// Lets git write what is to be converted and is not there yet, and moves it into the release. Sizes
-/// and ctimes are noted as they are on the disk.
+/// Lets git write the files that are to be converted and are not there yet, and moves them into the
+/// release. Sizes and ctimes are recorded as they are on the disk.
 pub fn write(
     plan: &mut Plan,
     mut conversion: Conversion,
@@ -88,7 +88,7 @@ fn move_in(
     Ok(moved)
 }
 
-/// Finds what git-lfs left as it was: its settings can tell it to.
+/// Finds the pointers that git-lfs left as they were, as its settings allow.
 fn find_pointers(
     plan: &Plan,
     root: &Dir,

@@ -13,7 +13,7 @@ use super::tree::{Kind, TreeEntry, order};
 use crate::config::Shared;
 use crate::error::{Error, Result};
 
-/// How many links are followed for one, as Linux has it.
+/// The number of links that are followed for one, as in Linux.
 const MAX_LINKS: u32 = 40;
 
 /// Refuses a listing in which any link leads out of the root, and not into a shared path.
@@ -33,7 +33,7 @@ pub fn refuse_outside(listing: &Listing, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Where a path leads to.
+/// The end of a path.
 enum Place {
     /// A directory of the listing.
     Directory(u32),
@@ -51,7 +51,7 @@ struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    /// Where a directory of the listing is in the end: what lies in a shared one is moved there.
+    /// Returns the place of a directory of the listing once it is deployed: a shared one moves to `shared/`.
     fn start(&self, directory: u32) -> Place {
         let depth = || self.shared.depth(&self.listing.directory_path(directory));
         if self.shared.is_empty() { None } else { depth() }.map_or(Place::Directory(directory), Place::Shared)

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
-/// What a tree entry is, of its mode the bits that a checkout keeps.
+/// The kind of a tree entry: of its mode, the bits that a checkout keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Another tree.
@@ -47,7 +47,7 @@ impl Kind {
         }
     }
 
-    /// Whether a checkout makes a directory of it.
+    /// Returns whether a checkout makes a directory of it.
     #[must_use]
     pub fn is_directory(self) -> bool {
         matches!(self, Self::Directory | Self::Submodule)
@@ -57,7 +57,7 @@ impl Kind {
 /// One entry of a tree object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TreeEntry<'a> {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its name, one component.
     pub name: &'a [u8],
@@ -70,7 +70,7 @@ pub struct TreeEntry<'a> {
 pub struct Unfit {
     /// The name as it stands in the tree.
     pub name: Vec<u8>,
-    /// What is wrong, as the pusher reads it.
+    /// The problem, as the pusher reads it.
     pub problem: &'static str,
 }
 
@@ -114,7 +114,7 @@ pub fn sort_key(kind: Kind, name: &[u8]) -> impl Iterator<Item = &u8> {
     name.iter().chain(slash)
 }
 
-/// Whether a file of the same name precedes the directory `name`; between the two only names can
+/// Returns whether a file of the same name precedes the directory `name`; between the two only names can
 /// stand that begin with it.
 fn has_sibling_file(entries: &[TreeEntry], name: &[u8]) -> bool {
     entries.iter().rev().take_while(|entry| entry.name.starts_with(name)).any(|entry| entry.name == name)

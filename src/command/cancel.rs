@@ -9,7 +9,7 @@ use crate::site::Site;
 use crate::site::history;
 use crate::site::holder::Running;
 
-/// How long the other process has: a grace for its step, and a restart of what was live.
+/// The time that the other process has: a grace for its step, and a restart of the release before.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks whoever holds the lock to stop, and waits until it has.

@@ -12,7 +12,7 @@ use crate::release::ReleaseName;
 use crate::site::Site;
 use crate::site::logs;
 
-/// How often a log that is followed is looked at.
+/// The pause between two looks at a log that is followed.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Prints the log of a release, or else the newest one; `follow` goes on while anything runs.

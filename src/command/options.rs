@@ -7,12 +7,12 @@ use crate::pusher::message::Message;
 use crate::pusher::report::Report;
 use crate::text::printable;
 
-/// What a pusher asked for.
+/// The push options that this program knows.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PushOptions {
     /// The ref moves, and nothing is deployed.
     pub skip: bool,
-    /// Every phase is told.
+    /// Print every phase.
     pub verbose: bool,
 }
 

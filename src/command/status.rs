@@ -18,14 +18,14 @@ struct Status<'a> {
     site: String,
     /// The live release, or null.
     live: Option<String>,
-    /// Where `current` leads if not to a release.
+    /// The target of `current` if that is no release.
     elsewhere: Option<String>,
     commit: Option<CommitId>,
     subject: Option<String>,
     sealed: Option<String>,
     /// The branch's commit in the repository.
     tip: Option<CommitId>,
-    /// What holds the lock, or null.
+    /// The holder of the lock, or null.
     running: Option<Holder>,
 }
 

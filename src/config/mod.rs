@@ -32,18 +32,18 @@ pub struct Config {
     pub branch: String,
     /// The server's name in messages; without one, the host name.
     pub server: Option<String>,
-    /// How long a deployment waits for another one.
+    /// The time that a deployment waits for another one.
     #[serde(deserialize_with = "duration")]
     pub lock_timeout: Duration,
-    /// How many threads check out; 0 stands for one per core.
+    /// The number of threads that check out; 0 stands for one per core.
     pub checkout_threads: usize,
-    /// Where releases go and how.
+    /// The `[site]` section.
     pub site: SiteConfig,
-    /// What outlives releases.
+    /// The paths that outlive releases.
     pub shared: Shared,
     /// The site's own commands.
     pub steps: Steps,
-    /// What they find in their environment.
+    /// The variables that steps get besides their own.
     pub env: Environment,
 }
 
@@ -54,18 +54,18 @@ pub struct SiteConfig {
     /// The directory that holds `current` and `releases/`, absolute.
     #[serde(deserialize_with = "absolute")]
     pub root: PathBuf,
-    /// How many good releases are kept besides the live one.
+    /// The number of good releases that are kept besides the live one.
     pub keep: usize,
-    /// Whether a release is flushed to the disk before it becomes live.
+    /// True if a release is flushed to the disk before it becomes live.
     pub durable: bool,
-    /// What happens to links that lead out of the release.
+    /// The fate of links that lead out of the release.
     pub symlinks: Symlinks,
-    /// What happens to submodules.
+    /// The fate of submodules.
     pub submodules: Submodules,
-    /// How long fetching one submodule may take.
+    /// The time limit for fetching one submodule.
     #[serde(deserialize_with = "duration")]
     pub submodule_timeout: Duration,
-    /// What happens to files of Git LFS whose content is missing.
+    /// The fate of files of Git LFS whose content is missing.
     pub lfs: Lfs,
     /// The most files, links and directories that a release may have.
     pub max_files: u32,
@@ -74,7 +74,7 @@ pub struct SiteConfig {
     pub max_size: u64,
 }
 
-/// What happens to links that lead out of the release.
+/// The fate of links that lead out of the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Symlinks {
@@ -84,7 +84,7 @@ pub enum Symlinks {
     Any,
 }
 
-/// What happens to submodules.
+/// The fate of submodules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Submodules {
@@ -96,7 +96,7 @@ pub enum Submodules {
     Fetch,
 }
 
-/// What happens to files of Git LFS whose content is missing.
+/// The fate of files of Git LFS whose content is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lfs {
@@ -187,7 +187,7 @@ fn locate(text: &str, error: &toml::de::Error, key: &str) -> (usize, String) {
     }
 }
 
-/// What serde expected, without the names of Rust's types.
+/// Words an error of serde without the names of Rust's types.
 fn in_words(message: &str) -> String {
     let Some((problem, expected)) = message.split_once(", expected ") else { return message.to_owned() };
     let expected = match expected {

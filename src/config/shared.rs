@@ -16,7 +16,7 @@ pub struct Shared {
 pub struct SharedPath {
     /// From the root of the release, and from `shared/`.
     pub path: PathBuf,
-    /// Whether it is a directory, or else a file.
+    /// True if it is a directory, or else a file.
     pub is_dir: bool,
 }
 
@@ -84,13 +84,13 @@ impl Shared {
         self.paths.iter()
     }
 
-    /// Whether nothing is shared.
+    /// Returns whether nothing is shared.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
 
-    /// How many levels `path` lies below a shared path: 0 for that path itself, `None` outside.
+    /// Counts the levels of `path` below a shared path: 0 for that path itself, `None` outside.
     #[must_use]
     pub fn depth(&self, path: &Path) -> Option<u32> {
         self.paths

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// How long a step may take that says nothing else.
+/// The time limit of a step that has none of its own.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// When a step runs.
+/// The moment of a deployment at which a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// In the new release: makes what is not in the commit.
@@ -206,7 +206,7 @@ impl Steps {
         self.0.iter().flatten()
     }
 
-    /// Whether anything runs after the flip.
+    /// Returns whether anything runs after the flip.
     #[must_use]
     pub fn has_after_flip(&self) -> bool {
         [Phase::Restart, Phase::Verify].iter().any(|phase| !self.of(*phase).is_empty())

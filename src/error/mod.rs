@@ -1,8 +1,8 @@
-//! Every situation in which the program stops, one variant each, worded for the person who reads it
-//! on the other end of a `git push`.
+//! Errors: one variant for each situation in which the program stops, worded for the person who reads it
+//! at the other end of a `git push`.
 //!
-//! A variant knows its hint and its exit status. What was live when it happened is said by
-//! [`crate::pusher::message`], since only a deployment knows.
+//! A variant knows its hint and its exit status. The last line of a failure, which says what is still live, is
+//! the deployment's: only that knows.
 
 mod hint;
 
@@ -54,17 +54,17 @@ pub enum Error {
     ConfigUnsafe {
         /// The config file.
         file: PathBuf,
-        /// What is wrong with its owner or mode.
+        /// The fault of its owner or mode.
         problem: String,
     },
     /// A system call on a path failed.
     #[error("cannot {verb} `{}`: {}", printable(.path), reason(.source))]
     Io {
-        /// What was tried, an infinitive: "write".
+        /// The verb, an infinitive: "write".
         verb: &'static str,
-        /// What it was tried on.
+        /// The path that the verb is about.
         path: PathBuf,
-        /// What the system said.
+        /// The system's own words.
         source: io::Error,
     },
     /// git itself could not be started.
@@ -99,7 +99,7 @@ pub enum Error {
         kind: &'static str,
         /// The object's id.
         id: git2::Oid,
-        /// What the object reader said.
+        /// The object reader's own words.
         message: String,
     },
     /// A tree that no checkout may write.
@@ -107,7 +107,7 @@ pub enum Error {
     Tree {
         /// The path in the tree.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
     /// A link that leads out of the release.
@@ -115,7 +115,7 @@ pub enum Error {
     LinkOutside {
         /// The link's path in the tree.
         path: PathBuf,
-        /// Where it leads.
+        /// Its target.
         target: PathBuf,
     },
     /// A tree with submodules, where the config refuses them.
@@ -126,7 +126,7 @@ pub enum Error {
     Submodule {
         /// Its path in its project.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         problem: String,
     },
     /// A limit of the config is passed.
@@ -144,9 +144,9 @@ pub enum Error {
     NoSpace {
         /// The site.
         path: PathBuf,
-        /// What is needed, with its unit.
+        /// The space that is needed, with its unit.
         needed: String,
-        /// What there is, with its unit.
+        /// The space that is free, with its unit.
         free: String,
     },
     /// A shared file that nobody made yet.
@@ -155,7 +155,7 @@ pub enum Error {
     /// Something in `shared/` that is not what the config says.
     #[error("`{}` is no {wanted}, as bluegreen.toml has it", printable(.path))]
     SharedKind {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
         /// "directory" or "file".
         wanted: &'static str,
@@ -165,7 +165,7 @@ pub enum Error {
     SharedInTheWay {
         /// The path in the commit.
         path: PathBuf,
-        /// What it is.
+        /// Its kind.
         kind: &'static str,
         /// The shared path.
         shared: PathBuf,
@@ -186,9 +186,9 @@ pub enum Error {
     /// Somebody else held the lock for too long.
     #[error("gave up after {}: {holder} still holds the site's lock", humantime::format_duration(*.waited))]
     Locked {
-        /// Who holds it.
+        /// The holder.
         holder: String,
-        /// How long the program waited.
+        /// The time that the program waited.
         waited: Duration,
     },
     /// A release that does not exist.
@@ -223,7 +223,7 @@ pub enum Error {
     Sudo {
         /// The step's first line.
         step: String,
-        /// What is in the way.
+        /// The obstacle.
         problem: String,
     },
     /// A release without a log, or no log at all.
@@ -232,9 +232,9 @@ pub enum Error {
     /// A deployment that was asked to stop and goes on.
     #[error("{holder} is still running after {}", humantime::format_duration(*.waited))]
     StillRunning {
-        /// Who holds the lock.
+        /// The holder of the lock.
         holder: String,
-        /// How long the program waited.
+        /// The time that the program waited.
         waited: Duration,
     },
     /// A deployment that ended before it could be cancelled.
@@ -249,13 +249,13 @@ pub enum Error {
     /// The branch has no commit.
     #[error("the branch {0} does not exist")]
     NoBranch(String),
-    /// A check of the set-up found problems; they have been told already.
+    /// A check of the set-up found problems, which are printed already.
     #[error("{0} found")]
     Unhealthy(String),
     /// The operator or the system asked the program to stop.
     #[error("cancelled")]
     Cancelled,
-    /// Something that the reader was told of already.
+    /// An error that is printed already.
     #[error("{0}")]
     Told(Box<Error>),
     /// The new release is live, but something after the flip failed.
@@ -270,7 +270,7 @@ impl Error {
         move |source| Self::Io { verb, path, source }
     }
 
-    /// The process's exit status for this error: 1, 2 or 3 as the README lists them.
+    /// The process's exit status for this error: 1, 2 or 3 as docs/operating.md lists them.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
@@ -288,7 +288,7 @@ impl Error {
     }
 }
 
-/// What the system said, without the ` (os error N)` of the standard library.
+/// Words a system error without the ` (os error N)` of the standard library.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());

@@ -34,7 +34,7 @@ impl CommitId {
         Some(Self { digits, len: text.len() as u8 })
     }
 
-    /// Whether it stands for no object.
+    /// Returns whether it stands for no object.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.digits == Self::NONE.digits

@@ -44,13 +44,13 @@ impl RefUpdate {
         lines.split(|&byte| byte == b'\n').map(Self::parse).collect()
     }
 
-    /// Whether this is exactly the branch: `refs/heads/<branch>`, not a tag and not `x/<branch>`.
+    /// Returns whether this is exactly the branch: `refs/heads/<branch>`, not a tag and not `x/<branch>`.
     #[must_use]
     pub fn is_branch(&self, branch: &str) -> bool {
         self.name.strip_prefix(b"refs/heads/") == Some(branch.as_bytes())
     }
 
-    /// Whether the push deleted the ref.
+    /// Returns whether the push deleted the ref.
     #[must_use]
     pub fn is_deletion(&self) -> bool {
         self.new.is_none()

@@ -1,4 +1,4 @@
-//! What the pusher reads, to the letter: every line that is no error, in one place.
+//! The wording of every line to the pusher that is no error.
 //!
 //! The first and the last line of a deployment, and the line for a ref that does not deploy, are those
 //! of the bash hook that this program replaces; people and scripts wait for them.
@@ -39,31 +39,31 @@ pub enum Message<'a> {
     Skipped {
         /// The branch.
         branch: &'a str,
-        /// What stays.
+        /// The live release, which stays.
         serving: &'a Serving,
     },
-    /// A push option that nobody knows.
+    /// A push option that this program does not know.
     UnknownOption(&'a str),
-    /// What a deployment is doing, for who wants to know.
+    /// A deployment goes on to its next phase; printed where the pusher asked for details.
     Phase(&'a str),
     /// The branch was deleted.
     Deleted {
         /// The branch.
         branch: &'a str,
-        /// What stays.
+        /// The live release, which stays.
         serving: &'a Serving,
     },
     /// A release became live.
     Live {
         /// The release.
         release: &'a ReleaseName,
-        /// How many paths differ from what was live before.
+        /// The number of paths that differ from the release that was live before.
         changed: u64,
-        /// How many files and links there are.
+        /// The number of files and links.
         files: u64,
         /// Their size in bytes.
         size: u64,
-        /// How long it took, all in all.
+        /// The time that all of it took.
         took: Duration,
     },
     /// The commit is live already.
@@ -84,17 +84,17 @@ pub enum Message<'a> {
     RolledBack {
         /// The release.
         release: &'a ReleaseName,
-        /// What was live before.
+        /// The release that was live before.
         from: &'a Live,
-        /// How long it took.
+        /// The time that it took.
         took: Duration,
     },
     /// The lock is taken.
     Waiting {
-        /// Who has it.
+        /// The holder.
         holder: &'a str,
     },
-    /// A failure, and what it did not change.
+    /// A failure, and the live release, which it did not change.
     NotDone(Action, &'a Serving),
     /// Submodules that stay empty.
     EmptySubmodules(&'a [PathBuf]),
@@ -109,50 +109,50 @@ pub enum Message<'a> {
     Pointers(&'a [PathBuf]),
     /// A shared directory on another file system, which is not filled.
     NotSeeded(&'a Path),
-    /// What `--dry-run` found.
+    /// The answer of `--dry-run`.
     DryRun {
         /// The commit's first digits.
         commit: &'a str,
         /// The commit's subject.
         subject: &'a str,
-        /// How many files and links it has.
+        /// The number of its files and links.
         files: u64,
-        /// How many paths differ from what is live.
+        /// The number of paths that differ from the live release.
         changed: u64,
         /// The site.
         site: &'a Path,
         /// The release that would be recycled.
         recycled: Option<ReleaseName>,
     },
-    /// There is nothing to cancel.
+    /// Nothing runs that could be cancelled.
     NothingRuns,
     /// Another process was asked to stop.
     Cancelling(&'a Holder),
-    /// It has.
+    /// The other process has stopped.
     Cancelled(&'a Serving),
     /// A step begins; what it prints follows, indented.
     Step {
-        /// When it runs.
+        /// Its phase.
         phase: Phase,
         /// Its first line.
         name: &'a str,
     },
-    /// Lines of a step that the pusher was too slow for.
+    /// So many lines of a step were left out, because the pusher read too slowly.
     LinesDropped(u64),
     /// A log that cannot be written.
     LogBroken(&'a std::io::Error),
     /// A step after the flip failed.
     GoingBack(&'a ReleaseName),
-    /// A failure after the flip that there is no way back from.
+    /// A failure after the flip, with no older release to go back to.
     LiveNevertheless(&'a Serving),
     /// An earlier run ended in the middle of a publication.
     CutOff {
         /// The release.
         release: &'a ReleaseName,
-        /// Whether it was live already.
+        /// True if it was live already.
         is_live: bool,
     },
-    /// What `adopt` did.
+    /// The answer of `adopt`.
     Adopted {
         /// The release.
         release: &'a ReleaseName,
@@ -192,7 +192,7 @@ impl Display for Message<'_> {
             Self::Live { release, changed, files, size, took } => {
                 let changed = count(*changed, "file");
                 write!(to, "Release {release} is live: {changed} changed, {}", seconds(*took))?;
-                // What everybody knows of a small site is not worth a word.
+                // The size of a small site is not worth a word.
                 if *size < 1_000_000 {
                     return Ok(());
                 }

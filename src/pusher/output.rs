@@ -1,4 +1,4 @@
-//! What a step prints: whole into its log, and line by line to the pusher as far as it reads.
+//! The output of a child: whole into a log, and line by line to the pusher as far as somebody reads.
 //!
 //! Neither a line without an end nor a disk without room costs more than that line, or the log.
 
@@ -11,7 +11,7 @@ use crate::pusher::report::Report;
 /// The longest line that the pusher gets, in bytes.
 const LONGEST: usize = 1000;
 
-/// Where a step's output goes.
+/// Takes the output of a child, piece by piece.
 #[derive(Debug)]
 pub struct Output<'a> {
     report: &'a Report,
@@ -23,13 +23,13 @@ pub struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// Tells `report`, each line indented, and writes to `log`.
+    /// Passes lines on to `report`, each indented, and everything to `log`.
     #[must_use]
     pub fn new(report: &'a Report, log: Option<&'a File>, indent: &'static str) -> Self {
         Self { report, log, indent, line: Vec::new(), is_cut: false, dropped: 0 }
     }
 
-    /// Takes what was printed, lines or parts of lines.
+    /// Takes a piece of output, lines or parts of lines.
     pub fn take(&mut self, bytes: &[u8]) {
         if let Some(mut log) = self.log
             && let Err(error) = log.write_all(bytes)
@@ -56,7 +56,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Ends the last line, and tells how many the pusher missed.
+    /// Ends the last line, and prints how many the pusher missed.
     pub fn end(mut self) {
         if !self.line.is_empty() {
             self.end_line();
@@ -68,17 +68,17 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Tells the line; says whether it was passed on.
+    /// Prints the line; returns whether it was passed on.
     fn end_line(&mut self) -> bool {
         let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
         // What was drawn over on a terminal is not worth a line.
         let shown = line.rsplit(|&byte| byte == b'\r').next().unwrap_or_default();
         let text = String::from_utf8_lossy(shown);
         let rest = if self.is_cut { "..." } else { "" };
-        let is_told = self.report.output(format_args!("{}{}{rest}", self.indent, text.trim_end()));
-        self.dropped += u64::from(!is_told);
+        let is_printed = self.report.output(format_args!("{}{}{rest}", self.indent, text.trim_end()));
+        self.dropped += u64::from(!is_printed);
         self.line.clear();
         self.is_cut = false;
-        is_told
+        is_printed
     }
 }

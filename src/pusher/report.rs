@@ -1,6 +1,6 @@
-//! The only module that talks to the pusher.
+//! The streams to the pusher, on which printing never fails and never blocks.
 //!
-//! Talking never fails and never blocks: the deployment goes on whether anybody listens or not. When
+//! The deployment goes on whether anybody listens or not. When
 //! a client dies, `git receive-pack` keeps the hook's pipe open but no longer reads it, so a plain
 //! `write` would hang for good once 64 KiB have piled up, and with it every later push. Therefore
 //! a write waits for room only as long as patience lasts, and later lines are dropped.
@@ -18,29 +18,29 @@ use crate::error::Error;
 use crate::pusher::message::Message;
 use crate::text::escape_controls;
 
-/// How long a report waits for its reader, all lines together, before it drops lines.
+/// The time that a report waits for its reader, all lines together, before it drops lines.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The most that one write may pass on so that `poll`'s answer holds: Linux promises a pipe that is
 /// ready room for `PIPE_BUF` bytes.
 const PIPE_BUF: usize = 4096;
 
-/// Lines to the person who waits for the result, on two streams that are one pipe under git.
+/// The streams to the person who waits for the result; under git both are one pipe.
 #[derive(Debug)]
 pub struct Report {
     out: OwnedFd,
     err: OwnedFd,
     patience: Cell<Duration>,
-    /// The same for what steps print, so that they cannot use up what the result needs.
+    /// The same for the output of children, which must not use up what the result needs.
     output_patience: Cell<Duration>,
     started: Instant,
     is_verbose: Cell<bool>,
-    /// What the progress line shows, to end it before another line begins.
+    /// The text of the progress line, which is ended before another line begins.
     progress: RefCell<String>,
 }
 
 impl Report {
-    /// Tells results on `out`; problems and progress go to `err`.
+    /// Prints results on `out`, problems and progress on `err`.
     #[must_use]
     pub fn new(out: OwnedFd, err: OwnedFd) -> Self {
         Self {
@@ -54,31 +54,31 @@ impl Report {
         }
     }
 
-    /// Tells a line.
+    /// Prints a line.
     pub fn line(&self, line: impl Display) {
         self.end_progress();
         self.send(self.out.as_fd(), &line.to_string(), "\n");
     }
 
-    /// From now on details are told too.
+    /// Prints details too from now on.
     pub fn be_verbose(&self) {
         self.is_verbose.set(true);
     }
 
-    /// Tells a line to who wants to know it all, and when it was told.
+    /// Prints a line with its time where the pusher asked for details.
     pub fn detail(&self, line: impl Display) {
         if self.is_verbose.get() {
             self.line(format_args!("[{:.3} s] {line}", self.started.elapsed().as_secs_f64()));
         }
     }
 
-    /// Tells a line that a step printed; says whether it was passed on.
+    /// Prints a line of a child; returns whether it was passed on.
     pub fn output(&self, line: impl Display) -> bool {
         self.end_progress();
         send(&self.output_patience, self.out.as_fd(), &line.to_string(), "\n")
     }
 
-    /// Tells why something failed, and what to do about it.
+    /// Prints an error and its hint.
     pub fn error(&self, error: &Error) {
         self.problem("error", error);
         if let Some(hint) = error.hint() {
@@ -86,12 +86,12 @@ impl Report {
         }
     }
 
-    /// Tells of something that does not stop the work.
+    /// Prints something that does not stop the work.
     pub fn warning(&self, warning: impl Display) {
         self.problem("warning", warning);
     }
 
-    /// Tells what the reader can do.
+    /// Prints something that the reader can do.
     pub fn hint(&self, hint: impl Display) {
         self.problem("hint", hint);
     }
@@ -101,7 +101,7 @@ impl Report {
         self.send(self.err.as_fd(), &format!("{label}: {text}"), "\n");
     }
 
-    /// Reports what a checkout says while it works.
+    /// Prints a notice of a checkout.
     pub fn notice(&self, notice: &Notice) {
         match *notice {
             Notice::Progress { done, total } => self.progress(Message::Writing { done, total }),
@@ -144,7 +144,7 @@ fn send(patience: &Cell<Duration>, to: BorrowedFd<'_>, line: &str, end: &str) ->
             return false;
         }
         if let Err(error) = rustix::io::write(to, piece) {
-            log::info!("cannot tell ({error}): {line}");
+            log::info!("cannot print ({error}): {line}");
             return false;
         }
     }

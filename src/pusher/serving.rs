@@ -1,4 +1,4 @@
-//! What the public gets from a server: the last word of every failure.
+//! The live release in words: the last line of every failure.
 
 use std::fmt::{self, Display};
 
@@ -6,7 +6,7 @@ use crate::release::ReleaseName;
 use crate::site::Live;
 use crate::text::printable;
 
-/// What the public gets from a server right now.
+/// A server and its live release.
 #[derive(Debug)]
 pub struct Serving {
     server: String,
@@ -24,7 +24,7 @@ enum What {
 }
 
 impl Serving {
-    /// What `live` means on a server; `None` where nobody could look.
+    /// The words for `live`; `None` stands for a site that cannot be read.
     #[must_use]
     pub fn new(server: &str, live: Option<&Live>) -> Self {
         let what = match live {
