@@ -91,14 +91,14 @@ fn a_cancelled_rollback_leaves_the_old_release_good() {
 fn cancel_that_comes_too_late_says_so() {
     let sandbox = with_steps("restart = 'true'");
     sandbox.commit("a", "1").push().ok();
-    let stuck = "import fcntl, json, signal, sys, time\nf = open(sys.argv[1], 'r+')\nfcntl.flock(f, fcntl.LOCK_EX)\n\
-                 f.truncate(0)\njson.dump({'pid': __import__('os').getpid(), 'action': 'adopt', 'by': {'user': 'x'}, \
-                 'since': sys.argv[3], 'phase': 'x'}, f)\nf.flush()\nopen(sys.argv[2], 'w')\ntime.sleep(1000)\n";
+    let stuck = r#"exec 9<>"$1" && flock 9 &&
+                 printf '{"pid": %s, "action": "adopt", "by": {"user": "x"}, "since": "%s", "phase": "x"}' $$ "$3" >"$1" &&
+                 : >"$2" && exec sleep 1000"#;
     let ready = sandbox.path("ready");
-    let mut python = sandbox.command("python3");
+    let mut shell = sandbox.command("sh");
     let since = sandbox.history()[0]["time"].as_str().unwrap().to_owned();
-    python.args(["-c", stuck]).arg(sandbox.site().join(".bluegreen/lock")).arg(&ready).arg(since);
-    let mut holder = python.spawn().unwrap();
+    shell.args(["-c", stuck, "sh"]).arg(sandbox.site().join(".bluegreen/lock")).arg(&ready).arg(since);
+    let mut holder = shell.spawn().unwrap();
     wait_for("the lock", || ready.exists());
     // Its line in the history says that it ended well.
     let history = sandbox.site().join(".bluegreen/history.jsonl");

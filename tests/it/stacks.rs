@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::support::Sandbox;
 use crate::support::skip::program_or_skip;
-use crate::support::{Node, Sandbox};
 use bluegreen::command::sudoers;
 use bluegreen::config::{Config, Phase};
 use rustix::process::{Pid, Signal, kill_process};
@@ -71,15 +71,7 @@ impl Application {
     }
 
     fn commit_fixture(&self, name: &str) {
-        let root = project(&format!("fixtures/{name}"));
-        let found = crate::support::snapshot(&root);
-        let nodes: Vec<(Vec<u8>, Node)> = found
-            .keys()
-            .filter(|path| root.join(path).is_file() && !path.to_string_lossy().contains("__pycache__"))
-            .map(|path| (path.as_encoded_bytes().to_vec(), Node::file(fs::read(root.join(path)).unwrap())))
-            .collect();
-        let nodes: Vec<(&[u8], Node)> = nodes.iter().map(|(path, node)| (&path[..], node.clone())).collect();
-        self.sandbox.commit_nodes(&nodes);
+        self.sandbox.commit_folder(&project(&format!("fixtures/{name}")));
     }
 
     /// What the public gets.

@@ -233,7 +233,7 @@ fn output_cannot_harm_a_terminal_and_its_log_is_whole() {
 
 /// A reader that went to sleep, and a step that prints more than any pipe or memory should hold.
 #[test]
-fn a_gigabyte_of_output_costs_neither_memory_nor_the_deployment() {
+fn two_hundred_megabytes_of_output_cost_neither_memory_nor_the_deployment() {
     let sandbox =
         with_steps("build = 'head -c 100000000 /dev/zero | tr \"\\0\" \"\\n\"; head -c 100000000 /dev/zero'");
     sandbox.commit("a", "1");

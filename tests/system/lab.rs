@@ -1,10 +1,10 @@
 //! The network that throw-away machines stand in: a bridge in a namespace of its own, so that not
 //! even an interface appears on the host. It goes when the [`Lab`] does, or when the tests die.
 
-use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
 use crate::machine::{Machine, wait_until_up};
+use crate::skip::skip;
 
 /// What the tests run besides the program itself, found in the host's PATH.
 const NEEDED: [&str; 14] = [
@@ -92,15 +92,6 @@ impl Drop for Lab {
         drop(self.bridge.kill());
         drop(self.bridge.wait());
     }
-}
-
-/// Says why a test is not run; fails where a skip must not pass for a success.
-pub fn skip(reason: &str) {
-    assert!(std::env::var_os("CI").is_none(), "system test cannot run: {reason}");
-    // Past the test harness, which hides what a passing test prints by the macros.
-    #[allow(clippy::explicit_write)]
-    writeln!(std::io::stderr(), "skipped, {reason}: {}", std::thread::current().name().unwrap_or("?"))
-        .unwrap();
 }
 
 fn unable() -> Option<String> {

@@ -17,5 +17,8 @@ mod lab;
 mod load;
 mod machine;
 mod package;
+#[path = "../it/support/skip.rs"]
+#[allow(dead_code)]
+mod skip;
 mod ssh;
 mod tutorial;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::lab::{Lab, skip};
+use crate::lab::Lab;
+use crate::skip::skip;
 
 #[test]
 fn the_package_sets_up_a_server() {

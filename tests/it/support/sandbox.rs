@@ -187,6 +187,24 @@ impl Sandbox {
         self
     }
 
+    /// Commits a copy of a folder to master as its first commit, as a developer would begin with it.
+    pub fn commit_folder(&self, folder: &Path) -> &Self {
+        let copy = self.path("work");
+        let options = fs_extra::dir::CopyOptions::new().content_only(true);
+        fs_extra::dir::create(&copy, false)
+            .and_then(|()| fs_extra::dir::copy(folder, &copy, &options))
+            .unwrap();
+        let (work_tree, date) = (format!("--work-tree={}", copy.display()), self.tick().to_string());
+        self.git(&[&work_tree, "add", "--all", "--", ":!*__pycache__*"]);
+        let mut commit = self.git_command(&self.clone_path());
+        commit.env("GIT_COMMITTER_DATE", format!("{date} +0000"));
+        commit.args(["-c", "user.name=Ada Developer", "-c", "user.email=ada@example.com"]);
+        assert!(
+            commit.args([&work_tree, "commit", "--quiet", "--message=Begin"]).status().unwrap().success()
+        );
+        self
+    }
+
     /// Commits exactly this tree to master, whatever was there before.
     pub fn commit_tree(&self, nodes: &[(&[u8], Node)]) -> &Self {
         let everything: &[u8] = b"";
