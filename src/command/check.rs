@@ -13,6 +13,7 @@ use super::{Place, become_owner};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::Repository;
+use crate::git::settings::{RECOMMENDED, Recommended};
 use crate::site::{Live, Site};
 use crate::text::{count, printable};
 
@@ -104,20 +105,12 @@ fn check_git(repository: &Repository, findings: &mut Findings) {
         findings.error(message, format!("install git {}.{} or newer", OLDEST_GIT.0, OLDEST_GIT.1));
     }
     let git_dir = printable(repository.path());
-    for (key, wanted, loss) in [
-        ("receive.unpackLimit", "1", "a small push is written as loose objects, which a power cut may lose"),
-        ("core.fsync", "committed,reference", "a push may be lost in a power cut after it was acknowledged"),
-        (
-            "receive.fsckObjects",
-            "true",
-            "damaged or hostile objects are accepted and only refused at deployment",
-        ),
-    ] {
+    for Recommended { key, value, loss } in RECOMMENDED {
         let Some(setting) = findings.take(repository.setting(key)) else { return };
         if setting.is_none() {
             findings.warning(
                 format!("`{key}` is not set: {loss}"),
-                format!("`git -C {git_dir} config {key} {wanted}`"),
+                format!("`git -C {git_dir} config {key} {value}`"),
             );
         }
     }

@@ -7,9 +7,12 @@ use clap_complete::{Shell, generate};
 use super::table::print_text;
 use crate::cli::Generated;
 use crate::command::sudoers;
+use crate::config::Config;
 use crate::deploy::session::Server;
 use crate::error::{Error, Result};
 use crate::git::login_name;
+use crate::git::settings::RECOMMENDED;
+use crate::text::printable;
 
 /// Prints one of them.
 pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
@@ -23,8 +26,11 @@ pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
         Generated::Zsh => complete(Shell::Zsh),
         Generated::Fish => complete(Shell::Fish),
         Generated::Man => man(cli, &mut text),
+        Generated::GitSettings => {
+            RECOMMENDED.iter().try_for_each(|setting| writeln!(text, "{} {}", setting.key, setting.value))
+        }
         // Made from a config, not from the command line.
-        Generated::Sudoers => Ok(()),
+        Generated::Sudoers | Generated::Settings => Ok(()),
     }
     .map_err(Error::io("write", "standard output"))?;
     print_text(String::from_utf8_lossy(&text).trim_end())
@@ -34,6 +40,12 @@ pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
 pub fn sudoers(server: &Server) -> Result<()> {
     let lines = sudoers::lines(&server.config.steps, &login_name(server.repository.owner()?))?;
     if lines.is_empty() { Ok(()) } else { print_text(&lines.join("\n")) }
+}
+
+/// Prints what the installer must know of the config.
+pub fn settings(server: &Server) -> Result<()> {
+    let Config { branch, site, .. } = &server.config;
+    print_text(&format!("branch {branch}\nserver {}\nsite {}", server.name, printable(&site.root)))
 }
 
 /// One page for the program and all its subcommands.

@@ -12,6 +12,7 @@ mod log;
 pub mod options;
 mod releases;
 mod rollback;
+mod shell;
 mod status;
 pub mod sudoers;
 mod table;
@@ -40,21 +41,27 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     // Releases are for the web server to read, whatever the umask of the shell or the ssh session.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let called_as = arguments.first().map(PathBuf::from).unwrap_or_default();
-    let cli = match Hook::called_as(&called_as) {
-        Some(hook) if arguments.len() == 1 && (called_by_git() || !stdin().is_terminal()) => {
-            Cli { repository: None, command: Command::Hook { hook } }
-        }
-        _ => match Cli::try_parse_from(arguments) {
-            Ok(cli) => cli,
-            Err(error) => {
-                let _ = error.print();
-                return if error.use_stderr() { 2 } else { 0 };
-            }
-        },
-    };
     let (Ok(out), Ok(err)) = (stdout().as_fd().try_clone_to_owned(), stderr().as_fd().try_clone_to_owned())
     else {
         return 1;
+    };
+    let parsed = match Hook::called_as(&called_as) {
+        Some(hook) if arguments.len() == 1 && (called_by_git() || !stdin().is_terminal()) => {
+            Ok(Ok(Cli { repository: None, command: Command::Hook { hook } }))
+        }
+        _ if shell::is_called_as(&called_as) => shell::take(&arguments),
+        _ => Ok(Cli::try_parse_from(arguments)),
+    };
+    let cli = match parsed {
+        Ok(Ok(cli)) => cli,
+        Ok(Err(error)) => {
+            let _ = error.print();
+            return if error.use_stderr() { 2 } else { 0 };
+        }
+        Err(error) => {
+            Report::new(out, err).error(&error);
+            return error.exit_status();
+        }
     };
     // The gate's standard output is for git alone.
     let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
@@ -92,6 +99,7 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         Command::Log { release, follow } => log::run(&place.open(report)?, release.as_deref(), *follow),
         Command::Cancel => cancel::run(&place.open(report)?),
         Command::Generate { what: Generated::Sudoers } => generate::sudoers(&place.open(report)?),
+        Command::Generate { what: Generated::Settings } => generate::settings(&place.open(report)?),
         Command::Generate { what } => generate::run(*what, &mut Cli::command()),
     }
 }

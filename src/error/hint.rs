@@ -14,6 +14,13 @@ impl Error {
         let hint = match self {
             Self::Usage(_) => "`bluegreen --help` shows what it takes".into(),
             Self::NoRepository | Self::NotARepository(_) => "name the bare repository with `-C`".into(),
+            Self::NoShell { commands } | Self::NotOverSsh { commands, .. } => {
+                format!("it runs {}, as in `ssh deploy@blue status`", commands.join(", "))
+            }
+            Self::SeveralRepositories(names) => {
+                format!("name one of them, {}: `status -C {}`", names.join(", "), names[0])
+            }
+            Self::UnknownRepository { there, .. } => format!("it has {}", there.join(", ")),
             Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
             Self::ConfigUnsafe { file, .. } => {
                 format!(

@@ -29,6 +29,31 @@ pub enum Error {
     /// A path that was named as a repository is not one.
     #[error("`{}` is not a git repository", printable(.0))]
     NotARepository(PathBuf),
+    /// Somebody logs in to an account that has no shell.
+    #[error("this account takes `git push` and some commands; it has no shell")]
+    NoShell {
+        /// The commands that its ssh runs.
+        commands: &'static [&'static str],
+    },
+    /// A command that the account's ssh does not run.
+    #[error("this account does not run `{}`", printable(.command))]
+    NotOverSsh {
+        /// The command.
+        command: String,
+        /// Those that it runs.
+        commands: &'static [&'static str],
+    },
+    /// Which one of several repositories is meant, a client did not say.
+    #[error("this account has several repositories")]
+    SeveralRepositories(Vec<String>),
+    /// A repository that is not one of the account's.
+    #[error("this account has no repository `{}`", printable(.named))]
+    UnknownRepository {
+        /// The name that a client gave.
+        named: PathBuf,
+        /// The names that there are.
+        there: Vec<String>,
+    },
     /// The repository belongs to another user.
     #[error("the repository `{}` belongs to {owner}, you are {user}", printable(.path))]
     NotOwner {
@@ -276,6 +301,10 @@ impl Error {
         match self {
             Self::Usage(_)
             | Self::NoRepository
+            | Self::NoShell { .. }
+            | Self::NotOverSsh { .. }
+            | Self::SeveralRepositories(_)
+            | Self::UnknownRepository { .. }
             | Self::NotARepository(_)
             | Self::NotOwner { .. }
             | Self::Config { .. }

@@ -9,6 +9,7 @@ pub mod id;
 pub mod push;
 mod receive;
 mod said;
+pub mod settings;
 
 pub use self::receive::Setting;
 

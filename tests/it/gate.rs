@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::support::sandbox::BLUEGREEN;
 use crate::support::{Run, Sandbox};
+use bluegreen::git::settings::RECOMMENDED;
 
 const REFUSED: &str = " ! [remote rejected] master -> master";
 
@@ -344,10 +345,8 @@ fn without_the_setting_post_receive_deploys_as_ever() {
 #[test]
 fn check_says_which_hook_deploys() {
     let sandbox = gated("");
-    for (key, value) in
-        [("receive.unpackLimit", "1"), ("core.fsync", "committed"), ("receive.fsckObjects", "true")]
-    {
-        server_git(&sandbox, &["config", key, value]);
+    for setting in RECOMMENDED {
+        server_git(&sandbox, &["config", setting.key, setting.value]);
     }
     let check = || sandbox.bluegreen(&["check"]);
     let gate = "A push to master fails if its deployment fails: `proc-receive` deploys it.";

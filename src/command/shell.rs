@@ -1,0 +1,230 @@
+//! The login shell of the deploy account, `bluegreen-shell`: it takes pushes and fetches, which it hands to
+//! git-shell, and the commands that whoever may push may run, as in `ssh deploy@blue status`.
+//!
+//! It lies where the account cannot write, and so does the list of the account's repositories, which is
+//! the installer's ledger: nothing in the account's home decides what it runs.
+
+use std::ffi::{CString, OsString};
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use nix::unistd::{Uid, execvp};
+
+use crate::cli::{Cli, Command};
+use crate::error::{Error, Result};
+use crate::git::login_name;
+
+/// The file name of the program as a login shell.
+const NAME: &str = "bluegreen-shell";
+
+/// A file for each repository that the installer has set up.
+const LEDGERS: &str = "/var/lib/bluegreen/repositories";
+
+/// The commands that a key which may push may run. [`is_allowed`] says the same of the parsed command.
+pub const COMMANDS: [&str; 8] =
+    ["status", "releases", "history", "log", "deploy", "rollback", "cancel", "check"];
+
+/// What git asks for over ssh, with a space or a dash after `git`.
+const GIT: [&str; 3] = ["receive-pack", "upload-pack", "upload-archive"];
+
+/// Whether the program was called as a login shell, for which ssh puts a dash before its name.
+pub fn is_called_as(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_prefix('-').unwrap_or(name) == NAME
+}
+
+/// Takes what ssh was asked for: becomes git-shell, or gives the command line to run. A command line that
+/// clap cannot parse, or that asks for help, is given as clap's error.
+pub fn take(arguments: &[OsString]) -> Result<Result<Cli, clap::Error>> {
+    let line = match arguments {
+        [_, option, line] if option == "-c" => line.to_string_lossy(),
+        _ => return Err(Error::NoShell { commands: &COMMANDS }),
+    };
+    if is_git(&line) {
+        return Err(become_git_shell(&line));
+    }
+    parse(&line, &repositories(Path::new(LEDGERS), &login_name(Uid::current())))
+}
+
+fn is_git(line: &str) -> bool {
+    let rest = line.strip_prefix("git").and_then(|rest| rest.strip_prefix(['-', ' ']));
+    rest.and_then(|rest| rest.split(' ').next()).is_some_and(|verb| GIT.contains(&verb))
+}
+
+/// git-shell parses the line by itself, and runs git's own programs only.
+fn become_git_shell(line: &str) -> Error {
+    let words = ["git-shell", "-c", line].map(CString::new);
+    let words: Vec<CString> = words.into_iter().flatten().collect();
+    match execvp(c"git-shell", &words) {
+        Ok(never) => match never {},
+        Err(error) => Error::GitMissing(error.into()),
+    }
+}
+
+/// Parses a command line of a client, where every word may come from anybody.
+fn parse(line: &str, repositories: &[PathBuf]) -> Result<Result<Cli, clap::Error>> {
+    let mut words = shlex::split(line).ok_or_else(|| refused(line))?;
+    // As one types it in a shell of the server.
+    if words.first().is_some_and(|word| word == "bluegreen") {
+        words.remove(0);
+    }
+    let verb = words.iter().find(|word| COMMANDS.contains(&word.as_str()));
+    let Some(verb) = verb.cloned() else {
+        return Err(refused(words.first().map_or("", String::as_str)));
+    };
+    let mut cli = match Cli::try_parse_from(std::iter::once("bluegreen".into()).chain(words)) {
+        Ok(cli) => cli,
+        Err(error) => return Ok(Err(error)),
+    };
+    if !is_allowed(&cli.command) {
+        return Err(refused(&verb));
+    }
+    cli.repository = Some(choose(cli.repository.as_deref(), repositories)?);
+    Ok(Ok(cli))
+}
+
+fn refused(command: &str) -> Error {
+    Error::NotOverSsh { command: command.into(), commands: &COMMANDS }
+}
+
+/// Whether a key that may push may run a command.
+fn is_allowed(command: &Command) -> bool {
+    match command {
+        Command::Status(_)
+        | Command::Releases(_)
+        | Command::History(_)
+        | Command::Log { .. }
+        | Command::Deploy { .. }
+        | Command::Rollback { .. }
+        | Command::Cancel
+        | Command::Check(_) => true,
+        Command::Hook { .. } | Command::Adopt | Command::Generate { .. } => false,
+    }
+}
+
+/// The repository that `-C` names, by its path or the end of it; without one, the only one.
+fn choose(named: Option<&Path>, repositories: &[PathBuf]) -> Result<PathBuf> {
+    let found: Vec<&PathBuf> = match named {
+        Some(name) => repositories.iter().filter(|path| path.ends_with(name)).collect(),
+        None => repositories.iter().collect(),
+    };
+    let names =
+        || repositories.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
+    match (&found[..], named) {
+        ([path], _) => Ok((*path).clone()),
+        ([], Some(named)) => Err(Error::UnknownRepository { named: named.into(), there: names() }),
+        ([], None) => Err(Error::NoRepository),
+        _ => Err(Error::SeveralRepositories(names())),
+    }
+}
+
+/// The repositories of an account, as the installer's ledgers have them.
+fn repositories(ledgers: &Path, account: &str) -> Vec<PathBuf> {
+    let files = ledgers.read_dir().into_iter().flatten().flatten();
+    let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+    let mut found: Vec<PathBuf> = texts.filter_map(|text| repository(&text, account)).collect();
+    found.sort();
+    found
+}
+
+fn repository(ledger: &str, account: &str) -> Option<PathBuf> {
+    let value = |key: &str| ledger.lines().filter_map(|line| line.strip_prefix(key)).next_back();
+    (value("user ")? == account).then(|| value("repository ").map(PathBuf::from))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn ask(line: &str) -> String {
+        let repositories = ["/home/deploy/sample_app".into()];
+        match parse(line, &repositories) {
+            Ok(Ok(cli)) => format!("{} {:?}", cli.repository.unwrap().display(), cli.command),
+            Ok(Err(error)) => format!("clap: {}", error.kind()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn every_command_is_either_listed_or_refused() {
+        let arguments = [("hook", " post-receive"), ("generate", " man")];
+        for command in Cli::command().get_subcommands().filter(|command| command.get_name() != "help") {
+            let name = command.get_name();
+            let rest = arguments.iter().find(|(verb, _)| *verb == name).map_or("", |(_, rest)| rest);
+            let cli = Cli::try_parse_from(format!("bluegreen {name}{rest}").split(' ')).unwrap();
+            assert_eq!(is_allowed(&cli.command), COMMANDS.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_command_finds_its_repository() {
+        let status = "/home/deploy/sample_app Status(Table { json: true })";
+        for line in [
+            "status --json",
+            "status -C sample_app --json",
+            "-C /home/deploy/sample_app status --json",
+            "bluegreen -C 'deploy/sample_app' status --json",
+        ] {
+            assert_eq!(ask(line), status, "{line}");
+        }
+        let two = ["/home/deploy/sample_app".into(), "/srv/git/two".into()];
+        let error = |line| parse(line, &two).unwrap_err().to_string();
+        assert_eq!(error("status"), "this account has several repositories");
+        assert_eq!(error("status -C app"), "this account has no repository `app`");
+        assert_eq!(parse("status -C two", &two).unwrap().unwrap().repository, Some("/srv/git/two".into()));
+    }
+
+    #[test]
+    fn what_else_a_client_sends_is_refused() {
+        for (line, problem) in [
+            ("id", "this account does not run `id`"),
+            ("sh -c id", "this account does not run `sh`"),
+            ("'status; id'", "this account does not run `status; id`"),
+            ("hook post-receive", "this account does not run `hook`"),
+            ("generate man status", "clap: unexpected argument found"),
+            ("status -C /etc", "this account has no repository `/etc`"),
+            ("status -C ..", "this account has no repository `..`"),
+            ("status $(id)", "clap: unexpected argument found"),
+            ("status; id", "this account does not run `status;`"),
+            ("deploy --upload-pack=id", "clap: unexpected argument found"),
+            ("deploy one two", "clap: unexpected argument found"),
+            ("status 'x", "this account does not run `status 'x`"),
+            ("", "this account does not run ``"),
+        ] {
+            assert_eq!(ask(line), problem, "{line}");
+        }
+        assert_eq!(ask("hook post-receive -C status"), "this account does not run `status`");
+    }
+
+    #[test]
+    fn git_is_told_from_all_else() {
+        for line in ["git-receive-pack 'sample_app'", "git upload-pack 'x'", "git-upload-archive 'x'"] {
+            assert!(is_git(line), "{line}");
+        }
+        for line in ["git", "git-shell", "git status", "git-receive-packs", "gitreceive-pack x"] {
+            assert!(!is_git(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_counts_for_its_user_alone() {
+        let ledger = "repository /home/deploy/a\nuser deploy\nsite /srv/a\nrepository /home/deploy/b\n";
+        assert_eq!(repository(ledger, "deploy"), Some("/home/deploy/b".into()));
+        assert_eq!(repository(ledger, "dep"), None);
+        assert_eq!(repository("user deploy\n", "deploy"), None);
+    }
+
+    #[test]
+    fn a_login_shell_has_a_dash() {
+        for (path, expected) in [
+            ("-bluegreen-shell", true),
+            ("bluegreen-shell", true),
+            ("/usr/local/bin/bluegreen-shell", true),
+            ("bluegreen", false),
+            ("post-receive", false),
+        ] {
+            assert_eq!(is_called_as(Path::new(path)), expected, "{path}");
+        }
+    }
+}

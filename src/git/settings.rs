@@ -1,0 +1,36 @@
+//! The settings that a repository should have: the installer sets them, and `check` looks for them.
+
+/// A setting of git, and what is lost without it.
+#[derive(Debug, Clone, Copy)]
+pub struct Recommended {
+    /// "receive.fsckObjects".
+    pub key: &'static str,
+    /// "true".
+    pub value: &'static str,
+    /// What happens where it is not set.
+    pub loss: &'static str,
+}
+
+/// All of them. Another value that somebody has set is left as it is.
+pub const RECOMMENDED: [Recommended; 4] = [
+    Recommended {
+        key: "receive.fsckObjects",
+        value: "true",
+        loss: "damaged or hostile objects are accepted and only refused at deployment",
+    },
+    Recommended {
+        key: "receive.advertisePushOptions",
+        value: "true",
+        loss: "git refuses `git push -o skip` and all other options of a push",
+    },
+    Recommended {
+        key: "receive.unpackLimit",
+        value: "1",
+        loss: "a small push is written as loose objects, which a power cut may lose",
+    },
+    Recommended {
+        key: "core.fsync",
+        value: "committed,reference",
+        loss: "a push may be lost in a power cut after it was acknowledged",
+    },
+];
