@@ -29,6 +29,7 @@ mod lock;
 mod operators;
 mod order;
 mod ownership;
+mod picture;
 mod property;
 mod push;
 mod readme;
