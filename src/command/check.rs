@@ -13,12 +13,9 @@ use super::{Place, become_owner};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::Repository;
-use crate::git::settings::{RECOMMENDED, Recommended};
+use crate::git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
 use crate::site::{Live, Site};
 use crate::text::{count, printable};
-
-/// What git needs for `git push` to work as the README says; 2.29 brought the gate.
-const OLDEST_GIT: (u32, u32) = (2, 29);
 
 /// Something that is wrong, or could be better; as `--json` shows it.
 #[derive(Debug, Serialize)]

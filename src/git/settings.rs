@@ -1,4 +1,8 @@
-//! The settings that a repository should have: the installer sets them, and `check` looks for them.
+//! The git that a repository needs, and the settings that it should have: the installer sets them, and
+//! `check` looks for them.
+
+/// The oldest git that the program works with: `proc-receive`, the gate, came with 2.29.
+pub const OLDEST_GIT: (u32, u32) = (2, 29);
 
 /// A setting of git, and what is lost without it.
 #[derive(Debug, Clone, Copy)]

@@ -180,3 +180,12 @@ fn no_library_is_there_twice() {
         assert_eq!(versions.len(), 1, "{name}: {versions:?}");
     }
 }
+
+#[test]
+fn one_version_of_git_is_named_everywhere() {
+    let (major, minor) = bluegreen::git::settings::OLDEST_GIT;
+    let text =
+        |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    assert!(text("Cargo.toml").contains(&format!("git (>= 1:{major}.{minor})")));
+    assert!(text("docs/gate.md").contains(&format!("git {major}.{minor}")));
+}
