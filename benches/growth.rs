@@ -1,4 +1,4 @@
-//! How the work grows with the site: 1,000, 10,000 and 100,000 files.
+//! Growth of the work with the site: 1,000, 10,000 and 100,000 files.
 //!
 //! `cargo bench --bench growth`: a first release is to grow linearly, a one-file push no steeper than
 //! git's own checkout in place. `BENCH_DIR` and `BENCH_RUNS` as for the bars.

@@ -1,4 +1,4 @@
-//! What reads bytes that others chose, each as a function that must neither panic nor lie.
+//! The readers of bytes that others chose, each as a function that must neither panic nor lie.
 //!
 //! The targets of cargo-fuzz and the short run of `cargo test --test it fuzz` both call these.
 
@@ -27,7 +27,7 @@ pub fn push(data: &[u8]) {
     }
 }
 
-/// What `git receive-pack` says to the gate, and what the gate answers.
+/// The conversation between `git receive-pack` and the gate.
 pub fn gate(data: &[u8]) {
     let (mut rest, mut said) = (data, Vec::new());
     let Ok(request) = protocol::read_request(&mut rest, &mut said) else { return };

@@ -1,4 +1,4 @@
-//! What the benchmarks share: a repository that they make, peers that are run as whole processes, and
+//! The common part of the benchmarks: a repository that they make, peers that are run as whole processes, and
 //! ratios pair by pair.
 
 use std::fs;
@@ -233,7 +233,7 @@ fn median(values: &[f64]) -> f64 {
     if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }
 
-/// What the figures were measured on.
+/// The machine on which the figures were measured.
 pub fn machine() -> String {
     let first = |file: &str, key: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What attributes convert is written as `git checkout` writes it, and stays right in recycled releases.
+//! Files that attributes convert: written as `git checkout` writes them, and right in recycled releases.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -270,7 +270,7 @@ fn a_tree_that_converts_nothing_starts_no_git() {
     assert_eq!(calls.len(), 4, "{calls:#?}");
 }
 
-/// What the deploy user's own settings do, in a mount of their own.
+/// Settings of the deploy user count as documented; they lie in a mount of their own.
 #[test]
 fn of_the_users_settings_only_filters_count() {
     if !crate::support::skip::root_or_skip() {

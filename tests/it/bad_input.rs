@@ -1,4 +1,4 @@
-//! What a hook is told that it should not be, and what a machine does that it should not do: each ends in a
+//! Bad input to a hook, and bad behaviour of a machine: each ends in a
 //! line that says what is wrong, and in what was live before.
 
 use std::fs::{self, Permissions};
@@ -41,13 +41,13 @@ fn lines_that_are_no_ref_updates_are_refused_and_nothing_is_deployed() {
         // Half a line after a good one: the good one is not deployed either.
         &format!("{one} {id} refs/heads/master\n{one} {}", &id[..7]),
     ] {
-        let told = sandbox.as_git(line).fails(2);
-        let said = told.lines();
+        let run = sandbox.as_git(line).fails(2);
+        let said = run.lines();
         assert!(
             said[0].starts_with("error: expected `<old> <new> <ref>` on standard input, got `"),
             "{said:?}"
         );
-        told.says("hint: `bluegreen --help` shows what it takes").says(STILL);
+        run.says("hint: `bluegreen --help` shows what it takes").says(STILL);
         sandbox.by_hand(line).fails(2).serves("index.html", "v1");
     }
     assert_eq!(sandbox.releases().len(), 1);
@@ -89,14 +89,14 @@ fn commits_that_do_not_exist_are_refused() {
     let id = sandbox.id("master");
     for unknown in ["1".repeat(40), "1".repeat(64)] {
         let zero = "0".repeat(unknown.len());
-        let told = sandbox.by_hand(format!("{zero} {unknown} refs/heads/master\n")).fails(1);
-        let said = told.lines();
+        let run = sandbox.by_hand(format!("{zero} {unknown} refs/heads/master\n")).fails(1);
+        let said = run.lines();
         assert!(said[1].starts_with("error: cannot read commit <commit> of the repository: "), "{said:?}");
-        told.says("hint: check the repository with `git fsck`, then push again").says(STILL);
+        run.says("hint: check the repository with `git fsck`, then push again").says(STILL);
     }
     let tree = sandbox.id("master^{tree}");
-    let told = sandbox.by_hand(format!("{id} {tree} refs/heads/master\n")).fails(1);
-    told.says("error: cannot read commit <commit> of the repository: it is a tree").says(STILL);
+    let run = sandbox.by_hand(format!("{id} {tree} refs/heads/master\n")).fails(1);
+    run.says("error: cannot read commit <commit> of the repository: it is a tree").says(STILL);
 }
 
 #[test]
@@ -113,13 +113,13 @@ fn an_object_that_is_lost_or_damaged_stops_the_deployment() {
             "truncated" => fs::write(&object, "").unwrap(),
             _ => fs::write(&object, "garbage").unwrap(),
         }
-        let told = sandbox.bluegreen(&["deploy", "topic"]).fails(1);
+        let run = sandbox.bluegreen(&["deploy", "topic"]).fails(1);
         assert!(
-            told.lines()[1].starts_with("error: cannot read blob <commit> of the repository"),
+            run.lines()[1].starts_with("error: cannot read blob <commit> of the repository"),
             "{}",
-            told.output()
+            run.output()
         );
-        told.says(STILL).serves("index.html", "v1");
+        run.says(STILL).serves("index.html", "v1");
         sandbox.is_tidy();
     }
 }
@@ -241,14 +241,14 @@ fn a_full_disk_is_noticed_before_the_first_write() {
     let sandbox = Sandbox::new();
     let _site = Mounted::tmpfs(&sandbox.site(), "size=1m");
     sandbox.commit("index.html", "v1").push().ok();
-    let told = sandbox.commit_nodes(&[(b"big", Node::File(vec![7; 2_000_000]))]).push().not_deployed();
-    let said = told.lines();
+    let run = sandbox.commit_nodes(&[(b"big", Node::File(vec![7; 2_000_000]))]).push().not_deployed();
+    let said = run.lines();
     assert!(
         said[1].starts_with("error: not enough space in `<site>`: the release needs 2.0 MB, "),
         "{said:?}"
     );
     assert!(said[1].ends_with(" are free"), "{said:?}");
-    told.says("hint: free some space, or lower `keep` in bluegreen.toml")
+    run.says("hint: free some space, or lower `keep` in bluegreen.toml")
         .says(STILL)
         .serves("index.html", "v1");
     assert_eq!(sandbox.releases().len(), 1);
@@ -287,9 +287,9 @@ fn a_disk_that_fills_up_at_any_moment_leaves_the_site_as_it_is() {
             continue;
         }
         outcomes[1] += 1;
-        let told = run.fails(1);
-        assert!(told.output().contains("space"), "{}", told.output());
-        told.says(STILL).serves("index.html", "v1");
+        let run = run.fails(1);
+        assert!(run.output().contains("space"), "{}", run.output());
+        run.says(STILL).serves("index.html", "v1");
         let _ = fs::remove_file(&ballast);
         sandbox.bluegreen(&["deploy", "master"]).ok().serves("index.html", "v1");
         sandbox.is_tidy();
@@ -314,16 +314,16 @@ fn a_file_system_without_inodes_is_noticed() {
         sandbox.commit_tree(&nodes);
     };
     commit(&names(100, "a"));
-    let told = sandbox.push().not_deployed();
-    let said = told.lines();
+    let run = sandbox.push().not_deployed();
+    let said = run.lines();
     assert!(said[1].starts_with("error: not enough space in `<site>`: the release needs "), "{said:?}");
     assert!(said[1].ends_with(" inodes are free"), "{said:?}");
-    told.says(STILL).serves("index.html", "v1");
+    run.says(STILL).serves("index.html", "v1");
     // Room for the files, but not for their directories too.
     commit(&names(30, "b"));
-    let told = sandbox.push().not_deployed();
-    assert!(told.output().contains("space"), "{}", told.output());
-    told.says(STILL).serves("index.html", "v1");
+    let run = sandbox.push().not_deployed();
+    assert!(run.output().contains("space"), "{}", run.output());
+    run.says(STILL).serves("index.html", "v1");
     sandbox.is_tidy();
     sandbox.commit_tree(&[(b"index.html", Node::file("v2"))]).push().ok().serves("index.html", "v2");
 }
@@ -337,14 +337,14 @@ fn a_read_only_file_system_is_named() {
     let site = Mounted::tmpfs(&sandbox.site(), "size=1m");
     sandbox.commit("index.html", "v1").push().ok();
     site.remount("ro");
-    let told = sandbox.commit("index.html", "v2").push().not_deployed();
+    let run = sandbox.commit("index.html", "v2").push().not_deployed();
     assert!(
-        told.lines()[1].ends_with(": read-only filesystem or storage medium")
-            || told.lines()[1].ends_with(": read-only file system"),
+        run.lines()[1].ends_with(": read-only filesystem or storage medium")
+            || run.lines()[1].ends_with(": read-only file system"),
         "{}",
-        told.output()
+        run.output()
     );
-    told.says("hint: mount the file system writable, then push again").says(STILL).serves("index.html", "v1");
+    run.says("hint: mount the file system writable, then push again").says(STILL).serves("index.html", "v1");
     for command in ["status", "releases", "history"] {
         sandbox.bluegreen(&[command]).ok();
     }

@@ -1,4 +1,4 @@
-//! What a release holds: just what `git checkout` would write, and nothing that it would refuse.
+//! The content of a release: just what `git checkout` would write, and nothing that it would refuse.
 
 use std::process::Stdio;
 

@@ -57,8 +57,8 @@ fn a_push_with_a_wrong_config_tells_the_pusher() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     sandbox.raw_config("brnch = \"master\"\n").commit("index.html", "v2");
-    let told = sandbox.push().not_deployed();
-    let lines = told.lines();
+    let run = sandbox.push().not_deployed();
+    let lines = run.lines();
     assert!(
         lines[0].starts_with(
             "error: <repository>/bluegreen.toml:1: unknown field `brnch`, expected one of `branch`, "
@@ -66,7 +66,7 @@ fn a_push_with_a_wrong_config_tells_the_pusher() {
         "{lines:?}"
     );
     assert!(lines[1].ends_with("still serves what it served before."), "{lines:?}");
-    told.serves("index.html", "v1");
+    run.serves("index.html", "v1");
     let id = sandbox.id("master");
     sandbox.as_git(format!("{id} {id} refs/heads/master\n")).fails(2);
 }

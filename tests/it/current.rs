@@ -1,4 +1,4 @@
-//! What `current` may be when a push arrives, and what a crash may have left beside it.
+//! States of `current` in which a push may find it, and leftovers of a crash beside it.
 
 use std::fs;
 use std::os::unix::fs::symlink;

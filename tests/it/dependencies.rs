@@ -1,4 +1,4 @@
-//! What the program is built from: licences that allow it, one registry, no library twice.
+//! The packages that the program is built from: allowed licences, one registry, no library twice.
 //!
 //! `deny.toml` says the same to those who have cargo-deny; this asks cargo alone, without a network.
 
@@ -9,7 +9,7 @@ use crate::support::skip::program_or_skip;
 use serde_json::Value;
 
 /// Permissive, and none asks more of a binary than that its text comes along. What a package brings from
-/// elsewhere is not told here: libgit2 itself is GPL-2.0 with an exception that lets anybody link it.
+/// elsewhere is not asked here: libgit2 itself is GPL-2.0 with an exception that lets anybody link it.
 const LICENCES: [&str; 5] =
     ["MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unlicense", "Unicode-3.0"];
 
@@ -81,7 +81,7 @@ fn needed(resolve: &Value) -> BTreeSet<&str> {
     found
 }
 
-/// Whether what a package offers can be had under allowed licences alone.
+/// Returns whether what a package offers can be had under allowed licences alone.
 fn is_allowed(licence: &str) -> bool {
     // `MIT/Apache-2.0` is how it was written before there were expressions.
     let spaced = licence.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");

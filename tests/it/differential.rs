@@ -90,7 +90,7 @@ const CONTENTS: [&[u8]; 14] = [
     b"$Id:\n$ $Id:x$",
 ];
 
-/// What one commit puts where.
+/// The paths of one commit.
 type Tree = BTreeMap<Vec<u8>, Node>;
 
 fn node() -> impl Strategy<Value = Node> {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::{Node, Sandbox};
 
-/// What the filter leaves running; it goes when the test does.
+/// A process that the filter leaves running; it goes when the test does.
 struct Daemon(String);
 
 impl Daemon {

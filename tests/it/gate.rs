@@ -28,7 +28,7 @@ fn server_git(sandbox: &Sandbox, arguments: &[&str]) -> String {
     sandbox.git_in(&sandbox.repository(), arguments)
 }
 
-/// Where the server's branch points, if there is one.
+/// The commit of the server's branch, if there is one.
 fn tip(sandbox: &Sandbox) -> String {
     server_git(sandbox, &["for-each-ref", "--format=%(objectname)", "refs/heads/master"])
 }

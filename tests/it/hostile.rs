@@ -214,8 +214,8 @@ fn depth_and_length_of_paths_are_bounded() {
     let commit = |tree| objects.commit(tree).to_string();
     for tree in [nest(2048, b"d"), nest(20, &[b'n'; 255])] {
         let run = sandbox.bluegreen(&["deploy", &commit(tree)]);
-        let told = run.fails(1);
-        assert!(told.output().contains("the path is too long or too deep"), "{}", told.output());
+        let run = run.fails(1);
+        assert!(run.output().contains("the path is too long or too deep"), "{}", run.output());
     }
     sandbox.serves("index.html", "v1").is_tidy();
     let deep = commit(nest(2000, b"d"));
@@ -323,8 +323,8 @@ fn what_the_disk_cannot_hold_is_refused_before_the_first_write() {
     let big = vec![b'x'; 60_000_000];
     sandbox.commit_nodes(&[(b"big", Node::File(big)), (b"a", Node::file("a"))]).push().ok();
     let start = Instant::now();
-    let told = on_a_small_disk(&sandbox, "size=40m,mode=755").fails(1);
-    let lines = told.lines();
+    let run = on_a_small_disk(&sandbox, "size=40m,mode=755").fails(1);
+    let lines = run.lines();
     assert!(start.elapsed() < Duration::from_secs(5));
     assert!(
         lines
@@ -337,8 +337,8 @@ fn what_the_disk_cannot_hold_is_refused_before_the_first_write() {
     let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
     let nodes: Vec<(&[u8], Node)> = names.iter().map(|name| (name.as_bytes(), Node::file(""))).collect();
     sandbox.commit_tree(&nodes).push().ok();
-    let told = on_a_small_disk(&sandbox, "size=40m,nr_inodes=200,mode=755").fails(1);
-    assert!(told.output().contains("the release needs 300 inodes, "), "{}", told.output());
+    let run = on_a_small_disk(&sandbox, "size=40m,nr_inodes=200,mode=755").fails(1);
+    assert!(run.output().contains("the release needs 300 inodes, "), "{}", run.output());
 }
 
 /// Swaps directories below `releases/` for links to `victim` and back, as fast as it can.

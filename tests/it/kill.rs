@@ -43,7 +43,7 @@ impl Two {
         Self { sandbox, ids, expected }
     }
 
-    /// Moves the branch as a push would, and gives the line that git would tell the hook.
+    /// Moves the branch as a push would, and gives the line that git would write to the hook.
     fn move_branch(&self, to: usize) -> String {
         let repository = self.sandbox.repository();
         self.sandbox.git_in(&repository, &["update-ref", "refs/heads/master", &self.ids[to]]);
@@ -65,7 +65,7 @@ impl Two {
         command
     }
 
-    /// What must hold after a kill: `new` was being deployed over the other commit.
+    /// Asserts all that must hold after a kill, when `new` was being deployed over the other commit.
     #[track_caller]
     fn check(&self, new: usize, when: &str) {
         let live = snapshot(&self.sandbox.live_path());

@@ -63,7 +63,7 @@ impl Two {
         self.sandbox.run_with_input(&mut command, request.as_bytes())
     }
 
-    /// What is live is whole, and nothing shared is lost.
+    /// Asserts that the live release is whole, and that nothing shared is lost.
     #[track_caller]
     fn check(&self, when: &str) {
         let which = usize::from(self.sandbox.live().contains(&self.ids[1][..12]));

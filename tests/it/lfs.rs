@@ -86,8 +86,8 @@ fn files_that_were_committed_without_git_lfs_are_deployed_with_its_warning() {
         (b"no pointer.bin", Node::file("committed without git-lfs")),
         (b"run.bin", Node::Executable(b"#!/bin/sh".into())),
     ]);
-    let told = sandbox.push().warned();
-    told.says("warning: Encountered 2 files that should have been pointers, but weren't:")
+    let run = sandbox.push().warned();
+    run.says("warning: Encountered 2 files that should have been pointers, but weren't:")
         .serves_checkout("master");
 }
 
@@ -212,7 +212,7 @@ fn lfs_storage_and_alternates_are_looked_at() {
     sandbox.push().ok().serves("two.bin", "two");
 }
 
-/// What `git lfs push` needs to find the server: a remote, as everybody's clone has one. Objects go over
+/// Adds the remote that `git lfs push` needs, as everybody's clone has one. Objects go over
 /// git-lfs's own transfer between directories, which stores them where the server's git-lfs looks.
 fn with_remote() -> Option<Sandbox> {
     let sandbox = with_lfs()?;

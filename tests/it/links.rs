@@ -14,7 +14,7 @@ fn with_shared() -> Sandbox {
     sandbox
 }
 
-/// When anything was last made or removed among the releases, to the nanosecond.
+/// The time at which anything was last made or removed among the releases, to the nanosecond.
 fn last_write(sandbox: &Sandbox) -> (i64, i64) {
     let metadata = sandbox.site().join("releases").metadata().unwrap();
     (metadata.mtime(), metadata.mtime_nsec())

@@ -1,4 +1,4 @@
-//! What an operator does while something runs, and afterwards: cancel, log, status.
+//! Commands while something runs, and afterwards: cancel, log, status.
 
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -179,8 +179,8 @@ fn log_follows_what_runs_until_it_ends() {
     let (log, log_reader) = spawn(&mut sandbox.bluegreen_command(&["log", "--follow"]));
     std::thread::sleep(Duration::from_millis(300));
     std::fs::write(sandbox.site().join("go"), "").unwrap();
-    let told = Run::finish(&sandbox, log, log_reader).ok();
-    assert_eq!(told.lines()[1..], ["begun", "ended", "--- done, <time>"]);
+    let run = Run::finish(&sandbox, log, log_reader).ok();
+    assert_eq!(run.lines()[1..], ["begun", "ended", "--- done, <time>"]);
     Run::finish(&sandbox, push.0, push.1).ok();
 }
 

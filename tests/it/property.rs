@@ -14,7 +14,7 @@ use crate::support::snapshot::assert_same;
 use crate::support::vandal::{WAYS, vandalise};
 use crate::support::{Node, Sandbox, snapshot};
 
-/// What a developer does before one push, and others after it.
+/// The work of a developer before one push, and of others after it.
 #[derive(Debug, Clone)]
 struct Step {
     /// Begin with an empty tree instead of the last one.

@@ -1,4 +1,4 @@
-//! What a push does, ref by ref, and what the pusher reads.
+//! Pushes, ref by ref, and the lines that the pusher reads.
 
 use crate::support::{Node, Sandbox};
 

@@ -1,4 +1,4 @@
-//! What an operator does by hand: roll back, deploy again, look.
+//! Commands by hand: roll back, deploy again, look.
 
 use crate::support::{Node, Sandbox};
 use serde_json::Value;

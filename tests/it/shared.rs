@@ -1,4 +1,4 @@
-//! What outlives releases: `[shared]`.
+//! Shared paths, `[shared]`: directories and files that outlive releases.
 
 use std::os::unix::fs::symlink;
 

@@ -74,7 +74,7 @@ impl Application {
         self.sandbox.commit_folder(&project(&format!("fixtures/{name}")));
     }
 
-    /// What the public gets.
+    /// Asks the application as a visitor does.
     fn get(&self, path: &str) -> String {
         let start = Instant::now();
         let mut stream = loop {

@@ -74,7 +74,7 @@ impl<'a> Sshd<'a> {
         }
         let at = |path: &str| sandbox.path(path).to_str().unwrap().to_owned();
         let (host_key, authorized) = (at("host_key"), at("home/.ssh/id_ed25519.pub"));
-        // A port that is free now; sshd has no way to tell one that it chose itself.
+        // A port that is free now; sshd has no way to print one that it chose itself.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         write(
             "sshd_config",
@@ -100,7 +100,7 @@ impl<'a> Sshd<'a> {
         std::fs::read_to_string(self.sandbox.path("sshd.log")).unwrap()
     }
 
-    /// Whether anybody came as far as to show a key.
+    /// Returns whether anybody came as far as to show a key.
     fn let_somebody_in(&self) -> bool {
         self.log().contains("Accepted publickey for root")
     }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use crate::machine::{Machine, wait_until_up};
 use crate::skip::skip;
 
-/// What the tests run besides the program itself, found in the host's PATH.
+/// The programs that the tests need, found in the host's PATH.
 const NEEDED: [&str; 14] = [
     "unshare",
     "nsenter",

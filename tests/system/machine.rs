@@ -45,7 +45,7 @@ pub struct Machine {
     init: String,
 }
 
-/// What a command on a machine came to. One that is dropped without `ok`, `fails` or the like fails
+/// The result of a command on a machine. One that is dropped without `ok`, `fails` or the like fails
 /// the test: nobody would know what became of it.
 pub struct Ran {
     judged: bool,
@@ -106,7 +106,7 @@ impl Machine {
         Background { child: command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap() }
     }
 
-    /// What a visitor at this machine gets from `host`: the page, or curl's complaint.
+    /// Asks `host` as a visitor at this machine: gives the page, or curl's complaint.
     pub fn get(&self, host: &str) -> String {
         self.sh(&format!("curl -sS --max-time 5 http://{host}/")).either_way().text().trim_end().to_owned()
     }
@@ -196,7 +196,7 @@ impl Machine {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What was written since [`Machine::written`] was asked, a line for each path.
+    /// Lists the paths that were written since [`Machine::written`] was asked, a line for each.
     pub fn changed_since(&self, before: &str) -> String {
         difference(before, &self.written())
     }

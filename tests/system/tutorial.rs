@@ -78,13 +78,13 @@ fn assign(server: &Machine) {
     server.sh(&format!("ip addr add {FLOATING}/24 dev eth0; arping -q -U -c 1 -I eth0 {FLOATING}")).ok();
 }
 
-/// What the provider's control panel does when the address is reassigned.
+/// Reassigns the address, as the provider's control panel does.
 fn move_address(from: &Machine, to: &Machine) {
     from.sh(&format!("ip addr del {FLOATING}/24 dev eth0")).ok();
     assign(to);
 }
 
-/// What a visitor saw, in order and without repetition, who asked again and again all the while.
+/// The pages of a visitor who asked again and again, in order and without repetition.
 /// A connection that is open while its address moves to another server is reset by that server, whatever
 /// serves there; like a browser, the visitor then asks once more.
 fn seen_while(visitor: &Machine, change: impl FnOnce()) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! What a push or a command did: its exit status and all that it said.
+//! The result of a push or a command: its exit status and all that it printed.
 
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -94,7 +94,7 @@ impl<'a> Told<'a> {
         &self.output
     }
 
-    /// What the program said: the `remote:` lines of a push, or all lines of a command; normalised.
+    /// The normalised lines that the program printed: of a push the `remote:` lines, of a command all.
     pub fn lines(&self) -> Vec<String> {
         let is_push = self.output.lines().any(|line| line.starts_with("remote: "));
         self.output
@@ -133,7 +133,7 @@ impl<'a> Told<'a> {
         self
     }
 
-    /// What is live is what `git checkout` would write for a revision of the clone.
+    /// Asserts that the live release is what `git checkout` would write for a revision of the clone.
     #[track_caller]
     pub fn serves_checkout(self, revision: &str) -> Self {
         self.sandbox.serves_checkout(revision);

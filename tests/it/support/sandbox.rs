@@ -385,7 +385,7 @@ impl Sandbox {
         self
     }
 
-    /// What `git checkout` writes for a revision of the clone.
+    /// Reads the files that `git checkout` writes for a revision of the clone.
     #[track_caller]
     pub fn checkout(&self, revision: &str) -> Snapshot {
         let elsewhere = tempfile::Builder::new().prefix("checkout-").tempdir_in(&self.root).unwrap();
@@ -451,7 +451,7 @@ impl Sandbox {
 }
 
 impl Drop for Sandbox {
-    /// What a test closed to its own user would stay for good.
+    /// Opens what a test closed to its own user, which would stay for good otherwise.
     fn drop(&mut self) {
         open_up(&self.root);
     }

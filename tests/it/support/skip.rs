@@ -11,7 +11,7 @@ pub fn skip(reason: &str) {
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
-/// Whether the test may do what only root can; names it as skipped if not.
+/// Returns whether the test may do what only root can; names it as skipped if not.
 #[must_use = "a test without root returns early"]
 #[track_caller]
 pub fn root_or_skip() -> bool {
@@ -22,7 +22,7 @@ pub fn root_or_skip() -> bool {
     is_root
 }
 
-/// Whether a program is there; names the test as skipped if not.
+/// Returns whether a program is there; names the test as skipped if not.
 #[must_use = "a test without its program returns early"]
 #[track_caller]
 pub fn program_or_skip(program: &str) -> bool {

@@ -9,7 +9,7 @@ use std::path::Path;
 /// All paths below a directory: kind, permission bits and content.
 pub type Snapshot = BTreeMap<OsString, Found>;
 
-/// What is at a path.
+/// A file, directory or link at a path.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Found {
     File { mode: u32, content: Vec<u8> },

@@ -1,15 +1,15 @@
-//! What a commit puts at a path, in the words of `git fast-import`, which takes any bytes as a name.
+//! Entries of a commit, in the words of `git fast-import`, which takes any bytes as a name.
 
 use std::fmt::Write as _;
 
-/// What is at a path of a tree.
+/// A change at a path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     File(Vec<u8>),
     Executable(Vec<u8>),
     Link(Vec<u8>),
     Submodule,
-    /// What is at another path moves here.
+    /// The file at another path moves here.
     Renamed(Vec<u8>),
     Nothing,
 }

@@ -1,4 +1,4 @@
-//! What must never happen to a release and one day does: somebody works in it by hand.
+//! Damage to a release by somebody who works in it by hand: it must never happen, and one day does.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
