@@ -1,6 +1,6 @@
 //! `adopt`: what a site held before becomes its first release, so that it goes on being served.
 
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::pusher::message::Message;
 use crate::site::history::Action;

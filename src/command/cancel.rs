@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::site::Site;

@@ -1,6 +1,6 @@
 //! `deploy [REVISION]`: a fresh release by hand.
 
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::deploy::{self, Target};
 use crate::error::{Error, Result};
 

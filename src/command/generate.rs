@@ -8,7 +8,7 @@ use super::table::print_text;
 use crate::cli::Generated;
 use crate::command::sudoers;
 use crate::config::Config;
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::git::login_name;
 use crate::git::settings::RECOMMENDED;

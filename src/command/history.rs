@@ -1,7 +1,7 @@
 //! `history`: what was done, by whom, how long it took and how it ended.
 
 use super::table::{print_json, print_rows};
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::git::id::CommitId;
 use crate::site::Site;

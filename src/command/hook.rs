@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use super::{Place, called_by_git, host_name};
 use crate::command::options::PushOptions;
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::deploy::{Target, deploy};
 use crate::error::{Error, Result};
 use crate::gate::branch::{delete, skip};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::release::ReleaseName;
 use crate::site::Site;

@@ -29,7 +29,7 @@ use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
 use crate::cli::{Cli, Command, Generated, Hook};
 use crate::config::Config;
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::git::{Repository, git_dir_of, login_name};
 use crate::pusher::report::Report;

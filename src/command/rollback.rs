@@ -1,7 +1,7 @@
 //! `rollback [RELEASE]`: an older release becomes live again.
 
 use crate::deploy::rollback::roll_back;
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::error::Result;
 
 /// Rolls back to a release by its name; without one, to the newest good one before the live one.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::table::{print_json, print_text};
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::git::id::CommitId;
 use crate::release::ReleaseName;

@@ -2,6 +2,7 @@
 
 pub mod publish;
 pub mod rollback;
+pub mod server;
 pub mod session;
 pub mod steps;
 
@@ -9,7 +10,8 @@ use std::time::SystemTime;
 
 use git2::Oid;
 
-use self::session::{Attempt, Server};
+use self::server::Server;
+use self::session::Attempt;
 use crate::checkout::monitor::{Monitor, Notice};
 use crate::checkout::objects::Objects;
 use crate::checkout::{self, Checkout, listing::Listing, manifest::Manifest};

@@ -1,7 +1,8 @@
 //! Back to an older release: one rename, whatever the size of the site.
 
 use crate::deploy::publish::Publication;
-use crate::deploy::session::{Attempt, Server};
+use crate::deploy::server::Server;
+use crate::deploy::session::Attempt;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::release::{Release, ReleaseName};

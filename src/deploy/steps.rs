@@ -11,7 +11,7 @@ use std::time::{Instant, SystemTime};
 use nix::unistd::{Uid, User};
 
 use crate::config::{Phase, Step};
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::pusher::output::Output;

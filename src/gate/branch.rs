@@ -1,6 +1,6 @@
 //! What a push through the gate does to the branch besides a deployment.
 
-use crate::deploy::session::Server;
+use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;

@@ -1,5 +1,7 @@
-//! The plan of the house: rooms import only rooms below them, and every file introduces itself. The rooms are listed in one place, the table of `ARCHITECTURE.md`.
+//! The plan of the house: rooms import only rooms below them, files never in a circle, and every file
+//! introduces itself. The rooms are listed in one place, the table of `ARCHITECTURE.md`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -129,6 +131,11 @@ fn module(path: &Path) -> Vec<String> {
     names
 }
 
+/// The file that a path leads to, by its longest part that is a module.
+fn file_of(path: &[String], files: &BTreeMap<Vec<String>, PathBuf>) -> Option<PathBuf> {
+    (1..=path.len()).rev().find_map(|length| files.get(&path[..length]).cloned())
+}
+
 #[test]
 fn every_room_imports_only_rooms_below_it() {
     let rooms = rooms();
@@ -156,6 +163,46 @@ fn every_room_imports_only_rooms_below_it() {
         "the rooms of ARCHITECTURE.md import only what is below them:\n{}",
         wrong.join("\n")
     );
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let all: Vec<PathBuf> = sources("src").into_iter().filter(|file| !file.ends_with("lib.rs")).collect();
+    let files: BTreeMap<_, _> = all.iter().map(|file| (module(file), file.clone())).collect();
+    let mut graph: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+    for file in &all {
+        let targets = imports(file).into_iter().filter_map(|import| file_of(&import.path, &files));
+        // A `mod.rs` is its room's door: its own files may ask it what it declares.
+        let is_door = |target: &PathBuf| target.ends_with("mod.rs") && file.parent() == target.parent();
+        graph.insert(file.clone(), targets.filter(|target| target != file && !is_door(target)).collect());
+    }
+    let mut done = BTreeSet::new();
+    for file in &all {
+        let mut way = Vec::new();
+        if let Some(circle) = circle(file, &graph, &mut way, &mut done) {
+            let names: Vec<String> = circle.iter().map(|file| file.display().to_string()).collect();
+            panic!("files import each other in a circle: {}", names.join(" -> "));
+        }
+    }
+}
+
+/// Walks the imports from a file; gives the first way that comes back to itself.
+fn circle(
+    file: &Path,
+    graph: &BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+    way: &mut Vec<PathBuf>,
+    done: &mut BTreeSet<PathBuf>,
+) -> Option<Vec<PathBuf>> {
+    if let Some(start) = way.iter().position(|seen| seen == file) {
+        return Some([&way[start..], &[file.to_owned()]].concat());
+    }
+    if !done.insert(file.to_owned()) {
+        return None;
+    }
+    way.push(file.to_owned());
+    let found = graph[file].iter().find_map(|next| circle(next, graph, way, done));
+    way.pop();
+    found
 }
 
 #[test]
