@@ -38,11 +38,11 @@ pub enum Command {
         release: Option<String>,
     },
     /// List the releases
-    Releases(Table),
+    Releases(Format),
     /// Show what is live and what is being done
-    Status(Table),
+    Status(Format),
     /// Show what was done, by whom, and how it ended
-    History(Table),
+    History(Format),
     /// Show what the steps of a release printed
     Log {
         /// The release's name [default: the one whose steps ran last]
@@ -54,7 +54,7 @@ pub enum Command {
     /// End the running deployment; what is live stays
     Cancel,
     /// Find every problem of this set-up
-    Check(Table),
+    Check(Format),
     /// Run as a git hook, with its lines on standard input
     Hook {
         /// The hook
@@ -75,7 +75,7 @@ pub enum Command {
 
 /// The form of a table.
 #[derive(Debug, clap::Args)]
-pub struct Table {
+pub struct Format {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

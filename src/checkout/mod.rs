@@ -57,7 +57,7 @@ pub struct Checkout {
 
 /// The directory that a checkout fills.
 #[derive(Debug)]
-pub struct Target<'a> {
+pub struct Destination<'a> {
     /// It is empty, or holds a release to be turned into the new one.
     pub root: &'a Dir,
     /// Its path, for messages.
@@ -103,13 +103,13 @@ impl Checkout {
     pub fn write(
         self,
         objects: &Objects,
-        target: &Target,
+        destination: &Destination,
         config: &Config,
         monitor: &Monitor,
     ) -> Result<Manifest> {
         let Self { mut plan, conversion } = self;
-        let Target { root, recycled, .. } = *target;
-        let failed = |error| Error::io("fill", &target.path)(error);
+        let Destination { root, recycled, .. } = *destination;
+        let failed = |error| Error::io("fill", &destination.path)(error);
         walk::allow_depth(&plan.listing, threads(config) + 1);
         let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
         let writer = write::Writer {
@@ -126,7 +126,7 @@ impl Checkout {
         monitor.progress(total, total)?;
         let converted = moving::write(&mut plan, conversion, &before, root, &mut entries, objects, monitor)?;
         let directories = directory_ctimes(&plan, root).map_err(failed)?;
-        let instant = clock(target.clock).map_err(failed)?;
+        let instant = clock(destination.clock).map_err(failed)?;
         Ok(Manifest { listing: plan.listing, entries, directories, converted, instant })
     }
 }

@@ -34,7 +34,7 @@ pub fn refuse_outside(listing: &Listing, shared: &Shared) -> Result<()> {
 }
 
 /// The end of a path.
-enum Place {
+enum Reached {
     /// A directory of the listing.
     Directory(u32),
     /// A file, or nothing: a path below the directory.
@@ -52,13 +52,14 @@ struct Follow<'a> {
 
 impl Follow<'_> {
     /// Returns the place of a directory of the listing once it is deployed: a shared one moves to `shared/`.
-    fn start(&self, directory: u32) -> Place {
+    fn start(&self, directory: u32) -> Reached {
         let depth = || self.shared.depth(&self.listing.directory_path(directory));
-        if self.shared.is_empty() { None } else { depth() }.map_or(Place::Directory(directory), Place::Shared)
+        if self.shared.is_empty() { None } else { depth() }
+            .map_or(Reached::Directory(directory), Reached::Shared)
     }
 
     /// Follows `target` from a place; `None` where it leaves the root, or never ends.
-    fn follow(&mut self, from: Place, target: &[u8]) -> Option<Place> {
+    fn follow(&mut self, from: Reached, target: &[u8]) -> Option<Reached> {
         self.followed += 1;
         if self.followed > MAX_LINKS || target.starts_with(b"/") {
             return None;
@@ -74,45 +75,45 @@ impl Follow<'_> {
         Some(place)
     }
 
-    fn up(&self, place: Place) -> Option<Place> {
+    fn up(&self, place: Reached) -> Option<Reached> {
         match place {
-            Place::Directory(at) if self.listing.directories[at as usize].entry == NONE => None,
-            Place::Directory(at) => Some(Place::Directory(self.listing.directories[at as usize].parent)),
-            Place::Below(at, mut path) => {
+            Reached::Directory(at) if self.listing.directories[at as usize].entry == NONE => None,
+            Reached::Directory(at) => Some(Reached::Directory(self.listing.directories[at as usize].parent)),
+            Reached::Below(at, mut path) => {
                 path.pop();
                 let is_above = path.as_os_str().is_empty();
-                Some(if is_above { Place::Directory(at) } else { Place::Below(at, path) })
+                Some(if is_above { Reached::Directory(at) } else { Reached::Below(at, path) })
             }
-            Place::Shared(depth) => depth.checked_sub(1).map(Place::Shared),
+            Reached::Shared(depth) => depth.checked_sub(1).map(Reached::Shared),
         }
     }
 
-    fn down(&mut self, place: Place, name: &[u8]) -> Option<Place> {
+    fn down(&mut self, place: Reached, name: &[u8]) -> Option<Reached> {
         let (at, mut below) = match place {
-            Place::Shared(depth) => return Some(Place::Shared(depth + 1)),
-            Place::Directory(at) => (at, PathBuf::new()),
-            Place::Below(at, path) => (at, path),
+            Reached::Shared(depth) => return Some(Reached::Shared(depth + 1)),
+            Reached::Directory(at) => (at, PathBuf::new()),
+            Reached::Below(at, path) => (at, path),
         };
         let is_listed = below.as_os_str().is_empty();
         below.push(OsStr::from_bytes(name));
         if !self.shared.is_empty()
             && self.shared.depth(&self.listing.directory_path(at).join(&below)) == Some(0)
         {
-            return Some(Place::Shared(0));
+            return Some(Reached::Shared(0));
         }
         let Some(entry) = find(self.listing, at, name).filter(|_| is_listed) else {
-            return Some(Place::Below(at, below));
+            return Some(Reached::Below(at, below));
         };
         match self.listing.entries[entry as usize].kind {
             Kind::Link => {
                 let links = &self.listing.links;
                 let found = links.binary_search_by_key(&entry, |(entry, _)| *entry).ok()?;
-                self.follow(Place::Directory(at), &links[found].1)
+                self.follow(Reached::Directory(at), &links[found].1)
             }
             Kind::Directory | Kind::Submodule => {
-                Some(Place::Directory(self.listing.entries[entry as usize].size as u32))
+                Some(Reached::Directory(self.listing.entries[entry as usize].size as u32))
             }
-            Kind::File | Kind::Executable => Some(Place::Below(at, below)),
+            Kind::File | Kind::Executable => Some(Reached::Below(at, below)),
         }
     }
 }

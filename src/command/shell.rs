@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_command_finds_its_repository() {
-        let status = "/home/deploy/sample_app Status(Table { json: true })";
+        let status = "/home/deploy/sample_app Status(Format { json: true })";
         for line in [
             "status --json",
             "status -C sample_app --json",

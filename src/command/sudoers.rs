@@ -3,11 +3,11 @@
 //! A step is taken only as far as it can be read with certainty: `sudo`, an absolute path, and plain
 //! words, alone or joined by `&&`, `||`, `;`, `|` and line ends. Everything else is refused by name.
 
-use crate::config::{Step, Steps};
+use crate::config::{Step, StepsConfig};
 use crate::error::{Error, Result};
 
 /// The lines that let `user` run all steps, sorted, each once.
-pub fn lines(steps: &Steps, user: &str) -> Result<Vec<String>> {
+pub fn lines(steps: &StepsConfig, user: &str) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for step in steps.iter() {
         let refused = |problem| Error::Sudo { step: step.name.clone(), problem };

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::error::{Error, Result};
 
 pub use self::shared::{Shared, SharedPath};
-pub use self::steps::{Environment, Phase, Step, Steps};
+pub use self::steps::{Environment, Phase, Step, StepsConfig};
 
 /// The file's name in the repository.
 pub const FILE: &str = "bluegreen.toml";
@@ -42,7 +42,7 @@ pub struct Config {
     /// The paths that outlive releases.
     pub shared: Shared,
     /// The site's own commands.
-    pub steps: Steps,
+    pub steps: StepsConfig,
     /// The variables that steps get besides their own.
     pub env: Environment,
 }
@@ -115,7 +115,7 @@ impl Default for Config {
             checkout_threads: 0,
             site: SiteConfig::default(),
             shared: Shared::default(),
-            steps: Steps::default(),
+            steps: StepsConfig::default(),
             env: Environment::default(),
         }
     }

@@ -32,7 +32,7 @@ const PHASES: [(Phase, &str); 4] = [
 
 /// The `[steps]` section: the steps of each phase, in the order of [`PHASES`].
 #[derive(Debug, Clone, Default)]
-pub struct Steps([Vec<Step>; PHASES.len()]);
+pub struct StepsConfig([Vec<Step>; PHASES.len()]);
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +51,12 @@ pub struct Step {
 pub struct Environment(BTreeMap<String, String>);
 
 /// Steps as they are written: one or a list.
-struct Many(Vec<Table>);
+struct Many(Vec<WrittenStep>);
 
 /// A step as it is written: a table, or a shell line that stands for a table with `run` alone.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Table {
+struct WrittenStep {
     name: Option<String>,
     run: String,
     #[serde(default, deserialize_with = "some_duration")]
@@ -64,7 +64,7 @@ struct Table {
 }
 
 /// One step, where a list is not allowed.
-struct Written(Table);
+struct OneStep(WrittenStep);
 
 /// The form of a step, for errors.
 const FORM: &str = "a shell line, `{ name = \"health\", run = \"...\", timeout = \"5m\" }`";
@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for Many {
     }
 }
 
-impl<'de> Deserialize<'de> for Written {
+impl<'de> Deserialize<'de> for OneStep {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Many(mut steps) = Many::deserialize(deserializer)?;
         match (steps.pop(), steps.is_empty()) {
@@ -94,31 +94,31 @@ impl<'de> Deserialize<'de> for Written {
 struct Visitor;
 
 impl<'de> de::Visitor<'de> for Visitor {
-    type Value = Vec<Table>;
+    type Value = Vec<WrittenStep>;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "{FORM}, or a list of these")
     }
 
     fn visit_str<E: de::Error>(self, run: &str) -> Result<Self::Value, E> {
-        checked(Table { name: None, run: run.to_owned(), timeout: None }).map(|step| vec![step])
+        checked(WrittenStep { name: None, run: run.to_owned(), timeout: None }).map(|step| vec![step])
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        let table = WrittenStep::deserialize(de::value::MapAccessDeserializer::new(map))?;
         checked(table).map(|step| vec![step])
     }
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut steps = Vec::new();
-        while let Some(Written(step)) = list.next_element()? {
+        while let Some(OneStep(step)) = list.next_element()? {
             steps.push(step);
         }
         Ok(steps)
     }
 }
 
-fn checked<E: de::Error>(step: Table) -> Result<Table, E> {
+fn checked<E: de::Error>(step: WrittenStep) -> Result<WrittenStep, E> {
     let is_name = |name: &str| {
         !name.trim().is_empty() && name.chars().count() <= LONGEST_NAME && !name.contains(char::is_control)
     };
@@ -164,14 +164,14 @@ struct Limit(#[serde(deserialize_with = "super::duration")] Duration);
 struct Section;
 
 impl<'de> de::Visitor<'de> for Section {
-    type Value = Steps;
+    type Value = StepsConfig;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         to.write_str("a table")
     }
 
-    fn visit_map<A: de::MapAccess<'de>>(self, mut section: A) -> Result<Steps, A::Error> {
-        let mut written: [Vec<Table>; PHASES.len()] = Default::default();
+    fn visit_map<A: de::MapAccess<'de>>(self, mut section: A) -> Result<StepsConfig, A::Error> {
+        let mut written: [Vec<WrittenStep>; PHASES.len()] = Default::default();
         let mut limit = TIMEOUT;
         while let Some(Key(key)) = section.next_key()? {
             match key {
@@ -179,22 +179,22 @@ impl<'de> de::Visitor<'de> for Section {
                 None => limit = section.next_value::<Limit>()?.0,
             }
         }
-        let step = |Table { name, run, timeout }| Step {
+        let step = |WrittenStep { name, run, timeout }| Step {
             name: name.unwrap_or_else(|| first_line(&run)),
             run,
             timeout: timeout.unwrap_or(limit),
         };
-        Ok(Steps(written.map(|steps| steps.into_iter().map(step).collect())))
+        Ok(StepsConfig(written.map(|steps| steps.into_iter().map(step).collect())))
     }
 }
 
-impl<'de> Deserialize<'de> for Steps {
+impl<'de> Deserialize<'de> for StepsConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Section)
     }
 }
 
-impl Steps {
+impl StepsConfig {
     /// The steps of one phase, in order.
     #[must_use]
     pub fn of(&self, phase: Phase) -> &[Step] {

@@ -115,7 +115,7 @@ fn fill<'a>(
     let staged = site.stage(recycled)?;
     let listener = |notice: &Notice| report.notice(notice);
     let manifest =
-        checkout.write(objects, &staged.target(), config, &Monitor::new(server.stop(), &listener))?;
+        checkout.write(objects, &staged.destination(), config, &Monitor::new(server.stop(), &listener))?;
     shared::link(site, &config.shared, staged.dir(), report)?;
     Ok((staged, manifest))
 }

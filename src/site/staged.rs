@@ -8,7 +8,7 @@ use rustix::process::geteuid;
 
 use super::locked::manifest_name;
 use super::{INCOMING, LockedSite};
-use crate::checkout::Target;
+use crate::checkout::Destination;
 use crate::checkout::manifest::Manifest;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -111,8 +111,8 @@ impl Staged<'_> {
 
     /// The same for a checkout.
     #[must_use]
-    pub fn target(&self) -> Target<'_> {
-        Target {
+    pub fn destination(&self) -> Destination<'_> {
+        Destination {
             root: &self.dir,
             path: self.site.root().join("releases").join(&self.at),
             recycled: self.manifest.as_ref(),
