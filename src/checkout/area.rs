@@ -20,7 +20,7 @@ use crate::git::Repository;
 pub struct Area {
     /// Its repository.
     pub repository: Repository,
-    /// What git's config says there.
+    /// The settings of git's config there.
     pub settings: Settings,
     root: PathBuf,
     entries: Range<u32>,
@@ -31,7 +31,7 @@ pub struct Area {
     scratch: Option<Scratch>,
 }
 
-/// What attributes an area has, and what they could convert.
+/// The attributes of an area, and the files that they could convert.
 pub struct Survey {
     /// All that decides how: texts and settings.
     pub circumstances: Vec<u8>,
@@ -79,7 +79,7 @@ impl Area {
         area
     }
 
-    /// Whether an entry belongs to this project.
+    /// Returns whether an entry belongs to this project.
     #[must_use]
     pub fn has(&self, entry: u32) -> bool {
         self.entries.contains(&entry) && !self.holes.iter().any(|hole| hole.contains(&entry))
@@ -203,7 +203,7 @@ impl Area {
         if let Some(scratch) = self.scratch.take_if(|scratch| scratch.has(entries)) {
             return Ok(scratch);
         }
-        // Without one: a recycled file that was touched is converted again, though nobody expected it.
+        // There is none for a recycled file that was touched: only now it turns out that it is converted again.
         let mut indexed = [&self.files, entries].concat();
         indexed.sort_unstable();
         indexed.dedup();

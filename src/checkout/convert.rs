@@ -18,16 +18,16 @@ use crate::config::Lfs;
 use crate::error::{Error, Result};
 use crate::git::search_path;
 
-/// What is to be converted for one release.
+/// The conversions that one release needs.
 #[derive(Debug)]
 pub struct Conversion {
     /// Everything that is converted.
     pub converted: Converted,
-    /// Where, project by project.
+    /// The areas of the release in which they are, project by project.
     pub areas: Vec<Area>,
     /// A directory for scratches, on the file system of the release.
     pub scratch: PathBuf,
-    /// What happens to pointers without content.
+    /// The fate of pointers without content.
     pub lfs: Lfs,
     /// Entry and size of the content that pointers will become.
     contents: Vec<(u32, u64)>,
@@ -68,7 +68,7 @@ impl Conversion {
         let same = old.filter(|old| old.circumstances == self.converted.circumstances);
         for (at, candidates) in candidates.iter_mut().enumerate() {
             if let Some(old) = same {
-                // What was a pointer is looked at anew each time.
+                // Pointers are looked at anew each time: their content may have come since.
                 candidates.retain(|&entry| match plan.same_in_old[entry as usize] {
                     NONE => true,
                     same => old.is_pointer(same),
@@ -126,7 +126,7 @@ impl Conversion {
             });
         }
         self.contents.extend(found.iter().map(|(entry, pointer)| (*entry, pointer.size)));
-        // git-lfs would fail for want of the object, and the pointer is what was asked for.
+        // git-lfs would fail without the object, and the config asks for the pointer then.
         self.converted.entries.retain(|entry| missing.binary_search(entry).is_err());
         self.converted.pointers.extend(missing);
         Ok(())

@@ -22,7 +22,7 @@ const STREAMED: u64 = 16 << 20;
 /// From so many blobs on, it pays to read the indexes of the packs.
 const MANY: usize = 256;
 
-/// Where objects are read from; [`Objects::open`] gives a reader.
+/// The objects of a repository; [`Objects::open`] gives a reader.
 #[derive(Debug)]
 pub struct Objects<'a> {
     repository: &'a Repository,
@@ -39,7 +39,7 @@ pub struct Reader<'a> {
     buffers: RefCell<Buffers>,
 }
 
-/// What a commit says of itself.
+/// The content of a commit object.
 #[derive(Debug)]
 pub struct Commit {
     /// The id of its tree.
@@ -57,7 +57,7 @@ impl<'a> Objects<'a> {
         Self { repository, format, packs: OnceLock::new(), others: Mutex::default() }
     }
 
-    /// How many bytes an id has.
+    /// The length of an id in bytes.
     #[must_use]
     pub fn id_len(&self) -> usize {
         if self.format == ObjectFormat::Sha256 { 32 } else { 20 }

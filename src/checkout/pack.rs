@@ -16,7 +16,7 @@ use libdeflater::Decompressor;
 /// Indexes are held in memory up to this size in bytes, all together.
 const MAX_INDEXES: u64 = 64 << 20;
 
-/// What is read at first: enough for most blobs of a site.
+/// The bytes that are read at first: enough for most blobs of a site.
 const FIRST_READ: usize = 8 << 10;
 
 /// The most bytes that the header of an object has: type and a size of 64 bits.
@@ -40,7 +40,7 @@ struct Pack {
     objects: usize,
 }
 
-/// What one thread reads with.
+/// The buffers of one thread.
 pub struct Buffers {
     packed: Vec<u8>,
     blob: Vec<u8>,
@@ -110,7 +110,7 @@ impl Pack {
         })
     }
 
-    /// Where an object begins in the pack.
+    /// The offset of an object in the pack.
     fn offset(&self, id: &[u8]) -> Option<u64> {
         let first = usize::from(*id.first()?);
         let fanout = |at: usize| u32_at(&self.index, INDEX_MAGIC.len() + at * 4).map(|count| count as usize);

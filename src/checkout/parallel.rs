@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crate::error::Result;
 
-/// How many items a thread takes at a time.
+/// The number of items that a thread takes at a time.
 const PIECE: usize = 32;
 
-/// How often the calling thread may tell how far the work is.
+/// The pause between two reports of the calling thread on how far the work is.
 const TICK: Duration = Duration::from_millis(250);
 
 /// Runs `work` on pieces of `items`, each with the index of its first item, in `threads` threads

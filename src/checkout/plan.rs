@@ -26,7 +26,7 @@ const MAX_PATH: u32 = 4096;
 /// A listing, and what an older one has of it already.
 #[derive(Debug)]
 pub struct Plan {
-    /// What is to be there in the end.
+    /// The paths that are there in the end.
     pub listing: Listing,
     /// For each entry the one of the older listing with the same path, kind and id, or [`NONE`].
     pub same_in_old: Vec<u32>,

@@ -17,14 +17,14 @@ use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::git::Repository;
 
-/// What decides how a file is converted, as git looks it up.
+/// The attributes that decide how a file is converted, as git looks them up.
 const ATTRIBUTES: [&str; 6] = ["filter", "ident", "working-tree-encoding", "eol", "text", "crlf"];
 
 /// A private place for one deployment; dropped, it is gone.
 #[derive(Debug)]
 pub struct Scratch {
     repository: Repository,
-    /// What holds git to the right settings.
+    /// The arguments that hold git to the right settings.
     settings: Vec<OsString>,
     dir: TempDir,
     indexed: Vec<u32>,
@@ -62,7 +62,7 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Whether the index has all these entries.
+    /// Returns whether the index has all these entries.
     #[must_use]
     pub fn has(&self, entries: &[u32]) -> bool {
         entries.iter().all(|entry| self.indexed.binary_search(entry).is_ok())
@@ -72,7 +72,7 @@ impl Scratch {
     pub fn attributes(&self, paths: &[PathBuf]) -> Result<Vec<Attributes>> {
         let arguments = ["check-attr", "--cached", "-z", "--stdin"].into_iter().chain(ATTRIBUTES);
         let (output, _) = self.git(&arguments.map(OsString::from).collect::<Vec<_>>(), joined(paths))?;
-        // Each attribute is told as path, name and value.
+        // git prints path, name and value of each attribute.
         let values: Vec<Vec<u8>> =
             output.split(|&byte| byte == 0).skip(2).step_by(3).map(<[u8]>::to_vec).collect();
         let attributes: Vec<_> =
@@ -111,7 +111,7 @@ impl Attributes {
         Some(self.0[0].as_slice()).filter(|value| !matches!(*value, b"unspecified" | b"unset"))
     }
 
-    /// Whether git would write anything but the blob (`convert_attrs` in git's convert.c). A file too
+    /// Returns whether git would write anything but the blob (`convert_attrs` in git's convert.c). A file too
     /// many is no harm.
     #[must_use]
     pub fn convert(&self, settings: &Settings) -> bool {

@@ -1,4 +1,4 @@
-//! What git's config says about conversion: the repository's own `core` settings, and everybody's filters.
+//! The settings of git that convert files: the repository's own `core` settings, and everybody's filters.
 //!
 //! The deploy user's settings must not change what is deployed, or two servers would serve two sites
 //! from one commit. Filter drivers are the exception: a tree can only name them, a machine defines
@@ -26,12 +26,12 @@ pub struct Settings {
     /// `filter.*`, as `<key>\n<value>`, in git's order.
     filters: Vec<Vec<u8>>,
     lfs_storage: Option<PathBuf>,
-    /// Whether git-lfs could get objects from elsewhere.
+    /// True if git-lfs could get objects from elsewhere.
     pub has_lfs_remote: bool,
 }
 
 impl Settings {
-    /// Whether the text of the repository's config file could set anything that converts.
+    /// Returns whether the text of the repository's config file could set anything that converts.
     #[must_use]
     pub fn may_be_in(text: &[u8]) -> bool {
         let text = text.to_ascii_lowercase();
@@ -71,7 +71,7 @@ impl Settings {
         own.flat_map(|setting| ["-c".into(), setting]).collect()
     }
 
-    /// Whether text is written with CRLF where no attribute says how (`text_eol_is_crlf` in git's convert.c).
+    /// Returns whether text is written with CRLF where no attribute says how (`text_eol_is_crlf` in git's convert.c).
     #[must_use]
     pub fn has_crlf(&self) -> bool {
         let is = |at: usize, word: &str| {
@@ -80,14 +80,14 @@ impl Settings {
         self.converts_all() || !is(0, "input") && is(1, "crlf")
     }
 
-    /// Whether every text file is written with CRLF, with or without attributes.
+    /// Returns whether every text file is written with CRLF, with or without attributes.
     #[must_use]
     pub fn converts_all(&self) -> bool {
         let no = [&b"input"[..], b"false", b"no", b"off", b"0", b""];
         self.own[0].as_ref().is_some_and(|value| !no.contains(&value.to_ascii_lowercase().as_slice()))
     }
 
-    /// Whether attributes match names without regard to case.
+    /// Returns whether attributes match names without regard to case.
     #[must_use]
     pub fn ignores_case(&self) -> bool {
         self.own[2].as_ref().is_some_and(|value| value != b"false")
@@ -99,14 +99,14 @@ impl Settings {
         self.own[3].as_deref().map(|path| Path::new(OsStr::from_bytes(path)))
     }
 
-    /// Whether a filter driver is defined.
+    /// Returns whether a filter driver is defined.
     #[must_use]
     pub fn has_filter(&self, driver: &[u8]) -> bool {
         let prefix = [b"filter.", driver, b"."].concat();
         self.filters.iter().any(|filter| filter.starts_with(&prefix))
     }
 
-    /// Where git-lfs keeps its objects, in a repository at `git_dir`.
+    /// The directories in which git-lfs keeps the objects of a repository at `git_dir`.
     #[must_use]
     pub fn lfs_stores(&self, git_dir: &Path) -> Vec<PathBuf> {
         let own = self.lfs_storage.clone().unwrap_or_else(|| "lfs".into());

@@ -2,7 +2,7 @@
 //! missing, and read as one tree with the project that they belong to.
 //!
 //! A submodule's repository is `modules/<name>` in the git directory of its project, as git has it.
-//! What a tree names is never trusted: the name must stay below `modules/`, the URL is fetched by git
+//! The tree's own words are never trusted: the name must stay below `modules/`, the URL is fetched by git
 //! with the protocols of [`crate::git`] alone, and its tree is validated like any other.
 
 use std::ffi::OsStr;
@@ -23,9 +23,9 @@ pub struct Project {
     pub directory: u32,
     /// Its repository.
     pub repository: Repository,
-    /// Where it was fetched from.
+    /// The URL that it was fetched from.
     url: Option<String>,
-    /// What its `.gitmodules` says, once it was read.
+    /// The modules of its `.gitmodules`, once that was read.
     modules: Option<Vec<Module>>,
 }
 
@@ -55,7 +55,7 @@ impl<'a> Projects<'a> {
         Self { objects, timeout, all: vec![project] }
     }
 
-    /// Where all objects are found.
+    /// The objects of the project and of its submodules.
     #[must_use]
     pub fn objects(&self) -> &'a Objects<'a> {
         self.objects
@@ -105,7 +105,7 @@ impl<'a> Projects<'a> {
         found.cloned().ok_or_else(|| failed("`.gitmodules` has no section for it"))
     }
 
-    /// Where to fetch from: as the server's own config says, else as `.gitmodules` says.
+    /// The URL to fetch from: the one of the server's own config, else the one of `.gitmodules`.
     fn url(&self, project: usize, module: &Module) -> Result<String, String> {
         let project = &self.all[project];
         let setting = |key: &str| project.repository.setting(key).map_err(|error| error.to_string());

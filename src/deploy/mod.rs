@@ -28,14 +28,14 @@ use crate::site::history::Action;
 use crate::site::{Live, LockedSite, Recycled, Staged};
 use crate::text::timestamp;
 
-/// What is to be deployed.
+/// The commit that is to be deployed.
 #[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
     /// The tip of the branch, read under the lock; a push has just moved it to this commit.
     Tip(CommitId),
     /// Just this commit, even where it is live.
     Commit(CommitId),
-    /// Where a push wants the branch, which is yet to be moved: the gate.
+    /// The gate: the commit to which a push wants to move the branch, which has not moved yet.
     Gate(&'a RefUpdate),
 }
 
@@ -46,7 +46,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Deploys, and tells the pusher how it went.
+/// Deploys, and reports the result to the pusher.
 pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
     let branch = &server.config.branch;
     server.report.line(Message::Received { branch, server: &server.name });
@@ -71,7 +71,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let (mut staged, manifest) = match recycled {
         None => fill(server, site, &objects, contents.tree, None)?,
         Some(recycled) => match fill(server, site, &objects, contents.tree, Some(recycled)) {
-            // Files of another user's in the old release, for instance, are no reason to fail.
+            // The old release may hold another user's files, for instance: a new directory will do.
             Err(Error::Io { .. }) => fill(server, site, &objects, contents.tree, None)?,
             filled => filled?,
         },
@@ -120,7 +120,7 @@ fn fill<'a>(
     Ok((staged, manifest))
 }
 
-/// What a dry run says instead of a deployment. It changes nothing and needs no lock.
+/// Reports what a deployment would do. It changes nothing and needs no lock.
 pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
     let site = crate::site::Site::open(&server.config.site)?;
     let live = site.live()?;

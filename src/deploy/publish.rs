@@ -33,9 +33,9 @@ pub struct Publication<'a> {
     pub site: &'a LockedSite,
     /// The release.
     pub release: &'a ReleaseName,
-    /// What is live before.
+    /// The release that is live before.
     pub previous: &'a Live,
-    /// Whether it was made for this, and nobody knows yet whether it works.
+    /// True if it was made for this, and nobody knows yet whether it works.
     pub is_new: bool,
     /// The ref that moves together with the flip.
     pub push: Option<&'a RefUpdate>,
@@ -45,9 +45,9 @@ pub struct Publication<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     release: String,
-    /// Where `current` led before, if to a release.
+    /// The release that was live before.
     previous: Option<String>,
-    /// Whether the release was made for this, and goes if it never becomes live.
+    /// True if the release was made for this, and goes if it never becomes live.
     is_new: bool,
     /// Ref, old and new id.
     push: Option<(String, CommitId, CommitId)>,

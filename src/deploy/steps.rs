@@ -22,7 +22,7 @@ use crate::site::LockedSite;
 use crate::site::logs;
 use crate::text::{seconds, timestamp};
 
-/// Where programs are looked for; the same whoever deploys, and `[env]` may say otherwise.
+/// The search path of steps: the same whoever deploys, and `[env]` may replace it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The steps of one release.

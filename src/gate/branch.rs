@@ -1,4 +1,4 @@
-//! What a push through the gate does to the branch besides a deployment.
+//! Pushes through the gate that deploy nothing: they skip, or delete the branch.
 
 use crate::deploy::server::Server;
 use crate::error::Result;

@@ -14,18 +14,18 @@ const LONGEST: usize = 65516;
 /// The most that a reason to refuse may hold, in characters.
 const REASON: usize = 400;
 
-/// What receive-pack asks.
+/// The question of receive-pack.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
     /// The refs that `receive.procReceiveRefs` gives to the hook.
     pub updates: Vec<RefUpdate>,
     /// The push options.
     pub options: Vec<Vec<u8>>,
-    /// Whether all refs of the push are to move or none, those that the hook does not hear of too.
+    /// True if all refs of the push are to move or none, those that the hook does not hear of too.
     pub is_atomic: bool,
 }
 
-/// What becomes of a ref.
+/// The answer for one ref.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The hook has moved it.

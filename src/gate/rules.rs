@@ -1,4 +1,4 @@
-//! What `git receive-pack` checks before it moves a ref, for the refs that the gate moves.
+//! The checks of `git receive-pack` before it moves a ref, for the refs that the gate moves.
 //!
 //! The order and the words are those of `update()` in git's receive-pack.c.
 
@@ -12,7 +12,7 @@ use crate::pusher::report::Report;
 use crate::run::child::{self, End};
 use crate::run::signals::Stop;
 
-/// How long the `update` hook may take.
+/// The time limit of the `update` hook.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// Refuses an update that receive-pack would refuse.
@@ -68,8 +68,8 @@ fn last<'s>(settings: &'s [Setting], name: &str) -> Option<&'s Setting> {
     settings.iter().rev().find(|setting| setting.name == name)
 }
 
-/// A setting of `receive.deny*` that can be told in three ways: with `Some` the update is allowed, and
-/// the value says whether with a warning.
+/// Reads a setting of `receive.deny*` that has three values: `None` refuses the update, `Some` allows it, with a
+/// warning if it is true.
 fn allows(settings: &[Setting], name: &str) -> Option<bool> {
     let setting = last(settings, name)?;
     match setting.value.as_deref().map(str::to_ascii_lowercase).as_deref() {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn denials_are_told_in_three_ways() {
+    fn denials_have_three_values() {
         assert_eq!(allows(&setting(Some("ignore")), "receive.x"), Some(false));
         assert_eq!(allows(&setting(Some("Warn")), "receive.x"), Some(true));
         assert_eq!(allows(&setting(Some("false")), "receive.x"), Some(false));

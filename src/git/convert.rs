@@ -50,7 +50,7 @@ impl Repository {
         let said = Said::by(git.stderr.take());
         // git answers while it reads: both sides must be served at once.
         let mut output = thread::scope(|scope| {
-            // A git that ends early says why; that it did not read all is no news.
+            // A git that ends early prints why; that it did not read everything says nothing more.
             scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
             git.wait_with_output().map_err(Error::GitMissing)
         })?;

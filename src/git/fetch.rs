@@ -94,7 +94,7 @@ fn refusal(output: &Output) -> Error {
     let text = String::from_utf8_lossy(&output.stderr);
     let before = text.split_once("fatal: Could not read from remote repository").map(|(before, _)| before);
     let lines: Vec<&str> = before.unwrap_or_default().lines().map(str::trim).collect();
-    // The host that is not known, and that this is why; there may be a banner before.
+    // ssh names the host that it does not know; a banner may come before that.
     let last = lines[lines.len().saturating_sub(2)..].join(" ");
     if last.is_empty() {
         return failure("fetch", output);

@@ -166,7 +166,7 @@ impl Repository {
     }
 }
 
-/// Where git and steps are looked for.
+/// The search path for git and its helpers.
 #[must_use]
 pub fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
@@ -186,7 +186,7 @@ fn failure(command: &str, output: &Output) -> Error {
     Error::Git { command: command.into(), stderr }
 }
 
-/// Whether a directory holds a repository, bare or not, and where its git directory is.
+/// Returns whether a directory holds a repository, bare or not, and where its git directory is.
 #[must_use]
 pub fn git_dir_of(path: &Path) -> Option<PathBuf> {
     [path.to_path_buf(), path.join(OsStr::new(".git"))]

@@ -1,4 +1,4 @@
-//! What `git receive-pack` does with refs, rules and hooks, for the refs that the gate moves.
+//! The work of `git receive-pack` for the refs that the gate moves: rules, hooks, moves.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -15,12 +15,12 @@ use crate::error::{Error, Result};
 pub struct Setting {
     /// "receive.denydeletes".
     pub name: String,
-    /// What it is set to; a name alone has nothing.
+    /// Its value; a name alone has none.
     pub value: Option<String>,
 }
 
 impl Repository {
-    /// What a ref points to, where there is such a ref.
+    /// Returns the commit that a ref points to, where there is such a ref.
     pub fn id_of(&self, name: &[u8]) -> Result<Option<CommitId>> {
         let mut git = self.command(&["rev-parse", "--verify", "--quiet"]);
         let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::GitMissing)?;
@@ -69,7 +69,7 @@ impl Repository {
         Ok(text.split_terminator('\0').map(setting).collect())
     }
 
-    /// Whether git lets `proc-receive` move a branch.
+    /// Returns whether git lets `proc-receive` move a branch.
     pub fn asks_gate(&self, branch: &str) -> Result<bool> {
         let settings = self.section("receive")?;
         let values = settings.into_iter().filter(|setting| setting.name == "receive.procreceiverefs");
@@ -83,7 +83,7 @@ impl Repository {
         Ok(output.status.success().then(|| output.stdout.trim_ascii_end().to_vec()))
     }
 
-    /// Whether a work tree has this branch checked out.
+    /// Returns whether a work tree has this branch checked out.
     pub fn is_checked_out(&self, name: &[u8]) -> Result<bool> {
         let output = self.run(&["worktree", "list", "--porcelain"])?;
         if !output.status.success() {
@@ -93,7 +93,7 @@ impl Repository {
         Ok(output.stdout.split(|&byte| byte == b'\n').any(|found| found == line))
     }
 
-    /// Whether one commit is in the history of another.
+    /// Returns whether one commit is in the history of another.
     pub fn is_ancestor(&self, old: CommitId, new: CommitId) -> Result<bool> {
         let output = self.run(&["merge-base", "--is-ancestor", old.as_str(), new.as_str()])?;
         match output.status.code() {
@@ -133,7 +133,7 @@ impl Repository {
     }
 }
 
-/// Whether the values of `receive.procReceiveRefs` give a move of this ref to the hook, decided as
+/// Returns whether the values of `receive.procReceiveRefs` give a move of this ref to the hook, decided as
 /// `proc_receive_ref_matches` in git's receive-pack.c decides it.
 fn is_asked_about(name: &[u8], values: &[String]) -> bool {
     for value in values {

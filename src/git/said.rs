@@ -1,4 +1,4 @@
-//! What a git complains about, read without waiting for whoever else holds its standard error.
+//! Complaints of a git, read without waiting for whoever else holds its standard error.
 
 use std::io::Read;
 use std::process::ChildStderr;
@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long what a git leaves in the background may still print: as long as what a step leaves.
+/// The time in which a process that a git left in the background may still print: as much as a step has.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// The standard error of a git, read while it runs.

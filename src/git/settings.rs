@@ -11,7 +11,7 @@ pub struct Recommended {
     pub key: &'static str,
     /// "true".
     pub value: &'static str,
-    /// What happens where it is not set.
+    /// The harm where it is not set.
     pub loss: &'static str,
 }
 

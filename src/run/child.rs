@@ -18,13 +18,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::run::signals::Stop;
 
-/// How long a program has between TERM and KILL.
+/// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long what a program leaves in the background may still print.
+/// The time in which a process that a program left in the background may still print.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
-/// How a program ended.
+/// The end of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// By itself.

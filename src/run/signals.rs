@@ -1,4 +1,4 @@
-//! Which signals reach the program, and what they ask of it.
+//! The signals that reach the program, and the wish to stop that some of them carry.
 //!
 //! Signals are handled, not blocked or ignored: the programs that we start would inherit that, and a
 //! step could not be ended any more.
@@ -63,7 +63,7 @@ impl Stop {
         if self.asked.get() { Err(Error::Cancelled) } else { Ok(()) }
     }
 
-    /// What becomes readable when a signal comes.
+    /// A descriptor that becomes readable when a signal comes.
     #[must_use]
     pub fn readable(&self) -> Option<BorrowedFd<'_>> {
         self.signals.as_ref().map(AsFd::as_fd)
