@@ -21,4 +21,5 @@ mod package;
 #[allow(dead_code)]
 mod skip;
 mod ssh;
+mod switches;
 mod tutorial;

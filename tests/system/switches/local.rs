@@ -1,0 +1,264 @@
+//! HAProxy, nginx and Caddy: fifty switches each under load, what is kept, and what is refused.
+
+use crate::lab::Lab;
+use crate::machine::Machine;
+
+/// Switches fifty times under load: no request fails, and none that begins after the switch has
+/// returned is answered by the old side.
+fn nobody_notices(front: &Machine, switch: &str) {
+    let ran = front.sh(&format!("python3 /test/load.py 50 /switches/{switch}")).ok();
+    let ran = ran.says("\"failed\": 0,").says("\"reused\": 0,").says("\"stale\": 0,");
+    let judged = ran.text().split("\"judged\": ").nth(1).unwrap().split(',').next().unwrap();
+    assert!(judged.parse::<u32>().unwrap() > 2000, "no load: {}", ran.text());
+    assert!(!ran.text().contains("\"slow\": 0,"), "no long request: {}", ran.text());
+}
+
+fn shows(front: &Machine, switch: &str, side: &str) {
+    assert_eq!(front.sh(&format!("/switches/{switch} show")).ok().text(), format!("{side}\n"));
+    assert_eq!(front.get("127.0.0.1"), side);
+}
+
+/// A side that is down, one that the front end does not know, and names that are none, are refused.
+fn refuses(front: &Machine, switch: &str, down: &str) {
+    let before = front.sh(&format!("/switches/{switch} show")).ok().text().to_owned();
+    front.sh(&format!("/switches/{switch} set {down}")).fails().says("error: ").says("is still public");
+    for name in ["pink", "nowhere"] {
+        front.sh(&format!("/switches/{switch} set {name}")).fails().says(name).says("hint: ");
+    }
+    for name in ["", "'bl ue'", "'blue;show'", "../blue", "\"$(printf 'blue\\ngreen')\"", "'*'", "Blue"] {
+        front.sh(&format!("/switches/{switch} set {name}")).fails().says("error: ");
+    }
+    front.sh(&format!("/switches/{switch}")).fails().says("error: wrong usage");
+    assert_eq!(front.sh(&format!("/switches/{switch} show")).ok().text(), before);
+}
+
+/// Ten switches at once to both sides: one after another, and in the end all agree.
+fn takes_turns(front: &Machine, switch: &str) {
+    front
+        .sh(&format!(
+            "for n in 1 2 3 4 5; do for side in blue green; do
+                /switches/{switch} set $side || echo failed &
+            done; done; wait"
+        ))
+        .ok()
+        .lacks("failed");
+}
+
+mod haproxy {
+    use super::*;
+
+    const START: &str =
+        "haproxy -D -W -S /run/haproxy-master.sock -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg";
+    const RELOADED: &str = "until [ \"$(echo 'show info' | socat stdio /run/haproxy/admin.sock | sed -n 's/^Pid: //p')\" != \"$old\" ]; do sleep 0.1; done";
+
+    fn machine(lab: &Lab, more: &str) -> Option<Machine> {
+        let front = super::super::front(lab, &["haproxy", "socat", "flock"])?;
+        front
+            .sh(&format!(
+                "mkdir -p /run/haproxy /etc/haproxy
+                sed 's/10.0.0.2:80/127.0.0.1:8001/; s/10.0.0.3:80/127.0.0.1:8002/; s/^defaults/&\\n{more}/' /switches/haproxy.cfg >/etc/haproxy/haproxy.cfg
+                echo 'public blue' >/etc/haproxy/public.map
+                {START}; sleep 0.5"
+            ))
+            .ok();
+        shows(&front, "haproxy", "blue");
+        Some(front)
+    }
+
+    fn reload(front: &Machine) {
+        front
+            .sh(&format!(
+                "old=$(echo 'show info' | socat stdio /run/haproxy/admin.sock | sed -n 's/^Pid: //p')
+                kill -USR2 $(cat /run/haproxy.pid); {RELOADED}; sleep 0.5"
+            ))
+            .ok();
+    }
+
+    #[test]
+    fn fifty_switches_of_haproxy_go_unnoticed_and_are_kept() {
+        let Some(lab) = Lab::new() else { return };
+        let Some(front) = machine(&lab, "") else { return };
+        // What would not wait for its front end is seen by this very count.
+        front.write(
+            "/switches/late",
+            "#!/bin/sh\n(sleep 0.05; exec /switches/haproxy \"$@\") >/dev/null 2>&1 &\n",
+        );
+        front
+            .sh("chmod +x /switches/late; python3 /test/load.py 4 /switches/late")
+            .ok()
+            .says("\"failed\": 0,")
+            .lacks("\"stale\": 0,");
+        front.sh("/switches/haproxy set blue").ok();
+        nobody_notices(&front, "haproxy");
+        takes_turns(&front, "haproxy");
+        for side in ["green", "blue", "green"] {
+            front.sh(&format!("/switches/haproxy set {side}")).ok();
+            reload(&front);
+            shows(&front, "haproxy", side);
+        }
+        // A reboot, as far as HAProxy is concerned.
+        front
+            .sh(&format!(
+                "pid=$(cat /run/haproxy.pid); kill -TERM $pid; while grep -qs \"State:.[^Z]\" /proc/$pid/status; do sleep 0.1; done
+                {START}; sleep 0.5"
+            ))
+            .ok();
+        shows(&front, "haproxy", "green");
+        front.sh("touch /tmp/blue.ill; sleep 4.5").ok();
+        refuses(&front, "haproxy", "blue");
+    }
+
+    /// A kept connection of the worker before a reload goes with the others.
+    #[test]
+    fn haproxys_old_workers_switch_too() {
+        let Some(lab) = Lab::new() else { return };
+        let Some(front) = machine(&lab, "option idle-close-on-response") else { return };
+        front.write(
+            "/tmp/kept.py",
+            "import http.client, os, time
+connection = http.client.HTTPConnection('127.0.0.1', 80)
+def ask():
+    connection.request('GET', '/')
+    return connection.getresponse().read().decode()
+print(ask(), flush=True)
+open('/tmp/connected', 'w')
+while not os.path.exists('/tmp/switched'): time.sleep(0.05)
+print(ask())
+",
+        );
+        let visitor = front.start("root", "timeout 60 python3 /tmp/kept.py");
+        front.sh("until [ -e /tmp/connected ]; do sleep 0.1; done").ok();
+        reload(&front);
+        front.sh("echo 'show proc' | socat stdio /run/haproxy-master.sock | sed -n '/^# old/,/^# pro/p' | grep -q worker").ok();
+        front.sh("/switches/haproxy set green; touch /tmp/switched").ok();
+        assert_eq!(visitor.finish(), "blue\ngreen\n");
+    }
+
+    /// HAProxy answers success to all of these, or the switch would not have been asked well.
+    #[test]
+    fn what_keeps_haproxy_from_switching_is_said() {
+        let Some(lab) = Lab::new() else { return };
+        let Some(front) = machine(&lab, "") else { return };
+        let set = "/switches/haproxy set green";
+        front
+            .sh(&format!("SWITCH_MAP=/etc/haproxy/other.map {set}"))
+            .fails()
+            .says("HAProxy has no map `/etc/haproxy/other.map`");
+        front
+            .sh(&format!("SWITCH_SOCKET=/run/none.sock {set}"))
+            .fails()
+            .says("cannot ask HAProxy at `/run/none.sock`");
+        front.sh(&format!("SWITCH_SOCKET='/run/a b;c' {set}")).fails().says("a setting holds a character");
+        // Who may ask but not write the file does not switch: a reload would switch back.
+        front
+            .sh("useradd olga; chmod 666 /run/haproxy/admin.sock
+                runuser -u olga -- /switches/haproxy set green")
+            .fails()
+            .says("cannot write to `/etc/haproxy`: blue is still public");
+        shows(&front, "haproxy", "blue");
+        front.sh("runuser -u olga -- /switches/haproxy show").ok().says("blue");
+        // A disk without room leaves nothing half done, and nothing behind.
+        front
+            .sh("mkdir /tmp/full; mount -t tmpfs -o size=4k tmpfs /tmp/full; echo 'public blue' >/tmp/full/public.map
+                sed -i s,/etc/haproxy/public.map,/tmp/full/public.map, /etc/haproxy/haproxy.cfg")
+            .ok();
+        reload(&front);
+        front.sh(&format!("SWITCH_MAP=/tmp/full/public.map {set}")).fails();
+        assert_eq!(front.get("127.0.0.1"), "blue");
+        assert_eq!(front.sh("ls /tmp/full").ok().text(), "public.map\n");
+        // No side yet: `show` prints nothing, `set` adds the key.
+        front.sh("sed -i s,/tmp/full/public.map,/etc/haproxy/public.map, /etc/haproxy/haproxy.cfg; : >/etc/haproxy/public.map").ok();
+        reload(&front);
+        assert_eq!(front.sh("/switches/haproxy show").ok().text(), "");
+        front.sh("echo 'other green' >>/etc/haproxy/public.map; /switches/haproxy set green").ok();
+        shows(&front, "haproxy", "green");
+        assert_eq!(front.sh("cat /etc/haproxy/public.map").ok().text(), "other green\npublic green\n");
+    }
+}
+
+mod nginx {
+    use super::*;
+
+    fn machine(lab: &Lab) -> Option<Machine> {
+        let front = super::super::front(lab, &["nginx", "flock"])?;
+        front
+            .sh("sed 's/10.0.0.2:80/127.0.0.1:8001/; s/10.0.0.3:80/127.0.0.1:8002/' /switches/nginx.conf >/etc/nginx/sites-enabled/default
+                # What would hide the flag, where the config did not turn it off.
+                echo 'open_file_cache max=1000; open_file_cache_valid 60s;' >/etc/nginx/conf.d/cache.conf
+                nginx; sleep 0.3")
+            .ok();
+        shows(&front, "nginx", "blue");
+        Some(front)
+    }
+
+    #[test]
+    fn fifty_switches_of_nginx_go_unnoticed_and_are_kept() {
+        let Some(lab) = Lab::new() else { return };
+        let Some(front) = machine(&lab) else { return };
+        nobody_notices(&front, "nginx");
+        takes_turns(&front, "nginx");
+        for side in ["green", "blue", "green"] {
+            front
+                .sh(&format!(
+                    "/switches/nginx set {side}; /switches/nginx set {side}; nginx -s reload; sleep 0.3"
+                ))
+                .ok();
+            shows(&front, "nginx", side);
+        }
+        front.sh("nginx -s stop; while [ -e /run/nginx.pid ]; do sleep 0.1; done; nginx; sleep 0.3").ok();
+        shows(&front, "nginx", "green");
+        front.sh("touch /tmp/blue.ill").ok();
+        refuses(&front, "nginx", "blue");
+    }
+
+    #[test]
+    fn what_keeps_nginx_from_switching_is_said() {
+        let Some(lab) = Lab::new() else { return };
+        let Some(front) = machine(&lab) else { return };
+        let set = "/switches/nginx set green";
+        // nginx looks for another file than the switch writes.
+        front
+            .sh(&format!("SWITCH_FLAG=/tmp/x-is-green {set}"))
+            .fails()
+            .says("error: nginx says `blue` although");
+        assert_eq!(front.sh("ls /tmp/x-is-green 2>/dev/null || :").ok().text(), "");
+        front
+            .sh(&format!("SWITCH_FLAG=/etc/nginx/public-is-pink {set}"))
+            .fails()
+            .says("nginx knows `blue` and `pink`, not `green`");
+        shows(&front, "nginx", "blue");
+        front.sh("useradd olga; runuser -u olga -- /switches/nginx set green").fails().says("error: ");
+        shows(&front, "nginx", "blue");
+        front.sh(&format!("nginx -s stop; sleep 0.5; {set}")).fails().says("cannot ask nginx at");
+    }
+}
+
+mod caddy {
+    use super::*;
+
+    #[test]
+    fn fifty_switches_of_caddy_go_unnoticed_and_are_kept() {
+        let Some(lab) = Lab::new() else { return };
+        let Some(front) = super::super::front(&lab, &["caddy", "flock"]) else { return };
+        let start = "caddy start --config /etc/caddy/Caddyfile >/tmp/caddy.log 2>&1 </dev/null; sleep 0.5";
+        front
+            .sh(&format!(
+                "mkdir -p /etc/caddy
+                sed 's/10.0.0.2:80/127.0.0.1:8001/; s/10.0.0.3:80/127.0.0.1:8002/' /switches/Caddyfile >/etc/caddy/Caddyfile
+                {start}"
+            ))
+            .ok();
+        shows(&front, "caddy", "blue");
+        nobody_notices(&front, "caddy");
+        takes_turns(&front, "caddy");
+        for side in ["green", "blue", "green"] {
+            front.sh(&format!("/switches/caddy set {side}; caddy reload --force --config /etc/caddy/Caddyfile 2>/tmp/reload.log; sleep 0.3")).ok();
+            shows(&front, "caddy", side);
+        }
+        front.sh(&format!("caddy stop 2>/dev/null; {start}")).ok();
+        shows(&front, "caddy", "green");
+        front.sh("touch /tmp/blue.ill").ok();
+        refuses(&front, "caddy", "blue");
+        front.sh("caddy stop 2>/dev/null; /switches/caddy set blue").fails().says("cannot ask Caddy at");
+    }
+}

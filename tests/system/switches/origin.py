@@ -1,0 +1,36 @@
+"""A server of a side: says its name, after five seconds at /slow, and not at all well once /tmp/NAME.ill is there."""
+
+import os
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+NAME, PORT = sys.argv[1], int(sys.argv[2])
+
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # Headers and body in one packet.
+    disable_nagle_algorithm = True
+
+    def do_GET(self):
+        if self.path == "/slow":
+            time.sleep(5)
+        ill = os.path.exists(f"/tmp/{NAME}.ill")
+        self.send_response(503 if ill else 200)
+        body = NAME.encode()
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Served-By", NAME)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024
+
+
+Server(("127.0.0.1", PORT), Answer).serve_forever()
