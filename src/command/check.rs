@@ -78,7 +78,11 @@ pub fn run(place: &Place, json: bool) -> Result<()> {
         print_text(&text(mode.as_deref(), &findings))?;
     }
     let errors = findings.iter().filter(|finding| finding.level == Level::Error).count() as u64;
-    if errors == 0 { Ok(()) } else { Err(Error::Told(Box::new(Error::Unhealthy(count(errors, "problem"))))) }
+    if errors == 0 {
+        Ok(())
+    } else {
+        Err(Error::Reported(Box::new(Error::Unhealthy(count(errors, "problem")))))
+    }
 }
 
 fn text(mode: Option<&str>, findings: &[Finding]) -> String {

@@ -38,7 +38,7 @@ pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
 fn tell(report: &Report, error: Error, serving: &Serving) -> Error {
     report.error(&error);
     report.line(Message::NotDone(Action::Deploy, serving));
-    Error::Told(Box::new(error))
+    Error::Reported(Box::new(error))
 }
 
 fn read_updates() -> Result<Vec<RefUpdate>> {

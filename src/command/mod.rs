@@ -75,7 +75,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     match dispatch(&cli.command, &place, &report) {
         Ok(()) => 0,
         Err(error) => {
-            if !matches!(error, Error::Told(_)) {
+            if !matches!(error, Error::Reported(_)) {
                 report.error(&error);
             }
             error.exit_status()

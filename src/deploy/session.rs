@@ -57,7 +57,7 @@ impl Server<'_> {
                 Error::AfterFlip(_) => self.report.line(Message::LiveNevertheless(&self.serving().anew())),
                 _ => self.report.line(Message::NotDone(action, &self.serving())),
             }
-            Error::Told(Box::new(error))
+            Error::Reported(Box::new(error))
         })
     }
 

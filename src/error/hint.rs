@@ -75,7 +75,7 @@ impl Error {
             Self::NoLog(_) => "a release has a log when its config has steps".into(),
             Self::RefMoved(_) => "fetch, then push again".into(),
             Self::Io { source, path, .. } => return io_hint(source, path),
-            Self::AfterFlip(error) | Self::Told(error) => return error.hint(),
+            Self::AfterFlip(error) | Self::Reported(error) => return error.hint(),
             Self::Config { .. }
             | Self::Git { .. }
             | Self::Conversion(_)

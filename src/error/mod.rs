@@ -282,7 +282,7 @@ pub enum Error {
     Cancelled,
     /// An error that is printed already.
     #[error("{0}")]
-    Told(Box<Error>),
+    Reported(Box<Error>),
     /// The new release is live, but something after the flip failed.
     #[error("{0}")]
     AfterFlip(Box<Error>),
@@ -311,7 +311,7 @@ impl Error {
             | Self::ConfigUnsafe { .. }
             | Self::Sudo { .. } => 2,
             Self::AfterFlip(_) => 3,
-            Self::Told(error) => error.exit_status(),
+            Self::Reported(error) => error.exit_status(),
             _ => 1,
         }
     }

@@ -147,3 +147,45 @@ fn headings(text: &str) -> BTreeSet<String> {
     let anchor = |line: &str| line.trim_start_matches('#').trim().chars().filter(is_kept).collect::<String>();
     headings.map(|line| anchor(line).to_lowercase().replace(' ', "-")).collect()
 }
+
+#[test]
+fn files_and_tests_that_the_contributors_pages_name_are_there() {
+    let (mut tests, mut paths) = (0, 0);
+    for document in ["CONTRIBUTING.md", "ARCHITECTURE.md"] {
+        let text = file(document);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '.' | ':' | '-');
+        for name in text.split(|c: char| !is_part(c)).map(|name| name.trim_end_matches(['.', ':'])) {
+            let is_in = |folder: &str| name.starts_with(folder) && name.len() > folder.len();
+            if Path::new(name).extension().is_some_and(|end| end == "rs") && name.contains('/')
+                || ["src/", "tests/", "hooks/", "docs/"].into_iter().any(is_in)
+            {
+                let exists = project(name).exists() || project("src").join(name).exists();
+                assert!(exists || is_in("hooks/p"), "{document} names `{name}`, which does not exist");
+                paths += 1;
+            } else if let Some((module, function)) = name.split_once("::")
+                && project(&format!("tests/it/{module}.rs")).exists()
+                && !function.is_empty()
+            {
+                let text = file(&format!("tests/it/{module}.rs"));
+                assert!(text.contains(&format!("\nfn {function}()")), "{document} names the test `{name}`");
+                tests += 1;
+            }
+        }
+    }
+    assert!(tests >= 3 && paths >= 40, "{tests} tests, {paths} paths");
+}
+
+#[test]
+fn the_commands_of_the_contributors_page_run_tests_that_there_are() {
+    let page = file("CONTRIBUTING.md");
+    let mut count = 0;
+    for line in page.lines().filter(|line| line.starts_with("cargo test --test ")) {
+        let mut words = line.split_whitespace().skip(3);
+        let (program, test) = (words.next().unwrap(), words.next().unwrap());
+        let (module, function) = test.split_once("::").unwrap();
+        let text = file(&format!("tests/{program}/{module}.rs"));
+        assert!(text.contains(&format!("fn {function}")), "{line}");
+        count += 1;
+    }
+    assert!(count >= 2);
+}

@@ -14,7 +14,7 @@ pub mod snapshot;
 pub mod tree;
 pub mod vandal;
 
-pub use run::{Run, Told};
+pub use run::{Reported, Run};
 pub use sandbox::Sandbox;
 pub use snapshot::{Snapshot, snapshot};
 pub use tree::Node;

@@ -16,7 +16,7 @@ pub struct Run<'a> {
 }
 
 /// A program whose exit status was as expected.
-pub struct Told<'a> {
+pub struct Reported<'a> {
     pub sandbox: &'a Sandbox,
     output: String,
 }
@@ -48,34 +48,34 @@ impl<'a> Run<'a> {
 
     /// It succeeded, and no line is an error or a warning.
     #[track_caller]
-    pub fn ok(self) -> Told<'a> {
+    pub fn ok(self) -> Reported<'a> {
         self.expect(0, &["error:", "warning:", "Not deployed"], &[])
     }
 
     /// It succeeded with a warning.
     #[track_caller]
-    pub fn warned(self) -> Told<'a> {
+    pub fn warned(self) -> Reported<'a> {
         self.expect(0, &["error:", "Not deployed"], &["warning:"])
     }
 
     /// The push succeeded, for a post-receive hook cannot fail it, but nothing was deployed.
     #[track_caller]
-    pub fn not_deployed(self) -> Told<'a> {
+    pub fn not_deployed(self) -> Reported<'a> {
         self.expect(0, &["Git hooks deploy complete."], &["error:", "Not deployed: "])
     }
 
     /// It failed with this exit status, and said why.
     #[track_caller]
-    pub fn fails(self, status: i32) -> Told<'a> {
+    pub fn fails(self, status: i32) -> Reported<'a> {
         self.expect(status, &["Git hooks deploy complete."], &["error:"])
     }
 
     #[track_caller]
-    fn expect(self, status: i32, without: &[&str], with: &[&str]) -> Told<'a> {
+    fn expect(self, status: i32, without: &[&str], with: &[&str]) -> Reported<'a> {
         let output = &self.output;
         assert_eq!(self.status.code(), Some(status), "{}\n{output}", self.status);
         assert!(!output.contains("panicked at"), "{output}");
-        let told = Told { sandbox: self.sandbox, output: self.output };
+        let told = Reported { sandbox: self.sandbox, output: self.output };
         let lines = told.lines();
         let has = |start: &&str| lines.iter().any(|line| line.starts_with(*start));
         for start in without {
@@ -88,7 +88,7 @@ impl<'a> Run<'a> {
     }
 }
 
-impl<'a> Told<'a> {
+impl<'a> Reported<'a> {
     /// All that it said, as it said it.
     pub fn output(&self) -> &str {
         &self.output
