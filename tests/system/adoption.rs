@@ -31,7 +31,14 @@ fn adopt(web_server: &str, start: &str) {
                 n=$((n + 1)); curl -sS -f --max-time 5 http://blue/images/old/one.png || :
             done",
     );
-    blue.install_for(&dev, &format!("--web-server {web_server}")).ok().says("the first release");
+    // What root has, root gives away by the word of an admin only.
+    blue.install_for(&dev, &format!("--web-server {web_server}"))
+        .ends_with_status(1)
+        .says("/var/www/html holds something already, and belongs to root")
+        .says("hint: --site /var/www/html makes that the first release");
+    blue.install_for(&dev, &format!("--web-server {web_server} --site /var/www/html"))
+        .ok()
+        .says("the first release");
     dev.sh("touch /tmp/stop").ok();
     let seen = visits.finish();
     let (good, bad): (Vec<&str>, Vec<&str>) = seen.lines().partition(|line| *line == "picture");

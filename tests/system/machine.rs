@@ -148,12 +148,15 @@ impl Machine {
         let clone = env!("CARGO_MANIFEST_DIR");
         let program = env!("CARGO_BIN_EXE_bluegreen");
         self.bring(Path::new(program), "/root/bluegreen/program");
-        self.bring(&Path::new(clone).join("install.sh"), "/root/bluegreen/install.sh");
-        self.sh("mkdir -p /root/bluegreen/hooks/git-shell-commands").ok();
-        for file in
-            ["bluegreen.toml", "git-shell-commands/command", "git-shell-commands/no-interactive-login"]
-        {
-            self.bring(&Path::new(clone).join("hooks").join(file), &format!("/root/bluegreen/hooks/{file}"));
+        for file in [
+            "install.sh",
+            "demo.sh",
+            "packaging/building.sh",
+            "hooks/bluegreen.toml",
+            "hooks/web/apache.conf",
+            "hooks/web/nginx.conf",
+        ] {
+            self.bring(&Path::new(clone).join(file), &format!("/root/bluegreen/{file}"));
         }
     }
 

@@ -1,0 +1,162 @@
+#!/bin/sh
+# Shows on this machine what deployment by `git push` is like: builds the program, makes a throw-away
+# blue and green in a temporary folder, pushes to them, and removes it all.
+#
+# Nothing of the user's own set-up counts, or is touched. As root it installs what is missing to build.
+# shellcheck disable=SC3043 # `local` is in every sh of Debian and Ubuntu
+set -eu
+
+HERE=$(cd "$(dirname "$(realpath "$0")")" && pwd)
+FOLDER=
+# shellcheck source=packaging/building.sh
+. "$HERE/packaging/building.sh"
+
+main() {
+    trap leave EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    [ -e "$HERE/Cargo.toml" ] || fail 'the demonstration builds the program, and wants a whole clone of its sources'
+    tools
+    build
+    FOLDER=$(mktemp -d)
+    # A release is made safe on the disk, and should not have to wait for the build's own files.
+    sync
+    isolate
+    APP=$FOLDER/sample_app
+    git -c init.defaultBranch=master init --quiet "$APP"
+    for server in blue green; do make_server "$server"; done
+    play
+    say "
+That was all in $FOLDER, which is gone now. On a real server: ./install.sh --help"
+}
+
+say() { printf '%s\n' "$*"; }
+
+fail() { # MESSAGE [HINT]
+    printf 'error: demo: %s\n' "$1" >&2
+    [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2
+    exit 1
+}
+
+leave() {
+    local status=$?
+    trap '' HUP INT TERM
+    [ -z "$FOLDER" ] || rm -rf "$FOLDER"
+    exit "$status"
+}
+
+# Finds what building takes. All that is missing is named at once, in a line to type; root's is typed here.
+tools() {
+    look_for_tools
+    if { [ -n "$MISSING" ] || [ -z "$CARGO" ]; } && [ "$(id -u)" -eq 0 ] && has apt-get; then
+        # A machine that was made this minute has no lists yet.
+        apt-get -qq update || :
+        look_for_tools
+        say "Installing what is missing:$MISSING"
+        # shellcheck disable=SC2086 # several names
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $MISSING >/dev/null ||
+            fail "could not install$MISSING"
+        case $MISSING in *" rustup"*) rustup default stable ;; esac
+        look_for_tools
+    fi
+    if [ -n "$MISSING" ]; then
+        case $MISSING in *" rustup"*) set -- ' && rustup default stable' ;; esac
+        fail "what builds the program is missing:$MISSING" "sudo apt-get install -y$MISSING${1-}"
+    fi
+    [ -n "$CARGO" ] ||
+        fail "building needs cargo of Rust $(rust_version) or newer" "curl https://sh.rustup.rs -sSf | sh"
+}
+
+look_for_tools() {
+    local rust
+    MISSING=$(missing_to_build)
+    CARGO=$(find_cargo "${HOME:-/root}")
+    [ -n "$CARGO" ] || {
+        rust=$(rust_package)
+        MISSING=$MISSING${rust:+ $rust}
+    }
+}
+
+build() {
+    say 'Building (the first time takes a minute or two)...'
+    (cd "$HERE" && PATH=$(dirname "$CARGO"):$PATH cargo build --release --locked --quiet) ||
+        fail 'the build failed' 'its messages are above'
+    PROGRAM=${CARGO_TARGET_DIR:-$HERE/target}/release/bluegreen
+    case $PROGRAM in /*) ;; *) PROGRAM=$HERE/$PROGRAM ;; esac
+}
+
+isolate() {
+    local variable
+    for variable in $(git rev-parse --local-env-vars); do unset "$variable"; done
+    export HOME="$FOLDER" GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C.UTF-8
+    export GIT_AUTHOR_NAME=Dev GIT_AUTHOR_EMAIL=dev@example.org GIT_COMMITTER_NAME=Dev GIT_COMMITTER_EMAIL=dev@example.org
+}
+
+play() {
+    title 'Version 1, to both servers'
+    new_version 'App v1' 'initializing repository with version 1'
+    push blue
+    push green
+    title 'Version 2, to blue: green still serves version 1, so visitors can be sent over when all looks well'
+    new_version 'App v2' 'Application version 2'
+    push blue
+    title 'A version that must not go live: it has a link out of the release'
+    ln -s /etc/passwd "$APP/passwd"
+    new_version 'App v3' 'Application version 3'
+    push blue
+    title 'And back to version 1, by hand on blue'
+    show bluegreen -C "$FOLDER/blue/sample_app" rollback
+    serves
+}
+
+title() {
+    if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi
+}
+
+make_server() { # NAME
+    mkdir -p "$FOLDER/$1/html"
+    git -c init.defaultBranch=master init --quiet --bare "$FOLDER/$1/sample_app"
+    ln -s "$PROGRAM" "$FOLDER/$1/sample_app/hooks/post-receive"
+    printf 'server = "%s"\n\n[site]\nroot = "%s"\n' "$1" "$FOLDER/$1/html" >"$FOLDER/$1/sample_app/bluegreen.toml"
+    git -C "$APP" remote add "$1" "$FOLDER/$1/sample_app"
+}
+
+new_version() { # CONTENT MESSAGE
+    printf '%s\n' "$1" >"$APP/index.html"
+    git -C "$APP" add --all
+    git -C "$APP" commit --quiet -m "$2"
+}
+
+push() { # SERVER
+    show git -C "$APP" push "$1" master
+    serves
+}
+
+# Shows a command as one would type it, what it prints, and how long it took.
+show() { # COMMAND...
+    local words="$*" started took
+    case $words in
+        "git -C $APP "*) words="git ${words#"git -C $APP "}" ;;
+        bluegreen*)
+            shift
+            set -- "$PROGRAM" "$@"
+            ;;
+    esac
+    printf '$ %s\n' "$words"
+    started=$(date +%s%N)
+    "$@" 2>&1 | sed -e '/^To \|^ .*->/d' -e 's/ *$//'
+    took=$((($(date +%s%N) - started) / 1000000))
+    printf '  took %d.%03d s' $((took / 1000)) $((took % 1000))
+}
+
+serves() {
+    local server page
+    for server in blue green; do
+        page=$FOLDER/$server/html/current/index.html
+        [ ! -e "$page" ] || printf '; %s serves %s' "$server" "$(cat "$page")"
+    done
+    printf '\n'
+}
+
+main "$@"
