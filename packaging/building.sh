@@ -1,14 +1,14 @@
 # shellcheck shell=sh disable=SC3043
-# What it takes to build the program, in one place for install.sh and demo.sh, which read this file.
-# HERE is the clone.
+# What it takes to build the program, in one place for install.sh, demo.sh and tests/run, which
+# read this file. HERE is the clone.
 
 # A program that is looked for, and the packages of Debian that bring it.
 BUILD_NEEDS='git git
-cc gcc libc6-dev
-make make
-cmake cmake'
+cc gcc libc6-dev'
 
 has() { command -v "$1" >/dev/null 2>&1; }
+
+build_packages() { printf '%s\n' "$BUILD_NEEDS" | cut -d' ' -f2-; }
 
 # Prints the packages of the programs that are missing, a space before each.
 missing_to_build() {

@@ -40,3 +40,28 @@ fn the_demonstration_shows_it_all_and_leaves_nothing() {
     laptop.sh("rm /home/ann/clone/Cargo.toml").ok();
     laptop.sh_as("ann", demo).ends_with_status(1).says("wants a whole clone");
 }
+
+#[test]
+fn all_that_is_missing_to_build_is_named_at_once() {
+    let Some(lab) = Lab::new() else { return };
+    let laptop = lab.server("laptop");
+    laptop
+        .sh("useradd -m ann; cp -r /root/bluegreen /home/ann/clone
+             echo 'rust-version = \"1.89\"' >/home/ann/clone/Cargo.toml; chown -R ann: /home/ann
+             rm -rf /usr/local/bin/git /usr/bin/git /usr/bin/cc /usr/local/bin/cc")
+        .ok();
+    laptop.write("/home/ann/.cargo/bin/cargo", "#!/bin/sh\necho cargo 1.999.0\n");
+    laptop.sh("chmod -R a+rx /home/ann/.cargo").ok();
+    laptop
+        .sh_as("ann", "clone/install.sh --demo")
+        .ends_with_status(1)
+        .says("error: demo: what builds the program is missing: git gcc libc6-dev\n")
+        .says("hint: sudo apt-get install -y git gcc libc6-dev\n");
+    // Root types it. Here apt believes that all is there.
+    laptop.sh("echo 'Acquire::Retries 0;' >/etc/apt/apt.conf.d/99-no-retries; : >/etc/resolv.conf; rm -rf /var/cache/apt/archives").ok();
+    laptop
+        .sh("HOME=/home/ann /home/ann/clone/demo.sh")
+        .ends_with_status(1)
+        .says("Installing what is missing: git gcc libc6-dev\n")
+        .says("error: demo: what builds the program is missing: git gcc libc6-dev\n");
+}

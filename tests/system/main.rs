@@ -14,6 +14,7 @@ mod attack_installer;
 mod demo;
 mod gate;
 mod installer;
+mod keys;
 mod lab;
 mod load;
 mod machine;
@@ -22,5 +23,6 @@ mod package;
 #[allow(dead_code)]
 mod skip;
 mod ssh;
+mod sudo;
 mod switches;
 mod tutorial;
