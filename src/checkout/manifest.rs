@@ -1,8 +1,9 @@
 //! What a finished checkout left on the disk: its listing, and what `lstat` said of each path.
 //!
-//! It plays the part of git's index. A file that still has the very ctime, size and mode that it had
-//! when we wrote it was not touched since, for every change moves the ctime, and no program can set
-//! it back. A ctime equal to the instant of the last write proves nothing, because a change in the same
+//! It plays the part of git's index. A file that still has the very inode, ctime, size and mode that it
+//! had when we wrote it was not touched since, for every change moves the ctime, and no program can set
+//! it back. The inode number tells apart two files that were written in one tick and changed places: the
+//! ctimes of files stay as they are when a directory above them moves. A ctime equal to the instant of the last write proves nothing, because a change in the same
 //! tick of the clock would leave it as it is: it counts as touched, as git's "racy" entries do.
 
 use std::io::{self, Write};
@@ -15,20 +16,30 @@ use super::listing::Listing;
 use crate::dir::Dir;
 
 /// Begins the file; changes with the format and with the rules of validation.
-const MAGIC: &[u8] = b"bluegreen manifest 2\n";
+const MAGIC: &[u8] = b"bluegreen manifest 3\n";
 
 /// When an inode was last changed: the ctime, in seconds and nanoseconds since the epoch.
 pub type Ctime = (i64, u32);
+
+/// The identity and the age of an inode. A release lies on one file system, mounts in it are refused, so that
+/// the number tells an inode from all others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Its number.
+    pub inode: u64,
+    /// When it was last changed.
+    pub ctime: Ctime,
+}
 
 /// A listing as it lies on the disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// All paths.
     pub listing: Listing,
-    /// For each entry that is no directory its ctime.
-    pub entries: Vec<Ctime>,
-    /// For each directory its ctime, after the last name in it was made.
-    pub directories: Vec<Ctime>,
+    /// For each entry that is no directory its stamp.
+    pub entries: Vec<Stamp>,
+    /// For each directory its stamp, after the last name in it was made.
+    pub directories: Vec<Stamp>,
     /// What was converted.
     pub converted: Converted,
     /// The file system's clock after the last write.
@@ -55,22 +66,26 @@ impl Manifest {
     #[must_use]
     pub fn holds(&self, entry: u32, stat: &Stat) -> bool {
         let expected = &self.listing.entries[entry as usize];
-        self.entries[entry as usize] == ctime(stat)
+        self.entries[entry as usize] == stamp(stat)
             && ctime(stat) < self.instant
             && stat.st_mode == expected.kind.mode()
             && stat.st_size.cast_unsigned() == expected.size
     }
 
-    /// Whether a directory still has just the names that it was given.
+    /// Whether a directory is the one that was made, and still has just the names that it was given.
     #[must_use]
     pub fn holds_directory(&self, directory: u32, stat: &Stat) -> bool {
-        self.directories[directory as usize] == ctime(stat) && ctime(stat) < self.instant
+        self.directories[directory as usize] == stamp(stat) && ctime(stat) < self.instant
     }
 }
 
-/// The ctime of a stat.
+/// The stamp of what a stat is of.
 #[must_use]
-pub fn ctime(stat: &Stat) -> Ctime {
+pub fn stamp(stat: &Stat) -> Stamp {
+    Stamp { inode: stat.st_ino, ctime: ctime(stat) }
+}
+
+fn ctime(stat: &Stat) -> Ctime {
     (stat.st_ctime, stat.st_ctime_nsec as u32)
 }
 
@@ -97,7 +112,7 @@ mod tests {
             id: &[0; 20],
         });
         listing.entries[0].size = stat.st_size.cast_unsigned();
-        let entries = vec![ctime(stat)];
+        let entries = vec![stamp(stat)];
         Manifest { listing, entries, directories: Vec::new(), converted: Converted::default(), instant }
     }
 
@@ -116,8 +131,12 @@ mod tests {
             [(seconds - 3600, nanoseconds), (seconds, nanoseconds ^ 1), (seconds + 3600, nanoseconds)]
         {
             let mut manifest = manifest_of(&stat, (seconds + 7200, 0));
-            manifest.entries[0] = touched;
+            manifest.entries[0].ctime = touched;
             assert!(!manifest.holds(0, &stat), "{touched:?}");
         }
+        // Another file of the same size that was written in the same tick.
+        let mut manifest = manifest_of(&stat, later);
+        manifest.entries[0].inode += 1;
+        assert!(!manifest.holds(0, &stat));
     }
 }

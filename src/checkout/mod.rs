@@ -37,7 +37,7 @@ use git2::Oid;
 
 use self::convert::Conversion;
 use self::listing::{Listing, NONE};
-use self::manifest::{Ctime, Manifest, clock, ctime};
+use self::manifest::{Manifest, Stamp, clock, stamp};
 use self::monitor::Monitor;
 use self::objects::Objects;
 use self::plan::Plan;
@@ -125,7 +125,7 @@ impl Checkout {
         let mut entries = writer.write(threads(config), |done| monitor.progress(done, total))?;
         monitor.progress(total, total)?;
         let converted = moving::write(&mut plan, conversion, &before, root, &mut entries, objects, monitor)?;
-        let directories = directory_ctimes(&plan, root).map_err(failed)?;
+        let directories = directory_stamps(&plan, root).map_err(failed)?;
         let instant = clock(destination.clock).map_err(failed)?;
         Ok(Manifest { listing: plan.listing, entries, directories, converted, instant })
     }
@@ -169,12 +169,12 @@ fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<()> {
     Ok(())
 }
 
-fn directory_ctimes(plan: &Plan, root: &Dir) -> io::Result<Vec<Ctime>> {
+fn directory_stamps(plan: &Plan, root: &Dir) -> io::Result<Vec<Stamp>> {
     let mut walk = walk::Walk::new(&plan.listing, root);
     let stat = |directory: &listing::Directory| match directory.entry {
-        NONE => Ok(ctime(&root.own_stat()?)),
-        _ if !directory.is_made => Ok(Ctime::default()),
-        entry => Ok(ctime(&walk.enter(directory.parent)?.stat(plan.listing.name(entry))?)),
+        NONE => Ok(stamp(&root.own_stat()?)),
+        _ if !directory.is_made => Ok(Stamp::default()),
+        entry => Ok(stamp(&walk.enter(directory.parent)?.stat(plan.listing.name(entry))?)),
     };
     plan.listing.directories.iter().map(stat).collect()
 }

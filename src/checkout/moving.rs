@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use super::area::pointer;
 use super::convert::Conversion;
 use super::converted::Converted;
-use super::manifest::{Ctime, ctime};
+use super::manifest::{Stamp, stamp};
 use super::monitor::{Monitor, Notice};
 use super::objects::Objects;
 use super::plan::Plan;
@@ -20,17 +20,17 @@ use crate::dir::Dir;
 use crate::error::{Error, Result};
 
 /// Lets git write the files that are to be converted and are not there yet, and moves them into the
-/// release. Sizes and ctimes are recorded as they are on the disk.
+/// release. Sizes and stamps are recorded as they are on the disk.
 pub fn write(
     plan: &mut Plan,
     mut conversion: Conversion,
     before: &[Before],
     root: &Dir,
-    ctimes: &mut [Ctime],
+    stamps: &mut [Stamp],
     objects: &Objects,
     monitor: &Monitor,
 ) -> Result<Converted> {
-    let is_missing = |entry: &u32| ctimes[*entry as usize] == Ctime::default();
+    let is_missing = |entry: &u32| stamps[*entry as usize] == Stamp::default();
     let missing: Vec<u32> = conversion.converted.entries.iter().copied().filter(is_missing).collect();
     for area in &mut conversion.areas {
         let missing: Vec<u32> = missing.iter().copied().filter(|&entry| area.has(entry)).collect();
@@ -44,7 +44,7 @@ pub fn write(
         let moved = move_in(plan, before, root, &scratch.files()?, &missing)?;
         for (&entry, (size, changed)) in missing.iter().zip(moved) {
             plan.listing.entries[entry as usize].size = size;
-            ctimes[entry as usize] = changed;
+            stamps[entry as usize] = changed;
         }
     }
     find_pointers(plan, root, &missing, objects, conversion.lfs, &mut conversion.converted)?;
@@ -56,17 +56,17 @@ pub fn write(
     Ok(conversion.converted)
 }
 
-/// Moves files into their places; gives sizes and ctimes.
+/// Moves files into their places; gives sizes and stamps.
 fn move_in(
     plan: &Plan,
     before: &[Before],
     root: &Dir,
     files: &Dir,
     entries: &[u32],
-) -> Result<Vec<(u64, Ctime)>> {
+) -> Result<Vec<(u64, Stamp)>> {
     let listing = &plan.listing;
     let (mut from, mut to) = (Walk::new(listing, files), Walk::new(listing, root));
-    let mut move_one = |entry: u32| -> io::Result<(u64, Ctime)> {
+    let mut move_one = |entry: u32| -> io::Result<(u64, Stamp)> {
         let (directory, name) = (listing.directory_of(entry), listing.name(entry));
         let (from, to) = (from.enter(directory)?, to.enter(directory)?);
         if from.stat(name)?.st_mode != listing.entries[entry as usize].kind.mode() {
@@ -79,7 +79,7 @@ fn move_in(
         }
         from.rename(name, to, name)?;
         let stat = to.stat(name)?;
-        Ok((stat.st_size.cast_unsigned(), ctime(&stat)))
+        Ok((stat.st_size.cast_unsigned(), stamp(&stat)))
     };
     let mut moved = Vec::with_capacity(entries.len());
     for &entry in entries {

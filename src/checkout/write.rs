@@ -7,7 +7,7 @@ use rustix::fs::fstat;
 
 use super::converted::Converted;
 use super::listing::NONE;
-use super::manifest::{Ctime, Manifest, ctime};
+use super::manifest::{Manifest, Stamp, stamp};
 use super::objects::{Objects, Reader};
 use super::parallel::for_each_piece;
 use super::plan::Plan;
@@ -42,43 +42,43 @@ struct Hand<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes all files, then all links; gives each entry's ctime.
-    pub fn write(&self, threads: usize, tick: impl Fn(u64) -> Result<()>) -> Result<Vec<Ctime>> {
-        let mut ctimes = vec![Ctime::default(); self.plan.listing.entries.len()];
+    /// Writes all files, then all links; gives each entry's stamp.
+    pub fn write(&self, threads: usize, tick: impl Fn(u64) -> Result<()>) -> Result<Vec<Stamp>> {
+        let mut stamps = vec![Stamp::default(); self.plan.listing.entries.len()];
         let start =
             || Ok(Hand { reader: self.objects.open()?, walk: Walk::new(&self.plan.listing, self.root) });
         let work =
-            |hand: &mut Hand, first: usize, piece: &mut [Ctime]| self.write_piece(hand, first as u32, piece);
+            |hand: &mut Hand, first: usize, piece: &mut [Stamp]| self.write_piece(hand, first as u32, piece);
         let done = || tick(self.done.load(Ordering::Relaxed));
-        for_each_piece(threads, &mut ctimes, start, work, done)?;
-        self.write_links(&mut ctimes)?;
-        Ok(ctimes)
+        for_each_piece(threads, &mut stamps, start, work, done)?;
+        self.write_links(&mut stamps)?;
+        Ok(stamps)
     }
 
-    fn write_piece(&self, hand: &mut Hand, first: u32, piece: &mut [Ctime]) -> Result<()> {
+    fn write_piece(&self, hand: &mut Hand, first: u32, piece: &mut [Stamp]) -> Result<()> {
         let listing = &self.plan.listing;
         let mut directory = listing.directory_of(first);
-        for (ctime, entry) in piece.iter_mut().zip(first..) {
+        for (stamp, entry) in piece.iter_mut().zip(first..) {
             while !listing.entries_of(directory).contains(&entry) {
                 directory += 1;
             }
             if matches!(listing.entries[entry as usize].kind, Kind::File | Kind::Executable) {
-                *ctime = self.keep_or_write(hand, directory, entry)?;
+                *stamp = self.keep_or_write(hand, directory, entry)?;
                 self.done.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(())
     }
 
-    fn keep_or_write(&self, hand: &mut Hand, directory: u32, entry: u32) -> Result<Ctime> {
+    fn keep_or_write(&self, hand: &mut Hand, directory: u32, entry: u32) -> Result<Stamp> {
         let listing = &self.plan.listing;
         let failed = |error| Error::io("write", listing.path(directory, entry))(error);
         let dir = hand.walk.enter(directory).map_err(failed)?;
-        if let Some(ctime) = self.kept(dir, directory, entry) {
-            return Ok(ctime);
+        if let Some(stamp) = self.kept(dir, directory, entry) {
+            return Ok(stamp);
         }
         if self.converted.contains(entry) {
-            return Ok(Ctime::default());
+            return Ok(Stamp::default());
         }
         let mode = if listing.entries[entry as usize].kind == Kind::Executable { 0o755 } else { 0o644 };
         let mut file = self
@@ -86,10 +86,10 @@ impl Writer<'_> {
             .map_err(failed)?;
         let written =
             hand.reader.write_blob(listing.id(entry), listing.entries[entry as usize].size, &mut file)?;
-        written.and_then(|()| Ok(ctime(&fstat(&file)?))).map_err(failed)
+        written.and_then(|()| Ok(stamp(&fstat(&file)?))).map_err(failed)
     }
 
-    fn write_links(&self, ctimes: &mut [Ctime]) -> Result<()> {
+    fn write_links(&self, stamps: &mut [Stamp]) -> Result<()> {
         let listing = &self.plan.listing;
         let mut walk = Walk::new(listing, self.root);
         for (entry, target) in &listing.links {
@@ -97,25 +97,25 @@ impl Writer<'_> {
             let name = listing.name(entry);
             let write = || {
                 let dir = walk.enter(directory)?;
-                if let Some(ctime) = self.kept(dir, directory, entry) {
-                    return Ok(ctime);
+                if let Some(stamp) = self.kept(dir, directory, entry) {
+                    return Ok(stamp);
                 }
                 self.make(dir, directory, entry, || dir.make_link(target, name))?;
-                Ok(ctime(&dir.stat(name)?))
+                Ok(stamp(&dir.stat(name)?))
             };
-            ctimes[entry as usize] = { write }()
+            stamps[entry as usize] = { write }()
                 .map_err(|error: io::Error| Error::io("write", listing.path(directory, entry))(error))?;
         }
         Ok(())
     }
 
-    /// The ctime of an entry that the recycled release holds untouched.
-    fn kept(&self, dir: &Dir, directory: u32, entry: u32) -> Option<Ctime> {
+    /// The stamp of an entry that the recycled release holds untouched.
+    fn kept(&self, dir: &Dir, directory: u32, entry: u32) -> Option<Stamp> {
         let same = self.plan.same_in_old[entry as usize];
         let recycled =
             self.recycled.filter(|_| same != NONE && self.before[directory as usize] == Before::Used)?;
         let stat = dir.stat(self.plan.listing.name(entry)).ok()?;
-        recycled.holds(same, &stat).then(|| ctime(&stat))
+        recycled.holds(same, &stat).then(|| stamp(&stat))
     }
 
     /// Makes a file or link. In the way can only be what a recycled release held: anything else

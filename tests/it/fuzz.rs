@@ -3,7 +3,7 @@
 #[path = "../../fuzz/entries.rs"]
 mod entries;
 
-use bluegreen::checkout::manifest::Manifest;
+use bluegreen::checkout::manifest::{Manifest, Stamp};
 use bluegreen::checkout::objects::Objects;
 use bluegreen::checkout::plan::Plan;
 use bluegreen::git::Repository;
@@ -195,8 +195,8 @@ fn real_manifest() -> Vec<u8> {
     let objects = Objects::new(&repository, ObjectFormat::Sha1);
     let listing = Plan::read(&objects, root, None, 1000, None).unwrap().listing;
     let manifest = Manifest {
-        entries: vec![(1, 2); listing.entries.len()],
-        directories: vec![(3, 4); listing.directories.len()],
+        entries: vec![Stamp { inode: 1, ctime: (1, 2) }; listing.entries.len()],
+        directories: vec![Stamp { inode: 2, ctime: (3, 4) }; listing.directories.len()],
         listing,
         converted: bluegreen::checkout::converted::Converted::default(),
         instant: (5, 6),

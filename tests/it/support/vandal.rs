@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// The ways in which [`vandalise`] changes a release.
-pub const WAYS: u8 = 18;
+pub const WAYS: u8 = 21;
 
 /// Changes one or two of the paths below `release`, chosen by number; `outside` is a directory elsewhere
 /// that links may lead to. What does not apply to the path does nothing.
@@ -104,9 +104,39 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
             remove(path)?;
             fs::write(path, "was a directory")?;
         }
+        // Two directories change places, with files of the same names and sizes in them, if there are such.
+        18 if let Some([one, other]) = two_of(&paths, first, second, Path::is_dir)
+            && !one.starts_with(other)
+            && !other.starts_with(one) =>
+        {
+            let aside = release.join("aside");
+            fs::rename(one, &aside)?;
+            fs::rename(other, one)?;
+            fs::rename(aside, other)?;
+        }
+        // A directory moves into another one.
+        19 if let Some([one, other]) = two_of(&paths, first, second, Path::is_dir)
+            && !other.starts_with(one) =>
+        {
+            fs::rename(one, other.join("moved"))?;
+        }
+        // Two files change places, and nobody can tell from their parents.
+        20 if let Some([one, other]) = two_of(&paths, first, second, Path::is_file) => {
+            let aside = release.join("aside");
+            fs::rename(one, &aside)?;
+            fs::rename(other, one)?;
+            fs::rename(aside, other)?;
+        }
         _ => {}
     }
     Ok(())
+}
+
+/// Two paths of one kind, no links, chosen by number.
+fn two_of(paths: &[PathBuf], first: usize, second: usize, kind: fn(&Path) -> bool) -> Option<[&PathBuf; 2]> {
+    let fit: Vec<&PathBuf> = paths.iter().filter(|path| !path.is_symlink() && kind(path)).collect();
+    let (one, other) = (fit.get(first % fit.len().max(1))?, fit[second % fit.len()]);
+    (*one != other).then_some([one, other])
 }
 
 /// Adds a file where nothing is: through a link in the tree it would land who knows where.
