@@ -113,13 +113,16 @@ pub struct Record {
     pub files: u64,
     /// The time at which it became ready, RFC 3339, UTC.
     pub sealed: Option<String>,
+    /// The inode number of the directory that was filled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
 }
 
 impl Record {
     /// The record of a release that is not ready yet.
     #[must_use]
     pub fn new(commit: CommitId, subject: String, files: u64) -> Self {
-        Self { commit, subject, state: State::Staged, files, sealed: None }
+        Self { commit, subject, state: State::Staged, files, sealed: None, inode: None }
     }
 }
 
@@ -164,10 +167,11 @@ impl Release {
 }
 
 /// Chooses the releases that go when `keep` good ones stay besides the live one: oldest first. Releases
-/// that are not good never push out a good one; of them only the newest stays, to be looked at.
+/// that are known to have failed never push out a good one; of them only the newest stays, to be looked at.
+/// A release without a record stays, since nobody knows what it is.
 #[must_use]
 pub fn surplus(releases: &[Release], live: &ReleaseName, keep: usize) -> Vec<ReleaseName> {
-    let others = releases.iter().filter(|release| release.name != *live);
+    let others = releases.iter().filter(|release| release.name != *live && release.record.is_some());
     let (mut good, mut failed): (Vec<_>, Vec<_>) = others.partition(|release| release.is_good());
     good.sort_by(|a, b| a.name.cmp(&b.name));
     failed.sort_by(|a, b| a.name.cmp(&b.name));
@@ -180,16 +184,17 @@ pub fn surplus(releases: &[Release], live: &ReleaseName, keep: usize) -> Vec<Rel
     names
 }
 
-/// The release to turn into the next one: the first that [`surplus`] would name after the next
-/// deployment. Neither the live release nor the one that a rollback would choose.
+/// Chooses the releases that the next one may be made from, the best first: those that [`surplus`] would name
+/// after the next deployment. Neither the live release nor the one that a rollback would choose.
 #[must_use]
-pub fn recyclable(releases: &[Release], live: Option<&ReleaseName>, keep: usize) -> Option<ReleaseName> {
-    let live = live?;
+pub fn recyclable(releases: &[Release], live: Option<&ReleaseName>, keep: usize) -> Vec<ReleaseName> {
+    let Some(live) = live else { return Vec::new() };
     let previous =
         releases.iter().filter(|release| release.is_good() && release.name < *live).map(|r| &r.name).max();
     // The next release will push the live one among those that are kept.
-    let names = surplus(releases, live, keep.saturating_sub(1));
-    names.into_iter().find(|name| Some(name) != previous)
+    let mut names = surplus(releases, live, keep.saturating_sub(1));
+    names.retain(|name| Some(name) != previous);
+    names
 }
 
 #[cfg(test)]
@@ -202,7 +207,7 @@ mod tests {
     }
 
     fn release(text: &str, state: State) -> Release {
-        let record = Record { commit: CommitId::NONE, subject: String::new(), state, files: 0, sealed: None };
+        let record = Record { state, ..Record::new(CommitId::NONE, String::new(), 0) };
         Release { name: name(text), record: Some(record) }
     }
 
@@ -252,11 +257,21 @@ mod tests {
         assert_eq!(surplus(&releases, &live, 4), [name(&at(6))]);
         assert_eq!(surplus(&releases, &live, 2), [name(&at(0)), name(&at(1)), name(&at(6))]);
         assert_eq!(surplus(&releases, &name(&at(0)), 0).len(), 5);
-        assert_eq!(recyclable(&releases, Some(&live), 5), Some(name(&at(6))));
-        assert_eq!(recyclable(&releases, Some(&live), 4), Some(name(&at(0))));
-        assert_eq!(recyclable(&releases[..5], Some(&live), 5), None);
-        assert_eq!(recyclable(&releases[3..5], Some(&live), 0), None, "the one before the live one stays");
-        assert_eq!(recyclable(&releases, None, 0), None);
+        assert_eq!(recyclable(&releases, Some(&live), 5), [name(&at(6))]);
+        assert_eq!(recyclable(&releases, Some(&live), 4), [name(&at(0)), name(&at(6))]);
+        assert_eq!(recyclable(&releases[..5], Some(&live), 5), []);
+        assert_eq!(recyclable(&releases[3..5], Some(&live), 0), [], "the one before the live one stays");
+        assert_eq!(recyclable(&releases, None, 0), []);
         assert_eq!(surplus(&releases, &name(&at(0)), 3), [name(&at(1)), name(&at(6))]);
+    }
+
+    #[test]
+    fn a_release_without_a_record_is_neither_surplus_nor_recycled() {
+        let at = |second: u32| format!("20261122T2015{second:02}Z-1a2b3c4d5e6f");
+        let unknown = |second| Release { name: name(&at(second)), record: None };
+        let mut releases: Vec<_> = (0..5).map(unknown).collect();
+        releases.push(release(&at(5), State::Ready));
+        assert_eq!(surplus(&releases, &name(&at(5)), 0), []);
+        assert_eq!(recyclable(&releases, Some(&name(&at(5))), 0), []);
     }
 }

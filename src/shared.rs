@@ -5,11 +5,11 @@
 //! relative, so that a site can be moved.
 
 use std::ffi::OsStr;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::FileType;
 
 use crate::config::{Shared, SharedPath};
 use crate::dir::Dir;
@@ -20,7 +20,7 @@ use crate::site::{LockedSite, Site};
 
 const SHARED: &str = "shared";
 /// Names the shared directory that is being filled, in `.bluegreen/`: a crash must not leave it half full.
-const SEEDING: &[u8] = b"seeding";
+const SEEDING: &str = "seeding";
 
 /// Refuses what is missing or of the wrong kind, before anything is made.
 pub fn require(site: &Site, shared: &Shared) -> Result<()> {
@@ -97,7 +97,11 @@ impl Linking<'_> {
             (release.try_clone().map_err(Error::io("open", &self.path.path))?, PathBuf::new());
         for name in parents {
             at.push(name);
-            dir = dir.open_or_make_dir(name.as_bytes(), 0o755).map_err(|error| match error.kind() {
+            let made = match dir.make_dir(name.as_bytes(), 0o755) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+                _ => dir.open_inside(name.as_bytes()),
+            };
+            dir = made.map_err(|error| match error.kind() {
                 ErrorKind::NotADirectory => self.in_the_way(&at, "no directory"),
                 _ => Error::io("make", &at)(error),
             })?;
@@ -131,11 +135,14 @@ impl Linking<'_> {
     fn seed(&self, commits: &Dir) -> Result<()> {
         let failed = |error| Error::io("fill", self.site.root().join(SHARED).join(&self.path.path))(error);
         let Some(shared) = self.open_or_make()? else { return Ok(()) };
-        let was_cut_off = self.seeding().map_err(failed)?;
+        let seeding = self.site.state_file(SEEDING);
+        let path = self.path.path.as_os_str().as_bytes();
+        // An earlier run may have been cut off while it filled this very directory.
+        let was_cut_off = seeding.read()?.is_some_and(|begun| begun == path);
         if !was_cut_off && !shared.names().map_err(failed)?.is_empty() {
             return Ok(());
         }
-        self.note_seeding().map_err(failed)?;
+        seeding.replace(false, |file| file.write_all(path))?;
         for (name, _) in commits.names().map_err(failed)? {
             match commits.rename_new(&name, &shared, &name) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -146,23 +153,6 @@ impl Linking<'_> {
                 result => result.map_err(failed)?,
             }
         }
-        self.site.state().remove(SEEDING).map_err(failed)
-    }
-
-    /// Returns whether an earlier run was cut off while it filled this very directory.
-    fn seeding(&self) -> io::Result<bool> {
-        let mut path = Vec::new();
-        match self.site.state().open_file(SEEDING, OFlags::RDONLY) {
-            Ok(mut file) => file.read_to_end(&mut path)?,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        Ok(path == self.path.path.as_os_str().as_bytes())
-    }
-
-    fn note_seeding(&self) -> io::Result<()> {
-        let state = self.site.state();
-        state.remove(SEEDING)?;
-        state.create_file(SEEDING, 0o600)?.write_all(self.path.path.as_os_str().as_bytes())
+        seeding.remove()
     }
 }

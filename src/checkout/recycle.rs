@@ -11,7 +11,6 @@ use rustix::fs::Stat;
 use super::listing::{Listing, NONE};
 use super::manifest::Manifest;
 use super::plan::Plan;
-use super::tree::Kind;
 use super::walk::Walk;
 use crate::dir::Dir;
 
@@ -56,11 +55,12 @@ pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>) -> io::Resu
     Ok(before)
 }
 
-/// Whether a name is a directory of ours, with the mode that it must have, on the same file system.
+/// Whether a name is a directory of ours, with the mode and the group that the root has, on the same
+/// file system.
 fn is_fit(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
     match parent.stat(name) {
-        Ok(stat) => Ok(stat.st_mode == Kind::Directory.mode()
-            && (stat.st_dev, stat.st_uid) == (root.st_dev, root.st_uid)),
+        Ok(stat) => Ok((stat.st_mode, stat.st_dev, stat.st_uid, stat.st_gid)
+            == (root.st_mode, root.st_dev, root.st_uid, root.st_gid)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

@@ -59,7 +59,7 @@ impl<'a> Walk<'a> {
         }
         for at in missing.into_iter().rev() {
             let name = self.listing.name(directories[at as usize].entry);
-            let dir = self.open.last().map_or(self.root, |(_, dir)| dir).open_dir(name)?;
+            let dir = self.open.last().map_or(self.root, |(_, dir)| dir).open_inside(name)?;
             self.open.push((at, dir));
         }
         Ok(self.open.last().map_or(self.root, |(_, dir)| dir))

@@ -66,8 +66,9 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let name = ReleaseName::next(SystemTime::now(), commit, releases.last().map(|newest| &newest.name));
     let objects = Objects::new(repository, commit.format());
     let contents = objects.open()?.commit(commit.oid()?)?;
-    let recycled =
-        recyclable(&releases, live.release(), config.site.keep).and_then(|name| site.recycle(name));
+    let recycled = recyclable(&releases, live.release(), config.site.keep)
+        .into_iter()
+        .find_map(|name| site.recycle(name));
     let (mut staged, manifest) = match recycled {
         None => fill(server, site, &objects, contents.tree, None)?,
         Some(recycled) => match fill(server, site, &objects, contents.tree, Some(recycled)) {
@@ -141,7 +142,7 @@ pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
         files: listing.files(),
         changed: checkout::changed(&objects, site.commit(&live), contents.tree, listing),
         site: site.root(),
-        recycled: recyclable(&site.releases()?, live.release(), server.config.site.keep),
+        recycled: recyclable(&site.releases()?, live.release(), server.config.site.keep).into_iter().next(),
     });
     Ok(())
 }
@@ -204,8 +205,11 @@ fn warn_of_submodules(server: &Server, listing: &Listing) {
 fn prune(server: &Server, site: &mut LockedSite, live: &ReleaseName) {
     server.phase(site, "prune");
     let surplus = site.releases().map(|releases| surplus(&releases, live, server.config.site.keep));
-    let pruned = surplus.and_then(|names| names.iter().try_for_each(|name| site.remove(name)));
-    if let Err(error) = pruned {
+    let results = match surplus {
+        Ok(names) => names.iter().map(|name| site.remove(name)).collect(),
+        Err(error) => vec![Err(error)],
+    };
+    for error in results.into_iter().filter_map(Result::err) {
         server.report.warning(error);
     }
 }

@@ -6,9 +6,6 @@
 //! after a crash finds the note and ends it: behind the flip the release is verified again, before it
 //! the ref goes back, so that what is live and where a gated ref points agree again.
 
-use std::io::Read;
-
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Phase;
@@ -22,7 +19,7 @@ use crate::release::ReleaseName;
 use crate::run::signals::Stop;
 use crate::site::{Live, LockedSite, Staged};
 
-const NOTE: &[u8] = b"publishing";
+const NOTE: &str = "publishing";
 
 /// A release on its way to the public.
 #[derive(Debug)]
@@ -57,6 +54,7 @@ impl Publication<'_> {
     /// Moves the ref, flips, and runs the steps that follow. If one of them fails, what was live
     /// becomes live again. `staged` is kept from the flip on.
     pub fn publish(&self, staged: Option<Staged>) -> Result<()> {
+        staged.as_ref().map_or(Ok(()), Staged::refuse_replaced)?;
         let is_noted = self.push.is_some() || self.server.config.steps.has_after_flip();
         if is_noted {
             self.note()?;
@@ -142,11 +140,10 @@ impl Publication<'_> {
         });
         let previous = self.previous.release().map(ToString::to_string);
         let note = Note { release: self.release.to_string(), previous, is_new: self.is_new, push };
-        let write = || {
-            let text = serde_json::to_vec(&note)?;
-            self.site.write_state(NOTE, &text)
-        };
-        write().map_err(Error::io("write", self.site.root().join(".bluegreen/publishing")))
+        let text = serde_json::to_vec(&note).map_err(|error| {
+            Error::io("write", self.site.root().join(".bluegreen/publishing"))(error.into())
+        })?;
+        self.site.write_state(NOTE, &text)
     }
 
     fn forget(&self) -> Result<()> {
@@ -213,13 +210,7 @@ impl Note {
 }
 
 fn read_note(site: &LockedSite) -> Result<Option<Note>> {
-    let mut text = Vec::new();
-    let read = || site.state().open_file(NOTE, OFlags::RDONLY)?.read_to_end(&mut text);
-    match { read }() {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("read", site.root().join(".bluegreen/publishing"))(error)),
-    }
+    let Some(text) = site.state_file(NOTE).read()? else { return Ok(None) };
     match serde_json::from_slice(&text) {
         Ok(note) => Ok(Some(note)),
         // Written whole or not at all, so it is not one of ours.
@@ -231,6 +222,5 @@ fn read_note(site: &LockedSite) -> Result<Option<Note>> {
 }
 
 fn forget(site: &LockedSite) -> Result<()> {
-    let path = site.root().join(".bluegreen/publishing");
-    site.state().remove(NOTE).map_err(Error::io("remove", path))
+    site.state_file(NOTE).remove()
 }

@@ -33,6 +33,14 @@ fn run(
     if !release.is_good() {
         return Err(Error::UnfitRelease { name: name.to_string(), state: release.state() });
     }
+    if !site.is_original(&release)? {
+        let replaced = Error::ReplacedSince(name.to_string());
+        // Whoever names it knows it, or restored it from a backup.
+        if to.is_none() {
+            return Err(replaced);
+        }
+        server.report.warning(replaced);
+    }
     attempt.new = release.commit();
     attempt.release = Some(name.clone());
     Publication { server, site, release: name, previous: &live, is_new: false, push: None }.publish(None)?;

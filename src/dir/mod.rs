@@ -4,18 +4,27 @@
 //! and never through a symbolic link, so that nobody who swaps a directory for a link while we work
 //! can lead us out of it.
 
+mod mounts;
+mod remove;
+
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, Stat};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use self::mounts::Mount;
 
 const OPEN_DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
 
 /// An open directory.
 #[derive(Debug)]
 pub struct Dir(OwnedFd);
+
+/// Device and inode number: the same for two names of one file or directory, and for nothing else.
+pub type Identity = (u64, u64);
 
 impl Dir {
     /// Opens a directory by path, through links: for the roots that an admin names.
@@ -26,6 +35,24 @@ impl Dir {
     /// Opens a directory in this one; a link is refused (`ELOOP` or `ENOTDIR`).
     pub fn open_dir(&self, name: &[u8]) -> io::Result<Self> {
         Ok(Self(fs::openat(&self.0, name, OPEN_DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?))
+    }
+
+    /// Opens a directory in this one that is no mount of something else; a link is refused, as by
+    /// [`Dir::open_dir`], and a mount with `CrossesDevices`.
+    pub fn open_inside(&self, name: &[u8]) -> io::Result<Self> {
+        self.open_component(name, OPEN_DIRECTORY)
+    }
+
+    fn open_component(&self, name: &[u8], flags: OFlags) -> io::Result<Self> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match fs::openat2(&self.0, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+            // Kernels before 5.6, and sandboxes that do not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                let opened = Self(fs::openat(&self.0, name, flags, Mode::empty())?);
+                if Mount::of(&opened)? == Mount::of(self)? { Ok(opened) } else { Err(Errno::XDEV.into()) }
+            }
+            opened => Ok(Self(opened?)),
+        }
     }
 
     /// Another descriptor of the same directory.
@@ -76,6 +103,11 @@ impl Dir {
     /// What `fstat` says of this directory.
     pub fn own_stat(&self) -> io::Result<Stat> {
         Ok(fs::fstat(&self.0)?)
+    }
+
+    /// The identity of this directory.
+    pub fn identity(&self) -> io::Result<Identity> {
+        Ok(identity(&self.own_stat()?))
     }
 
     /// Free blocks and inodes of the file system.
@@ -135,65 +167,12 @@ impl Dir {
     pub fn sync_file_system(&self) -> io::Result<()> {
         Ok(fs::syncfs(&self.0)?)
     }
+}
 
-    /// Removes a name and all below it, whatever it is. Links are removed, not followed; a
-    /// directory that its owner made unreadable is opened up first. Nothing there is fine.
-    pub fn remove(&self, name: &[u8]) -> io::Result<()> {
-        match self.unlink(name, AtFlags::empty()) {
-            Err(error) if error.kind() == ErrorKind::IsADirectory => self.remove_tree(name),
-            result => result,
-        }
-    }
-
-    /// Depth first without recursion: a build may leave trees of any depth.
-    fn remove_tree(&self, name: &[u8]) -> io::Result<()> {
-        let mut open = vec![(name.to_vec(), self.open_writable(name)?, None::<Vec<(Vec<u8>, FileType)>>)];
-        while let Some((_, dir, names)) = open.last_mut() {
-            let names = match names {
-                Some(names) => names,
-                None => names.insert(dir.names()?),
-            };
-            if let Some((name, kind)) = names.pop() {
-                let unlinked = if kind == FileType::Directory {
-                    Err(ErrorKind::IsADirectory.into())
-                } else {
-                    dir.unlink(&name, AtFlags::empty())
-                };
-                match unlinked {
-                    Err(error) if error.kind() == ErrorKind::IsADirectory => {
-                        let child = dir.open_writable(&name)?;
-                        open.push((name, child, None));
-                    }
-                    result => result?,
-                }
-            } else if let Some((name, dir, _)) = open.pop() {
-                drop(dir);
-                let parent = open.last().map_or(self, |(_, dir, _)| dir);
-                parent.unlink(&name, AtFlags::REMOVEDIR)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens a directory whose names are to be removed.
-    fn open_writable(&self, name: &[u8]) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let path = fs::openat(&self.0, name, flags, Mode::empty())?;
-        if fs::fstat(&path)?.st_mode & 0o700 != 0o700 {
-            // A descriptor opened with O_PATH cannot be chmod-ed itself, only by its name in /proc.
-            let proc = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&path));
-            fs::chmod(proc, Mode::from_raw_mode(0o700))?;
-        }
-        Ok(Self(fs::openat(&path, c".", OPEN_DIRECTORY, Mode::empty())?))
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    fn unlink(&self, name: &[u8], flags: AtFlags) -> io::Result<()> {
-        match fs::unlinkat(&self.0, name, flags) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
-        }
-    }
+/// The identity of what a stat is of.
+#[must_use]
+pub fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
 }
 
 impl AsFd for Dir {
@@ -205,24 +184,7 @@ impl AsFd for Dir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    #[test]
-    fn remove_never_follows_a_link_and_opens_what_is_closed() {
-        let outside = tempfile::tempdir().unwrap();
-        std::fs::write(outside.path().join("kept"), "kept").unwrap();
-        let inside = tempfile::tempdir().unwrap();
-        let deep = inside.path().join("tree/a/b");
-        std::fs::create_dir_all(&deep).unwrap();
-        std::fs::write(deep.join("file"), "").unwrap();
-        symlink(outside.path(), deep.join("link")).unwrap();
-        std::fs::set_permissions(&deep, std::fs::Permissions::from_mode(0o000)).unwrap();
-        let dir = Dir::open(inside.path()).unwrap();
-        dir.remove(b"tree").unwrap();
-        dir.remove(b"tree").unwrap();
-        assert!(dir.names().unwrap().is_empty());
-        assert!(outside.path().join("kept").exists());
-    }
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn open_dir_refuses_links() {

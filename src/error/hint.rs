@@ -62,6 +62,14 @@ impl Error {
             Self::CurrentOccupied { path, .. } => {
                 format!("move it away: `mv {0} {0}.old`, then push again", printable(path))
             }
+            Self::ReleasesLink { path, target } => {
+                format!("mount the disk there instead: `rm {0} && mkdir {0} && mount --bind {1} {0}`", printable(path), printable(target))
+            }
+            Self::Mounted { mount, .. } => format!("`umount {}` if it is not needed there", printable(mount)),
+            Self::Replaced(_) => "let the steps of bluegreen.toml leave `$PWD` where it is".into(),
+            Self::ReplacedSince(name) => {
+                format!("`bluegreen rollback {name}` insists, `bluegreen deploy REVISION` makes it anew")
+            }
             Self::Locked { .. } => "`bluegreen status` shows what it does".into(),
             Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
                 "`bluegreen releases` shows what there is".into()
@@ -102,6 +110,7 @@ fn io_hint(error: &io::Error, path: &Path) -> Option<String> {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("free some space, or lower `keep` in bluegreen.toml".into())
         }
+        io::ErrorKind::FileTooLarge => Some("raise the limit of file sizes: `ulimit -f unlimited`".into()),
         io::ErrorKind::ReadOnlyFilesystem => Some("mount the file system writable, then push again".into()),
         _ => None,
     }

@@ -208,6 +208,28 @@ pub enum Error {
         /// "a directory" or "a file".
         kind: &'static str,
     },
+    /// `releases` is a link, through which the links to shared paths would lead nowhere.
+    #[error("`{}` is a link to `{}`, not a directory", printable(.path), printable(.target))]
+    ReleasesLink {
+        /// The path of `releases`.
+        path: PathBuf,
+        /// Its target.
+        target: PathBuf,
+    },
+    /// Something is mounted where files were to be removed or moved.
+    #[error("`{}` is left alone: something is mounted at `{}`", printable(.path), printable(.mount))]
+    Mounted {
+        /// The path that was to be removed or moved.
+        path: PathBuf,
+        /// The mount.
+        mount: PathBuf,
+    },
+    /// A step moved or removed the release that it ran in.
+    #[error("release {0} is not the directory that was filled: a step moved or removed it")]
+    Replaced(String),
+    /// An old release whose directory was exchanged since.
+    #[error("release {0} is not the directory that was filled: it was replaced since")]
+    ReplacedSince(String),
     /// Somebody else held the lock for too long.
     #[error("gave up after {}: {holder} still holds the site's lock", humantime::format_duration(*.waited))]
     Locked {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::unistd::setsid;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 
 use crate::error::{Error, Result};
 
@@ -44,6 +44,8 @@ impl Stop {
         let register = || -> io::Result<UnixStream> {
             let (reader, writer) = UnixStream::pair()?;
             reader.set_nonblocking(true)?;
+            // A write beyond the limit of file sizes fails then, instead of killing the program.
+            signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
             for &signal in signals {
                 signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
             }

@@ -105,8 +105,11 @@ pub fn append(file: &Path, entry: &Entry) -> Result<()> {
 
 /// Reads all lines, oldest first. A line that a crash or a full disk cut off is passed over.
 pub fn read(file: &Path) -> Result<Vec<Entry>> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+    match std::fs::read(file) {
+        Ok(text) => {
+            let lines = text.split(|&byte| byte == b'\n');
+            Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(Error::io("read", file)(error)),
     }
@@ -137,7 +140,8 @@ mod tests {
             error: Some("cancelled".into()),
         };
         append(&file, &entry).unwrap();
-        std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + "{\"time\":\n").unwrap();
+        let spoilt = [&std::fs::read(&file).unwrap()[..], b"{\"time\":\n", b"\xff\xfe\n\0\n"].concat();
+        std::fs::write(&file, spoilt).unwrap();
         append(&file, &entry).unwrap();
         let entries = read(&file).unwrap();
         assert_eq!(entries.len(), 2);

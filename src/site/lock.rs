@@ -73,7 +73,13 @@ impl Site {
         };
         let state = make(&self.dir, STATE, 0o700)?;
         let records = make(&state, RELEASES, 0o700)?;
-        let releases = make(&self.dir, RELEASES, 0o755)?;
+        match self.dir.make_dir(RELEASES, 0o755) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("make", self.root.join("releases"))(error));
+            }
+            _ => {}
+        }
+        let releases = self.open_releases()?.ok_or_else(|| Error::NoSite(self.root.clone()))?;
         let path = self.state_path().join("lock");
         let lock = state.open_file(LOCK, OFlags::RDWR | OFlags::CREATE).map_err(Error::io("open", &path))?;
         let start = Instant::now();

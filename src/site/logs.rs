@@ -23,7 +23,7 @@ pub fn open(site: &LockedSite, release: &ReleaseName) -> io::Result<File> {
     let dir = site.state().open_or_make_dir(LOGS, 0o700)?;
     let mut orphans: Vec<ReleaseName> = names(&dir)?
         .into_iter()
-        .filter(|name| name != release && !site.release_path(name).is_dir())
+        .filter(|name| name != release && matches!(site.has(name), Ok(false)))
         .collect();
     orphans.sort();
     for orphan in &orphans[..orphans.len().saturating_sub(ORPHANS - 1)] {

@@ -4,15 +4,19 @@
 //! whole machine. Nothing here has to be undone by clean-up code: a release is filled under a name
 //! that is never live, becomes a release by a rename, and becomes live by another one.
 
+mod adopt;
 pub mod history;
 pub mod holder;
 mod lock;
 mod locked;
 pub mod logs;
 mod staged;
+mod state_file;
+mod sweep;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -20,8 +24,9 @@ use rustix::fs::FileType;
 pub use self::lock::Holder;
 pub use self::locked::LockedSite;
 pub use self::staged::{Recycled, Staged};
+pub use self::state_file::StateFile;
 use crate::config::SiteConfig;
-use crate::dir::Dir;
+use crate::dir::{Dir, Identity, identity};
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::release::{Record, Release, ReleaseName};
@@ -60,6 +65,11 @@ impl Live {
     #[must_use]
     pub fn release(&self) -> Option<&ReleaseName> {
         if let Self::Release(name) = self { Some(name) } else { None }
+    }
+
+    /// The release that `current` names, there or gone.
+    fn name(&self) -> Option<&ReleaseName> {
+        if let Self::Release(name) | Self::Gone(name) = self { Some(name) } else { None }
     }
 }
 
@@ -121,26 +131,79 @@ impl Site {
             Err(error) => return Err(Error::io("read", path)(error)),
         };
         let target = PathBuf::from(std::ffi::OsStr::from_bytes(&target));
-        let relative = target.strip_prefix(&self.root).unwrap_or(&target);
-        let name = relative
-            .strip_prefix("releases")
-            .ok()
-            .and_then(|name| ReleaseName::from_bytes(name.as_os_str().as_bytes()));
-        match name {
-            Some(name) if self.release_path(&name).is_dir() => Ok(Live::Release(name)),
+        match self.named_by(&target).map_err(Error::io("read", self.root.join(&target)))? {
+            Some(name) if self.has(&name)? => Ok(Live::Release(name)),
             Some(name) => Ok(Live::Gone(name)),
             None => Ok(Live::Elsewhere(target)),
         }
     }
 
+    /// The release that a link in the site leads to, by whatever way it goes to `releases/`.
+    fn named_by(&self, target: &Path) -> io::Result<Option<ReleaseName>> {
+        let name = target.file_name().and_then(|name| ReleaseName::from_bytes(name.as_bytes()));
+        let Some((name, parent)) = name.zip(target.parent()) else { return Ok(None) };
+        if parent == Path::new("releases") {
+            return Ok(Some(name));
+        }
+        match self.root.join(parent).metadata() {
+            Ok(found) => {
+                let releases = self.dir.stat(RELEASES)?;
+                Ok(((found.dev(), found.ino()) == identity(&releases)).then_some(name))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the directory of a release is there. Nothing but the system's word that there is no such
+    /// file means that it is gone.
+    pub fn has(&self, name: &ReleaseName) -> Result<bool> {
+        let path = self.release_path(name);
+        match path.metadata() {
+            Ok(found) => Ok(found.is_dir()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("read", path)(error)),
+        }
+    }
+
+    /// Whether a release's name leads to just this directory.
+    fn is_at(&self, name: &ReleaseName, identity: Identity) -> Result<bool> {
+        let path = self.release_path(name);
+        match path.symlink_metadata() {
+            Ok(found) => Ok((found.dev(), found.ino()) == identity),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("read", path)(error)),
+        }
+    }
+
+    /// Whether a release is the directory that was filled, as far as its record says.
+    pub fn is_original(&self, release: &Release) -> Result<bool> {
+        let path = self.release_path(&release.name);
+        let found = path.symlink_metadata().map_err(Error::io("read", path))?;
+        let inode = release.record.as_ref().and_then(|record| record.inode);
+        Ok(inode.is_none_or(|inode| inode == found.ino()))
+    }
+
+    /// Opens `releases/`; `None` where nothing was deployed yet.
+    fn open_releases(&self) -> Result<Option<Dir>> {
+        let path = self.root.join("releases");
+        match self.dir.open_dir(RELEASES) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(match self.dir.read_link(RELEASES) {
+                Ok(target) => {
+                    let target = PathBuf::from(std::ffi::OsStr::from_bytes(&target));
+                    Error::ReleasesLink { path, target }
+                }
+                Err(_) => Error::io("open", path)(error),
+            }),
+        }
+    }
+
     /// All releases, oldest first. Other names in `releases/` are nobody's business.
     pub fn releases(&self) -> Result<Vec<Release>> {
-        let path = self.root.join("releases");
-        let names = match self.dir.open_dir(RELEASES).and_then(|dir| dir.names()) {
-            Ok(names) => names,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Error::io("read", path)(error)),
-        };
+        let Some(dir) = self.open_releases()? else { return Ok(Vec::new()) };
+        let names = dir.names().map_err(Error::io("read", self.root.join("releases")))?;
         let mut releases: Vec<Release> = names
             .iter()
             .filter(|(_, kind)| matches!(kind, FileType::Directory | FileType::Unknown))
@@ -153,7 +216,7 @@ impl Site {
 
     /// A release by its name.
     pub fn release(&self, name: &ReleaseName) -> Result<Release> {
-        if self.release_path(name).is_dir() {
+        if self.has(name)? {
             Ok(Release { name: name.clone(), record: self.record(name) })
         } else {
             Err(Error::NoRelease(name.to_string()))
@@ -173,7 +236,12 @@ impl Site {
     }
 
     fn record(&self, name: &ReleaseName) -> Option<Record> {
-        let path = self.state_path().join("releases").join(format!("{name}.toml"));
-        toml::from_str(&std::fs::read_to_string(path).ok()?).ok()
+        let records = self.dir.open_dir(STATE).and_then(|state| state.open_dir(RELEASES)).ok()?;
+        let file = StateFile::new(&records, self.state_path().join("releases").join(record_name(name)));
+        toml::from_str(std::str::from_utf8(&file.read().ok()??).ok()?).ok()
     }
+}
+
+fn record_name(name: &ReleaseName) -> String {
+    format!("{name}.toml")
 }

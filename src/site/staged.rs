@@ -1,30 +1,40 @@
 //! A release that is being made: where it is filled, how it gets its place, and that nothing is left
 //! of it unless it becomes one.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use rustix::fs::{Mode, fchmod};
 use rustix::process::geteuid;
 
-use super::locked::manifest_name;
 use super::{INCOMING, LockedSite};
 use crate::checkout::Destination;
 use crate::checkout::manifest::Manifest;
-use crate::dir::Dir;
+use crate::dir::{Dir, Identity};
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName};
 use crate::text::{bytes, count};
 
 impl LockedSite {
     /// A release that can be turned into another one: it is known what it held, and its root is a
-    /// directory of ours.
+    /// directory as we would make it, with nothing mounted in it.
     #[must_use]
     pub fn recycle(&self, name: ReleaseName) -> Option<Recycled> {
-        let dir = self.releases.open_dir(name.to_string().as_bytes()).ok()?;
-        let stat = dir.own_stat().ok()?;
-        let is_ours = stat.st_mode & 0o7777 == 0o755 && stat.st_uid == geteuid().as_raw();
-        let manifest = self.manifest(&name).filter(|_| is_ours)?;
+        let text = name.to_string();
+        let dir = self.releases.open_inside(text.as_bytes()).ok()?;
+        let is_fit =
+            self.is_like_new(&dir).ok()? && self.releases.find_mount(&[text.as_bytes()]).ok()?.is_none();
+        let manifest = self.manifest(&name).filter(|_| is_fit)?;
         Some(Recycled { name, dir, manifest })
+    }
+
+    /// Returns whether a directory has the owner, the mode and the group that one made now would get: below a
+    /// directory with the set-group-id bit that is the group of the directory, and the bit.
+    fn is_like_new(&self, dir: &Dir) -> io::Result<bool> {
+        let (parent, stat) = (self.releases.own_stat()?, dir.own_stat()?);
+        let bit = parent.st_mode & Mode::SGID.bits();
+        Ok(stat.st_mode & 0o7777 == 0o755 | bit
+            && stat.st_uid == geteuid().as_raw()
+            && (bit == 0 || stat.st_gid == parent.st_gid))
     }
 
     /// Makes room for a new release: in a recycled one, or else in an empty directory.
@@ -43,13 +53,14 @@ impl LockedSite {
             self.releases.make_dir(at.as_bytes(), 0o755).map_err(Error::io("make", &path))?;
             (self.releases.open_dir(at.as_bytes()).map_err(Error::io("open", path))?, None)
         };
-        Ok(Staged { site: self, dir, at, manifest, name: None, done: false })
+        let identity = dir.identity().map_err(Error::io("read", self.root.join("releases").join(&at)))?;
+        Ok(Staged { site: self, dir, identity, at, manifest, name: None, done: false })
     }
 
     /// Refuses a release that the file system has no room for, before anything is written; `sizes` are
     /// those of its new files.
     pub fn refuse_full_disk(&self, sizes: impl Iterator<Item = u64>) -> Result<()> {
-        let space = self.dir.free_space().map_err(Error::io("read", &self.root))?;
+        let space = self.releases.free_space().map_err(Error::io("read", self.scratch_path()))?;
         let block = space.f_frsize.max(512);
         let (mut inodes, mut needed) = (0, 0_u64);
         for size in sizes {
@@ -57,7 +68,7 @@ impl LockedSite {
             needed = needed.saturating_add(size.div_ceil(block).saturating_mul(block));
         }
         let free = space.f_bavail.saturating_mul(block);
-        let refused = |needed, free| Err(Error::NoSpace { path: self.root.clone(), needed, free });
+        let refused = |needed, free| Err(Error::NoSpace { path: self.scratch_path(), needed, free });
         if needed > free {
             return refused(bytes(needed), bytes(free));
         }
@@ -96,6 +107,7 @@ pub struct Recycled {
 pub struct Staged<'a> {
     site: &'a LockedSite,
     dir: Dir,
+    identity: Identity,
     manifest: Option<Manifest>,
     at: String,
     name: Option<ReleaseName>,
@@ -116,7 +128,7 @@ impl Staged<'_> {
             root: &self.dir,
             path: self.site.root().join("releases").join(&self.at),
             recycled: self.manifest.as_ref(),
-            clock: &self.site.records,
+            clock: &self.site.releases,
         }
     }
 
@@ -126,10 +138,9 @@ impl Staged<'_> {
         let text = name.to_string();
         // The record comes first: a release without one is not ours to judge.
         self.name = Some(name.clone());
-        self.site.write_record(name, record)?;
-        self.site.write_file(&manifest_name(name), false, |file| manifest.write(file))?;
-        fchmod(&self.dir, Mode::from_raw_mode(0o755))
-            .map_err(|error| Error::io("change", &path)(error.into()))?;
+        self.write_record(name, record)?;
+        self.site.write_manifest(name, manifest)?;
+        self.open_to_readers().map_err(Error::io("change", &path))?;
         self.site
             .releases
             .rename(self.at.as_bytes(), &self.site.releases, text.as_bytes())
@@ -141,11 +152,39 @@ impl Staged<'_> {
     /// Makes the release durable, and only then ready. On a disk that lost a write `syncfs` fails, and
     /// with it the deployment.
     pub fn seal(&self, name: &ReleaseName, record: &Record) -> Result<()> {
+        self.refuse_replaced()?;
         if self.site.durable {
             let path = self.site.release_path(name);
-            self.dir.sync_file_system().map_err(Error::io("flush", path))?;
+            self.flush().map_err(Error::io("flush", path))?;
         }
-        self.site.write_record(name, record)
+        self.write_record(name, record)
+    }
+
+    /// Refuses to go on where the name does not lead to the directory that was filled any more: steps can do
+    /// anything.
+    pub fn refuse_replaced(&self) -> Result<()> {
+        match &self.name {
+            Some(name) if !self.site.is_at(name, self.identity)? => Err(Error::Replaced(name.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_record(&self, name: &ReleaseName, record: &Record) -> Result<()> {
+        self.site.write_record(name, &Record { inode: Some(self.identity.1), ..record.clone() })
+    }
+
+    /// Lets everybody read the release, whatever the umask, and leaves an inherited set-group-id bit.
+    fn open_to_readers(&self) -> io::Result<()> {
+        let mode = self.dir.own_stat()?.st_mode & 0o7777;
+        let wanted = 0o755 | mode & Mode::SGID.bits();
+        if mode == wanted { Ok(()) } else { Ok(fchmod(&self.dir, Mode::from_raw_mode(wanted))?) }
+    }
+
+    /// Flushes the file system of the release, and that of its records where `releases/` has its own.
+    fn flush(&self) -> io::Result<()> {
+        self.dir.sync_file_system()?;
+        let is_shared = self.site.state.identity()?.0 == self.identity.0;
+        if is_shared { Ok(()) } else { self.site.state.sync_file_system() }
     }
 
     /// Lets the release stay: it is live.
@@ -159,9 +198,12 @@ impl Drop for Staged<'_> {
         if self.done {
             return;
         }
-        let removed = self.site.releases.remove(self.at.as_bytes()).map_err(Error::io("remove", &self.at));
-        let forgotten = self.name.as_ref().map_or(Ok(()), |name| self.site.remove_records(name));
-        if let Err(error) = removed.and(forgotten) {
+        let removed = match &self.name {
+            Some(name) if self.at == name.to_string() => self.site.discard(name, self.identity),
+            Some(name) => self.site.clear(self.at.as_bytes()).and_then(|()| self.site.remove_records(name)),
+            None => self.site.clear(self.at.as_bytes()),
+        };
+        if let Err(error) = removed {
             log::warn!("{error}; the next deployment tries again");
         }
     }

@@ -244,7 +244,7 @@ fn a_full_disk_is_noticed_before_the_first_write() {
     let run = sandbox.commit_nodes(&[(b"big", Node::File(vec![7; 2_000_000]))]).push().not_deployed();
     let said = run.lines();
     assert!(
-        said[1].starts_with("error: not enough space in `<site>`: the release needs 2.0 MB, "),
+        said[1].starts_with("error: not enough space in `<site>/releases`: the release needs 2.0 MB, "),
         "{said:?}"
     );
     assert!(said[1].ends_with(" are free"), "{said:?}");
@@ -316,7 +316,10 @@ fn a_file_system_without_inodes_is_noticed() {
     commit(&names(100, "a"));
     let run = sandbox.push().not_deployed();
     let said = run.lines();
-    assert!(said[1].starts_with("error: not enough space in `<site>`: the release needs "), "{said:?}");
+    assert!(
+        said[1].starts_with("error: not enough space in `<site>/releases`: the release needs "),
+        "{said:?}"
+    );
     assert!(said[1].ends_with(" inodes are free"), "{said:?}");
     run.says(STILL).serves("index.html", "v1");
     // Room for the files, but not for their directories too.

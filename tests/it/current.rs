@@ -1,7 +1,7 @@
 //! States of `current` in which a push may find it, and leftovers of a crash beside it.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 
 use crate::support::{Node, Sandbox};
 
@@ -109,6 +109,11 @@ fn leftovers_of_a_crash_are_swept_and_foreign_names_are_left_alone() {
     let staged = "20200101T000000Z-000000000000";
     fs::create_dir(releases.join(staged)).unwrap();
     let record = fs::read_to_string(state.join(format!("{}.toml", sandbox.live()))).unwrap();
+    let inode = fs::metadata(releases.join(staged)).unwrap().ino();
+    let record = record.replace(
+        &format!("inode = {}", fs::metadata(sandbox.live_path()).unwrap().ino()),
+        &format!("inode = {inode}"),
+    );
     fs::write(state.join(format!("{staged}.toml")), record.replace("ready", "staged")).unwrap();
     fs::write(state.join("20200101T000000Z-111111111111.toml"), &record).unwrap();
     fs::write(state.join(".incoming-record"), "half").unwrap();

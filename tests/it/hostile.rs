@@ -327,9 +327,8 @@ fn what_the_disk_cannot_hold_is_refused_before_the_first_write() {
     let lines = run.lines();
     assert!(start.elapsed() < Duration::from_secs(5));
     assert!(
-        lines
-            .iter()
-            .any(|line| line.starts_with("error: not enough space in `<site>`: the release needs 60.0 MB, ")),
+        lines.iter().any(|line| line
+            .starts_with("error: not enough space in `<site>/releases`: the release needs 60.0 MB, ")),
         "{lines:?}"
     );
     assert!(lines.last().unwrap().starts_with("Not deployed: "), "something is in releases/: {lines:?}");

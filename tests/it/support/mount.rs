@@ -16,6 +16,17 @@ impl Mounted {
         Self(at.into())
     }
 
+    /// Shows a directory or a file at another path too.
+    pub fn bind(from: &Path, at: &Path) -> Self {
+        run(Command::new("mount").arg("--bind").arg(from).arg(at));
+        Self(at.into())
+    }
+
+    /// Unmounts later what is mounted there already.
+    pub fn adopt(at: &Path) -> Self {
+        Self(at.into())
+    }
+
     /// Mounts it again with other options, `ro`.
     pub fn remount(&self, options: &str) {
         run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0));

@@ -1,0 +1,133 @@
+//! Removing whole trees: of any depth, without following a link and without crossing a mount.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+
+use super::{Dir, Identity, OPEN_DIRECTORY};
+
+/// A directory above the one that is being emptied. It is closed meanwhile, so that the depth of a tree
+/// costs no descriptors.
+struct Above {
+    identity: Identity,
+    /// What is left to remove in it.
+    names: Vec<(Vec<u8>, FileType)>,
+    /// The directory in it that is being emptied.
+    entered: Vec<u8>,
+}
+
+impl Dir {
+    /// Removes a name and all below it, whatever it is. Links are removed, not followed; a
+    /// directory that its owner made unreadable is opened up first. At a mount it fails with
+    /// `CrossesDevices` or `ResourceBusy`. Nothing there is fine.
+    pub fn remove(&self, name: &[u8]) -> io::Result<()> {
+        match self.unlink(name, AtFlags::empty()) {
+            Err(error) if error.kind() == ErrorKind::IsADirectory => self.remove_tree(name),
+            result => result,
+        }
+    }
+
+    /// Depth first without recursion: a build may leave trees of any depth.
+    fn remove_tree(&self, name: &[u8]) -> io::Result<()> {
+        let mut above: Vec<Above> = Vec::new();
+        let mut dir = self.open_to_empty(name)?;
+        let mut names = dir.names()?;
+        loop {
+            if let Some((name, kind)) = names.pop() {
+                if kind == FileType::Directory || dir.is_dir_after_unlink(&name)? {
+                    let child = dir.open_to_empty(&name)?;
+                    let inside = child.names()?;
+                    let names = std::mem::replace(&mut names, inside);
+                    above.push(Above { identity: dir.identity()?, names, entered: name });
+                    dir = child;
+                }
+            } else if let Some(parent) = above.pop() {
+                dir = dir.parent(parent.identity)?;
+                dir.unlink(&parent.entered, AtFlags::REMOVEDIR)?;
+                names = parent.names;
+            } else {
+                return self.unlink(name, AtFlags::REMOVEDIR);
+            }
+        }
+    }
+
+    /// Removes a name; where it is a directory, it stays.
+    fn is_dir_after_unlink(&self, name: &[u8]) -> io::Result<bool> {
+        match self.unlink(name, AtFlags::empty()) {
+            Err(error) if error.kind() == ErrorKind::IsADirectory => Ok(true),
+            result => result.map(|()| false),
+        }
+    }
+
+    /// Opens the directory above, which must still be the one that we came from.
+    fn parent(&self, expected: Identity) -> io::Result<Self> {
+        let parent = Self(fs::openat(&self.0, c"..", OPEN_DIRECTORY, Mode::empty())?);
+        if parent.identity()? == expected {
+            return Ok(parent);
+        }
+        Err(io::Error::other("a directory was moved while it was being removed"))
+    }
+
+    /// Opens a directory whose names are to be removed, and makes it writable if it is not.
+    fn open_to_empty(&self, name: &[u8]) -> io::Result<Self> {
+        match self.open_inside(name) {
+            Ok(dir) if dir.own_stat()?.st_mode & 0o700 == 0o700 => return Ok(dir),
+            Err(error) if error.kind() != ErrorKind::PermissionDenied => return Err(error),
+            _ => {}
+        }
+        // A descriptor opened with O_PATH cannot be chmod-ed itself, only by its name in /proc.
+        let path = self.open_component(name, OFlags::PATH | OFlags::DIRECTORY)?;
+        let proc = format!("/proc/self/fd/{}", path.0.as_raw_fd());
+        fs::chmod(proc, Mode::from_raw_mode(0o700))?;
+        Ok(Self(fs::openat(&path.0, c".", OPEN_DIRECTORY, Mode::empty())?))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    fn unlink(&self, name: &[u8], flags: AtFlags) -> io::Result<()> {
+        match fs::unlinkat(&self.0, name, flags) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn remove_never_follows_a_link_and_opens_what_is_closed() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("kept"), "kept").unwrap();
+        let inside = tempfile::tempdir().unwrap();
+        let deep = inside.path().join("tree/a/b");
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::write(deep.join("file"), "").unwrap();
+        symlink(outside.path(), deep.join("link")).unwrap();
+        std::fs::set_permissions(&deep, std::fs::Permissions::from_mode(0o000)).unwrap();
+        let dir = Dir::open(inside.path()).unwrap();
+        dir.remove(b"tree").unwrap();
+        dir.remove(b"tree").unwrap();
+        assert!(dir.names().unwrap().is_empty());
+        assert!(outside.path().join("kept").exists());
+    }
+
+    #[test]
+    fn a_tree_that_is_deeper_than_descriptors_go_is_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        let mut at = root.try_clone().unwrap();
+        for level in 0..10_000 {
+            at = at.open_or_make_dir(b"down", 0o755).unwrap();
+            if level % 100 == 0 {
+                at.create_file(b"a", 0o644).unwrap();
+                at.make_dir(b"z", 0o755).unwrap();
+            }
+        }
+        drop(at);
+        root.remove(b"down").unwrap();
+        assert!(root.names().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,66 @@
+//! Adopting: what a site held before becomes its first release.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
+
+use super::{CURRENT, Live, LockedSite, NEXT, RELEASES, SHARED, STATE};
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::git::id::CommitId;
+use crate::release::{Record, ReleaseName, State};
+
+impl LockedSite {
+    /// Moves everything in the site that is not ours into a release, and gives its name; nothing to
+    /// move, or a `current`, and there is nothing to do. Either all of it is moved or none.
+    pub fn adopt(&self) -> Result<Option<ReleaseName>> {
+        let is_ours = |name: &[u8]| [CURRENT, NEXT, RELEASES, STATE, SHARED].contains(&name);
+        let names = self.dir.names().map_err(Error::io("read", &self.root))?;
+        let names: Vec<&[u8]> =
+            names.iter().map(|(name, _)| name.as_slice()).filter(|name| !is_ours(name)).collect();
+        if names.is_empty() || self.live()? != Live::Nothing {
+            return Ok(None);
+        }
+        if let Some(mount) =
+            self.dir.find_mount(&names).map_err(Error::io("look for mounts in", &self.root))?
+        {
+            return Err(Error::Mounted { path: self.root.clone(), mount });
+        }
+        // The release is named at once: what was moved by a run that was cut off must not be swept.
+        let begun = |release: &ReleaseName| release.commit() == CommitId::NONE.short();
+        let newest = self.releases()?.pop().filter(|newest| newest.record.is_none() && begun(&newest.name));
+        let name = newest
+            .map_or_else(|| ReleaseName::next(SystemTime::now(), CommitId::NONE, None), |newest| newest.name);
+        let text = name.to_string();
+        let release = self
+            .releases
+            .open_or_make_dir(text.as_bytes(), 0o755)
+            .map_err(Error::io("make", self.release_path(&name)))?;
+        if let Err(error) = self.move_in(&names, &release) {
+            // A run that was cut off may have moved something before, which stays in it.
+            if release.names().is_ok_and(|names| names.is_empty()) {
+                self.clear(text.as_bytes())?;
+            }
+            return Err(error);
+        }
+        let record = Record {
+            state: State::Ready,
+            ..Record::new(CommitId::NONE, "What the site held before".into(), 0)
+        };
+        self.write_record(&name, &record)?;
+        self.activate(&name)?;
+        Ok(Some(name))
+    }
+
+    /// Moves all of these names of the site into a release, or none.
+    fn move_in(&self, names: &[&[u8]], release: &Dir) -> Result<()> {
+        for (at, name) in names.iter().enumerate() {
+            let Err(error) = self.dir.rename_new(name, release, name) else { continue };
+            let moved_back =
+                names[..at].iter().rev().try_for_each(|name| release.rename_new(name, &self.dir, name));
+            moved_back.map_err(Error::io("move back what was in", &self.root))?;
+            return Err(Error::io("move", self.root.join(OsStr::from_bytes(name)))(error));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! One small file of `.bluegreen/`: read with care, and replaced whole or not at all.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rustix::fs::{FileType, OFlags, fstat};
+
+use super::INCOMING;
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+
+/// A file of a site's state, which need not be there.
+#[derive(Debug)]
+pub struct StateFile<'a> {
+    dir: &'a Dir,
+    path: PathBuf,
+}
+
+impl<'a> StateFile<'a> {
+    /// Names the file at `path` in the open directory `dir`.
+    pub(super) fn new(dir: &'a Dir, path: PathBuf) -> Self {
+        Self { dir, path }
+    }
+
+    /// Reads it; `None` where it does not exist. Anything but a regular file is an error, not a wait.
+    pub fn read(&self) -> Result<Option<Vec<u8>>> {
+        let read = || {
+            let mut file = self.dir.open_file(self.name(), OFlags::RDONLY | OFlags::NONBLOCK)?;
+            if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+                return Err(io::Error::new(ErrorKind::InvalidData, "not a regular file"));
+            }
+            let mut data = Vec::new();
+            file.read_to_end(&mut data)?;
+            Ok(data)
+        };
+        match read() {
+            Ok(data) => Ok(Some(data)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", &self.path)(error)),
+        }
+    }
+
+    /// Replaces it by what `fill` writes; with `durable` that is on the disk before this returns.
+    pub fn replace(&self, durable: bool, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+        let temporary = [INCOMING.as_bytes(), self.name()].concat();
+        let replace = || {
+            self.dir.remove(&temporary)?;
+            let mut file = self.dir.create_file(&temporary, 0o600)?;
+            fill(&mut file)?;
+            if durable {
+                file.sync_data()?;
+            }
+            self.dir.rename(&temporary, self.dir, self.name())?;
+            if durable { self.dir.sync() } else { Ok(()) }
+        };
+        replace().map_err(Error::io("write", &self.path))
+    }
+
+    /// Removes it, if it is there.
+    pub fn remove(&self) -> Result<()> {
+        self.dir.remove(self.name()).map_err(Error::io("remove", &self.path))
+    }
+
+    fn name(&self) -> &[u8] {
+        self.path.file_name().unwrap_or_default().as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_else_is_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let file = StateFile::new(&dir, temp.path().join("file"));
+        assert_eq!(file.read().unwrap(), None);
+        file.replace(true, |file| file.write_all(b"one")).unwrap();
+        assert!(file.replace(false, |_| Err(ErrorKind::StorageFull.into())).is_err());
+        assert_eq!(file.read().unwrap().unwrap(), b"one");
+        file.remove().unwrap();
+        rustix::fs::mknodat(&dir, "file", FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+        assert!(file.read().is_err(), "a pipe that nobody writes to is no reason to wait");
+        file.remove().unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", temp.path().join("file")).unwrap();
+        assert!(file.read().is_err());
+    }
+}

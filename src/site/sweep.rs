@@ -1,0 +1,118 @@
+//! Removing: what a crash left, what is surplus, and what must stay because it is not understood.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::{INCOMING, LockedSite, NEXT};
+use crate::dir::Identity;
+use crate::error::{Error, Result};
+use crate::release::{Record, ReleaseName, State};
+
+impl LockedSite {
+    /// Removes what a crash left: half-filled releases, releases whose steps never ended, temporary
+    /// files. What cannot be removed is handed back, and is in nobody's way.
+    pub fn sweep(&self) -> Result<Vec<Error>> {
+        let live = self.live()?;
+        let mut leftovers = Vec::new();
+        if self.dir.read_link(NEXT).is_ok() {
+            let path = self.root.join(OsStr::from_bytes(NEXT));
+            leftovers.extend(self.dir.remove(NEXT).map_err(Error::io("remove", path)).err());
+        }
+        for release in self.releases()? {
+            let unfinished = release.record.filter(|record| record.state == State::Staged);
+            if let Some(record) = unfinished
+                && live.name() != Some(&release.name)
+            {
+                leftovers.extend(self.sweep_unfinished(&release.name, &record).err());
+            }
+        }
+        for (name, _) in self.releases.names().map_err(Error::io("read", self.scratch_path()))? {
+            if name.starts_with(INCOMING.as_bytes()) {
+                log::info!("sweeping {}", name.escape_ascii());
+                leftovers.extend(self.clear(&name).err());
+            }
+        }
+        let records = self.state_path().join("releases");
+        for (name, _) in self.records.names().map_err(Error::io("read", &records))? {
+            leftovers.extend(self.sweep_record(&name).err());
+        }
+        Ok(leftovers)
+    }
+
+    /// Removes a release whose steps never ended, if that is what stands in its place.
+    fn sweep_unfinished(&self, name: &ReleaseName, record: &Record) -> Result<()> {
+        let text = name.to_string();
+        let stat = self.releases.stat(text.as_bytes()).map_err(Error::io("read", self.release_path(name)))?;
+        if record.inode.is_some_and(|inode| inode != stat.st_ino) {
+            self.remove_records(name)?;
+            return Err(Error::Replaced(text));
+        }
+        self.clear(text.as_bytes())
+    }
+
+    /// Removes a name of `.bluegreen/releases/` if it is a temporary file, or if its release is gone.
+    fn sweep_record(&self, name: &[u8]) -> Result<()> {
+        let stem = name.rsplitn(2, |&byte| byte == b'.').last().unwrap_or(name);
+        let is_leftover = name.starts_with(INCOMING.as_bytes())
+            || match ReleaseName::from_bytes(stem) {
+                Some(release) => !self.has(&release)?,
+                None => false,
+            };
+        if !is_leftover {
+            return Ok(());
+        }
+        let path = self.state_path().join("releases").join(OsStr::from_bytes(name));
+        self.records.remove(name).map_err(Error::io("remove", path))
+    }
+
+    /// Removes a release and its log. One in which something is mounted stays as it is.
+    pub fn remove(&self, name: &ReleaseName) -> Result<()> {
+        self.withdraw(name)?;
+        self.remove_log(name)
+    }
+
+    /// Removes a release: first its name, so that half of it is never a release.
+    fn withdraw(&self, name: &ReleaseName) -> Result<()> {
+        let (text, at) = (name.to_string(), self.free_incoming()?);
+        self.refuse_mounts(text.as_bytes())?;
+        self.releases
+            .rename(text.as_bytes(), &self.releases, at.as_bytes())
+            .map_err(Error::io("remove", self.release_path(name)))?;
+        self.remove_records(name)?;
+        self.clear(at.as_bytes())
+    }
+
+    /// Removes a release that never became live: the directory that was filled and nothing else. Its log
+    /// stays. Where it has to stay itself, it counts as unfinished, and is swept once it can be.
+    pub(super) fn discard(&self, name: &ReleaseName, filled: Identity) -> Result<()> {
+        if !self.is_at(name, filled)? {
+            return self.remove_records(name);
+        }
+        let removed = self.withdraw(name);
+        if removed.is_err()
+            && let Some(record) = self.record(name)
+        {
+            self.write_record(name, &Record { state: State::Staged, ..record })?;
+        }
+        removed
+    }
+
+    /// Removes a name of `releases/` and all below it; where something is mounted there, all of it stays.
+    pub(super) fn clear(&self, name: &[u8]) -> Result<()> {
+        self.refuse_mounts(name)?;
+        self.releases.remove(name).map_err(Error::io("remove", self.path_in_releases(name)))
+    }
+
+    fn refuse_mounts(&self, name: &[u8]) -> Result<()> {
+        let path = self.path_in_releases(name);
+        match self.releases.find_mount(&[name]).map_err(Error::io("look for mounts in", &path))? {
+            Some(mount) => Err(Error::Mounted { path, mount }),
+            None => Ok(()),
+        }
+    }
+
+    fn path_in_releases(&self, name: &[u8]) -> PathBuf {
+        self.root.join("releases").join(OsStr::from_bytes(name))
+    }
+}
