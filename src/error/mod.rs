@@ -5,13 +5,15 @@
 //! the deployment's: only that knows.
 
 mod hint;
+mod wording;
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use self::wording::{listed, no_log, place, reason, submodules};
 use crate::text::printable;
 
 /// The result of everything that can fail here.
@@ -337,36 +339,4 @@ impl Error {
             _ => 1,
         }
     }
-}
-
-/// Words a system error without the ` (os error N)` of the standard library.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let end = text.find(" (os error").unwrap_or(text.len());
-    text[..end].to_lowercase()
-}
-
-fn place(file: &Path, line: usize) -> String {
-    let file = printable(file);
-    if line == 0 { file } else { format!("{file}:{line}") }
-}
-
-fn no_log(release: Option<&str>) -> String {
-    release.map_or_else(|| "there is no log yet".into(), |name| format!("release {name} has no log"))
-}
-
-fn submodules(paths: &[PathBuf]) -> String {
-    let noun = if paths.len() == 1 { "submodule" } else { "submodules" };
-    format!("{} {noun} ({})", paths.len(), listed(paths))
-}
-
-/// The first paths of many.
-fn listed(paths: &[PathBuf]) -> String {
-    const SHOWN: usize = 10;
-    let mut names: Vec<String> =
-        paths.iter().take(SHOWN).map(|path| format!("`{}`", printable(path))).collect();
-    if paths.len() > SHOWN {
-        names.push(format!("and {} more", paths.len() - SHOWN));
-    }
-    names.join(", ")
 }

@@ -151,12 +151,12 @@ fn killed_at_every_call_that_changes_the_file_system() {
     let mut new = 0;
     for call in [
         "openat",
+        "openat2",
         "mkdirat",
         "unlinkat",
         "renameat",
         "symlinkat",
         "write",
-        "fchmod",
         "fsync",
         "fdatasync",
         "syncfs",

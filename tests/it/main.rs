@@ -26,6 +26,7 @@ mod kill_gate;
 mod lfs;
 mod links;
 mod lock;
+mod lost;
 mod mounts;
 mod operators;
 mod order;

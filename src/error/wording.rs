@@ -1,0 +1,38 @@
+//! Pieces of the wording of errors.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::text::printable;
+
+/// Words a system error without the ` (os error N)` of the standard library.
+pub(super) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_lowercase()
+}
+
+pub(super) fn place(file: &Path, line: usize) -> String {
+    let file = printable(file);
+    if line == 0 { file } else { format!("{file}:{line}") }
+}
+
+pub(super) fn no_log(release: Option<&str>) -> String {
+    release.map_or_else(|| "there is no log yet".into(), |name| format!("release {name} has no log"))
+}
+
+pub(super) fn submodules(paths: &[PathBuf]) -> String {
+    let noun = if paths.len() == 1 { "submodule" } else { "submodules" };
+    format!("{} {noun} ({})", paths.len(), listed(paths))
+}
+
+/// The first paths of many.
+pub(super) fn listed(paths: &[PathBuf]) -> String {
+    const SHOWN: usize = 10;
+    let mut names: Vec<String> =
+        paths.iter().take(SHOWN).map(|path| format!("`{}`", printable(path))).collect();
+    if paths.len() > SHOWN {
+        names.push(format!("and {} more", paths.len() - SHOWN));
+    }
+    names.join(", ")
+}

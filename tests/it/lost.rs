@@ -1,0 +1,89 @@
+//! What is not known is not bad: records that are lost, damaged or unreadable cost nothing but records.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::support::skip::program_or_skip;
+use crate::support::{Run, Sandbox};
+
+/// Five releases, all kept for now.
+fn five_releases() -> Sandbox {
+    let sandbox = Sandbox::new();
+    for version in ["v1", "v2", "v3", "v4", "v5"] {
+        sandbox.commit("index.html", version).push().ok();
+    }
+    sandbox.site_config("keep = 1");
+    sandbox
+}
+
+#[test]
+fn a_lost_state_directory_costs_no_release() {
+    let sandbox = five_releases();
+    fs::remove_dir_all(sandbox.site().join(".bluegreen")).unwrap();
+    let before = sandbox.releases();
+    for version in ["v6", "v7", "v8", "v9"] {
+        sandbox.commit("index.html", version).push().ok().serves_checkout("master");
+        let after = sandbox.releases();
+        assert!(before.iter().all(|name| after.contains(name)), "{after:?}");
+        for (name, content) in before.iter().zip(["v1", "v2", "v3", "v4", "v5"]) {
+            let path = sandbox.site().join("releases").join(name).join("index.html");
+            assert_eq!(fs::read_to_string(path).unwrap(), content);
+        }
+    }
+    // Those that are known are kept as ever.
+    assert_eq!(sandbox.releases().len(), 5 + 2);
+    let told = sandbox.bluegreen(&["check"]);
+    assert_eq!(told.output.matches("has no record").count(), 5, "{}", told.output);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_no_verdict() {
+    for damage in ["", "state = \"ready\"", "\u{0}\u{0}", "link", "pipe", "directory"] {
+        let sandbox = five_releases();
+        let name = sandbox.releases()[0].clone();
+        let record = sandbox.site().join(format!(".bluegreen/releases/{name}.toml"));
+        fs::remove_file(&record).unwrap();
+        match damage {
+            "link" => symlink("/etc/passwd", &record).unwrap(),
+            "directory" => fs::create_dir(&record).unwrap(),
+            "pipe" => {
+                let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+                rustix::fs::mknodat(rustix::fs::CWD, &record, kind, mode, 0).unwrap();
+            }
+            text => fs::write(&record, text).unwrap(),
+        }
+        sandbox.commit("index.html", "v6").push().ok();
+        sandbox.commit("index.html", "v7").push().ok();
+        assert!(sandbox.releases().contains(&name), "{damage}: {:?}", sandbox.releases());
+        assert_eq!(sandbox.releases().len(), 3);
+        sandbox.bluegreen(&["rollback", &name]).fails(1).says("error: release <release> is without a record");
+    }
+}
+
+#[test]
+fn an_error_of_the_disk_never_means_that_something_is_gone() {
+    if !program_or_skip("strace") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    for version in ["v1", "v2", "v3"] {
+        sandbox.commit("index.html", version).push().ok();
+    }
+    let (releases, records, live) = (sandbox.releases(), sandbox.records(), sandbox.live());
+    for call in ["statx", "newfstatat", "openat", "openat2", "getdents64", "readlinkat", "read"] {
+        let mut failed = 0;
+        for number in 1..=60 {
+            let mut strace = sandbox.command("strace");
+            let inject = format!("inject={call}:error=EIO:when={number}");
+            strace.args(["-qqq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
+            // It is the live one: all that happens is that the site is swept.
+            let run = Run::new(&sandbox, strace.arg(sandbox.hook_path()).args(["rollback", &live]));
+            let when = format!("EIO at {call} number {number}:\n{}", run.output);
+            assert_eq!(sandbox.releases(), releases, "{when}");
+            assert_eq!(sandbox.records(), records, "{when}");
+            assert_eq!(sandbox.live(), live, "{when}");
+            failed += usize::from(!run.status.success());
+        }
+        assert!(failed > 0, "{call} is never called");
+    }
+}
