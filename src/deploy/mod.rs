@@ -1,5 +1,6 @@
-//! The order of a deployment, and nothing else: how each step is done is said where it is done.
+//! The order of a deployment. Each part of it is done elsewhere; here they stand one after the other.
 
+mod decide;
 pub mod publish;
 pub mod rollback;
 pub mod server;
@@ -10,6 +11,8 @@ use std::time::SystemTime;
 
 use git2::Oid;
 
+use self::decide::Decision;
+pub use self::decide::Target;
 use self::server::Server;
 use self::session::Attempt;
 use crate::checkout::monitor::{Monitor, Notice};
@@ -20,31 +23,12 @@ use crate::deploy::publish::Publication;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
-use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
 use crate::release::{Record, ReleaseName, State, recyclable, surplus};
 use crate::shared;
 use crate::site::history::Action;
 use crate::site::{Live, LockedSite, Recycled, Staged};
 use crate::text::timestamp;
-
-/// The commit that is to be deployed.
-#[derive(Debug, Clone, Copy)]
-pub enum Target<'a> {
-    /// The tip of the branch, read under the lock; a push has just moved it to this commit.
-    Tip(CommitId),
-    /// Just this commit, even where it is live.
-    Commit(CommitId),
-    /// The gate: the commit to which a push wants to move the branch, which has not moved yet.
-    Gate(&'a RefUpdate),
-}
-
-impl<'a> Target<'a> {
-    /// The move of a ref that is part of the deployment.
-    fn push(self) -> Option<&'a RefUpdate> {
-        if let Self::Gate(push) = self { Some(push) } else { None }
-    }
-}
 
 /// Deploys, and reports the result to the pusher.
 pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
@@ -147,50 +131,33 @@ pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
     Ok(())
 }
 
-/// The commit to deploy. A lock is no queue, so whoever gets it deploys the tip, and whoever finds the
-/// tip live has nothing left to do.
+/// Decides what to deploy, with what is so under the lock; nothing, where nothing is left to do but to say so.
 fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -> Result<Option<CommitId>> {
-    let pushed = match target {
-        Target::Commit(commit) => return Ok(Some(commit)),
-        Target::Gate(push) => return choose_pushed(server, site, push, live),
-        Target::Tip(pushed) => pushed,
+    let Server { config, report, repository, .. } = server;
+    let branch = match target {
+        Target::Commit(_) => None,
+        Target::Tip(_) => repository.tip(&config.branch)?,
+        Target::Gate(push) => repository.id_of(&push.name)?,
     };
-    let branch = &server.config.branch;
-    let Some(tip) = server.repository.tip(branch)? else {
-        server.report.line(Message::Deleted { branch, serving: &server.serving() });
-        return Ok(None);
-    };
-    if tip != pushed {
-        server.report.line(Message::Superseded { commit: pushed.short(), tip: tip.short() });
+    if let (Target::Tip(pushed), Some(tip)) = (target, branch)
+        && tip != pushed
+    {
+        report.line(Message::Superseded { commit: pushed.short(), tip: tip.short() });
     }
-    match live.release() {
-        Some(release) if site.is_good(live) && site.commit(live) == Some(tip) => {
-            server.report.line(Message::AlreadyLive { commit: tip.short(), release });
-            Ok(None)
+    let good = site.commit(live).filter(|_| site.is_good(live));
+    match target.decide(branch, good)? {
+        Decision::Deploy(commit) => return Ok(Some(commit)),
+        Decision::AlreadyLive(commit) => {
+            target.push().map_or(Ok(()), |push| repository.move_ref(push, "push"))?;
+            if let Some(release) = live.release() {
+                report.line(Message::AlreadyLive { commit: commit.short(), release });
+            }
         }
-        _ => Ok(Some(tip)),
-    }
-}
-
-/// The commit that a push through the gate wants to have live; none, and the branch moved, if it is.
-fn choose_pushed(
-    server: &Server,
-    site: &LockedSite,
-    push: &RefUpdate,
-    live: &Live,
-) -> Result<Option<CommitId>> {
-    // Long before the branch is moved, so that nothing is built in vain.
-    if server.repository.id_of(&push.name)? != Some(push.old).filter(|old| !old.is_none()) {
-        return Err(Error::RefMoved(push.name.clone()));
-    }
-    match live.release() {
-        Some(release) if site.is_good(live) && site.commit(live) == Some(push.new) => {
-            server.repository.move_ref(push, "push")?;
-            server.report.line(Message::AlreadyLive { commit: push.new.short(), release });
-            Ok(None)
+        Decision::NoBranch => {
+            report.line(Message::Deleted { branch: &config.branch, serving: &server.serving() });
         }
-        _ => Ok(Some(push.new)),
     }
+    Ok(None)
 }
 
 fn warn_of_submodules(server: &Server, listing: &Listing) {

@@ -1,0 +1,91 @@
+//! The decision about a push: which commit is deployed, if any. Pure, so that every case has a test.
+
+use crate::error::{Error, Result};
+use crate::git::id::CommitId;
+use crate::git::push::RefUpdate;
+
+/// The commit that is to be deployed.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// The tip of the branch, read under the lock; a push has just moved it to this commit.
+    Tip(CommitId),
+    /// Just this commit, even where it is live.
+    Commit(CommitId),
+    /// The gate: the commit to which a push wants to move the branch, which has not moved yet.
+    Gate(&'a RefUpdate),
+}
+
+/// The answer to a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// A release of this commit is made.
+    Deploy(CommitId),
+    /// This commit is live already, and good.
+    AlreadyLive(CommitId),
+    /// The branch is gone.
+    NoBranch,
+}
+
+impl<'a> Target<'a> {
+    /// The move of a ref that is part of the deployment.
+    #[must_use]
+    pub fn push(self) -> Option<&'a RefUpdate> {
+        if let Self::Gate(push) = self { Some(push) } else { None }
+    }
+
+    /// Decides, given the commit to which the branch points now, and the live one if that is good. A lock is no
+    /// queue, so whoever gets it deploys the tip, and whoever finds the tip live has nothing left to do.
+    pub fn decide(self, branch: Option<CommitId>, live: Option<CommitId>) -> Result<Decision> {
+        let unless_live = |commit| {
+            if live == Some(commit) { Decision::AlreadyLive(commit) } else { Decision::Deploy(commit) }
+        };
+        match self {
+            Self::Commit(commit) => Ok(Decision::Deploy(commit)),
+            Self::Tip(_) => Ok(branch.map_or(Decision::NoBranch, unless_live)),
+            // Long before the branch is moved, so that nothing is built in vain.
+            Self::Gate(push) if branch != Some(push.old).filter(|old| !old.is_none()) => {
+                Err(Error::RefMoved(push.name.clone()))
+            }
+            Self::Gate(push) => Ok(unless_live(push.new)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(digit: char) -> CommitId {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    fn push(old: CommitId, new: CommitId) -> RefUpdate {
+        RefUpdate { old, new, name: b"refs/heads/master".to_vec() }
+    }
+
+    #[test]
+    fn a_commit_that_is_named_is_deployed_even_if_it_is_live() {
+        let decision = Target::Commit(id('1')).decide(None, Some(id('1'))).unwrap();
+        assert_eq!(decision, Decision::Deploy(id('1')));
+    }
+
+    #[test]
+    fn the_tip_counts_and_not_the_commit_that_was_pushed() {
+        let decide = |tip, live| Target::Tip(id('1')).decide(tip, live).unwrap();
+        assert_eq!(decide(Some(id('1')), None), Decision::Deploy(id('1')));
+        assert_eq!(decide(Some(id('2')), Some(id('1'))), Decision::Deploy(id('2')));
+        assert_eq!(decide(Some(id('2')), Some(id('2'))), Decision::AlreadyLive(id('2')));
+        assert_eq!(decide(None, Some(id('1'))), Decision::NoBranch);
+    }
+
+    #[test]
+    fn the_gate_refuses_a_push_whose_branch_has_moved() {
+        let decide = |old, branch, live| Target::Gate(&push(old, id('2'))).decide(branch, live);
+        assert_eq!(decide(id('1'), Some(id('1')), None).unwrap(), Decision::Deploy(id('2')));
+        assert_eq!(decide(CommitId::NONE, None, None).unwrap(), Decision::Deploy(id('2')));
+        assert_eq!(decide(id('1'), Some(id('1')), Some(id('2'))).unwrap(), Decision::AlreadyLive(id('2')));
+        assert!(decide(id('1'), Some(id('3')), None).is_err());
+        assert!(decide(id('1'), None, None).is_err());
+        assert!(decide(CommitId::NONE, Some(id('1')), None).is_err());
+    }
+}
