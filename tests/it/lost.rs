@@ -70,7 +70,7 @@ fn an_error_of_the_disk_never_means_that_something_is_gone() {
         sandbox.commit("index.html", version).push().ok();
     }
     let (releases, records, live) = (sandbox.releases(), sandbox.records(), sandbox.live());
-    for call in ["statx", "newfstatat", "openat", "openat2", "getdents64", "readlinkat", "read"] {
+    for call in ["statx", "newfstatat", "openat", "getdents64", "readlinkat", "read"] {
         let mut failed = 0;
         for number in 1..=60 {
             let mut strace = sandbox.command("strace");
