@@ -718,7 +718,10 @@ Match User $USER_NAME
 }
 
 sshd_accepts() {
-    install -d -m 755 /run/sshd && /usr/sbin/sshd -t
+    install -d -m 755 /run/sshd && /usr/sbin/sshd -t >"$SCRATCH/test" 2>&1 || {
+        indent <"$SCRATCH/test" >&2
+        return 1
+    }
 }
 
 sshd_restore() { rm -f "$SSHD_CONF"; }

@@ -8,6 +8,7 @@ mod deploy;
 mod generate;
 mod history;
 mod hook;
+mod key;
 mod log;
 pub mod options;
 mod releases;
@@ -33,7 +34,7 @@ use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::git::{Repository, git_dir_of, login_name};
 use crate::pusher::report::Report;
-use crate::site::history::Actor;
+use crate::site::history::{Actor, Key};
 
 /// Runs the program and gives its exit status.
 #[must_use]
@@ -116,6 +117,8 @@ impl Place<'_> {
     /// Opens the repository and its config, as the repository's owner.
     fn open<'r>(&self, report: &'r Report) -> Result<Server<'r>> {
         let invoker = Uid::current();
+        // Root reads no file that the environment names.
+        let key = if invoker.is_root() { None } else { key::of_connection() };
         let repository = self.repository()?;
         become_owner(&repository)?;
         repository.refuse_foreign()?;
@@ -125,7 +128,7 @@ impl Place<'_> {
             repository,
             config,
             name,
-            actor: LazyCell::new(Box::new(move || actor(invoker))),
+            actor: LazyCell::new(Box::new(move || actor(invoker, key))),
             report,
             for_client: self.for_client,
             stop: OnceCell::new(),
@@ -168,12 +171,13 @@ fn become_owner(repository: &Repository) -> Result<()> {
         .map_err(failed)
 }
 
-fn actor(invoker: Uid) -> Actor {
+fn actor(invoker: Uid, key: Option<Key>) -> Actor {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     Actor {
         user: login_name(invoker),
         sudo: variable("SUDO_USER"),
         ssh: variable("SSH_CONNECTION").and_then(|ends| ends.split(' ').next().map(str::to_owned)),
+        key,
     }
 }
 

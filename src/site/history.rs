@@ -10,6 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
+use crate::text::printable;
+
+/// A key of ssh, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// The key's comment, or the id of its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `SHA256:` and 43 characters, as ssh-keygen and sshd's log write it.
+    pub fingerprint: String,
+}
 
 /// Who asked for something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,11 +33,28 @@ pub struct Actor {
     /// The address that an ssh connection comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<String>,
+    /// The key that an ssh connection came in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+}
+
+impl Display for Key {
+    /// The name, and as much of the fingerprint as tells two people of one name apart.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short: String = self.fingerprint.chars().take(15).collect();
+        match &self.name {
+            Some(name) => write!(formatter, "{} ({short})", printable(name)),
+            None => write!(formatter, "{short}"),
+        }
+    }
 }
 
 impl Display for Actor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.sudo.as_ref().unwrap_or(&self.user))?;
+        match (&self.sudo, &self.key) {
+            (None, Some(key)) => write!(formatter, "{key}")?,
+            (sudo, _) => formatter.write_str(sudo.as_ref().unwrap_or(&self.user))?,
+        }
         match &self.ssh {
             Some(address) => write!(formatter, " from {address}"),
             None => Ok(()),
@@ -126,8 +154,18 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("history.jsonl");
         assert!(read(&file).unwrap().is_empty());
-        let by = Actor { user: "deploy".into(), sudo: Some("alice".into()), ssh: Some("192.0.2.7".into()) };
+        let by = Actor {
+            user: "deploy".into(),
+            sudo: Some("alice".into()),
+            ssh: Some("192.0.2.7".into()),
+            key: None,
+        };
         assert_eq!(by.to_string(), "alice from 192.0.2.7");
+        let key = Key { name: Some("carol@laptop".into()), fingerprint: "SHA256:0123456789abcdef".into() };
+        let carol = Actor { sudo: None, key: Some(key.clone()), ..by.clone() };
+        assert_eq!(carol.to_string(), "carol@laptop (SHA256:01234567) from 192.0.2.7");
+        let nameless = Actor { key: Some(Key { name: None, ..key }), ..carol };
+        assert_eq!(nameless.to_string(), "SHA256:01234567 from 192.0.2.7");
         let entry = Entry {
             time: timestamp(SystemTime::UNIX_EPOCH),
             action: Action::Deploy,

@@ -38,3 +38,64 @@ fn keys_have_names_are_listed_and_go() {
     )
     .ok();
 }
+
+#[test]
+fn the_history_names_whose_key_pushed() {
+    let Some(lab) = Lab::new() else { return };
+    let (blue, dev) = (lab.server("blue"), lab.client("dev"));
+    blue.write("/tmp/dev.pub", &dev.public_key("id_ed25519"));
+    blue.write("/tmp/other.pub", &dev.public_key("stranger"));
+    blue.install("--web-server none --key alice=/tmp/dev.pub --key bob=/tmp/other.pub")
+        .ok()
+        .says("write /etc/ssh/sshd_config.d/bluegreen-deploy.conf")
+        .says("reload sshd");
+    let print = dev.sh("ssh-keygen -lf /home/dev/.ssh/id_ed25519 | cut -d' ' -f2").ok();
+    let print = print.text().trim();
+    dev.commit("App v1", "one");
+    dev.push("deploy@blue:sample_app master").ok().says("is live");
+    let alice = format!("alice ({}) from 192.0.2.13", &print[..15]);
+    dev.sh_as("dev", "ssh deploy@blue history").ok().says(&alice);
+    dev.sh_as("dev", "ssh deploy@blue history --json").ok().says("\"name\": \"alice\"").says(print);
+
+    // Who waits reads for whom. A key that goes while its push runs changes nothing for that push.
+    blue.sh_as("deploy", "sed -i 's|^#build = .*|build = [\"sleep 3\"]|' sample_app/bluegreen.toml").ok();
+    dev.commit("App v2", "two");
+    let push = dev.start("dev", "cd sample_app && git push deploy@blue:sample_app master 2>&1");
+    dev.sh("sleep 1.5").ok();
+    dev.sh_as("dev", "ssh deploy@blue status").ok().says(&alice);
+    let remove = "/root/bluegreen/install.sh --remove-key alice";
+    blue.sh(remove).ok();
+    let bob = "export GIT_SSH_COMMAND='ssh -i ~/.ssh/stranger -o IdentitiesOnly=yes -o IdentityAgent=none'";
+    dev.sh_as("dev", &format!("{bob}; cd sample_app; git commit -q --allow-empty -m three; git push deploy@blue:sample_app master"))
+        .ok()
+        .says("Waiting for a deployment by alice (SHA256:")
+        .says("is live");
+    let pushed = push.finish();
+    assert!(pushed.contains("is live") || pushed.contains("superseded"), "{pushed}");
+    let history = blue.sh("bluegreen -C /home/deploy/sample_app history").ok();
+    assert!(
+        history.text().contains("bob (SHA256:") && history.text().contains("alice"),
+        "{}",
+        history.text()
+    );
+    blue.install("--uninstall").ok();
+    blue.sh("test ! -e /etc/ssh/sshd_config.d/bluegreen-deploy.conf; sshd -t").ok();
+}
+
+#[test]
+fn an_sshd_that_refuses_keeps_what_it_had() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    blue.sh("echo 'NoSuchOption yes' >>/etc/ssh/sshd_config").ok();
+    blue.install("--web-server none")
+        .ends_with_status(1)
+        .says("error: ssh: sshd refuses its config")
+        .says("NoSuchOption");
+    blue.sh("test ! -e /etc/ssh/sshd_config.d/bluegreen-deploy.conf").ok();
+    blue.sh("sed -i '/NoSuchOption/d' /etc/ssh/sshd_config").ok();
+    blue.install("--web-server none").ok().says("reload sshd");
+    // Without the folder of configs all works, but for the names.
+    blue.sh("rm /etc/ssh/sshd_config.d/bluegreen-deploy.conf; sed -i '/^Include/d' /etc/ssh/sshd_config")
+        .ok();
+    blue.install("--web-server none").ok().says("warning: /etc/ssh/sshd_config does not include");
+}

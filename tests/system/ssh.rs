@@ -19,7 +19,7 @@ fn the_account_takes_pushes_and_a_few_commands_only() {
     ssh("status").ok().says("master");
     ssh("status --json").ok().says("{");
     ssh("releases").ok().says(&first);
-    ssh("history").ok().says("deploy from 192.0.2.");
+    ssh("history").ok().says("dev@example.org (SHA256:").says(") from 192.0.2.");
     ssh("rollback").ok().says(&first);
     assert_eq!(dev.get("blue"), "App v1");
     ssh("deploy master").ok();
