@@ -1,10 +1,11 @@
-//! What a finished checkout left on the disk: its listing, and what `lstat` said of each path.
+//! The manifest of a finished checkout: its listing, and the answer of `lstat` for each path.
 //!
 //! It plays the part of git's index. A file that still has the very inode, ctime, size and mode that it
 //! had when we wrote it was not touched since, for every change moves the ctime, and no program can set
 //! it back. The inode number tells apart two files that were written in one tick and changed places: the
-//! ctimes of files stay as they are when a directory above them moves. A ctime equal to the instant of the last write proves nothing, because a change in the same
-//! tick of the clock would leave it as it is: it counts as touched, as git's "racy" entries do.
+//! ctimes of files stay as they are when a directory above them moves. A ctime equal to the instant of the
+//! last write proves nothing, because a change in the same tick of the clock would leave it as it is: it counts
+//! as touched, as git's "racy" entries do.
 
 use std::io::{self, Write};
 
@@ -40,7 +41,7 @@ pub struct Manifest {
     pub entries: Vec<Stamp>,
     /// For each directory its stamp, after the last name in it was made.
     pub directories: Vec<Stamp>,
-    /// What was converted.
+    /// The files that were converted.
     pub converted: Converted,
     /// The file system's clock after the last write.
     pub instant: Ctime,
@@ -62,7 +63,7 @@ impl Manifest {
         file.write_all(&postcard::to_stdvec(self).map_err(io::Error::other)?)
     }
 
-    /// Whether the disk still holds an entry as it was written.
+    /// Returns whether the disk still holds an entry as it was written.
     #[must_use]
     pub fn holds(&self, entry: u32, stat: &Stat) -> bool {
         let expected = &self.listing.entries[entry as usize];
@@ -72,7 +73,7 @@ impl Manifest {
             && stat.st_size.cast_unsigned() == expected.size
     }
 
-    /// Whether a directory is the one that was made, and still has just the names that it was given.
+    /// Returns whether a directory is the one that was made, and still has just the names that it was given.
     #[must_use]
     pub fn holds_directory(&self, directory: u32, stat: &Stat) -> bool {
         self.directories[directory as usize] == stamp(stat) && ctime(stat) < self.instant

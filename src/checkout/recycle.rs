@@ -1,8 +1,8 @@
-//! What of a recycled release may stay: its directories, made or cleared for what is to be written.
+//! The directories of a recycled release: kept, made or cleared for the files that are to be written.
 //!
 //! Directories come first and one after the other, parents before children: each is kept, made, or
 //! removed with all below it and made anew. Names that the new tree does not have are removed here.
-//! Whether a file may stay is decided when its turn to be written comes ([`super::write`]).
+//! The decision about a file falls when its turn to be written comes ([`super::write`]).
 
 use std::io::{self, ErrorKind};
 
@@ -14,7 +14,7 @@ use super::plan::Plan;
 use super::walk::Walk;
 use crate::dir::Dir;
 
-/// What a directory of the plan holds before files are written.
+/// The content of a directory before files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     /// Nothing: it was made just now, so any name in the way is an error.
@@ -55,7 +55,7 @@ pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>) -> io::Resu
     Ok(before)
 }
 
-/// Whether a name is a directory of ours, with the mode and the group that the root has, on the same
+/// Returns whether a name is a directory of ours, with the mode and the group that the root has, on the same
 /// file system.
 fn is_fit(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
     match parent.stat(name) {

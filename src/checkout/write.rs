@@ -17,25 +17,25 @@ use super::walk::Walk;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 
-/// What all threads that write one release share.
+/// The part that all threads of one release share.
 pub struct Writer<'a> {
-    /// What is to be there.
+    /// The paths that are to be there.
     pub plan: &'a Plan,
     /// The files that git writes, once all others are there.
     pub converted: &'a Converted,
-    /// What each directory holds before.
+    /// The content of each directory before.
     pub before: &'a [Before],
-    /// What the recycled release held when it was written.
+    /// The content of the recycled release when it was written.
     pub recycled: Option<&'a Manifest>,
     /// The release.
     pub root: &'a Dir,
-    /// Where blobs come from.
+    /// The objects of the repository.
     pub objects: &'a Objects<'a>,
-    /// How many files are done.
+    /// The number of files that are done.
     pub done: AtomicU64,
 }
 
-/// What one thread has of its own.
+/// The part of one thread.
 struct Hand<'a> {
     reader: Reader<'a>,
     walk: Walk<'a>,

@@ -117,7 +117,7 @@ fn check_git(repository: &Repository, findings: &mut Findings) {
     }
 }
 
-/// Whether a push calls this program.
+/// Returns whether a push calls this program.
 fn check_hook(repository: &Repository, findings: &mut Findings) {
     if let Some(path) = findings.take(repository.setting("core.hooksPath")).flatten() {
         let message = format!("`core.hooksPath` is `{}`: git does not look into hooks/", printable(&path));
@@ -181,7 +181,7 @@ fn program() -> String {
     std::env::current_exe().map_or_else(|_| "/usr/local/bin/bluegreen".into(), |path| printable(&path))
 }
 
-/// Whether a hook is a link to this program, or a copy of it.
+/// Returns whether a hook is a link to this program, or a copy of it.
 fn is_this_program(hook: &Path) -> bool {
     let is_same = || -> io::Result<bool> {
         let ours = std::env::current_exe()?;
@@ -226,7 +226,7 @@ fn check_site(site: &Site, findings: &mut Findings) {
     }
 }
 
-/// Whether a directory is ours to write.
+/// Returns whether a directory is ours to write.
 fn check_owned(path: &Path, findings: &mut Findings) {
     let owner = path.metadata().map_or(0, |metadata| metadata.uid());
     let may_write = access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();

@@ -135,7 +135,7 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
 }
 
 impl Place<'_> {
-    /// Whether the gate has handled a push to the branch before `post-receive` runs: git is told to ask
+    /// Returns whether the gate has handled a push to the branch before `post-receive` runs: git is told to ask
     /// it, and it is this program too.
     fn is_gated(&self, server: &Server) -> Result<bool> {
         let gate = self.called_as.with_file_name("proc-receive");

@@ -105,11 +105,11 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
     }
 }
 
-/// What says which repository is meant.
+/// The signs by which the repository is found.
 struct Place<'a> {
     repository: Option<&'a Path>,
     called_as: &'a Path,
-    /// Whether the program is a hook.
+    /// True if the program is a hook.
     for_client: bool,
 }
 
@@ -151,7 +151,7 @@ impl Place<'_> {
     }
 }
 
-/// Whether git runs the program as a hook: only then does it set `GIT_DIR` and call it by its name.
+/// Returns whether git runs the program as a hook: only then does it set `GIT_DIR` and call it by its name.
 fn called_by_git() -> bool {
     std::env::var_os("GIT_DIR").is_some()
 }

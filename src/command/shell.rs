@@ -24,10 +24,10 @@ const LEDGERS: &str = "/var/lib/bluegreen/repositories";
 pub const COMMANDS: [&str; 8] =
     ["status", "releases", "history", "log", "deploy", "rollback", "cancel", "check"];
 
-/// What git asks for over ssh, with a space or a dash after `git`.
+/// The commands of git that come over ssh, with a space or a dash after `git`.
 const GIT: [&str; 3] = ["receive-pack", "upload-pack", "upload-archive"];
 
-/// Whether the program was called as a login shell, for which ssh puts a dash before its name.
+/// Returns whether the program was called as a login shell, for which ssh puts a dash before its name.
 pub fn is_called_as(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.strip_prefix('-').unwrap_or(name) == NAME
@@ -87,7 +87,7 @@ fn refused(command: &str) -> Error {
     Error::NotOverSsh { command: command.into(), commands: &COMMANDS }
 }
 
-/// Whether a key that may push may run a command.
+/// Returns whether a key that may push may run a command.
 fn is_allowed(command: &Command) -> bool {
     match command {
         Command::Status(_)

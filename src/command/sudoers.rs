@@ -26,7 +26,7 @@ fn commands(step: &Step) -> Result<Vec<String>, String> {
     parts.filter(|part| mentions_sudo(part)).map(command).collect()
 }
 
-/// Whether the word `sudo` stands anywhere, in quotes or in a path too.
+/// Returns whether the word `sudo` stands anywhere, in quotes or in a path too.
 fn mentions_sudo(text: &str) -> bool {
     let is_word = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
     text.split(|character| !is_word(character)).any(|word| word == "sudo")

@@ -1,6 +1,7 @@
 //! The order of a deployment. Each part of it is done elsewhere; here they stand one after the other.
 
 mod decide;
+mod journal;
 pub mod publish;
 pub mod rollback;
 pub mod server;

@@ -1,25 +1,21 @@
-//! From a finished release to a live one, and back again if it does not work: what a deployment and a
-//! rollback share.
+//! The publication of a finished release, and the way back if it does not work: the part that a deployment
+//! and a rollback share.
 //!
-//! Where more than the flip is to be done, a note in `.bluegreen/publishing` says what has begun: the
-//! ref is moved, `current` is flipped, services restart, the site is verified. Whoever takes the lock
-//! after a crash finds the note and ends it: behind the flip the release is verified again, before it
-//! the ref goes back, so that what is live and where a gated ref points agree again.
-
-use serde::{Deserialize, Serialize};
+//! The ref moves, `current` flips, services restart, the site is verified. Where there is more to do than the
+//! flip, the [`journal`] names the publication. Whoever takes the lock after a crash ends it: if `current` has
+//! flipped, the release is verified again; if not, the ref goes back. So the live release and a gated ref
+//! agree again.
 
 use crate::config::Phase;
+use crate::deploy::journal::{self, Entry};
 use crate::deploy::server::Server;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
 use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
 use crate::run::signals::Stop;
 use crate::site::{Live, LockedSite, Staged};
-
-const NOTE: &str = "publishing";
 
 /// A release on its way to the public.
 #[derive(Debug)]
@@ -38,26 +34,15 @@ pub struct Publication<'a> {
     pub push: Option<&'a RefUpdate>,
 }
 
-/// A publication that has begun, as the next holder of the lock finds it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Note {
-    release: String,
-    /// The release that was live before.
-    previous: Option<String>,
-    /// True if the release was made for this, and goes if it never becomes live.
-    is_new: bool,
-    /// Ref, old and new id.
-    push: Option<(String, CommitId, CommitId)>,
-}
-
 impl Publication<'_> {
-    /// Moves the ref, flips, and runs the steps that follow. If one of them fails, what was live
-    /// becomes live again. `staged` is kept from the flip on.
+    /// Moves the ref, flips, and runs the steps that follow. If one of them fails, the release before becomes
+    /// live again. `staged` is kept from the flip on.
     pub fn publish(&self, staged: Option<Staged>) -> Result<()> {
         staged.as_ref().map_or(Ok(()), Staged::refuse_replaced)?;
-        let is_noted = self.push.is_some() || self.server.config.steps.has_after_flip();
-        if is_noted {
-            self.note()?;
+        let has_more = self.push.is_some() || self.server.config.steps.has_after_flip();
+        if has_more {
+            let entry = Entry::new(self.release, self.previous.release(), self.is_new, self.push);
+            journal::begin(self.site, &entry)?;
         }
         self.site.phase("activate");
         let flipped = self.move_ref().and_then(|()| match self.site.activate(self.release) {
@@ -71,32 +56,32 @@ impl Publication<'_> {
             Ok(flushed) => flushed,
             Err(error) => {
                 drop(staged);
-                return self.forget().and(Err(error));
+                return journal::finish(self.site).and(Err(error));
             }
         };
         if let Some(staged) = staged {
             staged.keep();
         }
         let verified = self.verify(Some(self.server.stop()));
-        if is_noted {
-            let forgotten = self.forget();
-            verified.and(forgotten.map_err(|error| Error::AfterFlip(Box::new(error))))?;
+        if has_more {
+            let finished = journal::finish(self.site);
+            verified.and(finished.map_err(|error| Error::AfterFlip(Box::new(error))))?;
         }
         flushed
     }
 
-    /// Restarts and verifies what is live now, and goes back if that fails.
+    /// Restarts services and verifies the release that is live now; goes back if that fails.
     fn verify(&self, stop: Option<&Stop>) -> Result<()> {
         let steps = Steps::new(self.server, self.site, self.release, self.previous.release());
         let result = steps.run(Phase::Restart, stop).and_then(|()| steps.run(Phase::Verify, stop));
         result.or_else(|error| self.go_back(error))
     }
 
-    /// Makes live again what was live before. Fails in any case, with what led here.
+    /// Makes the release before live again. Always fails, with the error that led here or a worse one.
     fn go_back(&self, error: Error) -> Result<()> {
         let after_flip = |error| Err(Error::AfterFlip(Box::new(error)));
-        // First of all, so that a crash in the middle goes on going back.
-        // An old release that was to come back and was cancelled is as good as before.
+        // The mark comes first: after a crash from here on, the next run goes back too.
+        // A rollback that was cancelled says nothing about its release.
         let is_to_blame = self.is_new || !matches!(error, Error::Cancelled);
         if is_to_blame && let Err(unmarked) = self.site.mark_bad(self.release) {
             self.server.report.warning(unmarked);
@@ -108,12 +93,12 @@ impl Publication<'_> {
             self.server.report.error(&error);
             return after_flip(stuck);
         }
-        self.settle(previous);
+        self.restart_previous(previous);
         Err(error)
     }
 
-    /// Lets services take up what is live again, and the ref follow.
-    fn settle(&self, live: &ReleaseName) {
+    /// Restarts services on the release that is live again, and moves the ref back to it.
+    fn restart_previous(&self, live: &ReleaseName) {
         let steps = Steps::new(self.server, self.site, live, Some(self.release));
         if let Err(error) = steps.run(Phase::Restart, None) {
             self.server.report.warning(error);
@@ -132,37 +117,20 @@ impl Publication<'_> {
             self.server.report.warning(error);
         }
     }
-
-    fn note(&self) -> Result<()> {
-        let push = self.push.map(|push| {
-            let name = String::from_utf8_lossy(&push.name).into_owned();
-            (name, push.old, push.new)
-        });
-        let previous = self.previous.release().map(ToString::to_string);
-        let note = Note { release: self.release.to_string(), previous, is_new: self.is_new, push };
-        let text = serde_json::to_vec(&note).map_err(|error| {
-            Error::io("write", self.site.root().join(".bluegreen/publishing"))(error.into())
-        })?;
-        self.site.write_state(NOTE, &text)
-    }
-
-    fn forget(&self) -> Result<()> {
-        forget(self.site)
-    }
 }
 
-/// Ends what an earlier run began and could not end, and says so.
+/// Ends the publication that an earlier run could not end, and reports it.
 pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
-    let Some(note) = read_note(site)? else { return Ok(()) };
+    let Some(entry) = journal::read(site)? else { return Ok(()) };
     let live = site.live()?;
-    if let (Ok(release), push) = (note.release.parse::<ReleaseName>(), note.push()) {
-        let previous = note.previous().map_or(Live::Nothing, Live::Release);
+    if let (Some(release), push) = (entry.release(), entry.push()) {
+        let previous = entry.previous().map_or(Live::Nothing, Live::Release);
         let cut_off = Publication {
             server,
             site,
             release: &release,
             previous: &previous,
-            is_new: note.is_new,
+            is_new: entry.is_new,
             push: push.as_ref(),
         };
         let is_live = live.release() == Some(&release);
@@ -172,23 +140,23 @@ pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
             Some(_) if is_live && is_bad => cut_off.go_back(Error::Unverified(release.to_string())),
             Some(_) if is_live => cut_off.verify(None),
             Some(live) if is_bad => {
-                cut_off.settle(live);
+                cut_off.restart_previous(live);
                 Ok(())
             }
             _ => {
                 cut_off.move_ref_back_if_moved();
-                if note.is_new && site.release(&release).is_ok() { site.remove(&release) } else { Ok(()) }
+                if entry.is_new && site.release(&release).is_ok() { site.remove(&release) } else { Ok(()) }
             }
         };
         if let Err(error) = result {
             server.report.warning(error);
         }
     }
-    forget(site)
+    journal::finish(site)
 }
 
 impl Publication<'_> {
-    /// Before the flip nobody knows whether the ref had moved yet.
+    /// Moves the ref back if it has moved: a crash before the flip can have come before that, too.
     fn move_ref_back_if_moved(&self) {
         let moved =
             |push: &RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new));
@@ -196,31 +164,4 @@ impl Publication<'_> {
             self.move_ref_back();
         }
     }
-}
-
-impl Note {
-    fn push(&self) -> Option<RefUpdate> {
-        let (name, old, new) = self.push.as_ref()?;
-        Some(RefUpdate { old: *old, new: *new, name: name.clone().into_bytes() })
-    }
-
-    fn previous(&self) -> Option<ReleaseName> {
-        self.previous.as_ref()?.parse().ok()
-    }
-}
-
-fn read_note(site: &LockedSite) -> Result<Option<Note>> {
-    let Some(text) = site.state_file(NOTE).read()? else { return Ok(None) };
-    match serde_json::from_slice(&text) {
-        Ok(note) => Ok(Some(note)),
-        // Written whole or not at all, so it is not one of ours.
-        Err(error) => {
-            log::warn!("`publishing` cannot be read: {error}");
-            forget(site).map(|()| None)
-        }
-    }
-}
-
-fn forget(site: &LockedSite) -> Result<()> {
-    site.state_file(NOTE).remove()
 }

@@ -90,17 +90,17 @@ impl Dir {
         Ok(fs::symlinkat(target, &self.0, name)?)
     }
 
-    /// Where a symbolic link leads.
+    /// Reads the target of a symbolic link.
     pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
         Ok(fs::readlinkat(&self.0, name, Vec::new())?.into_bytes())
     }
 
-    /// What `lstat` says of a name.
+    /// Asks `lstat` about a name.
     pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
         Ok(fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// What `fstat` says of this directory.
+    /// Asks `fstat` about this directory.
     pub fn own_stat(&self) -> io::Result<Stat> {
         Ok(fs::fstat(&self.0)?)
     }
@@ -115,7 +115,7 @@ impl Dir {
         Ok(fs::fstatvfs(&self.0)?)
     }
 
-    /// Whether a name exists, whatever it is.
+    /// Returns whether a name exists, whatever it is.
     pub fn contains(&self, name: &[u8]) -> io::Result<bool> {
         match self.stat(name) {
             Ok(_) => Ok(true),

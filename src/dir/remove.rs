@@ -11,7 +11,7 @@ use super::{Dir, Identity, OPEN_DIRECTORY};
 /// costs no descriptors.
 struct Above {
     identity: Identity,
-    /// What is left to remove in it.
+    /// The names that are left to remove in it.
     names: Vec<(Vec<u8>, FileType)>,
     /// The directory in it that is being emptied.
     entered: Vec<u8>,

@@ -22,12 +22,12 @@ pub struct Key {
     pub fingerprint: String,
 }
 
-/// Who asked for something.
+/// The person who asked for something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// The login name that the program runs under.
     pub user: String,
-    /// Who called `sudo`.
+    /// The login name of whoever called `sudo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sudo: Option<String>,
     /// The address that an ssh connection comes from.
@@ -62,7 +62,7 @@ impl Display for Actor {
     }
 }
 
-/// What is done to a site.
+/// The kinds of changes to a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
@@ -70,7 +70,7 @@ pub enum Action {
     Deploy,
     /// An older release becomes live again.
     Rollback,
-    /// What a site held before becomes a release.
+    /// The files that a site held before become a release.
     Adopt,
 }
 
@@ -84,7 +84,7 @@ impl Display for Action {
     }
 }
 
-/// How it ended.
+/// The end of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -97,11 +97,11 @@ pub enum Outcome {
 /// One line of the history. The field names are the documented schema of `history --json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
-    /// When it began, RFC 3339, UTC.
+    /// The time at which it began, RFC 3339, UTC.
     pub time: String,
-    /// What it was.
+    /// The kind of change.
     pub action: Action,
-    /// Who asked for it.
+    /// The person who asked for it.
     pub by: Actor,
     /// The release that was to become live, where it got a name.
     pub release: Option<String>,
@@ -109,11 +109,11 @@ pub struct Entry {
     pub old: Option<CommitId>,
     /// The commit that was to become live.
     pub new: Option<CommitId>,
-    /// How long it took, in seconds, waiting included.
+    /// The time that it took in seconds, waiting included.
     pub seconds: f64,
-    /// How it ended.
+    /// The end of a change.
     pub outcome: Outcome,
-    /// Why it failed.
+    /// The failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

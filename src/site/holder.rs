@@ -18,7 +18,7 @@ use crate::site::{Holder, Site};
 /// A process that changes a site.
 #[derive(Debug)]
 pub struct Running {
-    /// What it says of itself.
+    /// Its own words in the lock.
     pub holder: Holder,
     process: OwnedFd,
 }
@@ -61,7 +61,7 @@ impl Running {
     }
 }
 
-/// Whether a process has a file open.
+/// Returns whether a process has a file open.
 fn has_open(pid: Pid, file: &Path) -> bool {
     let identity = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
     let Some(wanted) = identity(file) else { return false };

@@ -22,21 +22,21 @@ use crate::site::history::{Action, Actor};
 
 const LOCK: &[u8] = b"lock";
 
-/// How often a waiting program tries the lock again.
+/// The pause before a waiting program tries the lock again.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Who holds the lock, as the lock file says it.
+/// The holder of the lock, as the lock file names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The process.
     pub pid: u32,
-    /// What it does.
+    /// Its action.
     pub action: Action,
-    /// Who asked for it.
+    /// The person who asked for it.
     pub by: Actor,
     /// When it took the lock, RFC 3339, UTC.
     pub since: String,
-    /// What it is doing now.
+    /// Its phase now.
     pub phase: String,
 }
 
@@ -47,7 +47,7 @@ impl Display for Holder {
 }
 
 impl Site {
-    /// Who holds the lock right now, if anybody does.
+    /// Returns the holder of the lock right now, if there is one.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         let mut file = File::open(self.state_path().join("lock")).ok()?;

@@ -15,7 +15,7 @@ use crate::site::LockedSite;
 
 const LOGS: &[u8] = b"logs";
 
-/// How many logs of releases that are gone stay.
+/// The number of logs that stay of releases that are gone.
 const ORPHANS: usize = 10;
 
 /// Opens the log of a release to add to it. Old logs of failed releases make room.
@@ -48,7 +48,7 @@ pub fn list(root: &Path) -> io::Result<Vec<ReleaseName>> {
     }
 }
 
-/// Where the log of a release lies.
+/// Returns the path of a release's log.
 #[must_use]
 pub fn path(root: &Path, release: &ReleaseName) -> PathBuf {
     root.join(".bluegreen/logs").join(file_name(release))

@@ -47,7 +47,7 @@ pub struct Site {
     durable: bool,
 }
 
-/// What `current` leads to.
+/// The target of `current`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Live {
     /// There is no `current`.
@@ -96,7 +96,7 @@ impl Site {
         self.root.join("releases").join(name.to_string())
     }
 
-    /// Where a temporary directory is on the file system of the releases, and is swept after a crash.
+    /// Returns the directory for temporary ones: it is on the file system of the releases, and swept after a crash.
     #[must_use]
     pub fn scratch_path(&self) -> PathBuf {
         self.root.join("releases")
@@ -118,7 +118,7 @@ impl Site {
         self.root.join(".bluegreen")
     }
 
-    /// What is live. A `current` that no rename can replace is an error.
+    /// Reads what is live. A `current` that no rename can replace is an error.
     pub fn live(&self) -> Result<Live> {
         let path = self.root.join("current");
         let target = match self.dir.read_link(CURRENT) {
@@ -155,7 +155,7 @@ impl Site {
         }
     }
 
-    /// Whether the directory of a release is there. Nothing but the system's word that there is no such
+    /// Returns whether the directory of a release is there. Nothing but the system's word that there is no such
     /// file means that it is gone.
     pub fn has(&self, name: &ReleaseName) -> Result<bool> {
         let path = self.release_path(name);
@@ -166,7 +166,7 @@ impl Site {
         }
     }
 
-    /// Whether a release's name leads to just this directory.
+    /// Returns whether a release's name leads to just this directory.
     fn is_at(&self, name: &ReleaseName, identity: Identity) -> Result<bool> {
         let path = self.release_path(name);
         match path.symlink_metadata() {
@@ -176,7 +176,7 @@ impl Site {
         }
     }
 
-    /// Whether a release is the directory that was filled, as far as its record says.
+    /// Returns whether a release is the directory that was filled, as far as its record says.
     pub fn is_original(&self, release: &Release) -> Result<bool> {
         let path = self.release_path(&release.name);
         let found = path.symlink_metadata().map_err(Error::io("read", path))?;
@@ -229,7 +229,7 @@ impl Site {
         Some(self.record(live.release()?)?.commit)
     }
 
-    /// Whether what is live is a release that did not fail its verification.
+    /// Returns whether what is live is a release that did not fail its verification.
     #[must_use]
     pub fn is_good(&self, live: &Live) -> bool {
         live.release().and_then(|name| self.release(name).ok()).is_some_and(|release| release.is_good())

@@ -97,7 +97,7 @@ impl LockedSite {
 pub struct Recycled {
     name: ReleaseName,
     dir: Dir,
-    /// What it held when it was written.
+    /// Its content when it was written.
     pub manifest: Manifest,
 }
 

@@ -1,4 +1,4 @@
-//! What is not known is not bad: records that are lost, damaged or unreadable cost nothing but records.
+//! Records that are lost, damaged or unreadable: a release is not bad because nothing is known of it.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! What somebody mounted into a release, or beside one, is never emptied, whatever is done to the release.
+//! Mounts in a release, or beside one: they are never emptied, whatever is done to the release.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! What is live is the directory that was filled, with the files that were written into it: whoever moves,
-//! removes or exchanges directories in between is noticed.
+//! The live release is the directory that was filled, with the files that were written into it: whoever
+//! moves, removes or exchanges directories in between is noticed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

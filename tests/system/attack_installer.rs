@@ -42,7 +42,7 @@ impl Siege {
         Some(Self { roots, ..siege })
     }
 
-    /// What is root's and has nothing to do with deployments: owner, mode, times, size and content.
+    /// Lists files of root's that have nothing to do with deployments: owner, mode, times, size and content.
     fn roots_own(&self) -> String {
         let listing = self.blue.sh(
             "find /root/secret /root/.ssh /root/.bashrc /root/clone /opt /etc -xdev \\( -path /etc/apache2 -o -path /etc/ssl \\

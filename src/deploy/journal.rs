@@ -1,0 +1,87 @@
+//! The journal of a publication, `.bluegreen/publishing`: what has begun and must not stay half done.
+//!
+//! It is written before the branch moves and `current` flips, and removed once services run and the site is
+//! verified. Whoever takes the lock after a crash finds it, and ends what it names.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::git::id::CommitId;
+use crate::git::push::RefUpdate;
+use crate::release::ReleaseName;
+use crate::site::LockedSite;
+
+const FILE: &str = "publishing";
+
+/// A publication that has begun.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Entry {
+    release: String,
+    /// The release that was live before.
+    previous: Option<String>,
+    /// True if the release was made for this, and goes if it never becomes live.
+    pub is_new: bool,
+    /// Ref, old and new id.
+    push: Option<(String, CommitId, CommitId)>,
+}
+
+impl Entry {
+    /// The entry for a release that is to become live instead of `previous`, together with a move of a ref.
+    #[must_use]
+    pub fn new(
+        release: &ReleaseName,
+        previous: Option<&ReleaseName>,
+        is_new: bool,
+        push: Option<&RefUpdate>,
+    ) -> Self {
+        let push = push.map(|push| {
+            let name = String::from_utf8_lossy(&push.name).into_owned();
+            (name, push.old, push.new)
+        });
+        Self { release: release.to_string(), previous: previous.map(ToString::to_string), is_new, push }
+    }
+
+    /// The release that is to become live.
+    #[must_use]
+    pub fn release(&self) -> Option<ReleaseName> {
+        self.release.parse().ok()
+    }
+
+    /// The release that was live before.
+    #[must_use]
+    pub fn previous(&self) -> Option<ReleaseName> {
+        self.previous.as_ref()?.parse().ok()
+    }
+
+    /// The move of the ref.
+    #[must_use]
+    pub fn push(&self) -> Option<RefUpdate> {
+        let (name, old, new) = self.push.as_ref()?;
+        Some(RefUpdate { old: *old, new: *new, name: name.clone().into_bytes() })
+    }
+}
+
+/// Records that a publication begins.
+pub fn begin(site: &LockedSite, entry: &Entry) -> Result<()> {
+    let text = serde_json::to_vec(entry)
+        .map_err(|error| Error::io("write", site.root().join(".bluegreen").join(FILE))(error.into()))?;
+    site.write_state(FILE, &text)
+}
+
+/// Records that nothing is left to do.
+pub fn finish(site: &LockedSite) -> Result<()> {
+    site.state_file(FILE).remove()
+}
+
+/// Reads the publication that a crash cut off, if there is one.
+pub fn read(site: &LockedSite) -> Result<Option<Entry>> {
+    let Some(text) = site.state_file(FILE).read()? else { return Ok(None) };
+    match serde_json::from_slice(&text) {
+        Ok(entry) => Ok(Some(entry)),
+        // An entry is written whole or not at all, so it is not one of ours.
+        Err(error) => {
+            log::warn!("`{FILE}` cannot be read: {error}");
+            finish(site).map(|()| None)
+        }
+    }
+}
