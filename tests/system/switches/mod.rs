@@ -1,5 +1,6 @@
 //! The switches that are shipped, each at its real front end.
 
+mod address;
 mod cloud;
 mod local;
 

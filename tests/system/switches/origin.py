@@ -5,7 +5,7 @@ import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-NAME, PORT = sys.argv[1], int(sys.argv[2])
+NAME, PORT, HOST = sys.argv[1], int(sys.argv[2]), (sys.argv[3:] or ["127.0.0.1"])[0]
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -33,4 +33,4 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024
 
 
-Server(("127.0.0.1", PORT), Answer).serve_forever()
+Server((HOST, PORT), Answer).serve_forever()
