@@ -1,7 +1,7 @@
 //! Shared paths: directories and files of `<site>/shared/`, linked into every release.
 //!
 //! Nothing under `shared/` is ever overwritten or removed here. A shared directory that is still empty
-//! takes what the commit has at its place; from then on the commit's own is left out. Links are
+//! takes the files that the commit has at its place; from then on those of a commit are left out. Links are
 //! relative, so that a site can be moved.
 
 use std::ffi::OsStr;
@@ -22,7 +22,7 @@ const SHARED: &str = "shared";
 /// Names the shared directory that is being filled, in `.bluegreen/`: a crash must not leave it half full.
 const SEEDING: &str = "seeding";
 
-/// Refuses what is missing or of the wrong kind, before anything is made.
+/// Refuses a shared path that is missing or of the wrong kind, before anything is made.
 pub fn require(site: &Site, shared: &Shared) -> Result<()> {
     for SharedPath { path, is_dir } in shared.iter() {
         let at = site.root().join(SHARED).join(path);
@@ -84,7 +84,7 @@ impl Linking<'_> {
             .map_err(in_release)
     }
 
-    /// The names above the last one, and that.
+    /// The names above the last one, and the last one.
     fn split(&self) -> (Vec<&OsStr>, &[u8]) {
         let mut names: Vec<&OsStr> = self.path.path.iter().collect();
         let name = names.pop().unwrap_or_default();

@@ -203,7 +203,8 @@ impl Area {
         if let Some(scratch) = self.scratch.take_if(|scratch| scratch.has(entries)) {
             return Ok(scratch);
         }
-        // There is none for a recycled file that was touched: only now it turns out that it is converted again.
+        // There is none for a recycled file that was touched: only now it turns out that it is converted
+        // again.
         let mut indexed = [&self.files, entries].concat();
         indexed.sort_unstable();
         indexed.dedup();

@@ -1,11 +1,11 @@
 //! The manifest of a finished checkout: its listing, and the answer of `lstat` for each path.
 //!
-//! It plays the part of git's index. A file that still has the very inode, ctime, size and mode that it
-//! had when we wrote it was not touched since, for every change moves the ctime, and no program can set
-//! it back. The inode number tells apart two files that were written in one tick and changed places: the
-//! ctimes of files stay as they are when a directory above them moves. A ctime equal to the instant of the
-//! last write proves nothing, because a change in the same tick of the clock would leave it as it is: it counts
-//! as touched, as git's "racy" entries do.
+//! It plays the part of git's index. A file that still has the very inode, ctime, size and mode that it had
+//! when we wrote it was not touched since, for every change moves the ctime, and no program can set it back.
+//! The inode number tells apart two files that were written in one tick and changed places: the ctimes of
+//! files stay as they are when a directory above them moves. A ctime equal to the instant of the last write
+//! proves nothing, because a change in the same tick of the clock would leave it as it is: it counts as
+//! touched, as git's "racy" entries do.
 
 use std::io::{self, Write};
 

@@ -71,7 +71,8 @@ impl Settings {
         own.flat_map(|setting| ["-c".into(), setting]).collect()
     }
 
-    /// Returns whether text is written with CRLF where no attribute says how (`text_eol_is_crlf` in git's convert.c).
+    /// Returns whether text is written with CRLF where no attribute says how (`text_eol_is_crlf` in git's
+    /// convert.c).
     #[must_use]
     pub fn has_crlf(&self) -> bool {
         let is = |at: usize, word: &str| {

@@ -12,7 +12,7 @@ use crate::site::holder::Running;
 /// The time that the other process has: a grace for its step, and a restart of the release before.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Asks whoever holds the lock to stop, and waits until it has.
+/// Asks the holder of the lock to stop, and waits for its end.
 pub fn run(server: &Server) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let Some(running) = Running::find(&site)? else {

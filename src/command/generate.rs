@@ -1,4 +1,4 @@
-//! `generate`: files of the installation that are made from the command line's own description.
+//! `generate`: files of the installation that the program knows best: man page, completions, settings.
 
 use std::io::Write;
 
@@ -36,13 +36,13 @@ pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
     print_text(String::from_utf8_lossy(&text).trim_end())
 }
 
-/// Prints what sudo must allow the repository's owner for the steps of the config.
+/// Prints the lines of sudoers that the steps of the config need.
 pub fn sudoers(server: &Server) -> Result<()> {
     let lines = sudoers::lines(&server.config.steps, &login_name(server.repository.owner()?))?;
     if lines.is_empty() { Ok(()) } else { print_text(&lines.join("\n")) }
 }
 
-/// Prints what the installer must know of the config.
+/// Prints the values of the config that the installer needs.
 pub fn settings(server: &Server) -> Result<()> {
     let Config { branch, site, .. } = &server.config;
     print_text(&format!("branch {branch}\nserver {}\nsite {}", server.name, printable(&site.root)))

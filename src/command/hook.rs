@@ -21,9 +21,10 @@ use crate::site::history::Action;
 
 /// Runs the hook. By hand, a line's new revision is deployed as it is given.
 pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
-    let server =
-        place.open(report).map_err(|error| tell(report, error, &Serving::new(&host_name(), None)))?;
-    let updates = read_updates().map_err(|error| tell(report, error, &server.serving()))?;
+    let server = place
+        .open(report)
+        .map_err(|error| report_failure(report, error, &Serving::new(&host_name(), None)))?;
+    let updates = read_updates().map_err(|error| report_failure(report, error, &server.serving()))?;
     let mut outcome = Ok(());
     for update in &updates {
         let result = answer(place, &server, update);
@@ -34,8 +35,8 @@ pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
     outcome
 }
 
-/// Tells of what went wrong before there was a deployment.
-fn tell(report: &Report, error: Error, serving: &Serving) -> Error {
+/// Reports a failure before there was a deployment.
+fn report_failure(report: &Report, error: Error, serving: &Serving) -> Error {
     report.error(&error);
     report.line(Message::NotDone(Action::Deploy, serving));
     Error::Reported(Box::new(error))
@@ -94,7 +95,8 @@ pub fn proc_receive(place: &Place, report: &Report) -> Result<()> {
     signals::outlive_the_client();
     let mut output = stdout().lock();
     let request = protocol::read_request(&mut stdin().lock(), &mut output)?;
-    let server = place.open(report).map_err(|error| tell(report, error, &Serving::new(&host_name(), None)));
+    let server =
+        place.open(report).map_err(|error| report_failure(report, error, &Serving::new(&host_name(), None)));
     let answers: Vec<(&[u8], Answer)> = request
         .updates
         .iter()
@@ -115,7 +117,7 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
         return Answer::FallThrough;
     }
     if request.is_atomic {
-        // The other refs of the push are not told to the hook, and could still fail.
+        // The hook does not hear of the other refs of the push, and they could still fail.
         return Answer::Refused("the gate cannot be part of an atomic push: push without --atomic".into());
     }
     let result = rules::check(&server.repository, update, server.report, server.stop()).and_then(|()| {
@@ -127,7 +129,7 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
         }
     });
     match result {
-        // What is live and where the ref points agree, and that is what the push was about.
+        // The live release and the ref agree, which is all that the push wanted.
         Ok(()) => Answer::Moved,
         Err(error) if error.exit_status() == 3 => Answer::Moved,
         Err(error) => Answer::Refused(error.to_string()),
@@ -135,8 +137,8 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
 }
 
 impl Place<'_> {
-    /// Returns whether the gate has handled a push to the branch before `post-receive` runs: git is told to ask
-    /// it, and it is this program too.
+    /// Returns whether the gate has handled a push to the branch before `post-receive` runs: git asks it, and
+    /// it is this program too.
     fn is_gated(&self, server: &Server) -> Result<bool> {
         let gate = self.called_as.with_file_name("proc-receive");
         if !gate.exists() {

@@ -1,4 +1,4 @@
-//! The key that an ssh connection came in with, and whose it is.
+//! The key that an ssh connection came in with, and its owner.
 //!
 //! sshd writes it to the file `SSH_USER_AUTH`, where the installer has set `ExposeAuthInfo`. The file is
 //! gone soon after the connection, so it is read first thing. It belongs to the deploy user, as
@@ -15,10 +15,10 @@ use sha2::{Digest, Sha256};
 
 use crate::site::history::Key;
 
-/// How much of a file is read.
+/// The number of bytes that are read of a file.
 const MOST: u64 = 1 << 20;
 
-/// How long a name may be.
+/// The longest name, in characters.
 const NAME: usize = 100;
 
 const CERTIFICATE: &str = "-cert-v01@openssh.com";

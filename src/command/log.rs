@@ -21,7 +21,7 @@ pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
     let release: Option<ReleaseName> = release.map(str::parse).transpose()?;
     let (mut shown, mut open) = (None, None);
     loop {
-        // Asked first, so that nothing is missed that is printed before the end.
+        // This comes first, so that nothing is missed that is printed before the end.
         let running = site.holder().filter(|_| follow);
         let begun = running.as_ref().and_then(|holder| humantime::parse_rfc3339(&holder.since).ok());
         let path = match &release {
@@ -55,7 +55,7 @@ fn newest(site: &Site, begun: Option<SystemTime>) -> Result<Option<PathBuf>> {
     Ok(wanted.max().map(|(_, path)| path))
 }
 
-/// Prints what a file has that was not read yet; says whether anybody reads it.
+/// Prints the rest of a file; returns whether anybody reads it.
 fn print_rest(file: &mut File, path: &Path) -> Result<bool> {
     let mut out = stdout().lock();
     let is_terminal = out.is_terminal();

@@ -1,4 +1,4 @@
-//! Push options: what `git push -o` asks of a deployment.
+//! Push options: the words after `git push -o`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

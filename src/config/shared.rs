@@ -1,4 +1,4 @@
-//! `[shared]`: what outlives releases. Paths are relative, stay inside, and do not overlap.
+//! `[shared]`: the paths that outlive releases. Paths are relative, stay inside, and do not overlap.
 
 use std::path::{Component, Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `[steps]` and `[env]`: the site's own commands, and what they find in their environment.
+//! `[steps]` and `[env]`: the site's own commands, and their environment.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -12,13 +12,13 @@ const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// The moment of a deployment at which a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// In the new release: makes what is not in the commit.
+    /// In the new release: makes the files that the commit does not have.
     Build,
-    /// In the new release: refuses what must not become live.
+    /// In the new release: fails if it must not become live.
     Check,
-    /// After the flip: lets services take the release up.
+    /// After the flip: restarts services on the release.
     Restart,
-    /// After the flip: sees whether the site works.
+    /// After the flip: fails if the site does not work.
     Verify,
 }
 
@@ -45,7 +45,7 @@ pub struct Step {
     pub timeout: Duration,
 }
 
-/// The `[env]` section: what steps find in their environment, besides what they always do.
+/// The `[env]` section: variables in the environment of steps, besides those that they always get.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct Environment(BTreeMap<String, String>);

@@ -33,8 +33,8 @@ impl<'a> Target<'a> {
         if let Self::Gate(push) = self { Some(push) } else { None }
     }
 
-    /// Decides, given the commit to which the branch points now, and the live one if that is good. A lock is no
-    /// queue, so whoever gets it deploys the tip, and whoever finds the tip live has nothing left to do.
+    /// Decides, given the commit to which the branch points now, and the live one if that is good. A lock is
+    /// no queue, so whoever gets it deploys the tip, and whoever finds the tip live has nothing left to do.
     pub fn decide(self, branch: Option<CommitId>, live: Option<CommitId>) -> Result<Decision> {
         let unless_live = |commit| {
             if live == Some(commit) { Decision::AlreadyLive(commit) } else { Decision::Deploy(commit) }

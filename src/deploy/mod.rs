@@ -132,7 +132,8 @@ pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
     Ok(())
 }
 
-/// Decides what to deploy, with what is so under the lock; nothing, where nothing is left to do but to say so.
+/// Decides what to deploy, with what is so under the lock; nothing, where nothing is left to do but to say
+/// so.
 fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -> Result<Option<CommitId>> {
     let Server { config, report, repository, .. } = server;
     let branch = match target {

@@ -2,8 +2,8 @@
 //! and a rollback share.
 //!
 //! The ref moves, `current` flips, services restart, the site is verified. Where there is more to do than the
-//! flip, the [`journal`] names the publication. Whoever takes the lock after a crash ends it: if `current` has
-//! flipped, the release is verified again; if not, the ref goes back. So the live release and a gated ref
+//! flip, the [`journal`] names the publication. Whoever takes the lock after a crash ends it: if `current`
+//! has flipped, the release is verified again; if not, the ref goes back. So the live release and a gated ref
 //! agree again.
 
 use crate::config::Phase;

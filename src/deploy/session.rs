@@ -34,8 +34,8 @@ impl Attempt {
 }
 
 impl Server<'_> {
-    /// Runs `change` under the site's lock, after a recovery from whatever a crash left. The history gets a line
-    /// if there was something to do, and a failure ends with the line that says what is still live.
+    /// Runs `change` under the site's lock, after a recovery from whatever a crash left. The history gets a
+    /// line if there was something to do, and a failure ends with the line that says what is still live.
     pub fn change_site(
         &self,
         action: Action,

@@ -1,4 +1,4 @@
-//! A directory held by a descriptor, and what is done to the names in it.
+//! Directories held by a descriptor, and changes to the names in them.
 //!
 //! Everything that writes, renames or removes in a site goes through here: one component at a time
 //! and never through a symbolic link, so that nobody who swaps a directory for a link while we work
@@ -37,7 +37,7 @@ impl Dir {
         Ok(Self(fs::openat(&self.0, name, OPEN_DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?))
     }
 
-    /// Opens a directory in this one that is no mount of something else; a link is refused, as by
+    /// Opens a directory in this one on which nothing is mounted; a link is refused, as by
     /// [`Dir::open_dir`], and a mount with `CrossesDevices`.
     pub fn open_inside(&self, name: &[u8]) -> io::Result<Self> {
         self.open_component(name, OPEN_DIRECTORY)
@@ -60,7 +60,7 @@ impl Dir {
         Ok(Self(self.0.try_clone()?))
     }
 
-    /// Makes a directory, where there is nothing yet.
+    /// Makes a directory where there is nothing yet.
     pub fn make_dir(&self, name: &[u8], mode: u32) -> io::Result<()> {
         Ok(fs::mkdirat(&self.0, name, Mode::from_raw_mode(mode))?)
     }
@@ -73,19 +73,19 @@ impl Dir {
         }
     }
 
-    /// Creates a file, where there is nothing yet, not even a link.
+    /// Creates a file where there is nothing yet, not even a link.
     pub fn create_file(&self, name: &[u8], mode: u32) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?.into())
     }
 
-    /// Opens a file for reading, with what else `flags` asks for; a link is refused.
+    /// Opens a file with these flags; a link is refused.
     pub fn open_file(&self, name: &[u8], flags: OFlags) -> io::Result<File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o600))?.into())
     }
 
-    /// Makes a symbolic link, where there is nothing yet.
+    /// Makes a symbolic link where there is nothing yet.
     pub fn make_link(&self, target: &[u8], name: &[u8]) -> io::Result<()> {
         Ok(fs::symlinkat(target, &self.0, name)?)
     }
@@ -124,7 +124,7 @@ impl Dir {
         }
     }
 
-    /// All names but `.` and `..`, in no order, with their kind where the file system tells it.
+    /// All names but `.` and `..`, in no order, with their kind where the file system has it.
     pub fn names(&self) -> io::Result<Vec<(Vec<u8>, FileType)>> {
         // A descriptor of its own, since reading moves the offset that clones share.
         let listing = fs::openat(&self.0, c".", OPEN_DIRECTORY, Mode::empty())?;
@@ -169,7 +169,7 @@ impl Dir {
     }
 }
 
-/// The identity of what a stat is of.
+/// The identity of the file that a stat describes.
 #[must_use]
 pub fn identity(stat: &Stat) -> Identity {
     (stat.st_dev, stat.st_ino)

@@ -1,4 +1,4 @@
-//! Mounts: data of somebody else's that shows up below a directory of ours.
+//! Mounts: somebody else's data that appears below a directory of ours.
 //!
 //! The kernel's list is read before anything is removed, so that nothing is emptied half-way. A mount
 //! that appears later is met by [`Dir::open_inside`](super::Dir::open_inside), which never crosses one.

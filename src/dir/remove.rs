@@ -18,7 +18,7 @@ struct Above {
 }
 
 impl Dir {
-    /// Removes a name and all below it, whatever it is. Links are removed, not followed; a
+    /// Removes a name and all below it, whatever its kind. Links are removed, not followed; a
     /// directory that its owner made unreadable is opened up first. At a mount it fails with
     /// `CrossesDevices` or `ResourceBusy`. Nothing there is fine.
     pub fn remove(&self, name: &[u8]) -> io::Result<()> {

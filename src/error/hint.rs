@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::text::printable;
 
 impl Error {
-    /// One thing that the reader can do about it, a line without a full stop. Each variant stands here, so that
-    /// a new one is not without a hint by accident.
+    /// One thing that the reader can do about it, a line without a full stop. Each variant stands here, so
+    /// that a new one is not without a hint by accident.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

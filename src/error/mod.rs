@@ -1,8 +1,8 @@
 //! Errors: one variant for each situation in which the program stops, worded for the person who reads it
 //! at the other end of a `git push`.
 //!
-//! A variant knows its hint and its exit status. The last line of a failure, which says what is still live, is
-//! the deployment's: only that knows.
+//! A variant knows its hint and its exit status. The last line of a failure, which says what is still live,
+//! is the deployment's: only that knows.
 
 mod hint;
 mod wording;

@@ -22,7 +22,7 @@ pub fn delete(server: &Server, push: &RefUpdate) -> Result<()> {
     Ok(())
 }
 
-/// Under the lock, so that it stands in line with what deployments do to the branch.
+/// Moves the branch under the lock, so that deployments and this take turns.
 fn move_it(server: &Server, push: &RefUpdate) -> Result<()> {
     server.change_site(Action::Deploy, |_, _| server.repository.move_ref(push, "push"))
 }

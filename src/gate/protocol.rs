@@ -1,7 +1,7 @@
-//! The gate: what `git receive-pack` and its hook `proc-receive` say to each other, in pkt-lines. Pure.
+//! The protocol between `git receive-pack` and its hook `proc-receive`, in pkt-lines. Pure.
 //!
-//! The protocol is that of githooks(5), version 1. A ref that the hook is asked about is the hook's to
-//! move; for one that it does not care for it says `fall-through`, and receive-pack moves it.
+//! It is version 1 of githooks(5). The hook moves the refs that it is asked about; for a ref that does not
+//! deploy it answers `fall-through`, and receive-pack moves it.
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -36,7 +36,7 @@ pub enum Answer {
     Refused(String),
 }
 
-/// Agrees on a version, and reads what is asked.
+/// Agrees on a version, and reads the request.
 pub fn read_request(input: &mut impl Read, output: &mut impl Write) -> Result<Request> {
     let failed = |error: io::Error| Error::Usage(format!("expected `git receive-pack` to ask: {error}"));
     converse(input, output).map_err(failed)
@@ -62,7 +62,7 @@ fn converse(input: &mut impl Read, output: &mut impl Write) -> io::Result<Reques
     Ok(Request { updates, options, is_atomic: has(b"atomic") })
 }
 
-/// Says what became of each ref.
+/// Writes the answer for each ref.
 pub fn write_answers(output: &mut impl Write, answers: &[(&[u8], Answer)]) -> io::Result<()> {
     for (name, answer) in answers {
         match answer {

@@ -46,7 +46,7 @@ pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop:
     if runs_update_hook(repository, update, report, stop)? { Ok(()) } else { refused("hook declined") }
 }
 
-/// Runs the `update` hook, if there is one; says whether it agrees.
+/// Runs the `update` hook, if there is one; returns whether it agrees.
 fn runs_update_hook(
     repository: &Repository,
     update: &RefUpdate,
@@ -68,8 +68,8 @@ fn last<'s>(settings: &'s [Setting], name: &str) -> Option<&'s Setting> {
     settings.iter().rev().find(|setting| setting.name == name)
 }
 
-/// Reads a setting of `receive.deny*` that has three values: `None` refuses the update, `Some` allows it, with a
-/// warning if it is true.
+/// Reads a setting of `receive.deny*` that has three values: `None` refuses the update, `Some` allows it,
+/// with a warning if it is true.
 fn allows(settings: &[Setting], name: &str) -> Option<bool> {
     let setting = last(settings, name)?;
     match setting.value.as_deref().map(str::to_ascii_lowercase).as_deref() {

@@ -1,4 +1,4 @@
-//! A git that may convert: it knows the filters that the repository's owner and the machine define.
+//! Conversions by git, which knows the filters that the repository's owner and the machine define.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -23,8 +23,8 @@ impl Repository {
         if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
     }
 
-    /// Runs a git that may convert, with a private index and work tree, and gives what it printed and
-    /// the lines that it complained with.
+    /// Runs a git that may convert, with a private index and work tree; returns its output and its
+    /// complaints.
     pub fn convert(
         &self,
         settings: &[OsString],
@@ -66,7 +66,7 @@ impl Repository {
     }
 
     /// A git that knows the filters that the owner and the machine define. Settings that could change
-    /// what else a checkout writes are for the caller to pin.
+    /// other files of a checkout are for the caller to set.
     pub(super) fn owners_command(&self) -> Command {
         let mut git = self.command(&[]);
         git.env_remove("GIT_CONFIG_NOSYSTEM").env("GIT_ATTR_NOSYSTEM", "1");

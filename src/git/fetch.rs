@@ -89,7 +89,8 @@ fn wait(mut child: Child, timeout: Duration) -> Result<()> {
     }
 }
 
-/// Why a fetch failed. Of a connection that ssh did not make, git only says that there is none.
+/// Words the failure of a fetch. Where ssh could not connect, git itself only says that there is no
+/// connection.
 fn refusal(output: &Output) -> Error {
     let text = String::from_utf8_lossy(&output.stderr);
     let before = text.split_once("fatal: Could not read from remote repository").map(|(before, _)| before);

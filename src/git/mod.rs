@@ -1,7 +1,7 @@
 //! The repository, and the one place that runs git itself.
 //!
-//! git is asked what only git knows, in every ref format and with every extension: what a revision
-//! names. Objects are read by [`crate::checkout`].
+//! Only git can resolve a revision in every ref format and with every extension, convert files, and fetch.
+//! Objects are read by [`crate::checkout`].
 
 mod convert;
 mod fetch;
@@ -26,7 +26,7 @@ use nix::unistd::{Uid, User};
 use self::id::CommitId;
 use crate::error::{Error, Result};
 
-/// A repository on this machine that belongs to the user who runs the program.
+/// A repository on this machine. [`Repository::refuse_foreign`] makes sure that it is the user's own.
 #[derive(Debug, Clone)]
 pub struct Repository {
     path: PathBuf,

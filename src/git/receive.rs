@@ -123,8 +123,8 @@ impl Repository {
         Ok(Some(hook))
     }
 
-    /// A git that sees what `git receive-pack` sees, for what that would do itself: the settings of the
-    /// system and of the user, and who pushes.
+    /// A git for the work of `git receive-pack`. Like that it sees the settings of the system and of the
+    /// user, and the person who pushes.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     fn as_receive_pack(&self, arguments: &[&str]) -> Command {
         let mut git = Command::new("git");

@@ -31,7 +31,7 @@ impl Said {
         Self { chunks }
     }
 
-    /// All that was said, once git itself has ended.
+    /// Returns all complaints, once git itself has ended.
     pub(super) fn until_end(self) -> Vec<u8> {
         let end = Instant::now() + LAST_WORDS;
         let mut text = Vec::new();

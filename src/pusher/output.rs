@@ -48,7 +48,7 @@ impl<'a> Output<'a> {
             self.is_cut |= part.len() > room;
             self.line.extend_from_slice(&part[..part.len().min(room)]);
             if text.is_some() && !self.end_line() {
-                // Who was too slow for this line is for the next ones too: passing over them is cheap.
+                // A reader that was too slow for this line is too slow for the next ones: they are left out.
                 let last = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
                 self.dropped += rest[..last].split(|&byte| byte == b'\n').count() as u64 - 1;
                 rest = &rest[last..];
@@ -60,7 +60,7 @@ impl<'a> Output<'a> {
     pub fn end(mut self) {
         if !self.line.is_empty() {
             self.end_line();
-            // What we write into the log ourselves begins a line.
+            // Our own lines in the log begin on a new line.
             self.log.map_or(Ok(()), |mut log| log.write_all(b"\n")).unwrap_or_default();
         }
         if self.dropped > 0 {
@@ -71,7 +71,7 @@ impl<'a> Output<'a> {
     /// Prints the line; returns whether it was passed on.
     fn end_line(&mut self) -> bool {
         let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-        // What was drawn over on a terminal is not worth a line.
+        // Text before a carriage return would be drawn over on a terminal: it is left out.
         let shown = line.rsplit(|&byte| byte == b'\r').next().unwrap_or_default();
         let text = String::from_utf8_lossy(shown);
         let rest = if self.is_cut { "..." } else { "" };

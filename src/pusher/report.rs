@@ -1,9 +1,9 @@
 //! The streams to the pusher, on which printing never fails and never blocks.
 //!
-//! The deployment goes on whether anybody listens or not. When
-//! a client dies, `git receive-pack` keeps the hook's pipe open but no longer reads it, so a plain
-//! `write` would hang for good once 64 KiB have piled up, and with it every later push. Therefore
-//! a write waits for room only as long as patience lasts, and later lines are dropped.
+//! The deployment goes on whether anybody listens or not. When a client dies, `git receive-pack` keeps the
+//! hook's pipe open but no longer reads it, so a plain `write` would hang for good once 64 KiB have piled up,
+//! and with it every later push. Therefore a write waits for room only as long as patience lasts, and later
+//! lines are dropped.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;

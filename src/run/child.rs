@@ -1,5 +1,5 @@
-//! One program, run to its end: what it prints is handed on, its time is limited, and nothing that
-//! it leaves behind can hold us up.
+//! One program, run to its end: its output is handed on, its time is limited, and no process that it leaves
+//! behind can hold us up.
 //!
 //! The program leads a process group of its own, which gets TERM when its time is up, and KILL after a
 //! grace. Once the program itself has ended, the rest of the group has a moment to print its last
@@ -72,14 +72,14 @@ fn kill(group: Pid, signal: Signal) {
 struct Running<F> {
     child: Child,
     group: Pid,
-    /// Becomes readable when the program ends.
+    /// A descriptor that becomes readable when the program ends.
     ended: OwnedFd,
     pipe: Option<PipeReader>,
     output: F,
 }
 
 impl<F: FnMut(&[u8])> Running<F> {
-    /// Waits for the program's end, and says why where it was not its own.
+    /// Waits for the program's end; returns the reason where it did not end by itself.
     fn wait(&mut self, deadline: Instant, stop: Option<&Stop>) -> Option<End> {
         let mut forced = None;
         let mut next = deadline;

@@ -28,8 +28,7 @@ pub fn outlive_the_client() {
     }
 }
 
-/// Tells whether the program was asked to stop. It can be asked at points where it can stop cleanly,
-/// and nothing else is interrupted.
+/// The wish to stop. The program looks at it where it can stop cleanly; nothing else is interrupted.
 #[derive(Debug)]
 pub struct Stop {
     signals: Option<UnixStream>,
@@ -37,7 +36,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// From now on TERM only asks; INT and HUP too, unless they are a client's.
+    /// Catches signals: from now on TERM only asks; INT and HUP too, unless they are a client's.
     #[must_use]
     pub fn catch(for_client: bool) -> Self {
         let signals: &[i32] = if for_client { &[SIGTERM] } else { &[SIGTERM, SIGINT, SIGHUP] };

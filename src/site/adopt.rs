@@ -11,8 +11,8 @@ use crate::git::id::CommitId;
 use crate::release::{Record, ReleaseName, State};
 
 impl LockedSite {
-    /// Moves everything in the site that is not ours into a release, and gives its name; nothing to
-    /// move, or a `current`, and there is nothing to do. Either all of it is moved or none.
+    /// Moves everything in the site that is not ours into a release, all or nothing; returns its name. Where
+    /// there is nothing to move, or a `current`, nothing is done.
     pub fn adopt(&self) -> Result<Option<ReleaseName>> {
         let is_ours = |name: &[u8]| [CURRENT, NEXT, RELEASES, STATE, SHARED].contains(&name);
         let names = self.dir.names().map_err(Error::io("read", &self.root))?;
@@ -26,7 +26,8 @@ impl LockedSite {
         {
             return Err(Error::Mounted { path: self.root.clone(), mount });
         }
-        // The release is named at once: what was moved by a run that was cut off must not be swept.
+        // The release has its name from the start: files that a run moved before it was cut off must not be
+        // swept.
         let begun = |release: &ReleaseName| release.commit() == CommitId::NONE.short();
         let newest = self.releases()?.pop().filter(|newest| newest.record.is_none() && begun(&newest.name));
         let name = newest

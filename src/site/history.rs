@@ -39,7 +39,7 @@ pub struct Actor {
 }
 
 impl Display for Key {
-    /// The name, and as much of the fingerprint as tells two people of one name apart.
+    /// The name, and enough of the fingerprint to tell apart two people of one name.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short: String = self.fingerprint.chars().take(15).collect();
         match &self.name {

@@ -1,7 +1,7 @@
-//! The lock of a site, and who has it.
+//! The lock of a site, and its holder.
 //!
 //! It is an flock, so it dies with its process, whatever ends that: there are no stale locks, and the
-//! file is never removed. What it says of its holder is for people.
+//! file is never removed. Its text names the holder, for people.
 
 use std::cell::RefCell;
 use std::fmt::{self, Display};
@@ -34,7 +34,7 @@ pub struct Holder {
     pub action: Action,
     /// The person who asked for it.
     pub by: Actor,
-    /// When it took the lock, RFC 3339, UTC.
+    /// The time at which it took the lock, RFC 3339, UTC.
     pub since: String,
     /// Its phase now.
     pub phase: String,
@@ -57,9 +57,8 @@ impl Site {
         }
     }
 
-    /// Takes the lock, waiting for it up to `timeout` or until `go_on` fails; `announce` is called
-    /// once if there is a wait.
-    /// A lock dies with its process, whatever ends it, so that there are no stale ones.
+    /// Takes the lock. Waits for it up to `timeout`, or until `go_on` fails; `announce` is called once if
+    /// there is a wait.
     pub fn lock(
         self,
         holder: Holder,

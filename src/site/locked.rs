@@ -1,4 +1,4 @@
-//! Every change to a site: what a [`LockedSite`] may do and a [`Site`] may not.
+//! Changes to a site: only a [`LockedSite`] can make them.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -32,7 +32,7 @@ impl std::ops::Deref for LockedSite {
 }
 
 impl LockedSite {
-    /// Tells `status` what is being done.
+    /// Writes the phase where `status` finds it.
     pub fn phase(&self, phase: &str) {
         let mut holder = self.holder.borrow_mut();
         phase.clone_into(&mut holder.phase);
@@ -76,7 +76,7 @@ impl LockedSite {
         }
     }
 
-    /// Reads what a release held when it was written, where that is known.
+    /// Reads the manifest of a release, where there is one.
     pub(super) fn manifest(&self, name: &ReleaseName) -> Option<Manifest> {
         Manifest::parse(&self.record_file(manifest_name(name)).read().ok()??)
     }
@@ -104,7 +104,7 @@ impl LockedSite {
     pub(super) fn write_record(&self, name: &ReleaseName, record: &Record) -> Result<()> {
         let text = toml::to_string(record)
             .map_err(|error| Error::io("write", record_name(name))(io::Error::other(error)))?;
-        // A staged record is flushed with its release; a later one says something that must be true.
+        // A staged record is flushed with its release; a later one is relied on at once.
         let durable = self.durable && record.state != State::Staged;
         self.record_file(record_name(name)).replace(durable, |file| file.write_all(text.as_bytes()))
     }

@@ -1,7 +1,6 @@
 //! `.bluegreen/logs/<release>.log`: all that the steps of a release printed.
 //!
-//! A log goes with its release. That of a release that was removed because it failed stays, as one of the
-//! last few.
+//! A log is removed with its release. If that failed, its log stays for a while: the last few are kept.
 
 use std::fs::File;
 use std::io;

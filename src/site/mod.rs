@@ -96,7 +96,8 @@ impl Site {
         self.root.join("releases").join(name.to_string())
     }
 
-    /// Returns the directory for temporary ones: it is on the file system of the releases, and swept after a crash.
+    /// Returns the directory for temporary ones. It is on the file system of the releases, and swept after a
+    /// crash.
     #[must_use]
     pub fn scratch_path(&self) -> PathBuf {
         self.root.join("releases")
@@ -138,7 +139,7 @@ impl Site {
         }
     }
 
-    /// The release that a link in the site leads to, by whatever way it goes to `releases/`.
+    /// The release that a link in the site leads to, in whatever way it goes to `releases/`.
     fn named_by(&self, target: &Path) -> io::Result<Option<ReleaseName>> {
         let name = target.file_name().and_then(|name| ReleaseName::from_bytes(name.as_bytes()));
         let Some((name, parent)) = name.zip(target.parent()) else { return Ok(None) };
@@ -155,8 +156,8 @@ impl Site {
         }
     }
 
-    /// Returns whether the directory of a release is there. Nothing but the system's word that there is no such
-    /// file means that it is gone.
+    /// Returns whether the directory of a release is there. Any error but "no such file" is an error here
+    /// too: it does not mean that the release is gone.
     pub fn has(&self, name: &ReleaseName) -> Result<bool> {
         let path = self.release_path(name);
         match path.metadata() {

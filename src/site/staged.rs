@@ -1,5 +1,4 @@
-//! A release that is being made: where it is filled, how it gets its place, and that nothing is left
-//! of it unless it becomes one.
+//! A release that is being made: it is filled, placed and sealed, and removed again unless it becomes live.
 
 use std::io::{self, ErrorKind};
 
@@ -15,7 +14,7 @@ use crate::release::{Record, ReleaseName};
 use crate::text::{bytes, count};
 
 impl LockedSite {
-    /// A release that can be turned into another one: it is known what it held, and its root is a
+    /// Takes a release that can be turned into another one: its manifest is there, and its root is a
     /// directory as we would make it, with nothing mounted in it.
     #[must_use]
     pub fn recycle(&self, name: ReleaseName) -> Option<Recycled> {
@@ -136,7 +135,7 @@ impl Staged<'_> {
     pub fn place(&mut self, name: &ReleaseName, record: &Record, manifest: &Manifest) -> Result<()> {
         let path = self.site.release_path(name);
         let text = name.to_string();
-        // The record comes first: a release without one is not ours to judge.
+        // The record comes first: nothing may be done to a release without one.
         self.name = Some(name.clone());
         self.write_record(name, record)?;
         self.site.write_manifest(name, manifest)?;

@@ -1,4 +1,4 @@
-//! Removing: what a crash left, what is surplus, and what must stay because it is not understood.
+//! Removal of leftovers of a crash and of surplus releases. Whatever is not understood stays.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 
 impl LockedSite {
-    /// Removes what a crash left: half-filled releases, releases whose steps never ended, temporary
-    /// files. What cannot be removed is handed back, and is in nobody's way.
+    /// Removes the leftovers of a crash: half-filled releases, releases whose steps never ended, temporary
+    /// files. Returns an error for each that cannot be removed; it is in nobody's way.
     pub fn sweep(&self) -> Result<Vec<Error>> {
         let live = self.live()?;
         let mut leftovers = Vec::new();
@@ -72,7 +72,7 @@ impl LockedSite {
         self.remove_log(name)
     }
 
-    /// Removes a release: first its name, so that half of it is never a release.
+    /// Removes a release. Its name goes first, so that half of it is never a release.
     fn withdraw(&self, name: &ReleaseName) -> Result<()> {
         let (text, at) = (name.to_string(), self.free_incoming()?);
         self.refuse_mounts(text.as_bytes())?;
