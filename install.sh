@@ -21,6 +21,8 @@ STEP=options
 CHANGES=0
 UNDO=
 SCRATCH=
+# How many seconds a program of the deploy user's may take.
+PATIENCE=60
 LINE_END='
 '
 
@@ -115,7 +117,7 @@ as() { # USER COMMAND...
             fd=${fd##*/}
             [ "$fd" -le 2 ] || exec {fd}>&-
         done
-        exec "$@"' as timeout --kill-after=5 60 runuser -u "$user" -- "$@" >"$printed" 2>>"$SCRATCH/asides" || status=$?
+        exec "$@"' as timeout --kill-after=5 "$PATIENCE" runuser -u "$user" -- "$@" >"$printed" 2>>"$SCRATCH/asides" || status=$?
     clean <"$printed"
     rm -f "$printed"
     return "$status"
@@ -220,6 +222,14 @@ unlay() { # LEDGER USER FILE
 }
 
 # ---------------------------------------------------------------- questions
+
+# Asks a program that talks even when all is well; what it complains of is shown.
+passes() { # COMMAND...
+    "$@" >"$SCRATCH/answer" 2>&1 || {
+        indent <"$SCRATCH/answer" >&2
+        return 1
+    }
+}
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
@@ -473,10 +483,10 @@ check_site() {
     [ -n "$SITE_GIVEN" ] || [ -z "$(leftovers | not_the_distributions)" ] ||
         fail "$SITE holds something already, and belongs to root" \
             "--site $SITE makes that the first release, owned by $USER_NAME; another directory leaves it alone"
+    ! grep -Fq " $SITE/" /proc/self/mountinfo || fail "something is mounted in $SITE" 'unmount it, or name another directory: --site DIRECTORY'
     foreign=$(find "$SITE" \( -not -uid 0 -not -user "$(id -u "$USER_NAME" 2>/dev/null || echo 0)" -o -type d -perm /022 \
         -o -type f -links +1 \) -print -quit)
     [ -z "$foreign" ] || fail "$foreign is not root's alone, so root does not give it away" "look at it, then chown -R $USER_NAME $SITE"
-    ! grep -Fq " $SITE/" /proc/self/mountinfo || fail "something is mounted in $SITE" 'unmount it, or name another directory: --site DIRECTORY'
     GIVE_SITE=all
 }
 
@@ -718,10 +728,8 @@ Match User $USER_NAME
 }
 
 sshd_accepts() {
-    install -d -m 755 /run/sshd && /usr/sbin/sshd -t >"$SCRATCH/test" 2>&1 || {
-        indent <"$SCRATCH/test" >&2
-        return 1
-    }
+    install -d -m 755 /run/sshd
+    passes /usr/sbin/sshd -t
 }
 
 sshd_restore() { rm -f "$SSHD_CONF"; }
@@ -942,6 +950,8 @@ site() {
         if [ "$WEB" = none ]; then
             say "site         $SITE stays as it is: your web server serves it until its document root is $SITE/current"
         else
+            # Another deployment may have to end first.
+            PATIENCE=900
             run "make what lies in $SITE the first release" as "$USER_NAME" "$PROGRAM" -C "$REPO" adopt
         fi
     fi
@@ -1074,15 +1084,11 @@ web_config() {
     [ -n "$DRY_RUN" ] || web_test || fail "$WEB refuses the config for $SITE, so what it had is back" 'its own words are above; put it right, and run this again'
 }
 
-# Asks the web server about its config; what it complains of is shown.
 web_test() {
     case $WEB in
-        apache) apache2ctl configtest >"$SCRATCH/test" 2>&1 ;;
-        nginx) nginx -tq >"$SCRATCH/test" 2>&1 ;;
-    esac || {
-        indent <"$SCRATCH/test" >&2
-        return 1
-    }
+        apache) passes apache2ctl configtest ;;
+        nginx) passes nginx -tq ;;
+    esac
 }
 
 # Until the new config has passed its test, whatever ends this script puts back what was there.

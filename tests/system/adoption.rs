@@ -85,3 +85,56 @@ fn a_site_that_another_config_serves_is_left_alone() {
     blue.install("--web-server none").ok().says("stays as it is");
     blue.sh("test -e /var/www/html/index.html && test ! -e /var/www/html/current").ok();
 }
+
+#[test]
+fn what_is_not_roots_alone_is_not_given_away() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    blue.sh(
+        "useradd ann; useradd -m -s /bin/bash deploy; mkdir -m 700 /opt/boss; echo secret >/opt/boss/file",
+    )
+    .ok();
+    let site = |name: &str, script: &str| {
+        blue.sh(&format!("mkdir -p /srv/{name}; cd /srv/{name}; echo page >index.html; {script}")).ok();
+    };
+    site("anns", "chown ann .");
+    site("shared-with-ann", "mkdir sub; chown ann sub");
+    site("open", "mkdir -m 777 sub");
+    site("mounted", "mkdir sub; mount --bind /opt/boss sub");
+    site("linked", "ln /opt/boss/file file");
+    site("planted", "mkdir mine; ln -s /opt/boss mine/boss; chown -h deploy mine mine/boss; chmod 777 .");
+    blue.sh("install -d -m 777 /srv/anybodys; cp -r /srv/linked /srv/anybodys/site; ln -s /opt/boss /srv/link; ln -s /srv/anns /srv/anybodys/link").ok();
+    let before = blue.written();
+    for (site, words) in [
+        ("anns", "/srv/anns belongs to ann, not to deploy"),
+        ("shared-with-ann", "/srv/shared-with-ann/sub is not root's alone"),
+        ("open", "/srv/open/sub is not root's alone"),
+        ("mounted", "something is mounted in /srv/mounted"),
+        ("linked", "/srv/linked/file is not root's alone"),
+        ("planted", "others than root can change /srv/planted"),
+        ("anybodys/site", "others than root can change /srv/anybodys/site"),
+        ("link", "/srv/link leads to /opt/boss"),
+        ("anybodys/link", "/srv/anybodys/link leads to /srv/anns"),
+        ("none/../../opt", "is no place for a site"),
+    ] {
+        blue.install(&format!("--web-server nginx --site /srv/{site}")).fails().says(words);
+    }
+    assert_eq!(blue.changed_since(&before), "");
+
+    // What is the user's already, is adopted as the user, and root touches nothing in it.
+    site("own", "mkdir sub; echo sub >sub/file; ln -s /opt/boss sub/boss; chown -hR deploy .");
+    blue.install("--web-server nginx --site /srv/own").ok().says("the first release").lacks("give /srv/own");
+    blue.sh("cat /srv/own/current/sub/file; stat -c %U /opt/boss /opt/boss/file")
+        .ok()
+        .says("sub\nroot\nroot\n");
+
+    // A site moves by the word of an admin only.
+    blue.sh_as("deploy", "sed -i 's|^root = .*|root = \"/srv/new\"|' sample_app/bluegreen.toml").ok();
+    blue.install("")
+        .ends_with_status(1)
+        .says("says `root = \"/srv/new\"`, not /srv/own")
+        .says("--repo /home/deploy/sample_app --site /srv/new");
+    blue.install("--site /srv/new").ok().says("create /srv/new");
+    blue.sh("grep -h root /etc/nginx/sites-enabled/000-bluegreen-*").ok().says("root /srv/new/current;");
+    blue.install("").ok().says("Nothing had to be changed.");
+}
