@@ -189,3 +189,23 @@ fn the_commands_of_the_contributors_page_run_tests_that_there_are() {
     }
     assert!(count >= 2);
 }
+
+#[test]
+fn every_promise_names_a_test_that_there_is() {
+    let mut count = 0;
+    for row in file("docs/guarantees.md").lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        assert_eq!(cells.len(), 3, "{row}");
+        let names: Vec<&str> = cells[2].split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test is named: {row}");
+        for name in names {
+            let is_module = |folder: &str| project(&format!("tests/{folder}/{name}.rs")).exists();
+            assert!(
+                is_module("it") || is_module("system"),
+                "`{name}` is no module of tests/it or tests/system"
+            );
+            count += 1;
+        }
+    }
+    assert!(count >= 10);
+}
