@@ -96,7 +96,7 @@ impl Conversion {
     /// Notes how big pointers will become, which limits and the disk have to bear.
     pub fn expect_sizes(&self, listing: &mut Listing) {
         for &(entry, size) in &self.contents {
-            listing.entries[entry as usize].size = size;
+            listing.set_size(entry, size);
         }
     }
 

@@ -24,8 +24,9 @@ pub struct Entry {
     pub kind: Kind,
     /// The end of its name in the names; it begins at the end of the one before.
     pub(super) name_end: u32,
-    /// A file's size in bytes, once it is measured; a directory's place in the directories.
-    pub size: u64,
+    /// Read by [`Listing::size_of`] and [`Listing::directory_at`], after a look at the kind: a file's size, or a
+    /// directory's place in the directories. One field for both, as there are millions of entries.
+    value: u64,
 }
 
 /// A directory of a listing, the root or a tree or submodule entry.
@@ -76,6 +77,32 @@ impl Listing {
     pub fn name(&self, entry: u32) -> &[u8] {
         let start = entry.checked_sub(1).map_or(0, |before| self.entries[before as usize].name_end);
         &self.names[start as usize..self.entries[entry as usize].name_end as usize]
+    }
+
+    /// The size of a file or link in bytes, once it is measured.
+    #[must_use]
+    pub fn size_of(&self, entry: u32) -> u64 {
+        let entry = &self.entries[entry as usize];
+        if entry.kind.is_directory() { 0 } else { entry.value }
+    }
+
+    /// Sets the size of a file or link.
+    pub fn set_size(&mut self, entry: u32, size: u64) {
+        debug_assert!(!self.entries[entry as usize].kind.is_directory());
+        self.entries[entry as usize].value = size;
+    }
+
+    /// The directory that an entry is, for one that is a directory.
+    #[must_use]
+    pub fn directory_at(&self, entry: u32) -> u32 {
+        debug_assert!(self.entries[entry as usize].kind.is_directory());
+        self.entries[entry as usize].value as u32
+    }
+
+    /// Says which directory an entry is.
+    pub(super) fn set_directory(&mut self, entry: u32, directory: u32) {
+        debug_assert!(self.entries[entry as usize].kind.is_directory());
+        self.entries[entry as usize].value = directory.into();
     }
 
     /// The raw id of an entry's object.
@@ -157,8 +184,8 @@ impl Listing {
     /// Returns whether a checkout makes anything of an entry.
     #[must_use]
     pub fn is_made(&self, entry: u32) -> bool {
-        let entry = &self.entries[entry as usize];
-        !entry.kind.is_directory() || self.directories[entry.size as usize].is_made
+        !self.entries[entry as usize].kind.is_directory()
+            || self.directories[self.directory_at(entry) as usize].is_made
     }
 
     /// Returns whether every index lies within its array, as in any listing that [`Plan::read`] made: what
@@ -169,7 +196,7 @@ impl Listing {
         let names_fit = self.entries.is_sorted_by_key(|entry| entry.name_end)
             && self.entries.last().is_none_or(|last| last.name_end as usize == self.names.len());
         let children_fit =
-            self.entries.iter().all(|entry| !entry.kind.is_directory() || entry.size < directories as u64);
+            self.entries.iter().all(|entry| !entry.kind.is_directory() || entry.value < directories as u64);
         let is_fit = |(at, directory): (usize, &Directory)| {
             let is_root = directory.entry == NONE;
             is_root == (at == 0)
@@ -198,20 +225,20 @@ impl Listing {
     #[must_use]
     pub fn size(&self) -> u64 {
         let files = self.entries.iter().filter(|entry| !entry.kind.is_directory());
-        files.fold(0, |size, file| size.saturating_add(file.size))
+        files.fold(0, |size, file| size.saturating_add(file.value))
     }
 
     /// The submodules' paths.
     #[must_use]
     pub fn submodules(&self) -> Vec<PathBuf> {
-        let submodules = self.entries.iter().filter(|entry| entry.kind == Kind::Submodule);
-        submodules.map(|entry| self.directory_path(entry.size as u32)).collect()
+        let submodules = (0..).zip(&self.entries).filter(|(_, entry)| entry.kind == Kind::Submodule);
+        submodules.map(|(entry, _)| self.directory_path(self.directory_at(entry))).collect()
     }
 
     pub(super) fn push(&mut self, entry: &TreeEntry) {
         self.names.extend_from_slice(entry.name);
         self.ids.extend_from_slice(entry.id);
-        self.entries.push(Entry { kind: entry.kind, name_end: self.names.len() as u32, size: 0 });
+        self.entries.push(Entry { kind: entry.kind, name_end: self.names.len() as u32, value: 0 });
     }
 
     /// Adds a whole subtree of another listing, as the directory that `entry` of `parent` stands for.
@@ -234,7 +261,11 @@ impl Listing {
         self.entries.extend(entries.iter().map(|entry| Entry {
             kind: entry.kind,
             name_end: entry.name_end - name_start + new_names,
-            size: if entry.kind.is_directory() { to_directory(entry.size as u32).into() } else { entry.size },
+            value: if entry.kind.is_directory() {
+                to_directory(entry.value as u32).into()
+            } else {
+                entry.value
+            },
         }));
         let directories = &from.directories[subtree.start as usize..subtree.end as usize];
         self.directories.extend(directories.iter().enumerate().map(|(at, directory)| Directory {
@@ -246,7 +277,7 @@ impl Listing {
             is_made: directory.is_made,
         }));
         if entry != NONE {
-            self.entries[entry as usize].size = new_directories.into();
+            self.set_directory(entry, new_directories);
         }
         let links = from.links.partition_point(|(link, _)| *link < source.start);
         let links = from.links[links..].iter().take_while(|(link, _)| *link < source.end);

@@ -70,7 +70,7 @@ impl Manifest {
         self.entries[entry as usize] == stamp(stat)
             && ctime(stat) < self.instant
             && stat.st_mode == expected.kind.mode()
-            && stat.st_size.cast_unsigned() == expected.size
+            && stat.st_size.cast_unsigned() == self.listing.size_of(entry)
     }
 
     /// Returns whether a directory is the one that was made, and still has just the names that it was given.
@@ -112,7 +112,7 @@ mod tests {
             name: b"file",
             id: &[0; 20],
         });
-        listing.entries[0].size = stat.st_size.cast_unsigned();
+        listing.set_size(0, stat.st_size.cast_unsigned());
         let entries = vec![stamp(stat)];
         Manifest { listing, entries, directories: Vec::new(), converted: Converted::default(), instant }
     }

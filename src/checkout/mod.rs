@@ -164,7 +164,7 @@ fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<()> {
     };
     parallel::for_each_piece(threads, &mut sizes, || objects.open(), work, || Ok(()))?;
     for (entry, size) in sizes {
-        plan.listing.entries[entry as usize].size = size;
+        plan.listing.set_size(entry, size);
     }
     Ok(())
 }

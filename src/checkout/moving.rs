@@ -43,7 +43,7 @@ pub fn write(
         }
         let moved = move_in(plan, before, root, &scratch.files()?, &missing)?;
         for (&entry, (size, changed)) in missing.iter().zip(moved) {
-            plan.listing.entries[entry as usize].size = size;
+            plan.listing.set_size(entry, size);
             stamps[entry as usize] = changed;
         }
     }
@@ -102,9 +102,7 @@ fn find_pointers(
     let mut found = Vec::new();
     for &entry in written {
         let id = listing.id(entry);
-        if reader.blob_size(id)? != listing.entries[entry as usize].size
-            || pointer(listing, entry, &reader)?.is_none()
-        {
+        if reader.blob_size(id)? != listing.size_of(entry) || pointer(listing, entry, &reader)?.is_none() {
             continue;
         }
         let mut content = Vec::new();

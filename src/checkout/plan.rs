@@ -95,7 +95,7 @@ impl Plan {
 
     /// The sizes in bytes of the files and links that are written even where nothing was touched.
     pub fn new_sizes(&self) -> impl Iterator<Item = u64> {
-        self.new_entries().map(|entry| self.listing.entries[entry as usize].size)
+        self.new_entries().map(|entry| self.listing.size_of(entry))
     }
 
     /// The files and links that the older listing does not have.
@@ -156,7 +156,7 @@ impl Planner<'_, '_> {
         self.plan.listing.directories.push(new);
         self.plan.directory_in_old.push(pending.in_old);
         if pending.entry != NONE {
-            self.plan.listing.entries[pending.entry as usize].size = directory.into();
+            self.plan.listing.set_directory(pending.entry, directory);
         }
         let mut tree = Oid::from_bytes(&id).unwrap_or(Oid::ZERO_SHA1);
         let mut project = pending.project;
@@ -217,10 +217,7 @@ impl Planner<'_, '_> {
             }
             let found = self.older.map_or(NONE, |old| find(old, &mut older, entry));
             if entry.kind.is_directory() {
-                let in_old = self
-                    .older
-                    .filter(|_| found != NONE)
-                    .map_or(NONE, |old| old.entries[found as usize].size as u32);
+                let in_old = self.older.filter(|_| found != NONE).map_or(NONE, |old| old.directory_at(found));
                 let project = pending.project;
                 children.push(Pending { parent: directory, entry: index, in_old, depth, path_len, project });
             } else if let Some(old) = self.older.filter(|_| found != NONE)
@@ -228,7 +225,7 @@ impl Planner<'_, '_> {
                 && old.entries[found as usize].kind == entry.kind
             {
                 self.plan.same_in_old[index as usize] = found;
-                self.plan.listing.entries[index as usize].size = old.entries[found as usize].size;
+                self.plan.listing.set_size(index, old.size_of(found));
             }
         }
         self.pending.extend(children.into_iter().rev());
@@ -260,7 +257,7 @@ impl Planner<'_, '_> {
                 1..4096 => {
                     let blob = self.reader.blob(id)?;
                     if !blob.data().contains(&0) {
-                        listing.entries[entry as usize].size = size;
+                        listing.set_size(entry, size);
                         listing.links.push((entry, ByteBuf::from(blob.data())));
                         continue;
                     }

@@ -110,9 +110,7 @@ impl Follow<'_> {
                 let found = links.binary_search_by_key(&entry, |(entry, _)| *entry).ok()?;
                 self.follow(Reached::Directory(at), &links[found].1)
             }
-            Kind::Directory | Kind::Submodule => {
-                Some(Reached::Directory(self.listing.entries[entry as usize].size as u32))
-            }
+            Kind::Directory | Kind::Submodule => Some(Reached::Directory(self.listing.directory_at(entry))),
             Kind::File | Kind::Executable => Some(Reached::Below(at, below)),
         }
     }

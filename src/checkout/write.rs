@@ -84,8 +84,7 @@ impl Writer<'_> {
         let mut file = self
             .make(dir, directory, entry, || dir.create_file(listing.name(entry), mode))
             .map_err(failed)?;
-        let written =
-            hand.reader.write_blob(listing.id(entry), listing.entries[entry as usize].size, &mut file)?;
+        let written = hand.reader.write_blob(listing.id(entry), listing.size_of(entry), &mut file)?;
         written.and_then(|()| Ok(stamp(&fstat(&file)?))).map_err(failed)
     }
 
