@@ -48,8 +48,9 @@ leave() {
 
 # Finds what building takes. All that is missing is named at once, in a line to type; root's is typed here.
 tools() {
+    local line
     look_for_tools
-    if { [ -n "$MISSING" ] || [ -z "$CARGO" ]; } && [ "$(id -u)" -eq 0 ] && has apt-get; then
+    if [ -n "$MISSING" ] && [ "$(id -u)" -eq 0 ] && has apt-get; then
         # A machine that was made this minute has no lists yet.
         apt-get -qq update || :
         look_for_tools
@@ -57,32 +58,40 @@ tools() {
         # shellcheck disable=SC2086 # several names
         DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $MISSING >/dev/null ||
             fail "could not install$MISSING"
-        case $MISSING in *" rustup"*) rustup default stable ;; esac
+        [ "$RUST" != rustup ] || rustup default stable
         look_for_tools
     fi
-    if [ -n "$MISSING" ]; then
-        case $MISSING in *" rustup"*) set -- ' && rustup default stable' ;; esac
-        fail "what builds the program is missing:$MISSING" "sudo apt-get install -y$MISSING${1-}"
-    fi
-    [ -n "$CARGO" ] ||
-        fail "building needs cargo of Rust $(rust_version) or newer" "curl https://sh.rustup.rs -sSf | sh"
+    line="sudo apt-get install -y$MISSING"
+    case $RUST in
+        rustup) line="$line && rustup default stable" ;;
+        other) line="$line && curl https://sh.rustup.rs -sSf | sh" ;;
+    esac
+    [ -z "$MISSING" ] || fail "what builds the program is missing:$MISSING${RUST:+, for Rust $(rust_version) or newer}" "$line"
+    [ -n "$CARGO" ] || fail "building needs Rust $(rust_version) or newer" "curl https://sh.rustup.rs -sSf | sh"
 }
 
+# Sets MISSING to packages, and RUST to where it comes from if there is none: cargo, rustup or other.
 look_for_tools() {
-    local rust
     MISSING=$(missing_to_build)
     CARGO=$(find_cargo "${HOME:-/root}")
-    [ -n "$CARGO" ] || {
-        rust=$(rust_package)
-        MISSING=$MISSING${rust:+ $rust}
-    }
+    RUST=
+    [ -z "$CARGO" ] || return 0
+    RUST=$(rust_package)
+    if [ -n "$RUST" ]; then
+        MISSING="$MISSING $RUST"
+    else
+        RUST=other
+        has curl || MISSING="$MISSING curl"
+    fi
 }
 
 build() {
     say 'Building (the first time takes a minute or two)...'
-    (cd "$HERE" && PATH=$(dirname "$CARGO"):$PATH cargo build --release --locked --quiet) ||
+    # A terminal sees how far it is.
+    [ -t 2 ] || set -- --quiet
+    (cd "$HERE" && PATH=$(dirname "$CARGO"):$PATH cargo build --profile demo --locked "$@") ||
         fail 'the build failed' 'its messages are above'
-    PROGRAM=${CARGO_TARGET_DIR:-$HERE/target}/release/bluegreen
+    PROGRAM=${CARGO_TARGET_DIR:-$HERE/target}/demo/bluegreen
     case $PROGRAM in /*) ;; *) PROGRAM=$HERE/$PROGRAM ;; esac
 }
 

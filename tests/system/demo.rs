@@ -9,7 +9,7 @@ fn the_demonstration_shows_it_all_and_leaves_nothing() {
     // What cargo would build is there already.
     laptop.write(
         "/home/ann/.cargo/bin/cargo",
-        "#!/bin/sh\nmkdir -p target/release && cp /srv/program target/release/bluegreen\n",
+        "#!/bin/sh\nmkdir -p target/demo && cp /srv/program target/demo/bluegreen\n",
     );
     // A git that signs, and runs hooks of its own, is not to matter.
     laptop.write(
@@ -57,11 +57,28 @@ fn all_that_is_missing_to_build_is_named_at_once() {
         .ends_with_status(1)
         .says("error: demo: what builds the program is missing: git gcc libc6-dev\n")
         .says("hint: sudo apt-get install -y git gcc libc6-dev\n");
-    // Root types it. Here apt believes that all is there.
+    // Without Rust the line brings that too, from wherever this distribution has it.
+    laptop.sh("rm -rf /home/ann/.cargo /usr/bin/cargo /usr/bin/curl /usr/local/bin/curl").ok();
+    for (cargo, rustup, packages, rest) in [
+        ("0.66.0+ds1-1", "exit 100", "git gcc libc6-dev curl", " && curl https://sh.rustup.rs -sSf | sh"),
+        ("1.85.0-1", "exit 0", "git gcc libc6-dev rustup", " && rustup default stable"),
+        ("1.90.0-1", "exit 0", "git gcc libc6-dev cargo", ""),
+    ] {
+        laptop.write(
+            "/usr/bin/apt-cache",
+            &format!("#!/bin/sh\n[ $1 = policy ] || {rustup}\necho '  Candidate: {cargo}'\n"),
+        );
+        laptop
+            .sh_as("ann", "clone/install.sh --demo")
+            .ends_with_status(1)
+            .says(&format!("is missing: {packages}, for Rust 1.89 or newer\n"))
+            .says(&format!("hint: sudo apt-get install -y {packages}{rest}\n"));
+    }
+    // Root types it, which comes to nothing here: there is no way to a package.
     laptop.sh("echo 'Acquire::Retries 0;' >/etc/apt/apt.conf.d/99-no-retries; : >/etc/resolv.conf; rm -rf /var/cache/apt/archives").ok();
     laptop
         .sh("HOME=/home/ann /home/ann/clone/demo.sh")
         .ends_with_status(1)
-        .says("Installing what is missing: git gcc libc6-dev\n")
-        .says("error: demo: what builds the program is missing: git gcc libc6-dev\n");
+        .says("Installing what is missing: git gcc libc6-dev cargo\n")
+        .says("error: demo: could not install git gcc libc6-dev cargo\n");
 }
