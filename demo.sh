@@ -12,6 +12,7 @@ FOLDER=
 . "$HERE/packaging/building.sh"
 
 main() {
+    local server
     trap leave EXIT
     trap 'exit 129' HUP
     trap 'exit 130' INT

@@ -484,8 +484,9 @@ check_site() {
         fail "$SITE holds something already, and belongs to root" \
             "--site $SITE makes that the first release, owned by $USER_NAME; another directory leaves it alone"
     ! grep -Fq " $SITE/" /proc/self/mountinfo || fail "something is mounted in $SITE" 'unmount it, or name another directory: --site DIRECTORY'
-    foreign=$(find "$SITE" \( -not -uid 0 -not -user "$(id -u "$USER_NAME" 2>/dev/null || echo 0)" -o -type d -perm /022 \
-        -o -type f -links +1 \) -print -quit)
+    # A run that was interrupted may have given away some files, but then root has their directories.
+    foreign=$(find "$SITE" \( -not -uid 0 -a \( -type d -o -not -user "$(id -u "$USER_NAME" 2>/dev/null || echo 0)" \) \
+        -o -type d -perm /022 -o -type f -links +1 \) -print -quit)
     [ -z "$foreign" ] || fail "$foreign is not root's alone, so root does not give it away" "look at it, then chown -R $USER_NAME $SITE"
     GIVE_SITE=all
 }
@@ -891,6 +892,7 @@ check_rule() { # COMMAND
 
 # The rules of the ledger, with the new and without the dropped ones.
 wanted_rules() {
+    local rule
     { values "$LEDGER" sudo && printf '%s' "$RULES"; } | sort -u |
         while IFS= read -r rule; do
             case "$LINE_END$DROPPED_RULES" in *"$LINE_END$rule$LINE_END"*) ;; *) printf '%s\n' "$rule" ;; esac

@@ -102,7 +102,8 @@ fn what_is_not_roots_alone_is_not_given_away() {
     site("open", "mkdir -m 777 sub");
     site("mounted", "mkdir sub; mount --bind /opt/boss sub");
     site("linked", "ln /opt/boss/file file");
-    site("planted", "mkdir mine; ln -s /opt/boss mine/boss; chown -h deploy mine mine/boss; chmod 777 .");
+    site("writable", "chmod 777 .");
+    site("planted", "mkdir mine; chown deploy mine");
     blue.sh("install -d -m 777 /srv/anybodys; cp -r /srv/linked /srv/anybodys/site; ln -s /opt/boss /srv/link; ln -s /srv/anns /srv/anybodys/link").ok();
     let before = blue.written();
     for (site, words) in [
@@ -111,7 +112,8 @@ fn what_is_not_roots_alone_is_not_given_away() {
         ("open", "/srv/open/sub is not root's alone"),
         ("mounted", "something is mounted in /srv/mounted"),
         ("linked", "/srv/linked/file is not root's alone"),
-        ("planted", "others than root can change /srv/planted"),
+        ("writable", "others than root can change /srv/writable"),
+        ("planted", "/srv/planted/mine is not root's alone"),
         ("anybodys/site", "others than root can change /srv/anybodys/site"),
         ("link", "/srv/link leads to /opt/boss"),
         ("anybodys/link", "/srv/anybodys/link leads to /srv/anns"),
