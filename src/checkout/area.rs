@@ -41,7 +41,7 @@ pub struct Survey {
 
 /// Which candidates are converted, and which are pointers of Git LFS.
 #[derive(Default)]
-pub struct Answer {
+pub struct Found {
     /// The entries that git converts.
     pub converted: Vec<u32>,
     /// Pointers, whether or not a filter is there for them.
@@ -164,26 +164,26 @@ impl Area {
         candidates: &[u32],
         reader: &Reader,
         scratch_parent: &Path,
-    ) -> Result<Answer> {
-        let mut answer = Answer::default();
+    ) -> Result<Found> {
+        let mut found = Found::default();
         if candidates.is_empty() {
-            return Ok(answer);
+            return Ok(found);
         }
         let scratch = self.take_scratch(listing, candidates, scratch_parent)?;
         for (attributes, &entry) in
             scratch.attributes(&self.paths(listing, candidates))?.iter().zip(candidates)
         {
             if attributes.convert(&self.settings) {
-                answer.converted.push(entry);
+                found.converted.push(entry);
             }
             if attributes.filter() == Some(b"lfs")
                 && let Some(pointer) = pointer(listing, entry, reader)?
             {
-                answer.pointers.push((entry, pointer));
+                found.pointers.push((entry, pointer));
             }
         }
         self.scratch = Some(scratch);
-        Ok(answer)
+        Ok(found)
     }
 
     /// Lets git write files; gives where it did and its complaints. The scratch must outlive their use.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::site::Site;
 use crate::site::history;
-use crate::site::holder::Running;
+use crate::site::holder::HoldingProcess;
 
 /// The time that the other process has: a grace for its step, and a restart of the release before.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Asks the holder of the lock to stop, and waits for its end.
 pub fn run(server: &Server) -> Result<()> {
     let site = Site::open(&server.config.site)?;
-    let Some(running) = Running::find(&site)? else {
+    let Some(running) = HoldingProcess::find(&site)? else {
         server.report.line(Message::NothingRuns);
         return Ok(());
     };
@@ -28,11 +28,11 @@ pub fn run(server: &Server) -> Result<()> {
     let entries = history::read(&site.history_path())?;
     let entry = entries.iter().rev().find(|entry| (&entry.time, &entry.by) == (&holder.since, &holder.by));
     let was_cancelled = entry.is_none_or(|entry| entry.error == Some(Error::Cancelled.to_string()));
-    let serving = server.serving();
+    let live_line = server.live_line();
     if was_cancelled {
-        server.report.line(Message::Cancelled(&serving));
+        server.report.line(Message::Cancelled(&live_line));
         Ok(())
     } else {
-        Err(Error::TooLate(serving.to_string()))
+        Err(Error::TooLate(live_line.to_string()))
     }
 }

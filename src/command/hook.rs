@@ -13,9 +13,9 @@ use crate::gate::branch::{delete, skip};
 use crate::gate::protocol::{self, Answer, Request};
 use crate::gate::rules;
 use crate::git::push::RefUpdate;
+use crate::pusher::live_line::LiveLine;
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
-use crate::pusher::serving::Serving;
 use crate::run::signals;
 use crate::site::history::Action;
 
@@ -23,8 +23,8 @@ use crate::site::history::Action;
 pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
     let server = place
         .open(report)
-        .map_err(|error| report_failure(report, error, &Serving::new(&host_name(), None)))?;
-    let updates = read_updates().map_err(|error| report_failure(report, error, &server.serving()))?;
+        .map_err(|error| report_failure(report, error, &LiveLine::new(&host_name(), None)))?;
+    let updates = read_updates().map_err(|error| report_failure(report, error, &server.live_line()))?;
     let mut outcome = Ok(());
     for update in &updates {
         let result = answer(place, &server, update);
@@ -36,9 +36,9 @@ pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
 }
 
 /// Reports a failure before there was a deployment.
-fn report_failure(report: &Report, error: Error, serving: &Serving) -> Error {
+fn report_failure(report: &Report, error: Error, live_line: &LiveLine) -> Error {
     report.error(&error);
-    report.line(Message::NotDone(Action::Deploy, serving));
+    report.line(Message::NotDone(Action::Deploy, live_line));
     Error::Reported(Box::new(error))
 }
 
@@ -60,7 +60,7 @@ fn answer(place: &Place, server: &Server, update: &RefUpdate) -> Result<()> {
         return Ok(());
     }
     if update.is_deletion() {
-        server.report.line(Message::Deleted { branch, serving: &server.serving() });
+        server.report.line(Message::Deleted { branch, live_line: &server.live_line() });
         return Ok(());
     }
     if !called_by_git() {
@@ -69,7 +69,7 @@ fn answer(place: &Place, server: &Server, update: &RefUpdate) -> Result<()> {
     let options = options();
     let options = read_options(server, options.iter().map(Vec::as_slice));
     if options.skip {
-        server.report.line(Message::Skipped { branch, serving: &server.serving() });
+        server.report.line(Message::Skipped { branch, live_line: &server.live_line() });
         return Ok(());
     }
     deploy(server, Target::Tip(update.new))
@@ -96,7 +96,7 @@ pub fn proc_receive(place: &Place, report: &Report) -> Result<()> {
     let mut output = stdout().lock();
     let request = protocol::read_request(&mut stdin().lock(), &mut output)?;
     let server =
-        place.open(report).map_err(|error| report_failure(report, error, &Serving::new(&host_name(), None)));
+        place.open(report).map_err(|error| report_failure(report, error, &LiveLine::new(&host_name(), None)));
     let answers: Vec<(&[u8], Answer)> = request
         .updates
         .iter()

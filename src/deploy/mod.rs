@@ -156,7 +156,7 @@ fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -
             }
         }
         Decision::NoBranch => {
-            report.line(Message::Deleted { branch: &config.branch, serving: &server.serving() });
+            report.line(Message::Deleted { branch: &config.branch, live_line: &server.live_line() });
         }
     }
     Ok(None)

@@ -4,9 +4,9 @@ use std::cell::{LazyCell, OnceCell};
 
 use crate::config::Config;
 use crate::git::Repository;
+use crate::pusher::live_line::LiveLine;
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
-use crate::pusher::serving::Serving;
 use crate::run::signals::Stop;
 use crate::site::history::Actor;
 use crate::site::{LockedSite, Site};
@@ -43,8 +43,8 @@ impl Server<'_> {
 
     /// Looks at the live release, for the last line of a failure.
     #[must_use]
-    pub fn serving(&self) -> Serving {
+    pub fn live_line(&self) -> LiveLine {
         let live = Site::open(&self.config.site).and_then(|site| site.live());
-        Serving::new(&self.name, live.ok().as_ref())
+        LiveLine::new(&self.name, live.ok().as_ref())
     }
 }

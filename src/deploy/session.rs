@@ -54,8 +54,8 @@ impl Server<'_> {
         result.map_err(|error| {
             self.report.error(&error);
             match error {
-                Error::AfterFlip(_) => self.report.line(Message::LiveNevertheless(&self.serving().anew())),
-                _ => self.report.line(Message::NotDone(action, &self.serving())),
+                Error::AfterFlip(_) => self.report.line(Message::LiveNevertheless(&self.live_line().anew())),
+                _ => self.report.line(Message::NotDone(action, &self.live_line())),
             }
             Error::Reported(Box::new(error))
         })

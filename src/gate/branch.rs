@@ -10,7 +10,7 @@ use crate::site::history::Action;
 pub fn skip(server: &Server, push: &RefUpdate) -> Result<()> {
     move_it(server, push)?;
     let branch = &server.config.branch;
-    server.report.line(Message::Skipped { branch, serving: &server.serving() });
+    server.report.line(Message::Skipped { branch, live_line: &server.live_line() });
     Ok(())
 }
 
@@ -18,7 +18,7 @@ pub fn skip(server: &Server, push: &RefUpdate) -> Result<()> {
 pub fn delete(server: &Server, push: &RefUpdate) -> Result<()> {
     move_it(server, push)?;
     let branch = &server.config.branch;
-    server.report.line(Message::Deleted { branch, serving: &server.serving() });
+    server.report.line(Message::Deleted { branch, live_line: &server.live_line() });
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::Phase;
-use crate::pusher::serving::Serving;
+use crate::pusher::live_line::LiveLine;
 use crate::release::ReleaseName;
 use crate::site::history::Action;
 use crate::site::{Holder, Live};
@@ -40,7 +40,7 @@ pub enum Message<'a> {
         /// The branch.
         branch: &'a str,
         /// The live release, which stays.
-        serving: &'a Serving,
+        live_line: &'a LiveLine,
     },
     /// A push option that this program does not know.
     UnknownOption(&'a str),
@@ -51,7 +51,7 @@ pub enum Message<'a> {
         /// The branch.
         branch: &'a str,
         /// The live release, which stays.
-        serving: &'a Serving,
+        live_line: &'a LiveLine,
     },
     /// A release became live.
     Live {
@@ -95,7 +95,7 @@ pub enum Message<'a> {
         holder: &'a str,
     },
     /// A failure, and the live release, which it did not change.
-    NotDone(Action, &'a Serving),
+    NotDone(Action, &'a LiveLine),
     /// Submodules that stay empty.
     EmptySubmodules(&'a [PathBuf]),
     /// A checkout goes on.
@@ -129,7 +129,7 @@ pub enum Message<'a> {
     /// Another process was asked to stop.
     Cancelling(&'a Holder),
     /// The other process has stopped.
-    Cancelled(&'a Serving),
+    Cancelled(&'a LiveLine),
     /// A step begins; what it prints follows, indented.
     Step {
         /// Its phase.
@@ -144,7 +144,7 @@ pub enum Message<'a> {
     /// A step after the flip failed.
     GoingBack(&'a ReleaseName),
     /// A failure after the flip, with no older release to go back to.
-    LiveNevertheless(&'a Serving),
+    LiveNevertheless(&'a LiveLine),
     /// An earlier run ended in the middle of a publication.
     CutOff {
         /// The release.
@@ -178,12 +178,15 @@ impl Display for Message<'_> {
                     "Ref {name} successfully received.  Doing nothing: only the {branch} branch may be deployed on this server."
                 )
             }
-            Self::Deleted { branch, serving } => {
-                write!(to, "{} ref deleted.  Doing nothing: {serving}.", capitalized(branch))
+            Self::Deleted { branch, live_line } => {
+                write!(to, "{} ref deleted.  Doing nothing: {live_line}.", capitalized(branch))
             }
-            Self::Skipped { branch, serving } => {
+            Self::Skipped { branch, live_line } => {
                 let name = capitalized(branch);
-                write!(to, "{name} ref received.  Doing nothing, as the push option `skip` asks: {serving}.")
+                write!(
+                    to,
+                    "{name} ref received.  Doing nothing, as the push option `skip` asks: {live_line}."
+                )
             }
             Self::UnknownOption(option) => {
                 write!(to, "unknown push option `{option}`: this server knows `skip` and `verbose`")
@@ -214,9 +217,9 @@ impl Display for Message<'_> {
                 write!(to, ": {}", seconds(*took))
             }
             Self::Waiting { holder } => write!(to, "Waiting for {holder}..."),
-            Self::NotDone(Action::Deploy, serving) => write!(to, "Not deployed: {serving}."),
-            Self::NotDone(Action::Rollback, serving) => write!(to, "Not rolled back: {serving}."),
-            Self::NotDone(Action::Adopt, serving) => write!(to, "Not adopted: {serving}."),
+            Self::NotDone(Action::Deploy, live_line) => write!(to, "Not deployed: {live_line}."),
+            Self::NotDone(Action::Rollback, live_line) => write!(to, "Not rolled back: {live_line}."),
+            Self::NotDone(Action::Adopt, live_line) => write!(to, "Not adopted: {live_line}."),
             Self::EmptySubmodules(paths) => {
                 write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), quoted(paths))
             }
@@ -243,14 +246,14 @@ impl Display for Message<'_> {
             }
             Self::NothingRuns => write!(to, "Nothing is running."),
             Self::Cancelling(holder) => write!(to, "Cancelling {holder}..."),
-            Self::Cancelled(serving) => write!(to, "Cancelled: {serving}."),
+            Self::Cancelled(live_line) => write!(to, "Cancelled: {live_line}."),
             Self::Step { phase, name } => write!(to, "Step {phase}: {name}"),
             Self::LinesDropped(lines) => {
                 write!(to, "  ... {} left out here; `bluegreen log` shows all", count(*lines, "line"))
             }
             Self::LogBroken(error) => write!(to, "the log cannot be written: {error}"),
             Self::GoingBack(release) => write!(to, "Going back to release {release}..."),
-            Self::LiveNevertheless(serving) => write!(to, "Deployed, but not all is well: {serving}."),
+            Self::LiveNevertheless(live_line) => write!(to, "Deployed, but not all is well: {live_line}."),
             Self::CutOff { release, is_live: true } => {
                 write!(to, "an earlier run was cut off after release {release} became live: verifying it now")
             }
@@ -305,17 +308,17 @@ mod tests {
         let line = Message::Live { release: &name(), changed: 1, files: 50_000, size: 220_000_000, took };
         let line = line.to_string();
         assert!(line.ends_with(": 1 file changed, 0.04 s (220 MB of 50000 files in all)"), "{line}");
-        let serving = Serving::new("blue", Some(&Live::Release(name())));
+        let live_line = LiveLine::new("blue", Some(&Live::Release(name())));
         assert_eq!(
-            Message::NotDone(Action::Deploy, &serving).to_string(),
+            Message::NotDone(Action::Deploy, &live_line).to_string(),
             "Not deployed: blue still serves 1a2b3c4d5e6f (release 20261122T201500Z-1a2b3c4d5e6f)."
         );
-        let nothing = Serving::new("blue", Some(&Live::Nothing));
+        let nothing = LiveLine::new("blue", Some(&Live::Nothing));
         assert_eq!(
             Message::NotDone(Action::Deploy, &nothing).to_string(),
             "Not deployed: blue serves nothing yet."
         );
-        let elsewhere = Serving::new("blue", Some(&Live::Elsewhere("/srv/old".into())));
+        let elsewhere = LiveLine::new("blue", Some(&Live::Elsewhere("/srv/old".into())));
         assert_eq!(
             Message::NotDone(Action::Deploy, &elsewhere).to_string(),
             "Not deployed: blue still serves `/srv/old`."

@@ -17,13 +17,13 @@ use crate::site::{Holder, Site};
 
 /// A process that changes a site.
 #[derive(Debug)]
-pub struct Running {
+pub struct HoldingProcess {
     /// Its own words in the lock.
     pub holder: Holder,
     process: OwnedFd,
 }
 
-impl Running {
+impl HoldingProcess {
     /// The process that holds the lock of a site, if there is one.
     pub fn find(site: &Site) -> Result<Option<Self>> {
         let Some(holder) = site.holder() else { return Ok(None) };

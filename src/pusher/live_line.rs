@@ -8,7 +8,7 @@ use crate::text::printable;
 
 /// A server and its live release.
 #[derive(Debug)]
-pub struct Serving {
+pub struct LiveLine {
     server: String,
     /// "still ", unless something changed.
     still: &'static str,
@@ -23,7 +23,7 @@ enum What {
     Elsewhere(String),
 }
 
-impl Serving {
+impl LiveLine {
     /// The words for `live`; `None` stands for a site that cannot be read.
     #[must_use]
     pub fn new(server: &str, live: Option<&Live>) -> Self {
@@ -45,7 +45,7 @@ impl Serving {
     }
 }
 
-impl Display for Serving {
+impl Display for LiveLine {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { server, still, what } = self;
         match what {
