@@ -14,6 +14,7 @@ mod config;
 mod current;
 mod dependencies;
 mod differential;
+mod disks;
 mod filters;
 mod formats;
 mod fuzz;

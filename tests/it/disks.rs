@@ -1,0 +1,185 @@
+//! Sites as admins have them: `releases/` on a disk of its own, a group for the web server, limits of the
+//! shell, and trees deeper than any descriptor goes.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
+use bluegreen::dir::Dir;
+
+use crate::support::mount::Mounted;
+use crate::support::sandbox::{BLUEGREEN, NOBODY};
+use crate::support::skip::root_or_skip;
+use crate::support::{Node, Run, Sandbox};
+
+#[test]
+fn free_space_is_that_of_the_releases() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.site().join("releases")).unwrap();
+    let _releases = Mounted::tmpfs(&sandbox.site().join("releases"), "size=1m");
+    sandbox.commit("index.html", "v1").push().ok().serves("index.html", "v1");
+    let run = sandbox.commit_nodes(&[(b"big", Node::File(vec![7; 2_000_000]))]).push().not_deployed();
+    assert!(run.output().contains("site/releases`: the release needs 2.0 MB, "), "{}", run.output());
+    sandbox.commit_tree(&[(b"kept", Node::file("kept"))]);
+    // A disk of its own is no mount of somebody else's: what is surplus is recycled and removed.
+    sandbox.site_config("keep = 2");
+    for version in ["v2", "v3", "v4", "v5"] {
+        sandbox.commit("index.html", version).push().ok().serves_checkout("master");
+    }
+    assert_eq!(sandbox.releases().len(), 3);
+    sandbox.is_tidy();
+}
+
+#[test]
+fn a_site_that_is_full_itself_is_no_obstacle() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let _site = Mounted::tmpfs(&sandbox.site(), "size=1m");
+    fs::create_dir(sandbox.site().join("releases")).unwrap();
+    let _releases = Mounted::tmpfs(&sandbox.site().join("releases"), "size=20m");
+    sandbox.commit_nodes(&[(b"big", Node::File(vec![7; 4_000_000]))]).push().ok().serves_checkout("master");
+}
+
+#[test]
+fn releases_behind_a_link_are_refused_with_the_remedy() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path("disk")).unwrap();
+    symlink(sandbox.path("disk"), sandbox.site().join("releases")).unwrap();
+    sandbox
+        .commit("index.html", "v1")
+        .push()
+        .not_deployed()
+        .says("error: `<site>/releases` is a link to `<sandbox>/disk`, not a directory")
+        .says(
+            "hint: mount the disk there instead: `rm <site>/releases && mkdir <site>/releases && mount --bind <sandbox>/disk <site>/releases`",
+        );
+    assert_eq!(fs::read_dir(sandbox.path("disk")).unwrap().count(), 0);
+    if root_or_skip() {
+        fs::remove_file(sandbox.site().join("releases")).unwrap();
+        fs::create_dir(sandbox.site().join("releases")).unwrap();
+        let _bound = Mounted::bind(&sandbox.path("disk"), &sandbox.site().join("releases"));
+        sandbox.bluegreen(&["deploy"]).ok().serves("index.html", "v1");
+    }
+}
+
+#[test]
+fn the_group_of_a_site_is_that_of_every_release() {
+    if !root_or_skip() {
+        return;
+    }
+    const WEB: u32 = 33;
+    // The deploy user is not in the web server's group.
+    let sandbox = Sandbox::new();
+    sandbox.site_config("keep = 2").owned_by(NOBODY);
+    chown(sandbox.site(), None, Some(WEB)).unwrap();
+    fs::set_permissions(sandbox.site(), Permissions::from_mode(0o2755)).unwrap();
+    let nodes: Vec<(Vec<u8>, Node)> =
+        (0..9).map(|n| (format!("d/{n}/page").into_bytes(), Node::file("page"))).collect();
+    let nodes: Vec<(&[u8], Node)> =
+        nodes.iter().map(|(path, node)| (path.as_slice(), node.clone())).collect();
+    sandbox.commit_nodes(&nodes);
+    let mut roots = Vec::new();
+    for version in 1..=7 {
+        let new = format!("new{version}/page");
+        sandbox
+            .commit_nodes(&[(new.as_bytes(), Node::file("page"))])
+            .commit("index.html", &version.to_string());
+        sandbox.push().ok();
+        for path in ["", "d", "d/3", &format!("new{version}")] {
+            let found = sandbox.current(path).metadata().unwrap();
+            assert_eq!((found.mode() & 0o7777, found.gid()), (0o2755, WEB), "{path} of version {version}");
+        }
+        for path in ["index.html", "d/3/page", &new] {
+            let found = sandbox.current(path).metadata().unwrap();
+            assert_eq!((found.mode() & 0o7777, found.gid()), (0o644, WEB), "{path} of version {version}");
+        }
+        roots.push(sandbox.live_path().metadata().unwrap().ino());
+    }
+    roots.sort_unstable();
+    roots.dedup();
+    assert_eq!(roots.len(), 3, "releases are recycled all the same");
+    // Without the bit and the group the old ones do not fit any more.
+    fs::set_permissions(sandbox.site().join("releases"), Permissions::from_mode(0o755)).unwrap();
+    sandbox.commit("index.html", "8").push().ok();
+    let found = sandbox.current("d").metadata().unwrap();
+    assert_eq!((found.mode() & 0o7777, found.gid()), (0o755, NOBODY));
+}
+
+#[test]
+fn a_tree_of_any_depth_is_removed_with_few_descriptors() {
+    let sandbox = Sandbox::new();
+    sandbox.site_config("keep = 2");
+    let deploy = |version: &str| {
+        // As a build may leave it behind.
+        for release in sandbox.releases() {
+            let release = Dir::open(&sandbox.site().join("releases").join(release)).unwrap();
+            (0..10_000).fold(release, |at, _| at.open_or_make_dir(b"d", 0o755).unwrap());
+        }
+        sandbox.commit("index.html", version).push_refs(&["master:topic"]).ok();
+        let mut shell = sandbox.command("sh");
+        shell.args(["-c", "ulimit -n 64; exec \"$0\" -C repository deploy topic", BLUEGREEN]);
+        Run::new(&sandbox, &mut shell).ok().serves("index.html", version);
+    };
+    for version in ["v1", "v2", "v3", "v4"] {
+        deploy(version);
+    }
+    assert_eq!(sandbox.releases().len(), 3);
+    sandbox.is_tidy();
+    // What is left is too deep for the test's own way of removing it.
+    let releases = Dir::open(&sandbox.site()).unwrap();
+    releases.remove(b"releases").unwrap();
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_and_no_death() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let big = vec![b'x'; 3_000_000];
+    sandbox.commit_nodes(&[(b"big", Node::File(big))]).push_refs(&["master:topic"]).ok();
+    let mut shell = sandbox.command("sh");
+    shell.args(["-c", "ulimit -f 1000; exec \"$0\" -C repository deploy topic", BLUEGREEN]);
+    Run::new(&sandbox, &mut shell)
+        .fails(1)
+        .says("error: cannot write `big`: file too large")
+        .says("hint: raise the limit of file sizes: `ulimit -f unlimited`")
+        .serves("index.html", "v1");
+    sandbox.is_tidy();
+}
+
+#[test]
+fn an_invalid_byte_in_the_history_hides_one_line() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let file = sandbox.site().join(".bluegreen/history.jsonl");
+    let text = fs::read(&file).unwrap();
+    fs::write(&file, [&text[..], b"\xff\xfe\n{\"time\": \"\xc3\"}\n"].concat()).unwrap();
+    sandbox.commit("index.html", "v2").push().ok();
+    let run = sandbox.bluegreen(&["history"]).ok();
+    assert_eq!(run.lines().iter().filter(|line| line.contains("deployment")).count(), 2, "{}", run.output());
+}
+
+#[test]
+fn current_by_another_way_to_the_site_is_a_release_to_go_back_to() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let release = sandbox.live();
+    symlink(sandbox.site(), sandbox.path("www")).unwrap();
+    sandbox.config_section("[steps]\nverify = 'grep -q v1 index.html'\n");
+    for target in [
+        sandbox.path("www/releases"),
+        sandbox.site().join("releases/../releases"),
+        "./releases".into(),
+        "../www/releases".into(),
+    ] {
+        let current = sandbox.site().join("current");
+        fs::remove_file(&current).unwrap();
+        symlink(target.join(&release), &current).unwrap();
+        sandbox.commit("index.html", &format!("broken {}", target.display()));
+        sandbox.push().not_deployed().serves("index.html", "v1");
+        assert_eq!(sandbox.live(), release, "{}", target.display());
+    }
+}
