@@ -11,6 +11,9 @@ use crate::support::sandbox::{BLUEGREEN, NOBODY};
 use crate::support::skip::root_or_skip;
 use crate::support::{Node, Run, Sandbox};
 
+/// A group that is not the deploy user's: the web server's on Debian.
+const WEB: u32 = 33;
+
 #[test]
 fn free_space_is_that_of_the_releases() {
     if !root_or_skip() {
@@ -71,7 +74,6 @@ fn the_group_of_a_site_is_that_of_every_release() {
     if !root_or_skip() {
         return;
     }
-    const WEB: u32 = 33;
     // The deploy user is not in the web server's group.
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 2").owned_by(NOBODY);
