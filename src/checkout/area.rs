@@ -39,7 +39,7 @@ pub struct Survey {
     pub candidates: Vec<u32>,
 }
 
-/// Which candidates are converted, and which are pointers of Git LFS.
+/// The candidates that are converted, and those that are pointers of Git LFS.
 #[derive(Default)]
 pub struct Found {
     /// The entries that git converts.
@@ -122,7 +122,7 @@ impl Area {
         Ok(Some(Survey { circumstances, candidates: self.candidates(listing, &sources, &context) }))
     }
 
-    /// Which files any converting line could mean, in order.
+    /// Finds the files that any converting line could match, in order.
     fn candidates(&self, listing: &Listing, sources: &[Source], context: &Context) -> Vec<u32> {
         let is_file =
             |&entry: &u32| matches!(listing.entries[entry as usize].kind, Kind::File | Kind::Executable);

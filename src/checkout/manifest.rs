@@ -19,7 +19,7 @@ use crate::dir::Dir;
 /// Begins the file; changes with the format and with the rules of validation.
 const MAGIC: &[u8] = b"bluegreen manifest 3\n";
 
-/// When an inode was last changed: the ctime, in seconds and nanoseconds since the epoch.
+/// The ctime, the time at which an inode was last changed, in seconds and nanoseconds since the epoch.
 pub type Ctime = (i64, u32);
 
 /// The identity and the age of an inode. A release lies on one file system, mounts in it are refused, so that
@@ -28,7 +28,7 @@ pub type Ctime = (i64, u32);
 pub struct Stamp {
     /// Its number.
     pub inode: u64,
-    /// When it was last changed.
+    /// The time at which it was last changed.
     pub ctime: Ctime,
 }
 

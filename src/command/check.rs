@@ -147,7 +147,7 @@ fn check_hook(repository: &Repository, findings: &mut Findings) {
     }
 }
 
-/// Which hook deploys a push, in a sentence; none where a push cannot work.
+/// Names the hook that deploys a push, in a sentence; `None` where a push cannot work.
 fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) -> Option<String> {
     let gate = repository.path().join("hooks/proc-receive");
     let is_asked = findings.take(repository.asks_gate(branch))?;

@@ -45,7 +45,7 @@ pub enum Error {
         /// Those that it runs.
         commands: &'static [&'static str],
     },
-    /// Which one of several repositories is meant, a client did not say.
+    /// A client named none of several repositories.
     #[error("this account has several repositories")]
     SeveralRepositories(Vec<String>),
     /// A repository that is not one of the account's.
@@ -111,7 +111,7 @@ pub enum Error {
     /// Files of Git LFS whose content is not at hand.
     #[error("{problem}: {}", listed(.paths))]
     Lfs {
-        /// Why: "git-lfs is not installed".
+        /// The reason: "git-lfs is not installed".
         problem: &'static str,
         /// The files that would be pointers.
         paths: Vec<PathBuf>,
@@ -248,7 +248,7 @@ pub enum Error {
     UnfitRelease {
         /// The release.
         name: String,
-        /// Why it is unfit: "marked bad".
+        /// The reason: "marked bad".
         state: &'static str,
     },
     /// Nothing is older than the live release.

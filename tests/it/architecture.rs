@@ -227,7 +227,7 @@ fn every_file_says_first_what_it_is() {
 
 #[test]
 fn no_comment_begins_with_a_question() {
-    let questions = ["What", "Who", "Whose", "Where", "How", "Whether"];
+    let questions = ["What", "Who", "Whose", "Where", "How", "Whether", "Which", "When", "Why"];
     let mut found = Vec::new();
     for file in ["src", "tests", "benches", "fuzz"].into_iter().flat_map(sources) {
         let text = text(&file);
