@@ -25,4 +25,5 @@ mod skip;
 mod ssh;
 mod sudo;
 mod switches;
+mod turquoise;
 mod tutorial;
