@@ -42,6 +42,7 @@ mod report;
 mod rollback;
 mod sandbox;
 mod shared;
+mod speed;
 mod stacks;
 mod steps;
 mod submodules;
