@@ -1261,8 +1261,10 @@ forget_user() {
     [ -z "$blobs" ] || write_keys 'take back the keys that may push' "$(read_keys | grep -Fv -e "$blobs" || :)"
     [ "$(shell_of "$USER_NAME")" != "$LOGIN_PROGRAM" ] ||
         run "make git-shell the shell of $USER_NAME" usermod -s "$(command -v git-shell || echo /usr/bin/git-shell)" "$USER_NAME"
-    unlay "$USERS" root "/etc/ssh/sshd_config.d/bluegreen-$USER_NAME.conf"
-    run 'reload sshd' sshd_reload
+    [ ! -e "/etc/ssh/sshd_config.d/bluegreen-$USER_NAME.conf" ] || {
+        unlay "$USERS" root "/etc/ssh/sshd_config.d/bluegreen-$USER_NAME.conf"
+        run 'reload sshd' sshd_reload
+    }
     run '' rm -f "$USERS"
 }
 
