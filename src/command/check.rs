@@ -205,7 +205,8 @@ fn check_site(site: &Site, findings: &mut Findings) {
             format!("`chmod 700 {}`", printable(&state)),
         );
     }
-    match findings.take(site.live()) {
+    let live = findings.take(site.live());
+    match &live {
         Some(Live::Gone(name)) => {
             findings.error(
                 format!("release {name} is live, but it is gone"),
@@ -213,7 +214,7 @@ fn check_site(site: &Site, findings: &mut Findings) {
             );
         }
         Some(Live::Elsewhere(path)) => {
-            let message = format!("`current` leads to `{}`, which is no release", printable(&path));
+            let message = format!("`current` leads to `{}`, which is no release", printable(path));
             findings.warning(message, "the next deployment replaces the link");
         }
         Some(Live::Nothing | Live::Release(_)) | None => {}
@@ -221,8 +222,16 @@ fn check_site(site: &Site, findings: &mut Findings) {
     let releases = findings.take(site.releases()).unwrap_or_default();
     for release in releases.iter().filter(|release| release.record.is_none()) {
         let path: PathBuf = site.release_path(&release.name);
-        let message = format!("`{}` has no record: nobody knows whether it is complete", printable(&path));
-        findings.warning(message, "remove it once it is not live");
+        let message = format!(
+            "`{}` has no record that can be read: nobody knows whether it is complete, so it stays",
+            printable(&path)
+        );
+        let is_live = live.as_ref().and_then(Live::release) == Some(&release.name);
+        if is_live {
+            findings.warning(message, "`bluegreen deploy` makes a release with a record, and that live");
+        } else {
+            findings.warning(message, format!("`rm -r {}` if nobody needs it", printable(&path)));
+        }
     }
 }
 

@@ -135,7 +135,7 @@ pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
         };
         let is_live = live.release() == Some(&release);
         server.report.warning(Message::CutOff { release: &release, is_live });
-        let is_bad = site.release(&release).is_ok_and(|release| release.is_bad());
+        let is_bad = site.has(&release)? && site.release(&release)?.is_bad();
         let result = match live.release() {
             Some(_) if is_live && is_bad => cut_off.go_back(Error::Unverified(release.to_string())),
             Some(_) if is_live => cut_off.verify(None),
@@ -145,7 +145,7 @@ pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
             }
             _ => {
                 cut_off.move_ref_back_if_moved();
-                if entry.is_new && site.release(&release).is_ok() { site.remove(&release) } else { Ok(()) }
+                if entry.is_new && site.has(&release)? { site.remove(&release) } else { Ok(()) }
             }
         };
         if let Err(error) = result {

@@ -70,7 +70,7 @@ impl LockedSite {
 
     /// Marks a release, so that nobody chooses it again.
     pub fn mark_bad(&self, name: &ReleaseName) -> Result<()> {
-        match self.record(name) {
+        match self.read_record(name)? {
             Some(record) => self.write_record(name, &Record { state: State::Bad, ..record }),
             None => Ok(()),
         }

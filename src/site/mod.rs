@@ -236,10 +236,21 @@ impl Site {
         live.release().and_then(|name| self.release(name).ok()).is_some_and(|release| release.is_good())
     }
 
+    /// The record of a release; none where it cannot be read, since then nothing is known either.
     fn record(&self, name: &ReleaseName) -> Option<Record> {
-        let records = self.dir.open_dir(STATE).and_then(|state| state.open_dir(RELEASES)).ok()?;
-        let file = StateFile::new(&records, self.state_path().join("releases").join(record_name(name)));
-        toml::from_str(std::str::from_utf8(&file.read().ok()??).ok()?).ok()
+        self.read_record(name).ok()?
+    }
+
+    /// Reads the record of a release. One that cannot be understood is none.
+    fn read_record(&self, name: &ReleaseName) -> Result<Option<Record>> {
+        let path = self.state_path().join("releases");
+        let records = match self.dir.open_dir(STATE).and_then(|state| state.open_dir(RELEASES)) {
+            Ok(records) => records,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", path)(error)),
+        };
+        let text = StateFile::new(&records, path.join(record_name(name))).read()?;
+        Ok(text.and_then(|text| toml::from_str(std::str::from_utf8(&text).ok()?).ok()))
     }
 }
 

@@ -8,7 +8,7 @@ use bluegreen::dir::Dir;
 
 use crate::support::mount::Mounted;
 use crate::support::sandbox::{BLUEGREEN, NOBODY};
-use crate::support::skip::root_or_skip;
+use crate::support::skip::{program_or_skip, root_or_skip};
 use crate::support::{Node, Run, Sandbox};
 
 /// A group that is not the deploy user's: the web server's on Debian.
@@ -134,6 +134,27 @@ fn a_tree_of_any_depth_is_removed_with_few_descriptors() {
     // What is left is too deep for the test's own way of removing it.
     let releases = Dir::open(&sandbox.site()).unwrap();
     releases.remove(b"releases").unwrap();
+}
+
+#[test]
+fn a_kernel_without_openat2_recycles_and_removes_too() {
+    if !program_or_skip("strace") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.site_config("keep = 2").commit("kept/page", "kept");
+    for version in ["v1", "v2", "v3", "v4", "v5"] {
+        sandbox.commit(&format!("only/{version}/page"), version).push_refs(&["master:topic"]).ok();
+        for name in sandbox.releases() {
+            fs::create_dir_all(sandbox.site().join("releases").join(name).join("left/by/a/build")).unwrap();
+        }
+        let mut strace = sandbox.command("strace");
+        strace.args(["-qqq", "-f", "-o", "/dev/null", "-e", "inject=openat2:error=ENOSYS"]);
+        strace.arg(sandbox.hook_path()).args(["deploy", "topic"]);
+        Run::new(&sandbox, &mut strace).ok().serves_checkout("master");
+    }
+    assert_eq!(sandbox.releases().len(), 3);
+    sandbox.is_tidy();
 }
 
 #[test]

@@ -21,6 +21,8 @@ fn a_lost_state_directory_costs_no_release() {
     let sandbox = five_releases();
     fs::remove_dir_all(sandbox.site().join(".bluegreen")).unwrap();
     let before = sandbox.releases();
+    let run = sandbox.bluegreen(&["check"]);
+    assert!(run.output.contains("`bluegreen deploy` makes a release with a record"), "{}", run.output);
     for version in ["v6", "v7", "v8", "v9"] {
         sandbox.commit("index.html", version).push().ok().serves_checkout("master");
         let after = sandbox.releases();
@@ -34,6 +36,7 @@ fn a_lost_state_directory_costs_no_release() {
     assert_eq!(sandbox.releases().len(), 5 + 2);
     let told = sandbox.bluegreen(&["check"]);
     assert_eq!(told.output.matches("has no record").count(), 5, "{}", told.output);
+    assert_eq!(told.output.matches("`rm -r ").count(), 5, "{}", told.output);
 }
 
 #[test]
