@@ -78,6 +78,22 @@ fn the_history_names_whose_key_pushed() {
         "{}",
         history.text()
     );
+
+    // A certificate names its holder itself.
+    dev.sh_as(
+        "dev",
+        "ssh-keygen -q -t ed25519 -N '' -f ca; ssh-keygen -q -t rsa -N '' -f .ssh/certified
+        ssh-keygen -q -s ca -I 'dave@example.org' -n deploy .ssh/certified.pub",
+    )
+    .ok();
+    let authority = dev.sh("cat /home/dev/ca.pub").ok();
+    let line = format!("cert-authority {}", authority.text().trim());
+    blue.sh_as("deploy", &format!("echo '{line}' >>.ssh/authorized_keys")).ok();
+    let dave = "ssh -i ~/.ssh/certified -o IdentitiesOnly=yes -o IdentityAgent=none deploy@blue rollback";
+    dev.sh_as("dev", dave).ok();
+    let print = dev.sh("ssh-keygen -lf /home/dev/.ssh/certified.pub | cut -d' ' -f2").ok();
+    let holder = format!("dave@example.org ({})", &print.text()[..15]);
+    blue.sh("bluegreen -C /home/deploy/sample_app history").ok().says(&holder);
     blue.install("--uninstall").ok();
     blue.sh("test ! -e /etc/ssh/sshd_config.d/bluegreen-deploy.conf; sshd -t").ok();
 }
