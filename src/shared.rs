@@ -25,7 +25,7 @@ const SEEDING: &str = "seeding";
 /// Refuses a shared path that is missing or of the wrong kind, before anything is made.
 pub fn require(site: &Site, shared: &Shared) -> Result<()> {
     for SharedPath { path, is_dir } in shared.iter() {
-        let at = site.root().join(SHARED).join(path);
+        let at = site.shared_path().join(path);
         // Through links: what an admin put there may lie elsewhere.
         match (at.metadata(), is_dir) {
             (Ok(found), true) if !found.is_dir() => {
@@ -116,7 +116,7 @@ impl Linking<'_> {
 
     /// The directory in `shared/`; `None` where an admin's own link leads elsewhere.
     fn open_or_make(&self) -> Result<Option<Dir>> {
-        let path = self.site.root().join(SHARED).join(&self.path.path);
+        let path = self.site.shared_path().join(&self.path.path);
         let open = || {
             let mut dir = self.site.open_or_make_shared()?;
             let (parents, name) = self.split();
@@ -133,7 +133,7 @@ impl Linking<'_> {
 
     /// Moves what the commit has at a shared place into the shared directory, if that is still empty.
     fn seed(&self, commits: &Dir) -> Result<()> {
-        let failed = |error| Error::io("fill", self.site.root().join(SHARED).join(&self.path.path))(error);
+        let failed = |error| Error::io("fill", self.site.shared_path().join(&self.path.path))(error);
         let Some(shared) = self.open_or_make()? else { return Ok(()) };
         let seeding = self.site.state_file(SEEDING);
         let path = self.path.path.as_os_str().as_bytes();

@@ -25,7 +25,7 @@ pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
         let running = site.holder().filter(|_| follow);
         let begun = running.as_ref().and_then(|holder| humantime::parse_rfc3339(&holder.since).ok());
         let path = match &release {
-            Some(name) => Some(logs::path(site.root(), name)).filter(|path| path.exists()),
+            Some(name) => Some(site.log_path(name)).filter(|path| path.exists()),
             None => newest(&site, begun)?,
         };
         if path.is_some() && path != shown {
@@ -48,8 +48,8 @@ pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
 
 /// The log that was written last, not before `begun`.
 fn newest(site: &Site, begun: Option<SystemTime>) -> Result<Option<PathBuf>> {
-    let names = logs::list(site.root()).map_err(Error::io("read", site.root().join(".bluegreen/logs")))?;
-    let paths = names.iter().map(|name| logs::path(site.root(), name));
+    let names = logs::list(site).map_err(Error::io("read", site.logs_path()))?;
+    let paths = names.iter().map(|name| site.log_path(name));
     let dated = paths.filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)));
     let wanted = dated.filter(|(written, _)| begun.is_none_or(|begun| *written >= begun));
     Ok(wanted.max().map(|(_, path)| path))

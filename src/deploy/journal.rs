@@ -64,7 +64,7 @@ impl Entry {
 /// Records that a publication begins.
 pub fn begin(site: &LockedSite, entry: &Entry) -> Result<()> {
     let text = serde_json::to_vec(entry)
-        .map_err(|error| Error::io("write", site.root().join(".bluegreen").join(FILE))(error.into()))?;
+        .map_err(|error| Error::io("write", site.state_path().join(FILE))(error.into()))?;
     site.write_state(FILE, &text)
 }
 

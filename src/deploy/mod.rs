@@ -94,7 +94,7 @@ fn fill<'a>(
     let Server { config, report, .. } = server;
     server.phase(site, "read the commit");
     let manifest = recycled.as_ref().map(|old| &old.manifest);
-    let scratch = site.scratch_path();
+    let scratch = site.releases_path();
     let checkout = Checkout::plan(objects, tree, manifest, config, &scratch)?;
     site.refuse_full_disk(checkout.plan.new_sizes())?;
     server.phase(site, "check out");

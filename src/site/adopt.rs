@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
-use super::{CURRENT, Live, LockedSite, NEXT, RELEASES, SHARED, STATE};
+use super::paths::{CURRENT, NEXT, RELEASES, SHARED, STATE};
+use super::{Live, LockedSite};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;

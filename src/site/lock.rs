@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::{LockedSite, RELEASES, STATE, Site};
+use super::paths::{RELEASES, STATE};
+use super::{LockedSite, Site};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::site::history::{Action, Actor};
@@ -50,7 +51,7 @@ impl Site {
     /// Returns the holder of the lock right now, if there is one.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
-        let mut file = File::open(self.state_path().join("lock")).ok()?;
+        let mut file = File::open(self.lock_path()).ok()?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => read_holder(&mut file),
             _ => None,
@@ -74,12 +75,12 @@ impl Site {
         let records = make(&state, RELEASES, 0o700)?;
         match self.dir.make_dir(RELEASES, 0o755) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("make", self.root.join("releases"))(error));
+                return Err(Error::io("make", self.releases_path())(error));
             }
             _ => {}
         }
         let releases = self.open_releases()?.ok_or_else(|| Error::NoSite(self.root.clone()))?;
-        let path = self.state_path().join("lock");
+        let path = self.lock_path();
         let lock = state.open_file(LOCK, OFlags::RDWR | OFlags::CREATE).map_err(Error::io("open", &path))?;
         let start = Instant::now();
         let mut announce = Some(announce);

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 
 use super::lock::{Holder, write_holder};
-use super::{CURRENT, NEXT, SHARED, Site, StateFile, record_name};
+use super::paths::{CURRENT, NEXT, SHARED};
+use super::{Site, StateFile, record_name};
 use crate::checkout::manifest::Manifest;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -50,13 +51,13 @@ impl LockedSite {
     pub fn open_or_make_shared(&self) -> io::Result<Dir> {
         match self.dir.make_dir(SHARED, 0o755) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => Dir::open(&self.root.join("shared")),
+            _ => Dir::open(&self.shared_path()),
         }
     }
 
     /// Makes a release live: THE flip, the only one in the program.
     pub fn activate(&self, name: &ReleaseName) -> Result<()> {
-        let path = self.root.join("current");
+        let path = self.current_path();
         let target = format!("releases/{name}");
         self.dir.remove(NEXT).map_err(Error::io("replace", &path))?;
         self.dir.make_link(target.as_bytes(), NEXT).map_err(Error::io("replace", &path))?;
@@ -93,7 +94,7 @@ impl LockedSite {
     }
 
     pub(super) fn remove_log(&self, name: &ReleaseName) -> Result<()> {
-        logs::remove(&self.state, name).map_err(Error::io("remove", self.state_path().join("logs")))
+        logs::remove(&self.state, name).map_err(Error::io("remove", self.logs_path()))
     }
 
     pub(super) fn remove_records(&self, name: &ReleaseName) -> Result<()> {
@@ -115,7 +116,7 @@ impl LockedSite {
 
     /// A file of `.bluegreen/releases/`.
     fn record_file(&self, name: String) -> StateFile<'_> {
-        StateFile::new(&self.records, self.state_path().join("releases").join(name))
+        StateFile::new(&self.records, self.records_path().join(name))
     }
 }
 

@@ -4,13 +4,12 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
 use crate::dir::Dir;
 use crate::release::ReleaseName;
-use crate::site::LockedSite;
+use crate::site::{LockedSite, Site};
 
 const LOGS: &[u8] = b"logs";
 
@@ -39,21 +38,15 @@ pub fn remove(state: &Dir, release: &ReleaseName) -> io::Result<()> {
     }
 }
 
-/// The releases that have a log in the site at `root`.
-pub fn list(root: &Path) -> io::Result<Vec<ReleaseName>> {
-    match Dir::open(&root.join(".bluegreen/logs")) {
+/// The releases that have a log.
+pub fn list(site: &Site) -> io::Result<Vec<ReleaseName>> {
+    match Dir::open(&site.logs_path()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         dir => names(&dir?),
     }
 }
 
-/// Returns the path of a release's log.
-#[must_use]
-pub fn path(root: &Path, release: &ReleaseName) -> PathBuf {
-    root.join(".bluegreen/logs").join(file_name(release))
-}
-
-fn file_name(release: &ReleaseName) -> String {
+pub(super) fn file_name(release: &ReleaseName) -> String {
     format!("{release}.log")
 }
 

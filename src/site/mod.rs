@@ -10,6 +10,7 @@ pub mod holder;
 mod lock;
 mod locked;
 pub mod logs;
+mod paths;
 mod staged;
 mod state_file;
 mod sweep;
@@ -23,6 +24,7 @@ use rustix::fs::FileType;
 
 pub use self::lock::Holder;
 pub use self::locked::LockedSite;
+use self::paths::{CURRENT, RELEASES, STATE};
 pub use self::staged::{Recycled, Staged};
 pub use self::state_file::StateFile;
 use crate::config::SiteConfig;
@@ -30,14 +32,6 @@ use crate::dir::{Dir, Identity, identity};
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::release::{Record, Release, ReleaseName};
-
-const CURRENT: &[u8] = b"current";
-/// The next `current`, for the moment between its making and the rename.
-const NEXT: &[u8] = b".current.next";
-const RELEASES: &[u8] = b"releases";
-const STATE: &[u8] = b".bluegreen";
-const SHARED: &[u8] = b"shared";
-const INCOMING: &str = ".incoming-";
 
 /// A site whose directory exists.
 #[derive(Debug)]
@@ -84,44 +78,9 @@ impl Site {
         }
     }
 
-    /// Its directory's path.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// The path of a release.
-    #[must_use]
-    pub fn release_path(&self, name: &ReleaseName) -> PathBuf {
-        self.root.join("releases").join(name.to_string())
-    }
-
-    /// Returns the directory for temporary ones. It is on the file system of the releases, and swept after a
-    /// crash.
-    #[must_use]
-    pub fn scratch_path(&self) -> PathBuf {
-        self.root.join("releases")
-    }
-
-    /// The path of the history.
-    #[must_use]
-    pub fn history_path(&self) -> PathBuf {
-        self.state_path().join("history.jsonl")
-    }
-
-    /// The path of the lock.
-    #[must_use]
-    pub fn lock_path(&self) -> PathBuf {
-        self.state_path().join("lock")
-    }
-
-    fn state_path(&self) -> PathBuf {
-        self.root.join(".bluegreen")
-    }
-
     /// Reads what is live. A `current` that no rename can replace is an error.
     pub fn live(&self) -> Result<Live> {
-        let path = self.root.join("current");
+        let path = self.current_path();
         let target = match self.dir.read_link(CURRENT) {
             Ok(target) => target,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Live::Nothing),
@@ -187,7 +146,7 @@ impl Site {
 
     /// Opens `releases/`; `None` where nothing was deployed yet.
     fn open_releases(&self) -> Result<Option<Dir>> {
-        let path = self.root.join("releases");
+        let path = self.releases_path();
         match self.dir.open_dir(RELEASES) {
             Ok(dir) => Ok(Some(dir)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -204,7 +163,7 @@ impl Site {
     /// All releases, oldest first. Other names in `releases/` are nobody's business.
     pub fn releases(&self) -> Result<Vec<Release>> {
         let Some(dir) = self.open_releases()? else { return Ok(Vec::new()) };
-        let names = dir.names().map_err(Error::io("read", self.root.join("releases")))?;
+        let names = dir.names().map_err(Error::io("read", self.releases_path()))?;
         let mut releases: Vec<Release> = names
             .iter()
             .filter(|(_, kind)| matches!(kind, FileType::Directory | FileType::Unknown))
@@ -243,7 +202,7 @@ impl Site {
 
     /// Reads the record of a release. One that cannot be understood is none.
     fn read_record(&self, name: &ReleaseName) -> Result<Option<Record>> {
-        let path = self.state_path().join("releases");
+        let path = self.records_path();
         let records = match self.dir.open_dir(STATE).and_then(|state| state.open_dir(RELEASES)) {
             Ok(records) => records,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind};
 use rustix::fs::{Mode, fchmod};
 use rustix::process::geteuid;
 
-use super::{INCOMING, LockedSite};
+use super::LockedSite;
+use super::paths::INCOMING;
 use crate::checkout::Destination;
 use crate::checkout::manifest::Manifest;
 use crate::dir::{Dir, Identity};
@@ -39,7 +40,7 @@ impl LockedSite {
     /// Makes room for a new release: in a recycled one, or else in an empty directory.
     pub fn stage(&self, recycled: Option<Recycled>) -> Result<Staged<'_>> {
         let at = self.free_incoming()?;
-        let path = self.root.join("releases").join(&at);
+        let path = self.releases_path().join(&at);
         let (dir, manifest) = if let Some(old) = recycled {
             let name = old.name.to_string();
             self.releases
@@ -52,14 +53,14 @@ impl LockedSite {
             self.releases.make_dir(at.as_bytes(), 0o755).map_err(Error::io("make", &path))?;
             (self.releases.open_dir(at.as_bytes()).map_err(Error::io("open", path))?, None)
         };
-        let identity = dir.identity().map_err(Error::io("read", self.root.join("releases").join(&at)))?;
+        let identity = dir.identity().map_err(Error::io("read", self.releases_path().join(&at)))?;
         Ok(Staged { site: self, dir, identity, at, manifest, name: None, done: false })
     }
 
     /// Refuses a release that the file system has no room for, before anything is written; `sizes` are
     /// those of its new files.
     pub fn refuse_full_disk(&self, sizes: impl Iterator<Item = u64>) -> Result<()> {
-        let space = self.releases.free_space().map_err(Error::io("read", self.scratch_path()))?;
+        let space = self.releases.free_space().map_err(Error::io("read", self.releases_path()))?;
         let block = space.f_frsize.max(512);
         let (mut inodes, mut needed) = (0, 0_u64);
         for size in sizes {
@@ -67,7 +68,7 @@ impl LockedSite {
             needed = needed.saturating_add(size.div_ceil(block).saturating_mul(block));
         }
         let free = space.f_bavail.saturating_mul(block);
-        let refused = |needed, free| Err(Error::NoSpace { path: self.scratch_path(), needed, free });
+        let refused = |needed, free| Err(Error::NoSpace { path: self.releases_path(), needed, free });
         if needed > free {
             return refused(bytes(needed), bytes(free));
         }
@@ -82,12 +83,12 @@ impl LockedSite {
     pub(super) fn free_incoming(&self) -> Result<String> {
         for attempt in std::process::id().. {
             let name = format!("{INCOMING}{:06}", attempt % 1_000_000);
-            let path = self.root.join("releases").join(&name);
+            let path = self.releases_path().join(&name);
             if !self.releases.contains(name.as_bytes()).map_err(Error::io("read", path))? {
                 return Ok(name);
             }
         }
-        Err(Error::io("find a name in", self.root.join("releases"))(ErrorKind::AlreadyExists.into()))
+        Err(Error::io("find a name in", self.releases_path())(ErrorKind::AlreadyExists.into()))
     }
 }
 
@@ -125,7 +126,7 @@ impl Staged<'_> {
     pub fn destination(&self) -> Destination<'_> {
         Destination {
             root: &self.dir,
-            path: self.site.root().join("releases").join(&self.at),
+            path: self.site.releases_path().join(&self.at),
             recycled: self.manifest.as_ref(),
             clock: &self.site.releases,
         }

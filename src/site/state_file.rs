@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{FileType, OFlags, fstat};
 
-use super::INCOMING;
+use super::paths::INCOMING;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 

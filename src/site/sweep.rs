@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::{INCOMING, LockedSite, NEXT};
+use super::LockedSite;
+use super::paths::{INCOMING, NEXT};
 use crate::dir::Identity;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
@@ -27,13 +28,13 @@ impl LockedSite {
                 leftovers.extend(self.sweep_unfinished(&release.name, &record).err());
             }
         }
-        for (name, _) in self.releases.names().map_err(Error::io("read", self.scratch_path()))? {
+        for (name, _) in self.releases.names().map_err(Error::io("read", self.releases_path()))? {
             if name.starts_with(INCOMING.as_bytes()) {
                 log::info!("sweeping {}", name.escape_ascii());
                 leftovers.extend(self.clear(&name).err());
             }
         }
-        let records = self.state_path().join("releases");
+        let records = self.records_path();
         for (name, _) in self.records.names().map_err(Error::io("read", &records))? {
             leftovers.extend(self.sweep_record(&name).err());
         }
@@ -62,7 +63,7 @@ impl LockedSite {
         if !is_leftover {
             return Ok(());
         }
-        let path = self.state_path().join("releases").join(OsStr::from_bytes(name));
+        let path = self.records_path().join(OsStr::from_bytes(name));
         self.records.remove(name).map_err(Error::io("remove", path))
     }
 
@@ -113,6 +114,6 @@ impl LockedSite {
     }
 
     fn path_in_releases(&self, name: &[u8]) -> PathBuf {
-        self.root.join("releases").join(OsStr::from_bytes(name))
+        self.releases_path().join(OsStr::from_bytes(name))
     }
 }

@@ -1,0 +1,84 @@
+//! The paths of a site, for messages and for those who only look. Changes go by descriptors and the names below.
+
+use std::path::{Path, PathBuf};
+
+use super::Site;
+use super::logs::file_name;
+use crate::release::ReleaseName;
+
+pub(super) const CURRENT: &[u8] = b"current";
+/// The next `current`, for the moment between its making and the rename.
+pub(super) const NEXT: &[u8] = b".current.next";
+pub(super) const RELEASES: &[u8] = b"releases";
+pub(super) const STATE: &[u8] = b".bluegreen";
+pub(super) const SHARED: &[u8] = b"shared";
+/// The beginning of every name that a sweep removes.
+pub(super) const INCOMING: &str = ".incoming-";
+
+impl Site {
+    /// The site itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The link to the live release.
+    #[must_use]
+    pub fn current_path(&self) -> PathBuf {
+        self.root.join("current")
+    }
+
+    /// The directory of all releases. It is swept after a crash, so that temporary directories lie there too.
+    #[must_use]
+    pub fn releases_path(&self) -> PathBuf {
+        self.root.join("releases")
+    }
+
+    /// A release.
+    #[must_use]
+    pub fn release_path(&self, name: &ReleaseName) -> PathBuf {
+        self.releases_path().join(name.to_string())
+    }
+
+    /// The directory of all that outlives releases.
+    #[must_use]
+    pub fn shared_path(&self) -> PathBuf {
+        self.root.join("shared")
+    }
+
+    /// The program's own directory.
+    #[must_use]
+    pub fn state_path(&self) -> PathBuf {
+        self.root.join(".bluegreen")
+    }
+
+    /// The directory of the records and manifests.
+    #[must_use]
+    pub fn records_path(&self) -> PathBuf {
+        self.state_path().join("releases")
+    }
+
+    /// The history.
+    #[must_use]
+    pub fn history_path(&self) -> PathBuf {
+        self.state_path().join("history.jsonl")
+    }
+
+    /// The lock.
+    #[must_use]
+    pub fn lock_path(&self) -> PathBuf {
+        self.state_path().join("lock")
+    }
+
+    /// The directory of all logs.
+    #[must_use]
+    pub fn logs_path(&self) -> PathBuf {
+        self.state_path().join("logs")
+    }
+
+    /// The log of a release.
+    #[must_use]
+    pub fn log_path(&self, name: &ReleaseName) -> PathBuf {
+        self.logs_path().join(file_name(name))
+    }
+}
