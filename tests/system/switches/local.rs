@@ -149,6 +149,14 @@ print(ask())
             .fails()
             .says("cannot ask HAProxy at `/run/none.sock`");
         front.sh(&format!("SWITCH_SOCKET='/run/a b;c' {set}")).fails().says("a setting holds a character");
+        // Old workers that cannot be reached: it says so, and memory and file agree.
+        front
+            .sh(&format!("SWITCH_MASTER=/run/none.sock {set}"))
+            .fails()
+            .says("cannot ask HAProxy's master at `/run/none.sock`");
+        reload(&front);
+        shows(&front, "haproxy", "green");
+        front.sh("SWITCH_MASTER= /switches/haproxy set blue").ok();
         // Who may ask but not write the file does not switch: a reload would switch back.
         front
             .sh("useradd olga; chmod 666 /run/haproxy/admin.sock

@@ -123,7 +123,7 @@ impl Story {
             .sh_as(
                 "dev",
                 "git init -q sample_app; cd sample_app; cp -r /test/common/. .
-                git remote add blue deploy@blue:sample_app; git remote add green deploy@green:sample_app",
+                git remote add blue deploy@blue:sample_app; git remote add green ssh://deploy@green:22/~/sample_app",
             )
             .ok();
     }
