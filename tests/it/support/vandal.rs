@@ -118,7 +118,10 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
         19 if let Some([one, other]) = two_of(&paths, first, second, Path::is_dir)
             && !other.starts_with(one) =>
         {
-            fs::rename(one, other.join("moved"))?;
+            let moved = other.join("moved");
+            if !moved.exists() {
+                fs::rename(one, moved)?;
+            }
         }
         // Two files change places, and nobody can tell from their parents.
         20 if let Some([one, other]) = two_of(&paths, first, second, Path::is_file) => {
