@@ -68,10 +68,7 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
         10 if is_dir => chmod(0)?,
         // Two names change places; a directory cannot change places with what is in it.
         11 if !path.starts_with(other) && !other.starts_with(path) => {
-            let aside = release.join("aside");
-            fs::rename(path, &aside)?;
-            fs::rename(other, path)?;
-            fs::rename(aside, other)?;
+            exchange(path, other, &release.join("aside"))?;
         }
         12 if is_file && path != other && !path.starts_with(other) => {
             remove(other)?;
@@ -109,10 +106,7 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
             && !one.starts_with(other)
             && !other.starts_with(one) =>
         {
-            let aside = release.join("aside");
-            fs::rename(one, &aside)?;
-            fs::rename(other, one)?;
-            fs::rename(aside, other)?;
+            exchange(one, other, &release.join("aside"))?;
         }
         // A directory moves into another one.
         19 if let Some([one, other]) = two_of(&paths, first, second, Path::is_dir)
@@ -125,10 +119,7 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
         }
         // Two files change places, and nobody can tell from their parents.
         20 if let Some([one, other]) = two_of(&paths, first, second, Path::is_file) => {
-            let aside = release.join("aside");
-            fs::rename(one, &aside)?;
-            fs::rename(other, one)?;
-            fs::rename(aside, other)?;
+            exchange(one, other, &release.join("aside"))?;
         }
         _ => {}
     }
@@ -140,6 +131,13 @@ fn two_of(paths: &[PathBuf], first: usize, second: usize, kind: fn(&Path) -> boo
     let fit: Vec<&PathBuf> = paths.iter().filter(|path| !path.is_symlink() && kind(path)).collect();
     let (one, other) = (fit.get(first % fit.len().max(1))?, fit[second % fit.len()]);
     (*one != other).then_some([one, other])
+}
+
+/// Lets two names change places.
+fn exchange(one: &Path, other: &Path, aside: &Path) -> io::Result<()> {
+    fs::rename(one, aside)?;
+    fs::rename(other, one)?;
+    fs::rename(aside, other)
 }
 
 /// Adds a file where nothing is: through a link in the tree it would land who knows where.
