@@ -132,6 +132,17 @@ print(ask())
         front.sh("echo 'show proc' | socat stdio /run/haproxy-master.sock | sed -n '/^# old/,/^# pro/p' | grep -q worker").ok();
         front.sh("/switches/haproxy set green; touch /tmp/switched").ok();
         assert_eq!(visitor.finish(), "blue\ngreen\n");
+        // Reloads at any moment of a switch do not undo it.
+        for n in 0..12 {
+            let side = ["blue", "green"][n % 2];
+            front
+                .sh(&format!(
+                    "(sleep 0.0{n}; kill -USR2 $(cat /run/haproxy.pid)) & /switches/haproxy set {side}; wait; sleep 0.6"
+                ))
+                .ok();
+            shows(&front, "haproxy", side);
+            front.sh("cat /etc/haproxy/public.map").ok().says(&format!("public {side}\n"));
+        }
     }
 
     /// HAProxy answers success to all of these, or the switch would not have been asked well.
