@@ -102,7 +102,11 @@ impl LockedSite {
     /// Removes a name of `releases/` and all below it; where something is mounted there, all of it stays.
     pub(super) fn clear(&self, name: &[u8]) -> Result<()> {
         self.refuse_mounts(name)?;
-        self.releases.remove(name).map_err(Error::io("remove", self.path_in_releases(name)))
+        self.releases.remove(name).or_else(|error| {
+            // What was mounted since the look has stopped it, and is named.
+            self.refuse_mounts(name)?;
+            Err(Error::io("remove", self.path_in_releases(name))(error))
+        })
     }
 
     fn refuse_mounts(&self, name: &[u8]) -> Result<()> {
