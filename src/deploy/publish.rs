@@ -15,7 +15,7 @@ use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
 use crate::run::signals::Stop;
-use crate::site::{Live, LockedSite, Staged};
+use crate::site::{Flip, Live, LockedSite, Staged};
 
 /// A release on its way to the public.
 #[derive(Debug)]
@@ -45,15 +45,9 @@ impl Publication<'_> {
             journal::begin(self.site, &entry)?;
         }
         self.site.phase("activate");
-        let flipped = self.move_ref().and_then(|()| match self.site.activate(self.release) {
-            Err(error) if !matches!(error, Error::AfterFlip(_)) => {
-                self.move_ref_back();
-                Err(error)
-            }
-            flipped => Ok(flipped),
-        });
-        let flushed = match flipped {
-            Ok(flushed) => flushed,
+        let activate = || self.site.activate(self.release).inspect_err(|_| self.move_ref_back());
+        let flip = match self.move_ref().and_then(|()| activate()) {
+            Ok(flip) => flip,
             Err(error) => {
                 drop(staged);
                 return journal::finish(self.site).and(Err(error));
@@ -67,7 +61,7 @@ impl Publication<'_> {
             let finished = journal::finish(self.site);
             verified.and(finished.map_err(|error| Error::AfterFlip(Box::new(error))))?;
         }
-        flushed
+        flip.flushed()
     }
 
     /// Restarts services and verifies the release that is live now; goes back if that fails.
@@ -89,9 +83,13 @@ impl Publication<'_> {
         let Some(previous) = self.previous.release() else { return after_flip(error) };
         self.server.report.line(Message::GoingBack(previous));
         self.site.phase("go back");
-        if let Err(stuck) = self.site.activate(previous) {
-            self.server.report.error(&error);
-            return after_flip(stuck);
+        match self.site.activate(previous) {
+            Ok(Flip::Done) => {}
+            Ok(Flip::Unflushed(unflushed)) => self.server.report.warning(unflushed),
+            Err(stuck) => {
+                self.server.report.error(&error);
+                return after_flip(stuck);
+            }
         }
         self.restart_previous(previous);
         Err(error)

@@ -50,7 +50,7 @@ impl LockedSite {
             ..Record::new(CommitId::NONE, "What the site held before".into(), 0)
         };
         self.write_record(&name, &record)?;
-        self.activate(&name)?;
+        self.activate(&name)?.flushed()?;
         Ok(Some(name))
     }
 

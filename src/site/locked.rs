@@ -24,6 +24,26 @@ pub struct LockedSite {
     pub(super) holder: RefCell<Holder>,
 }
 
+/// A flip that has happened.
+#[derive(Debug)]
+#[must_use = "a flip that is not on the disk is a failure"]
+pub enum Flip {
+    /// It is on the disk, as far as the config asks for that.
+    Done,
+    /// It may not survive a power cut.
+    Unflushed(Error),
+}
+
+impl Flip {
+    /// Takes a flip that is not on the disk for a failure after the flip.
+    pub fn flushed(self) -> Result<()> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Unflushed(error) => Err(Error::AfterFlip(Box::new(error))),
+        }
+    }
+}
+
 impl std::ops::Deref for LockedSite {
     type Target = Site;
 
@@ -55,18 +75,15 @@ impl LockedSite {
         }
     }
 
-    /// Makes a release live: THE flip, the only one in the program.
-    pub fn activate(&self, name: &ReleaseName) -> Result<()> {
+    /// Makes a release live: THE flip, the only one in the program. An error means that nothing has flipped.
+    pub fn activate(&self, name: &ReleaseName) -> Result<Flip> {
         let path = self.current_path();
         let target = format!("releases/{name}");
         self.dir.remove(NEXT).map_err(Error::io("replace", &path))?;
         self.dir.make_link(target.as_bytes(), NEXT).map_err(Error::io("replace", &path))?;
         self.dir.rename(NEXT, &self.dir, CURRENT).map_err(Error::io("replace", &path))?;
-        if self.durable {
-            let sync = self.releases.sync().and_then(|()| self.dir.sync());
-            sync.map_err(|error| Error::AfterFlip(Box::new(Error::io("flush", path)(error))))?;
-        }
-        Ok(())
+        let flushed = if self.durable { self.releases.sync().and_then(|()| self.dir.sync()) } else { Ok(()) };
+        Ok(flushed.map_or_else(|error| Flip::Unflushed(Error::io("flush", path)(error)), |()| Flip::Done))
     }
 
     /// Marks a release, so that nobody chooses it again.

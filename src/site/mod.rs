@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 pub use self::lock::Holder;
-pub use self::locked::LockedSite;
+pub use self::locked::{Flip, LockedSite};
 use self::paths::{CURRENT, RELEASES, STATE};
 pub use self::staged::{Recycled, Staged};
 pub use self::state_file::StateFile;

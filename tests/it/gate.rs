@@ -123,6 +123,35 @@ fn a_failed_verification_takes_the_ref_back() {
 }
 
 #[test]
+fn a_disk_that_fails_on_the_way_back_does_not_part_site_and_branch() {
+    if !crate::support::skip::program_or_skip("strace") {
+        return;
+    }
+    let sandbox = gated("restart = 'cp index.html ../../restarted'\nverify = 'test ! -e broken'");
+    sandbox.commit("index.html", "v1").push().ok();
+    sandbox.commit("broken", "").commit("index.html", "v2");
+    let gate = sandbox.repository().join("hooks/proc-receive");
+    let mut failed = 0;
+    for number in 1..100 {
+        std::fs::remove_file(&gate).unwrap();
+        let (trace, inject) = (sandbox.path("trace"), format!("inject=fsync:error=EIO:when={number}"));
+        let strace = format!("strace -qqq -o {} -e trace=fsync -e {inject}", trace.display());
+        install_hook(&sandbox, "proc-receive", &format!("exec {strace} {BLUEGREEN} hook proc-receive"));
+        let push = sandbox.push();
+        assert_eq!(push.status.code(), Some(1), "fsync number {number}: {}", push.output);
+        agrees(&sandbox);
+        sandbox.serves("index.html", "v1");
+        let restarted = std::fs::read_to_string(sandbox.site().join("restarted")).unwrap();
+        assert_eq!(restarted, "v1", "services run another release after fsync number {number}");
+        if !std::fs::read_to_string(trace).unwrap().contains("(INJECTED)") {
+            break;
+        }
+        failed += 1;
+    }
+    assert!((6..99).contains(&failed), "{failed} calls failed");
+}
+
+#[test]
 fn a_first_release_that_fails_its_verification_stays_and_so_does_the_ref() {
     let sandbox = gated("verify = 'test ! -e broken'");
     sandbox.commit("broken", "");
