@@ -110,6 +110,16 @@ impl Dir {
         Ok(identity(&self.own_stat()?))
     }
 
+    /// Returns whether inode numbers stay the same over a reboot. Those of overlayfs and FUSE need not: the
+    /// kernel makes them up when it reads a directory.
+    pub fn has_lasting_inodes(&self) -> io::Result<bool> {
+        const OVERLAYFS: u64 = 0x794c_7630;
+        const FUSE: u64 = 0x6573_5546;
+        // The number has 32 bits; some platforms extend its sign.
+        let kind = fs::fstatfs(&self.0)?.f_type.cast_unsigned() & 0xffff_ffff;
+        Ok(kind != OVERLAYFS && kind != FUSE)
+    }
+
     /// Free blocks and inodes of the file system.
     pub fn free_space(&self) -> io::Result<fs::StatVfs> {
         Ok(fs::fstatvfs(&self.0)?)

@@ -170,7 +170,8 @@ impl Staged<'_> {
     }
 
     fn write_record(&self, name: &ReleaseName, record: &Record) -> Result<()> {
-        self.site.write_record(name, &Record { inode: Some(self.identity.1), ..record.clone() })
+        let lasts = self.dir.has_lasting_inodes().map_err(Error::io("read", self.site.release_path(name)))?;
+        self.site.write_record(name, &Record { inode: lasts.then_some(self.identity.1), ..record.clone() })
     }
 
     /// Lets everybody read the release, whatever the umask, and leaves an inherited set-group-id bit.

@@ -137,6 +137,29 @@ fn a_tree_of_any_depth_is_removed_with_few_descriptors() {
 }
 
 #[test]
+fn where_inode_numbers_do_not_last_nobody_relies_on_them() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| {
+        fs::create_dir(sandbox.path(name)).unwrap();
+        sandbox.path(name).display().to_string()
+    });
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-t", "overlay", "-o", &options, "overlay"]).arg(sandbox.site());
+    assert!(mount.status().unwrap().success());
+    let _site = Mounted::adopt(&sandbox.site());
+    for version in ["v1", "v2"] {
+        sandbox.commit("index.html", version).push().ok().serves("index.html", version);
+    }
+    let record = sandbox.site().join(format!(".bluegreen/releases/{}.toml", sandbox.live()));
+    assert!(!fs::read_to_string(record).unwrap().contains("inode"));
+    sandbox.bluegreen(&["rollback"]).ok().serves("index.html", "v1");
+}
+
+#[test]
 fn a_kernel_without_openat2_recycles_and_removes_too() {
     if !program_or_skip("strace") {
         return;
