@@ -44,7 +44,7 @@ impl Publication<'_> {
             let entry = Entry::new(self.release, self.previous.release(), self.is_new, self.push);
             journal::begin(self.site, &entry)?;
         }
-        self.site.phase("activate");
+        self.server.phase(self.site, "activate");
         let activate = || self.site.activate(self.release).inspect_err(|_| self.move_ref_back());
         let flip = match self.move_ref().and_then(|()| activate()) {
             Ok(flip) => flip,
@@ -82,7 +82,7 @@ impl Publication<'_> {
         }
         let Some(previous) = self.previous.release() else { return after_flip(error) };
         self.server.report.line(Message::GoingBack(previous));
-        self.site.phase("go back");
+        self.server.phase(self.site, "go back");
         match self.site.activate(previous) {
             Ok(Flip::Done) => {}
             Ok(Flip::Unflushed(unflushed)) => self.server.report.warning(unflushed),

@@ -312,7 +312,9 @@ fn push_options_reach_both_hooks() {
         assert_eq!(tip(&sandbox), sandbox.id("master"));
         sandbox.commit("a", "3");
         let told = sandbox.push_refs(&["-o", "verbose", "-o", "no\x1bsuch", "master"]).warned();
-        assert!(told.output().contains("s] Phase: check out"), "{}", told.output());
+        for phase in ["read the commit", "check out", "activate", "prune"] {
+            assert!(told.output().contains(&format!("s] Phase: {phase}")), "{phase}: {}", told.output());
+        }
         let warnings = told
             .output()
             .matches("warning: unknown push option `no\\u{1b}such`: this server knows `skip` and `verbose`");
