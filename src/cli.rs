@@ -53,6 +53,27 @@ pub enum Command {
     },
     /// End the running deployment; what is live stays
     Cancel,
+    /// Keep deployments out while `promote` works; it answers lines on standard input
+    Hold,
+    /// Show which side is public, and what both serve
+    Public(Promotable),
+    /// Let visitors get the other side, and go back by itself if that goes wrong
+    Promote {
+        /// The side [default: the one that is not public]
+        side: Option<String>,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        /// Only print what would be done
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+        /// Promote a side whose check fails, as it may when the other one is worse
+        #[arg(long)]
+        force: bool,
+        /// File and form
+        #[command(flatten)]
+        options: Promotable,
+    },
     /// Find every problem of this set-up
     Check(Format),
     /// Run as a git hook, with its lines on standard input
@@ -77,6 +98,17 @@ pub enum Command {
 #[derive(Debug, clap::Args)]
 pub struct Format {
     /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The options that `public` and `promote` share.
+#[derive(Debug, clap::Args)]
+pub struct Promotable {
+    /// The file that names sides and switch [default: .promote.toml at the top of the clone]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

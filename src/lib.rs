@@ -12,6 +12,7 @@ pub mod dir;
 pub mod error;
 pub mod gate;
 pub mod git;
+pub mod promote;
 pub mod pusher;
 pub mod release;
 pub mod run;

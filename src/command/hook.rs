@@ -87,6 +87,9 @@ fn read_options<'o>(server: &Server, options: impl Iterator<Item = &'o [u8]>) ->
     if options.verbose {
         server.report.be_verbose();
     }
+    if options.public {
+        server.insists.set(true);
+    }
     options
 }
 

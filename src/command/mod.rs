@@ -7,10 +7,13 @@ mod check;
 mod deploy;
 mod generate;
 mod history;
+mod hold;
 mod hook;
 mod key;
 mod log;
 pub mod options;
+mod promote;
+mod public;
 mod releases;
 mod rollback;
 mod shell;
@@ -18,8 +21,7 @@ mod status;
 pub mod sudoers;
 mod table;
 
-use std::cell::LazyCell;
-use std::cell::OnceCell;
+use std::cell::{Cell, LazyCell, OnceCell};
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::os::fd::AsFd;
@@ -33,6 +35,7 @@ use crate::config::Config;
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::git::{Repository, git_dir_of, login_name};
+use crate::promote::Wish;
 use crate::pusher::report::Report;
 use crate::site::history::{Actor, Key};
 
@@ -98,6 +101,12 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         Command::History(table) => history::run(&place.open(report)?, table.json),
         Command::Check(table) => check::run(place, table.json),
         Command::Log { release, follow } => log::run(&place.open(report)?, release.as_deref(), *follow),
+        Command::Hold => hold::run(&place.open(report)?),
+        Command::Public(options) => public::run(options, report),
+        Command::Promote { side, yes, dry_run, force, options } => {
+            let wish = Wish { side: side.as_deref(), yes: *yes, dry_run: *dry_run, force: *force };
+            promote::run(options, &wish, report)
+        }
         Command::Cancel => cancel::run(&place.open(report)?),
         Command::Generate { what: Generated::Sudoers } => generate::sudoers(&place.open(report)?),
         Command::Generate { what: Generated::Settings } => generate::settings(&place.open(report)?),
@@ -131,6 +140,7 @@ impl Place<'_> {
             actor: LazyCell::new(Box::new(move || actor(invoker, key))),
             report,
             for_client: self.for_client,
+            insists: Cell::new(false),
             stop: OnceCell::new(),
         })
     }

@@ -12,6 +12,8 @@ use crate::text::printable;
 pub struct PushOptions {
     /// The ref moves, and nothing is deployed.
     pub skip: bool,
+    /// Deploy although visitors get this side.
+    pub public: bool,
     /// Print every phase.
     pub verbose: bool,
 }
@@ -24,6 +26,7 @@ impl PushOptions {
         for option in options {
             match option {
                 b"skip" => read.skip = true,
+                b"public" => read.public = true,
                 b"verbose" => read.verbose = true,
                 _ => report.warning(Message::UnknownOption(&printable(OsStr::from_bytes(option)))),
             }

@@ -21,8 +21,8 @@ const NAME: &str = "bluegreen-shell";
 const LEDGERS: &str = "/var/lib/bluegreen/repositories";
 
 /// The commands that a key which may push may run. [`is_allowed`] says the same of the parsed command.
-pub const COMMANDS: [&str; 8] =
-    ["status", "releases", "history", "log", "deploy", "rollback", "cancel", "check"];
+pub const COMMANDS: [&str; 9] =
+    ["hold", "status", "releases", "history", "log", "deploy", "rollback", "cancel", "check"];
 
 /// The commands of git that come over ssh, with a space or a dash after `git`.
 const GIT: [&str; 3] = ["receive-pack", "upload-pack", "upload-archive"];
@@ -97,8 +97,13 @@ fn is_allowed(command: &Command) -> bool {
         | Command::Deploy { .. }
         | Command::Rollback { .. }
         | Command::Cancel
+        | Command::Hold
         | Command::Check(_) => true,
-        Command::Hook { .. } | Command::Adopt | Command::Generate { .. } => false,
+        Command::Hook { .. }
+        | Command::Adopt
+        | Command::Generate { .. }
+        | Command::Public(_)
+        | Command::Promote { .. } => false,
     }
 }
 

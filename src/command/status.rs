@@ -7,12 +7,13 @@ use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::git::id::CommitId;
 use crate::release::ReleaseName;
+use crate::site::public::PublicMark;
 use crate::site::{Holder, Live, Site};
 use crate::text::printable;
 
 /// The state of a server, as `--json` shows it.
 #[derive(Serialize)]
-struct Status<'a> {
+pub(super) struct Status<'a> {
     server: &'a str,
     branch: &'a str,
     site: String,
@@ -23,6 +24,10 @@ struct Status<'a> {
     commit: Option<CommitId>,
     subject: Option<String>,
     sealed: Option<String>,
+    /// True if the live release did not fail its verification.
+    good: bool,
+    /// The mark of the last promotion, or null.
+    public: Option<PublicMark>,
     /// The branch's commit in the repository.
     tip: Option<CommitId>,
     /// The holder of the lock, or null.
@@ -31,6 +36,15 @@ struct Status<'a> {
 
 /// Prints the state of the server.
 pub fn run(server: &Server, json: bool) -> Result<()> {
+    let (status, live) = read(server)?;
+    if json {
+        return print_json(&status);
+    }
+    print_text(&text(&status, &live))
+}
+
+/// Reads the state of the server.
+pub(super) fn read<'a>(server: &'a Server) -> Result<(Status<'a>, Live)> {
     let site = Site::open(&server.config.site)?;
     let live = site.live()?;
     let tip = server.repository.tip(&server.config.branch)?;
@@ -45,13 +59,12 @@ pub fn run(server: &Server, json: bool) -> Result<()> {
         commit: record.as_ref().map(|record| record.commit),
         subject: record.as_ref().map(|record| printable(&record.subject)),
         sealed: record.and_then(|record| record.sealed),
+        good: site.is_good(&live),
+        public: site.public_mark(),
         tip,
         running: site.holder(),
     };
-    if json {
-        return print_json(&status);
-    }
-    print_text(&text(&status, &live))
+    Ok((status, live))
 }
 
 fn text(status: &Status, live: &Live) -> String {
@@ -74,6 +87,10 @@ fn text(status: &Status, live: &Live) -> String {
         Some(tip) => format!("Branch:   {} is at {}, which is not live", status.branch, tip.short()),
         None => format!("Branch:   {} does not exist yet", status.branch),
     });
+    if let Some(mark) = &status.public {
+        let not = if mark.public { "yes" } else { "no" };
+        lines.push(format!("Public:   {not}, since {}", mark.since));
+    }
     lines.push(match &status.running {
         Some(holder) => format!("Running:  {holder}: {}", holder.phase),
         None => "Running:  nothing".into(),

@@ -67,11 +67,25 @@ pub struct SiteConfig {
     pub submodule_timeout: Duration,
     /// The fate of files of Git LFS whose content is missing.
     pub lfs: Lfs,
+    /// The answer to a push while visitors get this server.
+    pub when_public: WhenPublic,
     /// The most files, links and directories that a release may have.
     pub max_files: u32,
     /// The most bytes that all files of a release may have together.
     #[serde(deserialize_with = "size")]
     pub max_size: u64,
+}
+
+/// The answer to a push while visitors get this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenPublic {
+    /// It is deployed, with a warning.
+    Warn,
+    /// It is refused, unless `git push -o public` insists.
+    Refuse,
+    /// It is deployed.
+    Deploy,
 }
 
 /// The fate of links that lead out of the release.
@@ -131,6 +145,7 @@ impl Default for SiteConfig {
             submodules: Submodules::Warn,
             submodule_timeout: Duration::from_secs(5 * 60),
             lfs: Lfs::Refuse,
+            when_public: WhenPublic::Warn,
             max_files: 1_000_000,
             max_size: u64::MAX,
         }

@@ -19,7 +19,7 @@ use self::session::Attempt;
 use crate::checkout::monitor::{Monitor, Notice};
 use crate::checkout::objects::Objects;
 use crate::checkout::{self, Checkout, listing::Listing, manifest::Manifest};
-use crate::config::{Phase, Submodules};
+use crate::config::{Phase, Submodules, WhenPublic};
 use crate::deploy::publish::Publication;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
@@ -44,6 +44,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let Server { config, report, repository, .. } = server;
     let live = site.live()?;
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
+    refuse_public(server, site, target)?;
     attempt.new = Some(commit);
 
     shared::require(site, &config.shared)?;
@@ -80,6 +81,21 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
         .publish(Some(staged))?;
     report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
     prune(server, site, &name);
+    Ok(())
+}
+
+/// Answers a deployment to the side that visitors get, as `when-public` says. An operator on the server
+/// knows which one that is.
+fn refuse_public(server: &Server, site: &LockedSite, target: Target<'_>) -> Result<()> {
+    if !site.public_mark().is_some_and(|mark| mark.public) {
+        return Ok(());
+    }
+    let insists = server.insists.get() || matches!(target, Target::Commit(_));
+    match server.config.site.when_public {
+        WhenPublic::Refuse if !insists => return Err(Error::Public(server.name.clone())),
+        WhenPublic::Deploy => {}
+        WhenPublic::Warn | WhenPublic::Refuse => server.report.warning(Message::PublicSide(&server.name)),
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! This server as a command finds it: its repository, config and name, the person who asks, and the report.
 
-use std::cell::{LazyCell, OnceCell};
+use std::cell::{Cell, LazyCell, OnceCell};
 
 use crate::config::Config;
 use crate::git::Repository;
@@ -26,6 +26,8 @@ pub struct Server<'a> {
     pub report: &'a Report,
     /// True if a client of git waits for us, whose signals are not for us.
     pub for_client: bool,
+    /// True if whoever pushed insists on a deployment to the public side.
+    pub insists: Cell<bool>,
     pub(crate) stop: OnceCell<Stop>,
 }
 

@@ -61,14 +61,32 @@ impl Server<'_> {
         })
     }
 
-    fn lock(&self, action: Action, begun: SystemTime) -> Result<LockedSite> {
-        let holder = Holder {
+    /// Takes the lock for a promotion, and ends what a crash cut off. `announce` gets the holder that it
+    /// waits for; `go_on` ends the wait with an error.
+    pub fn hold(&self, announce: impl FnOnce(&str), go_on: impl Fn() -> Result<()>) -> Result<LockedSite> {
+        let begun = SystemTime::now();
+        let site = Site::open(&self.config.site)?;
+        site.live()?;
+        let site =
+            site.lock(self.holder(Action::Promote, begun), self.config.lock_timeout, announce, go_on)?;
+        let mut attempt = Attempt { started: Instant::now(), release: None, old: None, new: None };
+        self.recover(&site, &mut attempt)?;
+        site.phase("promote");
+        Ok(site)
+    }
+
+    fn holder(&self, action: Action, begun: SystemTime) -> Holder {
+        Holder {
             pid: std::process::id(),
             action,
             by: Actor::clone(&self.actor),
             since: timestamp(begun),
             phase: "begin".into(),
-        };
+        }
+    }
+
+    fn lock(&self, action: Action, begun: SystemTime) -> Result<LockedSite> {
+        let holder = self.holder(action, begun);
         let announce = |holder: &str| self.report.line(Message::Waiting { holder });
         let site = Site::open(&self.config.site)?;
         site.live()?;
@@ -111,6 +129,7 @@ impl Server<'_> {
                 Err(_) => Outcome::Failed,
             },
             error: result.as_ref().err().map(ToString::to_string),
+            promotion: None,
         };
         if let Err(error) = history::append(&site.history_path(), &entry) {
             self.report.warning(error);

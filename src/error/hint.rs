@@ -81,6 +81,8 @@ impl Error {
                 "write it as `sudo /usr/bin/systemctl restart NAME`: plain words only".into()
             }
             Self::NoLog(_) => "a release has a log when its config has steps".into(),
+            Self::Public(_) => "push to the other side and promote it, or insist: `git push -o public`".into(),
+            Self::PromoteConfig { hint, .. } | Self::Promotion { hint, .. } => hint.clone(),
             Self::RefMoved(_) => "fetch, then push again".into(),
             Self::Io { source, path, .. } => return io_hint(source, path),
             Self::AfterFlip(error) | Self::Reported(error) => return error.hint(),
@@ -96,6 +98,7 @@ impl Error {
             | Self::PushRefused(_)
             | Self::NoBranch(_)
             | Self::Unhealthy(_)
+            | Self::HoldLost
             | Self::Cancelled => return None,
         };
         Some(hint)

@@ -301,6 +301,28 @@ pub enum Error {
     /// A check of the set-up found problems, which are printed already.
     #[error("{0} found")]
     Unhealthy(String),
+    /// A push to the side that visitors get, where the config refuses it.
+    #[error("{0} is public")]
+    Public(String),
+    /// A client that holds the lock was not heard of for too long, or went away.
+    #[error("the promotion that held the lock is gone")]
+    HoldLost,
+    /// The file `.promote.toml`, or what it leads to, cannot be used.
+    #[error("{problem}")]
+    PromoteConfig {
+        /// The file and the problem.
+        problem: String,
+        /// One thing that the reader can do.
+        hint: String,
+    },
+    /// A step of a promotion failed.
+    #[error("{problem}")]
+    Promotion {
+        /// The problem.
+        problem: String,
+        /// One thing that the reader can do.
+        hint: String,
+    },
     /// The operator or the system asked the program to stop.
     #[error("cancelled")]
     Cancelled,
@@ -332,6 +354,7 @@ impl Error {
             | Self::NotARepository(_)
             | Self::NotOwner { .. }
             | Self::Config { .. }
+            | Self::PromoteConfig { .. }
             | Self::ConfigUnsafe { .. }
             | Self::Sudo { .. } => 2,
             Self::AfterFlip(_) => 3,

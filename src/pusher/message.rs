@@ -94,6 +94,8 @@ pub enum Message<'a> {
         /// The holder.
         holder: &'a str,
     },
+    /// A deployment that visitors see at once.
+    PublicSide(&'a str),
     /// A failure, and the live release, which it did not change.
     NotDone(Action, &'a LiveLine),
     /// Submodules that stay empty.
@@ -220,6 +222,8 @@ impl Display for Message<'_> {
             Self::NotDone(Action::Deploy, live_line) => write!(to, "Not deployed: {live_line}."),
             Self::NotDone(Action::Rollback, live_line) => write!(to, "Not rolled back: {live_line}."),
             Self::NotDone(Action::Adopt, live_line) => write!(to, "Not adopted: {live_line}."),
+            Self::NotDone(Action::Promote, live_line) => write!(to, "Not promoted: {live_line}."),
+            Self::PublicSide(server) => write!(to, "{server} is public: visitors see this at once"),
             Self::EmptySubmodules(paths) => {
                 write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), quoted(paths))
             }

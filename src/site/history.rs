@@ -72,6 +72,8 @@ pub enum Action {
     Rollback,
     /// The files that a site held before become a release.
     Adopt,
+    /// Visitors get the other side.
+    Promote,
 }
 
 impl Display for Action {
@@ -80,6 +82,7 @@ impl Display for Action {
             Self::Deploy => "deployment",
             Self::Rollback => "rollback",
             Self::Adopt => "adoption",
+            Self::Promote => "promotion",
         })
     }
 }
@@ -116,6 +119,22 @@ pub struct Entry {
     /// The failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The sides of a promotion, and its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promotion: Option<Promotion>,
+}
+
+/// A promotion, as both sides record it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// The side that was public before, if one was.
+    pub from: Option<String>,
+    /// The side that was to become public.
+    pub to: String,
+    /// The requests to the public address while it was watched.
+    pub requests: u64,
+    /// Those that failed.
+    pub failures: u64,
 }
 
 /// Adds a line, whole or not at all: one `write` on a file opened for appending.
@@ -176,6 +195,7 @@ mod tests {
             seconds: 0.5,
             outcome: Outcome::Failed,
             error: Some("cancelled".into()),
+            promotion: None,
         };
         append(&file, &entry).unwrap();
         let spoilt = [&std::fs::read(&file).unwrap()[..], b"{\"time\":\n", b"\xff\xfe\n\0\n"].concat();

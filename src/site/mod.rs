@@ -11,6 +11,7 @@ mod lock;
 mod locked;
 pub mod logs;
 mod paths;
+pub mod public;
 mod staged;
 mod state_file;
 mod sweep;

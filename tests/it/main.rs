@@ -33,6 +33,7 @@ mod operators;
 mod order;
 mod ownership;
 mod picture;
+mod promote;
 mod property;
 mod push;
 mod readme;

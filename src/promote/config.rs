@@ -1,0 +1,187 @@
+//! `.promote.toml`: the sides, the public address and its switch, and the checks.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::program;
+use crate::error::{Error, Result};
+use crate::text::printable;
+
+/// The file's name at the top of the clone.
+pub const NAME: &str = ".promote.toml";
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PromoteConfig {
+    /// The servers of each side; empty where the remotes of the clone are the sides.
+    #[serde(default)]
+    pub sides: BTreeMap<String, Servers>,
+    /// The address that visitors type, and the switch.
+    pub public: Public,
+    /// The checks.
+    #[serde(default)]
+    pub check: Check,
+}
+
+/// The servers of a side.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Servers {
+    /// One server.
+    One(ServerSpec),
+    /// Several that are deployed alike.
+    Several(Vec<ServerSpec>),
+}
+
+/// One server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum ServerSpec {
+    /// The address that `git push` takes.
+    Url(String),
+    /// The same, with the address of its web server.
+    Table {
+        /// The address that `git push` takes.
+        ssh: String,
+        /// Host and port of its web server.
+        address: Option<String>,
+    },
+}
+
+/// The `[public]` section.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Public {
+    /// The address that visitors type.
+    pub url: String,
+    /// The name of a switch of the program, or a path.
+    pub switch: String,
+    /// The settings of the switch.
+    #[serde(default)]
+    pub settings: BTreeMap<String, toml::Value>,
+}
+
+/// The `[check]` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Check {
+    /// The paths that must answer 2xx or 3xx.
+    pub paths: Vec<String>,
+    /// So many good answers in a row.
+    pub healthy: u32,
+    /// The time in which they must come.
+    #[serde(deserialize_with = "duration")]
+    pub within: Duration,
+    /// The time for which the public address is watched.
+    #[serde(deserialize_with = "duration")]
+    pub watch: Duration,
+    /// Failed answers before it goes back.
+    pub tolerate: u64,
+}
+
+impl Default for Check {
+    fn default() -> Self {
+        let half_a_minute = Duration::from_secs(30);
+        Self { paths: vec!["/".into()], healthy: 3, within: half_a_minute, watch: half_a_minute, tolerate: 0 }
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    humantime::parse_duration(&text)
+        .map_err(|error| serde::de::Error::custom(format!("`{text}`: {error}, write \"30s\"")))
+}
+
+/// Says what is wrong with the file.
+#[must_use]
+pub fn wrong(problem: impl Into<String>, hint: impl Into<String>) -> Error {
+    Error::PromoteConfig { problem: problem.into(), hint: hint.into() }
+}
+
+impl PromoteConfig {
+    /// Reads the file, and the remotes of the clone where it names no sides.
+    pub fn read(named: Option<&Path>) -> Result<(Self, PathBuf)> {
+        let top = git(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
+        let file = named.map_or_else(|| top.unwrap_or_default().join(NAME), Path::to_path_buf);
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            wrong(
+                format!("cannot read `{}`: {error}", printable(&file)),
+                "docs/promote.md shows one to start from",
+            )
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            wrong(
+                format!("{}:{line}: {}", printable(&file), error.message()),
+                "docs/promote.md lists the keys",
+            )
+        })?;
+        if config.sides.is_empty() {
+            config.sides = ["blue", "green"].into_iter().filter_map(remote).collect();
+        }
+        config.refuse_nonsense(&file)?;
+        let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok((config, folder))
+    }
+
+    fn refuse_nonsense(&self, file: &Path) -> Result<()> {
+        let refuse = |problem: &str, hint: &str| Err(wrong(format!("{}: {problem}", printable(file)), hint));
+        if self.sides.len() != 2 {
+            return refuse(
+                "there must be two sides",
+                "name them in `[sides]`, or add the git remotes `blue` and `green`",
+            );
+        }
+        let is_name = |name: &String| {
+            !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && !name.starts_with('-')
+        };
+        if !self.sides.keys().all(is_name) {
+            return refuse("a side's name is no name", "use lower-case letters, digits and hyphens");
+        }
+        if self.sides.values().any(|servers| servers.list().is_empty()) {
+            return refuse("a side has no server", "name at least one");
+        }
+        if self.check.paths.is_empty() || !self.check.paths.iter().all(|path| path.starts_with('/')) {
+            return refuse("`paths` must be paths", "write `paths = [\"/\"]`");
+        }
+        if self.check.healthy == 0 {
+            return refuse("`healthy` must be at least 1", "leave it out for 3");
+        }
+        if !["http://", "https://"].iter().any(|scheme| self.public.url.starts_with(scheme)) {
+            return refuse("`url` must begin with http:// or https://", "write what visitors type");
+        }
+        Ok(())
+    }
+}
+
+impl Servers {
+    /// The servers, in the order of the file.
+    #[must_use]
+    pub fn list(&self) -> Vec<ServerSpec> {
+        match self {
+            Self::One(server) => vec![server.clone()],
+            Self::Several(servers) => servers.clone(),
+        }
+    }
+}
+
+/// All push URLs of a remote of the clone.
+fn remote(name: &str) -> Option<(String, Servers)> {
+    let urls = git(&["remote", "get-url", "--push", "--all", name])?;
+    let servers = urls.lines().map(|url| ServerSpec::Url(url.to_owned())).collect();
+    Some((name.to_owned(), Servers::Several(servers)))
+}
+
+/// Asks git in the working directory; `None` where it fails or prints nothing.
+#[must_use]
+pub fn git(arguments: &[&str]) -> Option<String> {
+    let output = program::run(program::command("git").args(arguments), Duration::from_secs(10), None).ok()?;
+    let text = output.stdout.trim_end().to_owned();
+    (output.is_ok() && !text.is_empty()).then_some(text)
+}

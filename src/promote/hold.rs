@@ -1,0 +1,159 @@
+//! The client's end of a hold: `bluegreen hold` on a server keeps deployments out for as long as it hears of
+//! us, and we know that it does for as long as it answers.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::program;
+use super::side::{Remote, State};
+use crate::error::{Error, Result};
+use crate::run::signals::Stop;
+
+/// The time between two beats.
+const BEAT: Duration = Duration::from_secs(3);
+
+/// The time in which an answer must come; the server's own lease is longer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The time for which a promotion waits for a lock.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The lock of one server, for as long as this lives.
+#[derive(Debug)]
+pub struct Hold {
+    /// The server's address.
+    pub url: String,
+    /// The state of the server, which nobody else changes now.
+    pub state: State,
+    child: Child,
+    input: Arc<Mutex<Option<ChildStdin>>>,
+    answers: Receiver<Value>,
+}
+
+impl Hold {
+    /// Takes the lock of a server. `announce` gets the holder that it waits for.
+    pub fn take(remote: &Remote, stop: &Stop, announce: impl Fn(&str)) -> Result<Self> {
+        let mut command = remote.command(&["hold"])?;
+        command.stdin(std::process::Stdio::piped());
+        let mut child = command.spawn().map_err(|error| program::missing(&command, &error))?;
+        let input = Arc::new(Mutex::new(child.stdin.take()));
+        let answers = listen(&mut child);
+        beat(&input);
+        let placeholder: State = serde_json::from_value(serde_json::json!({"server": "", "good": false}))
+            .map_err(|error| Error::Usage(error.to_string()))?;
+        let mut hold = Self { url: remote.url.clone(), state: placeholder, child, input, answers };
+        let started = Instant::now();
+        loop {
+            stop.check()?;
+            match hold.answers.recv_timeout(Duration::from_millis(50)) {
+                Ok(answer) if answer.get("held").is_some() => {
+                    hold.state = serde_json::from_value(answer["held"].clone())
+                        .map_err(|error| hold.lost(&format!("answers what cannot be read: {error}")))?;
+                    return Ok(hold);
+                }
+                Ok(answer) => {
+                    if let Some(holder) = answer.get("waiting").and_then(Value::as_str) {
+                        announce(holder);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(hold.lost("cannot be held")),
+                Err(RecvTimeoutError::Timeout) if started.elapsed() >= PATIENCE => {
+                    return Err(hold.lost("is still busy after 60 s"));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Asks the server whether it still holds the lock: an answer that comes now is proof, a clock is not,
+    /// because that of a laptop stands still while it sleeps.
+    pub fn confirm(&self) -> Result<State> {
+        let answer = self.ask("status", "status")?;
+        serde_json::from_value(answer["status"].clone()).map_err(|_| self.lost("answers what cannot be read"))
+    }
+
+    /// Writes the mark.
+    pub fn mark(&self, public: bool) -> Result<()> {
+        self.ask(if public { "public yes" } else { "public no" }, "marked").map(drop)
+    }
+
+    /// Adds a line to the history.
+    pub fn record(&self, entry: &Value) -> Result<()> {
+        self.ask(&format!("record {entry}"), "recorded").map(drop)
+    }
+
+    fn ask(&self, line: &str, key: &str) -> Result<Value> {
+        write(&self.input, line).ok_or_else(|| self.lost("is not held any more"))?;
+        let deadline = Instant::now() + ANSWER;
+        while let Ok(answer) = self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if let Some(problem) = answer.get("error").and_then(Value::as_str) {
+                return Err(self.lost(&format!("says: {}", crate::text::escape_controls(problem))));
+            }
+            if answer.get(key).is_some() {
+                return Ok(answer);
+            }
+        }
+        Err(self.lost("is not held any more"))
+    }
+
+    fn lost(&self, how: &str) -> Error {
+        Error::Promotion {
+            problem: format!("`{}` {how}", self.url),
+            hint: "look at it with `bluegreen public`, then promote again".into(),
+        }
+    }
+}
+
+impl Drop for Hold {
+    /// The end of input releases the lock.
+    fn drop(&mut self) {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline {
+            if let Ok(Some(_)) | Err(_) = self.child.try_wait() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        program::end(&mut self.child);
+    }
+}
+
+fn listen(child: &mut Child) -> Receiver<Value> {
+    let (sender, answers) = channel();
+    if let Some(errors) = child.stderr.take() {
+        // A full pipe would stop the server.
+        thread::spawn(move || std::io::copy(&mut BufReader::new(errors), &mut std::io::sink()));
+    }
+    if let Some(output) = child.stdout.take() {
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
+                if serde_json::from_str(&line).is_ok_and(|answer| sender.send(answer).is_err()) {
+                    return;
+                }
+            }
+        });
+    }
+    answers
+}
+
+/// Sends a line every few seconds, until the input is closed.
+fn beat(input: &Arc<Mutex<Option<ChildStdin>>>) {
+    let input = Arc::clone(input);
+    thread::spawn(move || {
+        while write(&input, "beat").is_some() {
+            thread::sleep(BEAT);
+        }
+    });
+}
+
+fn write(input: &Mutex<Option<ChildStdin>>, line: &str) -> Option<()> {
+    let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
+    writeln!(input.as_mut()?, "{line}").ok()
+}

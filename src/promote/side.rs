@@ -1,0 +1,216 @@
+//! A server of a side as its client sees it: over ssh, called as git calls it, or on this machine.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::config::{ServerSpec, git, wrong};
+use super::program;
+use crate::error::{Error, Result};
+use crate::run::signals::Stop;
+use crate::site::Holder;
+use crate::site::public::PublicMark;
+
+/// The time in which a server must say what it serves.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One server of a side.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// The address that `git push` takes, which is its name in messages too.
+    pub url: String,
+    ssh: Option<Ssh>,
+    path: String,
+    /// Host and port of its web server.
+    pub address: String,
+}
+
+#[derive(Debug, Clone)]
+struct Ssh {
+    host: String,
+    port: Option<String>,
+}
+
+/// The state of a server, as `status --json` prints it.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq)]
+pub struct State {
+    /// Its name.
+    pub server: String,
+    /// The live release.
+    pub live: Option<String>,
+    /// The live commit.
+    pub commit: Option<String>,
+    /// Its subject.
+    pub subject: Option<String>,
+    /// True if the live release did not fail its verification.
+    pub good: bool,
+    /// The mark of the last promotion.
+    pub public: Option<PublicMark>,
+    /// The holder of the lock.
+    pub running: Option<Value>,
+}
+
+impl State {
+    /// The holder of the lock in words.
+    #[must_use]
+    pub fn busy(&self) -> Option<String> {
+        let running = self.running.clone()?;
+        let known = serde_json::from_value(running).map(|holder: Holder| holder.to_string());
+        Some(known.unwrap_or_else(|_| "something runs".into()))
+    }
+}
+
+impl Remote {
+    /// Reads the address of a server. `port` is the one of the public address.
+    pub fn parse(spec: &ServerSpec, port: u16) -> Result<Self> {
+        let (url, address) = match spec {
+            ServerSpec::Url(url) => (url.clone(), None),
+            ServerSpec::Table { ssh, address } => (ssh.clone(), address.clone()),
+        };
+        let (ssh, path) = split(&url).ok_or_else(|| {
+            wrong(
+                format!("`{url}` is no address of a repository"),
+                "write `deploy@blue:sample_app`, or a path",
+            )
+        })?;
+        let address = match (address, &ssh) {
+            (Some(address), _) => address,
+            (None, Some(ssh)) => format!("{}:{port}", ssh.host_name()),
+            (None, None) => {
+                let hint = format!("write {{ ssh = \"{url}\", address = \"127.0.0.1:8081\" }}");
+                return Err(wrong(format!("`{url}` is on this machine and has no `address`"), hint));
+            }
+        };
+        Ok(Self { url, ssh, path, address })
+    }
+
+    /// A command of this program on the server.
+    pub fn command(&self, words: &[&str]) -> Result<Command> {
+        let Some(ssh) = &self.ssh else {
+            let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
+            let mut command = program::command(&program.to_string_lossy());
+            command.arg("-C").arg(&self.path).args(words);
+            return Ok(command);
+        };
+        let quoted =
+            shlex::try_join(["-C", &self.path]).map_err(|_| wrong("a path holds a NUL", "rename it"))?;
+        let mut command = ssh.command();
+        command.arg(&ssh.host).arg(format!("bluegreen {} {quoted}", words.join(" ")));
+        Ok(command)
+    }
+
+    /// Asks the server for its state.
+    pub fn state(&self, stop: Option<&Stop>) -> Result<State> {
+        let output = program::run(&mut self.command(&["status", "--json"])?, PATIENCE, stop)?;
+        if !output.is_ok() {
+            return Err(Error::Promotion {
+                problem: format!("`{}` does not say what it serves: {}", self.url, output.words()),
+                hint: self.try_it(),
+            });
+        }
+        serde_json::from_str(&output.stdout).map_err(|error| Error::Promotion {
+            problem: format!("`{}` answers what cannot be read: {error}", self.url),
+            hint: "install the same version of bluegreen on all servers".into(),
+        })
+    }
+
+    /// The line with which somebody can see the problem.
+    #[must_use]
+    pub fn try_it(&self) -> String {
+        match &self.ssh {
+            Some(ssh) => format!("try `ssh {} status -C {}`", ssh.host, self.path),
+            None => format!("try `bluegreen -C {} status`", self.path),
+        }
+    }
+}
+
+impl Ssh {
+    /// The client as git finds it.
+    fn command(&self) -> Command {
+        let line = std::env::var("GIT_SSH_COMMAND").ok().or_else(|| git(&["config", "core.sshCommand"]));
+        let program = std::env::var("GIT_SSH").unwrap_or_else(|_| "ssh".into());
+        let mut command = match &line {
+            Some(line) => {
+                let mut shell = program::command("sh");
+                shell.arg("-c").arg(format!("{line} \"$@\"")).arg(line);
+                shell
+            }
+            None => program::command(&program),
+        };
+        let first = line.as_deref().unwrap_or(&program).split(' ').next().unwrap_or_default();
+        if first.rsplit('/').next() == Some("ssh") {
+            for option in ["ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=2"] {
+                command.args(["-o", option]);
+            }
+        }
+        if let Some(port) = &self.port {
+            command.args(["-p", port]);
+        }
+        command
+    }
+
+    /// The host as the config of ssh has it.
+    fn host_name(&self) -> String {
+        let mut command = self.command();
+        let asked = program::run(command.args(["-G", &self.host]), Duration::from_secs(10), None).ok();
+        let found = asked.and_then(|output| {
+            output.stdout.lines().find_map(|line| line.strip_prefix("hostname ").map(str::to_owned))
+        });
+        found.unwrap_or_else(|| self.host.rsplit('@').next().unwrap_or_default().to_owned())
+    }
+}
+
+/// Parts an address as git does: `ssh://`, `host:path`, else a path.
+fn split(url: &str) -> Option<(Option<Ssh>, String)> {
+    let safe = |host: &str| !host.is_empty() && !host.starts_with('-');
+    if let Some(rest) = url.strip_prefix("ssh://") {
+        let (host, path) = rest.split_once('/')?;
+        let (host, port) = match host.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                (host, Some(port.to_owned()))
+            }
+            _ => (host, None),
+        };
+        return safe(host).then(|| (Some(Ssh { host: host.into(), port }), format!("/{path}")));
+    }
+    if let Some(path) = url.strip_prefix("file://") {
+        return Some((None, path.into()));
+    }
+    match url.split_once(':') {
+        Some((host, path)) if !host.contains('/') => (safe(host) && !path.is_empty())
+            .then(|| (Some(Ssh { host: host.into(), port: None }), path.into())),
+        _ => (!url.is_empty() && !url.contains("://")).then(|| (None, url.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_parted_as_git_does() {
+        let show = |url: &str| {
+            split(url).map(|(ssh, path)| {
+                format!(
+                    "{} {path}",
+                    ssh.map_or("-".into(), |ssh| format!("{}/{}", ssh.host, ssh.port.unwrap_or_default()))
+                )
+            })
+        };
+        for (url, expected) in [
+            ("deploy@blue:sample_app", Some("deploy@blue/ sample_app")),
+            ("ssh://deploy@blue:2222/srv/app", Some("deploy@blue/2222 /srv/app")),
+            ("/srv/app", Some("- /srv/app")),
+            ("file:///srv/app", Some("- /srv/app")),
+            ("./a:b", Some("- ./a:b")),
+            ("-oProxyCommand=id:x", None),
+            ("ssh://-oProxyCommand=id/x", None),
+            ("https://example.org/x", None),
+            ("", None),
+        ] {
+            assert_eq!(show(url).as_deref(), expected, "{url}");
+        }
+    }
+}

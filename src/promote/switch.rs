@@ -1,0 +1,102 @@
+//! The switch: a program that shows and sets the public side. The exit status of `set` proves nothing, so
+//! `show` is asked afterwards.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::config::{Public, wrong};
+use super::program;
+use crate::error::{Error, Result};
+use crate::run::signals::Stop;
+
+const SHIPPED: [(&str, &str); 7] = [
+    ("address", include_str!("../../hooks/switches/address")),
+    ("aws", include_str!("../../hooks/switches/aws")),
+    ("caddy", include_str!("../../hooks/switches/caddy")),
+    ("digitalocean", include_str!("../../hooks/switches/digitalocean")),
+    ("haproxy", include_str!("../../hooks/switches/haproxy")),
+    ("hetzner", include_str!("../../hooks/switches/hetzner")),
+    ("nginx", include_str!("../../hooks/switches/nginx")),
+];
+
+/// The time in which `show` must answer.
+const SHOW: Duration = Duration::from_secs(30);
+
+/// The time in which `set` must end: clouds give up after one minute by themselves.
+const SET: Duration = Duration::from_secs(90);
+
+/// A switch with its settings.
+#[derive(Debug)]
+pub struct Switch {
+    program: Program,
+    settings: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+enum Program {
+    Shipped(&'static str, &'static str),
+    Own(PathBuf),
+}
+
+impl Switch {
+    /// Finds the switch of the config; a relative path is one from the config's folder.
+    pub fn new(public: &Public, folder: &Path) -> Result<Self> {
+        let shipped = SHIPPED.iter().find(|(name, _)| *name == public.switch);
+        let program = match shipped {
+            Some((name, text)) => Program::Shipped(name, text),
+            None if public.switch.contains('/') => {
+                let path = folder.join(&public.switch);
+                Program::Own(path.canonicalize().unwrap_or(path))
+            }
+            None => {
+                let names = SHIPPED.map(|(name, _)| name).join(", ");
+                return Err(wrong(
+                    format!("there is no switch `{}`", public.switch),
+                    format!("it is one of {names}, or a path with a slash"),
+                ));
+            }
+        };
+        let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let name = |key: &str| format!("SWITCH_{}", key.to_uppercase().replace('-', "_"));
+        let settings = public.settings.iter().map(|(key, value)| (name(key), text(value))).collect();
+        Ok(Self { program, settings })
+    }
+
+    /// Asks for the public side; `None` where none is.
+    pub fn show(&self, stop: Option<&Stop>) -> Result<Option<String>> {
+        let output = program::run(self.command().arg("show"), SHOW, stop)?;
+        if !output.is_ok() {
+            return Err(failed("show", &output));
+        }
+        let side = output.stdout.trim();
+        Ok((!side.is_empty()).then(|| crate::text::escape_controls(side)))
+    }
+
+    /// Sets the public side. Nothing interrupts it but its limit; whatever it did, only `show` knows.
+    pub fn set(&self, side: &str) -> Result<()> {
+        let output = program::run(self.command().args(["set", side]), SET, None)?;
+        if output.is_ok() { Ok(()) } else { Err(failed(&format!("set {side}"), &output)) }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = match &self.program {
+            Program::Shipped(name, text) => {
+                let mut shell = program::command("sh");
+                shell.arg("-c").arg(text).arg(name);
+                shell
+            }
+            Program::Own(path) => program::command(&path.to_string_lossy()),
+        };
+        command.envs(self.settings.iter().map(|(key, value)| (key, value)));
+        command
+    }
+}
+
+fn failed(what: &str, output: &program::Output) -> Error {
+    let hint = output.stderr.lines().find_map(|line| line.strip_prefix("hint: "));
+    Error::Promotion {
+        problem: format!("the switch's `{what}` {}", output.words()),
+        hint: hint.unwrap_or("run the switch by hand, as docs/switches.md shows").to_owned(),
+    }
+}

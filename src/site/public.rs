@@ -1,0 +1,40 @@
+//! The mark `.bluegreen/public`: whether visitors get this side, as far as the last promotion said.
+
+use serde::{Deserialize, Serialize};
+
+use super::{LockedSite, STATE, Site, StateFile};
+use crate::error::{Error, Result};
+
+const PUBLIC: &str = "public";
+
+/// The mark that a promotion leaves on each server of both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicMark {
+    /// True if visitors get this side.
+    pub public: bool,
+    /// The time since which it is so, RFC 3339, UTC.
+    pub since: String,
+}
+
+impl Site {
+    /// Reads the mark; `None` before the first promotion.
+    #[must_use]
+    pub fn public_mark(&self) -> Option<PublicMark> {
+        let state = self.dir.open_dir(STATE).ok()?;
+        let file = StateFile::new(&state, self.state_path().join(PUBLIC));
+        serde_json::from_slice(&file.read().ok()??).ok()
+    }
+}
+
+impl LockedSite {
+    /// Writes the mark. The time of one that says the same already stays.
+    pub fn mark_public(&self, public: bool, now: &str) -> Result<()> {
+        if self.public_mark().is_some_and(|mark| mark.public == public) {
+            return Ok(());
+        }
+        let mark = PublicMark { public, since: now.to_owned() };
+        let text = serde_json::to_vec(&mark)
+            .map_err(|error| Error::io("write", self.state_path().join(PUBLIC))(error.into()))?;
+        self.write_state(PUBLIC, &text)
+    }
+}

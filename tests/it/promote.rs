@@ -1,0 +1,241 @@
+//! Promotions between two sides on this machine, with a switch that is a file and a front end of the test.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::sandbox::{BLUEGREEN, Sandbox};
+
+/// Two servers, a front end and a config.
+struct Pair {
+    blue: Sandbox,
+    green: Sandbox,
+    folder: tempfile::TempDir,
+}
+
+/// Serves HTTP: `answer` gives the status and the server's name.
+fn serve(answer: impl Fn() -> (String, String) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(&stream).lines();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let (status, name) = answer();
+            let _ = write!(
+                &stream,
+                "HTTP/1.1 {status} x\r\nX-Served-By: {name}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+        }
+    });
+    port
+}
+
+fn read(path: &Path, default: &str) -> String {
+    fs::read_to_string(path).map_or(default.to_owned(), |text| text.trim().to_owned())
+}
+
+/// Every sandbox is `blue` by itself.
+fn green_config(green: &Sandbox, site: &str) {
+    green.raw_config(&format!("server = \"green\"\n[site]\nroot = \"{}\"\n{site}\n", green.site().display()));
+}
+
+impl Pair {
+    fn new() -> Self {
+        let (blue, green) = (Sandbox::new(), Sandbox::new());
+        green_config(&green, "");
+        blue.commit("index.html", "v1").push().ok();
+        green.commit("index.html", "v1").push().ok();
+        let folder = tempfile::tempdir().unwrap();
+        let pair = Self { blue, green, folder };
+        let server = |side: &'static str, folder: PathBuf| {
+            serve(move || (read(&folder.join(format!("{side}.status")), "200"), side.into()))
+        };
+        let ports = ["blue", "green"].map(|side| server(side, pair.file("")));
+        let folder = pair.file("");
+        let front = serve(move || {
+            let side = read(&folder.join("serves"), &read(&folder.join("public"), ""));
+            (read(&folder.join("front.status"), "200"), side)
+        });
+        pair.switch("printf '%s\\n' \"$2\" >\"$here/.next\"; mv \"$here/.next\" \"$here/public\"");
+        let side = |sandbox: &Sandbox, port| {
+            format!("{{ ssh = \"{}\", address = \"127.0.0.1:{port}\" }}", sandbox.repository().display())
+        };
+        let config = format!(
+            "[sides]\nblue = {}\ngreen = {}\n[public]\nurl = \"http://127.0.0.1:{front}/\"\nswitch = \"./switch\"\n\
+             [check]\nhealthy = 1\nwithin = \"1s\"\nwatch = \"1s\"\n",
+            side(&pair.blue, ports[0]),
+            side(&pair.green, ports[1])
+        );
+        fs::write(pair.file("promote.toml"), config).unwrap();
+        fs::write(pair.file("public"), "blue\n").unwrap();
+        pair
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Replaces what the switch does for `set`.
+    fn switch(&self, set: &str) {
+        let text = format!(
+            "#!/bin/sh\nhere=$(dirname \"$0\")\ncase $1 in show) cat \"$here/public\" ;; set) {set} ;; esac\n"
+        );
+        fs::write(self.file("switch.new"), text).unwrap();
+        fs::set_permissions(self.file("switch.new"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(self.file("switch.new"), self.file("switch")).unwrap();
+    }
+
+    fn write(&self, name: &str, text: &str) -> &Self {
+        fs::write(self.file(name), text).unwrap();
+        self
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.blue.command(BLUEGREEN);
+        command.args(arguments).arg("--config").arg(self.file("promote.toml"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Promotes; gives the exit status and all that was printed.
+    fn promote(&self, arguments: &[&str]) -> (i32, String) {
+        said(&self.command(&[&["promote", "--yes"], arguments].concat()).output().unwrap())
+    }
+
+    fn public(&self) -> String {
+        read(&self.file("public"), "")
+    }
+
+    fn marks(&self) -> [Option<bool>; 2] {
+        [&self.blue, &self.green].map(|side| {
+            let text = fs::read(side.site().join(".bluegreen/public")).ok()?;
+            serde_json::from_slice::<serde_json::Value>(&text).unwrap()["public"].as_bool()
+        })
+    }
+
+    /// Expects that nothing was switched, and why.
+    fn fails(&self, arguments: &[&str], problem: &str) {
+        let (status, text) = self.promote(arguments);
+        assert_eq!(status, 1, "{text}");
+        assert!(text.contains(problem), "{problem}: {text}");
+        assert!(text.contains("hint: "), "{text}");
+        assert!(text.contains("Not promoted: blue is public."), "{text}");
+        assert_eq!(self.public(), "blue");
+    }
+}
+
+fn said(output: &Output) -> (i32, String) {
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.code().unwrap_or(-1), text.into_owned())
+}
+
+#[test]
+fn sides_change_places_and_back() {
+    let pair = Pair::new();
+    let (status, text) = pair.promote(&[]);
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("green is public, before it was blue: 5 requests, 0 failed"), "{text}");
+    assert_eq!((pair.public().as_str(), pair.marks()), ("green", [Some(false), Some(true)]));
+    let entry = pair.green.history().pop().unwrap();
+    assert_eq!((&entry["action"], &entry["promotion"]["from"]), (&"promote".into(), &"blue".into()));
+    assert_eq!(entry["promotion"]["requests"], 5);
+
+    let output = pair.command(&["promote", "--yes", "--json"]).output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["to"], &json["failures"]), (&"blue".into(), &0.into()));
+    assert_eq!(pair.marks(), [Some(true), Some(false)]);
+    let (status, text) = said(&pair.command(&["public"]).output().unwrap());
+    assert_eq!(status, 0, "{text}");
+    assert!(text.lines().any(|line| line.starts_with("blue   blue    yes")), "{text}");
+}
+
+#[test]
+fn nothing_is_switched_where_anything_is_wrong() {
+    let pair = Pair::new();
+    let (status, text) = pair.promote(&["--dry-run"]);
+    assert_eq!((status, pair.public().as_str(), pair.marks()), (0, "blue", [None, None]), "{text}");
+    let (status, text) = said(&pair.command(&["promote"]).output().unwrap());
+    assert_eq!(status, 2, "{text}");
+    assert!(text.contains("nobody can be asked: add `--yes`"), "{text}");
+    assert_eq!(pair.promote(&["red"]).0, 2);
+
+    pair.write("green.status", "500").fails(&[], "answers 500");
+    fs::remove_file(pair.file("green.status")).unwrap();
+    let lock = crate::support::lock::HeldLock::take(&pair.green);
+    pair.fails(&[], "is busy");
+    drop(lock);
+    pair.switch("echo 'error: no' >&2; exit 1");
+    pair.fails(&[], "the switch's `set green` exited with status 1: no");
+    pair.switch("exit 0");
+    pair.fails(&[], "the switch says that all is well, but blue is public");
+}
+
+#[test]
+fn it_goes_back_by_itself() {
+    let pair = Pair::new();
+    pair.write("front.status", "502").fails(&[], "answers 502");
+    fs::remove_file(pair.file("front.status")).unwrap();
+    pair.write("serves", "blue").fails(&[], "is answered by blue, which is on the other side");
+    fs::remove_file(pair.file("serves")).unwrap();
+    assert_eq!(pair.marks(), [Some(true), Some(false)]);
+    assert_eq!(pair.blue.history().pop().unwrap()["outcome"], "failed");
+    assert_eq!(pair.promote(&[]).0, 0);
+}
+
+#[test]
+fn a_hold_ends_with_its_client_and_keeps_pushes_out() {
+    let pair = Pair::new();
+    let mut command = pair.green.bluegreen_command(&["hold"]);
+    let mut hold = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(hold.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("\"held\""));
+    pair.fails(&[], "is busy: a promotion by");
+    let mut input = hold.stdin.take().unwrap();
+    writeln!(input, "beat\npublic yes\nnonsense").unwrap();
+    let answers: Vec<String> = lines.by_ref().take(3).map(Result::unwrap).collect();
+    assert_eq!(answers[..2], ["{\"beat\":true}", "{\"marked\":\"yes\"}"]);
+    assert!(answers[2].contains("`hold` does not know `nonsense`"), "{answers:?}");
+    drop(input);
+    let asked = Instant::now();
+    assert!(hold.wait().unwrap().success());
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    pair.green
+        .commit("index.html", "v2")
+        .push()
+        .warned()
+        .says("warning: green is public: visitors see this at once");
+    green_config(&pair.green, "when-public = \"refuse\"");
+    pair.green.commit("index.html", "v3");
+    pair.green.push().not_deployed().says("error: green is public").serves("index.html", "v2");
+}
+
+#[test]
+fn killed_at_any_moment_it_leaves_one_side_public_and_no_lock() {
+    let pair = Pair::new();
+    let times =
+        std::env::var("BLUEGREEN_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20u64);
+    for round in 0..times {
+        let mut child = pair.command(&["promote", "--yes"]).spawn().unwrap();
+        thread::sleep(Duration::from_millis(1600 * round / times));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(["blue", "green"].contains(&pair.public().as_str()), "{}", pair.public());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while [&pair.blue, &pair.green].iter().any(|side| {
+            let status = side.bluegreen_command(&["status", "--json"]).output().unwrap();
+            !String::from_utf8_lossy(&status.stdout).contains("\"running\": null")
+        }) {
+            assert!(Instant::now() < deadline, "a hold outlives its client");
+        }
+    }
+    let (status, text) = pair.promote(&[]);
+    assert_eq!(status, 0, "{text}");
+    let public = pair.public() == "green";
+    assert_eq!(pair.marks(), [Some(!public), Some(public)]);
+}
