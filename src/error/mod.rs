@@ -5,6 +5,7 @@
 //! is the deployment's: only that knows.
 
 mod hint;
+mod status;
 mod wording;
 
 use std::ffi::OsStr;
@@ -339,27 +340,5 @@ impl Error {
     pub fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { verb, path, source }
-    }
-
-    /// The process's exit status for this error: 1, 2 or 3 as docs/operating.md lists them.
-    #[must_use]
-    pub fn exit_status(&self) -> u8 {
-        match self {
-            Self::Usage(_)
-            | Self::NoRepository
-            | Self::NoShell { .. }
-            | Self::NotOverSsh { .. }
-            | Self::SeveralRepositories(_)
-            | Self::UnknownRepository { .. }
-            | Self::NotARepository(_)
-            | Self::NotOwner { .. }
-            | Self::Config { .. }
-            | Self::PromoteConfig { .. }
-            | Self::ConfigUnsafe { .. }
-            | Self::Sudo { .. } => 2,
-            Self::AfterFlip(_) => 3,
-            Self::Reported(error) => error.exit_status(),
-            _ => 1,
-        }
     }
 }

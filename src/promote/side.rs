@@ -179,6 +179,7 @@ fn split(url: &str) -> Option<(Option<Ssh>, String)> {
         return Some((None, path.into()));
     }
     match url.split_once(':') {
+        Some((_, path)) if path.starts_with("//") => None,
         Some((host, path)) if !host.contains('/') => (safe(host) && !path.is_empty())
             .then(|| (Some(Ssh { host: host.into(), port: None }), path.into())),
         _ => (!url.is_empty() && !url.contains("://")).then(|| (None, url.into())),

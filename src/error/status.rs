@@ -1,0 +1,27 @@
+//! The exit status of each error.
+
+use crate::error::Error;
+
+impl Error {
+    /// The process's exit status for this error: 1, 2 or 3 as docs/operating.md lists them.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_)
+            | Self::NoRepository
+            | Self::NoShell { .. }
+            | Self::NotOverSsh { .. }
+            | Self::SeveralRepositories(_)
+            | Self::UnknownRepository { .. }
+            | Self::NotARepository(_)
+            | Self::NotOwner { .. }
+            | Self::Config { .. }
+            | Self::PromoteConfig { .. }
+            | Self::ConfigUnsafe { .. }
+            | Self::Sudo { .. } => 2,
+            Self::AfterFlip(_) => 3,
+            Self::Reported(error) => error.exit_status(),
+            _ => 1,
+        }
+    }
+}
