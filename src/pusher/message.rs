@@ -219,10 +219,7 @@ impl Display for Message<'_> {
                 write!(to, ": {}", seconds(*took))
             }
             Self::Waiting { holder } => write!(to, "Waiting for {holder}..."),
-            Self::NotDone(Action::Deploy, live_line) => write!(to, "Not deployed: {live_line}."),
-            Self::NotDone(Action::Rollback, live_line) => write!(to, "Not rolled back: {live_line}."),
-            Self::NotDone(Action::Adopt, live_line) => write!(to, "Not adopted: {live_line}."),
-            Self::NotDone(Action::Promote, live_line) => write!(to, "Not promoted: {live_line}."),
+            Self::NotDone(action, live_line) => write!(to, "Not {}: {live_line}.", participle(*action)),
             Self::PublicSide(server) => write!(to, "{server} is public: visitors see this at once"),
             Self::EmptySubmodules(paths) => {
                 write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), quoted(paths))
@@ -280,6 +277,16 @@ fn quoted(paths: &[PathBuf]) -> String {
 fn capitalized(word: &str) -> String {
     let mut characters = word.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// Names what did not come about.
+fn participle(action: Action) -> &'static str {
+    match action {
+        Action::Deploy => "deployed",
+        Action::Rollback => "rolled back",
+        Action::Adopt => "adopted",
+        Action::Promote => "promoted",
+    }
 }
 
 #[cfg(test)]
