@@ -239,3 +239,26 @@ fn killed_at_any_moment_it_leaves_one_side_public_and_no_lock() {
     let public = pair.public() == "green";
     assert_eq!(pair.marks(), [Some(!public), Some(public)]);
 }
+
+#[test]
+fn ssh_is_called_as_git_calls_it() {
+    let pair = Pair::new();
+    // It runs the last word, as sshd does for an account with a shell.
+    pair.write("fake-ssh", "for last; do :; done\necho \"$*\" >>\"$0.log\"\nexec sh -c \"$last\"\n");
+    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let config = config.replace("ssh = \"/", "ssh = \"deploy@server:/");
+    pair.write("promote.toml", &config);
+    let folder = Path::new(BLUEGREEN).parent().unwrap().display().to_string();
+    let mut command = pair.command(&["promote", "--yes"]);
+    command.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap()));
+    command.env("GIT_SSH_COMMAND", format!("sh {}", pair.file("fake-ssh").display()));
+    let (status, text) = said(&command.output().unwrap());
+    assert_eq!(status, 0, "{text}");
+    assert_eq!((pair.public().as_str(), pair.marks()), ("green", [Some(false), Some(true)]));
+    let log = fs::read_to_string(pair.file("fake-ssh.log")).unwrap();
+    assert_eq!(
+        log.lines().filter(|line| line.starts_with("deploy@server bluegreen hold -C /")).count(),
+        2,
+        "{log}"
+    );
+}

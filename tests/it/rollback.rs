@@ -220,7 +220,10 @@ fn json_keeps_its_field_names() {
     assert_eq!(rows[0]["commit"], sandbox.id("master"));
 
     let status = json("status");
-    assert_eq!(keys(&status), "branch commit elsewhere live running sealed server site subject tip");
+    assert_eq!(
+        keys(&status),
+        "branch commit elsewhere good live public running sealed server site subject tip"
+    );
     assert_eq!(status["live"], releases[2]);
     assert_eq!((&status["running"], &status["elsewhere"]), (&Value::Null, &Value::Null));
 
