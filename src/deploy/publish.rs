@@ -45,8 +45,11 @@ impl Publication<'_> {
             journal::begin(self.site, &entry)?;
         }
         self.server.phase(self.site, "activate");
-        let activate = || self.site.activate(self.release).inspect_err(|_| self.move_ref_back());
-        let flip = match self.move_ref().and_then(|()| activate()) {
+        let stop = self.server.stop();
+        // A wish to stop may come at any moment; after the flip it would mean the way back.
+        let activate = || stop.check().and_then(|()| self.site.activate(self.release));
+        let activate = || activate().inspect_err(|_| self.move_ref_back());
+        let flip = match stop.check().and_then(|()| self.move_ref()).and_then(|()| activate()) {
             Ok(flip) => flip,
             Err(error) => {
                 drop(staged);
@@ -56,7 +59,7 @@ impl Publication<'_> {
         if let Some(staged) = staged {
             staged.keep();
         }
-        let verified = self.verify(Some(self.server.stop()));
+        let verified = self.verify(Some(stop));
         if has_more {
             let finished = journal::finish(self.site);
             verified.and(finished.map_err(|error| Error::AfterFlip(Box::new(error))))?;

@@ -87,14 +87,13 @@ impl<'a> Steps<'a> {
         Error::Step { name: name.to_owned(), how, server: self.server.name.clone() }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     fn command(&self, step: &Step) -> Command {
         let user = User::from_uid(Uid::effective()).ok().flatten();
         let (home, login) =
             user.map_or_else(|| (PathBuf::from("/"), String::new()), |user| (user.dir, user.name));
         let commit = self.site.release(self.release).ok().and_then(|release| release.record);
         let previous = self.previous.map(ToString::to_string).unwrap_or_default();
-        let mut command = Command::new("/bin/sh");
+        let mut command = child::in_session("/bin/sh");
         command
             .args(["-c", &step.run])
             .current_dir(self.site.release_path(self.release))

@@ -11,6 +11,7 @@ use nix::unistd::{Uid, User};
 use super::said::Said;
 use super::{Repository, failure};
 use crate::error::{Error, Result};
+use crate::run::child;
 
 impl Repository {
     /// All settings that git sees for the repository's owner, with their scope, as `-z` prints them.
@@ -65,10 +66,10 @@ impl Repository {
         Err(Error::Conversion(reason.unwrap_or_else(|| format!("{}", output.status))))
     }
 
-    /// A git that knows the filters that the owner and the machine define. Settings that could change
+    /// A git in a session of its own that knows the filters that the owner and the machine define. Settings that could change
     /// other files of a checkout are for the caller to set.
     pub(super) fn owners_command(&self) -> Command {
-        let mut git = self.command(&[]);
+        let mut git = self.prepare(child::in_session("git"), &[]);
         git.env_remove("GIT_CONFIG_NOSYSTEM").env("GIT_ATTR_NOSYSTEM", "1");
         if let Ok(Some(user)) = User::from_uid(Uid::effective()) {
             git.env("HOME", user.dir);

@@ -1,6 +1,5 @@
 //! Fetching submodules: the only thing that reaches out to other machines.
 
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -60,7 +59,6 @@ impl Repository {
             .env("GIT_TERMINAL_PROMPT", "0")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .process_group(0)
             .spawn()
             .map_err(Error::GitMissing)?;
         wait(child, timeout)

@@ -149,7 +149,11 @@ impl Repository {
     /// A git that sees this repository and no settings but the repository's own.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut git = Command::new("git");
+        self.prepare(Command::new("git"), arguments)
+    }
+
+    /// Lets a git see this repository and no settings but the repository's own.
+    fn prepare(&self, mut git: Command, arguments: &[&str]) -> Command {
         git.env_clear()
             .env("PATH", search_path())
             // Messages are recognised by their English words.

@@ -9,6 +9,7 @@ use super::id::CommitId;
 use super::push::RefUpdate;
 use super::{Repository, failure};
 use crate::error::{Error, Result};
+use crate::run::child;
 
 /// One line of git's own config, its name in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +104,6 @@ impl Repository {
     }
 
     /// One of the repository's hooks, to be run about a ref as receive-pack does; `None` without one.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn hook(&self, name: &str, update: &RefUpdate) -> Result<Option<Command>> {
         let mut git = self.as_receive_pack(&["rev-parse", "--git-path", &format!("hooks/{name}")]);
         let output = git.output().map_err(Error::GitMissing)?;
@@ -115,7 +115,7 @@ impl Repository {
         if !path.metadata().is_ok_and(is_executable) {
             return Ok(None);
         }
-        let mut hook = Command::new(path);
+        let mut hook = child::in_session(path);
         hook.arg(OsStr::from_bytes(&update.name))
             .args([update.old.to_string(), update.new.to_string()])
             .current_dir(&self.path)

@@ -1,22 +1,29 @@
 //! One program, run to its end: its output is handed on, its time is limited, and no process that it leaves
 //! behind can hold us up.
 //!
-//! The program leads a process group of its own, which gets TERM when its time is up, and KILL after a
+//! The program leads a session of its own, so that it has no controlling terminal: nothing that was pushed
+//! can read what an administrator types. Its process group gets TERM when its time is up, and KILL after a
 //! grace. Once the program itself has ended, the rest of the group has a moment to print its last
 //! lines. Output comes through one pipe of our own, so that a child in the background cannot keep the
 //! pusher's connection open.
 
+use std::ffi::OsStr;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
 use crate::run::signals::Stop;
+
+/// The program of util-linux that begins a session. Whoever leads no group yet is replaced by the program
+/// that it starts, so that our child is that program.
+const SETSID: &str = "/usr/bin/setsid";
 
 /// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -35,6 +42,18 @@ pub enum End {
     Cancelled,
 }
 
+/// Prepares a program that gets a session of its own; without `setsid` on the machine [`run`] gives it a
+/// process group.
+#[expect(clippy::disallowed_methods, reason = "whoever may run programs asks for them here")]
+pub fn in_session(program: impl AsRef<OsStr>) -> Command {
+    if !Path::new(SETSID).exists() {
+        return Command::new(program);
+    }
+    let mut command = Command::new(SETSID);
+    command.arg(program);
+    command
+}
+
 /// Runs a program with nothing on its standard input. `output` gets all that it prints.
 pub fn run(
     command: &mut Command,
@@ -43,8 +62,8 @@ pub fn run(
     output: impl FnMut(&[u8]),
 ) -> io::Result<End> {
     let (reader, writer) = io::pipe()?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
-    let child = command.spawn()?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let child = spawn(command)?;
     // The command keeps its own ends of the pipe open.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let group = Pid::from_child(&child);
@@ -64,9 +83,20 @@ pub fn run(
     Ok(end.unwrap_or(End::Exited(status)))
 }
 
-/// Nothing left to signal is fine.
+/// Starts a program that leads its process group, or is about to.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    if command.get_program() != SETSID {
+        command.process_group(0);
+    }
+    command.spawn()
+}
+
+/// Signals a group whose leader is not waited for yet. Nothing left to signal is fine; a `setsid` that has
+/// not made the group yet is signalled itself.
 fn kill(group: Pid, signal: Signal) {
-    let _ = kill_process_group(group, signal);
+    if kill_process_group(group, signal).is_err() {
+        let _ = kill_process(group, signal);
+    }
 }
 
 struct Running<F> {

@@ -218,6 +218,41 @@ fn what_a_step_leaves_in_the_background_cannot_hold_the_push() {
 }
 
 #[test]
+fn a_step_has_a_session_of_its_own_and_no_terminal() {
+    let sandbox = with_steps(
+        "build = [{ name = 'session', run = 'test $(ps -o sid= -p $$) = $$ && test $(ps -o pgid= -p $$) = $$' }, \
+         { name = 'terminal', run = '! (: </dev/tty)' }]",
+    );
+    sandbox.commit("a", "1");
+    sandbox.push().ok();
+    let first = sandbox.id("master");
+    sandbox.commit("a", "2").push().ok();
+    // `script` gives the deployment a terminal that a step could open.
+    let (program, repository) = (sandbox.bluegreen_command(&[]), sandbox.repository());
+    let deploy = format!(
+        "(: </dev/tty) && {} -C {} deploy {first}",
+        program.get_program().display(),
+        repository.display()
+    );
+    let mut script = sandbox.command("script");
+    let output = script.args(["-qec", &deploy, "/dev/null"]).output().unwrap();
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.contains("Step build: terminal") && output.contains(" is live"), "{output}");
+}
+
+#[test]
+fn a_wish_to_stop_that_comes_with_the_end_of_the_last_step_is_heard_before_the_flip() {
+    // The deployment sleeps while the step ends, and wakes up with both.
+    let sandbox = with_steps(
+        "check = 'test ! -e stop || { kill -STOP $PPID; kill -TERM $PPID; setsid sh -c \"sleep 0.5; kill -CONT $PPID\" >/dev/null 2>&1 & sleep 0.1; }'",
+    );
+    sandbox.commit("a", "1").push().ok();
+    sandbox.commit("stop", "").push().not_deployed().says("error: cancelled").serves("a", "1");
+    assert_eq!(sandbox.releases().len(), 1);
+    sandbox.is_tidy();
+}
+
+#[test]
 fn output_cannot_harm_a_terminal_and_its_log_is_whole() {
     let sandbox = with_steps(
         r"build = '''printf '\033[2Jclear\n10%%\r50%%\r100%%\r\nlong '; head -c 100000 /dev/zero | tr '\0' x; echo; printf '\377\n' '''",
