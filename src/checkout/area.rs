@@ -14,6 +14,7 @@ use super::submodule::{Project, path_in};
 use super::tree::Kind;
 use crate::error::Result;
 use crate::git::Repository;
+use crate::run::child::Limits;
 
 /// A project's part of a release.
 #[derive(Debug)]
@@ -164,14 +165,15 @@ impl Area {
         candidates: &[u32],
         reader: &Reader,
         scratch_parent: &Path,
+        limits: Limits,
     ) -> Result<Found> {
         let mut found = Found::default();
         if candidates.is_empty() {
             return Ok(found);
         }
-        let scratch = self.take_scratch(listing, candidates, scratch_parent)?;
+        let scratch = self.take_scratch(listing, candidates, scratch_parent, limits)?;
         for (attributes, &entry) in
-            scratch.attributes(&self.paths(listing, candidates))?.iter().zip(candidates)
+            scratch.attributes(&self.paths(listing, candidates), limits)?.iter().zip(candidates)
         {
             if attributes.convert(&self.settings) {
                 found.converted.push(entry);
@@ -192,14 +194,21 @@ impl Area {
         listing: &Listing,
         entries: &[u32],
         scratch_parent: &Path,
+        limits: Limits,
     ) -> Result<(Scratch, Vec<String>)> {
-        let scratch = self.take_scratch(listing, entries, scratch_parent)?;
-        let complaints = scratch.checkout(&self.root, &self.paths(listing, entries))?;
+        let scratch = self.take_scratch(listing, entries, scratch_parent, limits)?;
+        let complaints = scratch.checkout(&self.root, &self.paths(listing, entries), limits)?;
         Ok((scratch, complaints))
     }
 
     /// A scratch that has all these entries.
-    fn take_scratch(&mut self, listing: &Listing, entries: &[u32], parent: &Path) -> Result<Scratch> {
+    fn take_scratch(
+        &mut self,
+        listing: &Listing,
+        entries: &[u32],
+        parent: &Path,
+        limits: Limits,
+    ) -> Result<Scratch> {
         if let Some(scratch) = self.scratch.take_if(|scratch| scratch.has(entries)) {
             return Ok(scratch);
         }
@@ -209,7 +218,7 @@ impl Area {
         indexed.sort_unstable();
         indexed.dedup();
         let paths = self.paths(listing, &indexed);
-        Scratch::new(parent, &self.repository, &self.settings, listing, indexed, &paths)
+        Scratch::new(parent, &self.repository, &self.settings, listing, indexed, &paths, limits)
     }
 
     /// The paths of entries, as the project calls them.

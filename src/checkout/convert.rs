@@ -5,6 +5,7 @@
 //! its `.gitattributes` and no process; otherwise the cost grows with the files that are converted.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::area::Area;
 use super::converted::Converted;
@@ -14,9 +15,11 @@ use super::manifest::Manifest;
 use super::objects::Reader;
 use super::plan::Plan;
 use super::submodule::Project;
-use crate::config::Lfs;
+use crate::config::{Lfs, SiteConfig};
 use crate::error::{Error, Result};
 use crate::git::search_path;
+use crate::run::child::Limits;
+use crate::run::signals::Stop;
 
 /// The conversions that one release needs.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Conversion {
     pub areas: Vec<Area>,
     /// A directory for scratches, on the file system of the release.
     pub scratch: PathBuf,
+    /// The time that git may take.
+    pub timeout: Duration,
     /// The fate of pointers without content.
     pub lfs: Lfs,
     /// Entry and size of the content that pointers will become.
@@ -36,12 +41,13 @@ pub struct Conversion {
 impl Conversion {
     /// Nothing to convert, and where it would be done.
     #[must_use]
-    pub fn new(scratch: &Path, lfs: Lfs) -> Self {
+    pub fn new(scratch: &Path, site: &SiteConfig) -> Self {
         Self {
             converted: Converted::default(),
             areas: Vec::new(),
             scratch: scratch.into(),
-            lfs,
+            timeout: site.filter_timeout,
+            lfs: site.lfs,
             contents: Vec::new(),
         }
     }
@@ -54,8 +60,10 @@ impl Conversion {
         recycled: Option<&Manifest>,
         projects: &[Project],
         reader: &Reader,
+        stop: Option<&Stop>,
     ) -> Result<()> {
         let old = recycled.map(|manifest| &manifest.converted);
+        let limits = Limits { timeout: self.timeout, stop };
         let mut candidates = Vec::new();
         for project in projects {
             let mut area = Area::new(&plan.listing, project, projects);
@@ -74,7 +82,7 @@ impl Conversion {
                     same => old.is_pointer(same),
                 });
             }
-            let answer = self.areas[at].ask_git(&plan.listing, candidates, reader, &self.scratch)?;
+            let answer = self.areas[at].ask_git(&plan.listing, candidates, reader, &self.scratch, limits)?;
             self.converted.entries.extend(answer.converted);
             self.leave_pointers(at, &plan.listing, &answer.pointers)?;
         }

@@ -46,6 +46,8 @@ use crate::config::{Config, Submodules, Symlinks};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
+use crate::run::child::Limits;
+use crate::run::signals::Stop;
 
 /// A checkout that is planned: all is known of it, nothing is written.
 #[derive(Debug)]
@@ -77,8 +79,9 @@ impl Checkout {
         recycled: Option<&Manifest>,
         config: &Config,
         scratch: &Path,
+        stop: Option<&Stop>,
     ) -> Result<Self> {
-        let mut projects = Projects::new(objects, config.site.submodule_timeout);
+        let mut projects = Projects::new(objects, Limits { timeout: config.site.submodule_timeout, stop });
         let fetched = (config.site.submodules == Submodules::Fetch).then_some(&mut projects);
         let older = recycled.map(|manifest| &manifest.listing);
         let mut plan = Plan::read(objects, tree, older, config.site.max_files, fetched)?;
@@ -91,8 +94,8 @@ impl Checkout {
                 return Err(Error::Submodules(submodules));
             }
         }
-        let mut conversion = Conversion::new(scratch, config.site.lfs);
-        conversion.find(&mut plan, recycled, &projects.all, &objects.open()?)?;
+        let mut conversion = Conversion::new(scratch, &config.site);
+        conversion.find(&mut plan, recycled, &projects.all, &objects.open()?, stop)?;
         measure(&mut plan, objects, threads(config))?;
         conversion.expect_sizes(&mut plan.listing);
         refuse_oversize(&plan, config.site.max_size)?;

@@ -18,6 +18,7 @@ use super::walk::Walk;
 use crate::config::Lfs;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::run::child::Limits;
 
 /// Lets git write the files that are to be converted and are not there yet, and moves them into the
 /// release. Sizes and stamps are recorded as they are on the disk.
@@ -32,12 +33,13 @@ pub fn write(
 ) -> Result<Converted> {
     let is_missing = |entry: &u32| stamps[*entry as usize] == Stamp::default();
     let missing: Vec<u32> = conversion.converted.entries.iter().copied().filter(is_missing).collect();
+    let limits = Limits { timeout: conversion.timeout, stop: Some(monitor.stop()) };
     for area in &mut conversion.areas {
         let missing: Vec<u32> = missing.iter().copied().filter(|&entry| area.has(entry)).collect();
         if missing.is_empty() {
             continue;
         }
-        let (scratch, complaints) = area.checkout(&plan.listing, &missing, &conversion.scratch)?;
+        let (scratch, complaints) = area.checkout(&plan.listing, &missing, &conversion.scratch, limits)?;
         for complaint in complaints {
             monitor.notice(Notice::Complaint(&complaint));
         }

@@ -16,6 +16,8 @@ use super::settings::Settings;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::git::Repository;
+use crate::git::convert::Work;
+use crate::run::child::Limits;
 
 /// The attributes that decide how a file is converted, as git looks them up.
 const ATTRIBUTES: [&str; 6] = ["filter", "ident", "working-tree-encoding", "eol", "text", "crlf"];
@@ -43,6 +45,7 @@ impl Scratch {
         listing: &Listing,
         indexed: Vec<u32>,
         paths: &[PathBuf],
+        limits: Limits,
     ) -> Result<Self> {
         let failed = |error| Error::io("make a directory in", parent)(error);
         let dir = tempfile::Builder::new().prefix(".incoming-").tempdir_in(parent).map_err(failed)?;
@@ -58,7 +61,7 @@ impl Scratch {
         }
         let repository = repository.clone();
         let scratch = Self { repository, settings: settings.arguments(), dir, indexed };
-        scratch.git(&["update-index".into(), "-z".into(), "--index-info".into()], lines)?;
+        scratch.git(&["update-index".into(), "-z".into(), "--index-info".into()], &lines, limits)?;
         Ok(scratch)
     }
 
@@ -69,9 +72,10 @@ impl Scratch {
     }
 
     /// Asks git for the attributes of files, whether or not they are in the index.
-    pub fn attributes(&self, paths: &[PathBuf]) -> Result<Vec<Attributes>> {
+    pub fn attributes(&self, paths: &[PathBuf], limits: Limits) -> Result<Vec<Attributes>> {
         let arguments = ["check-attr", "--cached", "-z", "--stdin"].into_iter().chain(ATTRIBUTES);
-        let (output, _) = self.git(&arguments.map(OsString::from).collect::<Vec<_>>(), joined(paths))?;
+        let (output, _) =
+            self.git(&arguments.map(OsString::from).collect::<Vec<_>>(), &joined(paths), limits)?;
         // git prints path, name and value of each attribute.
         let values: Vec<Vec<u8>> =
             output.split(|&byte| byte == 0).skip(2).step_by(3).map(<[u8]>::to_vec).collect();
@@ -85,11 +89,11 @@ impl Scratch {
     }
 
     /// Lets git write files of the index below `root` in [`Scratch::files`]; gives git's complaints.
-    pub fn checkout(&self, root: &Path, paths: &[PathBuf]) -> Result<Vec<String>> {
+    pub fn checkout(&self, root: &Path, paths: &[PathBuf], limits: Limits) -> Result<Vec<String>> {
         let mut prefix = OsString::from("--prefix=");
         prefix.push(self.dir.path().join("files").join(root).join(""));
         let arguments = ["checkout-index".into(), prefix, "-z".into(), "--stdin".into()];
-        Ok(self.git(&arguments, joined(paths))?.1)
+        Ok(self.git(&arguments, &joined(paths), limits)?.1)
     }
 
     /// The directory in which written files lie.
@@ -98,9 +102,10 @@ impl Scratch {
         Dir::open(&files).map_err(Error::io("open", files))
     }
 
-    fn git(&self, arguments: &[OsString], input: Vec<u8>) -> Result<(Vec<u8>, Vec<String>)> {
+    fn git(&self, arguments: &[OsString], input: &[u8], limits: Limits) -> Result<(Vec<u8>, Vec<String>)> {
         let (index, work_tree) = (self.dir.path().join("index"), self.dir.path().join("empty"));
-        self.repository.convert(&self.settings, &index, &work_tree, arguments, input)
+        let work = Work { settings: &self.settings, index: &index, tree: &work_tree, limits };
+        self.repository.convert(&work, arguments, input)
     }
 }
 

@@ -8,13 +8,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use git2::Oid;
 
 use super::objects::Objects;
 use crate::error::{Error, Result};
 use crate::git::Repository;
+use crate::run::child::Limits;
 
 /// The project that is deployed, or a submodule.
 #[derive(Debug)]
@@ -41,18 +41,18 @@ struct Module {
 #[derive(Debug)]
 pub struct Projects<'a> {
     objects: &'a Objects<'a>,
-    timeout: Duration,
+    limits: Limits<'a>,
     /// The projects.
     pub all: Vec<Project>,
 }
 
 impl<'a> Projects<'a> {
-    /// Begins with the project that is deployed; a fetch may take as long as `timeout`.
+    /// Begins with the project that is deployed; `limits` are those of one fetch.
     #[must_use]
-    pub fn new(objects: &'a Objects<'a>, timeout: Duration) -> Self {
+    pub fn new(objects: &'a Objects<'a>, limits: Limits<'a>) -> Self {
         let repository = objects.repository().clone();
         let project = Project { directory: 0, repository, url: None, modules: None };
-        Self { objects, timeout, all: vec![project] }
+        Self { objects, limits, all: vec![project] }
     }
 
     /// The objects of the project and of its submodules.
@@ -86,7 +86,10 @@ impl<'a> Projects<'a> {
             return Err(failed("its name in `.gitmodules` lies inside another submodule's repository"));
         }
         let fetched = self.fetch(&git_dir, &url, commit);
-        let (repository, tree) = fetched.map_err(|error| failed(&error.to_string()))?;
+        let (repository, tree) = fetched.map_err(|error| match error {
+            Error::Cancelled => error,
+            error => failed(&error.to_string()),
+        })?;
         self.objects.add(repository.path().join("objects"));
         self.all.push(Project { directory, repository, url: Some(url), modules: None });
         Ok(tree)
@@ -140,7 +143,7 @@ impl<'a> Projects<'a> {
         // A fetch brings a commit with all that it needs, or nothing.
         let tree = || Ok(Objects::new(&repository, format).open()?.commit(commit)?.tree);
         let found: Result<Oid> = tree();
-        let tree = found.or_else(|_| repository.fetch(url, commit, self.timeout).and_then(|()| tree()))?;
+        let tree = found.or_else(|_| repository.fetch(url, commit, self.limits).and_then(|()| tree()))?;
         Ok((repository, tree))
     }
 }

@@ -65,6 +65,9 @@ pub struct SiteConfig {
     /// The time limit for fetching one submodule.
     #[serde(deserialize_with = "duration")]
     pub submodule_timeout: Duration,
+    /// The time limit for git and its filters while they convert files.
+    #[serde(deserialize_with = "duration")]
+    pub filter_timeout: Duration,
     /// The fate of files of Git LFS whose content is missing.
     pub lfs: Lfs,
     /// The answer to a push while visitors get this server.
@@ -144,6 +147,7 @@ impl Default for SiteConfig {
             symlinks: Symlinks::Inside,
             submodules: Submodules::Warn,
             submodule_timeout: Duration::from_secs(5 * 60),
+            filter_timeout: Duration::from_secs(10 * 60),
             lfs: Lfs::Refuse,
             when_public: WhenPublic::Warn,
             max_files: 1_000_000,

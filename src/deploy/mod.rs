@@ -111,7 +111,7 @@ fn fill<'a>(
     server.phase(site, "read the commit");
     let manifest = recycled.as_ref().map(|old| &old.manifest);
     let scratch = site.releases_path();
-    let checkout = Checkout::plan(objects, tree, manifest, config, &scratch)?;
+    let checkout = Checkout::plan(objects, tree, manifest, config, &scratch, Some(server.stop()))?;
     site.refuse_full_disk(checkout.plan.new_sizes())?;
     server.phase(site, "check out");
     let staged = site.stage(recycled)?;
@@ -134,7 +134,7 @@ pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
         // A dry run fetches nothing.
         config.site.submodules = Submodules::Warn;
     }
-    let checkout = Checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir())?;
+    let checkout = Checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir(), None)?;
     let listing = &checkout.plan.listing;
     warn_of_submodules(server, listing);
     server.report.line(Message::DryRun {

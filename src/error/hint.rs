@@ -80,6 +80,9 @@ impl Error {
             Self::Sudo { .. } => {
                 "write it as `sudo /usr/bin/systemctl restart NAME`: plain words only".into()
             }
+            Self::ConversionTimeout(_) => {
+                "look at the filters that attributes name, or raise `filter-timeout` in bluegreen.toml".into()
+            }
             Self::NoLog(_) => "a release has a log when its config has steps".into(),
             Self::Public(_) => "push to the other side and promote it, or insist: `git push -o public`".into(),
             Self::PromoteConfig { hint, .. } | Self::Promotion { hint, .. } => hint.clone(),

@@ -109,6 +109,9 @@ pub enum Error {
     /// git could not convert a file as its attributes ask for.
     #[error("git cannot convert what attributes name: {0}")]
     Conversion(String),
+    /// A filter hangs, or has too much to do.
+    #[error("git took longer than {} to convert files and was ended", humantime::format_duration(*.0))]
+    ConversionTimeout(Duration),
     /// Files of Git LFS whose content is not at hand.
     #[error("{problem}: {}", listed(.paths))]
     Lfs {

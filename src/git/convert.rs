@@ -1,17 +1,27 @@
 //! Conversions by git, which knows the filters that the repository's owner and the machine define.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
 
 use nix::unistd::{Uid, User};
 
-use super::said::Said;
 use super::{Repository, failure};
 use crate::error::{Error, Result};
-use crate::run::child;
+use crate::run::child::{self, End, Limits};
+
+/// The circumstances in which a git converts.
+#[derive(Debug)]
+pub struct Work<'a> {
+    /// The arguments that hold it to the right settings.
+    pub settings: &'a [OsString],
+    /// The private index.
+    pub index: &'a Path,
+    /// The private work tree.
+    pub tree: &'a Path,
+    /// The time that it may take, and the wish to stop.
+    pub limits: Limits<'a>,
+}
 
 impl Repository {
     /// All settings that git sees for the repository's owner, with their scope, as `-z` prints them.
@@ -28,42 +38,30 @@ impl Repository {
     /// complaints.
     pub fn convert(
         &self,
-        settings: &[OsString],
-        index: &Path,
-        work_tree: &Path,
+        work: &Work,
         arguments: &[OsString],
-        input: Vec<u8>,
+        input: &[u8],
     ) -> Result<(Vec<u8>, Vec<String>)> {
-        let mut git = self
-            .owners_command()
-            .args(settings)
+        let mut git = self.owners_command();
+        git.args(work.settings)
             .arg("--work-tree")
-            .arg(work_tree)
+            .arg(work.tree)
             .args(arguments)
-            .current_dir(work_tree)
-            .env("GIT_INDEX_FILE", index)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(Error::GitMissing)?;
-        let stdin = git.stdin.take();
-        let said = Said::by(git.stderr.take());
-        // git answers while it reads: both sides must be served at once.
-        let mut output = thread::scope(|scope| {
-            // A git that ends early prints why; that it did not read everything says nothing more.
-            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)));
-            git.wait_with_output().map_err(Error::GitMissing)
-        })?;
-        output.stderr = said.until_end();
-        let complaints = String::from_utf8_lossy(&output.stderr);
-        let complaints = || complaints.lines().map(str::to_owned).collect::<Vec<_>>();
-        if output.status.success() {
-            return Ok((output.stdout, complaints()));
-        }
+            .current_dir(work.tree)
+            .env("GIT_INDEX_FILE", work.index);
+        let mut said = Vec::new();
+        let asked = child::ask(&mut git, input, work.limits, |bytes| said.extend_from_slice(bytes));
+        let said = String::from_utf8_lossy(&said);
+        let complaints = || said.lines().map(str::to_owned).collect::<Vec<_>>();
+        let status = match asked.map_err(Error::GitMissing)? {
+            (End::Exited(status), output) if status.success() => return Ok((output, complaints())),
+            (End::Exited(status), _) => status,
+            (End::TimedOut, _) => return Err(Error::ConversionTimeout(work.limits.timeout)),
+            (End::Cancelled, _) => return Err(Error::Cancelled),
+        };
         let is_reason = |line: &String| line.starts_with("fatal: ") || line.starts_with("error: ");
         let reason = complaints().into_iter().rfind(is_reason).or_else(|| complaints().pop());
-        Err(Error::Conversion(reason.unwrap_or_else(|| format!("{}", output.status))))
+        Err(Error::Conversion(reason.unwrap_or_else(|| format!("{status}"))))
     }
 
     /// A git in a session of its own that knows the filters that the owner and the machine define. Settings that could change

@@ -1,17 +1,14 @@
 //! Fetching submodules: the only thing that reaches out to other machines.
 
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::thread;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use git2::{ObjectFormat, Oid};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 
-use super::said::Said;
 use super::{Repository, failure, search_path};
 use crate::error::{Error, Result};
+use crate::run::child::{self, End, Limits};
 
 /// The protocols that a tree may name; not `file` and not `ext`, which reach into this machine.
 const PROTOCOLS: &str = "https:ssh:git";
@@ -36,53 +33,38 @@ impl Repository {
     }
 
     /// Fetches one commit, alone where the server allows that, else with all branches and tags.
-    pub fn fetch(&self, url: &str, commit: Oid, timeout: Duration) -> Result<()> {
+    pub fn fetch(&self, url: &str, commit: Oid, limits: Limits) -> Result<()> {
         let alone = format!("+{commit}:refs/bluegreen/{commit}");
         let begun = Instant::now();
-        let first = self.fetch_refs(&["--depth=1", "--", url, &alone], timeout);
-        first.or_else(|error| match timeout.saturating_sub(begun.elapsed()) {
+        let first = self.fetch_refs(&["--depth=1", "--", url, &alone], limits);
+        first.or_else(|error| match limits.timeout.saturating_sub(begun.elapsed()) {
+            _ if matches!(error, Error::Cancelled) => Err(error),
             Duration::ZERO => Err(error),
-            rest => {
-                self.fetch_refs(&["--", url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"], rest)
+            timeout => {
+                let all = ["--", url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+                self.fetch_refs(&all, Limits { timeout, ..limits })
             }
         })
     }
 
-    fn fetch_refs(&self, arguments: &[&str], timeout: Duration) -> Result<()> {
-        let child = self
-            .owners_command()
-            .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false", "fetch", "--quiet", "--no-tags"])
+    fn fetch_refs(&self, arguments: &[&str], limits: Limits) -> Result<()> {
+        let mut git = self.owners_command();
+        git.args(["-c", "gc.auto=0", "-c", "maintenance.auto=false", "fetch", "--quiet", "--no-tags"])
             .args(["--no-write-fetch-head", "--no-recurse-submodules"])
             .args(arguments)
             .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
             .env("GIT_SSH_COMMAND", SSH)
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(Error::GitMissing)?;
-        wait(child, timeout)
-    }
-}
-
-/// Waits for a fetch, and ends it with all that it started when its time is over.
-fn wait(mut child: Child, timeout: Duration) -> Result<()> {
-    let said = Said::by(child.stderr.take());
-    let begun = Instant::now();
-    loop {
-        match child.try_wait().map_err(Error::GitMissing)? {
-            Some(status) => {
-                let output = Output { status, stdout: Vec::new(), stderr: said.until_end() };
-                return if status.success() { Ok(()) } else { Err(refusal(&output)) };
+            .env("GIT_TERMINAL_PROMPT", "0");
+        let mut stderr = Vec::new();
+        let end = child::run(&mut git, limits.timeout, limits.stop, |bytes| stderr.extend_from_slice(bytes));
+        match end.map_err(Error::GitMissing)? {
+            End::Exited(status) if status.success() => Ok(()),
+            End::Exited(status) => Err(refusal(&Output { status, stdout: Vec::new(), stderr })),
+            End::TimedOut => {
+                let stderr = format!("gave up after {}", humantime::format_duration(limits.timeout));
+                Err(Error::Git { command: "fetch".into(), stderr })
             }
-            None if begun.elapsed() >= timeout => {
-                let group = Pid::from_raw(child.id().cast_signed());
-                let _ = killpg(group, Signal::SIGKILL);
-                let _ = child.wait();
-                let stderr = format!("gave up after {}", humantime::format_duration(timeout));
-                return Err(Error::Git { command: "fetch".into(), stderr });
-            }
-            None => thread::sleep(Duration::from_millis(10)),
+            End::Cancelled => Err(Error::Cancelled),
         }
     }
 }

@@ -3,12 +3,11 @@
 //! Only git can resolve a revision in every ref format and with every extension, convert files, and fetch.
 //! Objects are read by [`crate::checkout`].
 
-mod convert;
+pub mod convert;
 mod fetch;
 pub mod id;
 pub mod push;
 mod receive;
-mod said;
 pub mod settings;
 
 pub use self::receive::Setting;

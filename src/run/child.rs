@@ -8,11 +8,12 @@
 //! pusher's connection open.
 
 use std::ffi::OsStr;
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,6 +31,15 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The time in which a process that a program left in the background may still print.
 const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// The things that end a program before its own end.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits<'a> {
+    /// The time that it may take.
+    pub timeout: Duration,
+    /// The wish to stop.
+    pub stop: Option<&'a Stop>,
+}
 
 /// The end of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +76,45 @@ pub fn run(
     let child = spawn(command)?;
     // The command keeps its own ends of the pipe open.
     command.stdout(Stdio::null()).stderr(Stdio::null());
+    supervise(child, reader, Limits { timeout, stop }, true, output)
+}
+
+/// Runs a program that answers `input` on its standard output; returns the answer too. `complaints` gets its
+/// standard error. What it leaves in the background goes on, unless the program was ended.
+pub fn ask(
+    command: &mut Command,
+    input: &[u8],
+    limits: Limits,
+    complaints: impl FnMut(&[u8]),
+) -> io::Result<(End, Vec<u8>)> {
+    let (reader, writer) = io::pipe()?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(writer);
+    let mut child = spawn(command)?;
+    // The command keeps its own end of the pipe open.
+    command.stderr(Stdio::null());
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    // The program answers while it reads: both sides must be served at once.
+    thread::scope(|scope| {
+        // A program that ends early prints why; that it did not read everything says nothing more.
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input)));
+        let answer = scope.spawn(move || {
+            let mut answer = Vec::new();
+            stdout.map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut answer)).map(|_| answer)
+        });
+        let end = supervise(child, reader, limits, false, complaints)?;
+        let answer = answer.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+        Ok((end, answer))
+    })
+}
+
+/// Sees a program to its end; `is_alone` ends what it leaves in the background, too.
+fn supervise(
+    child: Child,
+    reader: PipeReader,
+    limits: Limits,
+    is_alone: bool,
+    output: impl FnMut(&[u8]),
+) -> io::Result<End> {
     let group = Pid::from_child(&child);
     let running = pidfd_open(group, PidfdFlags::empty()).map(|ended| Running {
         child,
@@ -75,10 +124,12 @@ pub fn run(
         output,
     });
     let mut running = running.inspect_err(|_| kill(group, Signal::KILL))?;
-    let end = running.wait(Instant::now() + timeout, stop);
+    let end = running.wait(Instant::now() + limits.timeout, limits.stop);
     running.listen(Instant::now() + LAST_WORDS);
-    // The program is not waited for yet, so that the group cannot be anybody else's by now.
-    kill(group, Signal::KILL);
+    if is_alone || end.is_some() {
+        // The program is not waited for yet, so that the group cannot be anybody else's by now.
+        kill(group, Signal::KILL);
+    }
     let status = running.child.wait()?;
     Ok(end.unwrap_or(End::Exited(status)))
 }

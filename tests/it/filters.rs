@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::support::{Node, Sandbox};
+use crate::support::run::spawn;
+use crate::support::{Node, Run, Sandbox};
 
 /// A process that the filter leaves running; it goes when the test does.
 struct Daemon(String);
@@ -63,4 +65,76 @@ fn a_filter_that_leaves_a_daemon_and_fails_is_heard() {
     let told = told.not_deployed();
     let reason = "error: git cannot convert what attributes name: fatal: a.up: smudge filter daemon failed";
     told.says(reason).serves_nothing();
+}
+
+/// A server that serves `a` from a commit without a filter, and gets a commit whose filter hangs.
+fn with_slow_filter() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let smudge = format!("echo $$ >{}; sleep 150; cat", sandbox.path("filter").display());
+    sandbox.git_in(&sandbox.repository(), &["config", "filter.slow.smudge", &smudge]);
+    sandbox.commit("a", "1").push().ok();
+    sandbox.commit_nodes(&[
+        (b".gitattributes", Node::file("*.up filter=slow\n")),
+        (b"a.up", Node::file("content\n")),
+    ]);
+    sandbox
+}
+
+/// Waits until the filter runs; returns the session that it runs in.
+#[track_caller]
+fn session_of_filter(sandbox: &Sandbox) -> String {
+    let begun = Instant::now();
+    loop {
+        let pid = std::fs::read_to_string(sandbox.path("filter")).unwrap_or_default();
+        if pid.ends_with('\n') {
+            let ps = Command::new("ps").args(["-o", "sid=", "-p", pid.trim()]).output().unwrap();
+            return String::from_utf8(ps.stdout).unwrap().trim().to_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "the filter did not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[track_caller]
+fn has_ended(session: &str) {
+    assert!(session.parse::<u32>().is_ok(), "{session}");
+    // A process that was killed may still wait for whoever inherited it: it does not run.
+    let found = Command::new("pgrep").args(["-a", "-r", "R,S,D,T", "-s", session]).output().unwrap();
+    assert!(found.stdout.is_empty(), "{}", String::from_utf8_lossy(&found.stdout));
+}
+
+#[test]
+fn cancel_ends_a_filter_and_what_was_live_stays() {
+    let sandbox = with_slow_filter();
+    let (push, reader) = spawn(&mut sandbox.push_command(&["master"]));
+    let session = session_of_filter(&sandbox);
+    let begun = Instant::now();
+    sandbox.bluegreen(&["cancel"]).ok();
+    Run::finish(&sandbox, push, reader).not_deployed().says("error: cancelled").serves("a", "1");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    has_ended(&session);
+    sandbox.is_tidy();
+}
+
+#[test]
+fn ctrl_c_ends_a_filter() {
+    let sandbox = with_slow_filter();
+    sandbox.git(&["push", "--quiet", sandbox.repository().to_str().unwrap(), "master:refs/heads/slow"]);
+    let (deploy, reader) = spawn(&mut sandbox.bluegreen_command(&["deploy", "slow"]));
+    let session = session_of_filter(&sandbox);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&deploy), rustix::process::Signal::INT)
+        .unwrap();
+    Run::finish(&sandbox, deploy, reader).fails(1).says("error: cancelled").serves("a", "1");
+    has_ended(&session);
+}
+
+#[test]
+fn a_filter_that_hangs_is_ended() {
+    let sandbox = with_slow_filter();
+    sandbox.site_config("filter-timeout = \"1s\"");
+    let begun = Instant::now();
+    let told = sandbox.push().not_deployed();
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    told.says("error: git took longer than 1s to convert files and was ended").serves("a", "1");
+    sandbox.is_tidy();
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Node, Sandbox};
+use crate::support::run::spawn;
+use crate::support::{Node, Run, Sandbox};
 
 /// A git server on loopback that serves `<sandbox>/origin/`.
 struct Origin<'a> {
@@ -292,6 +293,22 @@ fn a_server_that_never_answers_is_given_up() {
     let begun = Instant::now();
     sandbox.push().not_deployed().says("error: submodule `lib`: `git fetch` failed: gave up after 1s");
     assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn cancel_ends_a_fetch() {
+    let sandbox = fetching();
+    let origin = Origin::of(&sandbox);
+    let commit = origin.commit("lib.git", &[("a", "1")], &[]);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    origin.add("lib", &format!("git://{}/lib.git", silent.local_addr().unwrap()), &commit);
+    let (push, reader) = spawn(&mut sandbox.push_command(&["master"]));
+    let _connection = silent.accept().unwrap();
+    let begun = Instant::now();
+    sandbox.bluegreen(&["cancel"]).ok();
+    Run::finish(&sandbox, push, reader).not_deployed().says("error: cancelled").serves_nothing();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    sandbox.is_tidy();
 }
 
 #[test]
