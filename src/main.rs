@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    bluegreen::command::close_inherited();
     // Most pushes deploy nothing, and what they do not use they need not wait for.
     if std::env::var_os("RUST_LOG").is_some() {
         env_logger::init();

@@ -8,8 +8,8 @@ use nix::unistd::{AccessFlags, access};
 use rustix::process::geteuid;
 use serde::Serialize;
 
+use super::place::{Place, refuse_weak};
 use super::table::{print_json, print_text};
-use super::{Place, become_owner};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::Repository;
@@ -61,13 +61,13 @@ impl Findings {
 /// Checks repository, hooks, config and site; any error makes the exit status 1.
 pub fn run(place: &Place, json: bool) -> Result<()> {
     let repository = place.repository()?;
-    become_owner(&repository)?;
     let mut findings = Findings::default();
     findings.take(repository.refuse_foreign());
     check_git(&repository, &mut findings);
     check_hook(&repository, &mut findings);
     let config = findings.take(Config::read(repository.path()));
     let mode = config.as_ref().and_then(|config| check_gate(&repository, &config.branch, &mut findings));
+    let config = config.filter(|config| findings.take(refuse_weak(&config.site.root)).is_some());
     if let Some(site) = config.and_then(|config| findings.take(Site::open(&config.site))) {
         check_site(&site, &mut findings);
     }

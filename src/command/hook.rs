@@ -4,7 +4,7 @@
 use std::io::{Read, stdin, stdout};
 use std::os::unix::ffi::OsStringExt;
 
-use super::{Place, called_by_git, host_name};
+use super::place::{Place, called_by_git, host_name};
 use crate::command::options::PushOptions;
 use crate::deploy::server::Server;
 use crate::deploy::{Target, deploy};

@@ -12,6 +12,7 @@ mod hook;
 mod key;
 mod log;
 pub mod options;
+mod place;
 mod promote;
 mod public;
 mod releases;
@@ -20,24 +21,22 @@ mod shell;
 mod status;
 pub mod sudoers;
 mod table;
+mod way;
 
-use std::cell::{Cell, LazyCell, OnceCell};
+pub use self::place::close_inherited;
+
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser};
-use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
+use self::place::{Place, called_by_git};
 use crate::cli::{Cli, Command, Generated, Hook};
-use crate::config::Config;
-use crate::deploy::server::Server;
 use crate::error::{Error, Result};
-use crate::git::{Repository, git_dir_of, login_name};
 use crate::promote::Wish;
 use crate::pusher::report::Report;
-use crate::site::history::{Actor, Key};
 
 /// Runs the program and gives its exit status.
 #[must_use]
@@ -45,6 +44,8 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     // Releases are for the web server to read, whatever the umask of the shell or the ssh session.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let called_as = arguments.first().map(PathBuf::from).unwrap_or_default();
+    // The working directory becomes another one.
+    let called_as = std::path::absolute(&called_as).unwrap_or(called_as);
     let (Ok(out), Ok(err)) = (stdout().as_fd().try_clone_to_owned(), stderr().as_fd().try_clone_to_owned())
     else {
         return 1;
@@ -112,86 +113,4 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         Command::Generate { what: Generated::Settings } => generate::settings(&place.open(report)?),
         Command::Generate { what } => generate::run(*what, &mut Cli::command()),
     }
-}
-
-/// The signs by which the repository is found.
-struct Place<'a> {
-    repository: Option<&'a Path>,
-    called_as: &'a Path,
-    /// True if the program is a hook.
-    for_client: bool,
-}
-
-impl Place<'_> {
-    /// Opens the repository and its config, as the repository's owner.
-    fn open<'r>(&self, report: &'r Report) -> Result<Server<'r>> {
-        let invoker = Uid::current();
-        // Root reads no file that the environment names.
-        let key = if invoker.is_root() { None } else { key::of_connection() };
-        let repository = self.repository()?;
-        become_owner(&repository)?;
-        repository.refuse_foreign()?;
-        let config = Config::read(repository.path())?;
-        let name = config.server.clone().unwrap_or_else(host_name);
-        Ok(Server {
-            repository,
-            config,
-            name,
-            actor: LazyCell::new(Box::new(move || actor(invoker, key))),
-            report,
-            for_client: self.for_client,
-            insists: Cell::new(false),
-            stop: OnceCell::new(),
-        })
-    }
-
-    /// The repository: the one that is named, else the one of `GIT_DIR`, else the one whose `hooks/` the
-    /// program was called from, else the working directory.
-    fn repository(&self) -> Result<Repository> {
-        let named =
-            self.repository.map(Path::to_path_buf).or_else(|| std::env::var_os("GIT_DIR").map(PathBuf::from));
-        if let Some(path) = named {
-            return Repository::open(&git_dir_of(&path).unwrap_or(path));
-        }
-        let hooks =
-            self.called_as.parent().filter(|hooks| hooks.file_name().is_some_and(|name| name == "hooks"));
-        let candidates = [hooks.and_then(Path::parent), Some(Path::new("."))];
-        let found = candidates.into_iter().flatten().find_map(git_dir_of);
-        Repository::open(&found.ok_or(Error::NoRepository)?)
-    }
-}
-
-/// Returns whether git runs the program as a hook: only then does it set `GIT_DIR` and call it by its name.
-fn called_by_git() -> bool {
-    std::env::var_os("GIT_DIR").is_some()
-}
-
-/// Started as root, the program becomes the repository's owner, so that nothing it leaves is root's.
-fn become_owner(repository: &Repository) -> Result<()> {
-    let owner = repository.owner()?;
-    if !Uid::effective().is_root() || owner.is_root() {
-        return Ok(());
-    }
-    let failed = |error: nix::Error| Error::io("become the owner of", repository.path())(error.into());
-    let user = User::from_uid(owner).map_err(failed)?.ok_or_else(|| failed(nix::Error::ENOENT))?;
-    let name = std::ffi::CString::new(user.name).unwrap_or_default();
-    initgroups(&name, user.gid)
-        .and_then(|()| setgid(user.gid))
-        .and_then(|()| setuid(user.uid))
-        .map_err(failed)
-}
-
-fn actor(invoker: Uid, key: Option<Key>) -> Actor {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    Actor {
-        user: login_name(invoker),
-        sudo: variable("SUDO_USER"),
-        ssh: variable("SSH_CONNECTION").and_then(|ends| ends.split(' ').next().map(str::to_owned)),
-        key,
-    }
-}
-
-fn host_name() -> String {
-    nix::unistd::gethostname()
-        .map_or_else(|_| "this server".into(), |name| name.to_string_lossy().into_owned())
 }

@@ -14,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use self::wording::{listed, no_log, place, reason, submodules};
+use self::wording::{foreign, listed, no_log, place, reason, submodules};
 use crate::text::printable;
 
 /// The result of everything that can fail here.
@@ -66,6 +66,18 @@ pub enum Error {
         owner: String,
         /// The name of the user who runs the program.
         user: String,
+    },
+    /// A path that somebody else than its owner can change on the way: root does not work there.
+    #[error("root cannot work in `{}`: it belongs to {owner}, but `{}` {}", printable(.path), printable(.at), foreign(.other.as_deref()))]
+    ForeignWay {
+        /// The path.
+        path: PathBuf,
+        /// The name of the user who owns its end.
+        owner: String,
+        /// The component that can be changed.
+        at: PathBuf,
+        /// Who owns that; none where it may be written by others.
+        other: Option<String>,
     },
     /// The config cannot be understood; the message names file, line and key.
     #[error("{place}: {message}", place = place(.file, *.line))]

@@ -17,6 +17,10 @@ pub(super) fn place(file: &Path, line: usize) -> String {
     if line == 0 { file } else { format!("{file}:{line}") }
 }
 
+pub(super) fn foreign(owner: Option<&str>) -> String {
+    owner.map_or_else(|| "may be written by others".into(), |name| format!("belongs to {name}"))
+}
+
 pub(super) fn no_log(release: Option<&str>) -> String {
     release.map_or_else(|| "there is no log yet".into(), |name| format!("release {name} has no log"))
 }

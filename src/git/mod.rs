@@ -29,6 +29,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Repository {
     path: PathBuf,
+    /// All that programs of the repository may see, where the environment is somebody else's.
+    environment: Option<Vec<(OsString, OsString)>>,
 }
 
 impl Repository {
@@ -38,7 +40,21 @@ impl Repository {
         if !path.join("objects").is_dir() || !path.join("HEAD").exists() {
             return Err(Error::NotARepository(path));
         }
-        Ok(Self { path })
+        Ok(Self { path, environment: None })
+    }
+
+    /// The same repository for a program that was started by somebody else than its owner: the programs
+    /// that git would start with the caller's environment get these variables instead.
+    #[must_use]
+    pub fn in_environment(self, variables: Vec<(OsString, OsString)>) -> Self {
+        Self { environment: Some(variables), ..self }
+    }
+
+    /// Keeps the environment from a program where it is not the owner's.
+    fn hide_environment(&self, program: &mut Command) {
+        if let Some(variables) = &self.environment {
+            program.env_clear().envs(variables.iter().map(|(name, value)| (name, value)));
+        }
     }
 
     /// Its absolute path.

@@ -116,6 +116,7 @@ impl Repository {
             return Ok(None);
         }
         let mut hook = child::in_session(path);
+        self.hide_environment(&mut hook);
         hook.arg(OsStr::from_bytes(&update.name))
             .args([update.old.to_string(), update.new.to_string()])
             .current_dir(&self.path)
@@ -128,6 +129,7 @@ impl Repository {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     fn as_receive_pack(&self, arguments: &[&str]) -> Command {
         let mut git = Command::new("git");
+        self.hide_environment(&mut git);
         git.env("LC_ALL", "C").arg("--git-dir").arg(&self.path).args(arguments).stdin(Stdio::null());
         git
     }

@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod adoption;
+mod attack;
 mod attack_installer;
 mod demo;
 mod gate;

@@ -1,0 +1,286 @@
+//! What the deploy user tries on root. Whoever may push runs programs as that user, so everything that it
+//! can write is hostile to root: after each attempt root runs every command of the program, and nothing
+//! outside of the user's own files has changed, nothing ran as root, and no secret of root's came out.
+
+use crate::lab::Lab;
+use crate::machine::{Machine, difference};
+
+/// Only root can read it, on the disk, in the environment and on a descriptor.
+const CANARY: &str = "canary-7d1f5c";
+
+const REPO: &str = "/home/deploy/sample_app";
+const SITE: &str = "/var/www/html";
+
+/// Every command, as root types it; one that waits or asks has its limit.
+const COMMANDS: [&str; 11] = [
+    "status",
+    "status --json",
+    "releases",
+    "history",
+    "check",
+    "log",
+    "cancel",
+    "deploy --dry-run",
+    "deploy",
+    "rollback",
+    "adopt",
+];
+
+/// A server that `install.sh` set up, with a release, and what root has on it.
+pub struct Siege {
+    /// The server.
+    pub blue: Machine,
+    before: String,
+    /// Goes last.
+    _lab: Lab,
+}
+
+impl Siege {
+    /// Sets the server up with these options of the installer, and pushes two versions.
+    pub fn lay(options: &str) -> Option<Self> {
+        let lab = Lab::new()?;
+        let (blue, dev) = (lab.server("blue"), lab.client("dev"));
+        blue.install_for(&dev, options).ok();
+        dev.sh_as("dev", "git init -q sample_app; cd sample_app; git remote add blue deploy@blue:sample_app")
+            .ok();
+        dev.commit("App v1", "one");
+        dev.push("blue master").ok();
+        dev.commit("App v2", "two");
+        dev.push("blue master").ok();
+        // A repository of root's own, a secret, and files that root runs.
+        blue.sh(&format!(
+            "umask 077; echo {CANARY} >/root/secret; echo true >/root/.bashrc
+            git init -q --bare /root/clone; cp -r {REPO}/objects {REPO}/refs /root/clone
+            chown -R root:root /root/clone; mkdir /root/site
+            printf '[site]\\nroot = \"/root/site\"\\n' >/root/clone/bluegreen.toml
+            git --git-dir=/root/clone config core.fsmonitor false
+            cp -a /home/deploy /root/home-before; cp -a {SITE} /root/site-before"
+        ))
+        .ok();
+        let before = written(&blue);
+        Some(Self { blue, before, _lab: lab })
+    }
+
+    /// Deploy does this, then root runs every command with what the caller of `sudo` has: a secret in the
+    /// environment, and one on an open descriptor. Whatever becomes of the commands, root's files stay.
+    pub fn attempt(&self, name: &str, as_deploy: &str) {
+        self.attempt_with(name, as_deploy, &COMMANDS.map(|command| format!("bluegreen -C {REPO} {command}")));
+    }
+
+    /// The same with these commands of root's.
+    pub fn attempt_with(&self, name: &str, as_deploy: &str, commands: &[String]) {
+        self.recover();
+        self.as_deploy(as_deploy).ok();
+        for command in commands {
+            let script = format!(
+                "cd /root; exec 7</root/secret
+                SECRET={CANARY} SUDO_USER=root GIT_CONFIG_GLOBAL=/root/.gitconfig timeout 20 {command} </dev/null"
+            );
+            let ran = self.blue.sh(&script).either_way();
+            assert!(!ran.text().contains("panicked"), "{name}: {}", ran.text());
+            self.holds(&format!("{name}: {command}\n{}", ran.text()));
+        }
+    }
+
+    /// Runs a script as the user that pushes are run as.
+    pub fn as_deploy(&self, script: &str) -> crate::machine::Ran {
+        self.blue.sh(&format!(
+            "cat >/tmp/attempt <<'attempt'\nset -eu\ncd /home/deploy\n{script}\nattempt
+            chmod 755 /tmp/attempt; runuser -u deploy -- sh /tmp/attempt"
+        ))
+    }
+
+    /// Nothing but deploy's own files has changed, nothing ran as root, and the secret is nowhere.
+    pub fn holds(&self, what: &str) {
+        let changed = difference(&self.before, &written(&self.blue));
+        let foreign: Vec<&str> = changed
+            .lines()
+            .filter(|line| {
+                let path = line.split(' ').next().unwrap_or_default();
+                !["./home/deploy/", "./var/www/html/"].iter().any(|own| path.starts_with(own))
+                    && !["./home/deploy", "./var/www/html", "./home", "./var/www"].contains(&path)
+                    && !path.starts_with("./var/lib/sudo")
+                    && !path.starts_with("./var/mail")
+            })
+            .collect();
+        assert!(foreign.is_empty(), "{what}\nchanged: {foreign:#?}");
+        let leaks = format!(
+            "! cat /tmp/ran-as 2>/dev/null | grep -x 0
+            find /tmp /run/lock /dev/shm {SITE} /home -xdev -mindepth 1 -user root -newer /tmp/began ! -path /tmp/attempt ! -path /tmp/began
+            ! grep -rlsF {CANARY} /tmp /home {SITE} /dev/shm"
+        );
+        let ran = self.blue.sh(&leaks).ok();
+        assert_eq!(ran.text(), "", "{what}");
+    }
+
+    /// Gives deploy back what it had, so that attempts are apart from each other.
+    pub fn recover(&self) {
+        self.blue
+            .sh(&format!(
+                "find /tmp /dev/shm -mindepth 1 -delete
+                find /home/deploy {SITE} -mindepth 1 -delete 2>/dev/null || :
+                rm -rf /home/deploy {SITE}
+                cp -a /root/home-before /home/deploy; cp -a /root/site-before {SITE}; touch /tmp/began; sleep 0.01"
+            ))
+            .ok();
+    }
+}
+
+/// All that was written on a machine. What stands for removed files are links to one node, whose times say
+/// nothing.
+fn written(machine: &Machine) -> String {
+    let line = |line: &str| line.split_once(" c 0 ").map_or(line, |(path, _)| path).to_owned();
+    machine.written().lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Whom a program of deploy's runs as, and what it finds: its user, its environment, its descriptors.
+const SPY: &str = "id -u >>/tmp/ran-as; env >>/tmp/env; ls -l /proc/self/fd >>/tmp/fds; \
+    cat <&7 >>/tmp/seven 2>/dev/null; cat /proc/$PPID/environ >>/tmp/parent 2>/dev/null; \
+    cat /proc/$PPID/fd/7 >>/tmp/parent 2>/dev/null; true";
+
+#[test]
+fn on_a_server_with_apache() {
+    besiege("--web-server apache");
+}
+
+#[test]
+fn on_a_server_without_a_web_server() {
+    besiege("--web-server none --gate");
+}
+
+fn besiege(options: &str) {
+    let Some(siege) = Siege::lay(options) else { return };
+    let spy = SPY.replace('\'', "");
+    siege.attempt("nothing", "true");
+    // Where the way leads.
+    siege.attempt("the repository leads to root's", "mv sample_app real; ln -s /root/clone sample_app");
+    siege.attempt(
+        "the home's parent leads to root's",
+        "mkdir x; mv sample_app real; ln -s ../deploy/x/.. x/y; ln -s x/y/../../../root/clone sample_app",
+    );
+    siege.attempt(
+        "a work tree of root's",
+        "mv sample_app real; mkdir sample_app; ln -s /root/clone sample_app/.git",
+    );
+    siege.attempt(
+        "parts of the repository are root's",
+        "cd sample_app; rm -rf HEAD objects config; ln -s /root/clone/objects objects; ln -s /root/secret HEAD; ln -s /root/secret config",
+    );
+    siege.attempt(
+        "alternates and a common directory are root's",
+        "cd sample_app; mkdir -p objects/info; echo /root/clone/objects >objects/info/alternates; echo /root/clone >commondir",
+    );
+    siege.attempt("the config is root's", "ln -sf /root/secret sample_app/bluegreen.toml");
+    siege.attempt(
+        "git's config reads root's",
+        "printf '[core]\nattributesFile = /root/secret\n[include]\npath = /root/secret\n' >>sample_app/config",
+    );
+    // Where things are written.
+    siege.attempt(
+        "the state leads to root's files",
+        "cd /var/www/html/.bluegreen; for file in history.jsonl lock publishing looked-at; do ln -sfn /root/.bashrc $file; done",
+    );
+    siege.attempt(
+        "records say what a shell would run",
+        "cd /var/www/html/.bluegreen; sed -i 's|^commit = .*|commit = \"\\\\ntouch /root/pwned\\\\n\"|' releases/*.toml
+        ln -sf /root/.bashrc history.jsonl",
+    );
+    siege.attempt("the state is root's", "cd /var/www/html; mv .bluegreen old; ln -s /root .bluegreen");
+    siege.attempt(
+        "the logs are root's",
+        "cd /var/www/html/.bluegreen; rm -rf logs releases; ln -s /root logs; ln -s /root releases",
+    );
+    siege.attempt("the releases are the system's", "cd /var/www/html; mv releases old; ln -s /etc releases");
+    siege.attempt(
+        "the live release is the system's",
+        "ln -sfn /etc /var/www/html/current; mkfifo /var/www/html/.bluegreen/fifo",
+    );
+    siege.attempt(
+        "the site is root's",
+        "printf '[site]\\nroot = \"/root/site\"\\n' >sample_app/bluegreen.toml",
+    );
+    siege.attempt(
+        "the site leads to root's",
+        "ln -s /root/site here; printf '[site]\\nroot = \"/home/deploy/here\"\\n' >sample_app/bluegreen.toml",
+    );
+    siege.attempt(
+        "shared paths lead to root's",
+        "ln -s /root /var/www/html/shared; printf '[shared]\\ndirs = [\"new\"]\\nfiles = [\"secret\"]\\n' >>sample_app/bluegreen.toml",
+    );
+    siege.attempt(
+        "fifos wait for root",
+        "cd /var/www/html/.bluegreen; rm -f history.jsonl; mkfifo history.jsonl",
+    );
+    // What is run.
+    siege.attempt(
+        "steps look around",
+        &format!("cat >>sample_app/bluegreen.toml <<'end'\n[steps]\nbuild = '{spy}'\ncheck = '{spy}'\nrestart = '{spy}'\nverify = '{spy}'\nend
+            sed -i '/^\\[steps\\]/{{n;/^#/d}}' sample_app/bluegreen.toml; awk '!/^\\[steps\\]/ || !n++' sample_app/bluegreen.toml >new; mv new sample_app/bluegreen.toml; chmod 644 sample_app/bluegreen.toml"),
+    );
+    siege.attempt(
+        "git runs what its config and its hooks say",
+        &format!(
+            "cat >spy <<'end'\n#!/bin/sh\n{SPY}\ncat\nend
+            chmod 755 spy; cd sample_app
+            for hook in update reference-transaction pre-receive post-update; do cp ../spy hooks/$hook; done
+            git config core.fsmonitor /home/deploy/spy; git config core.pager /home/deploy/spy
+            git config core.sshCommand /home/deploy/spy; git config core.gitProxy /home/deploy/spy
+            git config credential.helper /home/deploy/spy; git config filter.lfs.smudge /home/deploy/spy
+            git config filter.lfs.process /home/deploy/spy; git config filter.spy.smudge /home/deploy/spy
+            mkdir -p info; echo '* filter=spy' >info/attributes
+            mkdir -p ~/.config/git; cp config ~/.gitconfig; cp config ~/.config/git/config"
+        ),
+    );
+    siege.attempt_with(
+        "the hook is called by its path",
+        "true",
+        &["rollback", "deploy", "status"].map(|command| format!("{REPO}/hooks/post-receive {command}")),
+    );
+    siege.attempt_with(
+        "git's own variables lead there",
+        "mv sample_app real; ln -s /root/clone sample_app",
+        &["status", "rollback", "deploy"].map(|command| format!("env GIT_DIR={REPO} bluegreen {command}")),
+    );
+}
+
+/// Two directories change places all the time, one of them leading to root's repository. Whatever root
+/// happens to see, it works as deploy or not at all.
+#[test]
+fn while_directories_are_exchanged() {
+    let Some(siege) = Siege::lay("--web-server none") else { return };
+    siege.recover();
+    siege
+        .as_deploy(&format!(
+            "mkdir -p race/a race/b; mv sample_app race/a/app; ln -s /root/clone race/b/app; ln -s race/a/app sample_app
+            git -C race/a/app config filter.spy.smudge 'id -u >>/tmp/ran-as; cat'
+            mkdir -p race/a/app/info; echo '* filter=spy' >race/a/app/info/attributes
+            ln -sf /root/.bashrc {SITE}/.bluegreen/history.jsonl"
+        ))
+        .ok();
+    let runs: u32 = std::env::var("BLUEGREEN_RACES").map_or(300, |runs| runs.parse().unwrap());
+    let race = siege.blue.start(
+        "root",
+        &format!(
+            "runuser -u deploy -- perl -e '
+                my ($a, $b) = (\"/home/deploy/race/a\", \"/home/deploy/race/b\");
+                syscall({RENAMEAT2}, -100, $a, -100, $b, 2) while !-e \"/tmp/stop\"' &
+            foreign=0; n=0
+            while [ $n -lt {runs} ]; do
+                n=$((n + 1))
+                case $((n % 3)) in 0) command=rollback ;; 1) command=status ;; 2) command=deploy ;; esac
+                bluegreen -C {REPO} $command >/tmp/said 2>&1 || :
+                ! grep -q 'root cannot work in' /tmp/said || foreign=$((foreign + 1))
+            done
+            touch /tmp/stop; wait; rm -f /tmp/said; echo $foreign"
+        ),
+    );
+    let said = race.finish();
+    // Both places were seen, or there was no race.
+    let foreign: u32 = said.trim().parse().unwrap();
+    assert!(foreign > 10 && foreign + 10 < runs, "{said}");
+    siege.holds("the race");
+    siege.blue.sh("cat /root/.bashrc; ls -A /root/site").ok().lacks("commit").lacks("releases");
+}
+
+/// The number of the system call; perl has no name for it.
+const RENAMEAT2: u32 = if cfg!(target_arch = "aarch64") { 276 } else { 316 };
