@@ -271,7 +271,7 @@ fn while_directories_are_exchanged() {
                 bluegreen -C {REPO} $command >/tmp/said 2>&1 || :
                 ! grep -q 'root cannot work in' /tmp/said || foreign=$((foreign + 1))
             done
-            touch /tmp/stop; wait; rm -f /tmp/said; echo $foreign"
+            touch /tmp/stop; wait; rm -f /tmp/said /tmp/stop; echo $foreign"
         ),
     );
     let said = race.finish();
