@@ -25,7 +25,7 @@ pub fn run(server: &Server) -> Result<()> {
     if !running.wait(PATIENCE) {
         return Err(Error::StillRunning { holder: holder.to_string(), waited: PATIENCE });
     }
-    let entries = history::read(&site.history_path())?;
+    let entries = history::read(&site)?;
     let entry = entries.iter().rev().find(|entry| (&entry.time, &entry.by) == (&holder.since, &holder.by));
     let was_cancelled = entry.is_none_or(|entry| entry.error == Some(Error::Cancelled.to_string()));
     let live_line = server.live_line();

@@ -10,7 +10,7 @@ use crate::site::history::{self, Entry, Outcome};
 /// Prints the history, newest first.
 pub fn run(server: &Server, json: bool) -> Result<()> {
     let site = Site::open(&server.config.site)?;
-    let mut entries = history::read(&site.history_path())?;
+    let mut entries = history::read(&site)?;
     entries.reverse();
     if json {
         return print_json(&entries);

@@ -88,7 +88,7 @@ fn take(server: &Server, site: &LockedSite, line: &str) -> Result<Value> {
                 .map_err(|error| Error::Usage(format!("`record` needs an entry of the history: {error}")))?;
             // The server knows better than its client who that is.
             let entry = Entry { by: Actor::clone(&server.actor), ..entry };
-            history::append(&site.history_path(), &entry)?;
+            history::append(site, &entry)?;
             Ok(json!({ "recorded": true }))
         }
         _ => Err(Error::Usage(format!("`hold` does not know `{verb}`"))),

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Read, Write, stdout};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
@@ -24,17 +24,14 @@ pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
         // This comes first, so that nothing is missed that is printed before the end.
         let running = site.holder().filter(|_| follow);
         let begun = running.as_ref().and_then(|holder| humantime::parse_rfc3339(&holder.since).ok());
-        let path = match &release {
-            Some(name) => Some(site.log_path(name)).filter(|path| path.exists()),
-            None => newest(&site, begun)?,
-        };
-        if path.is_some() && path != shown {
-            open =
-                path.as_deref().map(|path| File::open(path).map_err(Error::io("read", path))).transpose()?;
-            shown = path;
+        let newest = || logs::newest(&site, begun).map_err(Error::io("read", site.logs_path()));
+        let wanted = release.clone().map_or_else(newest, |name| Ok(Some(name)))?;
+        if let Some(name) = wanted.filter(|name| shown.as_ref() != Some(name)) {
+            open = logs::read(&site, &name).map_err(Error::io("read", site.log_path(&name)))?;
+            shown = open.is_some().then_some(name);
         }
-        if let Some(file) = &mut open
-            && !print_rest(file, shown.as_deref().unwrap_or(Path::new("")))?
+        if let (Some(file), Some(name)) = (&mut open, &shown)
+            && !print_rest(file, &site.log_path(name))?
         {
             return Ok(());
         }
@@ -44,15 +41,6 @@ pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
         }
         thread::sleep(LOOK);
     }
-}
-
-/// The log that was written last, not before `begun`.
-fn newest(site: &Site, begun: Option<SystemTime>) -> Result<Option<PathBuf>> {
-    let names = logs::list(site).map_err(Error::io("read", site.logs_path()))?;
-    let paths = names.iter().map(|name| site.log_path(name));
-    let dated = paths.filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)));
-    let wanted = dated.filter(|(written, _)| begun.is_none_or(|begun| *written >= begun));
-    Ok(wanted.max().map(|(_, path)| path))
 }
 
 /// Prints the rest of a file; returns whether anybody reads it.

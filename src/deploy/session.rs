@@ -112,7 +112,14 @@ impl Server<'_> {
         Ok(())
     }
 
-    fn record(&self, site: &Site, action: Action, begun: SystemTime, attempt: &Attempt, result: &Result<()>) {
+    fn record(
+        &self,
+        site: &LockedSite,
+        action: Action,
+        begun: SystemTime,
+        attempt: &Attempt,
+        result: &Result<()>,
+    ) {
         if attempt.new.is_none() && attempt.release.is_none() && result.is_ok() {
             return;
         }
@@ -131,7 +138,7 @@ impl Server<'_> {
             error: result.as_ref().err().map(ToString::to_string),
             promotion: None,
         };
-        if let Err(error) = history::append(&site.history_path(), &entry) {
+        if let Err(error) = history::append(site, &entry) {
             self.report.warning(error);
         }
     }

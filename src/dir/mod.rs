@@ -85,6 +85,15 @@ impl Dir {
         Ok(fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o600))?.into())
     }
 
+    /// Opens a regular file in the same way. Anything else is an error, and never a wait, as for a FIFO.
+    pub fn open_regular(&self, name: &[u8], flags: OFlags) -> io::Result<File> {
+        let file = self.open_file(name, flags | OFlags::NONBLOCK)?;
+        match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
+            FileType::RegularFile => Ok(file),
+            _ => Err(io::Error::new(ErrorKind::InvalidData, "not a regular file")),
+        }
+    }
+
     /// Makes a symbolic link where there is nothing yet.
     pub fn make_link(&self, target: &[u8], name: &[u8]) -> io::Result<()> {
         Ok(fs::symlinkat(target, &self.0, name)?)

@@ -1,16 +1,18 @@
 //! `history.jsonl`: one line for each thing that was done, and who did it.
 
 use std::fmt::{self, Display};
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::io::{ErrorKind, Read, Write};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
+use crate::site::paths::STATE;
+use crate::site::{LockedSite, Site};
 use crate::text::printable;
+
+const HISTORY: &[u8] = b"history.jsonl";
 
 /// A key of ssh, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,41 +140,44 @@ pub struct Promotion {
 }
 
 /// Adds a line, whole or not at all: one `write` on a file opened for appending.
-pub fn append(file: &Path, entry: &Entry) -> Result<()> {
-    let mut line = serde_json::to_string(entry).map_err(|error| Error::io("write", file)(error.into()))?;
+pub fn append(site: &LockedSite, entry: &Entry) -> Result<()> {
+    let failed = |error| Error::io("write", site.history_path())(error);
+    let mut line = serde_json::to_string(entry).map_err(|error| failed(error.into()))?;
     line.push('\n');
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(file)
-        .and_then(|mut open| open.write_all(line.as_bytes()))
-        .map_err(Error::io("write", file))
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+    let file = site.state().open_regular(HISTORY, flags);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(failed)
 }
 
 /// Reads all lines, oldest first. A line that a crash or a full disk cut off is passed over.
-pub fn read(file: &Path) -> Result<Vec<Entry>> {
-    match std::fs::read(file) {
-        Ok(text) => {
-            let lines = text.split(|&byte| byte == b'\n');
-            Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(Error::io("read", file)(error)),
+pub fn read(site: &Site) -> Result<Vec<Entry>> {
+    let mut text = Vec::new();
+    let open = || site.dir.open_dir(STATE)?.open_regular(HISTORY, OFlags::RDONLY);
+    match open().and_then(|mut file| file.read_to_end(&mut text)) {
+        Ok(_) => Ok(parse(&text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::io("read", site.history_path())(error)),
     }
+}
+
+fn parse(text: &[u8]) -> Vec<Entry> {
+    text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SiteConfig;
+    use crate::site::Holder;
     use crate::text::timestamp;
     use std::time::SystemTime;
 
     #[test]
     fn what_is_appended_is_read_back_and_half_lines_are_passed_over() {
         let temp = tempfile::tempdir().unwrap();
-        let file = temp.path().join("history.jsonl");
-        assert!(read(&file).unwrap().is_empty());
+        let config = SiteConfig { root: temp.path().into(), ..SiteConfig::default() };
+        let site = || Site::open(&config).unwrap();
+        assert!(read(&site()).unwrap().is_empty());
         let by = Actor {
             user: "deploy".into(),
             sudo: Some("alice".into()),
@@ -197,12 +202,31 @@ mod tests {
             error: Some("cancelled".into()),
             promotion: None,
         };
-        append(&file, &entry).unwrap();
+        let holder = Holder {
+            pid: 0,
+            action: entry.action,
+            by: entry.by.clone(),
+            since: entry.time.clone(),
+            phase: String::new(),
+        };
+        let locked = site().lock(holder, std::time::Duration::ZERO, |_| (), || Ok(())).unwrap();
+        append(&locked, &entry).unwrap();
+        let file = locked.history_path();
         let spoilt = [&std::fs::read(&file).unwrap()[..], b"{\"time\":\n", b"\xff\xfe\n\0\n"].concat();
         std::fs::write(&file, spoilt).unwrap();
-        append(&file, &entry).unwrap();
-        let entries = read(&file).unwrap();
+        append(&locked, &entry).unwrap();
+        let entries = read(&site()).unwrap();
         assert_eq!(entries.len(), 2);
         assert_eq!(entries[0].time, "1970-01-01T00:00:00Z");
+
+        // Who can write the directory leads nobody out of it, and lets nobody wait.
+        locked.state().remove(HISTORY).unwrap();
+        std::os::unix::fs::symlink(temp.path().join("elsewhere"), &file).unwrap();
+        assert!(append(&locked, &entry).is_err() && read(&site()).is_err());
+        assert!(!temp.path().join("elsewhere").exists());
+        locked.state().remove(HISTORY).unwrap();
+        let (fifo, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+        rustix::fs::mknodat(rustix::fs::CWD, &file, fifo, mode, 0).unwrap();
+        assert!(append(&locked, &entry).is_err() && read(&site()).is_err());
     }
 }

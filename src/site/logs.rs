@@ -4,11 +4,13 @@
 
 use std::fs::File;
 use std::io;
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 
 use crate::dir::Dir;
 use crate::release::ReleaseName;
+use crate::site::paths::STATE;
 use crate::site::{LockedSite, Site};
 
 const LOGS: &[u8] = b"logs";
@@ -27,7 +29,7 @@ pub fn open(site: &LockedSite, release: &ReleaseName) -> io::Result<File> {
     for orphan in &orphans[..orphans.len().saturating_sub(ORPHANS - 1)] {
         dir.remove(file_name(orphan).as_bytes())?;
     }
-    dir.open_file(file_name(release).as_bytes(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+    dir.open_regular(file_name(release).as_bytes(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
 }
 
 /// Removes the log of a release that made room for another one.
@@ -38,12 +40,28 @@ pub fn remove(state: &Dir, release: &ReleaseName) -> io::Result<()> {
     }
 }
 
-/// The releases that have a log.
-pub fn list(site: &Site) -> io::Result<Vec<ReleaseName>> {
-    match Dir::open(&site.logs_path()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        dir => names(&dir?),
+/// Opens the log of a release to read it, where there is one.
+pub fn read(site: &Site, release: &ReleaseName) -> io::Result<Option<File>> {
+    let open = || logs(site)?.open_regular(file_name(release).as_bytes(), OFlags::RDONLY);
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some),
     }
+}
+
+/// The release whose log was written last, not before `begun`.
+pub fn newest(site: &Site, begun: Option<SystemTime>) -> io::Result<Option<ReleaseName>> {
+    let names = match logs(site) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        dir => names(&dir?)?,
+    };
+    let written = |name: &ReleaseName| read(site, name).ok()??.metadata().ok()?.modified().ok();
+    let dated = names.into_iter().filter_map(|name| Some((written(&name)?, name)));
+    Ok(dated.filter(|(written, _)| begun.is_none_or(|begun| *written >= begun)).max().map(|(_, name)| name))
+}
+
+fn logs(site: &Site) -> io::Result<Dir> {
+    site.dir.open_dir(STATE)?.open_dir(LOGS)
 }
 
 pub(super) fn file_name(release: &ReleaseName) -> String {

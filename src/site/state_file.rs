@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::fs::{FileType, OFlags, fstat};
+use rustix::fs::OFlags;
 
 use super::paths::INCOMING;
 use crate::dir::Dir;
@@ -27,13 +27,9 @@ impl<'a> StateFile<'a> {
     /// Reads it; `None` where it does not exist. Anything but a regular file is an error, not a wait.
     pub fn read(&self) -> Result<Option<Vec<u8>>> {
         let read = || {
-            let mut file = self.dir.open_file(self.name(), OFlags::RDONLY | OFlags::NONBLOCK)?;
-            if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-                return Err(io::Error::new(ErrorKind::InvalidData, "not a regular file"));
-            }
-            let mut data = Vec::new();
-            file.read_to_end(&mut data)?;
-            Ok(data)
+            let mut data: Vec<u8> = Vec::new();
+            self.dir.open_regular(self.name(), OFlags::RDONLY)?.read_to_end(&mut data)?;
+            Ok::<_, io::Error>(data)
         };
         match read() {
             Ok(data) => Ok(Some(data)),
@@ -83,7 +79,14 @@ mod tests {
         assert!(file.replace(false, |_| Err(ErrorKind::StorageFull.into())).is_err());
         assert_eq!(file.read().unwrap().unwrap(), b"one");
         file.remove().unwrap();
-        rustix::fs::mknodat(&dir, "file", FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
+        rustix::fs::mknodat(
+            &dir,
+            "file",
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
         assert!(file.read().is_err(), "a pipe that nobody writes to is no reason to wait");
         file.remove().unwrap();
         std::os::unix::fs::symlink("/etc/passwd", temp.path().join("file")).unwrap();

@@ -71,15 +71,16 @@ impl Siege {
     pub fn attempt_with(&self, name: &str, as_deploy: &str, commands: &[String]) {
         self.recover();
         self.as_deploy(as_deploy).ok();
-        for command in commands {
-            let script = format!(
-                "cd /root; exec 7</root/secret
-                SECRET={CANARY} SUDO_USER=root GIT_CONFIG_GLOBAL=/root/.gitconfig timeout 20 {command} </dev/null"
-            );
-            let ran = self.blue.sh(&script).either_way();
-            assert!(!ran.text().contains("panicked"), "{name}: {}", ran.text());
-            self.holds(&format!("{name}: {command}\n{}", ran.text()));
-        }
+        let commands = commands.iter().map(|command| {
+            format!(
+                "echo 'as root: {command}'
+                SECRET={CANARY} SUDO_USER=root GIT_CONFIG_GLOBAL=/root/.gitconfig timeout 20 {command} </dev/null 2>&1 || :"
+            )
+        });
+        let script = format!("cd /root; exec 7</root/secret\n{}", commands.collect::<Vec<_>>().join("\n"));
+        let ran = self.blue.sh(&script).either_way();
+        assert!(!ran.text().contains("panicked"), "{name}: {}", ran.text());
+        self.holds(&format!("{name}\n{}", ran.text()));
     }
 
     /// Runs a script as the user that pushes are run as.
