@@ -3,7 +3,7 @@
 //! Root becomes the repository's owner before anything is read that the owner can write: the owner is
 //! asked of the descriptor that a walk to the repository ends at, and the working directory is that
 //! descriptor from then on. Root goes on as root only where everything on the way, and the repository, is
-//! root's and nobody else can write it. ARCHITECTURE.md, "Trust boundary", has the whole rule.
+//! root's and nobody else can write it. ARCHITECTURE.md, "Trust", has the whole rule.
 
 use std::cell::{Cell, LazyCell, OnceCell};
 use std::ffi::{CString, OsString};

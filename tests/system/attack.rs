@@ -107,8 +107,8 @@ impl Siege {
         assert!(foreign.is_empty(), "{what}\nchanged: {foreign:#?}");
         let leaks = format!(
             "! cat /tmp/ran-as 2>/dev/null | grep -x 0
-            find /tmp /run/lock /dev/shm {SITE} /home -xdev -mindepth 1 -user root -newer /tmp/began ! -path /tmp/attempt ! -path /tmp/began
-            ! grep -rlsF {CANARY} /tmp /home {SITE} /dev/shm"
+            find /tmp /run/lock {SITE} /home -xdev -mindepth 1 -user root -newer /tmp/began ! -path /tmp/attempt ! -path /tmp/began
+            ! grep -rlsF {CANARY} /tmp /home {SITE}"
         );
         let ran = self.blue.sh(&leaks).ok();
         assert_eq!(ran.text(), "", "{what}");
@@ -118,7 +118,7 @@ impl Siege {
     pub fn recover(&self) {
         self.blue
             .sh(&format!(
-                "find /tmp /dev/shm -mindepth 1 -delete
+                "find /tmp -mindepth 1 -delete
                 find /home/deploy {SITE} -mindepth 1 -delete 2>/dev/null || :
                 rm -rf /home/deploy {SITE}
                 cp -a /root/home-before /home/deploy; cp -a /root/site-before {SITE}; touch /tmp/began; sleep 0.01"
