@@ -21,13 +21,13 @@ use crate::git::{Repository, git_dir_of, login_name, search_path};
 use crate::pusher::report::Report;
 use crate::site::history::{Actor, Key};
 
-/// What says which repository is meant.
+/// The sources that name the repository.
 pub struct Place<'a> {
     /// The option `-C`.
     pub repository: Option<&'a Path>,
     /// The path that the program was called by.
     pub called_as: &'a Path,
-    /// Whether the program is a hook.
+    /// Set where the program is a hook.
     pub for_client: bool,
 }
 
@@ -41,7 +41,7 @@ pub fn close_inherited() {
     }
 }
 
-/// Whether git runs the program as a hook: only then does it set `GIT_DIR` and call it by its name.
+/// Returns whether git runs the program as a hook: only then does it set `GIT_DIR` and call it by its name.
 pub fn called_by_git() -> bool {
     std::env::var_os("GIT_DIR").is_some()
 }

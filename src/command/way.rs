@@ -99,7 +99,7 @@ impl Way {
         &self.end
     }
 
-    /// Whether it ends at a directory with that name in it.
+    /// Returns whether it ends at a directory with that name in it.
     #[must_use]
     pub fn holds(&self, name: &str) -> bool {
         statat(&self.end, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
@@ -119,12 +119,9 @@ impl Way {
     }
 
     fn foreign(&self, weak: &Weak) -> Error {
-        Error::ForeignWay {
-            path: self.path.clone(),
-            owner: login_name(Uid::from_raw(self.stat.st_uid)),
-            at: weak.path.clone(),
-            other: Some(weak.owner).filter(|owner| !owner.is_root()).map(login_name),
-        }
+        let other = Some(weak.owner).filter(|owner| !owner.is_root()).map(login_name);
+        let owner = login_name(Uid::from_raw(self.stat.st_uid));
+        Error::ForeignWay(self.path.clone(), owner, weak.path.clone(), other)
     }
 }
 

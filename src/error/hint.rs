@@ -22,8 +22,8 @@ impl Error {
             }
             Self::UnknownRepository { there, .. } => format!("it has {}", there.join(", ")),
             Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
-            Self::ForeignWay { at, other: None, .. } => format!("`chmod go-w {}`", printable(at)),
-            Self::ForeignWay { other: Some(other), .. } => {
+            Self::ForeignWay(_, _, at, None) => format!("`chmod go-w {}`", printable(at)),
+            Self::ForeignWay(.., Some(other)) => {
                 format!("run it as {other}: `sudo -u {other} bluegreen ...`; or name a path that is the owner's alone")
             }
             Self::ConfigUnsafe { file, .. } => {

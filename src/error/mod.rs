@@ -67,18 +67,9 @@ pub enum Error {
         /// The name of the user who runs the program.
         user: String,
     },
-    /// A path that somebody else than its owner can change on the way: root does not work there.
-    #[error("root cannot work in `{}`: it belongs to {owner}, but `{}` {}", printable(.path), printable(.at), foreign(.other.as_deref()))]
-    ForeignWay {
-        /// The path.
-        path: PathBuf,
-        /// The name of the user who owns its end.
-        owner: String,
-        /// The component that can be changed.
-        at: PathBuf,
-        /// Who owns that; none where it may be written by others.
-        other: Option<String>,
-    },
+    /// A way to a repository that somebody else than its owner can change: path, owner, where, and by whom.
+    #[error("root cannot work in `{}`: it belongs to {1}, but `{}` {}", printable(.0), printable(.2), foreign(.3.as_deref()))]
+    ForeignWay(PathBuf, String, PathBuf, Option<String>),
     /// The config cannot be understood; the message names file, line and key.
     #[error("{place}: {message}", place = place(.file, *.line))]
     Config {

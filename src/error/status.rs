@@ -15,7 +15,7 @@ impl Error {
             | Self::UnknownRepository { .. }
             | Self::NotARepository(_)
             | Self::NotOwner { .. }
-            | Self::ForeignWay { .. }
+            | Self::ForeignWay(..)
             | Self::Config { .. }
             | Self::PromoteConfig { .. }
             | Self::ConfigUnsafe { .. }

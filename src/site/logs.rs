@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 
 use crate::dir::Dir;
 use crate::release::ReleaseName;
-use crate::site::paths::STATE;
+use crate::site::paths::{STATE, log_name};
 use crate::site::{LockedSite, Site};
 
 const LOGS: &[u8] = b"logs";
@@ -27,22 +27,22 @@ pub fn open(site: &LockedSite, release: &ReleaseName) -> io::Result<File> {
         .collect();
     orphans.sort();
     for orphan in &orphans[..orphans.len().saturating_sub(ORPHANS - 1)] {
-        dir.remove(file_name(orphan).as_bytes())?;
+        dir.remove(log_name(orphan).as_bytes())?;
     }
-    dir.open_regular(file_name(release).as_bytes(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+    dir.open_regular(log_name(release).as_bytes(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
 }
 
 /// Removes the log of a release that made room for another one.
 pub fn remove(state: &Dir, release: &ReleaseName) -> io::Result<()> {
     match state.open_dir(LOGS) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        dir => dir?.remove(file_name(release).as_bytes()),
+        dir => dir?.remove(log_name(release).as_bytes()),
     }
 }
 
 /// Opens the log of a release to read it, where there is one.
 pub fn read(site: &Site, release: &ReleaseName) -> io::Result<Option<File>> {
-    let open = || logs(site)?.open_regular(file_name(release).as_bytes(), OFlags::RDONLY);
+    let open = || logs(site)?.open_regular(log_name(release).as_bytes(), OFlags::RDONLY);
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         file => file.map(Some),
@@ -62,10 +62,6 @@ pub fn newest(site: &Site, begun: Option<SystemTime>) -> io::Result<Option<Relea
 
 fn logs(site: &Site) -> io::Result<Dir> {
     site.dir.open_dir(STATE)?.open_dir(LOGS)
-}
-
-pub(super) fn file_name(release: &ReleaseName) -> String {
-    format!("{release}.log")
 }
 
 fn names(dir: &Dir) -> io::Result<Vec<ReleaseName>> {

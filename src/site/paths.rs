@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::Site;
-use super::logs::file_name;
 use crate::release::ReleaseName;
 
 pub(super) const CURRENT: &[u8] = b"current";
@@ -79,6 +78,10 @@ impl Site {
     /// The log of a release.
     #[must_use]
     pub fn log_path(&self, name: &ReleaseName) -> PathBuf {
-        self.logs_path().join(file_name(name))
+        self.logs_path().join(log_name(name))
     }
+}
+
+pub(super) fn log_name(release: &ReleaseName) -> String {
+    format!("{release}.log")
 }

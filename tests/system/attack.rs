@@ -1,4 +1,4 @@
-//! What the deploy user tries on root. Whoever may push runs programs as that user, so everything that it
+//! Attempts of the deploy user on root. Whoever may push runs programs as that user, so everything that it
 //! can write is hostile to root: after each attempt root runs every command of the program, and nothing
 //! outside of the user's own files has changed, nothing ran as root, and no secret of root's came out.
 
