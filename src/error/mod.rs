@@ -68,7 +68,7 @@ pub enum Error {
         user: String,
     },
     /// A way to a repository that somebody else than its owner can change: path, owner, where, and by whom.
-    #[error("root cannot work in `{}`: it belongs to {1}, but `{}` {}", printable(.0), printable(.2), foreign(.3.as_deref()))]
+    #[error("root cannot work in `{}`: it belongs to {}, but `{}` {}", printable(.0), .1, printable(.2), foreign(.3.as_deref()))]
     ForeignWay(PathBuf, String, PathBuf, Option<String>),
     /// The config cannot be understood; the message names file, line and key.
     #[error("{place}: {message}", place = place(.file, *.line))]
