@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the Debian package, and prints where it lies. Its man page and completions come from the
-# program itself, which is why `cargo deb` alone does not do.
+# Builds the Debian package of a static program, and prints where it lies. Man page and completions come
+# from the program itself, which `cargo deb` alone cannot do. Equal sources give equal bytes.
 #
 #   packaging/deb.sh                  build the program and package it
 #   packaging/deb.sh --binary FILE    package this build of it, packed less tightly
@@ -11,8 +11,7 @@ main() {
     speed=
     case $#:${1-} in
         0:)
-            cargo build --release --locked
-            program=${CARGO_TARGET_DIR:-target}/release/bluegreen
+            program=$(packaging/static.sh)
             ;;
         2:--binary)
             program=$2
@@ -23,6 +22,9 @@ main() {
             exit 2
             ;;
     esac
+    # The time of the commit stands in for the time of the build.
+    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+    export SOURCE_DATE_EPOCH
     # Cargo.toml names these files; whatever else lies there is not packaged.
     staged=target/package
     mkdir -p "$staged"

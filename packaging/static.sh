@@ -1,0 +1,75 @@
+#!/bin/sh
+# Builds a static program, for any Linux of this processor, and prints where it lies. Equal sources give
+# equal bytes, in whichever folder they are built.
+#
+# It takes musl's C compiler (Debian and Ubuntu: musl-tools) and a Rust toolchain that has either musl's
+# standard library (`rustup target add x86_64-unknown-linux-musl`) or its own source, from which that
+# library is built (`rustup component add rust-src`; Debian: rustc-web cargo-web rust-web-src).
+set -eu
+
+main() {
+    cd "$(dirname "$(realpath "$0")")/.."
+    target=$(uname -m)-unknown-linux-musl
+    folder=${CARGO_TARGET_DIR:-$PWD/target}/static
+    command -v musl-gcc >/dev/null || fail 'musl-gcc is not installed' 'apt-get install musl-tools'
+    mkdir -p "$folder"
+    # No path of this machine in the program.
+    flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=bluegreen"
+    flags="$flags --remap-path-prefix=$folder=target --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
+    choose_toolchain
+    variable=$(echo "$target" | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${variable}_LINKER=$linker" "CC_$(echo "$target" | tr - _)=musl-gcc"
+    export CFLAGS="-ffile-prefix-map=$folder=target -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=cargo"
+    export RUSTFLAGS="$flags"
+    "$cargo" build --release --locked $build_std --target "$target" --target-dir "$folder" >&2
+    echo "$folder/$target/release/bluegreen"
+}
+
+# Sets cargo, build_std and flags, by what the toolchains of this machine have.
+choose_toolchain() {
+    build_std='' linker=cc
+    for rustc in rustc /usr/bin/rustc; do
+        sysroot=$("$rustc" --print sysroot 2>/dev/null) || continue
+        cargo=$(dirname "$(command -v "$rustc")")/cargo
+        if [ -d "$sysroot/lib/rustlib/$target/lib" ]; then
+            export RUSTC="$rustc"
+            return
+        fi
+        if [ -e "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ]; then
+            # Building the standard library is not stable yet, and allowed by this variable.
+            export RUSTC="$rustc" RUSTC_BOOTSTRAP=1
+            build_std=-Zbuild-std=std,panic_unwind
+            source=$(realpath "$sysroot/lib/rustlib/src/rust")
+            make_unwinder
+            flags="$flags -C link-self-contained=no -L native=$folder/unwind --remap-path-prefix=$source=rust"
+            link_by_hand
+            return
+        fi
+    done
+    fail 'no Rust toolchain here can build for musl' "rustup target add $target"
+}
+
+# The standard library wants an unwinder by the name of libunwind: gcc's serves, which looks for one
+# function that musl has not, and can do without it.
+make_unwinder() {
+    mkdir -p "$folder/unwind"
+    cp "$(gcc -print-file-name=libgcc_eh.a)" "$folder/unwind/libunwind.a"
+    echo 'int _dl_find_object(void *address, void *result) { (void)address; (void)result; return -1; }' >"$folder/unwind/absent.c"
+    (cd "$folder/unwind" && musl-gcc -O2 -c absent.c && ar rD libunwind.a absent.o)
+}
+
+# musl-gcc cannot link a program that is static and is loaded at a random address. gcc can, with musl's own
+# start files, and with its library before any other.
+link_by_hand() {
+    library=/usr/lib/$(uname -m)-linux-musl
+    flags="$flags -L native=$library -Z pre-link-arg=-nostartfiles"
+    flags="$flags -Z pre-link-arg=$library/rcrt1.o -Z pre-link-arg=$library/crti.o -C link-arg=$library/crtn.o"
+}
+
+fail() {
+    echo "error: $1" >&2
+    echo "hint: $2" >&2
+    exit 1
+}
+
+main "$@"
