@@ -28,6 +28,21 @@ PGUSER = "app"
 PGDATABASE = "app"
 "#;
 
+/// At the top of the clone; the watch is short, so that the story is.
+const PROMOTE: &str = r#"
+[sides]
+blue = { ssh = "deploy@blue:sample_app", address = "192.0.2.11:8080" }
+green = { ssh = "ssh://deploy@green:22/~/sample_app", address = "192.0.2.12:8080" }
+
+[public]
+url = "http://127.0.0.1/"
+switch = "haproxy"
+
+[check]
+paths = ["/health"]
+watch = "1s"
+"#;
+
 struct Story {
     dev: Machine,
     blue: Machine,
@@ -90,7 +105,6 @@ impl Story {
     fn starts_front_end(&self) {
         let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
         for file in [
-            "hooks/switches/haproxy",
             "hooks/switches/haproxy.cfg",
             "tests/system/turquoise/writers.py",
             "tests/system/turquoise/verify.py",
@@ -99,10 +113,11 @@ impl Story {
         }
         self.dev
             .sh("mkdir -p /run/haproxy /etc/haproxy
-                sed 's/10.0.0.2:80/192.0.2.11:8080/; s/10.0.0.3:80/192.0.2.12:8080/; s/httpchk GET ./&health/; s/inter 1s fall 3/inter 200ms fall 2/' /test/haproxy.cfg >/etc/haproxy/haproxy.cfg
-                echo 'public blue' >/etc/haproxy/public.map
+                sed 's/10.0.0.2:80/192.0.2.11:8080/; s/10.0.0.3:80/192.0.2.12:8080/; s/httpchk GET ./&health/; s/inter 1s fall 3/inter 200ms fall 2/; s/mode 660/mode 660 user dev/' /test/haproxy.cfg >/etc/haproxy/haproxy.cfg
+                echo 'public blue' >/etc/haproxy/public.map; chown -R dev /etc/haproxy
                 haproxy -D -W -S /run/haproxy-master.sock -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg")
             .ok();
+        self.dev.bring(Path::new(env!("CARGO_BIN_EXE_bluegreen")), "/usr/local/bin/bluegreen");
         let fixture = clone.join("fixtures/turquoise");
         for file in ["server.py", "schema.py", "migrate"] {
             self.dev.bring(&fixture.join(file), &format!("/test/common/{file}"));
@@ -126,6 +141,7 @@ impl Story {
                 git remote add blue deploy@blue:sample_app; git remote add green ssh://deploy@green:22/~/sample_app",
             )
             .ok();
+        self.dev.write("/home/dev/sample_app/.promote.toml", PROMOTE);
     }
 
     fn sql(&self, statement: &str) -> String {
@@ -154,12 +170,13 @@ impl Story {
     /// Makes the side public, once the front end has seen that it is well.
     fn promote(&self, side: &str, version: &str) {
         self.runs(&format!("bluegreen promote {side}"));
+        // As long as the front end takes to see a server that has just come up.
+        self.dev.sh("sleep 0.5").ok();
         self.dev
-            .sh(&format!(
-                "for n in $(seq 50); do ! /test/haproxy set {side} || exit 0; sleep 0.1; done; exit 1"
-            ))
-            .ok();
-        self.dev.sh("sleep 0.4; curl -sS 127.0.0.1/health").ok().says(version);
+            .sh_as("dev", &format!("cd sample_app; bluegreen promote {side} --yes"))
+            .ok()
+            .says(&format!("{side} is public"));
+        self.dev.sh("curl -sS 127.0.0.1/health").ok().says(version);
     }
 
     fn migrate(&self, name: &str) -> Ran {
