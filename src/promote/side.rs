@@ -173,7 +173,8 @@ fn split(url: &str) -> Option<(Option<Ssh>, String)> {
             }
             _ => (host, None),
         };
-        return safe(host).then(|| (Some(Ssh { host: host.into(), port }), format!("/{path}")));
+        let path = if path.starts_with('~') { in_home(path) } else { format!("/{path}") };
+        return safe(host).then(|| (Some(Ssh { host: host.into(), port }), path));
     }
     if let Some(path) = url.strip_prefix("file://") {
         return Some((None, path.into()));
@@ -181,9 +182,14 @@ fn split(url: &str) -> Option<(Option<Ssh>, String)> {
     match url.split_once(':') {
         Some((_, path)) if path.starts_with("//") => None,
         Some((host, path)) if !host.contains('/') => (safe(host) && !path.is_empty())
-            .then(|| (Some(Ssh { host: host.into(), port: None }), path.into())),
+            .then(|| (Some(Ssh { host: host.into(), port: None }), in_home(path))),
         _ => (!url.is_empty() && !url.contains("://")).then(|| (None, url.into())),
     }
+}
+
+/// A path as the account's own commands take it: they run in the home, which `~/` stands for.
+fn in_home(path: &str) -> String {
+    path.strip_prefix("~/").unwrap_or(path).to_owned()
 }
 
 #[cfg(test)]
@@ -203,6 +209,8 @@ mod tests {
         for (url, expected) in [
             ("deploy@blue:sample_app", Some("deploy@blue/ sample_app")),
             ("ssh://deploy@blue:2222/srv/app", Some("deploy@blue/2222 /srv/app")),
+            ("ssh://deploy@blue/~/sample_app", Some("deploy@blue/ sample_app")),
+            ("deploy@blue:~/sample_app", Some("deploy@blue/ sample_app")),
             ("/srv/app", Some("- /srv/app")),
             ("file:///srv/app", Some("- /srv/app")),
             ("./a:b", Some("- ./a:b")),
