@@ -218,7 +218,10 @@ impl Story {
 
     fn stop(&self, writers: Background) -> String {
         self.dev.sh("touch /tmp/stop").ok();
-        writers.finish()
+        let report = writers.finish();
+        // The page's figures, with `--nocapture`.
+        eprintln!("{report}");
+        report
     }
 
     fn nothing_is_lost(&self, writers: &str, structures: &str) {
