@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::Path;
 
 use crate::lab::Lab;
@@ -220,7 +221,7 @@ impl Story {
         self.dev.sh("touch /tmp/stop").ok();
         let report = writers.finish();
         // The page's figures, with `--nocapture`.
-        eprintln!("{report}");
+        writeln!(std::io::stderr(), "{report}").unwrap();
         report
     }
 
