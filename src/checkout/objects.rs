@@ -16,6 +16,9 @@ use super::pack::{Buffers, Packs};
 use crate::error::{Error, Result};
 use crate::git::Repository;
 
+/// The number of characters that records and messages keep of the first line of a commit's message.
+const LONGEST_SUBJECT: usize = 200;
+
 /// Blobs from this size on, in bytes, are streamed by git instead of held in memory.
 const STREAMED: u64 = 16 << 20;
 
@@ -124,7 +127,8 @@ impl Reader<'_> {
             .ok_or_else(|| unreadable(id, ObjectType::Commit, "it names no tree"))?;
         let message = data.windows(2).position(|end| end == b"\n\n").map_or(&data[..0], |at| &data[at + 2..]);
         let line = message.trim_ascii_start().split(|&byte| byte == b'\n').next().unwrap_or_default();
-        Ok(Commit { tree, subject: String::from_utf8_lossy(line).trim().to_owned() })
+        let subject = String::from_utf8_lossy(&line[..line.len().min(4 * LONGEST_SUBJECT)]);
+        Ok(Commit { tree, subject: subject.trim().chars().take(LONGEST_SUBJECT).collect() })
     }
 
     /// Reads a raw tree object.

@@ -62,14 +62,26 @@ fn print_rest(file: &mut File, path: &Path) -> Result<bool> {
     }
 }
 
-/// Control characters as `less` shows them: `^[`.
+/// Shows control characters as `less` does, `^[` and `<U+009B>`: also those of 8 bits, which some terminals
+/// obey, whether they are UTF-8 or not.
 fn harmless(bytes: &[u8]) -> Vec<u8> {
     let mut safe = Vec::with_capacity(bytes.len());
-    for &byte in bytes {
-        if byte.is_ascii_control() && byte != b'\n' && byte != b'\t' {
-            safe.extend([b'^', byte ^ 0x40]);
-        } else {
-            safe.push(byte);
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\n' | '\t' => safe.push(character as u8),
+                _ if character.is_ascii_control() => safe.extend([b'^', character as u8 ^ 0x40]),
+                _ if character.is_control() => {
+                    safe.extend(format!("<U+{:04X}>", u32::from(character)).into_bytes());
+                }
+                _ => safe.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        for &byte in chunk.invalid() {
+            match byte {
+                0x80..=0x9f => safe.extend(format!("<{byte:02X}>").into_bytes()),
+                _ => safe.push(byte),
+            }
         }
     }
     safe
@@ -79,6 +91,10 @@ fn harmless(bytes: &[u8]) -> Vec<u8> {
 mod tests {
     #[test]
     fn a_terminal_gets_no_control_characters() {
-        assert_eq!(super::harmless(b"a\tb\x1b[2J\r\x7f\n"), b"a\tb^[[2J^M^?\n");
+        let harmless = super::harmless;
+        assert_eq!(harmless(b"a\tb\x1b[2J\r\x7f\n"), b"a\tb^[[2J^M^?\n");
+        assert_eq!(harmless("caf\u{e9} \u{9b}2J".as_bytes()), "caf\u{e9} <U+009B>2J".as_bytes());
+        assert_eq!(harmless(b"\x9b2J \xe9 \xc2"), b"<9B>2J \xe9 \xc2");
+        assert_eq!(harmless(b"\x9b2J"), b"<9B>2J", "the second half of a character that was cut in two");
     }
 }

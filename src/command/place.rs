@@ -63,6 +63,7 @@ impl Place<'_> {
         let config = Config::read(repository.path())?;
         refuse_weak(&config.site.root)?;
         let name = config.server.clone().unwrap_or_else(host_name);
+        let in_step = step_of(&config.site.root);
         Ok(Server {
             repository,
             config,
@@ -70,6 +71,7 @@ impl Place<'_> {
             actor: LazyCell::new(Box::new(move || actor(invoker, key))),
             report,
             for_client: self.for_client,
+            in_step,
             insists: Cell::new(false),
             stop: OnceCell::new(),
         })
@@ -177,6 +179,12 @@ pub fn refuse_weak(path: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io("open", path)(error)),
     }
+}
+
+/// The release whose step started this program, as the step's environment has it.
+fn step_of(site: &Path) -> Option<String> {
+    let is_ours = std::env::var_os("BLUEGREEN_SITE").is_some_and(|path| Path::new(&path) == site);
+    std::env::var("BLUEGREEN_RELEASE").ok().filter(|_| is_ours)
 }
 
 fn actor(invoker: Uid, key: Option<Key>) -> Actor {

@@ -38,7 +38,7 @@ pub fn is_called_as(path: &Path) -> bool {
 pub fn take(arguments: &[OsString]) -> Result<Result<Cli, clap::Error>> {
     let line = match arguments {
         [_, option, line] if option == "-c" => line.to_string_lossy(),
-        _ => return Err(Error::NoShell { commands: &COMMANDS }),
+        _ => return Err(Error::NoShell(&COMMANDS)),
     };
     if is_git(&line) {
         return Err(become_git_shell(&line));

@@ -31,6 +31,7 @@ pub struct Config {
     #[serde(deserialize_with = "branch")]
     pub branch: String,
     /// The server's name in messages; without one, the host name.
+    #[serde(deserialize_with = "server")]
     pub server: Option<String>,
     /// The time that a deployment waits for another one.
     #[serde(deserialize_with = "duration")]
@@ -198,7 +199,10 @@ fn refuse_unsafe(path: &Path, file: &File) -> Result<()> {
 
 fn locate(text: &str, error: &toml::de::Error, key: &str) -> (usize, String) {
     let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-    let message = in_words(&error.message().replace('\n', ", "));
+    let mut message = in_words(&error.message().replace('\n', ", "));
+    if let ("duplicate key", Some(span)) = (&*message, error.span()) {
+        message = format!("`{}` is set twice", text[span].trim());
+    }
     if key.is_empty() || key == "." || message.starts_with("unknown field") {
         (line, message)
     } else {
@@ -255,6 +259,16 @@ fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Er
             Ok(path)
         } else {
             Err(format!("`{text}` is not an absolute path, expected one like \"/var/www/html\""))
+        }
+    })
+}
+
+fn server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    text(deserializer, |name| {
+        if name.trim().is_empty() || name.contains(char::is_control) {
+            Err(format!("`{}` is not a name, expected one like \"blue\"", name.escape_debug()))
+        } else {
+            Ok(Some(name.to_owned()))
         }
     })
 }
@@ -328,6 +342,8 @@ mod tests {
                 "`site.symlinks`: unknown variant `none`, expected `inside` or `any`",
             ),
             ("branch = ", 1, ""),
+            ("server = ' '", 1, "`server`: ` ` is not a name, expected one like"),
+            ("[site]\nkeep = 1\nkeep = 2", 3, "`keep` is set twice"),
         ] {
             let (at, error) = Config::parse(text).unwrap_err();
             assert_eq!(at, line, "{text}: {error}");

@@ -26,6 +26,8 @@ pub struct Server<'a> {
     pub report: &'a Report,
     /// True if a client of git waits for us, whose signals are not for us.
     pub for_client: bool,
+    /// The release whose step runs this program, where the step belongs to the same site.
+    pub in_step: Option<String>,
     /// True if whoever pushed insists on a deployment to the public side.
     pub insists: Cell<bool>,
     pub(crate) stop: OnceCell<Stop>,

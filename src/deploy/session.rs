@@ -87,10 +87,16 @@ impl Server<'_> {
 
     fn lock(&self, action: Action, begun: SystemTime) -> Result<LockedSite> {
         let holder = self.holder(action, begun);
-        let announce = |holder: &str| self.report.line(Message::Waiting { holder });
+        let announce = |holder: &str| {
+            if self.in_step.is_none() {
+                self.report.line(Message::Waiting { holder });
+            }
+        };
+        // The wait for a deployment that waits for us would end with the step's time limit.
+        let go_on = || self.in_step.clone().map_or(Ok(()), |release| Err(Error::InStep(release)));
         let site = Site::open(&self.config.site)?;
         site.live()?;
-        site.lock(holder, self.config.lock_timeout, announce, || self.stop().check())
+        site.lock(holder, self.config.lock_timeout, announce, || go_on().and_then(|()| self.stop().check()))
     }
 
     /// Sweeps what a crash left, ends a publication that it cut off, and notes what is live then.

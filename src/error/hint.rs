@@ -14,7 +14,7 @@ impl Error {
         let hint = match self {
             Self::Usage(_) => "`bluegreen --help` shows what it takes".into(),
             Self::NoRepository | Self::NotARepository(_) => "name the bare repository with `-C`".into(),
-            Self::NoShell { commands } | Self::NotOverSsh { commands, .. } => {
+            Self::NoShell(commands) | Self::NotOverSsh { commands, .. } => {
                 format!("it runs {}, as in `ssh deploy@blue status`", commands.join(", "))
             }
             Self::SeveralRepositories(names) => {
@@ -75,6 +75,7 @@ impl Error {
                 format!("`bluegreen rollback {name}` insists, `bluegreen deploy REVISION` makes it anew")
             }
             Self::Locked { .. } => "`bluegreen status` shows what it does".into(),
+            Self::InStep(_) => "let the step fail: then the release before stays, or comes back".into(),
             Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
                 "`bluegreen releases` shows what there is".into()
             }

@@ -32,12 +32,9 @@ pub enum Error {
     /// A path that was named as a repository is not one.
     #[error("`{}` is not a git repository", printable(.0))]
     NotARepository(PathBuf),
-    /// Somebody logs in to an account that has no shell.
+    /// Somebody logs in to an account that has no shell, but these commands.
     #[error("this account takes `git push` and some commands; it has no shell")]
-    NoShell {
-        /// The commands that its ssh runs.
-        commands: &'static [&'static str],
-    },
+    NoShell(&'static [&'static str]),
     /// A command that the account's ssh does not run.
     #[error("this account does not run `{}`", printable(.command))]
     NotOverSsh {
@@ -247,6 +244,9 @@ pub enum Error {
         /// The time that the program waited.
         waited: Duration,
     },
+    /// A step of this release asks for the lock that its own deployment holds.
+    #[error("a step of release {0} cannot change the site: its own deployment holds the lock")]
+    InStep(String),
     /// A release that does not exist.
     #[error("there is no release `{}`", printable(.0))]
     NoRelease(String),

@@ -9,7 +9,7 @@ impl Error {
         match self {
             Self::Usage(_)
             | Self::NoRepository
-            | Self::NoShell { .. }
+            | Self::NoShell(_)
             | Self::NotOverSsh { .. }
             | Self::SeveralRepositories(_)
             | Self::UnknownRepository { .. }
