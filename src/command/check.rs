@@ -1,6 +1,6 @@
 //! `check`: every problem of a set-up, each with a hint. It changes nothing and stops at nothing.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use nix::unistd::{AccessFlags, access};
 use rustix::process::geteuid;
 use serde::Serialize;
 
+use super::hook::is_this_program;
 use super::place::{Place, refuse_weak};
 use super::table::{print_json, print_text};
 use crate::config::Config;
@@ -179,15 +180,6 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
 
 fn program() -> String {
     std::env::current_exe().map_or_else(|_| "/usr/local/bin/bluegreen".into(), |path| printable(&path))
-}
-
-/// Returns whether a hook is a link to this program, or a copy of it.
-fn is_this_program(hook: &Path) -> bool {
-    let is_same = || -> io::Result<bool> {
-        let ours = std::env::current_exe()?;
-        Ok(ours.canonicalize()? == hook.canonicalize()? || std::fs::read(ours)? == std::fs::read(hook)?)
-    };
-    is_same().unwrap_or(false)
 }
 
 fn check_site(site: &Site, findings: &mut Findings) {

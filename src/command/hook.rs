@@ -1,8 +1,9 @@
 //! The hooks of git: `post-receive`, which runs when the refs have moved, and `proc-receive`, the gate,
 //! which moves the branch itself, and only if the deployment gets as far as that.
 
-use std::io::{Read, stdin, stdout};
+use std::io::{self, Read, stdin, stdout};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
 use super::place::{Place, called_by_git, host_name};
 use crate::command::options::PushOptions;
@@ -27,7 +28,7 @@ pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
     let updates = read_updates().map_err(|error| report_failure(report, error, &server.live_line()))?;
     let mut outcome = Ok(());
     for update in &updates {
-        let result = answer(place, &server, update);
+        let result = answer(&server, update);
         if result.is_err() {
             outcome = result;
         }
@@ -48,14 +49,16 @@ fn read_updates() -> Result<Vec<RefUpdate>> {
     RefUpdate::parse_all(&input)
 }
 
-fn answer(place: &Place, server: &Server, update: &RefUpdate) -> Result<()> {
+fn answer(server: &Server, update: &RefUpdate) -> Result<()> {
     let branch = &server.config.branch;
-    if !update.is_branch(branch) {
+    // A push to another name of the branch has moved the branch, past the gate.
+    let is_alias = !update.is_branch(branch) && server.repository.is_alias(&update.name, branch);
+    if !update.is_branch(branch) && !is_alias {
         server.report.line(Message::OtherRef { name: &update.name, branch });
         return Ok(());
     }
     signals::outlive_the_client();
-    if called_by_git() && place.is_gated(server)? {
+    if called_by_git() && !is_alias && is_gated(server)? {
         // The gate has said all that there is to say.
         return Ok(());
     }
@@ -139,17 +142,18 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
     }
 }
 
-impl Place<'_> {
-    /// Returns whether the gate has handled a push to the branch before `post-receive` runs: git asks it, and
-    /// it is this program too.
-    fn is_gated(&self, server: &Server) -> Result<bool> {
-        let gate = self.called_as.with_file_name("proc-receive");
-        if !gate.exists() {
-            return Ok(false);
-        }
-        let read = |path: &std::path::Path| std::fs::read(path).map_err(Error::io("read", path));
-        let is_ours = gate.canonicalize().ok() == self.called_as.canonicalize().ok()
-            || read(&gate)? == read(self.called_as)?;
-        Ok(is_ours && server.repository.asks_gate(&server.config.branch)?)
-    }
+/// Returns whether the gate has handled a push to the branch before `post-receive` runs: git asks it, and it
+/// is this program too. So it is asked of git where hooks lie, whoever calls this one.
+fn is_gated(server: &Server) -> Result<bool> {
+    let Server { repository, config, .. } = server;
+    Ok(is_this_program(&repository.hook_path("proc-receive")?) && repository.asks_gate(&config.branch)?)
+}
+
+/// Returns whether a hook is a link to this program, or a copy of it.
+pub fn is_this_program(hook: &Path) -> bool {
+    let is_same = || -> io::Result<bool> {
+        let ours = std::env::current_exe()?;
+        Ok(ours.canonicalize()? == hook.canonicalize()? || std::fs::read(ours)? == std::fs::read(hook)?)
+    };
+    is_same().unwrap_or(false)
 }

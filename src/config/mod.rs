@@ -4,21 +4,21 @@
 
 mod shared;
 mod steps;
+mod values;
 
-use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
-use std::str::FromStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
 pub use self::shared::{Shared, SharedPath};
 pub use self::steps::{Environment, Phase, Step, StepsConfig};
+use self::values::{absolute, branch, duration, server, size};
 
 /// The file's name in the repository.
 pub const FILE: &str = "bluegreen.toml";
@@ -219,72 +219,6 @@ fn in_words(message: &str) -> String {
         _ => expected,
     };
     format!("{problem}, expected {expected}")
-}
-
-/// Deserializes a string that must satisfy a rule; the rule says what was expected.
-fn text<'de, D: Deserializer<'de>, T, E: Display>(
-    deserializer: D,
-    rule: impl FnOnce(&str) -> Result<T, E>,
-) -> Result<T, D::Error> {
-    rule(&String::deserialize(deserializer)?).map_err(de::Error::custom)
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    text(deserializer, |text| {
-        humantime::Duration::from_str(text).map(Into::into).map_err(|_| {
-            format!("`{text}` is not a duration, expected one like \"90s\", \"10m\" or \"1h 30m\"")
-        })
-    })
-}
-
-/// A number of bytes with its unit, as disks are sold: "10 GB" is 10,000,000,000 bytes.
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    text(deserializer, |text| {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let units = ["", "kB", "MB", "GB", "TB"];
-        let power = units.iter().position(|known| unit.trim_start().eq_ignore_ascii_case(known));
-        let bytes = number.parse::<u64>().ok().zip(power);
-        bytes.and_then(|(number, power)| number.checked_mul(1000_u64.pow(power as u32))).ok_or_else(|| {
-            format!("`{text}` is not a size, expected one like \"500 MB\", \"10 GB\" or a number of bytes")
-        })
-    })
-}
-
-fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-    text(deserializer, |text| {
-        let path = PathBuf::from(text);
-        let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-        if path.is_absolute() && plain && path != Path::new("/") {
-            Ok(path)
-        } else {
-            Err(format!("`{text}` is not an absolute path, expected one like \"/var/www/html\""))
-        }
-    })
-}
-
-fn server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    text(deserializer, |name| {
-        if name.trim().is_empty() || name.contains(char::is_control) {
-            Err(format!("`{}` is not a name, expected one like \"blue\"", name.escape_debug()))
-        } else {
-            Ok(Some(name.to_owned()))
-        }
-    })
-}
-
-/// The rules of `git check-ref-format --branch` that matter for a name that is compared and printed.
-fn branch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    text(deserializer, |name| {
-        let bad = |character: char| character.is_control() || " ~^:?*[\\".contains(character);
-        if name.is_empty() || name.contains(bad) || name.contains("..") || name.starts_with('-') {
-            Err(format!("`{name}` is not a branch name, expected one like \"master\""))
-        } else if name.starts_with("refs/") {
-            Err(format!("`{name}` is a ref, expected the branch's short name like \"master\""))
-        } else {
-            Ok(name.to_owned())
-        }
-    })
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ const FORM: &str = "a shell line, `{ name = \"health\", run = \"...\", timeout =
 const LONGEST_NAME: usize = 100;
 
 fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    super::duration(deserializer).map(Some)
+    super::values::duration(deserializer).map(Some)
 }
 
 impl<'de> Deserialize<'de> for Many {
@@ -159,7 +159,7 @@ impl<'de> Deserialize<'de> for Key {
 
 /// A value of `[steps]` that is the time limit.
 #[derive(Deserialize)]
-struct Limit(#[serde(deserialize_with = "super::duration")] Duration);
+struct Limit(#[serde(deserialize_with = "super::values::duration")] Duration);
 
 struct Section;
 

@@ -45,6 +45,8 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let live = site.live()?;
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
     refuse_public(server, site, target)?;
+    // No ref leads to the commit before the gate has moved the branch, and git may tidy up meanwhile.
+    let _kept = target.push().map(|_| repository.keep(commit)).transpose()?;
     attempt.new = Some(commit);
 
     shared::require(site, &config.shared)?;

@@ -37,11 +37,19 @@ pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop:
                 None => return refused("deletion of the current branch prohibited"),
             }
         }
-    } else if is_set("receive.denynonfastforwards")
-        && !update.old.is_none()
-        && !repository.is_ancestor(update.old, update.new)?
-    {
-        return refused("non-fast-forward");
+    } else {
+        if repository.resolve(update.new.as_str())? != Some(update.new) {
+            return refused("cannot write a tag or another non-commit object to a branch");
+        }
+        if !repository.has_history_of(update.new)? {
+            return refused("shallow update not allowed: the gate needs the whole history");
+        }
+        if is_set("receive.denynonfastforwards")
+            && !update.old.is_none()
+            && !repository.is_ancestor(update.old, update.new)?
+        {
+            return refused("non-fast-forward");
+        }
     }
     if runs_update_hook(repository, update, report, stop)? { Ok(()) } else { refused("hook declined") }
 }

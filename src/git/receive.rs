@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::id::CommitId;
@@ -10,6 +11,41 @@ use super::push::RefUpdate;
 use super::{Repository, failure};
 use crate::error::{Error, Result};
 use crate::run::child;
+
+/// The refs that keep objects during a deployment. Clients do not see them: `transfer.hideRefs`.
+const KEPT: &str = "refs/bluegreen/deploying/";
+
+/// Lets no hook hear of refs that are our own business.
+const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
+
+/// The objects of a commit, kept by a ref of our own.
+#[must_use = "they are kept until it is dropped"]
+#[derive(Debug)]
+pub struct Kept<'a> {
+    repository: &'a Repository,
+}
+
+impl Kept<'_> {
+    /// Removes every such ref: the caller holds the site's lock, so that no other deployment needs one.
+    fn release(&self) -> Result<()> {
+        let output = self.repository.run(&["for-each-ref", "--format=%(refname)", KEPT])?;
+        for name in String::from_utf8_lossy(&output.stdout).lines() {
+            let output = self.repository.run(&[NO_HOOKS[0], NO_HOOKS[1], "update-ref", "-d", name])?;
+            if !output.status.success() {
+                return Err(failure("update-ref", &output));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.release() {
+            log::warn!("{error}");
+        }
+    }
+}
 
 /// One line of git's own config, its name in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,14 +139,50 @@ impl Repository {
         }
     }
 
-    /// One of the repository's hooks, to be run about a ref as receive-pack does; `None` without one.
-    pub fn hook(&self, name: &str, update: &RefUpdate) -> Result<Option<Command>> {
+    /// The path at which git looks for a hook: `core.hooksPath` may lead elsewhere.
+    pub fn hook_path(&self, name: &str) -> Result<PathBuf> {
         let mut git = self.as_receive_pack(&["rev-parse", "--git-path", &format!("hooks/{name}")]);
         let output = git.output().map_err(Error::GitMissing)?;
         if !output.status.success() {
             return Err(failure("rev-parse", &output));
         }
-        let path = self.path.join(OsStr::from_bytes(output.stdout.trim_ascii_end()));
+        Ok(self.path.join(OsStr::from_bytes(output.stdout.trim_ascii_end())))
+    }
+
+    /// Returns whether a ref is a symbolic one that leads to a branch, so that a push to it moves the branch.
+    /// The ref's file is read, without a process of git, since most pushes deploy nothing.
+    #[must_use]
+    pub fn is_alias(&self, name: &[u8], branch: &str) -> bool {
+        let file = self.path.join(OsStr::from_bytes(name));
+        let target = std::fs::read(file).unwrap_or_default();
+        target.strip_prefix(b"ref: ").map(<[u8]>::trim_ascii)
+            == Some(format!("refs/heads/{branch}").as_bytes())
+    }
+
+    /// Returns whether all commits that a push brings are there. They are not after a push from a shallow
+    /// clone: git notes in its file `shallow` where history ends, but not for a ref that the gate moves.
+    pub fn has_history_of(&self, commit: CommitId) -> Result<bool> {
+        let output = self.run(&["rev-list", "--quiet", commit.as_str(), "--not", "--all"])?;
+        match output.status.code() {
+            Some(0) => Ok(true),
+            Some(128) => Ok(false),
+            _ => Err(failure("rev-list", &output)),
+        }
+    }
+
+    /// Keeps the objects of a commit that no ref leads to yet, beside any `gc` and `repack`, until the guard
+    /// is dropped. A crash leaves its ref behind, and the next call removes that.
+    pub fn keep(&self, commit: CommitId) -> Result<Kept<'_>> {
+        let kept = Kept { repository: self };
+        kept.release()?;
+        let name = format!("{KEPT}{commit}");
+        let output = self.run(&[NO_HOOKS[0], NO_HOOKS[1], "update-ref", &name, commit.as_str()])?;
+        if output.status.success() { Ok(kept) } else { Err(failure("update-ref", &output)) }
+    }
+
+    /// One of the repository's hooks, to be run about a ref as receive-pack does; `None` without one.
+    pub fn hook(&self, name: &str, update: &RefUpdate) -> Result<Option<Command>> {
+        let path = self.hook_path(name)?;
         let is_executable = |file: std::fs::Metadata| file.is_file() && file.mode() & 0o111 != 0;
         if !path.metadata().is_ok_and(is_executable) {
             return Ok(None);

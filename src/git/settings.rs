@@ -16,7 +16,7 @@ pub struct Recommended {
 }
 
 /// All of them. Another value that somebody has set is left as it is.
-pub const RECOMMENDED: [Recommended; 4] = [
+pub const RECOMMENDED: [Recommended; 5] = [
     Recommended {
         key: "receive.fsckObjects",
         value: "true",
@@ -26,6 +26,11 @@ pub const RECOMMENDED: [Recommended; 4] = [
         key: "receive.advertisePushOptions",
         value: "true",
         loss: "git refuses `git push -o skip` and all other options of a push",
+    },
+    Recommended {
+        key: "transfer.hideRefs",
+        value: "refs/bluegreen",
+        loss: "clients see the refs that keep the objects of a running deployment",
     },
     Recommended {
         key: "receive.unpackLimit",

@@ -19,6 +19,7 @@ mod filters;
 mod formats;
 mod fuzz;
 mod gate;
+mod gate_edges;
 mod gate_http;
 mod gate_old_client;
 mod hostile;

@@ -1,0 +1,74 @@
+//! The values of keys: each is checked where it is read, and its error says what was expected.
+
+use std::fmt::Display;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+/// Deserializes a string that must satisfy a rule; the rule says what was expected.
+pub(super) fn text<'de, D: Deserializer<'de>, T, E: Display>(
+    deserializer: D,
+    rule: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, D::Error> {
+    rule(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    text(deserializer, |text| {
+        humantime::Duration::from_str(text).map(Into::into).map_err(|_| {
+            format!("`{text}` is not a duration, expected one like \"90s\", \"10m\" or \"1h 30m\"")
+        })
+    })
+}
+
+/// A number of bytes with its unit, as disks are sold: "10 GB" is 10,000,000,000 bytes.
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    text(deserializer, |text| {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let units = ["", "kB", "MB", "GB", "TB"];
+        let power = units.iter().position(|known| unit.trim_start().eq_ignore_ascii_case(known));
+        let bytes = number.parse::<u64>().ok().zip(power);
+        bytes.and_then(|(number, power)| number.checked_mul(1000_u64.pow(power as u32))).ok_or_else(|| {
+            format!("`{text}` is not a size, expected one like \"500 MB\", \"10 GB\" or a number of bytes")
+        })
+    })
+}
+
+pub(super) fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    text(deserializer, |text| {
+        let path = PathBuf::from(text);
+        let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        if path.is_absolute() && plain && path != Path::new("/") {
+            Ok(path)
+        } else {
+            Err(format!("`{text}` is not an absolute path, expected one like \"/var/www/html\""))
+        }
+    })
+}
+
+pub(super) fn server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    text(deserializer, |name| {
+        if name.trim().is_empty() || name.contains(char::is_control) {
+            Err(format!("`{}` is not a name, expected one like \"blue\"", name.escape_debug()))
+        } else {
+            Ok(Some(name.to_owned()))
+        }
+    })
+}
+
+/// The rules of `git check-ref-format --branch` that matter for a name that is compared and printed.
+pub(super) fn branch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text(deserializer, |name| {
+        let bad = |character: char| character.is_control() || " ~^:?*[\\".contains(character);
+        if name.is_empty() || name.contains(bad) || name.contains("..") || name.starts_with('-') {
+            Err(format!("`{name}` is not a branch name, expected one like \"master\""))
+        } else if name.starts_with("refs/") {
+            Err(format!("`{name}` is a ref, expected the branch's short name like \"master\""))
+        } else {
+            Ok(name.to_owned())
+        }
+    })
+}

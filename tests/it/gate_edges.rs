@@ -1,0 +1,135 @@
+//! The edges of the gate: hooks in chains, other names of the branch, tags, shallow clones, and a `gc` that
+//! runs during a deployment.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use crate::support::sandbox::BLUEGREEN;
+use crate::support::{Run, Sandbox};
+
+const REFUSED: &str = " ! [remote rejected] ";
+
+/// A sandbox whose branch is given to `proc-receive`.
+fn gated(steps: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
+    sandbox.git_in(&sandbox.repository(), &["config", "receive.procReceiveRefs", "refs/heads/master"]);
+    if !steps.is_empty() {
+        sandbox.config_section(&format!("[steps]\n{steps}"));
+    }
+    sandbox
+}
+
+fn refs(sandbox: &Sandbox) -> String {
+    sandbox.git_in(&sandbox.repository(), &["for-each-ref", "--format=%(refname)"])
+}
+
+#[track_caller]
+fn refused(run: &Run, reason: &str) {
+    assert!(run.output.contains(REFUSED) && run.output.contains(reason), "{}", run.output);
+    assert_eq!(run.status.code(), Some(1), "{}", run.output);
+}
+
+#[test]
+fn a_chained_hook_beside_the_gate_is_silent_and_deploys_nothing_twice() {
+    // The second push is live, but its step after the flip fails for good: exit status 3.
+    let sandbox = gated("restart = 'test ! -e fails'");
+    let hook = sandbox.repository().join("hooks/post-receive");
+    std::fs::remove_file(&hook).unwrap();
+    std::fs::write(&hook, format!("#!/bin/sh\necho chained\nexec {BLUEGREEN} hook post-receive\n")).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.commit("fails", "");
+    let push = sandbox.push();
+    assert!(push.status.success() && push.output.contains("remote: chained"), "{}", push.output);
+    assert_eq!(push.output.matches("Master ref received.").count(), 1, "{}", push.output);
+    assert_eq!(sandbox.releases().len(), 1, "one push, one release");
+    assert_eq!(sandbox.history().len(), 1);
+}
+
+#[test]
+fn a_push_to_another_name_of_the_branch_deploys_it() {
+    for with_gate in [false, true] {
+        let sandbox = if with_gate { gated("") } else { Sandbox::new() };
+        sandbox.commit("index.html", "v1").push().ok();
+        sandbox.git_in(&sandbox.repository(), &["symbolic-ref", "refs/heads/alias", "refs/heads/master"]);
+        sandbox.commit("index.html", "v2");
+        sandbox
+            .push_refs(&["master:alias"])
+            .ok()
+            .says("Master ref received.  Deploying master branch to blue...")
+            .serves("index.html", "v2");
+    }
+}
+
+#[test]
+fn a_tag_is_no_commit_of_a_branch() {
+    let sandbox = gated("");
+    sandbox.commit("index.html", "v1").push().ok();
+    sandbox.git(&["tag", "-a", "-m", "a tag", "v1", "master"]);
+    let push = sandbox.push_refs(&["+v1:refs/heads/master"]);
+    refused(&push, "(cannot write a tag or another non-commit object to a branch)");
+    assert!(!push.output.contains("fsck"), "{}", push.output);
+    sandbox.serves("index.html", "v1");
+}
+
+#[test]
+fn a_shallow_push_is_refused_before_anything_is_built() {
+    let sandbox = gated("build = 'false'");
+    sandbox.git_in(&sandbox.repository(), &["config", "receive.shallowUpdate", "true"]);
+    for version in ["v1", "v2", "v3"] {
+        sandbox.commit("index.html", version);
+    }
+    let origin = format!("file://{}", sandbox.clone_path().display());
+    sandbox.git_in(&sandbox.path("."), &["clone", "-q", "--bare", "--depth=1", &origin, "shallow"]);
+    let mut push = sandbox.git_command(&sandbox.path("shallow"));
+    push.arg("push").arg(sandbox.repository()).arg("master");
+    refused(&Run::new(&sandbox, &mut push), "(shallow update not allowed: the gate needs the whole history)");
+    assert_eq!(refs(&sandbox), "");
+    sandbox.git_in(&sandbox.repository(), &["fsck", "--connectivity-only"]);
+}
+
+#[test]
+fn git_may_tidy_up_while_a_push_is_built() {
+    // Everything that no ref leads to goes, for as long as the build runs.
+    let tidy = "for n in 1 2 3; do git --git-dir=../../../repository repack -adq; \
+                git --git-dir=../../../repository gc -q --prune=now; done";
+    let sandbox = gated(&format!("build = '{tidy}'"));
+    sandbox.commit("index.html", "v1").push().ok().serves("index.html", "v1");
+    sandbox.commit("index.html", "v2").push().ok().serves("index.html", "v2");
+    sandbox.git_in(&sandbox.repository(), &["fsck", "--full", "--strict"]);
+    assert_eq!(refs(&sandbox).trim(), "refs/heads/master", "nothing of ours is left");
+}
+
+#[test]
+fn a_ref_that_a_crash_left_goes_with_the_next_push() {
+    let sandbox = gated("");
+    sandbox.commit("index.html", "v1").push().ok();
+    let id = sandbox.id("master");
+    let name = format!("refs/bluegreen/deploying/{id}");
+    sandbox.git_in(&sandbox.repository(), &["update-ref", &name, &id]);
+    sandbox.commit("index.html", "v2").push().ok();
+    assert_eq!(refs(&sandbox).trim(), "refs/heads/master");
+}
+
+#[test]
+fn a_step_that_asks_for_its_own_lock_fails_at_once() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    for command in ["deploy", "rollback"] {
+        let config = format!("[steps]\ncheck = '{BLUEGREEN} -C ../../../repository {command}'\n");
+        sandbox.raw_config(&format!(
+            "server = \"blue\"\n[site]\nroot = \"{}\"\n{config}",
+            sandbox.site().display()
+        ));
+        let started = std::time::Instant::now();
+        sandbox.bluegreen(&["deploy"]).fails(1).says(
+            "  error: a step of release <release> cannot change the site: its own deployment holds the lock",
+        );
+        assert!(started.elapsed().as_secs() < 20, "it did not wait for the lock");
+    }
+    // Outside of its deployment the same environment changes nothing.
+    let mut later: Command = sandbox.bluegreen_command(&["deploy"]);
+    sandbox.raw_config(&format!("server = \"blue\"\n[site]\nroot = \"{}\"\n", sandbox.site().display()));
+    later.env("BLUEGREEN_SITE", sandbox.site()).env("BLUEGREEN_RELEASE", sandbox.live());
+    Run::new(&sandbox, &mut later).ok();
+}
