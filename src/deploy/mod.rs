@@ -8,6 +8,7 @@ pub mod server;
 pub mod session;
 pub mod steps;
 
+use std::cell::Cell;
 use std::time::SystemTime;
 
 use git2::Oid;
@@ -79,8 +80,16 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
     staged.seal(&name, &record)?;
-    Publication { server, site, release: &name, previous: &live, is_new: true, push: target.push() }
-        .publish(Some(staged))?;
+    Publication {
+        server,
+        site,
+        release: &name,
+        previous: &live,
+        is_new: true,
+        push: target.push(),
+        is_stuck: Cell::default(),
+    }
+    .publish(Some(staged))?;
     report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
     prune(server, site, &name);
     Ok(())

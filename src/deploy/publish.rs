@@ -6,6 +6,8 @@
 //! has flipped, the release is verified again; if not, the ref goes back. So the live release and a gated ref
 //! agree again.
 
+use std::cell::Cell;
+
 use crate::config::Phase;
 use crate::deploy::journal::{self, Entry};
 use crate::deploy::server::Server;
@@ -32,6 +34,8 @@ pub struct Publication<'a> {
     pub is_new: bool,
     /// The ref that moves together with the flip.
     pub push: Option<&'a RefUpdate>,
+    /// Set once the ref could not move back: the journal stays, and the next run tries again.
+    pub is_stuck: Cell<bool>,
 }
 
 impl Publication<'_> {
@@ -53,7 +57,7 @@ impl Publication<'_> {
             Ok(flip) => flip,
             Err(error) => {
                 drop(staged);
-                return journal::finish(self.site).and(Err(error));
+                return self.finish().and(Err(error));
             }
         };
         if let Some(staged) = staged {
@@ -61,7 +65,7 @@ impl Publication<'_> {
         }
         let verified = self.verify(Some(stop));
         if has_more {
-            let finished = journal::finish(self.site);
+            let finished = self.finish();
             verified.and(finished.map_err(|error| Error::AfterFlip(Box::new(error))))?;
         }
         flip.flushed()
@@ -115,8 +119,15 @@ impl Publication<'_> {
         let Some(push) = self.push else { return };
         let back = RefUpdate { old: push.new, new: push.old, name: push.name.clone() };
         if let Err(error) = self.server.repository.move_ref(&back, "bluegreen: not deployed") {
+            // Where somebody else has moved it since, it is theirs.
+            self.is_stuck.set(!matches!(error, Error::RefMoved(_)));
             self.server.report.warning(error);
         }
+    }
+
+    /// Ends the journal's entry, unless there is something left to do.
+    fn finish(&self) -> Result<()> {
+        if self.is_stuck.get() { Ok(()) } else { journal::finish(self.site) }
     }
 }
 
@@ -133,6 +144,7 @@ pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
             previous: &previous,
             is_new: entry.is_new,
             push: push.as_ref(),
+            is_stuck: Cell::default(),
         };
         let is_live = live.release() == Some(&release);
         server.report.warning(Message::CutOff { release: &release, is_live });
@@ -152,6 +164,7 @@ pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
         if let Err(error) = result {
             server.report.warning(error);
         }
+        return cut_off.finish();
     }
     journal::finish(site)
 }

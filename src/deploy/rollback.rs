@@ -1,5 +1,7 @@
 //! Back to an older release: one rename, whatever the size of the site.
 
+use std::cell::Cell;
+
 use crate::deploy::publish::Publication;
 use crate::deploy::server::Server;
 use crate::deploy::session::Attempt;
@@ -43,7 +45,16 @@ fn run(
     }
     attempt.new = release.commit();
     attempt.release = Some(name.clone());
-    Publication { server, site, release: name, previous: &live, is_new: false, push: None }.publish(None)?;
+    Publication {
+        server,
+        site,
+        release: name,
+        previous: &live,
+        is_new: false,
+        push: None,
+        is_stuck: Cell::default(),
+    }
+    .publish(None)?;
     server.report.line(Message::RolledBack { release: name, from: &live, took: attempt.took() });
     Ok(())
 }

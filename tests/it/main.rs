@@ -15,6 +15,7 @@ mod current;
 mod dependencies;
 mod differential;
 mod disks;
+mod eio_gate;
 mod filters;
 mod formats;
 mod fuzz;
