@@ -3,6 +3,7 @@
 //! The format is that of git's `Documentation/gitformat-pack.adoc`, "Deltified representation".
 
 /// The sizes of base and result that a delta claims, and the length of both in bytes.
+#[must_use]
 pub fn sizes(delta: &[u8]) -> Option<(u64, u64, usize)> {
     let (base, first) = size(delta)?;
     let (result, second) = size(&delta[first..])?;
@@ -80,7 +81,7 @@ mod tests {
     fn copies_and_inserts_make_the_result() {
         assert_eq!(applied(b"hello world", &[11, 7, 0x91, 6, 5, 2, b'!', b'?'], 7).unwrap(), b"world!?");
         assert_eq!(applied(b"ab", &[2, 0], 0).unwrap(), b"");
-        let base: Vec<u8> = (0..0x1_0000).map(|at| (at % 251) as u8).collect();
+        let base: Vec<u8> = (0..0x1_0000_u32).map(|at| (at % 251) as u8).collect();
         assert_eq!(applied(&base, &[0x80, 0x80, 4, 0x80, 0x80, 4, 0x80], base.len()).unwrap(), base);
     }
 

@@ -9,6 +9,7 @@ pub mod area;
 pub mod attributes;
 pub mod convert;
 pub mod converted;
+pub mod delta;
 mod difference;
 pub mod lfs;
 pub mod listing;
@@ -16,7 +17,10 @@ pub mod manifest;
 pub mod monitor;
 mod moving;
 pub mod objects;
-mod pack;
+pub mod pack;
+pub mod pack_decode;
+pub mod pack_forest;
+pub mod pack_index;
 mod parallel;
 pub mod plan;
 mod recycle;
@@ -40,6 +44,7 @@ use self::listing::{Listing, NONE};
 use self::manifest::{Manifest, Stamp, clock, stamp};
 use self::monitor::Monitor;
 use self::objects::Objects;
+use self::pack_forest::Forest;
 use self::plan::Plan;
 use self::submodule::Projects;
 use crate::config::{Config, Submodules, Symlinks};
@@ -49,12 +54,16 @@ use crate::git::id::CommitId;
 use crate::run::child::Limits;
 use crate::run::signals::Stop;
 
+/// From so many blobs on, it pays to look at the packs.
+const MANY: usize = 256;
+
 /// A checkout that is planned: all is known of it, nothing is written.
 #[derive(Debug)]
 pub struct Checkout {
     /// The paths.
     pub plan: Plan,
     conversion: Conversion,
+    forest: Forest,
 }
 
 /// The directory that a checkout fills.
@@ -96,10 +105,10 @@ impl Checkout {
         }
         let mut conversion = Conversion::new(scratch, &config.site);
         conversion.find(&mut plan, recycled, &projects.all, &objects.open()?, stop)?;
-        measure(&mut plan, objects, threads(config))?;
+        let forest = measure(&mut plan, objects, threads(config))?;
         conversion.expect_sizes(&mut plan.listing);
         refuse_oversize(&plan, config.site.max_size)?;
-        Ok(Self { plan, conversion })
+        Ok(Self { plan, conversion, forest })
     }
 
     /// Writes the files into a directory that is nobody's yet.
@@ -110,7 +119,7 @@ impl Checkout {
         config: &Config,
         monitor: &Monitor,
     ) -> Result<Manifest> {
-        let Self { mut plan, conversion } = self;
+        let Self { mut plan, conversion, forest } = self;
         let Destination { root, recycled, .. } = *destination;
         let failed = |error| Error::io("fill", &destination.path)(error);
         walk::allow_depth(&plan.listing, threads(config) + 1);
@@ -122,6 +131,7 @@ impl Checkout {
             recycled,
             root,
             objects,
+            forest: &forest,
             done: AtomicU64::new(0),
         };
         let total = plan.listing.files();
@@ -154,14 +164,21 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
     Err(Error::Limit { limit: crate::text::bytes(max_size), what: "of files", key: "max-size" })
 }
 
-/// Looks up the sizes of the files that are to be written.
-fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<()> {
+/// Looks up the sizes of the files that are to be written. Of many, it notes where the packs hold them.
+fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<Forest> {
     let mut sizes: Vec<(u32, u64)> = plan.new_entries().map(|entry| (entry, 0)).collect();
-    objects.expect_blobs(sizes.len());
     let listing = &plan.listing;
+    let mut forest = Forest::default();
+    if sizes.len() >= MANY {
+        let wanted: Vec<_> = sizes.iter().map(|(entry, _)| *entry).collect();
+        forest = Forest::new(objects.packs(), listing, &wanted, threads)?;
+    }
     let work = |reader: &mut objects::Reader, _, piece: &mut [(u32, u64)]| {
         for (entry, size) in piece {
-            *size = reader.blob_size(listing.id(*entry))?;
+            *size = match forest.size(*entry) {
+                Some(size) => size,
+                None => reader.blob_size(listing.id(*entry))?,
+            };
         }
         Ok(())
     };
@@ -169,7 +186,7 @@ fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<()> {
     for (entry, size) in sizes {
         plan.listing.set_size(entry, size);
     }
-    Ok(())
+    Ok(forest)
 }
 
 fn directory_stamps(plan: &Plan, root: &Dir) -> io::Result<Vec<Stamp>> {

@@ -4,33 +4,25 @@
 //! and both object formats, and ignores `refs/replace`. Every thread opens one of its own: a shared
 //! one is serial, since its lock spans the decompression.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use git2::{ObjectFormat, ObjectType, Odb, OdbObject, Oid};
 
-use super::pack::{Buffers, Packs};
+use super::pack::{Packs, STREAMED};
 use crate::error::{Error, Result};
 use crate::git::Repository;
 
 /// The number of characters that records and messages keep of the first line of a commit's message.
 const LONGEST_SUBJECT: usize = 200;
 
-/// Blobs from this size on, in bytes, are streamed by git instead of held in memory.
-const STREAMED: u64 = 16 << 20;
-
-/// From so many blobs on, it pays to read the indexes of the packs.
-const MANY: usize = 256;
-
 /// The objects of a repository; [`Objects::open`] gives a reader.
 #[derive(Debug)]
 pub struct Objects<'a> {
     repository: &'a Repository,
     format: ObjectFormat,
-    packs: OnceLock<Packs>,
     /// The object directories of submodules.
     others: Mutex<Vec<PathBuf>>,
 }
@@ -39,7 +31,6 @@ pub struct Objects<'a> {
 pub struct Reader<'a> {
     objects: &'a Objects<'a>,
     odb: Odb<'static>,
-    buffers: RefCell<Buffers>,
 }
 
 /// The content of a commit object.
@@ -57,7 +48,7 @@ impl<'a> Objects<'a> {
     pub fn new(repository: &'a Repository, format: ObjectFormat) -> Self {
         // Git does not hash what it reads from a pack either: receiving the push verified it.
         git2::opts::strict_hash_verification(false);
-        Self { repository, format, packs: OnceLock::new(), others: Mutex::default() }
+        Self { repository, format, others: Mutex::default() }
     }
 
     /// The length of an id in bytes.
@@ -87,11 +78,9 @@ impl<'a> Objects<'a> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Prepares for reading so many blobs.
-    pub fn expect_blobs(&self, count: usize) {
-        if count >= MANY {
-            self.packs.get_or_init(|| Packs::open(&self.path(), self.id_len()));
-        }
+    /// Opens the packs of the repository itself.
+    pub fn packs(&self) -> Packs {
+        Packs::open(&self.path(), self.id_len())
     }
 
     fn path(&self) -> PathBuf {
@@ -111,7 +100,7 @@ impl<'a> Objects<'a> {
         };
         let error =
             |error: git2::Error| Error::io("read", &path)(io::Error::other(error.message().to_owned()));
-        Ok(Reader { objects: self, odb: open().map_err(error)?, buffers: RefCell::default() })
+        Ok(Reader { objects: self, odb: open().map_err(error)? })
     }
 }
 
@@ -143,9 +132,6 @@ impl Reader<'_> {
 
     /// The size of a blob in bytes, without reading it.
     pub fn blob_size(&self, id: Oid) -> Result<u64> {
-        if let Some(size) = self.packs().and_then(|packs| packs.blob_size(id.as_bytes())) {
-            return Ok(size);
-        }
         match self.odb.read_header(id) {
             Ok((size, ObjectType::Blob)) => Ok(size as u64),
             Ok((_, kind)) => Err(unreadable(id, ObjectType::Blob, &format!("it is a {kind}"))),
@@ -158,16 +144,8 @@ impl Reader<'_> {
         if size >= STREAMED {
             return self.objects.repository.stream_blob(id, size, &self.objects.others(), file);
         }
-        let mut buffers = self.buffers.borrow_mut();
-        if let Some(blob) = self.packs().and_then(|packs| packs.blob(id.as_bytes(), size, &mut buffers)) {
-            return Ok(file.write_all(blob));
-        }
         let blob = self.blob(id)?;
         Ok(file.write_all(blob.data()))
-    }
-
-    fn packs(&self) -> Option<&Packs> {
-        self.objects.packs.get()
     }
 
     fn read(&self, id: Oid, kind: ObjectType) -> Result<OdbObject<'_>> {

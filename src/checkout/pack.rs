@@ -1,11 +1,10 @@
-//! The fast path of reading blobs: those that lie whole in a pack, which are most.
+//! The packs of a repository: where an object lies, what its header says, and its bytes.
 //!
-//! A first release reads every blob once, and half its time goes into decompression. libdeflate does
-//! that about twice as fast as any zlib, but only from memory to memory, so the bytes have to be found
-//! first: here, with the pack's index and two reads at most. Whatever is not that simple (deltas,
-//! loose objects, alternates, damage) is answered by `None`, and the object database is asked.
+//! Half the time of a first release goes into decompression. libdeflate does that about twice as fast as
+//! any zlib, but only from memory to memory, with the size known. Whatever is odd or damaged is answered by
+//! `None`, and the object database is asked instead.
 //!
-//! The formats are those of git's `Documentation/gitformat-pack.adoc`: index version 2, pack version 2.
+//! The format is version 2 of git's `Documentation/gitformat-pack.adoc`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -13,152 +12,165 @@ use std::path::Path;
 
 use libdeflater::Decompressor;
 
-/// Indexes are held in memory up to this size in bytes, all together.
-const MAX_INDEXES: u64 = 64 << 20;
+use super::pack_index::{Index, Window};
 
-/// The bytes that are read at first: enough for most blobs of a site.
-const FIRST_READ: usize = 8 << 10;
+/// Nothing larger is held in memory: blobs from this size on, in bytes, are streamed by git.
+pub const STREAMED: u64 = 16 << 20;
 
-/// The most bytes that the header of an object has: type and a size of 64 bits.
-const MAX_HEADER: usize = 10;
+/// The bytes that are read at first: enough for most blobs and deltas of a site.
+const FIRST_READ: usize = 4 << 10;
 
-const INDEX_MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
-const FANOUT: usize = 256 * 4;
+/// The bytes of a header: type, a size of 64 bits, and the base of a delta.
+const MAX_HEADER: usize = 10 + 32;
+
 const BLOB: u8 = 3;
+const OFS_DELTA: u8 = 6;
+const REF_DELTA: u8 = 7;
 
 /// The packs of one repository, shared by all threads.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Packs {
     packs: Vec<Pack>,
+    id_len: usize,
 }
 
 #[derive(Debug)]
 struct Pack {
     file: File,
-    index: Vec<u8>,
-    id_len: usize,
-    objects: usize,
+    index: Index,
+}
+
+/// The place of an object: the pack's number, and the offset in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The number of the pack.
+    pub pack: u32,
+    /// The offset of the object's header.
+    pub offset: u64,
+}
+
+/// The base of a delta.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Base {
+    /// There is none: the object is a whole blob.
+    Whole,
+    /// It begins at this offset of the same pack.
+    Offset(u64),
+    /// It has this id.
+    Id(Vec<u8>),
+}
+
+/// The header of a blob or of a delta.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The object that it is made of.
+    pub base: Base,
+    /// The size of what is packed: the blob, or the delta.
+    pub size: u64,
+    /// The length of the header.
+    pub len: usize,
 }
 
 /// The buffers of one thread.
 pub struct Buffers {
     packed: Vec<u8>,
-    blob: Vec<u8>,
     decompressor: Decompressor,
+    /// The ids that were read last of each index.
+    windows: Vec<Window>,
 }
 
 impl Packs {
-    /// Opens the packs in an `objects` directory; what cannot be read is left to the object database.
+    /// Opens the packs in an `objects` directory, the largest first; what cannot be read is left to the
+    /// object database.
+    #[must_use]
     pub fn open(objects: &Path, id_len: usize) -> Self {
         let mut packs = Vec::new();
-        let mut budget = MAX_INDEXES;
         for file in fs::read_dir(objects.join("pack")).into_iter().flatten().flatten() {
             let path = file.path();
             if path.extension().is_some_and(|extension| extension == "idx") {
-                let len = file.metadata().map_or(u64::MAX, |metadata| metadata.len());
-                if let Some(left) = budget.checked_sub(len) {
-                    budget = left;
-                    packs.extend(Pack::open(&path, id_len));
-                }
+                packs.extend(Pack::open(&path, id_len));
             }
         }
-        Self { packs }
+        packs.sort_by_cached_key(|pack| std::cmp::Reverse(pack.file.metadata().map_or(0, |file| file.len())));
+        Self { packs, id_len }
     }
 
-    /// The size of a blob.
-    pub fn blob_size(&self, id: &[u8]) -> Option<u64> {
-        let (pack, offset) = self.find(id)?;
-        let mut header = [0; MAX_HEADER];
-        let read = pack.file.read_at(&mut header, offset).ok()?;
-        Some(blob_header(&header[..read])?.0)
+    /// Looks an object up in all packs.
+    pub fn find(&self, id: &[u8], buffers: &mut Buffers) -> Option<Place> {
+        buffers.windows.resize_with(self.packs.len(), Window::default);
+        let mut packs = (0u32..).zip(&self.packs).zip(&mut buffers.windows);
+        packs.find_map(|((pack, Pack { index, .. }), window)| {
+            Some(Place { pack, offset: index.find(id, window)? })
+        })
     }
 
-    /// The content of a blob whose size is known.
-    pub fn blob<'b>(&self, id: &[u8], size: u64, buffers: &'b mut Buffers) -> Option<&'b [u8]> {
-        let (pack, offset) = self.find(id)?;
-        let size = usize::try_from(size).ok()?;
-        let Buffers { packed, blob, decompressor } = buffers;
+    /// Looks an object up in one pack, then in all: the base of a delta is rarely elsewhere.
+    pub fn find_near(&self, pack: u32, id: &[u8], buffers: &mut Buffers) -> Option<Place> {
+        let index = &self.packs.get(pack as usize)?.index;
+        let near = index.find(id, &mut Window::default()).map(|offset| Place { pack, offset });
+        near.or_else(|| self.find(id, buffers))
+    }
+
+    /// Reads the header of a blob or delta; what follows it stays in the buffers for [`Self::inflate`].
+    pub fn header(&self, place: Place, buffers: &mut Buffers) -> Option<Header> {
+        let packed = &mut buffers.packed;
+        packed.clear();
+        self.read(place, FIRST_READ, packed)?;
+        header(packed, place.offset, self.id_len)
+    }
+
+    /// Decompresses an object into `unpacked`, whose length is its size. Where `is_read` says so, the buffers hold
+    /// the beginning of it already.
+    pub fn inflate(
+        &self,
+        place: Place,
+        header_len: usize,
+        unpacked: &mut [u8],
+        is_read: bool,
+        buffers: &mut Buffers,
+    ) -> Option<()> {
+        let Buffers { packed, decompressor, .. } = buffers;
         // zlib stores what it cannot compress in blocks, with a few bytes around each.
-        let longest = MAX_HEADER + size + (size >> 9) + 64;
-        let mut have = read_at(pack, packed, 0, longest.min(FIRST_READ), offset)?;
-        let (told, start) = blob_header(&packed[..have])?;
-        if have == FIRST_READ {
-            have += read_at(pack, packed, have, longest.saturating_sub(have), offset)?;
+        let longest = MAX_HEADER + unpacked.len() + (unpacked.len() >> 9) + 64;
+        if !is_read {
+            packed.clear();
+            self.read(place, longest.min(FIRST_READ), packed)?;
         }
-        blob.resize(size, 0);
-        let unpacked = decompressor.zlib_decompress(&packed[start..have], blob).ok()?;
-        (told == size as u64 && unpacked == size).then_some(blob)
+        // A short read is the end of the pack.
+        if packed.len() == FIRST_READ && longest > FIRST_READ {
+            self.read(place, longest - FIRST_READ, packed)?;
+        }
+        let size = decompressor.zlib_decompress(packed.get(header_len..)?, unpacked).ok()?;
+        (size == unpacked.len()).then_some(())
     }
 
-    fn find(&self, id: &[u8]) -> Option<(&Pack, u64)> {
-        self.packs.iter().find_map(|pack| Some((pack, pack.offset(id)?)))
+    /// Reads up to `len` bytes of the object at a place, behind those that are there already.
+    fn read(&self, place: Place, len: usize, packed: &mut Vec<u8>) -> Option<()> {
+        let have = packed.len();
+        packed.resize(have + len, 0);
+        let pack = self.packs.get(place.pack as usize)?;
+        let read = pack.file.read_at(&mut packed[have..], place.offset.checked_add(have as u64)?).ok()?;
+        packed.truncate(have + read);
+        Some(())
     }
 }
 
 impl Pack {
     fn open(index: &Path, id_len: usize) -> Option<Self> {
         let file = File::open(index.with_extension("pack")).ok()?;
-        let index = fs::read(index).ok()?;
-        let objects = u32_at(&index, INDEX_MAGIC.len() + FANOUT - 4)? as usize;
-        // Ids, checksums and short offsets, then two checksums of the whole.
-        let least = INDEX_MAGIC.len() + FANOUT + objects.checked_mul(id_len + 8)? + 2 * id_len;
-        (index.starts_with(INDEX_MAGIC) && index.len() >= least).then_some(Self {
-            file,
-            index,
-            id_len,
-            objects,
-        })
-    }
-
-    /// The offset of an object in the pack.
-    fn offset(&self, id: &[u8]) -> Option<u64> {
-        let first = usize::from(*id.first()?);
-        let fanout = |at: usize| u32_at(&self.index, INDEX_MAGIC.len() + at * 4).map(|count| count as usize);
-        let mut low = if first == 0 { 0 } else { fanout(first - 1)? };
-        let mut high = fanout(first)?.min(self.objects);
-        let ids = INDEX_MAGIC.len() + FANOUT;
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.index.get(ids + middle * self.id_len..)?.get(..self.id_len)?.cmp(id) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return self.offset_of(middle),
-            }
-        }
-        None
-    }
-
-    fn offset_of(&self, object: usize) -> Option<u64> {
-        let short = INDEX_MAGIC.len() + FANOUT + self.objects * (self.id_len + 4);
-        let offset = u32_at(&self.index, short + object * 4)?;
-        if offset < 1 << 31 {
-            return Some(offset.into());
-        }
-        let long = short + self.objects * 4 + (offset & 0x7fff_ffff) as usize * 8;
-        Some(u64::from(u32_at(&self.index, long)?) << 32 | u64::from(u32_at(&self.index, long + 4)?))
+        Some(Self { file, index: Index::open(index, id_len)? })
     }
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { packed: Vec::new(), blob: Vec::new(), decompressor: Decompressor::new() }
+        Self { packed: Vec::new(), decompressor: Decompressor::new(), windows: Vec::new() }
     }
 }
 
-/// Reads up to `len` bytes behind the `have` bytes that are there already; gives how many came.
-fn read_at(pack: &Pack, packed: &mut Vec<u8>, have: usize, len: usize, offset: u64) -> Option<usize> {
-    if packed.len() < have + len {
-        packed.resize(have + len, 0);
-    }
-    pack.file.read_at(&mut packed[have..have + len], offset + have as u64).ok()
-}
-
-/// The size of a whole blob from its header, and where the compressed bytes begin.
-fn blob_header(bytes: &[u8]) -> Option<(u64, usize)> {
+/// The header of a blob or a delta that begins at an offset.
+fn header(bytes: &[u8], offset: u64, id_len: usize) -> Option<Header> {
     let first = *bytes.first()?;
-    if first >> 4 & 7 != BLOB {
-        return None;
-    }
     let (mut size, mut shift, mut at) = (u64::from(first & 15), 4, 1);
     let mut more = first & 0x80 != 0;
     while more {
@@ -168,11 +180,36 @@ fn blob_header(bytes: &[u8]) -> Option<(u64, usize)> {
         shift += 7;
         at += 1;
     }
-    Some((size, at))
+    match first >> 4 & 7 {
+        BLOB => Some(Header { base: Base::Whole, size, len: at }),
+        OFS_DELTA => {
+            let (back, len) = distance(&bytes[at..])?;
+            let base = offset.checked_sub(back).filter(|_| back > 0)?;
+            Some(Header { base: Base::Offset(base), size, len: at + len })
+        }
+        REF_DELTA => {
+            let id = bytes.get(at..at + id_len)?;
+            Some(Header { base: Base::Id(id.to_vec()), size, len: at + id_len })
+        }
+        _ => None,
+    }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+/// The distance back to a base, and its length in bytes: groups of 7 bits, highest first, each but the last
+/// one counted from 1.
+fn distance(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut distance: u64 = 0;
+    for (at, byte) in bytes.iter().enumerate().take(10) {
+        if distance > u64::MAX >> 8 {
+            return None;
+        }
+        distance = distance << 7 | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            return Some((distance, at + 1));
+        }
+        distance += 1;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -181,13 +218,22 @@ mod tests {
 
     #[test]
     fn headers_are_read_and_other_kinds_are_not() {
-        assert_eq!(blob_header(&[0x3f]), Some((15, 1)));
-        assert_eq!(blob_header(&[0xbf, 0x01]), Some((31, 2)));
-        assert_eq!(blob_header(&[0x6f]), None, "a delta");
-        assert_eq!(blob_header(&[0x1f]), None, "a commit");
-        assert_eq!(blob_header(&[0xbf, 0xff]), None, "cut off");
-        assert_eq!(blob_header(&[]), None);
-        assert_eq!(blob_header(&[0xff; 20]), None, "too long for any size");
+        let whole = |size, len| Some(Header { base: Base::Whole, size, len });
+        let read = |bytes: &[u8]| header(bytes, 100, 20);
+        assert_eq!(read(&[0x3f]), whole(15, 1));
+        assert_eq!(read(&[0xbf, 0x01]), whole(31, 2));
+        assert_eq!(read(&[0x1f]), None, "a commit");
+        assert_eq!(read(&[0xbf, 0xff]), None, "cut off");
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&[0xff; 20]), None, "too long for any size");
+        assert_eq!(read(&[0x65, 99]), Some(Header { base: Base::Offset(1), size: 5, len: 2 }));
+        assert_eq!(read(&[0x65, 0]), None, "a delta of itself");
+        assert_eq!(read(&[0x65, 101]), None, "a base before the pack");
+        assert_eq!(read(&[0x65, 0xff, 0xff, 0xff]), None, "a distance that is cut off");
+        let id = [[0x75].as_slice(), &[7; 20]].concat();
+        assert_eq!(read(&id), Some(Header { base: Base::Id(vec![7; 20]), size: 5, len: 21 }));
+        assert_eq!(read(&id[..20]), None, "an id that is cut off");
+        assert_eq!(header(&[0x65, 0x80, 0], 200, 20).map(|header| header.base), Some(Base::Offset(72)));
     }
 
     #[test]
@@ -197,7 +243,8 @@ mod tests {
         fs::write(temp.path().join("pack/x.pack"), "PACK").unwrap();
         for damaged in [&b""[..], b"\xfftOc\0\0\0\x02", &[0xff; 2000]] {
             fs::write(temp.path().join("pack/x.idx"), damaged).unwrap();
-            assert!(Packs::open(temp.path(), 20).blob_size(&[1; 20]).is_none());
+            let packs = Packs::open(temp.path(), 20);
+            assert!(packs.find(&[1; 20], &mut Buffers::default()).is_none());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Files and links onto the disk.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::fstat;
@@ -9,6 +9,8 @@ use super::converted::Converted;
 use super::listing::NONE;
 use super::manifest::{Manifest, Stamp, stamp};
 use super::objects::{Objects, Reader};
+use super::pack_decode::Decoder;
+use super::pack_forest::Forest;
 use super::parallel::for_each_piece;
 use super::plan::Plan;
 use super::recycle::Before;
@@ -31,6 +33,8 @@ pub struct Writer<'a> {
     pub root: &'a Dir,
     /// The objects of the repository.
     pub objects: &'a Objects<'a>,
+    /// The blobs that packs hold.
+    pub forest: &'a Forest,
     /// The number of files that are done.
     pub done: AtomicU64,
 }
@@ -39,18 +43,36 @@ pub struct Writer<'a> {
 struct Hand<'a> {
     reader: Reader<'a>,
     walk: Walk<'a>,
+    decoder: Decoder,
+}
+
+/// A tree of deltas, and the stamps of the files that it became.
+struct Family {
+    top: u32,
+    stamps: Vec<(u32, Stamp)>,
 }
 
 impl Writer<'_> {
     /// Writes all files, then all links; gives each entry's stamp.
     pub fn write(&self, threads: usize, tick: impl Fn(u64) -> Result<()>) -> Result<Vec<Stamp>> {
         let mut stamps = vec![Stamp::default(); self.plan.listing.entries.len()];
-        let start =
-            || Ok(Hand { reader: self.objects.open()?, walk: Walk::new(&self.plan.listing, self.root) });
+        let start = || {
+            let walk = Walk::new(&self.plan.listing, self.root);
+            Ok(Hand { reader: self.objects.open()?, walk, decoder: Decoder::default() })
+        };
         let work =
             |hand: &mut Hand, first: usize, piece: &mut [Stamp]| self.write_piece(hand, first as u32, piece);
         let done = || tick(self.done.load(Ordering::Relaxed));
         for_each_piece(threads, &mut stamps, start, work, done)?;
+        let tops = self.forest.tops.iter();
+        let mut families: Vec<_> = tops.map(|&top| Family { top, stamps: Vec::new() }).collect();
+        let work = |hand: &mut Hand, _, families: &mut [Family]| {
+            families.iter_mut().try_for_each(|family| self.write_family(hand, family))
+        };
+        for_each_piece(threads, &mut families, start, work, done)?;
+        for (entry, stamp) in families.into_iter().flat_map(|family| family.stamps) {
+            stamps[entry as usize] = stamp;
+        }
         self.write_links(&mut stamps)?;
         Ok(stamps)
     }
@@ -62,18 +84,45 @@ impl Writer<'_> {
             while !listing.entries_of(directory).contains(&entry) {
                 directory += 1;
             }
-            if matches!(listing.entries[entry as usize].kind, Kind::File | Kind::Executable) {
-                *stamp = self.keep_or_write(hand, directory, entry)?;
-                self.done.fetch_add(1, Ordering::Relaxed);
+            if self.is_file(entry) && !self.forest.is_in_tree(entry) {
+                let Hand { reader, walk, decoder } = hand;
+                let whole = decoder.whole(self.forest, entry);
+                *stamp = self.keep_or_write(reader, walk, directory, entry, whole)?;
             }
         }
         Ok(())
     }
 
-    fn keep_or_write(&self, hand: &mut Hand, directory: u32, entry: u32) -> Result<Stamp> {
+    /// Writes the files of a tree of deltas.
+    fn write_family(&self, hand: &mut Hand, family: &mut Family) -> Result<()> {
+        let Hand { reader, walk, decoder, .. } = hand;
+        let Family { top, stamps } = family;
+        decoder.decode(self.forest, *top, |node, content| {
+            for entry in self.forest.entries_of(node).filter(|&entry| self.is_file(entry)) {
+                let directory = self.plan.listing.directory_of(entry);
+                stamps.push((entry, self.keep_or_write(reader, walk, directory, entry, content)?));
+            }
+            Ok(())
+        })
+    }
+
+    fn is_file(&self, entry: u32) -> bool {
+        matches!(self.plan.listing.entries[entry as usize].kind, Kind::File | Kind::Executable)
+    }
+
+    /// Writes a file whose content is at hand, or else is read from the object database.
+    fn keep_or_write(
+        &self,
+        reader: &Reader,
+        walk: &mut Walk,
+        directory: u32,
+        entry: u32,
+        content: Option<&[u8]>,
+    ) -> Result<Stamp> {
+        self.done.fetch_add(1, Ordering::Relaxed);
         let listing = &self.plan.listing;
         let failed = |error| Error::io("write", listing.path(directory, entry))(error);
-        let dir = hand.walk.enter(directory).map_err(failed)?;
+        let dir = walk.enter(directory).map_err(failed)?;
         if let Some(stamp) = self.kept(dir, directory, entry) {
             return Ok(stamp);
         }
@@ -84,7 +133,10 @@ impl Writer<'_> {
         let mut file = self
             .make(dir, directory, entry, || dir.create_file(listing.name(entry), mode))
             .map_err(failed)?;
-        let written = hand.reader.write_blob(listing.id(entry), listing.size_of(entry), &mut file)?;
+        let written = match content.filter(|content| content.len() as u64 == listing.size_of(entry)) {
+            Some(content) => file.write_all(content),
+            None => reader.write_blob(listing.id(entry), listing.size_of(entry), &mut file)?,
+        };
         written.and_then(|()| Ok(stamp(&fstat(&file)?))).map_err(failed)
     }
 

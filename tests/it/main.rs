@@ -34,6 +34,7 @@ mod mounts;
 mod operators;
 mod order;
 mod ownership;
+mod packs;
 mod picture;
 mod promote;
 mod property;

@@ -1,0 +1,294 @@
+//! The blobs that a release needs, as the packs hold them: trees of deltas, with whole blobs for roots.
+//!
+//! All wanted blobs are known before the first is read, so every base is found beforehand, level by level
+//! and without recursion. A tree of deltas is then decoded from its root, each base once. Blobs whose chain
+//! has no end, is too long or is damaged stand in no tree, and are left to the object database.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::delta;
+use super::listing::{Listing, NONE};
+use super::pack::{Base, Buffers, Packs, Place, STREAMED};
+use super::parallel::for_each_piece;
+use crate::error::Result;
+
+/// The longest chain, as git's own limit on `pack.depth`.
+const MAX_CHAIN: usize = 4095;
+
+/// The most objects that are noted, wanted ones and bases: about 100 bytes each.
+const MAX_NODES: usize = 1 << 20;
+
+/// Deltas up to this size are kept from the look at their sizes on, up to so many bytes all together.
+const KEPT_DELTA: u64 = 16 << 10;
+const KEPT_DELTAS: usize = 16 << 20;
+
+/// From so many wanted blobs on, a tree of deltas is cut, so that several threads can share it.
+const CUT: u32 = 64;
+
+/// The wanted blobs and their bases.
+#[derive(Debug, Default)]
+pub struct Forest {
+    pub(super) packs: Packs,
+    pub(super) nodes: Vec<Node>,
+    /// For each entry of the listing its node, or [`NONE`].
+    node_of: Vec<u32>,
+    /// Node and entry, by node: one blob can stand at several paths.
+    entries: Vec<(u32, u32)>,
+    /// The deltas made of each node, those that most hangs on last; `first_child` says where they begin.
+    children: Vec<u32>,
+    /// The roots of trees, and the nodes where large ones are cut, in the order of the listing.
+    pub tops: Vec<u32>,
+}
+
+/// An object of a pack.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub place: Place,
+    pub header_len: u8,
+    pub is_delta: bool,
+    /// A tree begins here, or goes on here on its own.
+    pub is_top: bool,
+    /// It stands in a tree of deltas.
+    pub is_in_tree: bool,
+    /// The node of the base of a delta, where it is known.
+    pub base: u32,
+    first_child: u32,
+    /// The size of what is packed: the blob, or the delta.
+    pub packed_size: u64,
+    /// The size of the blob, where it was looked at.
+    size: u64,
+    /// The delta, if it is small.
+    pub delta: Option<Box<[u8]>>,
+}
+
+/// A node that is being read.
+struct Pending {
+    place: Place,
+    node: Option<Node>,
+    base: Option<Place>,
+}
+
+impl Forest {
+    /// Finds the wanted entries of a listing in the packs.
+    pub fn new(packs: Packs, listing: &Listing, wanted: &[u32], threads: usize) -> Result<Self> {
+        let mut forest = Self { packs, node_of: vec![NONE; listing.entries.len()], ..Self::default() };
+        let places = forest.locate(listing, wanted, threads)?;
+        forest.read(&places, threads)?;
+        forest.connect();
+        Ok(forest)
+    }
+
+    /// The node of an entry, if a pack holds it.
+    fn node(&self, entry: u32) -> Option<&Node> {
+        self.nodes.get(*self.node_of.get(entry as usize)? as usize)
+    }
+
+    /// The size of a wanted blob.
+    #[must_use]
+    pub fn size(&self, entry: u32) -> Option<u64> {
+        self.node(entry).filter(|node| !node.is_delta || node.is_in_tree).map(|node| node.size)
+    }
+
+    /// Returns whether a blob stands in a tree of deltas.
+    #[must_use]
+    pub fn is_in_tree(&self, entry: u32) -> bool {
+        self.node(entry).is_some_and(|node| node.is_in_tree)
+    }
+
+    /// Reads a wanted blob that stands in no tree.
+    pub fn whole<'b>(&self, entry: u32, blob: &'b mut Vec<u8>, buffers: &mut Buffers) -> Option<&'b [u8]> {
+        let node = self.node(entry).filter(|node| !node.is_delta && node.size < STREAMED)?;
+        blob.resize(node.size as usize, 0);
+        self.packs.inflate(node.place, node.header_len.into(), blob, false, buffers)?;
+        Some(blob)
+    }
+
+    /// The entries at which a node's blob stands.
+    pub fn entries_of(&self, node: u32) -> impl Iterator<Item = u32> {
+        let first = self.entries.partition_point(|(at, _)| *at < node);
+        self.entries[first..].iter().take_while(move |(at, _)| *at == node).map(|(_, entry)| *entry)
+    }
+
+    /// The deltas that are made of a node.
+    pub(super) fn children(&self, node: u32) -> &[u32] {
+        let last =
+            self.nodes.get(node as usize + 1).map_or(self.children.len(), |next| next.first_child as usize);
+        &self.children[self.nodes[node as usize].first_child as usize..last]
+    }
+
+    /// Looks all wanted blobs up in the indexes, by id, so that neighbours share what is read.
+    fn locate(&self, listing: &Listing, wanted: &[u32], threads: usize) -> Result<Vec<(Place, u32)>> {
+        let key = |entry: u32| {
+            let start = listing.raw_id(entry).get(..8).and_then(|bytes| bytes.try_into().ok());
+            start.map_or(0, u64::from_be_bytes)
+        };
+        let mut found: Vec<_> = wanted.iter().map(|&entry| (key(entry), entry, None)).collect();
+        found.sort_unstable_by_key(|(key, entry, _)| (*key, *entry));
+        let work = |buffers: &mut Buffers, _, piece: &mut [(u64, u32, Option<Place>)]| {
+            for (_, entry, place) in piece {
+                *place = self.packs.find(listing.raw_id(*entry), buffers);
+            }
+            Ok(())
+        };
+        for_each_piece(threads, &mut found, || Ok(Buffers::default()), work, || Ok(()))?;
+        let mut places: Vec<_> =
+            found.into_iter().filter_map(|(_, entry, place)| Some((place?, entry))).collect();
+        places.sort_unstable();
+        Ok(places)
+    }
+
+    /// Reads the headers of all wanted blobs, then of their bases, then of theirs.
+    fn read(&mut self, places: &[(Place, u32)], threads: usize) -> Result<()> {
+        let kept = AtomicUsize::new(0);
+        let mut known: HashMap<Place, u32> = HashMap::new();
+        let mut level: Vec<Place> = places.iter().map(|(place, _)| *place).collect();
+        level.dedup();
+        // The deltas whose base is still to be found.
+        let mut waiting: Vec<(u32, Place)> = Vec::new();
+        for _ in 0..=MAX_CHAIN {
+            level.truncate(MAX_NODES.saturating_sub(self.nodes.len()));
+            let mut pending: Vec<_> =
+                level.iter().map(|&place| Pending { place, node: None, base: None }).collect();
+            let work = |buffers: &mut Buffers, _, piece: &mut [Pending]| {
+                for pending in piece {
+                    self.read_node(pending, &kept, buffers);
+                }
+                Ok(())
+            };
+            for_each_piece(threads, &mut pending, || Ok(Buffers::default()), work, || Ok(()))?;
+            let mut next = Vec::new();
+            for Pending { place, node, base } in pending {
+                let Some(node) = node else { continue };
+                known.insert(place, self.nodes.len() as u32);
+                next.extend(base.map(|base| (self.nodes.len() as u32, base)));
+                self.nodes.push(node);
+            }
+            for (node, base) in waiting.drain(..) {
+                self.nodes[node as usize].base = known.get(&base).copied().unwrap_or(NONE);
+            }
+            next.retain(|(node, base)| {
+                let base = known.get(base).copied();
+                self.nodes[*node as usize].base = base.unwrap_or(NONE);
+                base.is_none()
+            });
+            level = next.iter().map(|(_, base)| *base).collect();
+            level.sort_unstable();
+            level.dedup();
+            waiting = next;
+            if level.is_empty() {
+                break;
+            }
+        }
+        for (place, entry) in places {
+            if let Some(&node) = known.get(place) {
+                self.node_of[*entry as usize] = node;
+                self.entries.push((node, *entry));
+            }
+        }
+        self.entries.sort_unstable();
+        Ok(())
+    }
+
+    fn read_node(&self, pending: &mut Pending, kept: &AtomicUsize, buffers: &mut Buffers) {
+        let place = pending.place;
+        let Some(header) = self.packs.header(place, buffers) else { return };
+        let mut node = Node {
+            place,
+            header_len: header.len as u8,
+            is_delta: header.base != Base::Whole,
+            is_top: false,
+            is_in_tree: false,
+            base: NONE,
+            first_child: 0,
+            packed_size: header.size,
+            size: header.size,
+            delta: None,
+        };
+        if node.is_delta {
+            let Some(delta) = self.delta(&node, true, buffers) else { return };
+            let Some((_, size, _)) = delta::sizes(&delta).filter(|(_, size, _)| *size < STREAMED) else {
+                return;
+            };
+            node.size = size;
+            if header.size <= KEPT_DELTA && kept.fetch_add(delta.len(), Ordering::Relaxed) < KEPT_DELTAS {
+                node.delta = Some(delta.into());
+            }
+        }
+        pending.base = match header.base {
+            Base::Whole => None,
+            Base::Offset(offset) => Some(Place { offset, ..place }),
+            Base::Id(id) => self.packs.find_near(place.pack, &id, buffers),
+        };
+        pending.node = Some(node);
+    }
+
+    /// Decompresses a delta.
+    pub(super) fn delta(&self, node: &Node, is_read: bool, buffers: &mut Buffers) -> Option<Vec<u8>> {
+        let size = usize::try_from(node.packed_size).ok().filter(|_| node.packed_size < STREAMED)?;
+        let mut delta = vec![0; size];
+        self.packs.inflate(node.place, node.header_len.into(), &mut delta, is_read, buffers)?;
+        Some(delta)
+    }
+
+    /// Makes trees of nodes that know their bases.
+    fn connect(&mut self) {
+        let mut children: Vec<(u32, u32)> = (0..self.nodes.len() as u32)
+            .map(|node| (self.nodes[node as usize].base, node))
+            .filter(|(base, _)| *base != NONE)
+            .collect();
+        children.sort_unstable();
+        let mut at = 0;
+        for node in 0..self.nodes.len() {
+            self.nodes[node].first_child = at as u32;
+            while children.get(at).is_some_and(|(base, _)| *base == node as u32) {
+                at += 1;
+            }
+        }
+        self.children = children.into_iter().map(|(_, child)| child).collect();
+        // From the roots down. A cycle has no root, and is never entered.
+        let is_root = |node: &u32| {
+            let is = &self.nodes[*node as usize];
+            !is.is_delta && is.size < STREAMED && !self.children(*node).is_empty()
+        };
+        let mut order: Vec<(u32, u32)> =
+            (0..self.nodes.len() as u32).filter(is_root).map(|root| (root, 0)).collect();
+        let roots = order.len();
+        let mut at = 0;
+        while let Some(&(node, depth)) = order.get(at) {
+            order.extend(self.children(node).iter().map(|child| (*child, depth + 1)));
+            self.nodes[node as usize].is_in_tree = true;
+            at += 1;
+        }
+        self.cut(&order, roots);
+    }
+
+    /// Cuts large trees, and puts all in the order of the listing. `order` has bases before deltas, with
+    /// their depth, first the roots.
+    fn cut(&mut self, order: &[(u32, u32)], roots: usize) {
+        let mut weights = vec![(0, 0, NONE); self.nodes.len()];
+        let mut tops = Vec::new();
+        for (at, &(node, depth)) in order.iter().enumerate().rev() {
+            let own = self.entries_of(node).count() as u32;
+            let least = self.entries_of(node).next().unwrap_or(NONE);
+            let (below, hanging, first) = weights[node as usize];
+            let (all, here, first) = (below + own, hanging + own + 1, least.min(first));
+            weights[node as usize] = (all, here, first);
+            // What leads to a cut is decoded twice: that is never more than what hangs on it.
+            if at < roots || here >= CUT.max(depth) {
+                self.nodes[node as usize].is_top = true;
+                tops.push((first, node));
+            } else {
+                let base = &mut weights[self.nodes[node as usize].base as usize];
+                *base = (base.0 + all, base.1 + here, base.2.min(first));
+            }
+        }
+        for node in 0..self.nodes.len() as u32 {
+            let first = self.nodes[node as usize].first_child as usize;
+            let count = self.children(node).len();
+            self.children[first..first + count].sort_unstable_by_key(|child| weights[*child as usize].1);
+        }
+        tops.sort_unstable();
+        self.tops = tops.into_iter().map(|(_, node)| node).collect();
+    }
+}

@@ -1,0 +1,140 @@
+//! The index of a pack, read where it is looked up and nowhere else.
+//!
+//! Memory holds the fanout, 1 KiB, whether the pack has a thousand objects or ten million. Ids are evenly
+//! spread, so the place of one can be guessed, and one read around the guess nearly always holds it. The
+//! format is version 2 of git's `Documentation/gitformat-pack.adoc`.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+const MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
+const FANOUT: usize = 256 * 4;
+const IDS: u64 = (MAGIC.len() + FANOUT) as u64;
+
+/// The bytes of ids that are read at once.
+const WINDOW: usize = 4 << 10;
+
+/// After so many wrong guesses the rest is halved: ids that somebody chose are not evenly spread.
+const GUESSES: usize = 3;
+
+/// An open index.
+#[derive(Debug)]
+pub struct Index {
+    file: File,
+    /// The number of objects whose id begins with this byte or a lower one.
+    fanout: Box<[u32; 256]>,
+    id_len: usize,
+}
+
+/// The ids that were read last, of one index: those that are looked up in order share them.
+#[derive(Debug, Default)]
+pub struct Window {
+    first: u32,
+    ids: Vec<u8>,
+}
+
+impl Index {
+    /// Opens an index, unless it is damaged.
+    #[must_use]
+    pub fn open(path: &Path, id_len: usize) -> Option<Self> {
+        let file = File::open(path).ok()?;
+        let mut head = [0; MAGIC.len() + FANOUT];
+        file.read_exact_at(&mut head, 0).ok()?;
+        let counts = head.strip_prefix(MAGIC)?;
+        let mut fanout = Box::new([0; 256]);
+        for (count, bytes) in fanout.iter_mut().zip(counts.chunks_exact(4)) {
+            *count = u32::from_be_bytes(bytes.try_into().ok()?);
+        }
+        // Ids, checksums and short offsets, then two checksums of the whole.
+        let least = IDS + u64::from(fanout[255]) * (id_len as u64 + 8) + 2 * id_len as u64;
+        let is_sound = fanout.is_sorted() && file.metadata().ok()?.len() >= least;
+        is_sound.then_some(Self { file, fanout, id_len })
+    }
+
+    /// The offset of an object in the pack.
+    pub fn find(&self, id: &[u8], window: &mut Window) -> Option<u64> {
+        let object = self.position(id, window)?;
+        let short = IDS + self.objects() * (self.id_len as u64 + 4);
+        let mut bytes = [0; 4];
+        self.file.read_exact_at(&mut bytes, short + u64::from(object) * 4).ok()?;
+        let offset = u32::from_be_bytes(bytes);
+        if offset < 1 << 31 {
+            return Some(offset.into());
+        }
+        let long = short + self.objects() * 4 + u64::from(offset & 0x7fff_ffff) * 8;
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, long).ok()?;
+        Some(u64::from_be_bytes(bytes))
+    }
+
+    fn objects(&self) -> u64 {
+        self.fanout[255].into()
+    }
+
+    /// The place of an id among all. Each read leaves less to search, whatever the index holds.
+    fn position(&self, id: &[u8], window: &mut Window) -> Option<u32> {
+        let first = usize::from(*id.first()?);
+        let low = first.checked_sub(1).map_or(0, |before| self.fanout[before]);
+        let bucket = low..self.fanout[first];
+        let mut rest = bucket.clone();
+        for round in 0.. {
+            let read = window.range(self.id_len);
+            if read.start < rest.end && rest.start < read.end {
+                match window.search(id, self.id_len) {
+                    Ok(object) => return Some(object),
+                    Err(object) if object == read.start => rest.end = read.start,
+                    Err(object) if object == read.end => rest.start = read.end,
+                    Err(_) => return None,
+                }
+            }
+            if rest.is_empty() {
+                return None;
+            }
+            let at = if round < GUESSES { guess(id, &bucket) } else { rest.start.midpoint(rest.end) };
+            self.read(at.clamp(rest.start, rest.end - 1), &rest, window)?;
+        }
+        None
+    }
+
+    /// Reads the ids around `at`, within the rest that is searched.
+    fn read(&self, at: u32, rest: &Range<u32>, window: &mut Window) -> Option<()> {
+        let count = (WINDOW / self.id_len) as u32;
+        let first = at.saturating_sub(count / 2).max(rest.start);
+        let count = count.min(rest.end - first);
+        window.first = first;
+        window.ids.resize(count as usize * self.id_len, 0);
+        let read = self.file.read_exact_at(&mut window.ids, IDS + u64::from(first) * self.id_len as u64);
+        if read.is_err() {
+            window.ids.clear();
+        }
+        read.ok()
+    }
+}
+
+impl Window {
+    fn range(&self, id_len: usize) -> Range<u32> {
+        self.first..self.first + (self.ids.len() / id_len) as u32
+    }
+
+    /// The place of an id, or else the one where it would have to be.
+    fn search(&self, id: &[u8], id_len: usize) -> Result<u32, u32> {
+        let (mut low, mut high) = (0, self.ids.len() / id_len);
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.ids[middle * id_len..][..id_len].cmp(id) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Ok(self.first + middle as u32),
+            }
+        }
+        Err(self.first + low as u32)
+    }
+}
+
+/// The place of an id in its bucket, were all spread evenly.
+fn guess(id: &[u8], bucket: &Range<u32>) -> u32 {
+    let fraction = id.get(1..5).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+    bucket.start + ((u64::from(fraction) * u64::from(bucket.end - bucket.start)) >> 32) as u32
+}
