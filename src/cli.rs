@@ -133,8 +133,6 @@ pub enum Generated {
     Zsh,
     /// Completions for fish
     Fish,
-    /// The lines of sudoers for the steps of the config
-    Sudoers,
     /// The settings of git that a repository should have, a key and a value a line
     GitSettings,
     /// Branch, server and site of the config, a key and a value a line

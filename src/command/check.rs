@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::hook::is_this_program;
 use super::place::{Place, refuse_weak};
+use super::sudo;
 use super::table::{print_json, print_text};
-use crate::config::Config;
+use crate::config::{Config, StepsConfig};
 use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
@@ -68,6 +69,9 @@ pub fn run(place: &Place, json: bool) -> Result<()> {
     check_hook(&repository, &mut findings);
     let config = findings.take(Config::read(repository.path()));
     let mode = config.as_ref().and_then(|config| check_gate(&repository, &config.branch, &mut findings));
+    if let Some(config) = &config {
+        check_sudo(&config.steps, &mut findings);
+    }
     let config = config.filter(|config| findings.take(refuse_weak(&config.site.root)).is_some());
     if let Some(site) = config.and_then(|config| findings.take(Site::open(&config.site))) {
         check_site(&site, &mut findings);
@@ -176,6 +180,25 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
     } else {
         format!("A push to {branch} succeeds even if its deployment fails: `post-receive` deploys it.")
     })
+}
+
+/// Finds the steps whose `sudo` no admin has allowed.
+fn check_sudo(steps: &StepsConfig, findings: &mut Findings) {
+    for step in steps.iter() {
+        let commands = sudo::commands(step).unwrap_or_else(|problem| {
+            let message = format!("step `{}` uses `sudo`, but {problem}", printable(&step.name));
+            findings.warning(message, "write it as `sudo /usr/bin/systemctl restart NAME`: plain words only");
+            Vec::new()
+        });
+        for command in commands {
+            if !findings.take(sudo::allows(&command).map_err(Error::io("run", "sudo"))).unwrap_or(true) {
+                findings.error(
+                    format!("step `{}`: `sudo {command}` is not allowed", printable(&step.name)),
+                    format!("an admin runs `./install.sh --sudo '{command}'`, or `bluegreen-setup` likewise"),
+                );
+            }
+        }
+    }
 }
 
 fn program() -> String {

@@ -6,11 +6,9 @@ use clap_complete::{Shell, generate};
 
 use super::table::print_text;
 use crate::cli::Generated;
-use crate::command::sudoers;
 use crate::config::Config;
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
-use crate::git::login_name;
 use crate::git::settings::RECOMMENDED;
 use crate::text::printable;
 
@@ -30,16 +28,10 @@ pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
             RECOMMENDED.iter().try_for_each(|setting| writeln!(text, "{} {}", setting.key, setting.value))
         }
         // Made from a config, not from the command line.
-        Generated::Sudoers | Generated::Settings => Ok(()),
+        Generated::Settings => Ok(()),
     }
     .map_err(Error::io("write", "standard output"))?;
     print_text(String::from_utf8_lossy(&text).trim_end())
-}
-
-/// Prints the lines of sudoers that the steps of the config need.
-pub fn sudoers(server: &Server) -> Result<()> {
-    let lines = sudoers::lines(&server.config.steps, &login_name(server.repository.owner()?))?;
-    if lines.is_empty() { Ok(()) } else { print_text(&lines.join("\n")) }
 }
 
 /// Prints the values of the config that the installer needs.

@@ -19,7 +19,7 @@ mod releases;
 mod rollback;
 mod shell;
 mod status;
-pub mod sudoers;
+pub mod sudo;
 mod table;
 mod way;
 
@@ -109,7 +109,6 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
             promote::run(options, &wish, report)
         }
         Command::Cancel => cancel::run(&place.open(report)?),
-        Command::Generate { what: Generated::Sudoers } => generate::sudoers(&place.open(report)?),
         Command::Generate { what: Generated::Settings } => generate::settings(&place.open(report)?),
         Command::Generate { what } => generate::run(*what, &mut Cli::command()),
     }

@@ -82,9 +82,6 @@ impl Error {
             Self::Step { server, .. } => {
                 format!("fix it and push again, or run `bluegreen deploy` on {server}")
             }
-            Self::Sudo { .. } => {
-                "write it as `sudo /usr/bin/systemctl restart NAME`: plain words only".into()
-            }
             Self::ConversionTimeout(_) => {
                 "look at the filters that attributes name, or raise `filter-timeout` in bluegreen.toml".into()
             }

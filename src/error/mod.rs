@@ -274,14 +274,6 @@ pub enum Error {
     /// A release whose publication was cut off before it was verified.
     #[error("release {0} was never verified")]
     Unverified(String),
-    /// A step whose use of `sudo` cannot be allowed exactly.
-    #[error("step `{}` cannot be allowed by sudoers: {problem}", printable(.step))]
-    Sudo {
-        /// The step's first line.
-        step: String,
-        /// The obstacle.
-        problem: String,
-    },
     /// A release without a log, or no log at all.
     #[error("{}", no_log(.0.as_deref()))]
     NoLog(Option<String>),

@@ -18,8 +18,7 @@ impl Error {
             | Self::ForeignWay(..)
             | Self::Config { .. }
             | Self::PromoteConfig { .. }
-            | Self::ConfigUnsafe { .. }
-            | Self::Sudo { .. } => 2,
+            | Self::ConfigUnsafe { .. } => 2,
             Self::AfterFlip(_) => 3,
             Self::Reported(error) => error.exit_status(),
             _ => 1,

@@ -16,11 +16,14 @@ fn steps_may_use_sudo_for_what_an_admin_says() {
     .ok();
     blue.install("").ok().says("Nothing had to be changed.");
     blue.sh(&format!("test ! -e {file}")).ok();
+    let check = || blue.sh("bluegreen -C /home/deploy/sample_app check");
+    check().fails().says("hint: an admin runs `./install.sh --sudo '/usr/bin/touch /srv/restarted'`");
 
     let laid = "sudo         deploy may run as root, without a password: /usr/bin/touch /srv/restarted\n";
     blue.install("--sudo '/usr/bin/touch /srv/restarted' --sudo /usr/bin/id").ok().says(laid);
     blue.sh(&format!("visudo -cq; stat -c '%a %U' {file}")).ok().says("440 root");
     sudo("/usr/bin/touch /srv/restarted").ok();
+    check().ok().lacks("--sudo");
     sudo("/usr/bin/touch /srv/else").fails();
     sudo("/usr/bin/id").ok().says("uid=0");
     sudo("/usr/bin/id -u").fails();

@@ -1,29 +1,29 @@
-//! The lines of sudoers(5) for the steps that use `sudo`: exactly their commands, and no more.
+//! The commands that steps run with `sudo`, and whether an admin has allowed them.
 //!
 //! A step is taken only as far as it can be read with certainty: `sudo`, an absolute path, and plain
-//! words, alone or joined by `&&`, `||`, `;`, `|` and line ends. Everything else is refused by name.
+//! words, alone or joined by `&&`, `||`, `;`, `|` and line ends.
 
-use crate::config::{Step, StepsConfig};
-use crate::error::{Error, Result};
+use std::io;
+use std::time::Duration;
 
-/// The lines that let `user` run all steps, sorted, each once.
-pub fn lines(steps: &StepsConfig, user: &str) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for step in steps.iter() {
-        let refused = |problem| Error::Sudo { step: step.name.clone(), problem };
-        for command in commands(step).map_err(refused)? {
-            lines.push(format!("{user} ALL=(root) NOPASSWD: {command}"));
-        }
-    }
-    lines.sort();
-    lines.dedup();
-    Ok(lines)
-}
+use crate::config::Step;
+use crate::run::child::{End, in_session, run};
 
-/// The commands that a step runs with sudo, as sudoers writes them.
-fn commands(step: &Step) -> Result<Vec<String>, String> {
+/// The time that `sudo` may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The commands that a step runs with `sudo`, as `install.sh --sudo` takes them; else the obstacle.
+pub fn commands(step: &Step) -> Result<Vec<String>, String> {
     let parts = step.run.split(['\n', ';', '|', '&']);
     parts.filter(|part| mentions_sudo(part)).map(command).collect()
+}
+
+/// Asks `sudo` whether this user may run a command of [`commands`] without a password.
+pub fn allows(command: &str) -> io::Result<bool> {
+    let mut sudo = in_session("sudo");
+    sudo.args(["-n", "-l", "--"]).args(command.split(' '));
+    let end = run(&mut sudo, TIMEOUT, None, |_| ())?;
+    Ok(matches!(end, End::Exited(status) if status.success()))
 }
 
 /// Returns whether the word `sudo` stands anywhere, in quotes or in a path too.
@@ -39,7 +39,7 @@ fn command(text: &str) -> Result<String, String> {
     }
     words.next_if_eq(&"-n");
     let words: Vec<&str> = words.collect();
-    let Some((program, arguments)) = words.split_first() else { return Err("`sudo` runs nothing".into()) };
+    let Some(program) = words.first() else { return Err("`sudo` runs nothing".into()) };
     if !program.starts_with('/') {
         return Err(format!("`{program}` is no absolute path"));
     }
@@ -48,15 +48,7 @@ fn command(text: &str) -> Result<String, String> {
     if let Some(word) = words.iter().find(|word| !word.chars().all(is_plain)) {
         return Err(format!("`{word}` is no plain word"));
     }
-    if arguments.is_empty() {
-        // Without this, sudo would allow any arguments.
-        return Ok(format!("{} \"\"", escape(program)));
-    }
-    Ok(words.iter().map(|word| escape(word)).collect::<Vec<_>>().join(" "))
-}
-
-fn escape(word: &str) -> String {
-    word.replace(',', "\\,").replace(':', "\\:").replace('=', "\\=")
+    Ok(words.join(" "))
 }
 
 #[cfg(test)]
@@ -64,27 +56,27 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn lines_of(steps: &str) -> Result<Vec<String>> {
-        lines(&Config::parse(&format!("[steps]\n{steps}")).unwrap().steps, "deploy")
+    fn commands_of(steps: &str) -> Result<Vec<String>, String> {
+        let steps = Config::parse(&format!("[steps]\n{steps}")).unwrap().steps;
+        steps.iter().map(commands).collect::<Result<Vec<_>, _>>().map(|found| found.concat())
     }
 
     #[test]
-    fn a_line_allows_one_command_exactly() {
-        let found = lines_of(
+    fn plain_commands_are_found() {
+        let found = commands_of(
             "build = 'npm ci'\nrestart = ['sudo -n /usr/bin/systemctl restart app.service', \
-             'test -e x && sudo /usr/sbin/nginx -s reload; sudo /bin/true']\n\
-             verify = ['sudo /usr/bin/systemctl restart app.service', 'sudo /bin/x --a=b:c,d']",
+             'test -e x && sudo /usr/sbin/nginx -s reload; sudo /bin/true']\nverify = 'sudo /bin/x --a=b:c,d'",
         );
         assert_eq!(
             found.unwrap(),
             [
-                "deploy ALL=(root) NOPASSWD: /bin/true \"\"",
-                "deploy ALL=(root) NOPASSWD: /bin/x --a\\=b\\:c\\,d",
-                "deploy ALL=(root) NOPASSWD: /usr/bin/systemctl restart app.service",
-                "deploy ALL=(root) NOPASSWD: /usr/sbin/nginx -s reload",
+                "/usr/bin/systemctl restart app.service",
+                "/usr/sbin/nginx -s reload",
+                "/bin/true",
+                "/bin/x --a=b:c,d"
             ]
         );
-        assert!(lines_of("build = 'echo pseudo sudoers my-sudo visudo'").unwrap().is_empty());
+        assert!(commands_of("build = 'echo pseudo sudoers my-sudo visudo'").unwrap().is_empty());
     }
 
     #[test]
@@ -103,8 +95,7 @@ mod tests {
             ("sudo /bin/x a\\ b", "`a\\` is no plain word"),
             ("echo $(sudo /bin/x)", "a command that uses `sudo` must begin with it"),
         ] {
-            let error = lines_of(&format!("restart = '''{step}'''")).unwrap_err().to_string();
-            assert_eq!(error, format!("step `{step}` cannot be allowed by sudoers: {problem}"));
+            assert_eq!(commands_of(&format!("restart = '''{step}'''")).unwrap_err(), problem, "{step}");
         }
     }
 }
