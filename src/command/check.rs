@@ -192,7 +192,7 @@ fn check_sudo(steps: &StepsConfig, findings: &mut Findings) {
         });
         for command in commands {
             if !findings.take(sudo::allows(&command).map_err(Error::io("run", "sudo"))).unwrap_or(true) {
-                findings.error(
+                findings.warning(
                     format!("step `{}`: `sudo {command}` is not allowed", printable(&step.name)),
                     format!("an admin runs `./install.sh --sudo '{command}'`, or `bluegreen-setup` likewise"),
                 );
