@@ -6,6 +6,7 @@
 //!
 //! The format is version 2 of git's `Documentation/gitformat-pack.adoc`.
 
+use std::cmp::Reverse;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -22,6 +23,9 @@ const FIRST_READ: usize = 4 << 10;
 
 /// The bytes of a header: type, a size of 64 bits, and the base of a delta.
 const MAX_HEADER: usize = 10 + 32;
+
+/// The most packs that are opened, with two descriptors each: git itself gathers them from 50 on.
+const MAX_PACKS: usize = 100;
 
 const BLOB: u8 = 3;
 const OFS_DELTA: u8 = 6;
@@ -80,19 +84,18 @@ pub struct Buffers {
 }
 
 impl Packs {
-    /// Opens the packs in an `objects` directory, the largest first; what cannot be read is left to the
-    /// object database.
+    /// Opens the packs in an `objects` directory, the largest first; the object database is left those that
+    /// cannot be read or are too many.
     #[must_use]
     pub fn open(objects: &Path, id_len: usize) -> Self {
-        let mut packs = Vec::new();
-        for file in fs::read_dir(objects.join("pack")).into_iter().flatten().flatten() {
-            let path = file.path();
-            if path.extension().is_some_and(|extension| extension == "idx") {
-                packs.extend(Pack::open(&path, id_len));
-            }
-        }
-        packs.sort_by_cached_key(|pack| std::cmp::Reverse(pack.file.metadata().map_or(0, |file| file.len())));
-        Self { packs, id_len }
+        let files = fs::read_dir(objects.join("pack")).into_iter().flatten().flatten();
+        let mut found: Vec<_> = files
+            .filter(|file| file.path().extension().is_some_and(|extension| extension == "pack"))
+            .map(|file| (Reverse(file.metadata().map_or(0, |pack| pack.len())), file.path()))
+            .collect();
+        found.sort_unstable();
+        found.truncate(MAX_PACKS);
+        Self { packs: found.iter().filter_map(|(_, path)| Pack::open(path, id_len)).collect(), id_len }
     }
 
     /// Looks an object up in all packs.
@@ -156,9 +159,9 @@ impl Packs {
 }
 
 impl Pack {
-    fn open(index: &Path, id_len: usize) -> Option<Self> {
-        let file = File::open(index.with_extension("pack")).ok()?;
-        Some(Self { file, index: Index::open(index, id_len)? })
+    fn open(pack: &Path, id_len: usize) -> Option<Self> {
+        let index = Index::open(&pack.with_extension("idx"), id_len)?;
+        Some(Self { file: File::open(pack).ok()?, index })
     }
 }
 
