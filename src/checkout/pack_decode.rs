@@ -2,7 +2,7 @@
 //!
 //! The way from the root of a tree to the delta at hand is a stack of bases. A base is dropped when its last
 //! delta is reached, which is the one that most hangs on: so the stack holds few, however long the chain is.
-//! Where they are too large all the same, the first ones are dropped, and decoded again when they are needed.
+//! If they are too large all the same, the first ones are dropped, and decoded again when they are needed.
 
 use super::delta;
 use super::listing::NONE;

@@ -148,15 +148,7 @@ impl Forest {
         let mut waiting: Vec<(u32, Place)> = Vec::new();
         for _ in 0..=MAX_CHAIN {
             level.truncate(MAX_NODES.saturating_sub(self.nodes.len()));
-            let mut pending: Vec<_> =
-                level.iter().map(|&place| Pending { place, node: None, base: None }).collect();
-            let work = |buffers: &mut Buffers, _, piece: &mut [Pending]| {
-                for pending in piece {
-                    self.read_node(pending, &kept, buffers);
-                }
-                Ok(())
-            };
-            for_each_piece(threads, &mut pending, || Ok(Buffers::default()), work, || Ok(()))?;
+            let pending = self.read_level(&level, &kept, threads)?;
             let mut next = Vec::new();
             for Pending { place, node, base } in pending {
                 let Some(node) = node else { continue };
@@ -188,6 +180,18 @@ impl Forest {
         }
         self.entries.sort_unstable();
         Ok(())
+    }
+
+    /// Reads the headers at these places, in all threads.
+    fn read_level(&self, level: &[Place], kept: &AtomicUsize, threads: usize) -> Result<Vec<Pending>> {
+        let unread = |&place| Pending { place, node: None, base: None };
+        let mut pending: Vec<_> = level.iter().map(unread).collect();
+        let work = |buffers: &mut Buffers, _, piece: &mut [Pending]| {
+            piece.iter_mut().for_each(|pending| self.read_node(pending, kept, buffers));
+            Ok(())
+        };
+        for_each_piece(threads, &mut pending, || Ok(Buffers::default()), work, || Ok(()))?;
+        Ok(pending)
     }
 
     fn read_node(&self, pending: &mut Pending, kept: &AtomicUsize, buffers: &mut Buffers) {

@@ -86,7 +86,8 @@ impl Writer<'_> {
             }
             if self.is_file(entry) && !self.forest.is_in_tree(entry) {
                 let Hand { reader, walk, decoder } = hand;
-                let whole = decoder.whole(self.forest, entry);
+                let is_ours = !self.converted.contains(entry);
+                let whole = if is_ours { decoder.whole(self.forest, entry) } else { None };
                 *stamp = self.keep_or_write(reader, walk, directory, entry, whole)?;
             }
         }
