@@ -191,11 +191,17 @@ fn check_sudo(steps: &StepsConfig, findings: &mut Findings) {
             Vec::new()
         });
         for command in commands {
-            if !findings.take(sudo::allows(&command).map_err(Error::io("run", "sudo"))).unwrap_or(true) {
-                findings.warning(
-                    format!("step `{}`: `sudo {command}` is not allowed", printable(&step.name)),
+            let step = printable(&step.name);
+            match sudo::allows(&command) {
+                Ok(true) => {}
+                Ok(false) => findings.warning(
+                    format!("step `{step}`: `sudo {command}` is not allowed"),
                     format!("an admin runs `./install.sh --sudo '{command}'`, or `bluegreen-setup` likewise"),
-                );
+                ),
+                Err(error) => findings.warning(
+                    format!("step `{step}`: cannot run `sudo`: {error}"),
+                    "install sudo, or write the step without it",
+                ),
             }
         }
     }

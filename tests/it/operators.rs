@@ -198,5 +198,6 @@ fn check_names_the_sudo_that_no_admin_allowed() {
         .warned()
         .says("warning: step `sudo id` uses `sudo`, but `id` is no absolute path")
         .says("warning: step `sudo /usr/bin/systemctl restart app`: `sudo /usr/bin/systemctl restart app` is not allowed")
-        .says("hint: an admin runs `./install.sh --sudo '/usr/bin/systemctl restart app'`, or `bluegreen-setup` likewise");
+        .says("hint: an admin runs `./install.sh --sudo '/usr/bin/systemctl restart app'`, or `bluegreen-setup` likewise")
+        .never_says("/bin/true");
 }
