@@ -1,5 +1,4 @@
-//! From name and arguments to a command and its exit status: the only part that reads the environment,
-//! the arguments and standard input.
+//! From name and arguments to a command and its exit status. Only here are the arguments and standard input read.
 
 mod adopt;
 mod cancel;
