@@ -187,7 +187,9 @@ impl Forest {
         let unread = |&place| Pending { place, node: None, base: None };
         let mut pending: Vec<_> = level.iter().map(unread).collect();
         let work = |buffers: &mut Buffers, _, piece: &mut [Pending]| {
-            piece.iter_mut().for_each(|pending| self.read_node(pending, kept, buffers));
+            for pending in piece {
+                self.read_node(pending, kept, buffers);
+            }
             Ok(())
         };
         for_each_piece(threads, &mut pending, || Ok(Buffers::default()), work, || Ok(()))?;
