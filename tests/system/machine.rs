@@ -158,6 +158,11 @@ impl Machine {
         ] {
             self.bring(&Path::new(clone).join(file), &format!("/root/bluegreen/{file}"));
         }
+        for part in Path::new(clone).join("packaging/setup").read_dir().unwrap() {
+            let part = part.unwrap();
+            let name = part.file_name().into_string().unwrap();
+            self.bring(&part.path(), &format!("/root/bluegreen/packaging/setup/{name}"));
+        }
     }
 
     /// Copies a file of the host's here, executable; the host's disk may not show through where

@@ -1,0 +1,69 @@
+# The bare repository: its settings, hooks and config.
+# shellcheck shell=sh disable=SC2016,SC2034,SC2153,SC2154,SC3043
+
+repository() {
+    local key value
+    STEP=repository
+    note "$LEDGER" "repository $REPO"
+    note "$LEDGER" "user $USER_NAME"
+    # The program is there now, if it was not before.
+    [ ! -x "$PROGRAM" ] || agree || {
+        clean <"$SCRATCH/asides" | indent >&2
+        fail "$REPO/bluegreen.toml cannot be read" "bluegreen -C $REPO check"
+    }
+    BRANCH=${BRANCH:-master}
+    NAME=${NAME:-$(hostname)}
+    exists "$USER_NAME" "$REPO/HEAD" || {
+        user_directory "$REPO"
+        run "create the bare repository $REPO" as "$USER_NAME" git -c "init.defaultBranch=$BRANCH" init --quiet --bare "$REPO"
+    }
+    # `check` looks for the same settings.
+    [ ! -x "${SOURCE:-$PROGRAM}" ] || while read -r key value; do
+        setting "$key" "$value"
+    done <<EOT
+$("${SOURCE:-$PROGRAM}" generate git-settings)
+EOT
+    hook post-receive
+    lay_config
+    if [ -n "$GATE" ]; then
+        note "$LEDGER" 'gate yes'
+        hook proc-receive
+        setting receive.procReceiveRefs "refs/heads/$BRANCH"
+    fi
+}
+
+# A directory of the user's: made by root where root alone decides what lies there, else by the user.
+user_directory() { # DIRECTORY
+    local parent
+    [ ! -e "$1" ] || return 0
+    parent=$(dirname "$1")
+    if ! roots_alone "$parent" || [ "$parent" = "$HOME_DIR" ]; then
+        run "create $1" as "$USER_NAME" mkdir -p "$1"
+        return
+    fi
+    [ -d "$parent" ] || run "create $parent" install -d -m 755 "$parent"
+    run "create $1" install -d -m 755 -o "$USER_NAME" -g "$(group_of "$USER_NAME")" "$1"
+}
+
+setting() { # KEY VALUE
+    [ "$(git_config --get "$1")" = "$2" ] || run "git config $1 $2" git_config "$1" "$2"
+}
+
+git_config() { as "$USER_NAME" git --git-dir="$REPO" config --local "$@"; }
+
+hook() { # NAME
+    local hook="$REPO/hooks/$1"
+    ! exists "$USER_NAME" "$hook" || hook_is_ours "$hook" || return 0 # chained: check_hook has seen it
+    [ "$(as "$USER_NAME" readlink "$hook")" = "$PROGRAM" ] || {
+        note "$LEDGER" "hook $1"
+        as "$USER_NAME" test -d "$REPO/hooks" || run '' as "$USER_NAME" mkdir -p "$REPO/hooks"
+        run "make bluegreen the hook $hook" put_link "$USER_NAME" "$PROGRAM" "$hook"
+    }
+}
+
+# The config is its owner's from the moment that it is there.
+lay_config() {
+    ! exists "$USER_NAME" "$REPO/bluegreen.toml" || return 0
+    lay "$LEDGER" "$USER_NAME" "$REPO/bluegreen.toml" 644 "$(sed -e "s|^#branch = .*|branch = \"$BRANCH\"|" \
+        -e "s|^#server = .*|server = \"$NAME\"|" -e "s|^#root = .*|root = \"$SITE\"|" "$ASSETS/bluegreen.toml")"
+}
