@@ -12,7 +12,7 @@ use super::hook::is_this_program;
 use super::place::{Place, refuse_weak};
 use super::sudo;
 use super::table::{print_json, print_text};
-use crate::config::{Config, StepsConfig};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
@@ -70,7 +70,7 @@ pub fn run(place: &Place, json: bool) -> Result<()> {
     let config = findings.take(Config::read(repository.path()));
     let mode = config.as_ref().and_then(|config| check_gate(&repository, &config.branch, &mut findings));
     if let Some(config) = &config {
-        check_sudo(&config.steps, &mut findings);
+        check_sudo(config, &mut findings);
     }
     let config = config.filter(|config| findings.take(refuse_weak(&config.site.root)).is_some());
     if let Some(site) = config.and_then(|config| findings.take(Site::open(&config.site))) {
@@ -183,8 +183,8 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
 }
 
 /// Finds the steps whose `sudo` no admin has allowed.
-fn check_sudo(steps: &StepsConfig, findings: &mut Findings) {
-    for step in steps.iter() {
+fn check_sudo(config: &Config, findings: &mut Findings) {
+    for step in config.steps.iter().chain(config.notify.iter()) {
         let commands = sudo::commands(step).unwrap_or_else(|problem| {
             let message = format!("step `{}` uses `sudo`, but {problem}", printable(&step.name));
             findings.warning(message, "write it as `sudo /usr/bin/systemctl restart NAME`: plain words only");

@@ -5,7 +5,7 @@ use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::git::id::CommitId;
 use crate::site::Site;
-use crate::site::history::{self, Entry, Outcome};
+use crate::site::history::{self, Entry};
 
 /// Prints the history, newest first.
 pub fn run(server: &Server, json: bool) -> Result<()> {
@@ -21,11 +21,6 @@ pub fn run(server: &Server, json: bool) -> Result<()> {
 
 fn row(entry: &Entry) -> [String; 7] {
     let short = |commit: Option<CommitId>| commit.map_or("-".into(), |id| id.short().to_owned());
-    let outcome = match (&entry.outcome, &entry.error) {
-        (Outcome::Live, None) => "live".into(),
-        (Outcome::Live, Some(error)) => format!("live, but {error}"),
-        (Outcome::Failed, error) => format!("failed: {}", error.as_deref().unwrap_or("unknown")),
-    };
     [
         entry.time.clone(),
         entry.action.to_string(),
@@ -33,6 +28,6 @@ fn row(entry: &Entry) -> [String; 7] {
         short(entry.new),
         short(entry.old),
         format!("{:.2} s", entry.seconds),
-        outcome,
+        entry.ending(),
     ]
 }

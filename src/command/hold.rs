@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use super::status;
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
+use crate::run::signals;
 use crate::site::LockedSite;
-use crate::site::history::{self, Actor, Entry};
+use crate::site::history::{Actor, Entry};
 use crate::text::timestamp;
 
 /// The time without a line after which the client counts as gone.
@@ -41,7 +42,13 @@ pub fn run(server: &Server) -> Result<()> {
     server.stop();
     let site = server.hold(announce, go_on)?;
     answer(&json!({ "held": state(server)? }))?;
-    serve(server, &site, &lines)
+    if serve(server, &site, &lines)? {
+        drop(site);
+        // Whoever held on may go: the lines of `[notify]` end by themselves.
+        signals::outlive_the_client();
+        answer(&json!({ "notified": server.notify() }))?;
+    }
+    Ok(())
 }
 
 fn read_lines() -> Receiver<String> {
@@ -56,17 +63,19 @@ fn read_lines() -> Receiver<String> {
     lines
 }
 
-fn serve(server: &Server, site: &LockedSite, lines: &Receiver<String>) -> Result<()> {
+/// Answers lines until the client goes; returns whether it wants `[notify]` to be told of what it recorded.
+fn serve(server: &Server, site: &LockedSite, lines: &Receiver<String>) -> Result<bool> {
     let mut heard = Instant::now();
     loop {
         match lines.recv_timeout(Duration::from_millis(200)) {
+            Ok(line) if line.trim() == "notify" => return Ok(true),
             Ok(line) => {
                 heard = Instant::now();
                 let said = take(server, site, line.trim())
                     .unwrap_or_else(|error| json!({ "error": error.to_string() }));
                 answer(&said)?;
             }
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
             Err(RecvTimeoutError::Timeout) if heard.elapsed() >= LEASE => return Err(Error::HoldLost),
             Err(RecvTimeoutError::Timeout) => server.stop().check()?,
         }
@@ -88,7 +97,7 @@ fn take(server: &Server, site: &LockedSite, line: &str) -> Result<Value> {
                 .map_err(|error| Error::Usage(format!("`record` needs an entry of the history: {error}")))?;
             // The server knows better than its client who that is.
             let entry = Entry { by: Actor::clone(&server.actor), ..entry };
-            history::append(site, &entry)?;
+            server.record(site, entry)?;
             Ok(json!({ "recorded": true }))
         }
         _ => Err(Error::Usage(format!("`hold` does not know `{verb}`"))),

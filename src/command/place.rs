@@ -5,7 +5,7 @@
 //! descriptor from then on. Root goes on as root only where everything on the way, and the repository, is
 //! root's and nobody else can write it. ARCHITECTURE.md, "Trust", has the whole rule.
 
-use std::cell::{Cell, LazyCell, OnceCell};
+use std::cell::{Cell, LazyCell, OnceCell, RefCell};
 use std::ffi::{CString, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,6 +72,8 @@ impl Place<'_> {
             report,
             for_client: self.for_client,
             in_step,
+            in_notice: std::env::var_os("BLUEGREEN_NOTICE").is_some(),
+            untold: RefCell::default(),
             insists: Cell::new(false),
             stop: OnceCell::new(),
         })

@@ -2,6 +2,7 @@
 //!
 //! Every key is optional, and so is the file. An error names file, line, key and what was expected.
 
+mod notify;
 mod shared;
 mod steps;
 mod values;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
+pub use self::notify::Notify;
 pub use self::shared::{Shared, SharedPath};
 pub use self::steps::{Environment, Phase, Step, StepsConfig};
 use self::values::{absolute, branch, duration, server, size};
@@ -44,6 +46,8 @@ pub struct Config {
     pub shared: Shared,
     /// The site's own commands.
     pub steps: StepsConfig,
+    /// The shell lines that are told how each change ended.
+    pub notify: Notify,
     /// The variables that steps get besides their own.
     pub env: Environment,
 }
@@ -134,6 +138,7 @@ impl Default for Config {
             site: SiteConfig::default(),
             shared: Shared::default(),
             steps: StepsConfig::default(),
+            notify: Notify::default(),
             env: Environment::default(),
         }
     }

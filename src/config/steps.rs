@@ -51,7 +51,8 @@ pub struct Step {
 pub struct Environment(BTreeMap<String, String>);
 
 /// Steps as they are written: one or a list.
-struct Many(Vec<WrittenStep>);
+#[derive(Default)]
+pub(super) struct Many(Vec<WrittenStep>);
 
 /// A step as it is written: a table, or a shell line that stands for a table with `run` alone.
 #[derive(Deserialize)]
@@ -78,6 +79,18 @@ fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Du
 impl<'de> Deserialize<'de> for Many {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Visitor).map(Self)
+    }
+}
+
+impl Many {
+    /// The steps, each with `limit` where it names no time limit of its own.
+    pub(super) fn within(self, limit: Duration) -> Vec<Step> {
+        let step = |WrittenStep { name, run, timeout }| Step {
+            name: name.unwrap_or_else(|| first_line(&run)),
+            run,
+            timeout: timeout.unwrap_or(limit),
+        };
+        self.0.into_iter().map(step).collect()
     }
 }
 
@@ -179,12 +192,7 @@ impl<'de> de::Visitor<'de> for Section {
                 None => limit = section.next_value::<Limit>()?.0,
             }
         }
-        let step = |WrittenStep { name, run, timeout }| Step {
-            name: name.unwrap_or_else(|| first_line(&run)),
-            run,
-            timeout: timeout.unwrap_or(limit),
-        };
-        Ok(StepsConfig(written.map(|steps| steps.into_iter().map(step).collect())))
+        Ok(StepsConfig(written.map(|steps| Many(steps).within(limit))))
     }
 }
 

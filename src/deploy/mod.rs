@@ -2,6 +2,7 @@
 
 mod decide;
 mod journal;
+pub mod notify;
 pub mod publish;
 pub mod rollback;
 pub mod server;

@@ -1,6 +1,6 @@
 //! This server as a command finds it: its repository, config and name, the person who asks, and the report.
 
-use std::cell::{Cell, LazyCell, OnceCell};
+use std::cell::{Cell, LazyCell, OnceCell, RefCell};
 
 use crate::config::Config;
 use crate::git::Repository;
@@ -8,7 +8,7 @@ use crate::pusher::live_line::LiveLine;
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
-use crate::site::history::Actor;
+use crate::site::history::{Actor, Entry};
 use crate::site::{LockedSite, Site};
 
 /// The server that a command works on, and the person that it works for.
@@ -28,6 +28,10 @@ pub struct Server<'a> {
     pub for_client: bool,
     /// The release whose step runs this program, where the step belongs to the same site.
     pub in_step: Option<String>,
+    /// True if a line of `[notify]` runs this program.
+    pub in_notice: bool,
+    /// The lines of the history that nobody was told of yet.
+    pub untold: RefCell<Vec<Entry>>,
     /// True if whoever pushed insists on a deployment to the public side.
     pub insists: Cell<bool>,
     pub(crate) stop: OnceCell<Stop>,

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
-use crate::site::history::{self, Action, Actor, Entry, Outcome};
+use crate::site::history::{Action, Actor, Entry, Outcome};
 use crate::site::{Holder, Live, LockedSite, Site};
 use crate::text::{printable, timestamp};
 
@@ -35,7 +35,8 @@ impl Attempt {
 
 impl Server<'_> {
     /// Runs `change` under the site's lock, after a recovery from whatever a crash left. The history gets a
-    /// line if there was something to do, and a failure ends with the line that says what is still live.
+    /// line if there was something to do, of which `[notify]` is told once the lock is free. A failure ends
+    /// with the line that says what is still live.
     pub fn change_site(
         &self,
         action: Action,
@@ -48,11 +49,16 @@ impl Server<'_> {
         let result = self.lock(action, begun).and_then(|mut site| {
             let result = self.recover(&site, &mut attempt).and_then(|()| change(&mut site, &mut attempt));
             // Still under the lock, so that the lines stand in the order of what was done.
-            self.record(&site, action, begun, &attempt, &result);
+            self.record_attempt(&site, action, begun, &attempt, &result);
             result
         });
+        if let Err(error) = &result {
+            self.report.error(error);
+        }
+        for warning in self.notify() {
+            self.report.warning(warning);
+        }
         result.map_err(|error| {
-            self.report.error(&error);
             match error {
                 Error::AfterFlip(_) => self.report.line(Message::LiveNevertheless(&self.live_line().anew())),
                 _ => self.report.line(Message::NotDone(action, &self.live_line())),
@@ -118,7 +124,7 @@ impl Server<'_> {
         Ok(())
     }
 
-    fn record(
+    fn record_attempt(
         &self,
         site: &LockedSite,
         action: Action,
@@ -144,7 +150,7 @@ impl Server<'_> {
             error: result.as_ref().err().map(ToString::to_string),
             promotion: None,
         };
-        if let Err(error) = history::append(site, &entry) {
+        if let Err(error) = self.record(site, entry) {
             self.report.warning(error);
         }
     }

@@ -1,11 +1,10 @@
 //! The steps of a release: each `sh -c` in its directory, in a small environment of its own.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::time::{Instant, SystemTime};
 
 use nix::unistd::{Uid, User};
@@ -70,13 +69,8 @@ impl<'a> Steps<'a> {
         let end = child::run(&mut self.command(step), step.timeout, stop, |bytes| output.take(bytes));
         output.end();
         let result = match end.map_err(Error::io("run", "/bin/sh"))? {
-            End::Exited(status) if status.success() => Ok(()),
-            End::Exited(status) => Err(self.failed(name, how(status))),
-            End::TimedOut => Err(self.failed(
-                name,
-                format!("took longer than {} and was ended", humantime::format_duration(step.timeout)),
-            )),
             End::Cancelled => Err(Error::Cancelled),
+            end => how(end, step).map_or(Ok(()), |how| Err(self.failed(name, how))),
         };
         let outcome = result.as_ref().err().map_or_else(|| "done".into(), ToString::to_string);
         note(log, format_args!("--- {outcome}, {}", seconds(started.elapsed())));
@@ -88,42 +82,61 @@ impl<'a> Steps<'a> {
     }
 
     fn command(&self, step: &Step) -> Command {
-        let user = User::from_uid(Uid::effective()).ok().flatten();
-        let (home, login) =
-            user.map_or_else(|| (PathBuf::from("/"), String::new()), |user| (user.dir, user.name));
         let commit = self.site.release(self.release).ok().and_then(|release| release.record);
         let previous = self.previous.map(ToString::to_string).unwrap_or_default();
-        let mut command = child::in_session("/bin/sh");
+        let mut command = shell(self.server, step);
         command
-            .args(["-c", &step.run])
             .current_dir(self.site.release_path(self.release))
-            .env_clear()
-            .env("PATH", PATH)
-            .env("HOME", home)
-            .env("USER", &login)
-            .env("LOGNAME", &login)
-            .env("LANG", "C.UTF-8")
-            .env("TMPDIR", "/tmp")
-            .envs(self.server.config.env.iter())
             .env("BLUEGREEN_RELEASE", self.release.to_string())
             .env("BLUEGREEN_COMMIT", commit.map_or_else(String::new, |record| record.commit.to_string()))
-            .env("BLUEGREEN_PREVIOUS", previous)
-            .env("BLUEGREEN_BRANCH", &self.server.config.branch)
-            .env("BLUEGREEN_SERVER", &self.server.name)
-            .env("BLUEGREEN_SITE", AsRef::<OsStr>::as_ref(self.site.root()));
+            .env("BLUEGREEN_PREVIOUS", previous);
         command
     }
 }
 
+/// A shell line of the config in the environment that all of them have, in the site's directory.
+pub(super) fn shell(server: &Server, step: &Step) -> Command {
+    let user = User::from_uid(Uid::effective()).ok().flatten();
+    let (home, login) =
+        user.map_or_else(|| (PathBuf::from("/"), String::new()), |user| (user.dir, user.name));
+    let site = &server.config.site.root;
+    let mut command = child::in_session("/bin/sh");
+    command
+        .args(["-c", &step.run])
+        .current_dir(site)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("HOME", home)
+        .env("USER", &login)
+        .env("LOGNAME", &login)
+        .env("LANG", "C.UTF-8")
+        .env("TMPDIR", "/tmp")
+        .envs(server.config.env.iter())
+        .env("BLUEGREEN_BRANCH", &server.config.branch)
+        .env("BLUEGREEN_SERVER", &server.name)
+        .env("BLUEGREEN_SITE", site);
+    command
+}
+
 /// A line of our own in a log; without room for it there is none.
-fn note(log: Option<&File>, line: std::fmt::Arguments) {
+pub(super) fn note(log: Option<&File>, line: std::fmt::Arguments) {
     if let Some(mut log) = log {
         let _ = log.write_all(format!("{line}\n").as_bytes());
     }
 }
 
-fn how(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
+/// The failure of a shell line in words, unless it succeeded.
+pub(super) fn how(end: End, step: &Step) -> Option<String> {
+    let status = match end {
+        End::Exited(status) if status.success() => return None,
+        End::Exited(status) => status,
+        End::TimedOut => {
+            let limit = humantime::format_duration(step.timeout);
+            return Some(format!("took longer than {limit} and was ended"));
+        }
+        End::Cancelled => return Some("was cancelled".into()),
+    };
+    Some(match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),
         (None, Some(signal)) => {
             let name =
@@ -131,5 +144,5 @@ fn how(status: ExitStatus) -> String {
             format!("was ended by {name}")
         }
         (None, None) => "ended".into(),
-    }
+    })
 }

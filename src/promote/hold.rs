@@ -21,6 +21,9 @@ const BEAT: Duration = Duration::from_secs(3);
 /// The time in which an answer must come; the server's own lease is longer.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// The time for which a promotion waits for `[notify]`, which goes on without it.
+const NOTICES: Duration = Duration::from_secs(30);
+
 /// The time for which a promotion waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -88,9 +91,24 @@ impl Hold {
         self.ask(&format!("record {entry}"), "recorded").map(drop)
     }
 
+    /// Lets go, and has the server run its `[notify]` for what it recorded; returns what went wrong.
+    #[must_use]
+    pub fn notify(self) -> Vec<String> {
+        let said = self.ask_within("notify", "notified", NOTICES);
+        let words = |value: &Value| value.as_str().map(crate::text::escape_controls);
+        match said.map(|said| said["notified"].as_array().cloned()) {
+            Ok(warnings) => warnings.iter().flatten().filter_map(words).collect(),
+            Err(_) => vec![format!("`{}` does not say how its `[notify]` went", self.url)],
+        }
+    }
+
     fn ask(&self, line: &str, key: &str) -> Result<Value> {
+        self.ask_within(line, key, ANSWER)
+    }
+
+    fn ask_within(&self, line: &str, key: &str, time: Duration) -> Result<Value> {
         write(&self.input, line).ok_or_else(|| self.lost("is not held any more"))?;
-        let deadline = Instant::now() + ANSWER;
+        let deadline = Instant::now() + time;
         while let Ok(answer) = self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if let Some(problem) = answer.get("error").and_then(Value::as_str) {
                 return Err(self.lost(&format!("says: {}", crate::text::escape_controls(problem))));

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use self::hold::Hold;
 use self::look::{Front, Plan};
+use self::side::Remote;
 use self::watch::{Watched, watch};
 use crate::error::{Error, Result};
 use crate::pusher::report::Report;
@@ -82,6 +83,7 @@ pub fn promote(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Re
     });
     let result = result.or_else(|error| go_back(front, plan, error, report));
     let result = finish(front, plan, &holds, begun, &watched, result);
+    notify(holds, &front.sides[&plan.to], report);
     result.map(|()| Promoted {
         from: plan.from.clone(),
         to: plan.to.clone(),
@@ -216,6 +218,17 @@ fn finish(
         marked = marked.and(both);
     }
     result.and(marked.map_err(|error| Error::AfterFlip(Box::new(error))))
+}
+
+/// Lets every server go, and has the first of the side run its `[notify]`: there is one promotion to tell
+/// of, however many servers recorded it.
+fn notify(mut holds: Vec<Hold>, side: &[Remote], report: &Report) {
+    let first = holds.iter().position(|hold| side.first().is_some_and(|server| server.url == hold.url));
+    let first = first.map(|at| holds.swap_remove(at));
+    drop(holds);
+    for warning in first.map(Hold::notify).unwrap_or_default() {
+        report.warning(warning);
+    }
 }
 
 /// Puts the marks right, under holds. It does nothing before the first promotion.

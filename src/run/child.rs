@@ -8,7 +8,8 @@
 //! pusher's connection open.
 
 use std::ffi::OsStr;
-use std::io::{self, PipeReader, Read, Write};
+use std::fs::File;
+use std::io::{self, PipeReader, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -17,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
 
@@ -71,12 +73,30 @@ pub fn run(
     stop: Option<&Stop>,
     output: impl FnMut(&[u8]),
 ) -> io::Result<End> {
+    read(command, Stdio::null(), Limits { timeout, stop }, output)
+}
+
+/// Runs a program with a text on its standard input, which nobody waits for it to read. `output` gets all
+/// that it prints.
+pub fn tell(
+    command: &mut Command,
+    text: &[u8],
+    timeout: Duration,
+    output: impl FnMut(&[u8]),
+) -> io::Result<End> {
+    let mut input = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+    input.write_all(text)?;
+    input.rewind()?;
+    read(command, input.into(), Limits { timeout, stop: None }, output)
+}
+
+fn read(command: &mut Command, input: Stdio, limits: Limits, output: impl FnMut(&[u8])) -> io::Result<End> {
     let (reader, writer) = io::pipe()?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    command.stdin(input).stdout(writer.try_clone()?).stderr(writer);
     let child = spawn(command)?;
     // The command keeps its own ends of the pipe open.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    supervise(child, reader, Limits { timeout, stop }, true, output)
+    supervise(child, reader, limits, true, output)
 }
 
 /// Runs a program that answers `input` on its standard output; returns the answer too. `complaints` gets its

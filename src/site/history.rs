@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::site::paths::STATE;
 use crate::site::{LockedSite, Site};
-use crate::text::printable;
+use crate::text::{escape_controls, printable};
 
 const HISTORY: &[u8] = b"history.jsonl";
 
@@ -137,6 +137,29 @@ pub struct Promotion {
     pub requests: u64,
     /// Those that failed.
     pub failures: u64,
+}
+
+impl Entry {
+    /// The end in words: "live", "failed: cancelled".
+    #[must_use]
+    pub fn ending(&self) -> String {
+        match (&self.outcome, &self.error) {
+            (Outcome::Live, None) => "live".into(),
+            (Outcome::Live, Some(error)) => format!("live, but {error}"),
+            (Outcome::Failed, error) => format!("failed: {}", error.as_deref().unwrap_or("unknown")),
+        }
+    }
+
+    /// The entry as one line for people: who did what on a server, and how it ended.
+    #[must_use]
+    pub fn sentence(&self, server: &str) -> String {
+        let side = self.promotion.as_ref().map(|promotion| promotion.to.as_str());
+        let commit = self.new.as_ref().map(CommitId::short);
+        let what: Vec<&str> = [side, commit].into_iter().flatten().collect();
+        let of = if what.is_empty() { String::new() } else { format!(" of {}", what.join(" ")) };
+        let Self { action, by, seconds, .. } = self;
+        escape_controls(&format!("{server}: {action}{of} by {by}: {} ({seconds:.2} s)", self.ending()))
+    }
 }
 
 /// Adds a line, whole or not at all: one `write` on a file opened for appending.

@@ -1,6 +1,7 @@
 //! `.bluegreen/logs/<release>.log`: all that the steps of a release printed.
 //!
-//! A log is removed with its release. If that failed, its log stays for a while: the last few are kept.
+//! A log is removed with its release. If that failed, its log stays for a while: the last few are kept. What
+//! the lines of `[notify]` print has a log of its own, because no release is theirs.
 
 use std::fs::File;
 use std::io;
@@ -9,11 +10,16 @@ use std::time::SystemTime;
 use rustix::fs::OFlags;
 
 use crate::dir::Dir;
+use crate::error::{Error, Result};
 use crate::release::ReleaseName;
 use crate::site::paths::{STATE, log_name};
 use crate::site::{LockedSite, Site};
 
 const LOGS: &[u8] = b"logs";
+const NOTICES: &[u8] = b"notify.log";
+
+/// The length, in bytes, from which on the log of notices begins anew.
+const LONGEST: u64 = 1 << 20;
 
 /// The number of logs that stay of releases that are gone.
 const ORPHANS: usize = 10;
@@ -30,6 +36,20 @@ pub fn open(site: &LockedSite, release: &ReleaseName) -> io::Result<File> {
         dir.remove(log_name(orphan).as_bytes())?;
     }
     dir.open_regular(log_name(release).as_bytes(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
+}
+
+/// Opens the log of notices to add to it. It is nobody's release's, and begins anew once it is long.
+pub fn open_notices(site: &Site) -> Result<File> {
+    let open = || {
+        let state = site.dir.open_dir(STATE)?;
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+        let file = state.open_regular(NOTICES, flags)?;
+        if file.metadata()?.len() > LONGEST {
+            file.set_len(0)?;
+        }
+        Ok(file)
+    };
+    open().map_err(Error::io("write", site.notices_path()))
 }
 
 /// Removes the log of a release that made room for another one.

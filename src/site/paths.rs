@@ -63,6 +63,12 @@ impl Site {
         self.state_path().join("history.jsonl")
     }
 
+    /// The log of notices.
+    #[must_use]
+    pub fn notices_path(&self) -> PathBuf {
+        self.state_path().join("notify.log")
+    }
+
     /// The lock.
     #[must_use]
     pub fn lock_path(&self) -> PathBuf {

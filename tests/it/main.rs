@@ -32,6 +32,7 @@ mod links;
 mod lock;
 mod lost;
 mod mounts;
+mod notify;
 mod operators;
 mod order;
 mod ownership;

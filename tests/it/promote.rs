@@ -156,6 +156,34 @@ fn sides_change_places_and_back() {
 }
 
 #[test]
+fn a_promotion_is_told_once_by_the_promoted_side_when_all_locks_are_free() {
+    let pair = Pair::new();
+    let locks = [&pair.blue, &pair.green].map(|side| side.site().join(".bluegreen/lock"));
+    for side in [&pair.blue, &pair.green] {
+        let free = locks.each_ref().map(|lock| format!("flock -n {} true", lock.display())).join(" && ");
+        let text = fs::read_to_string(side.config_path()).unwrap();
+        let notify = format!("[notify]\nrun = ['cat >>told', '{free}', 'echo no host; false']\n");
+        side.raw_config(&(text + &notify));
+    }
+    let told = |side: &Sandbox| read(&side.site().join("told"), "");
+    let (status, text) = pair.promote(&[]);
+    assert_eq!(status, 0, "{text}");
+    assert_eq!(text.matches("warning: ").count(), 1, "{text}");
+    assert!(text.contains("warning: notice `echo no host; false` exited with status 1: no host\n"), "{text}");
+    let entry: serde_json::Value = serde_json::from_str(&told(&pair.green)).unwrap();
+    assert_eq!(entry, pair.green.history().pop().unwrap());
+    assert_eq!((&entry["action"], &entry["outcome"]), (&"promote".into(), &"live".into()));
+    assert_eq!(told(&pair.blue), "");
+
+    // So is one that goes back.
+    pair.write("front.status", "502");
+    assert_eq!(pair.promote(&[]).0, 1);
+    let entry: serde_json::Value = serde_json::from_str(&told(&pair.blue)).unwrap();
+    assert_eq!((&entry["outcome"], &entry["promotion"]["to"]), (&"failed".into(), &"blue".into()));
+    assert_eq!(told(&pair.green).lines().count(), 1);
+}
+
+#[test]
 fn nothing_is_switched_where_anything_is_wrong() {
     let pair = Pair::new();
     let (status, text) = pair.promote(&["--dry-run"]);

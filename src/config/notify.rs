@@ -1,0 +1,69 @@
+//! `[notify]`: the shell lines that are told how a deployment, a rollback or a promotion ended.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::steps::{Many, Step};
+
+/// The time limit of a line that has none of its own: somebody waits for the end of their push.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The `[notify]` section: its lines, in their order.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "Written")]
+pub struct Notify(Vec<Step>);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    run: Many,
+    #[serde(default = "timeout", deserialize_with = "super::values::duration")]
+    timeout: Duration,
+}
+
+fn timeout() -> Duration {
+    TIMEOUT
+}
+
+impl From<Written> for Notify {
+    fn from(written: Written) -> Self {
+        Self(written.run.within(written.timeout))
+    }
+}
+
+impl Notify {
+    /// The lines, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &Step> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn lines_are_written_as_steps_are() {
+        let text = "[notify]\nrun = ['logger', { name = 'chat', run = 'curl x', timeout = '3s' }]\n";
+        let notify = Config::parse(text).unwrap().notify;
+        let lines: Vec<_> = notify.iter().map(|line| (line.name.as_str(), line.timeout.as_secs())).collect();
+        assert_eq!(lines, [("logger", 10), ("chat", 3)]);
+        let notify = Config::parse("[notify]\nrun = 'x'\ntimeout = '1m'\n").unwrap().notify;
+        assert_eq!(notify.iter().next().unwrap().timeout.as_secs(), 60);
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (text, message) in [
+            ("run = ['x', '']", "`notify.run[1]`: expected a shell line"),
+            ("run = 5", "`notify.run`: invalid type: integer `5`, expected a shell line"),
+            ("timeout = 'soon'", "`notify.timeout`: `soon` is not a duration"),
+            ("mail = 'x'", "unknown field `mail`, expected `run` or `timeout`"),
+        ] {
+            let (line, error) = Config::parse(&format!("[notify]\n{text}")).unwrap_err();
+            assert!(line == 2 && error.starts_with(message), "{text}: {line}: {error}");
+        }
+    }
+}

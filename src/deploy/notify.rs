@@ -1,0 +1,83 @@
+//! The lines of `[notify]`: each is told of every line that the history gets, once the lock is free.
+//!
+//! They change nothing about what they are told: one that fails, or takes too long, costs a warning.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::{Instant, SystemTime};
+
+use crate::config::Step;
+use crate::deploy::server::Server;
+use crate::deploy::steps::{how, note, shell};
+use crate::error::Result;
+use crate::pusher::message::Message;
+use crate::run::child;
+use crate::site::history::{self, Entry};
+use crate::site::{LockedSite, Site, logs};
+use crate::text::{printable, seconds, timestamp};
+
+/// The end of what a line printed, in bytes, that is looked at for its last words.
+const TAIL: usize = 1000;
+
+impl Server<'_> {
+    /// Adds a line to the history, and keeps it for [`Server::notify`]. Where it cannot be added it is kept
+    /// nevertheless.
+    pub fn record(&self, site: &LockedSite, entry: Entry) -> Result<()> {
+        let result = history::append(site, &entry);
+        self.untold.borrow_mut().push(entry);
+        result
+    }
+
+    /// Tells of all lines that [`Server::record`] was given. The lock must be free by now: nobody waits for
+    /// these. Returns what went wrong.
+    pub fn notify(&self) -> Vec<String> {
+        let entries = self.untold.take();
+        // A line that changes the site itself would hear of that, and so on without an end.
+        if self.in_notice || entries.is_empty() || self.config.notify.iter().next().is_none() {
+            return Vec::new();
+        }
+        let log = Site::open(&self.config.site).and_then(|site| logs::open_notices(&site));
+        let broken = log.as_ref().err().map(ToString::to_string);
+        let tell = |entry: &Entry| {
+            let lines = self.config.notify.iter();
+            lines.filter_map(|line| self.tell(line, entry, log.as_ref().ok())).collect::<Vec<_>>()
+        };
+        broken.into_iter().chain(entries.iter().flat_map(tell)).collect()
+    }
+
+    /// Runs one line; returns what went wrong.
+    fn tell(&self, line: &Step, entry: &Entry, log: Option<&File>) -> Option<String> {
+        self.report.detail(Message::Phase(&format!("notify: {}", line.name)));
+        note(log, format_args!("--- {} notify: {}", timestamp(SystemTime::now()), line.line()));
+        let (started, mut tail) = (Instant::now(), Vec::new());
+        let end = self.command(line, entry).and_then(|(mut command, text)| {
+            child::tell(&mut command, &text, line.timeout, |bytes| {
+                log.map_or(Ok(()), |mut log| log.write_all(bytes)).unwrap_or_default();
+                tail.extend_from_slice(bytes);
+                tail.drain(..tail.len().saturating_sub(TAIL));
+            })
+        });
+        let how = end.map_or_else(|error| Some(format!("cannot run: {error}")), |end| how(end, line));
+        note(log, format_args!("--- {}, {}", how.as_deref().unwrap_or("done"), seconds(started.elapsed())));
+        how.map(|how| {
+            let said = String::from_utf8_lossy(&tail);
+            let last = said.lines().rfind(|line| !line.trim().is_empty());
+            let last = last.map(|last| format!(": {}", last.trim())).unwrap_or_default();
+            format!("notice `{}` {how}{last}", printable(&line.name))
+        })
+    }
+
+    /// The command of a line, and what it finds on its standard input.
+    fn command(&self, line: &Step, entry: &Entry) -> std::io::Result<(std::process::Command, Vec<u8>)> {
+        let value = serde_json::to_value(entry)?;
+        let word = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        let mut command = shell(self, line);
+        command
+            .env("BLUEGREEN_NOTICE", entry.sentence(&self.name))
+            .env("BLUEGREEN_ACTION", word("action"))
+            .env("BLUEGREEN_OUTCOME", word("outcome"));
+        let mut text = serde_json::to_vec(entry)?;
+        text.push(b'\n');
+        Ok((command, text))
+    }
+}
