@@ -1,4 +1,4 @@
-//! The command line: clap structs only, from which man page and completions are made too.
+//! The command line as clap structs. The man page and the completions are generated from them.
 
 use std::path::{Path, PathBuf};
 
@@ -47,17 +47,17 @@ pub enum Command {
     Log {
         /// The release's name [default: the one whose steps ran last]
         release: Option<String>,
-        /// Go on as long as a deployment runs
+        /// Keep printing while a deployment runs
         #[arg(short, long)]
         follow: bool,
     },
     /// End the running deployment; what is live stays
     Cancel,
-    /// Keep deployments out while `promote` works; it answers lines on standard input
+    /// Hold the site's lock for `promote`, and answer its lines on standard input
     Hold,
     /// Show which side is public, and what both serve
     Public(Promotable),
-    /// Let visitors get the other side, and go back by itself if that goes wrong
+    /// Send visitors to the other side, and go back automatically if that fails
     Promote {
         /// The side [default: the one that is not public]
         side: Option<String>,
@@ -67,10 +67,10 @@ pub enum Command {
         /// Only print what would be done
         #[arg(short = 'n', long)]
         dry_run: bool,
-        /// Promote a side whose check fails, as it may when the other one is worse
+        /// Promote a side even if its check fails
         #[arg(long)]
         force: bool,
-        /// File and form
+        /// The options that `public` has too
         #[command(flatten)]
         options: Promotable,
     },
@@ -82,7 +82,7 @@ pub enum Command {
         #[arg(value_enum)]
         hook: Hook,
     },
-    /// Take what lies in the site into a first release
+    /// Move the files of the site into a first release
     #[command(hide = true)]
     Adopt,
     /// Print a file that belongs to the installation
@@ -140,7 +140,7 @@ pub enum Generated {
 }
 
 impl Hook {
-    /// The hook that a file name of `hooks/` stands for.
+    /// Returns the hook that a file name in `hooks/` stands for.
     #[must_use]
     pub fn called_as(path: &Path) -> Option<Self> {
         match path.file_name()?.to_str()? {

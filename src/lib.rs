@@ -1,7 +1,7 @@
 //! bluegreen: a push becomes a release directory, and one rename makes it live.
 //!
-//! The program is `main.rs`; this library holds its rooms. Each knows only those below it, as
-//! ARCHITECTURE.md draws them and `tests/it/architecture.rs` asserts.
+//! This library holds the rooms of the program. Each room imports only rooms below it in the table of
+//! ARCHITECTURE.md; `tests/it/architecture.rs` checks that.
 
 pub mod checkout;
 pub mod cli;

@@ -1,10 +1,10 @@
-//! The program: a hook or a command line, by the name that it is called.
+//! The program's entry point: arguments in, exit status out.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     bluegreen::command::close_inherited();
-    // Most pushes deploy nothing, and what they do not use they need not wait for.
+    // The logger starts only where it is asked for: most pushes deploy nothing and must not wait for it.
     if std::env::var_os("RUST_LOG").is_some() {
         env_logger::init();
     }

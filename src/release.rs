@@ -1,6 +1,6 @@
-//! The name of a release, and its record.
+//! Releases: their names, their records, and which ones are removed or recycled.
 //!
-//! A release is never changed once it is ready; its [`Record`] lies apart from it, in `.bluegreen/`.
+//! A release is never changed once it is ready. Its [`Record`] is kept outside of it, in `.bluegreen/`.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::git::id::{CommitId, SHORT};
 
-/// `20261122T201500Z-1a2b3c4d5e6f`: UTC time of staging and 12 digits of the commit, then `-2`, `-3`
-/// for more releases in one second. Ordered by age.
+/// A release's name, `20261122T201500Z-1a2b3c4d5e6f`: the UTC time of staging and 12 digits of the commit, then
+/// `-2`, `-3` for more releases in one second. Names are ordered by age.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReleaseName {
     second: String,
@@ -21,8 +21,8 @@ pub struct ReleaseName {
 }
 
 impl ReleaseName {
-    /// The name for a release of `commit` staged at `now`. It sorts after `newest` even when the
-    /// clock went backwards.
+    /// Makes the name for a release of `commit` staged at `now`. It sorts after `newest`, even if the clock was
+    /// set back.
     #[must_use]
     pub fn next(now: SystemTime, commit: CommitId, newest: Option<&Self>) -> Self {
         let mut second = humantime::format_rfc3339_seconds(now).to_string();
@@ -36,13 +36,13 @@ impl ReleaseName {
         }
     }
 
-    /// Parses a file name; anything but the project's own pattern is not a release.
+    /// Parses a file name; `None` for a name that is not in this pattern.
     #[must_use]
     pub fn from_bytes(name: &[u8]) -> Option<Self> {
         std::str::from_utf8(name).ok()?.parse().ok()
     }
 
-    /// The first digits of the commit, as the name has them.
+    /// The first digits of the commit.
     #[must_use]
     pub fn commit(&self) -> &str {
         &self.commit
@@ -91,11 +91,11 @@ impl FromStr for ReleaseName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Its steps may still run; whoever takes the lock next removes it.
+    /// Its steps may still run. If the process has died, the next holder of the lock removes it.
     Staged,
-    /// Complete and on the disk; may be live.
+    /// It is complete and on the disk; it may be live.
     Ready,
-    /// It was live and failed its verification; never chosen again.
+    /// It was live and failed its verification; it is never chosen again.
     Bad,
 }
 
@@ -113,7 +113,7 @@ pub struct Record {
     pub files: u64,
     /// The time at which it became ready, RFC 3339, UTC.
     pub sealed: Option<String>,
-    /// The inode number of the directory that was filled.
+    /// The inode number of its directory, where the file system keeps these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
 }
@@ -126,12 +126,12 @@ impl Record {
     }
 }
 
-/// A release on the disk. Without a record nobody knows whether it is complete.
+/// A release on the disk. Without a record it is not known to be complete.
 #[derive(Debug, Clone)]
 pub struct Release {
     /// Its directory's name.
     pub name: ReleaseName,
-    /// Its record, where there is one that can be read.
+    /// Its record, if there is a readable one.
     pub record: Option<Record>,
 }
 
@@ -154,7 +154,7 @@ impl Release {
         Some(self.record.as_ref()?.commit)
     }
 
-    /// Its state as tables and errors say it.
+    /// Its state, as tables and messages name it.
     #[must_use]
     pub fn state(&self) -> &'static str {
         match self.record.as_ref().map(|record| record.state) {
@@ -166,9 +166,9 @@ impl Release {
     }
 }
 
-/// Chooses the releases that go when `keep` good ones stay besides the live one: oldest first. Releases
-/// that are known to have failed never push out a good one; of them only the newest stays, to be looked at.
-/// A release without a record stays, since nobody knows what it is.
+/// Chooses the releases to remove, oldest first, so that `keep` good ones stay besides the live one. Failed
+/// releases are counted apart: only the newest of them stays, for inspection. A release without a record
+/// stays, because it is not known to have failed.
 #[must_use]
 pub fn surplus(releases: &[Release], live: &ReleaseName, keep: usize) -> Vec<ReleaseName> {
     let others = releases.iter().filter(|release| release.name != *live && release.record.is_some());
@@ -184,14 +184,14 @@ pub fn surplus(releases: &[Release], live: &ReleaseName, keep: usize) -> Vec<Rel
     names
 }
 
-/// Chooses the releases that the next one may be made from, the best first: those that [`surplus`] would name
-/// after the next deployment. Neither the live release nor the one that a rollback would choose.
+/// Chooses the releases that the next one may be made from, best first: those that [`surplus`] will choose
+/// after the next deployment, but not the one that a rollback would choose now.
 #[must_use]
 pub fn recyclable(releases: &[Release], live: Option<&ReleaseName>, keep: usize) -> Vec<ReleaseName> {
     let Some(live) = live else { return Vec::new() };
     let previous =
         releases.iter().filter(|release| release.is_good() && release.name < *live).map(|r| &r.name).max();
-    // The next release will push the live one among those that are kept.
+    // After the next deployment the live release is one of the `keep` others.
     let mut names = surplus(releases, live, keep.saturating_sub(1));
     names.retain(|name| Some(name) != previous);
     names

@@ -1,8 +1,8 @@
 //! Shared paths: directories and files of `<site>/shared/`, linked into every release.
 //!
-//! Nothing under `shared/` is ever overwritten or removed here. A shared directory that is still empty
-//! takes the files that the commit has at its place; from then on those of a commit are left out. Links are
-//! relative, so that a site can be moved.
+//! Nothing under `shared/` is ever overwritten or removed here. A shared directory that is still empty gets the
+//! files that the commit has at its path; the files of later commits are left out. The links are relative, so
+//! that a site can be moved.
 
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Write};
@@ -19,14 +19,15 @@ use crate::pusher::report::Report;
 use crate::site::{LockedSite, Site};
 
 const SHARED: &str = "shared";
-/// Names the shared directory that is being filled, in `.bluegreen/`: a crash must not leave it half full.
+/// The file of `.bluegreen/` that names the shared directory that is being filled: after a crash the next
+/// deployment goes on filling it.
 const SEEDING: &str = "seeding";
 
-/// Refuses a shared path that is missing or of the wrong kind, before anything is made.
+/// Refuses a shared path that is missing or of the wrong kind, before a release is made.
 pub fn require(site: &Site, shared: &Shared) -> Result<()> {
     for SharedPath { path, is_dir } in shared.iter() {
         let at = site.shared_path().join(path);
-        // Through links: what an admin put there may lie elsewhere.
+        // Follows symlinks: an admin may have put one there.
         match (at.metadata(), is_dir) {
             (Ok(found), true) if !found.is_dir() => {
                 return Err(Error::SharedKind { path: at, wanted: "directory" });
@@ -45,12 +46,12 @@ pub fn require(site: &Site, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Puts the links into a release that is being made.
+/// Makes the links in a release that is being made.
 pub fn link(site: &LockedSite, shared: &Shared, release: &Dir, report: &Report) -> Result<()> {
     shared.iter().try_for_each(|path| Linking { site, report, path }.link(release))
 }
 
-/// One shared path on its way into a release.
+/// The linking of one shared path into a release.
 struct Linking<'a> {
     site: &'a LockedSite,
     report: &'a Report,
@@ -84,14 +85,14 @@ impl Linking<'_> {
             .map_err(in_release)
     }
 
-    /// The names above the last one, and the last one.
+    /// Splits the path into the names of its directories and the last name.
     fn split(&self) -> (Vec<&OsStr>, &[u8]) {
         let mut names: Vec<&OsStr> = self.path.path.iter().collect();
         let name = names.pop().unwrap_or_default();
         (names, name.as_bytes())
     }
 
-    /// Opens the directory in a release that holds the link, made where the commit has none.
+    /// Opens the directory in the release that will hold the link, or makes it.
     fn descend(&self, release: &Dir, parents: &[&OsStr]) -> Result<Dir> {
         let (mut dir, mut at) =
             (release.try_clone().map_err(Error::io("open", &self.path.path))?, PathBuf::new());
@@ -102,7 +103,7 @@ impl Linking<'_> {
                 _ => dir.open_inside(name.as_bytes()),
             };
             dir = made.map_err(|error| match error.kind() {
-                ErrorKind::NotADirectory => self.in_the_way(&at, "no directory"),
+                ErrorKind::NotADirectory => self.in_the_way(&at, "not a directory"),
                 _ => Error::io("make", &at)(error),
             })?;
         }
@@ -114,7 +115,7 @@ impl Linking<'_> {
         Error::SharedInTheWay { path: path.into(), kind, shared: self.path.path.clone(), wanted }
     }
 
-    /// The directory in `shared/`; `None` where an admin's own link leads elsewhere.
+    /// Opens or makes the directory in `shared/`; `None` if it is an admin's symlink.
     fn open_or_make(&self) -> Result<Option<Dir>> {
         let path = self.site.shared_path().join(&self.path.path);
         let open = || {
@@ -131,13 +132,13 @@ impl Linking<'_> {
         open().map_err(Error::io("make", path))
     }
 
-    /// Moves what the commit has at a shared place into the shared directory, if that is still empty.
+    /// Moves the files that the commit has at the shared path into the shared directory, if that is still empty.
     fn seed(&self, commits: &Dir) -> Result<()> {
         let failed = |error| Error::io("fill", self.site.shared_path().join(&self.path.path))(error);
         let Some(shared) = self.open_or_make()? else { return Ok(()) };
         let seeding = self.site.state_file(SEEDING);
         let path = self.path.path.as_os_str().as_bytes();
-        // An earlier run may have been cut off while it filled this very directory.
+        // A crash may have interrupted an earlier run while it filled this directory.
         let was_cut_off = seeding.read()?.is_some_and(|begun| begun == path);
         if !was_cut_off && !shared.names().map_err(failed)?.is_empty() {
             return Ok(());

@@ -1,12 +1,12 @@
-//! Text that is safe and pleasant to read: names, sizes, counts and times, as every message shows them.
+//! Formatting of names, sizes, counts and times in messages.
 
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Writes a name or a path so that it can be printed: bytes that are not UTF-8 become `\xFF`, control
-/// characters are escaped.
+/// Formats a name or a path for printing: bytes that are not UTF-8 become `\xff`, control characters are
+/// escaped.
 pub fn printable(name: &(impl AsRef<Path> + ?Sized)) -> String {
     let mut text = String::new();
     for chunk in name.as_ref().as_os_str().as_bytes().utf8_chunks() {
@@ -18,7 +18,7 @@ pub fn printable(name: &(impl AsRef<Path> + ?Sized)) -> String {
     text
 }
 
-/// Writes control characters as `\n`, `\u{1b}` and the like, so that text cannot steer a terminal.
+/// Escapes control characters as `\n` or `\u{1b}`, so that text cannot control a terminal.
 #[must_use]
 pub fn escape_controls(text: &str) -> String {
     let mut safe = String::with_capacity(text.len() + 1);
@@ -32,20 +32,20 @@ pub fn escape_controls(text: &str) -> String {
     safe
 }
 
-/// Counts things: "1 file", "2 files".
+/// Formats a number and a noun: "1 file", "2 files".
 #[must_use]
 pub fn count(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
 }
 
-/// Writes a duration as git writes it: "0.04 s".
+/// Formats a duration: "0.04 s".
 #[must_use]
 pub fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
-/// Writes a size in bytes as people read it: "52.4 kB".
+/// Formats a size in bytes: "52.4 kB".
 #[must_use]
 pub fn bytes(size: u64) -> String {
     let mut size = size as f64;
@@ -59,7 +59,7 @@ pub fn bytes(size: u64) -> String {
     format!("{size:.1} TB")
 }
 
-/// Writes a moment as the history and the records have it: RFC 3339, UTC, whole seconds.
+/// Formats a time as the history and the records have it: RFC 3339, UTC, whole seconds.
 #[must_use]
 pub fn timestamp(moment: SystemTime) -> String {
     humantime::format_rfc3339_seconds(moment).to_string()

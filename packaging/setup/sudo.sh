@@ -25,7 +25,7 @@ check_rule() { # COMMAND
     esac
     case $program in
         /*) ;;
-        *) fail "--sudo \`$1\`: \`$program\` is no absolute path" "--sudo '$(command -v -- "$program" || echo "/usr/bin/$program")${1#"$program"}'" ;;
+        *) fail "--sudo \`$1\`: \`$program\` is not an absolute path" "--sudo '$(command -v -- "$program" || echo "/usr/bin/$program")${1#"$program"}'" ;;
     esac
     { [ -f "$program" ] && [ -x "$program" ]; } || fail "--sudo \`$1\`: $program is no program"
     real=$(realpath -e "$program")

@@ -1,25 +1,25 @@
-//! Finds the files that `.gitattributes` could convert; it may find too many, never too few. Pure.
+//! Finds the files that `.gitattributes` could convert. Pure functions.
 //!
-//! Git alone decides what an attribute means; this module only rules out the files that surely need no git:
-//! trees whose attributes convert nothing on Linux, and files that no converting line could match.
-//! Naming a file too many costs a little time, never a byte.
+//! Only git decides what an attribute means. This module rules out what certainly needs no git: trees whose
+//! attributes convert nothing on Linux, and files that no converting line could match. It may find too many
+//! files, which costs time, but never too few.
 
 /// The attributes that change what a checkout writes; `text`, `crlf` and `eol` only where they lead to CRLF.
 const CONVERTING: [&[u8]; 3] = [b"filter", b"ident", b"working-tree-encoding"];
 
-/// The files that a line could match, by their last component.
+/// The pattern of a line, reduced to the file names that it could match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
     /// Any file.
     Any,
-    /// Files of just this name.
+    /// Files with this name.
     Name(Vec<u8>),
-    /// Files whose name ends so.
+    /// Files whose name ends with this suffix.
     Suffix(Vec<u8>),
 }
 
 impl Match {
-    /// Returns whether a file of this name could be meant.
+    /// Returns whether a file with this name could match.
     #[must_use]
     pub fn fits(&self, name: &[u8]) -> bool {
         match self {
@@ -42,10 +42,10 @@ impl Match {
     }
 }
 
-/// The circumstances that decide about a line besides the line itself.
+/// The macros and settings that decide whether a line converts.
 #[derive(Debug, Default)]
 pub struct Context {
-    /// The names of all macros, `[attr]name`: what they stand for is left to git.
+    /// The names of all macros, `[attr]name`. Each counts as converting: only git evaluates macros.
     pub macros: Vec<Vec<u8>>,
     /// True if the repository's config turns text into CRLF.
     pub crlf: bool,
@@ -54,7 +54,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Notes the macros that a file of attributes defines.
+    /// Adds the macros that a text defines.
     pub fn learn_macros(&mut self, text: &[u8]) {
         let names = lines(text).filter_map(|line| words(line).next()?.strip_prefix(b"[attr]"));
         self.macros.extend(names.map(<[u8]>::to_vec));
@@ -74,7 +74,7 @@ impl Context {
     }
 
     fn converts(&self, attribute: &[u8]) -> bool {
-        // `-name` and `!name` convert less, never more, and are no name of this list.
+        // `-name` and `!name` only switch a conversion off, and match no name here.
         let mut parts = attribute.splitn(2, |&byte| byte == b'=');
         let (name, value) = (parts.next().unwrap_or_default(), parts.next());
         CONVERTING.contains(&name)
@@ -100,7 +100,8 @@ fn is_blank(byte: u8) -> bool {
     b" \t\r\n".contains(&byte)
 }
 
-/// Parts a line into its pattern and its attributes. Where a quoted pattern ends is not worth knowing.
+/// Splits a line into its pattern and its attributes. A line with a quoted pattern is returned whole twice:
+/// it is rare, and taken to match any file.
 fn split_pattern(line: &[u8]) -> (&[u8], &[u8]) {
     let end = line.iter().position(|&byte| is_blank(byte)).unwrap_or(line.len());
     if line.starts_with(b"\"") { (line, line) } else { line.split_at(end) }
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_that_convert_nothing_on_linux_are_passed_over() {
+    fn attributes_that_convert_nothing_on_linux_are_skipped() {
         let text = "* text=auto\n*.sh text eol=lf\n*.png binary\n*.x -filter !ident -text\n# * ident\n\
                     *.md diff=markdown merge=union linguist-generated export-ignore crlf=input\n";
         assert_eq!(matches(text), []);
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn converting_lines_say_what_they_could_match() {
+    fn patterns_are_reduced_to_names_and_suffixes() {
         let suffix = |text: &str| vec![Match::Suffix(text.into())];
         assert_eq!(matches("*.psd filter=lfs -text"), suffix(".psd"));
         assert_eq!(matches("\u{feff}  /a/**/*.c\tident"), suffix(".c"));

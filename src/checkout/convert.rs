@@ -1,19 +1,19 @@
-//! The files that attributes convert: filters such as Git LFS, encodings, `ident`, line ends.
+//! Plans the conversion of files by attributes: filters such as Git LFS, encodings, `ident`, line ends.
 //!
-//! They are found here, with git's help where there is any doubt, written by git into a
-//! [`super::scratch`], and moved into the release. A tree without converting attributes costs a look at
-//! its `.gitattributes` and no process; otherwise the cost grows with the files that are converted.
+//! This module finds the files; git writes them into a [`super::scratch`] directory, and [`super::moving`]
+//! moves them into the release. For a tree without converting attributes only the `.gitattributes` are read
+//! and no process is started; otherwise the cost grows with the number of converted files.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::area::Area;
 use super::converted::Converted;
 use super::lfs::Pointer;
 use super::listing::{Listing, NONE};
 use super::manifest::Manifest;
 use super::objects::Reader;
 use super::plan::Plan;
+use super::project_files::ProjectFiles;
 use super::submodule::Project;
 use crate::config::{Lfs, SiteConfig};
 use crate::error::{Error, Result};
@@ -26,25 +26,25 @@ use crate::run::signals::Stop;
 pub struct Conversion {
     /// Everything that is converted.
     pub converted: Converted,
-    /// The areas of the release in which they are, project by project.
-    pub areas: Vec<Area>,
-    /// A directory for scratches, on the file system of the release.
+    /// The projects with converted files.
+    pub projects: Vec<ProjectFiles>,
+    /// The parent directory for scratch directories, on the file system of the release.
     pub scratch: PathBuf,
-    /// The time that git may take.
+    /// The time limit for git.
     pub timeout: Duration,
-    /// The fate of pointers without content.
+    /// The treatment of pointers without content.
     pub lfs: Lfs,
-    /// Entry and size of the content that pointers will become.
+    /// The entries that are pointers now, with the sizes of their contents.
     contents: Vec<(u32, u64)>,
 }
 
 impl Conversion {
-    /// Nothing to convert, and where it would be done.
+    /// Makes an empty conversion.
     #[must_use]
     pub fn new(scratch: &Path, site: &SiteConfig) -> Self {
         Self {
             converted: Converted::default(),
-            areas: Vec::new(),
+            projects: Vec::new(),
             scratch: scratch.into(),
             timeout: site.filter_timeout,
             lfs: site.lfs,
@@ -52,8 +52,8 @@ impl Conversion {
         }
     }
 
-    /// Finds what is to be converted. A recycled file that would be converted
-    /// in another way today counts as new.
+    /// Finds the files to convert. A file of the recycled release that would be converted differently now is
+    /// planned as a new file.
     pub fn find(
         &mut self,
         plan: &mut Plan,
@@ -66,25 +66,26 @@ impl Conversion {
         let limits = Limits { timeout: self.timeout, stop };
         let mut candidates = Vec::new();
         for project in projects {
-            let mut area = Area::new(&plan.listing, project, projects);
-            if let Some(survey) = area.survey(&plan.listing, project.directory, reader)? {
-                self.converted.circumstances.extend_from_slice(&survey.circumstances);
+            let mut files = ProjectFiles::new(&plan.listing, project, projects);
+            if let Some(survey) = files.survey(&plan.listing, project.directory, reader)? {
+                self.converted.fingerprint.extend_from_slice(&survey.fingerprint);
                 candidates.push(survey.candidates);
-                self.areas.push(area);
+                self.projects.push(files);
             }
         }
-        let same = old.filter(|old| old.circumstances == self.converted.circumstances);
+        let same = old.filter(|old| old.fingerprint == self.converted.fingerprint);
         for (at, candidates) in candidates.iter_mut().enumerate() {
             if let Some(old) = same {
-                // Pointers are looked at anew each time: their content may have come since.
+                // A pointer is examined again each time: its content may be on the server by now.
                 candidates.retain(|&entry| match plan.same_in_old[entry as usize] {
                     NONE => true,
                     same => old.is_pointer(same),
                 });
             }
-            let answer = self.areas[at].ask_git(&plan.listing, candidates, reader, &self.scratch, limits)?;
+            let answer =
+                self.projects[at].ask_git(&plan.listing, candidates, reader, &self.scratch, limits)?;
             self.converted.entries.extend(answer.converted);
-            self.leave_pointers(at, &plan.listing, &answer.pointers)?;
+            self.exclude_pointers(at, &plan.listing, &answer.pointers)?;
         }
         self.converted.entries.sort_unstable();
         self.converted.pointers.sort_unstable();
@@ -101,18 +102,23 @@ impl Conversion {
         Ok(())
     }
 
-    /// Notes how big pointers will become, which limits and the disk have to bear.
-    pub fn expect_sizes(&self, listing: &mut Listing) {
+    /// Sets the sizes of pointers to those of their contents, for the checks of limits and free space.
+    pub fn set_content_sizes(&self, listing: &mut Listing) {
         for &(entry, size) in &self.contents {
             listing.set_size(entry, size);
         }
     }
 
-    /// Looks for pointers that no content is there for, before anything is written.
-    fn leave_pointers(&mut self, area: usize, listing: &Listing, pointers: &[(u32, Pointer)]) -> Result<()> {
-        let area = &self.areas[area];
-        let stores = area.settings.lfs_stores(area.repository.path());
-        let problem = if !area.settings.has_filter(b"lfs") {
+    /// Refuses pointers whose content is missing, or with `lfs = "warn"` excludes them from the conversion.
+    fn exclude_pointers(
+        &mut self,
+        project: usize,
+        listing: &Listing,
+        pointers: &[(u32, Pointer)],
+    ) -> Result<()> {
+        let project = &self.projects[project];
+        let stores = project.settings.lfs_stores(project.repository.path());
+        let problem = if !project.settings.has_filter(b"lfs") {
             Some(
                 "git-lfs is not set up (`git lfs install --system --skip-repo`), these files would be pointers",
             )
@@ -121,8 +127,9 @@ impl Conversion {
         } else {
             None
         };
-        let is_missing =
-            |pointer: &Pointer| problem.is_some() || !area.settings.has_lfs_remote && !pointer.is_in(&stores);
+        let is_missing = |pointer: &Pointer| {
+            problem.is_some() || !project.settings.has_lfs_remote && !pointer.is_in(&stores)
+        };
         let (missing, found): (Vec<_>, Vec<_>) =
             pointers.iter().partition(|(_, pointer)| is_missing(pointer));
         let missing: Vec<u32> = missing.iter().map(|(entry, _)| *entry).collect();
@@ -134,14 +141,14 @@ impl Conversion {
             });
         }
         self.contents.extend(found.iter().map(|(entry, pointer)| (*entry, pointer.size)));
-        // git-lfs would fail without the object, and the config asks for the pointer then.
+        // git-lfs would fail without the object, so the pointer is deployed without it.
         self.converted.entries.retain(|entry| missing.binary_search(entry).is_err());
         self.converted.pointers.extend(missing);
         Ok(())
     }
 }
 
-/// Counts files as new that must not be kept: `is_other` gets the old entry and the new one.
+/// Plans files as new for which `is_other` returns true; it gets the old entry and the new one.
 fn forget_same(plan: &mut Plan, is_other: impl Fn(u32, u32) -> bool) {
     for (entry, same) in plan.same_in_old.iter_mut().enumerate() {
         if *same != NONE && is_other(*same, entry as u32) {

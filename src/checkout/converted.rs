@@ -1,18 +1,18 @@
-//! The files of a release that were converted, as its manifest has them.
+//! The list of converted files in a release's manifest.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::listing::NONE;
 
-/// The entries that git wrote instead of us, and the reasons for it.
+/// The entries that git has converted.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Converted {
-    /// All that decided how. Where it is the same, a file of the same id is converted the same way.
-    pub circumstances: ByteBuf,
+    /// The attributes and settings that applied. If they are equal, equal blobs are converted equally.
+    pub fingerprint: ByteBuf,
     /// The entries, in order.
     pub entries: Vec<u32>,
-    /// Files of Git LFS that are pointers for want of their content, in order.
+    /// The pointers of Git LFS that were deployed because their content is missing, in order.
     pub pointers: Vec<u32>,
 }
 
@@ -23,14 +23,14 @@ impl Converted {
         self.entries.binary_search(&entry).is_ok()
     }
 
-    /// Returns whether an entry is a pointer of Git LFS without its content.
+    /// Returns whether an entry is such a pointer.
     #[must_use]
     pub fn is_pointer(&self, entry: u32) -> bool {
         self.pointers.binary_search(&entry).is_ok()
     }
 
-    /// Adds what an `old` conversion under the same circumstances has done. `same_in_old` gives for each
-    /// entry the same one there, or [`NONE`].
+    /// Adds the entries that an `old` conversion with the same fingerprint has converted. `same_in_old` has for
+    /// each entry the equal one in the old release, or [`NONE`].
     pub fn keep(&mut self, same_in_old: &[u32], old: &Self) {
         let kept = (0_u32..).zip(same_in_old).filter(|(_, same)| **same != NONE && old.contains(**same));
         self.entries.extend(kept.map(|(entry, _)| entry));

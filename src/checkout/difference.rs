@@ -1,4 +1,4 @@
-//! Counts the paths that differ between two trees; equal subtrees are not read.
+//! Counts the paths that differ between two trees, without reading equal subtrees.
 
 use std::cmp::Ordering;
 
@@ -34,7 +34,7 @@ pub fn count(reader: &Reader, id_len: usize, old: Oid, new: Oid) -> Result<u64> 
 
 type Owned = (Kind, Vec<u8>, Oid);
 
-/// Counts the differences of two directories, and puts on `pairs` what is to be compared below them.
+/// Counts the differences between two directories, and pushes pairs of subdirectories to compare onto `pairs`.
 fn merge(old: &[Owned], new: &[Owned], pairs: &mut Vec<(Option<Oid>, Option<Oid>)>) -> u64 {
     let (mut left, mut right) = (old.iter().peekable(), new.iter().peekable());
     let mut changed = 0;

@@ -1,11 +1,11 @@
-//! Pointers of Git LFS, and whether their content is on this server. Pure but for one look at the objects.
+//! Pointers of Git LFS, and whether their content is on this server.
 //!
-//! git-lfs itself writes the content, as a filter. What it does without the object depends on its
-//! settings: it may fail, try a remote, or leave the pointer; a site of pointers is not a site.
+//! git-lfs itself writes the content, as a filter. If the object is missing it may fail, ask a remote or leave
+//! the pointer, as its settings say. A site of pointers would be broken, so they are found beforehand.
 
 use std::path::{Path, PathBuf};
 
-/// No pointer is longer, by the specification.
+/// The longest pointer, in bytes, by the specification of Git LFS.
 pub const MAX_POINTER: u64 = 1024;
 
 /// The content of a pointer file.
@@ -18,7 +18,7 @@ pub struct Pointer {
 }
 
 impl Pointer {
-    /// Parses a pointer file; anything else is content.
+    /// Parses a pointer file; `None` for any other content.
     #[must_use]
     pub fn parse(data: &[u8]) -> Option<Self> {
         if data.len() as u64 > MAX_POINTER {
@@ -47,7 +47,7 @@ impl Pointer {
         Some(Self { oid, size: size? })
     }
 
-    /// Returns whether one of the object stores has the whole content.
+    /// Returns whether one of the object stores has the content, with its full size.
     #[must_use]
     pub fn is_in(&self, stores: &[PathBuf]) -> bool {
         let place = |store: &Path| store.join(&self.oid[..2]).join(&self.oid[2..4]).join(&self.oid);
@@ -64,7 +64,7 @@ mod tests {
     const OID: &str = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
 
     #[test]
-    fn pointers_are_not_taken_for_content() {
+    fn pointers_are_parsed_and_other_files_are_not() {
         let text = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{OID}\nsize 12345\n");
         assert_eq!(Pointer::parse(text.as_bytes()), Some(Pointer { oid: OID.into(), size: 12345 }));
         let extended = text.replace("oid", &format!("ext-0-foo sha256:{OID}\noid"));

@@ -1,7 +1,7 @@
-//! All paths of one commit, flat.
+//! [`Listing`]: all paths of one commit, in flat arrays.
 //!
-//! Entries stand in the order in which their trees are read, a directory's entries side by side, and
-//! directories before what they hold, so that every subtree is one range of both.
+//! The entries of one directory are adjacent, and a directory comes before everything below it. So every
+//! subtree is one range of `entries` and one of `directories`.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use serde_bytes::ByteBuf;
 
 use super::tree::{Kind, TreeEntry};
 
-/// No such entry or directory.
+/// The index that stands for no entry or directory.
 pub const NONE: u32 = u32::MAX;
 
 /// A file, link, directory or submodule of a listing.
@@ -22,10 +22,10 @@ pub const NONE: u32 = u32::MAX;
 pub struct Entry {
     /// Its kind.
     pub kind: Kind,
-    /// The end of its name in the names; it begins at the end of the one before.
+    /// The end of its name in `names`; it begins at the end of the previous one.
     pub(super) name_end: u32,
-    /// Read by [`Listing::size_of`] and [`Listing::directory_at`], after a look at the kind: a file's size, or a
-    /// directory's place in the directories. One field for both, as there are millions of entries.
+    /// A file's size, or a directory's index in `directories`: one field for both, because there may be millions
+    /// of entries. [`Listing::size_of`] and [`Listing::directory_at`] read it.
     value: u64,
 }
 
@@ -34,7 +34,7 @@ pub struct Entry {
 pub struct Directory {
     /// The directory it lies in.
     pub parent: u32,
-    /// Its own entry; [`NONE`] for the root.
+    /// Its entry; [`NONE`] for the root.
     pub entry: u32,
     /// Its first entry.
     pub first: u32,
@@ -42,7 +42,7 @@ pub struct Directory {
     pub last: u32,
     /// The directory after the last one below it.
     pub end: u32,
-    /// True if a checkout makes it: git makes no directory for a tree without files.
+    /// True if a checkout makes it: git makes no directory for a tree without files in it.
     pub is_made: bool,
 }
 
@@ -52,9 +52,9 @@ pub struct Listing {
     pub(super) root: ByteBuf,
     pub(super) names: ByteBuf,
     pub(super) ids: ByteBuf,
-    /// Everything but the root.
+    /// All paths but the root.
     pub entries: Vec<Entry>,
-    /// The root first.
+    /// All directories, the root first.
     pub directories: Vec<Directory>,
     /// Entry and target of every link, by entry.
     pub links: Vec<(u32, ByteBuf)>,
@@ -92,14 +92,14 @@ impl Listing {
         self.entries[entry as usize].value = size;
     }
 
-    /// The directory that an entry is, for one that is a directory.
+    /// The index in `directories` of an entry that is a directory.
     #[must_use]
     pub fn directory_at(&self, entry: u32) -> u32 {
         debug_assert!(self.entries[entry as usize].kind.is_directory());
         self.entries[entry as usize].value as u32
     }
 
-    /// Says which directory an entry is.
+    /// Sets the index in `directories` of an entry that is a directory.
     pub(super) fn set_directory(&mut self, entry: u32, directory: u32) {
         debug_assert!(self.entries[entry as usize].kind.is_directory());
         self.entries[entry as usize].value = directory.into();
@@ -115,7 +115,7 @@ impl Listing {
     /// The id of an entry's object.
     #[must_use]
     pub fn id(&self, entry: u32) -> Oid {
-        // An id in a listing was parsed from a tree with ids of just this length.
+        // All ids in a listing have the length of an id of the repository.
         Oid::from_bytes(self.raw_id(entry)).unwrap_or(Oid::ZERO_SHA1)
     }
 
@@ -177,19 +177,18 @@ impl Listing {
     #[must_use]
     pub fn directory_of(&self, entry: u32) -> u32 {
         let after = self.directories.partition_point(|directory| directory.first <= entry);
-        // Empty directories share their first entry with the next one: look back past them.
+        // An empty directory has the same `first` as the next one, so this searches backwards past these.
         (0..after).rev().find(|&at| self.entries_of(at as u32).contains(&entry)).unwrap_or(0) as u32
     }
 
-    /// Returns whether a checkout makes anything of an entry.
+    /// Returns whether a checkout makes a file or directory for an entry.
     #[must_use]
     pub fn is_made(&self, entry: u32) -> bool {
         !self.entries[entry as usize].kind.is_directory()
             || self.directories[self.directory_at(entry) as usize].is_made
     }
 
-    /// Returns whether every index lies within its array, as in any listing that [`Plan::read`] made: what
-    /// was read from a file may be damaged.
+    /// Returns whether every index is within its array. A listing that was read from a file may be damaged.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         let (entries, directories) = (self.entries.len(), self.directories.len());
@@ -241,7 +240,7 @@ impl Listing {
         self.entries.push(Entry { kind: entry.kind, name_end: self.names.len() as u32, value: 0 });
     }
 
-    /// Adds a whole subtree of another listing, as the directory that `entry` of `parent` stands for.
+    /// Appends a whole subtree of another listing, as the directory of the entry `entry` in `parent`.
     pub(super) fn append_subtree(&mut self, from: &Self, root: u32, parent: u32, entry: u32) {
         let subtree = root..from.directories[root as usize].end;
         let source = from.below(root);

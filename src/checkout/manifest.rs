@@ -1,11 +1,11 @@
-//! The manifest of a finished checkout: its listing, and the answer of `lstat` for each path.
+//! The manifest of a finished checkout: its listing, and the result of `lstat` for each path.
 //!
-//! It plays the part of git's index. A file that still has the very inode, ctime, size and mode that it had
-//! when we wrote it was not touched since, for every change moves the ctime, and no program can set it back.
-//! The inode number tells apart two files that were written in one tick and changed places: the ctimes of
-//! files stay as they are when a directory above them moves. A ctime equal to the instant of the last write
-//! proves nothing, because a change in the same tick of the clock would leave it as it is: it counts as
-//! touched, as git's "racy" entries do.
+//! It serves the same purpose as git's index. A file that still has the inode number, ctime, size and mode that
+//! it had after it was written has not been changed: every change updates the ctime, and no program can set it
+//! back. The inode number detects two files that were written in the same tick of the clock and exchanged:
+//! moving a directory does not change the ctimes of the files in it. A ctime equal to the time of the last
+//! write proves nothing, because a change in the same tick would not show. Such a file counts as changed, like
+//! git's "racy" entries.
 
 use std::io::{self, Write};
 
@@ -16,30 +16,30 @@ use super::converted::Converted;
 use super::listing::Listing;
 use crate::dir::Dir;
 
-/// Begins the file; changes with the format and with the rules of validation.
+/// The first line of the file. It must change with the format and with the rules of validation.
 const MAGIC: &[u8] = b"bluegreen manifest 3\n";
 
 /// The ctime, the time at which an inode was last changed, in seconds and nanoseconds since the epoch.
 pub type Ctime = (i64, u32);
 
-/// The identity and the age of an inode. A release lies on one file system, mounts in it are refused, so that
-/// the number tells an inode from all others.
+/// An inode number and a ctime. A release is on one file system, because mounts in it are refused, so the
+/// number identifies the inode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Its number.
+    /// The inode number.
     pub inode: u64,
     /// The time at which it was last changed.
     pub ctime: Ctime,
 }
 
-/// A listing as it lies on the disk.
+/// A listing, and the state of each path on the disk.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// All paths.
     pub listing: Listing,
-    /// For each entry that is no directory its stamp.
+    /// The stamp of each entry that is not a directory.
     pub entries: Vec<Stamp>,
-    /// For each directory its stamp, after the last name in it was made.
+    /// The stamp of each directory, after the last name in it was made.
     pub directories: Vec<Stamp>,
     /// The files that were converted.
     pub converted: Converted,
@@ -48,7 +48,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Reads a manifest from what [`Manifest::write`] wrote; anything else is none.
+    /// Parses the output of [`Manifest::write`]; `None` for anything else.
     #[must_use]
     pub fn parse(data: &[u8]) -> Option<Self> {
         let manifest: Self = postcard::from_bytes(data.strip_prefix(MAGIC)?).ok()?;
@@ -57,13 +57,13 @@ impl Manifest {
             .then_some(manifest)
     }
 
-    /// Writes the manifest, to be read by [`Manifest::parse`].
+    /// Writes the manifest in the form that [`Manifest::parse`] reads.
     pub fn write(&self, file: &mut impl Write) -> io::Result<()> {
         file.write_all(MAGIC)?;
         file.write_all(&postcard::to_stdvec(self).map_err(io::Error::other)?)
     }
 
-    /// Returns whether the disk still holds an entry as it was written.
+    /// Returns whether an entry is unchanged on the disk since it was written.
     #[must_use]
     pub fn holds(&self, entry: u32, stat: &Stat) -> bool {
         let expected = &self.listing.entries[entry as usize];
@@ -73,14 +73,14 @@ impl Manifest {
             && stat.st_size.cast_unsigned() == self.listing.size_of(entry)
     }
 
-    /// Returns whether a directory is the one that was made, and still has just the names that it was given.
+    /// Returns whether a directory is the same one and has the same names as after it was filled.
     #[must_use]
     pub fn holds_directory(&self, directory: u32, stat: &Stat) -> bool {
         self.directories[directory as usize] == stamp(stat) && ctime(stat) < self.instant
     }
 }
 
-/// The stamp of what a stat is of.
+/// Takes the stamp from a stat.
 #[must_use]
 pub fn stamp(stat: &Stat) -> Stamp {
     Stamp { inode: stat.st_ino, ctime: ctime(stat) }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_very_ctime_proves_that_nothing_was_touched() {
+    fn a_file_counts_as_unchanged_only_with_exactly_its_old_ctime() {
         let temp = tempfile::tempdir().unwrap();
         std::fs::write(temp.path().join("file"), "content").unwrap();
         let stat = Dir::open(temp.path()).unwrap().stat(b"file").unwrap();

@@ -1,11 +1,10 @@
-//! From a commit to files: exactly what `git checkout` would write.
+//! Checks a commit out: writes exactly the files that `git checkout` would write.
 //!
-//! [`plan`] reads and validates the whole tree before the first write, [`recycle`] makes room in the
-//! directories, [`write`] writes what is not there yet, and [`manifest`] remembers what was written, so
-//! that a later release can be made from this one. `git2` reads objects and nothing else: its own
-//! checkout creates set-user-id files, ignores attributes and stops at submodules.
+//! [`plan`] reads and validates the whole tree before the first write, [`recycle`] makes the directories and
+//! removes old files, [`write`] writes the files, and [`manifest`] records what was written, so that a later
+//! release can be made from this one. `git2` only reads objects: its own checkout creates set-user-id files,
+//! ignores attributes and stops at submodules.
 
-pub mod area;
 pub mod attributes;
 pub mod convert;
 pub mod converted;
@@ -23,6 +22,7 @@ pub mod pack_forest;
 pub mod pack_index;
 mod parallel;
 pub mod plan;
+pub mod project_files;
 mod recycle;
 pub mod scratch;
 pub mod settings;
@@ -57,7 +57,7 @@ use crate::run::signals::Stop;
 /// From so many blobs on, it pays to look at the packs.
 const MANY: usize = 256;
 
-/// A checkout that is planned: all is known of it, nothing is written.
+/// A planned checkout: everything is validated, nothing is written.
 #[derive(Debug)]
 pub struct Checkout {
     /// The paths.
@@ -69,19 +69,19 @@ pub struct Checkout {
 /// The directory that a checkout fills.
 #[derive(Debug)]
 pub struct Destination<'a> {
-    /// It is empty, or holds a release to be turned into the new one.
+    /// It is empty, or a recycled release.
     pub root: &'a Dir,
     /// Its path, for messages.
     pub path: PathBuf,
-    /// The manifest of the release that it holds.
+    /// The manifest of the recycled release.
     pub recycled: Option<&'a Manifest>,
     /// A directory on the same file system, to read its clock.
     pub clock: &'a Dir,
 }
 
 impl Checkout {
-    /// Reads a commit's tree and refuses what must not be written. `recycled` is what the release holds that
-    /// is to be turned into the new one; `scratch` is a directory on its file system, for temporary ones.
+    /// Reads a commit's tree and refuses what must not be written. `recycled` is the manifest of the release to
+    /// be recycled; `scratch` is a directory on the same file system, for temporary directories.
     pub fn plan(
         objects: &Objects,
         tree: Oid,
@@ -106,12 +106,12 @@ impl Checkout {
         let mut conversion = Conversion::new(scratch, &config.site);
         conversion.find(&mut plan, recycled, &projects.all, &objects.open()?, stop)?;
         let forest = measure(&mut plan, objects, threads(config))?;
-        conversion.expect_sizes(&mut plan.listing);
+        conversion.set_content_sizes(&mut plan.listing);
         refuse_oversize(&plan, config.site.max_size)?;
         Ok(Self { plan, conversion, forest })
     }
 
-    /// Writes the files into a directory that is nobody's yet.
+    /// Writes the files into a directory that is not a release yet.
     pub fn write(
         self,
         objects: &Objects,
@@ -144,8 +144,8 @@ impl Checkout {
     }
 }
 
-/// Counts the files and links of `tree` that differ from those of the commit `old`; all of them, where that
-/// commit is unknown or gone.
+/// Counts the files and links of `tree` that differ from those of the commit `old`. If that commit is unknown or
+/// gone, all of them count.
 #[must_use]
 pub fn changed(objects: &Objects, old: Option<CommitId>, tree: Oid, listing: &Listing) -> u64 {
     let differences = || {
@@ -156,7 +156,8 @@ pub fn changed(objects: &Objects, old: Option<CommitId>, tree: Oid, listing: &Li
     differences().unwrap_or_else(|| listing.files())
 }
 
-/// Refuses more bytes than the config allows: one blob can stand at any number of paths.
+/// Refuses a checkout that is larger than the config allows. A small push can be one: the same blob may be at
+/// any number of paths.
 fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
     if plan.listing.size() <= max_size {
         return Ok(());

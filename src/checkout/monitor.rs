@@ -1,4 +1,4 @@
-//! The way out of a checkout: what it reports while it works, and the wish to stop it.
+//! [`Monitor`]: receives progress and warnings of a checkout, and tells it when to stop.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::run::signals::Stop;
 
-/// Work that is done sooner shows no progress.
+/// The time after which progress is shown.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Something that a checkout reports while it works.
 #[derive(Debug, Clone, Copy)]
 pub enum Notice<'a> {
-    /// So many files of so many are written.
+    /// The progress of writing files.
     Progress {
         /// The files that are written.
         done: u64,
         /// All files.
         total: u64,
     },
-    /// The files are written, or never will be: no more progress.
+    /// The checkout has ended: no more progress follows.
     End,
-    /// A filter or git printed this while it converted files.
+    /// A line that a filter or git printed while it converted files.
     Complaint(&'a str),
-    /// Files of Git LFS are pointers, for want of their content.
+    /// The files of Git LFS that are pointers because their content is missing.
     Pointers(&'a [PathBuf]),
 }
 
-/// Listens to a checkout, and knows whether it is to stop.
+/// The link between a checkout and its caller.
 pub struct Monitor<'a> {
     stop: &'a Stop,
     listener: &'a dyn Fn(&Notice),
@@ -35,13 +35,13 @@ pub struct Monitor<'a> {
 }
 
 impl<'a> Monitor<'a> {
-    /// Begins to measure; `listener` gets every notice.
+    /// Starts the clock for progress; `listener` gets every notice.
     #[must_use]
     pub fn new(stop: &'a Stop, listener: &'a dyn Fn(&Notice)) -> Self {
         Self { stop, listener, started: Instant::now() }
     }
 
-    /// Reports how far the work is, once it has lasted; fails where it is to stop.
+    /// Reports progress, once the work has lasted a second; fails if a stop was requested.
     pub fn progress(&self, done: u64, total: u64) -> Result<()> {
         if self.started.elapsed() >= QUIET {
             self.notice(Notice::Progress { done, total });
@@ -54,7 +54,7 @@ impl<'a> Monitor<'a> {
         (self.listener)(&notice);
     }
 
-    /// Asked by what waits for a child.
+    /// The request to stop, for code that waits for a child process.
     #[must_use]
     pub fn stop(&self) -> &'a Stop {
         self.stop

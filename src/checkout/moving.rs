@@ -1,4 +1,4 @@
-//! Moves files that git has converted from its scratch into the release.
+//! Lets git convert files, and moves them from the scratch directory into the release.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-use super::area::pointer;
 use super::convert::Conversion;
 use super::converted::Converted;
 use super::manifest::{Stamp, stamp};
 use super::monitor::{Monitor, Notice};
 use super::objects::Objects;
 use super::plan::Plan;
+use super::project_files::pointer;
 use super::recycle::Before;
 use super::walk::Walk;
 use crate::config::Lfs;
@@ -20,8 +20,8 @@ use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::run::child::Limits;
 
-/// Lets git write the files that are to be converted and are not there yet, and moves them into the
-/// release. Sizes and stamps are recorded as they are on the disk.
+/// Lets git write the converted files that the release does not have yet, and moves them into it. Records
+/// their sizes and stamps.
 pub fn write(
     plan: &mut Plan,
     mut conversion: Conversion,
@@ -34,12 +34,12 @@ pub fn write(
     let is_missing = |entry: &u32| stamps[*entry as usize] == Stamp::default();
     let missing: Vec<u32> = conversion.converted.entries.iter().copied().filter(is_missing).collect();
     let limits = Limits { timeout: conversion.timeout, stop: Some(monitor.stop()) };
-    for area in &mut conversion.areas {
-        let missing: Vec<u32> = missing.iter().copied().filter(|&entry| area.has(entry)).collect();
+    for project in &mut conversion.projects {
+        let missing: Vec<u32> = missing.iter().copied().filter(|&entry| project.has(entry)).collect();
         if missing.is_empty() {
             continue;
         }
-        let (scratch, complaints) = area.checkout(&plan.listing, &missing, &conversion.scratch, limits)?;
+        let (scratch, complaints) = project.checkout(&plan.listing, &missing, &conversion.scratch, limits)?;
         for complaint in complaints {
             monitor.notice(Notice::Complaint(&complaint));
         }
@@ -58,7 +58,7 @@ pub fn write(
     Ok(conversion.converted)
 }
 
-/// Moves files into their places; gives sizes and stamps.
+/// Moves files into the release; returns their sizes and stamps.
 fn move_in(
     plan: &Plan,
     before: &[Before],
@@ -90,7 +90,7 @@ fn move_in(
     Ok(moved)
 }
 
-/// Finds the pointers that git-lfs left as they were, as its settings allow.
+/// Finds the pointers that git-lfs did not replace, which its settings may allow.
 fn find_pointers(
     plan: &Plan,
     root: &Dir,

@@ -1,8 +1,8 @@
-//! The directories of a recycled release: kept, made or cleared for the files that are to be written.
+//! Prepares the directories of a release, before its files are written.
 //!
-//! Directories come first and one after the other, parents before children: each is kept, made, or
-//! removed with all below it and made anew. Names that the new tree does not have are removed here.
-//! The decision about a file falls when its turn to be written comes ([`super::write`]).
+//! Parents come before children. Each directory is kept, made, or removed with all below it and made again.
+//! Names that the new tree does not have are removed. Whether a file can stay is decided later, when it is to
+//! be written ([`super::write`]).
 
 use std::io::{self, ErrorKind};
 
@@ -17,13 +17,13 @@ use crate::dir::Dir;
 /// The content of a directory before files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// Nothing: it was made just now, so any name in the way is an error.
+    /// Nothing: it was just made, so a name that already exists is an error.
     Empty,
-    /// Files of the recycled release, which are to be checked, and perhaps names of other files.
+    /// Files of the recycled release, which must be checked, and perhaps other files.
     Used,
 }
 
-/// Makes every directory of the plan below `root` and removes what the plan does not have.
+/// Makes every directory of the plan below `root`, and removes the names that the plan does not have.
 pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>) -> io::Result<Vec<Before>> {
     let mut walk = Walk::new(&plan.listing, root);
     let root_stat = root.own_stat()?;
@@ -55,8 +55,7 @@ pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>) -> io::Resu
     Ok(before)
 }
 
-/// Returns whether a name is a directory of ours, with the mode and the group that the root has, on the same
-/// file system.
+/// Returns whether a name is a directory with the file system, mode, owner and group of the root.
 fn is_fit(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
     match parent.stat(name) {
         Ok(stat) => Ok((stat.st_mode, stat.st_dev, stat.st_uid, stat.st_gid)
@@ -66,13 +65,13 @@ fn is_fit(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
     }
 }
 
-/// Removes the names of a directory that the plan does not have. Where the directory was not touched
-/// since it was written, the manifest knows its names without a look.
+/// Removes the names of a directory that the plan does not have. If the directory is unchanged since it was
+/// written, its names come from the manifest, and it is not read.
 fn clear(plan: &Plan, directory: u32, dir: &Dir, recycled: &Manifest) -> io::Result<()> {
     let old = plan.directory_in_old[directory as usize];
     if old != NONE && recycled.holds_directory(old, &dir.own_stat()?) {
         let is_submodule = plan.listing.is_submodule(directory);
-        // A submodule of one commit can be empty in one release and full in the next.
+        // With the same commit, a submodule can be empty in one release and fetched in the next.
         if !is_submodule && recycled.listing.directory_id(old) == plan.listing.directory_id(directory) {
             return Ok(());
         }

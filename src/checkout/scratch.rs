@@ -1,8 +1,8 @@
-//! A private place in which git itself writes the files that it alone can convert.
+//! [`Scratch`]: a temporary directory into which git writes the files that only git can convert.
 //!
-//! It holds an index with those files and all `.gitattributes`, a work tree that stays empty, so that
-//! attributes come from the index as in any checkout, and what `git checkout-index` wrote. It lies in
-//! `releases/` under a name that is swept, so that its files move into the release by a rename.
+//! It holds an index with those files and all `.gitattributes`, an empty work tree, so that git reads the
+//! attributes from the index, and the output of `git checkout-index`. It is in `releases/`, so that its files
+//! can be renamed into the release, under a name that a sweep removes after a crash.
 
 use std::ffi::OsString;
 use std::fs::create_dir;
@@ -22,11 +22,11 @@ use crate::run::child::Limits;
 /// The attributes that decide how a file is converted, as git looks them up.
 const ATTRIBUTES: [&str; 6] = ["filter", "ident", "working-tree-encoding", "eol", "text", "crlf"];
 
-/// A private place for one deployment; dropped, it is gone.
+/// A temporary directory for one deployment; dropping removes it.
 #[derive(Debug)]
 pub struct Scratch {
     repository: Repository,
-    /// The arguments that hold git to the right settings.
+    /// The `-c` arguments for git.
     settings: Vec<OsString>,
     dir: TempDir,
     indexed: Vec<u32>,
@@ -36,8 +36,7 @@ pub struct Scratch {
 pub struct Attributes(Vec<Vec<u8>>);
 
 impl Scratch {
-    /// Makes a scratch in the directory `parent`, with an index of the entries `indexed`, in order,
-    /// under these paths.
+    /// Makes a scratch directory in `parent`, with an index of the entries `indexed`, in order, under `paths`.
     pub fn new(
         parent: &Path,
         repository: &Repository,
@@ -88,7 +87,7 @@ impl Scratch {
         }
     }
 
-    /// Lets git write files of the index below `root` in [`Scratch::files`]; gives git's complaints.
+    /// Lets git write files of the index below `root` in [`Scratch::files`]; returns git's warnings.
     pub fn checkout(&self, root: &Path, paths: &[PathBuf], limits: Limits) -> Result<Vec<String>> {
         let mut prefix = OsString::from("--prefix=");
         prefix.push(self.dir.path().join("files").join(root).join(""));
@@ -96,7 +95,7 @@ impl Scratch {
         Ok(self.git(&arguments, &joined(paths), limits)?.1)
     }
 
-    /// The directory in which written files lie.
+    /// Opens the directory of the written files.
     pub fn files(&self) -> Result<Dir> {
         let files = self.dir.path().join("files");
         Dir::open(&files).map_err(Error::io("open", files))
@@ -110,14 +109,14 @@ impl Scratch {
 }
 
 impl Attributes {
-    /// The filter driver, where one is named.
+    /// The name of the filter driver, if there is one.
     #[must_use]
     pub fn filter(&self) -> Option<&[u8]> {
         Some(self.0[0].as_slice()).filter(|value| !matches!(*value, b"unspecified" | b"unset"))
     }
 
-    /// Returns whether git would write anything but the blob (`convert_attrs` in git's convert.c). A file too
-    /// many is no harm.
+    /// Returns whether git would write anything other than the blob (`convert_attrs` in git's convert.c). True for
+    /// a file that is not converted does no harm.
     #[must_use]
     pub fn convert(&self, settings: &Settings) -> bool {
         let [_, ident, encoding, eol, text, crlf] = [0, 1, 2, 3, 4, 5].map(|at| self.0[at].as_slice());

@@ -1,14 +1,14 @@
-//! The settings of git that convert files: the repository's own `core` settings, and everybody's filters.
+//! The settings of git that decide how files are converted.
 //!
-//! The deploy user's settings must not change what is deployed, or two servers would serve two sites
-//! from one commit. Filter drivers are the exception: a tree can only name them, a machine defines
-//! them, as `git lfs install` does.
+//! Of `core`, only the repository's own settings count: with the deploy user's, two servers could serve
+//! different files from one commit. Filter drivers may also come from the user and the machine, because a tree
+//! can only name them; `git lfs install` defines one, for example.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The settings that the repository's own config may make; all others are reset to git's defaults.
+/// The `core` settings that the repository's own config may set, with the defaults that replace any others.
 const OWN: [(&str, &str); 4] = [
     ("core.autocrlf", "false"),
     ("core.eol", "native"),
@@ -16,17 +16,17 @@ const OWN: [(&str, &str); 4] = [
     ("core.attributesfile", "/dev/null"),
 ];
 
-/// Words in the repository's config file without which none of [`OWN`] that converts is set.
+/// Words of which one must occur in the repository's config file if it sets one of [`OWN`] that converts.
 const WORDS: [&[u8]; 4] = [b"autocrlf", b"eol", b"attributesfile", b"include"];
 
-/// The settings that matter.
+/// The settings that decide about conversions.
 #[derive(Debug, Default)]
 pub struct Settings {
     own: [Option<Vec<u8>>; 4],
     /// `filter.*`, as `<key>\n<value>`, in git's order.
     filters: Vec<Vec<u8>>,
     lfs_storage: Option<PathBuf>,
-    /// True if git-lfs could get objects from elsewhere.
+    /// True if git-lfs has a remote from which it could get objects.
     pub has_lfs_remote: bool,
 }
 
@@ -38,7 +38,7 @@ impl Settings {
         WORDS.iter().any(|word| text.windows(word.len()).any(|window| window == *word))
     }
 
-    /// Parses what `git config --list --show-scope -z` prints: later settings override earlier ones.
+    /// Parses the output of `git config --list --show-scope -z`. Later settings override earlier ones.
     #[must_use]
     pub fn parse(output: &[u8]) -> Self {
         let mut settings = Self::default();
@@ -61,7 +61,7 @@ impl Settings {
         settings
     }
 
-    /// The `-c` arguments that hold git to these settings.
+    /// The `-c` arguments that give git these settings.
     #[must_use]
     pub fn arguments(&self) -> Vec<OsString> {
         let own = OWN.iter().zip(&self.own).map(|((key, default), value)| {
@@ -71,8 +71,7 @@ impl Settings {
         own.flat_map(|setting| ["-c".into(), setting]).collect()
     }
 
-    /// Returns whether text is written with CRLF where no attribute says how (`text_eol_is_crlf` in git's
-    /// convert.c).
+    /// Returns whether text is written with CRLF if no attribute decides (`text_eol_is_crlf` in git's convert.c).
     #[must_use]
     pub fn has_crlf(&self) -> bool {
         let is = |at: usize, word: &str| {
@@ -94,7 +93,7 @@ impl Settings {
         self.own[2].as_ref().is_some_and(|value| value != b"false")
     }
 
-    /// The file of attributes that the repository's own config names.
+    /// The `core.attributesFile` of the repository's own config.
     #[must_use]
     pub fn attributes_file(&self) -> Option<&Path> {
         self.own[3].as_deref().map(|path| Path::new(OsStr::from_bytes(path)))
@@ -119,7 +118,7 @@ impl Settings {
         std::iter::once(git_dir.join(own).join("objects")).chain(alternates).collect()
     }
 
-    /// All that can change what a conversion writes, to be compared with an earlier time.
+    /// Concatenates all settings that decide how files are converted, to be compared with another release's.
     #[must_use]
     pub fn fingerprint(&self) -> Vec<u8> {
         let own = self.own.iter().map(|value| value.clone().unwrap_or_default());

@@ -1,9 +1,9 @@
-//! Submodules that are deployed with their content: found in `.gitmodules`, fetched where they are
-//! missing, and read as one tree with the project that they belong to.
+//! Submodules that are deployed with their content (`submodules = "fetch"`). They are found in `.gitmodules`,
+//! fetched if they are missing, and read as one tree with the project that they belong to.
 //!
-//! A submodule's repository is `modules/<name>` in the git directory of its project, as git has it.
-//! The tree's own words are never trusted: the name must stay below `modules/`, the URL is fetched by git
-//! with the protocols of [`crate::git`] alone, and its tree is validated like any other.
+//! A submodule's repository is `modules/<name>` in the git directory of its project, as in git. `.gitmodules` is
+//! not trusted: the name must stay below `modules/`, git fetches the URL with the protocols of [`crate::git`]
+//! only, and the submodule's tree is validated like any other.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -23,9 +23,9 @@ pub struct Project {
     pub directory: u32,
     /// Its repository.
     pub repository: Repository,
-    /// The URL that it was fetched from.
+    /// The URL that it was fetched from, for a submodule.
     url: Option<String>,
-    /// The modules of its `.gitmodules`, once that was read.
+    /// The sections of its `.gitmodules`, once they are read.
     modules: Option<Vec<Module>>,
 }
 
@@ -47,7 +47,7 @@ pub struct Projects<'a> {
 }
 
 impl<'a> Projects<'a> {
-    /// Begins with the project that is deployed; `limits` are those of one fetch.
+    /// Begins with the project that is deployed; `limits` apply to each fetch.
     #[must_use]
     pub fn new(objects: &'a Objects<'a>, limits: Limits<'a>) -> Self {
         let repository = objects.repository().clone();
@@ -61,8 +61,8 @@ impl<'a> Projects<'a> {
         self.objects
     }
 
-    /// Makes a submodule of a project readable: gives the tree of its commit. `path` is where it lies in
-    /// the project, `gitmodules` the project's `.gitmodules`.
+    /// Opens a submodule of a project, fetches it if necessary, and returns the tree of its commit. `path` is its
+    /// path in the project, `gitmodules` the blob of the project's `.gitmodules`.
     pub fn open(
         &mut self,
         project: usize,
@@ -76,7 +76,7 @@ impl<'a> Projects<'a> {
         let name = OsStr::from_bytes(&module.name);
         let is_safe = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         if !is_safe || module.name.is_empty() || module.name.starts_with(b"-") {
-            return Err(failed("its name in `.gitmodules` is no name"));
+            return Err(failed("its name in `.gitmodules` is not allowed"));
         }
         let url = self.url(project, &module).map_err(|problem| failed(&problem))?;
         let modules = self.all[project].repository.path().join("modules");
@@ -108,7 +108,7 @@ impl<'a> Projects<'a> {
         found.cloned().ok_or_else(|| failed("`.gitmodules` has no section for it"))
     }
 
-    /// The URL to fetch from: the one of the server's own config, else the one of `.gitmodules`.
+    /// The URL to fetch from: the one in the repository's config, else the one in `.gitmodules`.
     fn url(&self, project: usize, module: &Module) -> Result<String, String> {
         let project = &self.all[project];
         let setting = |key: &str| project.repository.setting(key).map_err(|error| error.to_string());
@@ -120,27 +120,27 @@ impl<'a> Projects<'a> {
         let url = std::str::from_utf8(&module.url).map_err(|_| "its URL is not UTF-8")?;
         match url {
             "" => Err("`.gitmodules` gives no URL for it".into()),
-            _ if url.starts_with('-') => Err(format!("`{url}` is no URL")),
+            _ if url.starts_with('-') => Err(format!("`{url}` is not a URL")),
             _ if !url.starts_with("./") && !url.starts_with("../") => Ok(url.to_owned()),
             _ => {
                 let base =
                     project.url.clone().map_or_else(|| setting("remote.origin.url"), |url| Ok(Some(url)))?;
                 let base = base.ok_or_else(|| {
-                    format!("its URL `{url}` is relative, set `remote.origin.url` in the repository to what it is relative to")
+                    format!("its URL `{url}` is relative: set `remote.origin.url` in the repository to the URL that it is relative to")
                 })?;
                 relative_url(&base, url).ok_or_else(|| format!("its URL `{url}` leads above `{base}`"))
             }
         }
     }
 
-    /// The repository and the tree of a commit, fetched if it is not there.
+    /// Opens a submodule's repository, and fetches the commit if it is missing. Returns the commit's tree too.
     fn fetch(&self, git_dir: &Path, url: &str, commit: Oid) -> Result<(Repository, Oid)> {
         let format = self.objects.format();
         if !git_dir.join("objects").is_dir() {
             Repository::init(git_dir, format)?;
         }
         let repository = Repository::open(git_dir)?;
-        // A fetch brings a commit with all that it needs, or nothing.
+        // If the commit is there, so are its objects: git fetches all of them or none.
         let tree = || Ok(Objects::new(&repository, format).open()?.commit(commit)?.tree);
         let found: Result<Oid> = tree();
         let tree = found.or_else(|_| repository.fetch(url, commit, self.limits).and_then(|()| tree()))?;
@@ -148,7 +148,7 @@ impl<'a> Projects<'a> {
     }
 }
 
-/// Parses what `git config --list -z` prints of a `.gitmodules`.
+/// Parses the output of `git config --list -z` for a `.gitmodules`.
 fn parse(output: &[u8]) -> Vec<Module> {
     let mut modules: Vec<Module> = Vec::new();
     for setting in output.split(|&byte| byte == 0) {
@@ -187,7 +187,7 @@ fn relative_url(base: &str, mut url: &str) -> Option<String> {
     }
 }
 
-/// A path in the release, as it is called in the project at `root`.
+/// Returns a path of the release as a path in the project at `root`.
 #[must_use]
 pub fn path_in(root: &Path, path: &Path) -> PathBuf {
     path.strip_prefix(root).unwrap_or(path).to_path_buf()

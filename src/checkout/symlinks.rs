@@ -1,8 +1,8 @@
-//! Links that lead out of the release are found before anything is written.
+//! Refuses symlinks that lead out of the release, before anything is written.
 //!
-//! A link is followed in the listing, through other links, the way the kernel would follow it on the
-//! disk: what matters is where it ends, not how it is spelled. Shared paths are links too, in the
-//! end; what they lead to is inside, what is above that is not.
+//! Each symlink is followed in the listing, through other symlinks, as the kernel would follow it on the disk:
+//! its end decides, not its spelling. Shared paths will be symlinks to `shared/`: a symlink may lead into a
+//! shared path, but not above it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,14 +13,14 @@ use super::tree::{Kind, TreeEntry, order};
 use crate::config::Shared;
 use crate::error::{Error, Result};
 
-/// The number of links that are followed for one, as in Linux.
+/// The most symlinks that are followed for one path, as in Linux.
 const MAX_LINKS: u32 = 40;
 
-/// Refuses a listing in which any link leads out of the root, and not into a shared path.
+/// Refuses a listing with a symlink that leads neither into the root nor into a shared path.
 pub fn refuse_outside(listing: &Listing, shared: &Shared) -> Result<()> {
     for (entry, target) in &listing.links {
         let directory = listing.directory_of(*entry);
-        // The commit's own at a shared place gives way to the link into `shared/`.
+        // A symlink of the commit at a shared path is replaced by the one into `shared/`.
         if !shared.is_empty() && shared.depth(&listing.path(directory, *entry)) == Some(0) {
             continue;
         }
@@ -33,17 +33,17 @@ pub fn refuse_outside(listing: &Listing, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// The end of a path.
+/// A position that a path leads to.
 enum Reached {
     /// A directory of the listing.
     Directory(u32),
-    /// A file, or nothing: a path below the directory.
+    /// A file, or a path that does not exist, below a directory of the listing.
     Below(u32, PathBuf),
-    /// So many levels below a shared path.
+    /// A path in `shared/`, this number of levels below a shared path.
     Shared(u32),
 }
 
-/// Follows one link.
+/// The following of one symlink.
 struct Follow<'a> {
     listing: &'a Listing,
     shared: &'a Shared,
@@ -51,14 +51,14 @@ struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    /// Returns the place of a directory of the listing once it is deployed: a shared one moves to `shared/`.
+    /// Returns the position of a directory of the listing: one below a shared path will be in `shared/`.
     fn start(&self, directory: u32) -> Reached {
         let depth = || self.shared.depth(&self.listing.directory_path(directory));
         if self.shared.is_empty() { None } else { depth() }
             .map_or(Reached::Directory(directory), Reached::Shared)
     }
 
-    /// Follows `target` from a place; `None` where it leaves the root, or never ends.
+    /// Follows `target` from a position; `None` if it leaves the root or is an endless loop.
     fn follow(&mut self, from: Reached, target: &[u8]) -> Option<Reached> {
         self.followed += 1;
         if self.followed > MAX_LINKS || target.starts_with(b"/") {

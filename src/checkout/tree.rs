@@ -1,14 +1,14 @@
-//! Raw tree objects: parsed and validated. Pure.
+//! Parses and validates raw tree objects. Pure functions.
 //!
-//! The rules are git's own (`verify_path` in read-cache.c and `fsck_tree` in fsck.c), always at their
-//! strictest, because a push can bring trees that no git would have written.
+//! The rules are git's own (`verify_path` in read-cache.c and `fsck_tree` in fsck.c), with all options strict,
+//! because a push can bring trees that no git would write.
 
 use std::cmp::Ordering;
 
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
-/// The kind of a tree entry: of its mode, the bits that a checkout keeps.
+/// The kind of a tree entry: the part of its mode that a checkout keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Another tree.
@@ -24,7 +24,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Set-user-id and the like are dropped here: of a file's mode only the executable bit counts.
+    /// Reads a mode. Of a file's mode only the executable bit counts; set-user-id and other bits are dropped.
     fn from_mode(mode: u32) -> Option<Self> {
         match (mode & 0o170_000, mode & 0o100) {
             (0o040_000, _) => Some(Self::Directory),
@@ -36,7 +36,7 @@ impl Kind {
         }
     }
 
-    /// The mode, with the file's type, that a checkout gives.
+    /// The mode after a checkout, with the file type.
     #[must_use]
     pub fn mode(self) -> u32 {
         match self {
@@ -47,7 +47,7 @@ impl Kind {
         }
     }
 
-    /// Returns whether a checkout makes a directory of it.
+    /// Returns whether it becomes a directory.
     #[must_use]
     pub fn is_directory(self) -> bool {
         matches!(self, Self::Directory | Self::Submodule)
@@ -65,10 +65,10 @@ pub struct TreeEntry<'a> {
     pub id: &'a [u8],
 }
 
-/// An entry that must not be checked out: its name and what is wrong with it.
+/// An entry that must not be checked out, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
-    /// The name as it stands in the tree.
+    /// Its name in the tree.
     pub name: Vec<u8>,
     /// The problem, as the pusher reads it.
     pub problem: &'static str,
@@ -102,7 +102,7 @@ pub fn parse(mut data: &[u8], id_len: usize) -> Result<Vec<TreeEntry<'_>>, Unfit
     Ok(entries)
 }
 
-/// Git's order: a directory's name counts as if it ended in `/`.
+/// Compares two entries in git's order: a directory's name counts as if it ended in `/`.
 #[must_use]
 pub fn order(a: &TreeEntry, b: &TreeEntry) -> Ordering {
     sort_key(a.kind, a.name).cmp(sort_key(b.kind, b.name))
@@ -114,8 +114,8 @@ pub fn sort_key(kind: Kind, name: &[u8]) -> impl Iterator<Item = &u8> {
     name.iter().chain(slash)
 }
 
-/// Returns whether a file of the same name precedes the directory `name`; between the two only names can
-/// stand that begin with it.
+/// Returns whether a file of the same name precedes the directory `name`. In git's order, all names between the
+/// two begin with `name`.
 fn has_sibling_file(entries: &[TreeEntry], name: &[u8]) -> bool {
     entries.iter().rev().take_while(|entry| entry.name.starts_with(name)).any(|entry| entry.name == name)
 }
@@ -146,9 +146,9 @@ fn name_problem(name: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// `.git` in any case, and the spellings that NTFS and HFS+ take for it.
+/// Returns whether a name is `.git` in any case, or a name that NTFS or HFS+ treats as `.git`.
 fn is_dot_git(name: &[u8]) -> bool {
-    // NTFS ignores trailing dots and spaces and all from a `:` or `\` on, and knows `git~1`.
+    // NTFS ignores trailing dots and spaces, and everything after `:` or `\`. `git~1` is its short name.
     let end = name.iter().position(|byte| matches!(byte, b':' | b'\\')).unwrap_or(name.len());
     let stem = name[..end].trim_ascii_end();
     let stem =
@@ -163,7 +163,7 @@ fn is_dot_gitmodules(name: &[u8]) -> bool {
     without_ignorables(name).is_some_and(|name| name.eq_ignore_ascii_case(".gitmodules"))
 }
 
-/// A name as HFS+ compares it, without the code points that it ignores (`next_hfs_char` in git's utf8.c).
+/// Returns a name without the code points that HFS+ ignores (`next_hfs_char` in git's utf8.c).
 fn without_ignorables(name: &[u8]) -> Option<String> {
     if !name.starts_with(b".") && name.is_ascii() {
         return None;

@@ -1,4 +1,4 @@
-//! Holds the directories open that lead to the one being worked in.
+//! [`Walk`]: visits the directories of a release by open descriptors.
 
 use std::io;
 
@@ -7,11 +7,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::listing::Listing;
 use crate::dir::Dir;
 
-/// Descriptors for everything but the walks.
+/// The number of descriptors for everything else.
 const SPARE: u64 = 256;
 
-/// Lets the process hold as many descriptors as `walks` walks into the deepest directory need. The
-/// usual limit of 1,024 is less than the depth that a tree may have.
+/// Raises the limit of open files to what `walks` walks into the deepest directory need. The usual limit of
+/// 1,024 is less than the depth that a tree may have.
 pub fn allow_depth(listing: &Listing, walks: usize) {
     let mut depths = Vec::with_capacity(listing.directories.len());
     for directory in &listing.directories {
@@ -21,13 +21,13 @@ pub fn allow_depth(listing: &Listing, walks: usize) {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {
         let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-        // Where it is refused, opening a directory too many fails, and says so.
+        // If this is refused, opening the directory that is too deep fails with an error.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
     }
 }
 
-/// A path of open directories into a release. In the order of the listing, going on to the next
-/// directory costs about one `openat`, and no component is ever a followed link.
+/// The open directories from the root of a release to the one that was entered last. In the order of the
+/// listing, entering the next directory costs about one `openat`. No symlink is ever followed.
 pub struct Walk<'a> {
     listing: &'a Listing,
     root: &'a Dir,
@@ -40,7 +40,7 @@ impl<'a> Walk<'a> {
         Self { listing, root, open: Vec::new() }
     }
 
-    /// Opens a directory of the listing.
+    /// Opens a directory of the listing, and the directories that lead to it.
     pub fn enter(&mut self, directory: u32) -> io::Result<&Dir> {
         let directories = &self.listing.directories;
         while self

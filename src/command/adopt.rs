@@ -1,4 +1,4 @@
-//! `adopt`: what a site held before becomes its first release, so that it goes on being served.
+//! `adopt`: moves the files of an existing site into its first release, which is served from then on.
 
 use crate::deploy::server::Server;
 use crate::error::Result;

@@ -9,10 +9,10 @@ use crate::site::Site;
 use crate::site::history;
 use crate::site::holder::HoldingProcess;
 
-/// The time that the other process has: a grace for its step, and a restart of the release before.
+/// The time limit for the other process to end: it may have to kill a step and restart services.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Asks the holder of the lock to stop, and waits for its end.
+/// Sends TERM to the process that holds the lock, and waits until it has ended.
 pub fn run(server: &Server) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let Some(running) = HoldingProcess::find(&site)? else {

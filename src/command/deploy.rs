@@ -1,4 +1,4 @@
-//! `deploy [REVISION]`: a fresh release by hand.
+//! `deploy [REVISION]`: makes a fresh release of a revision and makes it live.
 
 use crate::deploy::server::Server;
 use crate::deploy::{self, Target};

@@ -1,4 +1,4 @@
-//! `generate`: files of the installation that the program knows best: man page, completions, settings.
+//! `generate`: prints files that the installer needs: man page, completions, settings.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::git::settings::RECOMMENDED;
 use crate::text::printable;
 
-/// Prints one of them.
+/// Prints one of these files.
 pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
     let mut text = Vec::new();
     let mut complete = |shell| {
@@ -27,7 +27,7 @@ pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
         Generated::GitSettings => {
             RECOMMENDED.iter().try_for_each(|setting| writeln!(text, "{} {}", setting.key, setting.value))
         }
-        // Made from a config, not from the command line.
+        // `settings` prints these: they come from a config.
         Generated::Settings => Ok(()),
     }
     .map_err(Error::io("write", "standard output"))?;
@@ -40,7 +40,7 @@ pub fn settings(server: &Server) -> Result<()> {
     print_text(&format!("branch {branch}\nserver {}\nsite {}", server.name, printable(&site.root)))
 }
 
-/// One page for the program and all its subcommands.
+/// Writes one man page for the program and all its subcommands.
 fn man(cli: &mut clap::Command, to: &mut impl Write) -> std::io::Result<()> {
     cli.build();
     clap_mangen::Man::new(cli.clone()).render(to)?;

@@ -1,4 +1,4 @@
-//! `history`: what was done, by whom, how long it took and how it ended.
+//! `history`: lists deployments, rollbacks and promotions, with their author, duration and outcome.
 
 use super::table::{print_json, print_rows};
 use crate::deploy::server::Server;

@@ -1,5 +1,5 @@
-//! The hooks of git: `post-receive`, which runs when the refs have moved, and `proc-receive`, the gate,
-//! which moves the branch itself, and only if the deployment gets as far as that.
+//! The git hooks. `post-receive` runs after the refs have moved. `proc-receive`, the gate, moves the branch
+//! itself, once the release is built and checked.
 
 use std::io::{self, Read, stdin, stdout};
 use std::os::unix::ffi::OsStringExt;
@@ -20,7 +20,8 @@ use crate::pusher::report::Report;
 use crate::run::signals;
 use crate::site::history::Action;
 
-/// Runs the hook. By hand, a line's new revision is deployed as it is given.
+/// Runs the hook `post-receive`. Called by hand, it deploys the new revision of a line even if the branch has
+/// moved on.
 pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
     let server = place
         .open(report)
@@ -36,7 +37,7 @@ pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
     outcome
 }
 
-/// Reports a failure before there was a deployment.
+/// Reports a failure that came before any deployment began.
 fn report_failure(report: &Report, error: Error, live_line: &LiveLine) -> Error {
     report.error(&error);
     report.line(Message::NotDone(Action::Deploy, live_line));
@@ -51,7 +52,7 @@ fn read_updates() -> Result<Vec<RefUpdate>> {
 
 fn answer(server: &Server, update: &RefUpdate) -> Result<()> {
     let branch = &server.config.branch;
-    // A push to another name of the branch has moved the branch, past the gate.
+    // A push to a symbolic ref that leads to the branch has moved the branch without asking the gate.
     let is_alias = !update.is_branch(branch) && server.repository.is_alias(&update.name, branch);
     if !update.is_branch(branch) && !is_alias {
         server.report.line(Message::OtherRef { name: &update.name, branch });
@@ -59,7 +60,7 @@ fn answer(server: &Server, update: &RefUpdate) -> Result<()> {
     }
     signals::outlive_the_client();
     if called_by_git() && !is_alias && is_gated(server)? {
-        // The gate has said all that there is to say.
+        // The gate has reported this push already.
         return Ok(());
     }
     if update.is_deletion() {
@@ -78,7 +79,7 @@ fn answer(server: &Server, update: &RefUpdate) -> Result<()> {
     deploy(server, Target::Tip(update.new))
 }
 
-/// The push options as git hands them to `post-receive`.
+/// Reads the push options from the environment, where git puts them for `post-receive`.
 fn options() -> Vec<Vec<u8>> {
     let count = std::env::var("GIT_PUSH_OPTION_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
     let option = |at: u32| std::env::var_os(format!("GIT_PUSH_OPTION_{at}")).map(OsStringExt::into_vec);
@@ -91,12 +92,12 @@ fn read_options<'o>(server: &Server, options: impl Iterator<Item = &'o [u8]>) ->
         server.report.be_verbose();
     }
     if options.public {
-        server.insists.set(true);
+        server.public_option.set(true);
     }
     options
 }
 
-/// Runs the gate. Whatever becomes of the refs is in the answer, so that the hook itself succeeds.
+/// Runs the hook `proc-receive`, the gate. It succeeds even if a ref is refused: its answer tells git so.
 pub fn proc_receive(place: &Place, report: &Report) -> Result<()> {
     signals::outlive_the_client();
     let mut output = stdout().lock();
@@ -117,13 +118,13 @@ pub fn proc_receive(place: &Place, report: &Report) -> Result<()> {
     protocol::write_answers(&mut output, &answers).map_err(Error::io("write", "standard output"))
 }
 
-/// Decides about one ref, and moves it if it may.
+/// Handles one ref of a push: deploys its commit and moves the ref, or returns the reason for the refusal.
 fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
     if !update.is_branch(&server.config.branch) {
         return Answer::FallThrough;
     }
     if request.is_atomic {
-        // The hook does not hear of the other refs of the push, and they could still fail.
+        // git does not tell the hook about the other refs of the push, and they could still fail.
         return Answer::Refused("the gate cannot be part of an atomic push: push without --atomic".into());
     }
     let result = rules::check(&server.repository, update, server.report, server.stop()).and_then(|()| {
@@ -135,15 +136,16 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
         }
     });
     match result {
-        // The live release and the ref agree, which is all that the push wanted.
+        // With exit status 3 the new release is live and the ref has moved: to git the push succeeded.
         Ok(()) => Answer::Moved,
         Err(error) if error.exit_status() == 3 => Answer::Moved,
         Err(error) => Answer::Refused(error.to_string()),
     }
 }
 
-/// Returns whether the gate has handled a push to the branch before `post-receive` runs: git asks it, and it
-/// is this program too. So it is asked of git where hooks lie, whoever calls this one.
+/// Returns whether the gate has handled a push to the branch before `post-receive` runs: git calls
+/// `proc-receive` for it, and that hook is this program. git is asked for the hook's path, because this
+/// program may have been called by a script that lies elsewhere.
 fn is_gated(server: &Server) -> Result<bool> {
     let Server { repository, config, .. } = server;
     Ok(is_this_program(&repository.hook_path("proc-receive")?) && repository.asks_gate(&config.branch)?)

@@ -1,8 +1,8 @@
-//! The key that an ssh connection came in with, and its owner.
+//! The ssh key that a client logged in with, and the name of its owner.
 //!
-//! sshd writes it to the file `SSH_USER_AUTH`, where the installer has set `ExposeAuthInfo`. The file is
-//! gone soon after the connection, so it is read first thing. It belongs to the deploy user, as
-//! `authorized_keys` does: the name is good for a history, not for deciding what somebody may do.
+//! With `ExposeAuthInfo`, which the installer sets, sshd writes the key to the file `SSH_USER_AUTH`. sshd
+//! removes that file when the connection ends, so it is read before anything else. The deploy user can
+//! write it, and `authorized_keys` too: the name is good enough for the history, not for permissions.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::site::history::Key;
 
-/// The number of bytes that are read of a file.
+/// The most bytes that are read of a file.
 const MOST: u64 = 1 << 20;
 
 /// The longest name, in characters.
@@ -23,12 +23,12 @@ const NAME: usize = 100;
 
 const CERTIFICATE: &str = "-cert-v01@openssh.com";
 
-/// The key of this connection, where sshd says which it is.
+/// Returns the key of this connection, if sshd exposes it.
 pub fn of_connection() -> Option<Key> {
-    let said = text(Path::new(&std::env::var_os("SSH_USER_AUTH")?))?;
+    let auth_info = text(Path::new(&std::env::var_os("SSH_USER_AUTH")?))?;
     let home = User::from_uid(Uid::effective()).ok().flatten()?.dir;
-    let known = text(&home.join(".ssh/authorized_keys")).unwrap_or_default();
-    identify(&said, &known)
+    let authorized_keys = text(&home.join(".ssh/authorized_keys")).unwrap_or_default();
+    identify(&auth_info, &authorized_keys)
 }
 
 fn text(path: &Path) -> Option<String> {
@@ -37,10 +37,10 @@ fn text(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Finds the key in the words of sshd, and its name in a certificate or in the lines of `authorized_keys`.
-fn identify(said: &str, known: &str) -> Option<Key> {
+/// Finds the key in the text of `SSH_USER_AUTH`, and its name in the certificate or in `authorized_keys`.
+fn identify(auth_info: &str, authorized_keys: &str) -> Option<Key> {
     let (kind, word) =
-        said.lines().filter_map(|line| line.strip_prefix("publickey ")?.split_once(' ')).next_back()?;
+        auth_info.lines().filter_map(|line| line.strip_prefix("publickey ")?.split_once(' ')).next_back()?;
     let word = word.split(' ').next()?;
     let blob = BASE64_STANDARD.decode(word).ok()?;
     let (name, blob) = match kind.strip_suffix(CERTIFICATE) {
@@ -48,7 +48,7 @@ fn identify(said: &str, known: &str) -> Option<Key> {
             let (id, key) = certificate(kind, &blob)?;
             (Some(id), key)
         }
-        None => (known.lines().find_map(|line| comment(line, word)), blob),
+        None => (authorized_keys.lines().find_map(|line| comment(line, word)), blob),
     };
     let name =
         name.map(|name| name.chars().filter(|letter| !letter.is_control()).take(NAME).collect::<String>());
@@ -56,13 +56,13 @@ fn identify(said: &str, known: &str) -> Option<Key> {
     Some(Key { name: name.filter(|name| !name.is_empty()), fingerprint })
 }
 
-/// The comment of a line of `authorized_keys` that holds that key, whatever options stand before it.
+/// Returns the comment of a line of `authorized_keys` that holds this key, with or without options before it.
 fn comment(line: &str, word: &str) -> Option<String> {
     let (_, rest) = line.split_once(&format!(" {word}"))?;
     (rest.is_empty() || rest.starts_with([' ', '\t'])).then(|| rest.trim().to_owned())
 }
 
-/// The key id of a certificate, and the key that it is for, as PROTOCOL.certkeys of OpenSSH has them.
+/// Reads the key id of a certificate and the public key that it certifies (OpenSSH's PROTOCOL.certkeys).
 fn certificate(kind: &str, blob: &[u8]) -> Option<(String, Vec<u8>)> {
     let fields = match kind {
         "ssh-ed25519" => 1,
@@ -81,7 +81,7 @@ fn certificate(kind: &str, blob: &[u8]) -> Option<(String, Vec<u8>)> {
         string(&mut rest)?;
     }
     let parts = &before[..before.len() - rest.len()];
-    // The keys of security keys have the name of their maker behind theirs.
+    // The type names of security keys end with OpenSSH's domain.
     let kind = if kind.starts_with("sk-") { format!("{kind}@openssh.com") } else { kind.to_owned() };
     let key = [&u32::try_from(kind.len()).ok()?.to_be_bytes(), kind.as_bytes(), parts].concat();
     // A serial number of eight bytes and a type of four.
@@ -89,7 +89,7 @@ fn certificate(kind: &str, blob: &[u8]) -> Option<(String, Vec<u8>)> {
     Some((String::from_utf8_lossy(string(&mut rest)?).into_owned(), key))
 }
 
-/// Takes a string off the front: its length in four bytes, then its bytes.
+/// Splits a string off the front: its length in four bytes, then its bytes.
 fn string<'b>(from: &mut &'b [u8]) -> Option<&'b [u8]> {
     let (length, rest) = from.split_first_chunk::<4>()?;
     let (string, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
@@ -130,10 +130,10 @@ mod tests {
 
     #[test]
     fn a_key_has_the_comment_of_its_line() {
-        let known = format!(
+        let authorized_keys = format!(
             "# keys\nrestrict,command=\"a b\" ssh-ed25519 AAAAother Bob\nrestrict {ED25519} Carol from the office <carol@example.org> \n"
         );
-        let key = identify(&format!("publickey {ED25519}\n"), &known).unwrap();
+        let key = identify(&format!("publickey {ED25519}\n"), &authorized_keys).unwrap();
         assert_eq!(key.name.as_deref(), Some("Carol from the office <carol@example.org>"));
         assert_eq!(key.fingerprint, ED25519_FINGERPRINT);
         let key = identify(&format!("password\npublickey {ED25519}\n"), &format!("{ED25519}\n")).unwrap();
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_nobodys() {
-        for said in [
+        for auth_info in [
             "",
             "password\n",
             "publickey ssh-ed25519\n",
@@ -161,7 +161,7 @@ mod tests {
             "publickey ssh-ed25519-cert-v01@openssh.com AAAA\n",
             "publickey ssh-ed25519-cert-v01@openssh.com AAAAIP////8=\n",
         ] {
-            assert_eq!(identify(said, ""), None, "{said}");
+            assert_eq!(identify(auth_info, ""), None, "{auth_info}");
         }
     }
 }

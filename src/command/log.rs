@@ -1,4 +1,4 @@
-//! `log [RELEASE]`: what the steps of a release printed.
+//! `log [RELEASE]`: prints the output of a release's steps.
 
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Read, Write, stdout};
@@ -12,16 +12,16 @@ use crate::release::ReleaseName;
 use crate::site::Site;
 use crate::site::logs;
 
-/// The pause between two looks at a log that is followed.
-const LOOK: Duration = Duration::from_millis(200);
+/// The pause between two reads of a log that is followed.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Prints the log of a release, or else the newest one; `follow` goes on while anything runs.
+/// Prints the log of a release, by default the newest one; `follow` keeps printing while a deployment runs.
 pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let release: Option<ReleaseName> = release.map(str::parse).transpose()?;
     let (mut shown, mut open) = (None, None);
     loop {
-        // This comes first, so that nothing is missed that is printed before the end.
+        // The lock is read before the log, so that the last lines of a deployment are not missed.
         let running = site.holder().filter(|_| follow);
         let begun = running.as_ref().and_then(|holder| humantime::parse_rfc3339(&holder.since).ok());
         let newest = || logs::newest(&site, begun).map_err(Error::io("read", site.logs_path()));
@@ -39,11 +39,11 @@ pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
             let missing = || Error::NoLog(release.as_ref().map(ToString::to_string));
             return shown.map(|_| ()).ok_or_else(missing);
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Prints the rest of a file; returns whether anybody reads it.
+/// Prints the rest of a file; returns false once nobody reads the output.
 fn print_rest(file: &mut File, path: &Path) -> Result<bool> {
     let mut out = stdout().lock();
     let is_terminal = out.is_terminal();
@@ -51,7 +51,7 @@ fn print_rest(file: &mut File, path: &Path) -> Result<bool> {
     loop {
         let length = file.read(&mut buffer).map_err(Error::io("read", path))?;
         let bytes = &buffer[..length];
-        let written = if is_terminal { out.write_all(&harmless(bytes)) } else { out.write_all(bytes) };
+        let written = if is_terminal { out.write_all(&escaped(bytes)) } else { out.write_all(bytes) };
         match written.and_then(|()| out.flush()) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
             written => written.map_err(Error::io("write", "standard output"))?,
@@ -62,9 +62,9 @@ fn print_rest(file: &mut File, path: &Path) -> Result<bool> {
     }
 }
 
-/// Shows control characters as `less` does, `^[` and `<U+009B>`: also those of 8 bits, which some terminals
-/// obey, whether they are UTF-8 or not.
-fn harmless(bytes: &[u8]) -> Vec<u8> {
+/// Escapes control characters as `less` does: `^[`, `<U+009B>`. Some terminals obey C1 controls too, so
+/// these are escaped both as UTF-8 and as single bytes.
+fn escaped(bytes: &[u8]) -> Vec<u8> {
     let mut safe = Vec::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -91,10 +91,10 @@ fn harmless(bytes: &[u8]) -> Vec<u8> {
 mod tests {
     #[test]
     fn a_terminal_gets_no_control_characters() {
-        let harmless = super::harmless;
-        assert_eq!(harmless(b"a\tb\x1b[2J\r\x7f\n"), b"a\tb^[[2J^M^?\n");
-        assert_eq!(harmless("caf\u{e9} \u{9b}2J".as_bytes()), "caf\u{e9} <U+009B>2J".as_bytes());
-        assert_eq!(harmless(b"\x9b2J \xe9 \xc2"), b"<9B>2J \xe9 \xc2");
-        assert_eq!(harmless(b"\x9b2J"), b"<9B>2J", "the second half of a character that was cut in two");
+        let escaped = super::escaped;
+        assert_eq!(escaped(b"a\tb\x1b[2J\r\x7f\n"), b"a\tb^[[2J^M^?\n");
+        assert_eq!(escaped("caf\u{e9} \u{9b}2J".as_bytes()), "caf\u{e9} <U+009B>2J".as_bytes());
+        assert_eq!(escaped(b"\x9b2J \xe9 \xc2"), b"<9B>2J \xe9 \xc2");
+        assert_eq!(escaped(b"\x9b2J"), b"<9B>2J", "the second half of a character that was cut in two");
     }
 }

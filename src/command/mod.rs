@@ -1,4 +1,5 @@
-//! From name and arguments to a command and its exit status. Only here are the arguments and standard input read.
+//! The subcommands. [`run`] chooses one by the program's name and arguments, and returns its exit status.
+//! Only this room reads the arguments and standard input.
 
 mod adopt;
 mod cancel;
@@ -11,6 +12,7 @@ mod hook;
 mod key;
 mod log;
 pub mod options;
+mod path_walk;
 mod place;
 mod promote;
 mod public;
@@ -20,7 +22,6 @@ mod shell;
 mod status;
 pub mod sudo;
 mod table;
-mod way;
 
 pub use self::place::close_inherited;
 
@@ -37,13 +38,13 @@ use crate::error::{Error, Result};
 use crate::promote::Wish;
 use crate::pusher::report::Report;
 
-/// Runs the program and gives its exit status.
+/// Runs the program and returns its exit status.
 #[must_use]
 pub fn run(arguments: Vec<OsString>) -> u8 {
-    // Releases are for the web server to read, whatever the umask of the shell or the ssh session.
+    // The web server must be able to read releases, whatever the umask of the caller is.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let called_as = arguments.first().map(PathBuf::from).unwrap_or_default();
-    // The working directory becomes another one.
+    // The path is made absolute now, because the working directory changes later.
     let called_as = std::path::absolute(&called_as).unwrap_or(called_as);
     let (Ok(out), Ok(err)) = (stdout().as_fd().try_clone_to_owned(), stderr().as_fd().try_clone_to_owned())
     else {
@@ -67,7 +68,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
             return error.exit_status();
         }
     };
-    // The gate's standard output is for git alone.
+    // git reads the gate's standard output as a protocol, so the gate prints messages on standard error.
     let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
     let out = if is_gate { err.try_clone().unwrap_or(out) } else { out };
     let report = Report::new(out, err);

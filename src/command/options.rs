@@ -1,4 +1,4 @@
-//! Push options: the words after `git push -o`.
+//! Push options: the arguments of `git push -o`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,16 +10,16 @@ use crate::text::printable;
 /// The push options that this program knows.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PushOptions {
-    /// The ref moves, and nothing is deployed.
+    /// Move the branch and deploy nothing.
     pub skip: bool,
-    /// Deploy although visitors get this side.
+    /// Deploy even if this side is public.
     pub public: bool,
     /// Print every phase.
     pub verbose: bool,
 }
 
 impl PushOptions {
-    /// Reads the options of a push, and warns of those that nobody knows.
+    /// Reads the options of a push, and warns of unknown ones.
     #[must_use]
     pub fn read<'o>(options: impl Iterator<Item = &'o [u8]>, report: &Report) -> Self {
         let mut read = Self::default();

@@ -1,9 +1,9 @@
-//! The repository that a command works on, and the user who it works as.
+//! The repository that a command works on, and the user that it runs as.
 //!
-//! Root becomes the repository's owner before anything is read that the owner can write: the owner is
-//! asked of the descriptor that a walk to the repository ends at, and the working directory is that
-//! descriptor from then on. Root goes on as root only where everything on the way, and the repository, is
-//! root's and nobody else can write it. ARCHITECTURE.md, "Trust", has the whole rule.
+//! Started as root, the program becomes the repository's owner before it reads anything that the owner can
+//! write. It walks to the repository by file descriptors, reads the owner from the last one, and makes that
+//! one its working directory. It stays root only if every component of the path, and the repository, belong
+//! to root and nobody else can write them. ARCHITECTURE.md, "Trust", has the whole rule.
 
 use std::cell::{Cell, LazyCell, OnceCell, RefCell};
 use std::ffi::{CString, OsString};
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Uid, User, close, initgroups, setresgid, setresuid, setuid};
 
 use super::key;
-use super::way::Way;
+use super::path_walk::PathWalk;
 use crate::config::{self, Config};
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::git::{Repository, git_dir_of, login_name, search_path};
 use crate::pusher::report::Report;
 use crate::site::history::{Actor, Key};
 
-/// The sources that name the repository.
+/// The sources that the repository is found by.
 pub struct Place<'a> {
     /// The option `-C`.
     pub repository: Option<&'a Path>,
@@ -31,7 +31,7 @@ pub struct Place<'a> {
     pub for_client: bool,
 }
 
-/// Closes what the caller left open, so that no program of the site's can read it.
+/// Closes the file descriptors that the caller left open, so that steps and filters do not inherit them.
 pub fn close_inherited() {
     let Ok(open) = Path::new("/proc/self/fd").read_dir() else { return };
     let numbers = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -41,12 +41,12 @@ pub fn close_inherited() {
     }
 }
 
-/// Returns whether git runs the program as a hook: only then does it set `GIT_DIR` and call it by its name.
+/// Returns whether git runs the program as a hook: git sets `GIT_DIR` for its hooks.
 pub fn called_by_git() -> bool {
     std::env::var_os("GIT_DIR").is_some()
 }
 
-/// The name of this machine.
+/// Returns the host name.
 pub fn host_name() -> String {
     nix::unistd::gethostname()
         .map_or_else(|_| "this server".into(), |name| name.to_string_lossy().into_owned())
@@ -74,14 +74,13 @@ impl Place<'_> {
             in_step,
             in_notice: std::env::var_os("BLUEGREEN_NOTICE").is_some(),
             untold: RefCell::default(),
-            insists: Cell::new(false),
+            public_option: Cell::new(false),
             stop: OnceCell::new(),
         })
     }
 
-    /// The repository: the one that is named, else the one of `GIT_DIR`, else the one whose `hooks/` the
-    /// program was called from, else the working directory. It is the working directory from now on, and
-    /// the program is its owner's.
+    /// Opens the repository: the one of `-C`, else of `GIT_DIR`, else the one whose `hooks/` the program was
+    /// called from, else the working directory. It becomes the working directory; root becomes its owner.
     pub fn repository(&self) -> Result<Repository> {
         let named =
             self.repository.map(Path::to_path_buf).or_else(|| std::env::var_os("GIT_DIR").map(PathBuf::from));
@@ -103,31 +102,31 @@ impl Place<'_> {
     }
 }
 
-/// Opens a repository with no more rights than its owner's, where there is one.
+/// Opens the repository at a path, if there is one, as the current user.
 fn as_ourselves(path: &Path) -> Option<Repository> {
     let repository = Repository::open(&git_dir_of(path)?).ok()?;
-    // The one that the program was started in may be gone, and git needs one.
+    // The directory that the program was started in may be gone, and git needs a working directory.
     std::env::set_current_dir(repository.path()).ok()?;
     Some(repository)
 }
 
-/// Opens a repository for root, who becomes its owner before anything in it is read.
+/// Opens the repository at a path as root: becomes its owner before reading anything in it.
 fn from_root(path: &Path) -> Result<Option<Repository>> {
-    let way = match Way::walk(path) {
-        Ok(way) => way,
+    let walk = match PathWalk::open(path) {
+        Ok(walk) => walk,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
         Err(error) => return Err(Error::io("open", path)(error)),
     };
-    if !way.holds("HEAD") && !way.holds(".git") {
+    if !walk.holds("HEAD") && !walk.holds(".git") {
         return Ok(None);
     }
-    let owner = way.owner()?;
+    let owner = walk.owner()?;
     if !owner.is_root() {
         let failed = |error: io::Error| Error::io("become the owner of", path)(error);
-        let environment = become_user(owner, &way).map_err(failed)?;
-        // From here on all is looked up with the owner's rights alone.
+        let environment = become_user(owner, &walk).map_err(failed)?;
+        // From here on every path is looked up with the owner's rights.
         let here = std::env::current_dir().map_err(failed)?;
         return Ok(as_ourselves(&here).map(|repository| repository.in_environment(environment)));
     }
@@ -136,9 +135,9 @@ fn from_root(path: &Path) -> Result<Option<Repository>> {
     Ok(Some(repository))
 }
 
-/// Becomes a user for good, enters the end of a way with that user's rights, and gives the environment
-/// that the user's programs may see: nothing of root's is in it.
-fn become_user(uid: Uid, way: &Way) -> io::Result<Vec<(OsString, OsString)>> {
+/// Becomes a user for good, and enters the last directory of a walk with that user's rights. Returns the
+/// environment for the user's programs, which holds nothing of root's.
+fn become_user(uid: Uid, walk: &PathWalk) -> io::Result<Vec<(OsString, OsString)>> {
     let no_such_user = || io::Error::other(format!("there is no user {uid}"));
     let user = User::from_uid(uid)?.ok_or_else(no_such_user)?;
     let name = CString::new(user.name.clone())?;
@@ -146,9 +145,9 @@ fn become_user(uid: Uid, way: &Way) -> io::Result<Vec<(OsString, OsString)>> {
     setresgid(user.gid, user.gid, user.gid)?;
     setresuid(uid, uid, uid)?;
     if setuid(Uid::from_raw(0)).is_ok() {
-        return Err(io::Error::other("there is a way back to root"));
+        return Err(io::Error::other("root's rights cannot be dropped"));
     }
-    rustix::process::fchdir(way.end())?;
+    rustix::process::fchdir(walk.end())?;
     Ok([
         ("PATH", search_path()),
         ("HOME", user.dir.into()),
@@ -159,11 +158,11 @@ fn become_user(uid: Uid, way: &Way) -> io::Result<Vec<(OsString, OsString)>> {
     .into())
 }
 
-/// Refuses a repository of root's where others can write what root would read in it.
+/// Refuses a repository that belongs to root if others can write a file in it that root would read.
 fn refuse_weak_repository(git_dir: &Path) -> Result<()> {
     refuse_weak(git_dir)?;
     let entries = git_dir.read_dir().map_err(Error::io("read", git_dir))?;
-    // The config has a check, and words, of its own.
+    // The config is checked when it is read, with a message of its own.
     for entry in entries.flatten().filter(|entry| entry.file_name() != config::FILE) {
         refuse_weak(&entry.path())?;
     }
@@ -171,19 +170,19 @@ fn refuse_weak_repository(git_dir: &Path) -> Result<()> {
     alternates.lines().filter(|line| line.starts_with('/')).try_for_each(|line| refuse_weak(Path::new(line)))
 }
 
-/// Refuses a path that root would use and others can change. Whoever is not root may use what they can.
+/// Refuses, as root, a path that others can change. As another user it refuses nothing.
 pub fn refuse_weak(path: &Path) -> Result<()> {
     if !Uid::effective().is_root() {
         return Ok(());
     }
-    match Way::walk(path) {
-        Ok(way) => way.refuse_others(),
+    match PathWalk::open(path) {
+        Ok(walk) => walk.refuse_others(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io("open", path)(error)),
     }
 }
 
-/// The release whose step started this program, as the step's environment has it.
+/// Reads from the environment which release's step started this program.
 fn step_of(site: &Path) -> Option<String> {
     let is_ours = std::env::var_os("BLUEGREEN_SITE").is_some_and(|path| Path::new(&path) == site);
     std::env::var("BLUEGREEN_RELEASE").ok().filter(|_| is_ours)

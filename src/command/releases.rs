@@ -1,4 +1,4 @@
-//! `releases`: what there is to roll back to.
+//! `releases`: lists the releases on the disk.
 
 use serde::Serialize;
 

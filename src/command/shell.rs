@@ -1,8 +1,8 @@
-//! The login shell of the deploy account, `bluegreen-shell`: it takes pushes and fetches, which it hands to
-//! git-shell, and the commands that whoever may push may run, as in `ssh deploy@blue status`.
+//! The login shell of the deploy account, `bluegreen-shell`. It hands pushes and fetches to git-shell, and
+//! runs some subcommands, as in `ssh deploy@blue status`.
 //!
-//! It lies where the account cannot write, and so does the list of the account's repositories, which is
-//! the installer's ledger: nothing in the account's home decides what it runs.
+//! The account can write neither this program nor the list of the account's repositories, which is the
+//! installer's ledger: nothing in the account's home decides what the shell runs.
 
 use std::ffi::{CString, OsString};
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::git::login_name;
 /// The file name of the program as a login shell.
 const NAME: &str = "bluegreen-shell";
 
-/// A file for each repository that the installer has set up.
+/// The directory with a file for each repository that the installer has set up.
 const LEDGERS: &str = "/var/lib/bluegreen/repositories";
 
-/// The commands that a key which may push may run. [`is_allowed`] says the same of the parsed command.
+/// The subcommands that run over ssh. [`is_allowed`] decides the same about a parsed command.
 pub const COMMANDS: [&str; 9] =
     ["hold", "status", "releases", "history", "log", "deploy", "rollback", "cancel", "check"];
 
@@ -33,8 +33,8 @@ pub fn is_called_as(path: &Path) -> bool {
     name.strip_prefix('-').unwrap_or(name) == NAME
 }
 
-/// Takes what ssh was asked for: becomes git-shell, or gives the command line to run. A command line that
-/// clap cannot parse, or that asks for help, is given as clap's error.
+/// Reads the command that ssh passes with `-c`: becomes git-shell, or returns the command line to run. If
+/// clap cannot parse it, or it asks for help, the inner result is clap's error.
 pub fn take(arguments: &[OsString]) -> Result<Result<Cli, clap::Error>> {
     let line = match arguments {
         [_, option, line] if option == "-c" => line.to_string_lossy(),
@@ -51,7 +51,8 @@ fn is_git(line: &str) -> bool {
     rest.and_then(|rest| rest.split(' ').next()).is_some_and(|verb| GIT.contains(&verb))
 }
 
-/// git-shell parses the line by itself, and runs git's own programs only.
+/// Replaces this process by git-shell, which parses the line itself and runs only git's own programs.
+/// Returns only if that fails.
 fn become_git_shell(line: &str) -> Error {
     let words = ["git-shell", "-c", line].map(CString::new);
     let words: Vec<CString> = words.into_iter().flatten().collect();
@@ -61,10 +62,10 @@ fn become_git_shell(line: &str) -> Error {
     }
 }
 
-/// Parses a command line of a client, where every word may come from anybody.
+/// Parses a command line from a client, which is not trusted.
 fn parse(line: &str, repositories: &[PathBuf]) -> Result<Result<Cli, clap::Error>> {
     let mut words = shlex::split(line).ok_or_else(|| refused(line))?;
-    // As one types it in a shell of the server.
+    // `ssh deploy@blue bluegreen status` works too.
     if words.first().is_some_and(|word| word == "bluegreen") {
         words.remove(0);
     }
@@ -87,7 +88,7 @@ fn refused(command: &str) -> Error {
     Error::NotOverSsh { command: command.into(), commands: &COMMANDS }
 }
 
-/// Returns whether a key that may push may run a command.
+/// Returns whether a command runs over ssh.
 fn is_allowed(command: &Command) -> bool {
     match command {
         Command::Status(_)
@@ -107,7 +108,7 @@ fn is_allowed(command: &Command) -> bool {
     }
 }
 
-/// The repository that `-C` names, by its path or the end of it; without one, the only one.
+/// Returns the repository that `-C` names, by its path or the last part of it; without `-C`, the only one.
 fn choose(named: Option<&Path>, repositories: &[PathBuf]) -> Result<PathBuf> {
     let found: Vec<&PathBuf> = match named {
         Some(name) => repositories.iter().filter(|path| path.ends_with(name)).collect(),
@@ -123,7 +124,7 @@ fn choose(named: Option<&Path>, repositories: &[PathBuf]) -> Result<PathBuf> {
     }
 }
 
-/// The repositories of an account, as the installer's ledgers have them.
+/// Reads the repositories of an account from the installer's ledgers.
 fn repositories(ledgers: &Path, account: &str) -> Vec<PathBuf> {
     let files = ledgers.read_dir().into_iter().flatten().flatten();
     let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_else_a_client_sends_is_refused() {
+    fn other_commands_are_refused() {
         for (line, problem) in [
             ("id", "this account does not run `id`"),
             ("sh -c id", "this account does not run `sh`"),
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn git_is_told_from_all_else() {
+    fn the_commands_of_git_are_recognised() {
         for line in ["git-receive-pack 'sample_app'", "git upload-pack 'x'", "git-upload-archive 'x'"] {
             assert!(is_git(line), "{line}");
         }

@@ -1,7 +1,7 @@
 //! The commands that steps run with `sudo`, and whether an admin has allowed them.
 //!
-//! A step is taken only as far as it can be read with certainty: `sudo`, an absolute path, and plain
-//! words, alone or joined by `&&`, `||`, `;`, `|` and line ends.
+//! Only steps that are read with certainty are understood: `sudo`, an absolute path, and plain words,
+//! alone or joined by `&&`, `||`, `;`, `|` and line ends.
 
 use std::io;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::run::child::{End, in_session, run};
 /// The time that `sudo` may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The commands that a step runs with `sudo`, as `install.sh --sudo` takes them; else the obstacle.
+/// Returns the commands that a step runs with `sudo`, in the form of `install.sh --sudo`; the error says
+/// why they cannot be read.
 pub fn commands(step: &Step) -> Result<Vec<String>, String> {
     let parts = step.run.split(['\n', ';', '|', '&']);
     parts.filter(|part| mentions_sudo(part)).map(command).collect()
@@ -26,7 +27,7 @@ pub fn allows(command: &str) -> io::Result<bool> {
     Ok(matches!(end, End::Exited(status) if status.success()))
 }
 
-/// Returns whether the word `sudo` stands anywhere, in quotes or in a path too.
+/// Returns whether the word `sudo` occurs anywhere, also in quotes or in a path.
 fn mentions_sudo(text: &str) -> bool {
     let is_word = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
     text.split(|character| !is_word(character)).any(|word| word == "sudo")
@@ -41,12 +42,12 @@ fn command(text: &str) -> Result<String, String> {
     let words: Vec<&str> = words.collect();
     let Some(program) = words.first() else { return Err("`sudo` runs nothing".into()) };
     if !program.starts_with('/') {
-        return Err(format!("`{program}` is no absolute path"));
+        return Err(format!("`{program}` is not an absolute path"));
     }
     // No quotes, no expansions, and nothing that is a pattern to sudo or a comment.
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "_-./@%+,:=".contains(character);
     if let Some(word) = words.iter().find(|word| !word.chars().all(is_plain)) {
-        return Err(format!("`{word}` is no plain word"));
+        return Err(format!("`{word}` is not a plain word"));
     }
     Ok(words.join(" "))
 }
@@ -80,19 +81,19 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_said_exactly_is_refused() {
+    fn steps_that_cannot_be_read_with_certainty_are_refused() {
         for (step, problem) in [
-            ("sudo systemctl restart app", "`systemctl` is no absolute path"),
-            ("sudo -u www-data /bin/x", "`-u` is no absolute path"),
+            ("sudo systemctl restart app", "`systemctl` is not an absolute path"),
+            ("sudo -u www-data /bin/x", "`-u` is not an absolute path"),
             ("sudo", "`sudo` runs nothing"),
             ("sh -c \"sudo /bin/x\"", "a command that uses `sudo` must begin with it"),
             ("/usr/bin/sudo /bin/x", "a command that uses `sudo` must begin with it"),
             ("A=1 sudo /bin/x", "a command that uses `sudo` must begin with it"),
-            ("sudo /bin/x $HOME", "`$HOME` is no plain word"),
-            ("sudo /bin/x *", "`*` is no plain word"),
-            ("sudo /bin/x \"a b\"", "`\"a` is no plain word"),
-            ("sudo /bin/x >/dev/null", "`>/dev/null` is no plain word"),
-            ("sudo /bin/x a\\ b", "`a\\` is no plain word"),
+            ("sudo /bin/x $HOME", "`$HOME` is not a plain word"),
+            ("sudo /bin/x *", "`*` is not a plain word"),
+            ("sudo /bin/x \"a b\"", "`\"a` is not a plain word"),
+            ("sudo /bin/x >/dev/null", "`>/dev/null` is not a plain word"),
+            ("sudo /bin/x a\\ b", "`a\\` is not a plain word"),
             ("echo $(sudo /bin/x)", "a command that uses `sudo` must begin with it"),
         ] {
             assert_eq!(commands_of(&format!("restart = '''{step}'''")).unwrap_err(), problem, "{step}");

@@ -1,4 +1,4 @@
-//! Rows for people and JSON for programs, on standard output.
+//! Tables for people and JSON for programs, printed on standard output.
 
 use std::io::{Write, stdout};
 

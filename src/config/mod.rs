@@ -1,4 +1,4 @@
-//! `bluegreen.toml`: read as it is written, then validated. Holding a [`Config`] means that it is valid.
+//! `bluegreen.toml`: reads and validates it. A [`Config`] that exists is valid.
 //!
 //! Every key is optional, and so is the file. An error names file, line, key and what was expected.
 
@@ -38,7 +38,7 @@ pub struct Config {
     /// The time that a deployment waits for another one.
     #[serde(deserialize_with = "duration")]
     pub lock_timeout: Duration,
-    /// The number of threads that check out; 0 stands for one per core.
+    /// The number of threads of a checkout; 0 stands for one per core.
     pub checkout_threads: usize,
     /// The `[site]` section.
     pub site: SiteConfig,
@@ -46,9 +46,9 @@ pub struct Config {
     pub shared: Shared,
     /// The site's own commands.
     pub steps: StepsConfig,
-    /// The shell lines that are told how each change ended.
+    /// The shell lines that run after each change, and get its outcome.
     pub notify: Notify,
-    /// The variables that steps get besides their own.
+    /// The additional environment variables of steps.
     pub env: Environment,
 }
 
@@ -61,11 +61,11 @@ pub struct SiteConfig {
     pub root: PathBuf,
     /// The number of good releases that are kept besides the live one.
     pub keep: usize,
-    /// True if a release is flushed to the disk before it becomes live.
+    /// True if a release is flushed to the disk before the flip.
     pub durable: bool,
-    /// The fate of links that lead out of the release.
+    /// The treatment of symlinks that lead out of the release.
     pub symlinks: Symlinks,
-    /// The fate of submodules.
+    /// The treatment of submodules.
     pub submodules: Submodules,
     /// The time limit for fetching one submodule.
     #[serde(deserialize_with = "duration")]
@@ -73,9 +73,9 @@ pub struct SiteConfig {
     /// The time limit for git and its filters while they convert files.
     #[serde(deserialize_with = "duration")]
     pub filter_timeout: Duration,
-    /// The fate of files of Git LFS whose content is missing.
+    /// The treatment of files of Git LFS whose content is missing.
     pub lfs: Lfs,
-    /// The answer to a push while visitors get this server.
+    /// The treatment of a push to the public side.
     pub when_public: WhenPublic,
     /// The most files, links and directories that a release may have.
     pub max_files: u32,
@@ -84,19 +84,19 @@ pub struct SiteConfig {
     pub max_size: u64,
 }
 
-/// The answer to a push while visitors get this server.
+/// The treatment of a push to the public side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenPublic {
     /// It is deployed, with a warning.
     Warn,
-    /// It is refused, unless `git push -o public` insists.
+    /// It is refused, unless it has the option `-o public`.
     Refuse,
     /// It is deployed.
     Deploy,
 }
 
-/// The fate of links that lead out of the release.
+/// The treatment of symlinks that lead out of the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Symlinks {
@@ -106,7 +106,7 @@ pub enum Symlinks {
     Any,
 }
 
-/// The fate of submodules.
+/// The treatment of submodules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Submodules {
@@ -118,7 +118,7 @@ pub enum Submodules {
     Fetch,
 }
 
-/// The fate of files of Git LFS whose content is missing.
+/// The treatment of files of Git LFS whose content is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lfs {
@@ -188,7 +188,7 @@ impl Config {
     }
 }
 
-/// Commands come from the config, so nobody but the repository's owner and root may write it.
+/// Refuses a config that somebody other than the repository's owner and root can write: it holds commands.
 fn refuse_unsafe(path: &Path, file: &File) -> Result<()> {
     let metadata = file.metadata().map_err(Error::io("read", path))?;
     let owner = metadata.uid();
@@ -215,7 +215,7 @@ fn locate(text: &str, error: &toml::de::Error, key: &str) -> (usize, String) {
     }
 }
 
-/// Words an error of serde without the names of Rust's types.
+/// Replaces the names of Rust's types in an error of serde.
 fn in_words(message: &str) -> String {
     let Some((problem, expected)) = message.split_once(", expected ") else { return message.to_owned() };
     let expected = match expected {

@@ -28,7 +28,7 @@ struct Raw {
     files: Vec<Inside>,
 }
 
-/// A relative path that leads nowhere but down.
+/// A relative path without `.` and `..`.
 struct Inside(PathBuf);
 
 impl<'de> Deserialize<'de> for Inside {
@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for Inside {
         let text = String::deserialize(deserializer)?;
         let path: PathBuf = Path::new(&text).components().collect();
         let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-        // Spelled as it is stored: no `a//b`, no `./a`, no `a/`.
+        // The text must be the normal form of the path: not `a//b`, `./a` or `a/`.
         if !text.is_empty() && is_plain && path.as_os_str() == text.as_str() && !text.contains('\0') {
             return Ok(Self(path));
         }
@@ -54,7 +54,7 @@ impl TryFrom<Raw> for Shared {
         let path = |is_dir| move |Inside(path): Inside| SharedPath { path, is_dir };
         let mut paths: Vec<SharedPath> =
             raw.dirs.into_iter().map(path(true)).chain(raw.files.into_iter().map(path(false))).collect();
-        // By components, so that a path stands right before those below it.
+        // Paths compare by components, so that a path comes right before those below it.
         paths.sort_by(|a, b| a.path.cmp(&b.path));
         for pair in paths.windows(2) {
             let (a, b) = (&pair[0].path, &pair[1].path);
@@ -79,7 +79,7 @@ impl TryFrom<Raw> for Shared {
 }
 
 impl Shared {
-    /// All paths, in order.
+    /// Iterates over all paths, in order.
     pub fn iter(&self) -> impl Iterator<Item = &SharedPath> {
         self.paths.iter()
     }

@@ -9,20 +9,20 @@ use serde::{Deserialize, Deserializer, de};
 /// The time limit of a step that has none of its own.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// The moment of a deployment at which a step runs.
+/// The phase of a deployment in which a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// In the new release: makes the files that the commit does not have.
+    /// Before the flip: makes files that are not in the commit.
     Build,
-    /// In the new release: fails if it must not become live.
+    /// Before the flip: fails if the release must not become live.
     Check,
-    /// After the flip: restarts services on the release.
+    /// After the flip: restarts services.
     Restart,
     /// After the flip: fails if the site does not work.
     Verify,
 }
 
-/// The phases in their order, under the names that the config and messages have for them.
+/// The phases in their order, with their names in the config and in messages.
 const PHASES: [(Phase, &str); 4] = [
     (Phase::Build, "build"),
     (Phase::Check, "check"),
@@ -50,11 +50,11 @@ pub struct Step {
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct Environment(BTreeMap<String, String>);
 
-/// Steps as they are written: one or a list.
+/// The value of a phase in the config: one step or a list.
 #[derive(Default)]
 pub(super) struct Many(Vec<WrittenStep>);
 
-/// A step as it is written: a table, or a shell line that stands for a table with `run` alone.
+/// A step in the config: a table, or a shell line, which stands for a table with `run` alone.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct WrittenStep {
@@ -64,10 +64,10 @@ struct WrittenStep {
     timeout: Option<Duration>,
 }
 
-/// One step, where a list is not allowed.
+/// An element of a list of steps, which is not a list itself.
 struct OneStep(WrittenStep);
 
-/// The form of a step, for errors.
+/// The description of a step, for errors.
 const FORM: &str = "a shell line, `{ name = \"health\", run = \"...\", timeout = \"5m\" }`";
 /// The longest name of a step, in characters.
 const LONGEST_NAME: usize = 100;
@@ -170,7 +170,7 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// A value of `[steps]` that is the time limit.
+/// The value of `timeout` in `[steps]`.
 #[derive(Deserialize)]
 struct Limit(#[serde(deserialize_with = "super::values::duration")] Duration);
 
@@ -222,7 +222,7 @@ impl StepsConfig {
 }
 
 impl Step {
-    /// The shell line as the log shows it, after the step's own name where it has one.
+    /// Formats the step for the log: the shell line, after the name if the step has its own.
     #[must_use]
     pub fn line(&self) -> String {
         let run = self.run.trim();
@@ -230,7 +230,7 @@ impl Step {
     }
 }
 
-/// The name of a step that was given none.
+/// Makes the name of a step that has none: its first line.
 fn first_line(run: &str) -> String {
     let mut lines = run.trim().lines();
     let first = lines.next().unwrap_or_default().trim_end();
@@ -267,7 +267,7 @@ impl TryFrom<BTreeMap<String, String>> for Environment {
 }
 
 impl Environment {
-    /// Names and values.
+    /// Iterates over names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn phases_stand_in_their_order() {
+    fn phases_are_listed_in_their_order() {
         for (at, (phase, name)) in PHASES.into_iter().enumerate() {
             assert_eq!((phase as usize, phase.to_string().as_str()), (at, name));
         }

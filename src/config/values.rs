@@ -1,4 +1,4 @@
-//! The values of keys: each is checked where it is read, and its error says what was expected.
+//! Deserializers that validate single values. Their errors say what was expected.
 
 use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// Deserializes a string that must satisfy a rule; the rule says what was expected.
+/// Deserializes a string and passes it to `rule`, whose error says what was expected.
 pub(super) fn text<'de, D: Deserializer<'de>, T, E: Display>(
     deserializer: D,
     rule: impl FnOnce(&str) -> Result<T, E>,
@@ -23,7 +23,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
     })
 }
 
-/// A number of bytes with its unit, as disks are sold: "10 GB" is 10,000,000,000 bytes.
+/// Deserializes a number of bytes with a decimal unit: "10 GB" is 10,000,000,000 bytes.
 pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     text(deserializer, |text| {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -59,7 +59,8 @@ pub(super) fn server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     })
 }
 
-/// The rules of `git check-ref-format --branch` that matter for a name that is compared and printed.
+/// Deserializes a branch name. It checks the rules of `git check-ref-format --branch` that matter for a name
+/// that is only compared and printed.
 pub(super) fn branch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     text(deserializer, |name| {
         let bad = |character: char| character.is_control() || " ~^:?*[\\".contains(character);

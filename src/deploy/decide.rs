@@ -1,4 +1,4 @@
-//! The decision about a push: which commit is deployed, if any. Pure, so that every case has a test.
+//! Decides which commit is deployed, if any. Pure functions, so that every case has a test.
 
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
@@ -7,34 +7,34 @@ use crate::git::push::RefUpdate;
 /// The commit that is to be deployed.
 #[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
-    /// The tip of the branch, read under the lock; a push has just moved it to this commit.
+    /// The tip of the branch, read under the lock. A push has just moved it to this commit.
     Tip(CommitId),
-    /// Just this commit, even where it is live.
+    /// This commit, even if it is live already.
     Commit(CommitId),
-    /// The gate: the commit to which a push wants to move the branch, which has not moved yet.
+    /// The new commit of a push through the gate, which has not moved the branch yet.
     Gate(&'a RefUpdate),
 }
 
-/// The answer to a target.
+/// The result of [`Target::decide`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// A release of this commit is made.
+    /// Make a release of this commit.
     Deploy(CommitId),
     /// This commit is live already, and good.
     AlreadyLive(CommitId),
-    /// The branch is gone.
+    /// The branch does not exist any more.
     NoBranch,
 }
 
 impl<'a> Target<'a> {
-    /// The move of a ref that is part of the deployment.
+    /// The ref update that is part of the deployment.
     #[must_use]
     pub fn push(self) -> Option<&'a RefUpdate> {
         if let Self::Gate(push) = self { Some(push) } else { None }
     }
 
-    /// Decides, given the commit to which the branch points now, and the live one if that is good. A lock is
-    /// no queue, so whoever gets it deploys the tip, and whoever finds the tip live has nothing left to do.
+    /// Decides from the tip of the branch and the live commit (`None` if the live release is bad). The lock is
+    /// not a queue: each holder deploys the tip, so a later one may find its commit live already.
     pub fn decide(self, branch: Option<CommitId>, live: Option<CommitId>) -> Result<Decision> {
         let unless_live = |commit| {
             if live == Some(commit) { Decision::AlreadyLive(commit) } else { Decision::Deploy(commit) }
@@ -42,7 +42,7 @@ impl<'a> Target<'a> {
         match self {
             Self::Commit(commit) => Ok(Decision::Deploy(commit)),
             Self::Tip(_) => Ok(branch.map_or(Decision::NoBranch, unless_live)),
-            // Long before the branch is moved, so that nothing is built in vain.
+            // The push would fail when the branch is moved. Checked now, it does not build for nothing.
             Self::Gate(push) if branch != Some(push.old).filter(|old| !old.is_none()) => {
                 Err(Error::RefMoved(push.name.clone()))
             }

@@ -1,4 +1,4 @@
-//! The order of a deployment. Each part of it is done elsewhere; here they stand one after the other.
+//! The order of a deployment ([`deploy`]), and the dry run. Other files do the parts.
 
 mod decide;
 mod journal;
@@ -33,7 +33,7 @@ use crate::site::history::Action;
 use crate::site::{Live, LockedSite, Recycled, Staged};
 use crate::text::timestamp;
 
-/// Deploys, and reports the result to the pusher.
+/// Deploys a commit, and reports the result to the pusher.
 pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
     let branch = &server.config.branch;
     server.report.line(Message::Received { branch, server: &server.name });
@@ -47,7 +47,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let live = site.live()?;
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
     refuse_public(server, site, target)?;
-    // No ref leads to the commit before the gate has moved the branch, and git may tidy up meanwhile.
+    // Until the gate has moved the branch, no ref leads to the commit, and `git gc` could remove its objects.
     let _kept = target.push().map(|_| repository.keep(commit)).transpose()?;
     attempt.new = Some(commit);
 
@@ -62,7 +62,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let (mut staged, manifest) = match recycled {
         None => fill(server, site, &objects, contents.tree, None)?,
         Some(recycled) => match fill(server, site, &objects, contents.tree, Some(recycled)) {
-            // The old release may hold another user's files, for instance: a new directory will do.
+            // The old release may hold files of another user, for instance. A new directory does not.
             Err(Error::Io { .. }) => fill(server, site, &objects, contents.tree, None)?,
             filled => filled?,
         },
@@ -96,22 +96,22 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     Ok(())
 }
 
-/// Answers a deployment to the side that visitors get, as `when-public` says. An operator on the server
-/// knows which one that is.
+/// Refuses a deployment to the public side, or warns of it, as `when-public` says. A deployment by hand is
+/// never refused: an operator on the server knows which side it is.
 fn refuse_public(server: &Server, site: &LockedSite, target: Target<'_>) -> Result<()> {
     if !site.public_mark().is_some_and(|mark| mark.public) {
         return Ok(());
     }
-    let insists = server.insists.get() || matches!(target, Target::Commit(_));
+    let is_allowed = server.public_option.get() || matches!(target, Target::Commit(_));
     match server.config.site.when_public {
-        WhenPublic::Refuse if !insists => return Err(Error::Public(server.name.clone())),
+        WhenPublic::Refuse if !is_allowed => return Err(Error::Public(server.name.clone())),
         WhenPublic::Deploy => {}
         WhenPublic::Warn | WhenPublic::Refuse => server.report.warning(Message::PublicSide(&server.name)),
     }
     Ok(())
 }
 
-/// Checks the tree out into a new or a recycled release, which is nobody's yet.
+/// Checks the tree out into a new or a recycled directory, which is not a release yet.
 fn fill<'a>(
     server: &Server,
     site: &'a LockedSite,
@@ -134,7 +134,7 @@ fn fill<'a>(
     Ok((staged, manifest))
 }
 
-/// Reports what a deployment would do. It changes nothing and needs no lock.
+/// Reports what a deployment would do. Changes nothing and needs no lock.
 pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
     let site = crate::site::Site::open(&server.config.site)?;
     let live = site.live()?;
@@ -160,8 +160,7 @@ pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
     Ok(())
 }
 
-/// Decides what to deploy, with what is so under the lock; nothing, where nothing is left to do but to say
-/// so.
+/// Decides under the lock which commit to deploy. If there is none, reports why and returns `None`.
 fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -> Result<Option<CommitId>> {
     let Server { config, report, repository, .. } = server;
     let branch = match target {
@@ -197,8 +196,8 @@ fn warn_of_submodules(server: &Server, listing: &Listing) {
     }
 }
 
-/// Removes what is more than `keep`, once the pusher knows the result. What cannot be removed is no
-/// reason to call a deployment failed.
+/// Removes the releases beyond `keep`, after the pusher has got the result. A release that cannot be removed
+/// gives a warning; the deployment has succeeded.
 fn prune(server: &Server, site: &mut LockedSite, live: &ReleaseName) {
     server.phase(site, "prune");
     let surplus = site.releases().map(|releases| surplus(&releases, live, server.config.site.keep));

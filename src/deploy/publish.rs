@@ -1,10 +1,9 @@
-//! The publication of a finished release, and the way back if it does not work: the part that a deployment
-//! and a rollback share.
+//! Publishes a ready release, and goes back if it does not work. Deployments and rollbacks share this part.
 //!
-//! The ref moves, `current` flips, services restart, the site is verified. Where there is more to do than the
-//! flip, the [`journal`] names the publication. Whoever takes the lock after a crash ends it: if `current`
-//! has flipped, the release is verified again; if not, the ref goes back. So the live release and a gated ref
-//! agree again.
+//! The order: the ref moves (gate only), `current` flips, services restart, the site is verified. If there is
+//! more to do than the flip, the [`journal`] records the publication. After a crash the next holder of the
+//! lock ends it: if `current` has flipped, it verifies the release again; if not, it moves the ref back. So
+//! the live release and the branch agree again.
 
 use std::cell::Cell;
 
@@ -19,7 +18,7 @@ use crate::release::ReleaseName;
 use crate::run::signals::Stop;
 use crate::site::{Flip, Live, LockedSite, Staged};
 
-/// A release on its way to the public.
+/// A release that is being made live.
 #[derive(Debug)]
 pub struct Publication<'a> {
     /// The server.
@@ -30,17 +29,17 @@ pub struct Publication<'a> {
     pub release: &'a ReleaseName,
     /// The release that is live before.
     pub previous: &'a Live,
-    /// True if it was made for this, and nobody knows yet whether it works.
+    /// True for a new release, which has never been verified; false for a rollback.
     pub is_new: bool,
     /// The ref that moves together with the flip.
     pub push: Option<&'a RefUpdate>,
-    /// Set once the ref could not move back: the journal stays, and the next run tries again.
+    /// True if the ref could not be moved back: the journal stays, and the next run tries again.
     pub is_stuck: Cell<bool>,
 }
 
 impl Publication<'_> {
-    /// Moves the ref, flips, and runs the steps that follow. If one of them fails, the release before becomes
-    /// live again. `staged` is kept from the flip on.
+    /// Moves the ref, flips, and runs `restart` and `verify`. If a step fails, the previous release becomes
+    /// live again. After the flip, `staged` is not removed any more.
     pub fn publish(&self, staged: Option<Staged>) -> Result<()> {
         staged.as_ref().map_or(Ok(()), Staged::refuse_replaced)?;
         let has_more = self.push.is_some() || self.server.config.steps.has_after_flip();
@@ -50,7 +49,7 @@ impl Publication<'_> {
         }
         self.server.phase(self.site, "activate");
         let stop = self.server.stop();
-        // A wish to stop may come at any moment; after the flip it would mean the way back.
+        // The last check for a request to stop: after the flip it would mean going back.
         let activate = || stop.check().and_then(|()| self.site.activate(self.release));
         let activate = || activate().inspect_err(|_| self.move_ref_back());
         let flip = match stop.check().and_then(|()| self.move_ref()).and_then(|()| activate()) {
@@ -71,18 +70,18 @@ impl Publication<'_> {
         flip.flushed()
     }
 
-    /// Restarts services and verifies the release that is live now; goes back if that fails.
+    /// Runs `restart` and `verify` on the live release; goes back if one of them fails.
     fn verify(&self, stop: Option<&Stop>) -> Result<()> {
         let steps = Steps::new(self.server, self.site, self.release, self.previous.release());
         let result = steps.run(Phase::Restart, stop).and_then(|()| steps.run(Phase::Verify, stop));
         result.or_else(|error| self.go_back(error))
     }
 
-    /// Makes the release before live again. Always fails, with the error that led here or a worse one.
+    /// Makes the previous release live again. Always returns an error: the given one, or a worse one.
     fn go_back(&self, error: Error) -> Result<()> {
         let after_flip = |error| Err(Error::AfterFlip(Box::new(error)));
-        // The mark comes first: after a crash from here on, the next run goes back too.
-        // A rollback that was cancelled says nothing about its release.
+        // The release is marked first, so that after a crash from here on the next run goes back too.
+        // A cancelled rollback is not marked: that does not mean that the release is bad.
         let is_to_blame = self.is_new || !matches!(error, Error::Cancelled);
         if is_to_blame && let Err(unmarked) = self.site.mark_bad(self.release) {
             self.server.report.warning(unmarked);
@@ -102,7 +101,7 @@ impl Publication<'_> {
         Err(error)
     }
 
-    /// Restarts services on the release that is live again, and moves the ref back to it.
+    /// Restarts services on the release that is live again, and moves the ref back.
     fn restart_previous(&self, live: &ReleaseName) {
         let steps = Steps::new(self.server, self.site, live, Some(self.release));
         if let Err(error) = steps.run(Phase::Restart, None) {
@@ -119,19 +118,19 @@ impl Publication<'_> {
         let Some(push) = self.push else { return };
         let back = RefUpdate { old: push.new, new: push.old, name: push.name.clone() };
         if let Err(error) = self.server.repository.move_ref(&back, "bluegreen: not deployed") {
-            // Where somebody else has moved it since, it is theirs.
+            // If somebody else has moved the ref since, it stays as they left it.
             self.is_stuck.set(!matches!(error, Error::RefMoved(_)));
             self.server.report.warning(error);
         }
     }
 
-    /// Ends the journal's entry, unless there is something left to do.
+    /// Removes the journal, unless there is something left to do.
     fn finish(&self) -> Result<()> {
         if self.is_stuck.get() { Ok(()) } else { journal::finish(self.site) }
     }
 }
 
-/// Ends the publication that an earlier run could not end, and reports it.
+/// Ends a publication that a crash cut off, if there is one, and reports it.
 pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
     let Some(entry) = journal::read(site)? else { return Ok(()) };
     let live = site.live()?;
@@ -170,7 +169,7 @@ pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
 }
 
 impl Publication<'_> {
-    /// Moves the ref back if it has moved: a crash before the flip can have come before that, too.
+    /// Moves the ref back if it has moved: the crash may have come before that.
     fn move_ref_back_if_moved(&self) {
         let moved =
             |push: &RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new));

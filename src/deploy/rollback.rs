@@ -1,4 +1,4 @@
-//! Back to an older release: one rename, whatever the size of the site.
+//! Rollback: makes an older release live again, by one rename.
 
 use std::cell::Cell;
 
@@ -37,7 +37,7 @@ fn run(
     }
     if !site.is_original(&release)? {
         let replaced = Error::ReplacedSince(name.to_string());
-        // Whoever names it knows it, or restored it from a backup.
+        // An operator who names the release may have restored it from a backup: this is only a warning.
         if to.is_none() {
             return Err(replaced);
         }
@@ -59,7 +59,7 @@ fn run(
     Ok(())
 }
 
-/// The newest good release before the live one; before anything, where no release is live.
+/// Returns the newest good release that is older than the live one; the newest one if nothing is live.
 fn older(releases: Vec<Release>, live: Option<&ReleaseName>) -> Option<Release> {
     let is_older = |release: &Release| live.is_none_or(|live| release.name < *live);
     releases.into_iter().rev().find(|release| release.is_good() && is_older(release))

@@ -1,4 +1,4 @@
-//! The steps of a release: each `sh -c` in its directory, in a small environment of its own.
+//! Runs the steps of a release: each by `sh -c`, in the release's directory, with a small environment.
 
 use std::fs::File;
 use std::io::Write;
@@ -21,7 +21,7 @@ use crate::site::LockedSite;
 use crate::site::logs;
 use crate::text::{seconds, timestamp};
 
-/// The search path of steps: the same whoever deploys, and `[env]` may replace it.
+/// The `PATH` of steps, the same for everybody who deploys; `[env]` may replace it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The steps of one release.
@@ -30,12 +30,12 @@ pub struct Steps<'a> {
     server: &'a Server<'a>,
     site: &'a LockedSite,
     release: &'a ReleaseName,
-    /// The release that is live before, where there is one.
+    /// The release that was live before, if any.
     previous: Option<&'a ReleaseName>,
 }
 
 impl<'a> Steps<'a> {
-    /// The steps of a release that is at its place, whose record says what its commit is.
+    /// The steps of a release that has its final path and its record.
     #[must_use]
     pub fn new(
         server: &'a Server<'a>,
@@ -46,7 +46,7 @@ impl<'a> Steps<'a> {
         Self { server, site, release, previous }
     }
 
-    /// Runs the steps of a phase, up to the first that fails.
+    /// Runs the steps of a phase until one fails.
     pub fn run(&self, phase: Phase, stop: Option<&Stop>) -> Result<()> {
         let steps = self.server.config.steps.of(phase);
         if steps.is_empty() {
@@ -94,7 +94,7 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// A shell line of the config in the environment that all of them have, in the site's directory.
+/// Prepares a shell line of the config: in the site's directory, with the environment that all of them get.
 pub(super) fn shell(server: &Server, step: &Step) -> Command {
     let user = User::from_uid(Uid::effective()).ok().flatten();
     let (home, login) =
@@ -118,7 +118,7 @@ pub(super) fn shell(server: &Server, step: &Step) -> Command {
     command
 }
 
-/// A line of our own in a log; without room for it there is none.
+/// Writes a line of this program into a log. An error is ignored: on a full disk the line is missing.
 pub(super) fn note(log: Option<&File>, line: std::fmt::Arguments) {
     if let Some(mut log) = log {
         let _ = log.write_all(format!("{line}\n").as_bytes());

@@ -1,8 +1,7 @@
-//! Directories held by a descriptor, and changes to the names in them.
+//! Directories as file descriptors, and changes to the names in them.
 //!
-//! Everything that writes, renames or removes in a site goes through here: one component at a time
-//! and never through a symbolic link, so that nobody who swaps a directory for a link while we work
-//! can lead us out of it.
+//! Every write, rename and removal in a site goes through this room, one component at a time and never
+//! through a symlink. So nobody who exchanges a directory for a symlink meanwhile can redirect it.
 
 mod mounts;
 mod remove;
@@ -23,11 +22,11 @@ const OPEN_DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFl
 #[derive(Debug)]
 pub struct Dir(OwnedFd);
 
-/// Device and inode number: the same for two names of one file or directory, and for nothing else.
+/// Device and inode number: equal if and only if two names lead to the same file or directory.
 pub type Identity = (u64, u64);
 
 impl Dir {
-    /// Opens a directory by path, through links: for the roots that an admin names.
+    /// Opens a directory by its path, following symlinks: for the roots that an admin names.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self(fs::open(path, OPEN_DIRECTORY, Mode::empty())?))
     }
@@ -46,7 +45,7 @@ impl Dir {
     fn open_component(&self, name: &[u8], flags: OFlags) -> io::Result<Self> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match fs::openat2(&self.0, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
-            // Kernels before 5.6, and sandboxes that do not know the call.
+            // Kernels before 5.6 do not have openat2(2), and some sandboxes forbid it.
             Err(Errno::NOSYS | Errno::PERM) => {
                 let opened = Self(fs::openat(&self.0, name, flags, Mode::empty())?);
                 if Mount::of(&opened)? == Mount::of(self)? { Ok(opened) } else { Err(Errno::XDEV.into()) }
@@ -55,17 +54,17 @@ impl Dir {
         }
     }
 
-    /// Another descriptor of the same directory.
+    /// Duplicates the descriptor.
     pub fn try_clone(&self) -> io::Result<Self> {
         Ok(Self(self.0.try_clone()?))
     }
 
-    /// Makes a directory where there is nothing yet.
+    /// Makes a directory; fails if the name exists.
     pub fn make_dir(&self, name: &[u8], mode: u32) -> io::Result<()> {
         Ok(fs::mkdirat(&self.0, name, Mode::from_raw_mode(mode))?)
     }
 
-    /// Opens a directory, made before where it is missing.
+    /// Opens a directory, and makes it first if it does not exist.
     pub fn open_or_make_dir(&self, name: &[u8], mode: u32) -> io::Result<Self> {
         match self.make_dir(name, mode) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
@@ -73,19 +72,19 @@ impl Dir {
         }
     }
 
-    /// Creates a file where there is nothing yet, not even a link.
+    /// Creates a file; fails if the name exists, even as a dangling symlink.
     pub fn create_file(&self, name: &[u8], mode: u32) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?.into())
     }
 
-    /// Opens a file with these flags; a link is refused.
+    /// Opens a file with these flags; a symlink is refused.
     pub fn open_file(&self, name: &[u8], flags: OFlags) -> io::Result<File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o600))?.into())
     }
 
-    /// Opens a regular file in the same way. Anything else is an error, and never a wait, as for a FIFO.
+    /// Opens a regular file in the same way. Anything else is an error; a FIFO does not block.
     pub fn open_regular(&self, name: &[u8], flags: OFlags) -> io::Result<File> {
         let file = self.open_file(name, flags | OFlags::NONBLOCK)?;
         match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
@@ -94,7 +93,7 @@ impl Dir {
         }
     }
 
-    /// Makes a symbolic link where there is nothing yet.
+    /// Makes a symlink; fails if the name exists.
     pub fn make_link(&self, target: &[u8], name: &[u8]) -> io::Result<()> {
         Ok(fs::symlinkat(target, &self.0, name)?)
     }
@@ -104,12 +103,12 @@ impl Dir {
         Ok(fs::readlinkat(&self.0, name, Vec::new())?.into_bytes())
     }
 
-    /// Asks `lstat` about a name.
+    /// Calls `lstat` on a name.
     pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
         Ok(fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    /// Asks `fstat` about this directory.
+    /// Calls `fstat` on this directory.
     pub fn own_stat(&self) -> io::Result<Stat> {
         Ok(fs::fstat(&self.0)?)
     }
@@ -119,12 +118,12 @@ impl Dir {
         Ok(identity(&self.own_stat()?))
     }
 
-    /// Returns whether inode numbers stay the same over a reboot. Those of overlayfs and FUSE need not: the
-    /// kernel makes them up when it reads a directory.
+    /// Returns whether inode numbers stay the same over a reboot. On overlayfs and FUSE they may be assigned
+    /// when a directory is read.
     pub fn has_lasting_inodes(&self) -> io::Result<bool> {
         const OVERLAYFS: u64 = 0x794c_7630;
         const FUSE: u64 = 0x6573_5546;
-        // The number has 32 bits; some platforms extend its sign.
+        // The magic number has 32 bits; some platforms sign-extend it.
         let kind = fs::fstatfs(&self.0)?.f_type.cast_unsigned() & 0xffff_ffff;
         Ok(kind != OVERLAYFS && kind != FUSE)
     }
@@ -134,7 +133,7 @@ impl Dir {
         Ok(fs::fstatvfs(&self.0)?)
     }
 
-    /// Returns whether a name exists, whatever it is.
+    /// Returns whether a name exists, of whatever kind.
     pub fn contains(&self, name: &[u8]) -> io::Result<bool> {
         match self.stat(name) {
             Ok(_) => Ok(true),
@@ -143,9 +142,9 @@ impl Dir {
         }
     }
 
-    /// All names but `.` and `..`, in no order, with their kind where the file system has it.
+    /// Lists all names but `.` and `..`, in no order, with their kind if the file system gives it.
     pub fn names(&self) -> io::Result<Vec<(Vec<u8>, FileType)>> {
-        // A descriptor of its own, since reading moves the offset that clones share.
+        // Reading moves the offset, which duplicated descriptors share, so this opens a new one.
         let listing = fs::openat(&self.0, c".", OPEN_DIRECTORY, Mode::empty())?;
         let mut buffer = Vec::with_capacity(32 * 1024);
         let mut entries = RawDir::new(listing, buffer.spare_capacity_mut());
@@ -160,16 +159,16 @@ impl Dir {
         Ok(names)
     }
 
-    /// Renames within or between directories; what is in the way is replaced, as rename(2) does.
+    /// Renames within or between directories; replaces the target as rename(2) does.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub fn rename(&self, name: &[u8], to: &Self, new_name: &[u8]) -> io::Result<()> {
         Ok(fs::renameat(&self.0, name, &to.0, new_name)?)
     }
 
-    /// Renames where nothing is in the way; otherwise `AlreadyExists`.
+    /// Renames if the new name does not exist; otherwise fails with `AlreadyExists`.
     pub fn rename_new(&self, name: &[u8], to: &Self, new_name: &[u8]) -> io::Result<()> {
         match fs::renameat_with(&self.0, name, &to.0, new_name, fs::RenameFlags::NOREPLACE) {
-            // A file system that cannot promise it, such as NFS.
+            // Some file systems, such as NFS, do not support RENAME_NOREPLACE.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !to.contains(new_name)? => {
                 self.rename(name, to, new_name)
             }
@@ -177,12 +176,12 @@ impl Dir {
         }
     }
 
-    /// Flushes the names in this directory to the disk.
+    /// Flushes the entries of this directory to the disk (`fsync`).
     pub fn sync(&self) -> io::Result<()> {
         Ok(fs::fsync(&self.0)?)
     }
 
-    /// Flushes the whole file system to the disk.
+    /// Flushes the whole file system to the disk (`syncfs`).
     pub fn sync_file_system(&self) -> io::Result<()> {
         Ok(fs::syncfs(&self.0)?)
     }

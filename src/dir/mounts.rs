@@ -1,7 +1,7 @@
-//! Mounts: somebody else's data that appears below a directory of ours.
+//! Mounts below a directory of the site: their files belong to somebody else and must not be removed.
 //!
-//! The kernel's list is read before anything is removed, so that nothing is emptied half-way. A mount
-//! that appears later is met by [`Dir::open_inside`](super::Dir::open_inside), which never crosses one.
+//! The kernel's list of mounts is read before anything is removed, so that no directory is half-emptied. If
+//! something is mounted later, [`Dir::open_inside`](super::Dir::open_inside) fails, which never crosses a mount.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,7 +14,8 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::Dir;
 
-/// The mount that a directory lies on. Kernels before 5.8 tell file systems apart, but not two mounts of one.
+/// The mount that a directory is on. Kernels before 5.8 report no mount id; there, two mounts of one file
+/// system look the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mount {
     Id(u64),
@@ -22,7 +23,7 @@ pub(super) enum Mount {
 }
 
 impl Mount {
-    /// Finds out on which mount an open directory lies.
+    /// Reads which mount an open directory is on.
     pub(super) fn of(dir: &Dir) -> io::Result<Self> {
         let stat = statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
         Ok(if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
@@ -34,8 +35,8 @@ impl Mount {
 }
 
 impl Dir {
-    /// Finds something mounted on one of these names of the directory, or anywhere below one: a directory
-    /// or a single file.
+    /// Finds a mount on one of these names of the directory, or anywhere below one. It may be a mount of a single
+    /// file.
     pub fn find_mount(&self, names: &[&[u8]]) -> io::Result<Option<PathBuf>> {
         let own = fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()))?;
         let paths: Vec<Vec<u8>> =
@@ -50,8 +51,8 @@ impl Dir {
     }
 }
 
-/// Reads the mount point, the fifth word, from a line of `/proc/<pid>/mountinfo` (proc(5)): blanks and
-/// backslashes stand there as `\040`.
+/// Reads the mount point, the fifth field, from a line of `/proc/<pid>/mountinfo` (proc(5)). Blanks and
+/// backslashes are escaped there: `\040`.
 fn mount_point(line: &[u8]) -> Option<Vec<u8>> {
     let mut rest = line.split(|&byte| byte == b' ').nth(4)?;
     let mut path = Vec::with_capacity(rest.len());
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_is_found() {
+    fn mounts_are_found() {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::open(temp.path()).unwrap();
         assert_eq!(dir.find_mount(&[b"a", b"b"]).unwrap(), None);

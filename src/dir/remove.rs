@@ -1,4 +1,4 @@
-//! Removing whole trees: of any depth, without following a link and without crossing a mount.
+//! Removes whole trees: of any depth, without following a symlink and without crossing a mount.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -7,8 +7,8 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 
 use super::{Dir, Identity, OPEN_DIRECTORY};
 
-/// A directory above the one that is being emptied. It is closed meanwhile, so that the depth of a tree
-/// costs no descriptors.
+/// A parent of the directory that is being emptied. It is not kept open, so that a deep tree needs no more
+/// descriptors than a flat one.
 struct Above {
     identity: Identity,
     /// The names that are left to remove in it.
@@ -18,9 +18,9 @@ struct Above {
 }
 
 impl Dir {
-    /// Removes a name and all below it, whatever its kind. Links are removed, not followed; a
-    /// directory that its owner made unreadable is opened up first. At a mount it fails with
-    /// `CrossesDevices` or `ResourceBusy`. Nothing there is fine.
+    /// Removes a name of any kind with all below it. Symlinks are removed, not followed; a directory that is not
+    /// readable or writable gets mode 0700 first. A mount is an error, `CrossesDevices` or `ResourceBusy`. A name
+    /// that does not exist is no error.
     pub fn remove(&self, name: &[u8]) -> io::Result<()> {
         match self.unlink(name, AtFlags::empty()) {
             Err(error) if error.kind() == ErrorKind::IsADirectory => self.remove_tree(name),
@@ -28,7 +28,7 @@ impl Dir {
         }
     }
 
-    /// Depth first without recursion: a build may leave trees of any depth.
+    /// Removes a tree depth first, without recursion, because a build may leave trees of any depth.
     fn remove_tree(&self, name: &[u8]) -> io::Result<()> {
         let mut above: Vec<Above> = Vec::new();
         let mut dir = self.open_to_empty(name)?;
@@ -52,7 +52,7 @@ impl Dir {
         }
     }
 
-    /// Removes a name; where it is a directory, it stays.
+    /// Removes a name that is not a directory; returns whether it is one.
     fn is_dir_after_unlink(&self, name: &[u8]) -> io::Result<bool> {
         match self.unlink(name, AtFlags::empty()) {
             Err(error) if error.kind() == ErrorKind::IsADirectory => Ok(true),
@@ -60,7 +60,7 @@ impl Dir {
         }
     }
 
-    /// Opens the directory above, which must still be the one that we came from.
+    /// Opens the parent directory, which must still be the expected one.
     fn parent(&self, expected: Identity) -> io::Result<Self> {
         let parent = Self(fs::openat(&self.0, c"..", OPEN_DIRECTORY, Mode::empty())?);
         if parent.identity()? == expected {
@@ -69,14 +69,14 @@ impl Dir {
         Err(io::Error::other("a directory was moved while it was being removed"))
     }
 
-    /// Opens a directory whose names are to be removed, and makes it writable if it is not.
+    /// Opens a directory that is to be emptied, and changes its mode to 0700 if necessary.
     fn open_to_empty(&self, name: &[u8]) -> io::Result<Self> {
         match self.open_inside(name) {
             Ok(dir) if dir.own_stat()?.st_mode & 0o700 == 0o700 => return Ok(dir),
             Err(error) if error.kind() != ErrorKind::PermissionDenied => return Err(error),
             _ => {}
         }
-        // A descriptor opened with O_PATH cannot be chmod-ed itself, only by its name in /proc.
+        // fchmod(2) does not work on a descriptor opened with O_PATH, but chmod(2) on its name in /proc does.
         let path = self.open_component(name, OFlags::PATH | OFlags::DIRECTORY)?;
         let proc = format!("/proc/self/fd/{}", path.0.as_raw_fd());
         fs::chmod(proc, Mode::from_raw_mode(0o700))?;
@@ -98,7 +98,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
-    fn remove_never_follows_a_link_and_opens_what_is_closed() {
+    fn remove_never_follows_a_link_and_empties_unreadable_directories() {
         let outside = tempfile::tempdir().unwrap();
         std::fs::write(outside.path().join("kept"), "kept").unwrap();
         let inside = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The hints: for each error, one thing that its reader can do.
+//! The hints: for each error, one thing that the reader can do.
 
 use std::io;
 use std::path::Path;
@@ -7,8 +7,8 @@ use crate::error::Error;
 use crate::text::printable;
 
 impl Error {
-    /// One thing that the reader can do about it, a line without a full stop. Each variant stands here, so
-    /// that a new one is not without a hint by accident.
+    /// One thing that the reader can do, a line without a full stop. The match names every variant, so that a
+    /// new one does not go without a hint by accident.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -18,12 +18,12 @@ impl Error {
                 format!("it runs {}, as in `ssh deploy@blue status`", commands.join(", "))
             }
             Self::SeveralRepositories(names) => {
-                format!("name one of them, {}: `status -C {}`", names.join(", "), names[0])
+                format!("name one of them ({}), as in `status -C {}`", names.join(", "), names[0])
             }
             Self::UnknownRepository { there, .. } => format!("it has {}", there.join(", ")),
             Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
-            Self::ForeignWay(_, _, at, None) => format!("`chmod go-w {}`", printable(at)),
-            Self::ForeignWay(.., Some(other)) => {
+            Self::ForeignPath(_, _, at, None) => format!("`chmod go-w {}`", printable(at)),
+            Self::ForeignPath(.., Some(other)) => {
                 format!("run it as {other}: `sudo -u {other} bluegreen ...`; or name a path that is the owner's alone")
             }
             Self::ConfigUnsafe { file, .. } => {
@@ -72,10 +72,10 @@ impl Error {
             Self::Mounted { mount, .. } => format!("`umount {}` if it is not needed there", printable(mount)),
             Self::Replaced(_) => "let the steps of bluegreen.toml leave `$PWD` where it is".into(),
             Self::ReplacedSince(name) => {
-                format!("`bluegreen rollback {name}` insists, `bluegreen deploy REVISION` makes it anew")
+                format!("go back to it all the same: `bluegreen rollback {name}`; or make a fresh release: `bluegreen deploy REVISION`")
             }
-            Self::Locked { .. } => "`bluegreen status` shows what it does".into(),
-            Self::InStep(_) => "let the step fail: then the release before stays, or comes back".into(),
+            Self::Locked { .. } | Self::StillRunning { .. } => "`bluegreen status` shows what it is doing".into(),
+            Self::InStep(_) => "let the step exit with a status other than 0: then the release before it stays live, or becomes live again".into(),
             Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
                 "`bluegreen releases` shows what there is".into()
             }
@@ -86,22 +86,23 @@ impl Error {
                 "look at the filters that attributes name, or raise `filter-timeout` in bluegreen.toml".into()
             }
             Self::NoLog(_) => "a release has a log when its config has steps".into(),
-            Self::Public(_) => "push to the other side and promote it, or insist: `git push -o public`".into(),
+            Self::Public(_) => "push to the other side and promote it, or deploy here all the same: `git push -o public`".into(),
             Self::PromoteConfig { hint, .. } | Self::Promotion { hint, .. } => hint.clone(),
             Self::RefMoved(_) => "fetch, then push again".into(),
+            Self::UnknownRevision(_) => "name a branch, a tag or a commit that was pushed to this server".into(),
+            Self::NoBranch(_) => "push it first".into(),
+            Self::Tree { .. } => "take the path out of the commit, then push again".into(),
+            Self::Conversion(_) => "fix the filter or the attribute, then push again".into(),
+            Self::Submodule { .. } => {
+                "fix it, or leave submodules empty: `submodules = \"warn\"` in bluegreen.toml".into()
+            }
             Self::Io { source, path, .. } => return io_hint(source, path),
             Self::AfterFlip(error) | Self::Reported(error) => return error.hint(),
             Self::Config { .. }
             | Self::Git { .. }
-            | Self::Conversion(_)
-            | Self::UnknownRevision(_)
-            | Self::Tree { .. }
-            | Self::Submodule { .. }
             | Self::Unverified(_)
-            | Self::StillRunning { .. }
             | Self::TooLate(_)
             | Self::PushRefused(_)
-            | Self::NoBranch(_)
             | Self::Unhealthy(_)
             | Self::HoldLost
             | Self::Cancelled => return None,

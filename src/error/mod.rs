@@ -1,8 +1,7 @@
-//! Errors: one variant for each situation in which the program stops, worded for the person who reads it
-//! at the other end of a `git push`.
+//! Errors: one variant for each situation in which the program stops, worded for the person who pushed.
 //!
-//! A variant knows its hint and its exit status. The last line of a failure, which says what is still live,
-//! is the deployment's: only that knows.
+//! Each variant has an exit status and may have a hint. The last line of a failure, which says what is still
+//! live, comes from the deployment.
 
 mod hint;
 mod status;
@@ -26,24 +25,24 @@ pub enum Error {
     /// Arguments or standard input that cannot be understood.
     #[error("{0}")]
     Usage(String),
-    /// No repository was named and none is around.
+    /// No repository was named, and the working directory is none.
     #[error("no repository found")]
     NoRepository,
-    /// A path that was named as a repository is not one.
+    /// A path was named as a repository and is not one.
     #[error("`{}` is not a git repository", printable(.0))]
     NotARepository(PathBuf),
-    /// Somebody logs in to an account that has no shell, but these commands.
-    #[error("this account takes `git push` and some commands; it has no shell")]
+    /// Somebody logs in to the deploy account, which has no shell but only these commands.
+    #[error("this account has no shell: it takes `git push`, `git fetch` and some commands")]
     NoShell(&'static [&'static str]),
-    /// A command that the account's ssh does not run.
+    /// A command that does not run over ssh.
     #[error("this account does not run `{}`", printable(.command))]
     NotOverSsh {
         /// The command.
         command: String,
-        /// Those that it runs.
+        /// The commands that do.
         commands: &'static [&'static str],
     },
-    /// A client named none of several repositories.
+    /// The account has several repositories, and the client named none.
     #[error("this account has several repositories")]
     SeveralRepositories(Vec<String>),
     /// A repository that is not one of the account's.
@@ -51,7 +50,7 @@ pub enum Error {
     UnknownRepository {
         /// The name that a client gave.
         named: PathBuf,
-        /// The names that there are.
+        /// The names that exist.
         there: Vec<String>,
     },
     /// The repository belongs to another user.
@@ -64,9 +63,9 @@ pub enum Error {
         /// The name of the user who runs the program.
         user: String,
     },
-    /// A way to a repository that somebody else than its owner can change: path, owner, where, and by whom.
+    /// A path that somebody other than its owner can change: path, owner, the component, and by whom.
     #[error("root cannot work in `{}`: it belongs to {}, but `{}` {}", printable(.0), .1, printable(.2), foreign(.3.as_deref()))]
-    ForeignWay(PathBuf, String, PathBuf, Option<String>),
+    ForeignPath(PathBuf, String, PathBuf, Option<String>),
     /// The config cannot be understood; the message names file, line and key.
     #[error("{place}: {message}", place = place(.file, *.line))]
     Config {
@@ -77,12 +76,12 @@ pub enum Error {
         /// Key, problem and what was expected.
         message: String,
     },
-    /// The config may be written by others, or belongs to one: it holds commands.
+    /// The config belongs to another user or may be written by others, although it holds commands.
     #[error("`{}` {problem}", printable(.file))]
     ConfigUnsafe {
         /// The config file.
         file: PathBuf,
-        /// The fault of its owner or mode.
+        /// The problem with its owner or mode.
         problem: String,
     },
     /// A system call on a path failed.
@@ -92,7 +91,7 @@ pub enum Error {
         verb: &'static str,
         /// The path that the verb is about.
         path: PathBuf,
-        /// The system's own words.
+        /// The system's error.
         source: io::Error,
     },
     /// git itself could not be started.
@@ -107,15 +106,15 @@ pub enum Error {
         stderr: String,
     },
     /// git could not convert a file as its attributes ask for.
-    #[error("git cannot convert what attributes name: {0}")]
+    #[error("git cannot convert a file as its attributes say: {0}")]
     Conversion(String),
-    /// A filter hangs, or has too much to do.
+    /// A filter hangs or takes too long.
     #[error("git took longer than {} to convert files and was ended", humantime::format_duration(*.0))]
     ConversionTimeout(Duration),
-    /// Files of Git LFS whose content is not at hand.
+    /// Files of Git LFS whose content is not on the server.
     #[error("{problem}: {}", listed(.paths))]
     Lfs {
-        /// The reason: "git-lfs is not installed".
+        /// The reason, "git-lfs is not installed".
         problem: &'static str,
         /// The files that would be pointers.
         paths: Vec<PathBuf>,
@@ -130,7 +129,7 @@ pub enum Error {
         kind: &'static str,
         /// The object's id.
         id: git2::Oid,
-        /// The object reader's own words.
+        /// The object reader's message.
         message: String,
     },
     /// A tree that no checkout may write.
@@ -160,17 +159,17 @@ pub enum Error {
         /// The problem.
         problem: String,
     },
-    /// A limit of the config is passed.
+    /// The commit exceeds a limit of the config.
     #[error("the commit has more than {limit} {what}")]
     Limit {
-        /// The limit that is passed.
+        /// The limit.
         limit: String,
         /// "files", "bytes".
         what: &'static str,
         /// The key of the config that holds the limit.
         key: &'static str,
     },
-    /// The file system has not enough room for the release.
+    /// The file system has not enough space for the release.
     #[error("not enough space in `{}`: the release needs {needed}, {free} are free", printable(.path))]
     NoSpace {
         /// The site.
@@ -180,18 +179,18 @@ pub enum Error {
         /// The space that is free, with its unit.
         free: String,
     },
-    /// A shared file that nobody made yet.
+    /// A shared file that does not exist yet.
     #[error("the shared file `{}` does not exist", printable(.0))]
     SharedMissing(PathBuf),
-    /// Something in `shared/` that is not what the config says.
-    #[error("`{}` is no {wanted}, as bluegreen.toml has it", printable(.path))]
+    /// A path in `shared/` that is a file where the config says directory, or the other way round.
+    #[error("`{}` must be a {wanted}, as bluegreen.toml says", printable(.path))]
     SharedKind {
         /// Its path.
         path: PathBuf,
         /// "directory" or "file".
         wanted: &'static str,
     },
-    /// Something in the commit that no link to a shared path can replace.
+    /// A path in the commit that cannot be replaced by the link to a shared path.
     #[error("`{}` is {kind} in the commit, but `{}` is in `{wanted}` of `[shared]`", printable(.path), printable(.shared))]
     SharedInTheWay {
         /// The path in the commit.
@@ -203,10 +202,10 @@ pub enum Error {
         /// "dirs" or "files".
         wanted: &'static str,
     },
-    /// The site's directory is not there.
+    /// The site's directory does not exist.
     #[error("the site `{}` does not exist", printable(.0))]
     NoSite(PathBuf),
-    /// `current` is something that a rename cannot replace.
+    /// `current` is not a symbolic link, so that no rename can replace it.
     #[error("`{}` is {kind}, not a symbolic link", printable(.path))]
     CurrentOccupied {
         /// The path of `current`.
@@ -214,7 +213,7 @@ pub enum Error {
         /// "a directory" or "a file".
         kind: &'static str,
     },
-    /// `releases` is a link, through which the links to shared paths would lead nowhere.
+    /// `releases` is a symbolic link. The relative links to shared paths would not work through it.
     #[error("`{}` is a link to `{}`, not a directory", printable(.path), printable(.target))]
     ReleasesLink {
         /// The path of `releases`.
@@ -231,12 +230,12 @@ pub enum Error {
         mount: PathBuf,
     },
     /// A step moved or removed the release that it ran in.
-    #[error("release {0} is not the directory that was filled: a step moved or removed it")]
+    #[error("a step moved, removed or replaced the directory of release {0}")]
     Replaced(String),
-    /// An old release whose directory was exchanged since.
-    #[error("release {0} is not the directory that was filled: it was replaced since")]
+    /// An old release whose directory has another inode number than its record says.
+    #[error("the directory of release {0} was replaced after the deployment")]
     ReplacedSince(String),
-    /// Somebody else held the lock for too long.
+    /// Another process held the lock for too long.
     #[error("gave up after {}: {holder} still holds the site's lock", humantime::format_duration(*.waited))]
     Locked {
         /// The holder.
@@ -244,7 +243,7 @@ pub enum Error {
         /// The time that the program waited.
         waited: Duration,
     },
-    /// A step of this release asks for the lock that its own deployment holds.
+    /// A step of this release wants to change the site, but its own deployment holds the lock.
     #[error("a step of release {0} cannot change the site: its own deployment holds the lock")]
     InStep(String),
     /// A release that does not exist.
@@ -258,7 +257,7 @@ pub enum Error {
         /// The reason: "marked bad".
         state: &'static str,
     },
-    /// Nothing is older than the live release.
+    /// No good release is older than the live one.
     #[error("there is no good release older than the live one")]
     NoOlderRelease,
     /// A step of the config failed.
@@ -277,7 +276,7 @@ pub enum Error {
     /// A release without a log, or no log at all.
     #[error("{}", no_log(.0.as_deref()))]
     NoLog(Option<String>),
-    /// A deployment that was asked to stop and goes on.
+    /// A process that was asked to stop and is still running.
     #[error("{holder} is still running after {}", humantime::format_duration(*.waited))]
     StillRunning {
         /// The holder of the lock.
@@ -288,25 +287,25 @@ pub enum Error {
     /// A deployment that ended before it could be cancelled.
     #[error("it ended before it could be cancelled: {0}")]
     TooLate(String),
-    /// A push that git's own rules, or the `update` hook, refuse.
+    /// A push that is refused by git's own rules or by the `update` hook.
     #[error("{0}")]
     PushRefused(String),
-    /// A ref is not where a push expects it.
+    /// A ref does not point to the commit that the push expects.
     #[error("`{}` has moved in the meantime", printable(OsStr::from_bytes(.0)))]
     RefMoved(Vec<u8>),
-    /// The branch has no commit.
+    /// The branch does not exist.
     #[error("the branch {0} does not exist")]
     NoBranch(String),
-    /// A check of the set-up found problems, which are printed already.
+    /// `check` found problems, which are printed already.
     #[error("{0} found")]
     Unhealthy(String),
-    /// A push to the side that visitors get, where the config refuses it.
+    /// A push to the public side, which the config refuses.
     #[error("{0} is public")]
     Public(String),
-    /// A client that holds the lock was not heard of for too long, or went away.
+    /// The client of `hold` went away, or sent nothing for too long.
     #[error("the promotion that held the lock is gone")]
     HoldLost,
-    /// The file `.promote.toml`, or what it leads to, cannot be used.
+    /// `.promote.toml`, or something that it names, cannot be used.
     #[error("{problem}")]
     PromoteConfig {
         /// The file and the problem.
@@ -334,7 +333,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps what the system said with the verb and the path it was tried on.
+    /// Wraps an error of the system with a verb and a path.
     pub fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { verb, path, source }

@@ -3,7 +3,7 @@
 use crate::error::Error;
 
 impl Error {
-    /// The process's exit status for this error: 1, 2 or 3 as docs/operating.md lists them.
+    /// The exit status for this error: 1, 2 or 3, as docs/operating.md lists them.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
@@ -15,7 +15,7 @@ impl Error {
             | Self::UnknownRepository { .. }
             | Self::NotARepository(_)
             | Self::NotOwner { .. }
-            | Self::ForeignWay(..)
+            | Self::ForeignPath(..)
             | Self::Config { .. }
             | Self::PromoteConfig { .. }
             | Self::ConfigUnsafe { .. } => 2,

@@ -1,11 +1,11 @@
-//! Pieces of the wording of errors.
+//! Formatting of values in error messages.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::text::printable;
 
-/// Words a system error without the ` (os error N)` of the standard library.
+/// Formats a system error without the ` (os error N)` of the standard library.
 pub(super) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
@@ -30,7 +30,7 @@ pub(super) fn submodules(paths: &[PathBuf]) -> String {
     format!("{} {noun} ({})", paths.len(), listed(paths))
 }
 
-/// The first paths of many.
+/// Formats the first ten paths of a list, and how many more there are.
 pub(super) fn listed(paths: &[PathBuf]) -> String {
     const SHOWN: usize = 10;
     let mut names: Vec<String> =

@@ -1,4 +1,4 @@
-//! Pushes through the gate that deploy nothing: they skip, or delete the branch.
+//! Pushes through the gate that deploy nothing: those with `-o skip`, and deletions of the branch.
 
 use crate::deploy::server::Server;
 use crate::error::Result;
@@ -22,7 +22,7 @@ pub fn delete(server: &Server, push: &RefUpdate) -> Result<()> {
     Ok(())
 }
 
-/// Moves the branch under the lock, so that deployments and this take turns.
+/// Moves the branch under the site's lock, so that it does not move during a deployment.
 fn move_it(server: &Server, push: &RefUpdate) -> Result<()> {
     server.change_site(Action::Deploy, |_, _| server.repository.move_ref(push, "push"))
 }

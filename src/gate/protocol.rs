@@ -11,17 +11,17 @@ use crate::git::push::RefUpdate;
 /// The longest payload of a pkt-line.
 const LONGEST: usize = 65516;
 
-/// The most that a reason to refuse may hold, in characters.
+/// The longest reason for a refusal, in characters.
 const REASON: usize = 400;
 
-/// The question of receive-pack.
+/// The request of receive-pack.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
     /// The refs that `receive.procReceiveRefs` gives to the hook.
     pub updates: Vec<RefUpdate>,
     /// The push options.
     pub options: Vec<Vec<u8>>,
-    /// True if all refs of the push are to move or none, those that the hook does not hear of too.
+    /// True if the push is atomic: all its refs move or none, including those that the hook does not see.
     pub is_atomic: bool,
 }
 
@@ -32,7 +32,7 @@ pub enum Answer {
     Moved,
     /// Receive-pack is to move it.
     FallThrough,
-    /// It stays where it was, and this is why.
+    /// It stays where it was, for this reason.
     Refused(String),
 }
 
@@ -82,7 +82,7 @@ pub fn write_answers(output: &mut impl Write, answers: &[(&[u8], Answer)]) -> io
     write_flush(output)
 }
 
-/// A reason as git shows it in brackets: one line, without the quotes of our own messages.
+/// Returns a reason as git shows it in brackets: one line, without backticks.
 fn one_line(reason: &str) -> String {
     let plain = |character: char| if character.is_control() { ' ' } else { character };
     reason.chars().filter(|&character| character != '`').map(plain).take(REASON).collect()
@@ -94,7 +94,7 @@ fn read_section(input: &mut impl Read) -> io::Result<Vec<Vec<u8>>> {
     loop {
         let mut length = [0; 4];
         input.read_exact(&mut length)?;
-        // A number that Rust reads may have a sign, a length may not.
+        // `from_str_radix` accepts a sign, which a length must not have.
         let is_hex = length.iter().all(u8::is_ascii_hexdigit);
         let digits = std::str::from_utf8(&length).ok().filter(|_| is_hex);
         let length = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());

@@ -1,6 +1,6 @@
-//! The checks of `git receive-pack` before it moves a ref, for the refs that the gate moves.
+//! The checks that `git receive-pack` makes before it moves a ref, made here for the refs that the gate moves.
 //!
-//! The order and the words are those of `update()` in git's receive-pack.c.
+//! Their order and wording are those of `update()` in git's receive-pack.c.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop:
     if runs_update_hook(repository, update, report, stop)? { Ok(()) } else { refused("hook declined") }
 }
 
-/// Runs the `update` hook, if there is one; returns whether it agrees.
+/// Runs the `update` hook, if there is one; returns whether it accepts the update.
 fn runs_update_hook(
     repository: &Repository,
     update: &RefUpdate,
@@ -76,8 +76,8 @@ fn last<'s>(settings: &'s [Setting], name: &str) -> Option<&'s Setting> {
     settings.iter().rev().find(|setting| setting.name == name)
 }
 
-/// Reads a setting of `receive.deny*` that has three values: `None` refuses the update, `Some` allows it,
-/// with a warning if it is true.
+/// Reads a setting of `receive.deny*` with three values: `None` refuses the update, `Some(false)` allows it,
+/// `Some(true)` allows it with a warning.
 fn allows(settings: &[Setting], name: &str) -> Option<bool> {
     let setting = last(settings, name)?;
     match setting.value.as_deref().map(str::to_ascii_lowercase).as_deref() {
@@ -89,7 +89,7 @@ fn allows(settings: &[Setting], name: &str) -> Option<bool> {
     }
 }
 
-/// A truth value as git reads it; a name without one is true.
+/// Parses a boolean setting as git does; a name without a value is true.
 fn is_true(setting: &Setting) -> bool {
     let value = setting.value.as_deref().map(str::to_ascii_lowercase);
     match value.as_deref() {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn truth_is_what_git_takes_for_it() {
+    fn booleans_are_read_as_git_reads_them() {
         for value in [None, Some("true"), Some("Yes"), Some("ON"), Some("1"), Some("-2")] {
             assert!(is_true(&setting(value)[0]), "{value:?}");
         }

@@ -1,4 +1,4 @@
-//! Conversions by git, which knows the filters that the repository's owner and the machine define.
+//! Runs git to convert files, with the filters that the repository's owner and the machine define.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,21 +10,21 @@ use super::{Repository, failure};
 use crate::error::{Error, Result};
 use crate::run::child::{self, End, Limits};
 
-/// The circumstances in which a git converts.
+/// The settings and paths of a git process that converts files.
 #[derive(Debug)]
 pub struct Work<'a> {
-    /// The arguments that hold it to the right settings.
+    /// Its `-c` arguments.
     pub settings: &'a [OsString],
     /// The private index.
     pub index: &'a Path,
     /// The private work tree.
     pub tree: &'a Path,
-    /// The time that it may take, and the wish to stop.
+    /// Its time limit, and the request to stop.
     pub limits: Limits<'a>,
 }
 
 impl Repository {
-    /// All settings that git sees for the repository's owner, with their scope, as `-z` prints them.
+    /// Lists all settings that git sees for the repository's owner: the output of `--show-scope -z`.
     pub fn settings(&self) -> Result<Vec<u8>> {
         let output = self
             .owners_command()
@@ -34,8 +34,7 @@ impl Repository {
         if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
     }
 
-    /// Runs a git that may convert, with a private index and work tree; returns its output and its
-    /// complaints.
+    /// Runs git with a private index and work tree; returns its output and the lines of its standard error.
     pub fn convert(
         &self,
         work: &Work,
@@ -64,15 +63,15 @@ impl Repository {
         Err(Error::Conversion(reason.unwrap_or_else(|| format!("{status}"))))
     }
 
-    /// A git in a session of its own that knows the filters that the owner and the machine define. Settings that could change
-    /// other files of a checkout are for the caller to set.
+    /// Prepares a git in a session of its own that sees the settings of the owner and the machine, for their
+    /// filters. The caller overrides the settings that would change other files of a checkout.
     pub(super) fn owners_command(&self) -> Command {
         let mut git = self.prepare(child::in_session("git"), &[]);
         git.env_remove("GIT_CONFIG_NOSYSTEM").env("GIT_ATTR_NOSYSTEM", "1");
         if let Ok(Some(user)) = User::from_uid(Uid::effective()) {
             git.env("HOME", user.dir);
         }
-        // Neither hooks nor helpers have a part in this, nor may the index be split into the repository.
+        // No hook and no fsmonitor may run, and no shared index may be written into the repository.
         for setting in ["core.hooksPath=/dev/null", "core.fsmonitor=false", "core.splitIndex=false"] {
             git.args(["-c", setting]);
         }

@@ -1,4 +1,4 @@
-//! Fetching submodules: the only thing that reaches out to other machines.
+//! Fetches submodules: the only part of a deployment that connects to other machines.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,10 +10,10 @@ use super::{Repository, failure, search_path};
 use crate::error::{Error, Result};
 use crate::run::child::{self, End, Limits};
 
-/// The protocols that a tree may name; not `file` and not `ext`, which reach into this machine.
+/// The protocols that a submodule's URL may use; not `file` and `ext`, which reach into this machine.
 const PROTOCOLS: &str = "https:ssh:git";
 
-/// Nobody is there to answer: no password, no unknown host key.
+/// The ssh command. Nobody can answer a question, so it must not ask for a password or a host key.
 const SSH: &str = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=30";
 
 impl Repository {
@@ -32,7 +32,7 @@ impl Repository {
         if output.status.success() { Ok(()) } else { Err(failure("init", &output)) }
     }
 
-    /// Fetches one commit, alone where the server allows that, else with all branches and tags.
+    /// Fetches one commit: by its id if the server allows that, else with all branches and tags.
     pub fn fetch(&self, url: &str, commit: Oid, limits: Limits) -> Result<()> {
         let alone = format!("+{commit}:refs/bluegreen/{commit}");
         let begun = Instant::now();
@@ -69,8 +69,8 @@ impl Repository {
     }
 }
 
-/// Words the failure of a fetch. Where ssh could not connect, git itself only says that there is no
-/// connection.
+/// Makes the error of a failed fetch. If ssh could not connect, ssh's own last lines give the reason, not
+/// git's.
 fn refusal(output: &Output) -> Error {
     let text = String::from_utf8_lossy(&output.stderr);
     let before = text.split_once("fatal: Could not read from remote repository").map(|(before, _)| before);
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ssh_says_is_the_reason() {
+    fn the_last_lines_of_ssh_are_the_reason() {
         let end = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct \
                    access rights\nand the repository exists.\n";
         let banner = "@@@@\n@ WARNING @\n@@@@\r\n";

@@ -1,4 +1,4 @@
-//! The id of a commit, one type from git's standard input to the records on the disk.
+//! Commit ids: one type for the lines that git writes, the records on the disk and the messages.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 /// The number of digits that a release's name and all messages show.
 pub const SHORT: usize = 12;
 
-/// A full id as git spells it: 40 digits, or 64 in a SHA-256 repository. Unlike an [`Oid`] it does not
-/// start the object reader, which a push of a ref that deploys nothing has no use for.
+/// A full commit id in hexadecimal: 40 digits, or 64 in a SHA-256 repository. Unlike an [`Oid`] it does not
+/// initialise libgit2, which a push that deploys nothing does not need.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CommitId {
     digits: [u8; 64],
@@ -20,7 +20,7 @@ pub struct CommitId {
 }
 
 impl CommitId {
-    /// The id of no object: a ref that does not exist, and a release that came from no commit.
+    /// The all-zero id: a ref that does not exist, or a release that was not made from a commit.
     pub const NONE: Self = Self { digits: [b'0'; 64], len: 40 };
 
     /// Parses the digits.
@@ -34,7 +34,7 @@ impl CommitId {
         Some(Self { digits, len: text.len() as u8 })
     }
 
-    /// Returns whether it stands for no object.
+    /// Returns whether all digits are zero.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.digits == Self::NONE.digits
@@ -46,7 +46,7 @@ impl CommitId {
         if self.len == 40 { ObjectFormat::Sha1 } else { ObjectFormat::Sha256 }
     }
 
-    /// The id as the object reader takes it.
+    /// Converts it into libgit2's type.
     pub fn oid(&self) -> Result<Oid> {
         Oid::from_str_ext(self.as_str(), self.format())
             .map_err(|_| Error::UnknownRevision(self.as_str().to_owned()))
@@ -59,7 +59,7 @@ impl CommitId {
         std::str::from_utf8(&self.digits[..self.len.into()]).unwrap_or_default()
     }
 
-    /// Its first digits, as people are shown them.
+    /// Its first digits, as messages show them.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.as_str()[..SHORT]

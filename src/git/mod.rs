@@ -1,4 +1,4 @@
-//! The repository, and the one place that runs git itself.
+//! The repository, and the only room that runs git.
 //!
 //! Only git can resolve a revision in every ref format and with every extension, convert files, and fetch.
 //! Objects are read by [`crate::checkout`].
@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Repository {
     path: PathBuf,
-    /// All that programs of the repository may see, where the environment is somebody else's.
+    /// The environment for git and hooks, if root started this program; else they inherit the caller's.
     environment: Option<Vec<(OsString, OsString)>>,
 }
 
@@ -43,14 +43,14 @@ impl Repository {
         Ok(Self { path, environment: None })
     }
 
-    /// The same repository for a program that was started by somebody else than its owner: the programs
-    /// that git would start with the caller's environment get these variables instead.
+    /// The same repository for a program that root started: hooks, and git where it acts as receive-pack, get
+    /// these variables instead of the caller's environment.
     #[must_use]
     pub fn in_environment(self, variables: Vec<(OsString, OsString)>) -> Self {
         Self { environment: Some(variables), ..self }
     }
 
-    /// Keeps the environment from a program where it is not the owner's.
+    /// Replaces the environment of a child process, if root started this program.
     fn hide_environment(&self, program: &mut Command) {
         if let Some(variables) = &self.environment {
             program.env_clear().envs(variables.iter().map(|(name, value)| (name, value)));
@@ -69,7 +69,8 @@ impl Repository {
         Ok(Uid::from_raw(metadata.uid()))
     }
 
-    /// Refuses a repository that somebody else owns: git would, and what we wrote would be ours.
+    /// Refuses a repository that somebody else owns. git refuses it too, and files that we write in it would
+    /// have the wrong owner.
     pub fn refuse_foreign(&self) -> Result<()> {
         let (owner, user) = (self.owner()?, Uid::effective());
         if owner == user {
@@ -78,12 +79,12 @@ impl Repository {
         Err(Error::NotOwner { path: self.path.clone(), owner: login_name(owner), user: login_name(user) })
     }
 
-    /// The commit that a branch points to, where there is such a branch.
+    /// The commit that a branch points to, if it exists.
     pub fn tip(&self, branch: &str) -> Result<Option<CommitId>> {
         self.resolve(&format!("refs/heads/{branch}"))
     }
 
-    /// The commit that a revision names: a branch, a tag, any abbreviation that git resolves.
+    /// The commit that a revision names: a branch, a tag, or any other form that git resolves.
     pub fn resolve(&self, revision: &str) -> Result<Option<CommitId>> {
         if revision.starts_with('-') || revision.contains('\0') {
             return Ok(None);
@@ -92,7 +93,7 @@ impl Repository {
         match output.status.code() {
             Some(0) => Ok(CommitId::parse(output.stdout.trim_ascii())),
             Some(1) => Ok(None),
-            // Git answers so for an ambiguous abbreviation and for paths like `HEAD:file`.
+            // git prints this for an ambiguous abbreviation and for paths like `HEAD:file`.
             _ if [&b"ambiguous"[..], b"unknown revision"]
                 .iter()
                 .any(|words| output.stderr.windows(words.len()).any(|window| window == *words)) =>
@@ -103,14 +104,14 @@ impl Repository {
         }
     }
 
-    /// The settings of a file in the repository, as `git config -z` prints them.
+    /// Reads a blob as a file of settings: the output of `git config --blob -z`.
     pub fn settings_of_blob(&self, blob: Oid) -> Result<Vec<u8>> {
         let output = self.run(&["config", "--blob", &blob.to_string(), "--list", "-z"])?;
         if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
     }
 
-    /// Streams a blob of this repository, or of one of the object directories `others`, into a file, for
-    /// one that is too big to be held in memory.
+    /// Streams a blob that is too big for the memory into a file. It is in this repository or in one of the
+    /// object directories `others`.
     pub fn stream_blob(
         &self,
         id: Oid,
@@ -161,22 +162,22 @@ impl Repository {
         self.command(arguments).output().map_err(Error::GitMissing)
     }
 
-    /// A git that sees this repository and no settings but the repository's own.
+    /// Prepares a git command that sees this repository, and no settings but the repository's own.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         self.prepare(Command::new("git"), arguments)
     }
 
-    /// Lets a git see this repository and no settings but the repository's own.
+    /// Sets arguments and environment so that git sees this repository, and no settings but its own.
     fn prepare(&self, mut git: Command, arguments: &[&str]) -> Command {
         git.env_clear()
             .env("PATH", search_path())
-            // Messages are recognised by their English words.
+            // git's messages are matched in English.
             .env("LC_ALL", "C")
-            // A pusher may push refs/replace/*, and what is deployed is what the commit names.
+            // Anybody who may push can push refs/replace/*, but the commit itself must be deployed.
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("GIT_CONFIG_NOSYSTEM", "1")
-            // Without HOME git looks for no user's settings, and cannot stumble over an unreadable one.
+            // Without HOME git reads no user's settings, and does not fail on an unreadable file there.
             .arg("--git-dir")
             .arg(&self.path)
             .args(arguments)
@@ -185,13 +186,13 @@ impl Repository {
     }
 }
 
-/// The search path for git and its helpers.
+/// The `PATH` for git and its helpers.
 #[must_use]
 pub fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
 }
 
-/// The login name of a user, or the number where there is none.
+/// The login name of a user, or `user <uid>` if there is none.
 #[must_use]
 pub fn login_name(uid: Uid) -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| format!("user {uid}"), |user| user.name)
@@ -199,13 +200,13 @@ pub fn login_name(uid: Uid) -> String {
 
 fn failure(command: &str, output: &Output) -> Error {
     let text = String::from_utf8_lossy(&output.stderr);
-    // What git goes on to list belongs to its last complaint: the extensions that it does not know.
+    // The lines after the last `fatal:` belong to it, such as a list of unknown extensions.
     let last = text.rfind("fatal: ").or_else(|| text.trim_end().rfind('\n')).unwrap_or_default();
     let stderr = text[last..].split_whitespace().collect::<Vec<_>>().join(" ");
     Error::Git { command: command.into(), stderr }
 }
 
-/// Returns whether a directory holds a repository, bare or not, and where its git directory is.
+/// Finds the git directory of a repository, bare or not.
 #[must_use]
 pub fn git_dir_of(path: &Path) -> Option<PathBuf> {
     [path.to_path_buf(), path.join(OsStr::new(".git"))]

@@ -35,7 +35,7 @@ impl RefUpdate {
         }
     }
 
-    /// Parses all that a hook reads. The last line needs no line end.
+    /// Parses the whole standard input of a hook. The last line needs no line end.
     pub fn parse_all(input: &[u8]) -> Result<Vec<Self>> {
         let lines = input.strip_suffix(b"\n").unwrap_or(input);
         if lines.is_empty() {

@@ -1,4 +1,4 @@
-//! The work of `git receive-pack` for the refs that the gate moves: rules, hooks, moves.
+//! The part of `git receive-pack` that the gate takes over: settings, the `update` hook, and moving refs.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,13 +12,13 @@ use super::{Repository, failure};
 use crate::error::{Error, Result};
 use crate::run::child;
 
-/// The refs that keep objects during a deployment. Clients do not see them: `transfer.hideRefs`.
+/// The prefix of the refs that keep objects during a deployment. `transfer.hideRefs` hides them from clients.
 const KEPT: &str = "refs/bluegreen/deploying/";
 
-/// Lets no hook hear of refs that are our own business.
+/// Arguments of git that let no hook run for the refs of this program.
 const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
 
-/// The objects of a commit, kept by a ref of our own.
+/// A guard that keeps the objects of a commit by a ref of this program's own.
 #[must_use = "they are kept until it is dropped"]
 #[derive(Debug)]
 pub struct Kept<'a> {
@@ -26,7 +26,7 @@ pub struct Kept<'a> {
 }
 
 impl Kept<'_> {
-    /// Removes every such ref: the caller holds the site's lock, so that no other deployment needs one.
+    /// Removes all refs of this kind. The caller holds the site's lock, so no other deployment needs one.
     fn release(&self) -> Result<()> {
         let output = self.repository.run(&["for-each-ref", "--format=%(refname)", KEPT])?;
         for name in String::from_utf8_lossy(&output.stdout).lines() {
@@ -47,7 +47,7 @@ impl Drop for Kept<'_> {
     }
 }
 
-/// One line of git's own config, its name in lower case.
+/// One setting of git, its name in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// "receive.denydeletes".
@@ -57,7 +57,7 @@ pub struct Setting {
 }
 
 impl Repository {
-    /// Returns the commit that a ref points to, where there is such a ref.
+    /// Returns the commit that a ref points to, if it exists.
     pub fn id_of(&self, name: &[u8]) -> Result<Option<CommitId>> {
         let mut git = self.command(&["rev-parse", "--verify", "--quiet"]);
         let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::GitMissing)?;
@@ -68,7 +68,7 @@ impl Repository {
         }
     }
 
-    /// Moves, makes or deletes a ref if it still is where the update says, with a line in its reflog.
+    /// Moves, creates or deletes a ref, with a line in its reflog, if it still points to the old id.
     pub fn move_ref(&self, update: &RefUpdate, message: &str) -> Result<()> {
         let (new, old) = (update.new.to_string(), update.old.to_string());
         let mut git = self.as_receive_pack(&["update-ref", "-m", message]);
@@ -90,7 +90,7 @@ impl Repository {
         Err(failure("update-ref", &output))
     }
 
-    /// The settings of a section as receive-pack sees them, in order; a later one counts.
+    /// The settings of a section as receive-pack sees them, in order; the last one of a name counts.
     pub fn section(&self, section: &str) -> Result<Vec<Setting>> {
         let mut git = self.as_receive_pack(&["config", "--null", "--get-regexp"]);
         let output = git.arg(format!("^{section}\\.")).output().map_err(Error::GitMissing)?;
@@ -139,7 +139,7 @@ impl Repository {
         }
     }
 
-    /// The path at which git looks for a hook: `core.hooksPath` may lead elsewhere.
+    /// The path at which git looks for a hook, `core.hooksPath` included.
     pub fn hook_path(&self, name: &str) -> Result<PathBuf> {
         let mut git = self.as_receive_pack(&["rev-parse", "--git-path", &format!("hooks/{name}")]);
         let output = git.output().map_err(Error::GitMissing)?;
@@ -149,8 +149,8 @@ impl Repository {
         Ok(self.path.join(OsStr::from_bytes(output.stdout.trim_ascii_end())))
     }
 
-    /// Returns whether a ref is a symbolic one that leads to a branch, so that a push to it moves the branch.
-    /// The ref's file is read, without a process of git, since most pushes deploy nothing.
+    /// Returns whether a ref is a symbolic ref to a branch, so that a push to it moves the branch. It reads the
+    /// ref's file instead of starting git, to cost little: most pushes deploy nothing.
     #[must_use]
     pub fn is_alias(&self, name: &[u8], branch: &str) -> bool {
         let file = self.path.join(OsStr::from_bytes(name));
@@ -159,8 +159,8 @@ impl Repository {
             == Some(format!("refs/heads/{branch}").as_bytes())
     }
 
-    /// Returns whether all commits that a push brings are there. They are not after a push from a shallow
-    /// clone: git notes in its file `shallow` where history ends, but not for a ref that the gate moves.
+    /// Returns whether the whole history of a commit is in the repository. It is not after a push from a
+    /// shallow clone, because git does not update its file `shallow` for a ref that the gate moves.
     pub fn has_history_of(&self, commit: CommitId) -> Result<bool> {
         let output = self.run(&["rev-list", "--quiet", commit.as_str(), "--not", "--all"])?;
         match output.status.code() {
@@ -170,8 +170,8 @@ impl Repository {
         }
     }
 
-    /// Keeps the objects of a commit that no ref leads to yet, beside any `gc` and `repack`, until the guard
-    /// is dropped. A crash leaves its ref behind, and the next call removes that.
+    /// Protects the objects of a commit that no ref leads to yet from `git gc`, until the guard is dropped.
+    /// A crash leaves the guard's ref behind, and the next call removes it.
     pub fn keep(&self, commit: CommitId) -> Result<Kept<'_>> {
         let kept = Kept { repository: self };
         kept.release()?;
@@ -180,7 +180,8 @@ impl Repository {
         if output.status.success() { Ok(kept) } else { Err(failure("update-ref", &output)) }
     }
 
-    /// One of the repository's hooks, to be run about a ref as receive-pack does; `None` without one.
+    /// Prepares one of the repository's hooks, with arguments and environment as receive-pack sets them;
+    /// `None` if there is no such hook.
     pub fn hook(&self, name: &str, update: &RefUpdate) -> Result<Option<Command>> {
         let path = self.hook_path(name)?;
         let is_executable = |file: std::fs::Metadata| file.is_file() && file.mode() & 0o111 != 0;
@@ -196,8 +197,8 @@ impl Repository {
         Ok(Some(hook))
     }
 
-    /// A git for the work of `git receive-pack`. Like that it sees the settings of the system and of the
-    /// user, and the person who pushes.
+    /// Prepares a git command that acts as receive-pack does: it sees the settings of the system and of the
+    /// user, and the environment of the push.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     fn as_receive_pack(&self, arguments: &[&str]) -> Command {
         let mut git = Command::new("git");
@@ -207,8 +208,8 @@ impl Repository {
     }
 }
 
-/// Returns whether the values of `receive.procReceiveRefs` give a move of this ref to the hook, decided as
-/// `proc_receive_ref_matches` in git's receive-pack.c decides it.
+/// Returns whether `receive.procReceiveRefs` with these values gives an update of this ref to the hook, as
+/// `proc_receive_ref_matches` in git's receive-pack.c decides.
 fn is_asked_about(name: &[u8], values: &[String]) -> bool {
     for value in values {
         let (flags, prefix) =

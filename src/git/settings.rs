@@ -1,5 +1,5 @@
-//! The git that a repository needs, and the settings that it should have: the installer sets them, and
-//! `check` looks for them.
+//! The oldest git that works, and the settings that a repository should have. The installer sets them, and
+//! `check` reports those that are missing.
 
 /// The oldest git that the program works with: `proc-receive`, the gate, came with 2.29.
 pub const OLDEST_GIT: (u32, u32) = (2, 29);
@@ -11,11 +11,11 @@ pub struct Recommended {
     pub key: &'static str,
     /// "true".
     pub value: &'static str,
-    /// The harm where it is not set.
+    /// The consequence if it is not set.
     pub loss: &'static str,
 }
 
-/// All of them. Another value that somebody has set is left as it is.
+/// All recommended settings. The installer keeps other values that somebody has set.
 pub const RECOMMENDED: [Recommended; 5] = [
     Recommended {
         key: "receive.fsckObjects",

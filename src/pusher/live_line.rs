@@ -1,4 +1,4 @@
-//! The live release in words: the last line of every failure.
+//! The sentence about the live release that ends every failure: "blue still serves ...".
 
 use std::fmt::{self, Display};
 
@@ -10,7 +10,7 @@ use crate::text::printable;
 #[derive(Debug)]
 pub struct LiveLine {
     server: String,
-    /// "still ", unless something changed.
+    /// "still ", unless the live release has changed.
     still: &'static str,
     what: What,
 }
@@ -24,7 +24,7 @@ enum What {
 }
 
 impl LiveLine {
-    /// The words for `live`; `None` stands for a site that cannot be read.
+    /// Makes the sentence about `live`; `None` stands for a site that cannot be read.
     #[must_use]
     pub fn new(server: &str, live: Option<&Live>) -> Self {
         let what = match live {
@@ -38,7 +38,7 @@ impl LiveLine {
         Self { server: server.to_owned(), still: "still ", what }
     }
 
-    /// The same after a change.
+    /// The same sentence without "still", after a change.
     #[must_use]
     pub fn anew(self) -> Self {
         Self { still: "", ..self }

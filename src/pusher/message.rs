@@ -1,7 +1,7 @@
-//! The wording of every line to the pusher that is no error.
+//! Messages: the wording of the lines that are no errors.
 //!
-//! The first and the last line of a deployment, and the line for a ref that does not deploy, are those
-//! of the bash hook that this program replaces; people and scripts wait for them.
+//! The first and the last line of a deployment, and the line for a ref that does not deploy, are those of the
+//! bash hook that this program replaces, to the letter: people and scripts look for them.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
@@ -26,7 +26,7 @@ pub enum Message<'a> {
         /// The server's name.
         server: &'a str,
     },
-    /// All is done.
+    /// The deployment is complete.
     Complete,
     /// Another ref moved.
     OtherRef {
@@ -35,7 +35,7 @@ pub enum Message<'a> {
         /// The branch that deploys.
         branch: &'a str,
     },
-    /// The branch moved, and the pusher wants no deployment.
+    /// The branch moved, and the push option `skip` asked for no deployment.
     Skipped {
         /// The branch.
         branch: &'a str,
@@ -44,7 +44,7 @@ pub enum Message<'a> {
     },
     /// A push option that this program does not know.
     UnknownOption(&'a str),
-    /// A deployment goes on to its next phase; printed where the pusher asked for details.
+    /// A deployment enters its next phase; printed for the push option `verbose`.
     Phase(&'a str),
     /// The branch was deleted.
     Deleted {
@@ -73,7 +73,7 @@ pub enum Message<'a> {
         /// The live release.
         release: &'a ReleaseName,
     },
-    /// A newer push got in first.
+    /// A newer push has moved the branch already.
     Superseded {
         /// The commit that was pushed, its first digits.
         commit: &'a str,
@@ -94,24 +94,24 @@ pub enum Message<'a> {
         /// The holder.
         holder: &'a str,
     },
-    /// A deployment that visitors see at once.
+    /// A deployment to the public side.
     PublicSide(&'a str),
-    /// A failure, and the live release, which it did not change.
+    /// A failure that left the live release as it was.
     NotDone(Action, &'a LiveLine),
     /// Submodules that stay empty.
     EmptySubmodules(&'a [PathBuf]),
-    /// A checkout goes on.
+    /// The progress of a checkout.
     Writing {
         /// The files that are written.
         done: u64,
         /// All files.
         total: u64,
     },
-    /// Files of Git LFS that are pointers.
+    /// Files of Git LFS that are deployed as pointers.
     Pointers(&'a [PathBuf]),
-    /// A shared directory on another file system, which is not filled.
+    /// A shared directory that cannot be filled from the commit, because it is on another file system.
     NotSeeded(&'a Path),
-    /// The answer of `--dry-run`.
+    /// The result of `deploy --dry-run`.
     DryRun {
         /// The commit's first digits.
         commit: &'a str,
@@ -126,7 +126,7 @@ pub enum Message<'a> {
         /// The release that would be recycled.
         recycled: Option<ReleaseName>,
     },
-    /// Nothing runs that could be cancelled.
+    /// No deployment is running that could be cancelled.
     NothingRuns,
     /// Another process was asked to stop.
     Cancelling(&'a Holder),
@@ -139,22 +139,22 @@ pub enum Message<'a> {
         /// Its first line.
         name: &'a str,
     },
-    /// So many lines of a step were left out, because the pusher read too slowly.
+    /// The number of lines of a step that were dropped because the pusher read too slowly.
     LinesDropped(u64),
     /// A log that cannot be written.
     LogBroken(&'a std::io::Error),
-    /// A step after the flip failed.
+    /// A step after the flip failed, and the previous release becomes live again.
     GoingBack(&'a ReleaseName),
-    /// A failure after the flip, with no older release to go back to.
+    /// A failure after the flip that left the new release live.
     LiveNevertheless(&'a LiveLine),
-    /// An earlier run ended in the middle of a publication.
+    /// An earlier run was killed in the middle of a publication.
     CutOff {
         /// The release.
         release: &'a ReleaseName,
         /// True if it was live already.
         is_live: bool,
     },
-    /// The answer of `adopt`.
+    /// The result of `adopt`.
     Adopted {
         /// The release.
         release: &'a ReleaseName,
@@ -191,7 +191,7 @@ impl Display for Message<'_> {
                 )
             }
             Self::UnknownOption(option) => {
-                write!(to, "unknown push option `{option}`: this server knows `skip` and `verbose`")
+                write!(to, "unknown push option `{option}`: this server knows `skip`, `public` and `verbose`")
             }
             Self::Phase(phase) => write!(to, "Phase: {phase}"),
             Self::Live { release, changed, files, size, took } => {
@@ -279,7 +279,7 @@ fn capitalized(word: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// Names what did not come about.
+/// Returns the participle of an action, for "Not deployed".
 fn participle(action: Action) -> &'static str {
     match action {
         Action::Deploy => "deployed",

@@ -1,4 +1,4 @@
-//! The pusher: every line that is printed, its wording, and the way that it takes.
+//! Output to the pusher: the wording of each line, and printing that never blocks.
 
 pub mod live_line;
 pub mod message;

@@ -1,6 +1,6 @@
-//! The output of a child: whole into a log, and line by line to the pusher as far as somebody reads.
+//! The output of a child process: all of it goes into a log, and line by line to the pusher.
 //!
-//! Neither a line without an end nor a disk without room costs more than that line, or the log.
+//! A line that is too long is cut, and a full disk costs only the log: neither stops the deployment.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::pusher::report::Report;
 /// The longest line that the pusher gets, in bytes.
 const LONGEST: usize = 1000;
 
-/// Takes the output of a child, piece by piece.
+/// Receives the output of a child process, piece by piece.
 #[derive(Debug)]
 pub struct Output<'a> {
     report: &'a Report,
@@ -23,13 +23,13 @@ pub struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// Passes lines on to `report`, each indented, and everything to `log`.
+    /// Sends lines to `report`, each after `indent`, and everything to `log`.
     #[must_use]
     pub fn new(report: &'a Report, log: Option<&'a File>, indent: &'static str) -> Self {
         Self { report, log, indent, line: Vec::new(), is_cut: false, dropped: 0 }
     }
 
-    /// Takes a piece of output, lines or parts of lines.
+    /// Receives a piece of output: lines or parts of lines.
     pub fn take(&mut self, bytes: &[u8]) {
         if let Some(mut log) = self.log
             && let Err(error) = log.write_all(bytes)
@@ -48,7 +48,7 @@ impl<'a> Output<'a> {
             self.is_cut |= part.len() > room;
             self.line.extend_from_slice(&part[..part.len().min(room)]);
             if text.is_some() && !self.end_line() {
-                // A reader that was too slow for this line is too slow for the next ones: they are left out.
+                // A reader that was too slow for this line is too slow for the rest, which is dropped.
                 let last = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
                 self.dropped += rest[..last].split(|&byte| byte == b'\n').count() as u64 - 1;
                 rest = &rest[last..];
@@ -56,11 +56,11 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Ends the last line, and prints how many the pusher missed.
+    /// Ends the last line, and prints how many lines were dropped.
     pub fn end(mut self) {
         if !self.line.is_empty() {
             self.end_line();
-            // Our own lines in the log begin on a new line.
+            // This program's next line in the log must begin on a new line.
             self.log.map_or(Ok(()), |mut log| log.write_all(b"\n")).unwrap_or_default();
         }
         if self.dropped > 0 {
@@ -68,10 +68,10 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Prints the line; returns whether it was passed on.
+    /// Prints the line; returns false if it was dropped.
     fn end_line(&mut self) -> bool {
         let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-        // Text before a carriage return would be drawn over on a terminal: it is left out.
+        // A terminal would overwrite the text before a carriage return, so it is left out.
         let shown = line.rsplit(|&byte| byte == b'\r').next().unwrap_or_default();
         let text = String::from_utf8_lossy(shown);
         let rest = if self.is_cut { "..." } else { "" };

@@ -1,9 +1,8 @@
-//! The streams to the pusher, on which printing never fails and never blocks.
+//! Printing to the pusher, which never fails and never blocks for long.
 //!
-//! The deployment goes on whether anybody listens or not. When a client dies, `git receive-pack` keeps the
-//! hook's pipe open but no longer reads it, so a plain `write` would hang for good once 64 KiB have piled up,
-//! and with it every later push. Therefore a write waits for room only as long as patience lasts, and later
-//! lines are dropped.
+//! After a client has died, `git receive-pack` keeps the hook's pipe open but no longer reads it. A plain `write`
+//! would block for ever once the pipe is full (64 KiB), and every later push would wait for the lock. So all
+//! writes together wait for a slow reader only for a limited time; after that, lines are dropped.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -18,29 +17,28 @@ use crate::error::Error;
 use crate::pusher::message::Message;
 use crate::text::escape_controls;
 
-/// The time that a report waits for its reader, all lines together, before it drops lines.
+/// The time that a report waits for a slow reader, all lines together, before it drops lines.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The most that one write may pass on so that `poll`'s answer holds: Linux promises a pipe that is
-/// ready room for `PIPE_BUF` bytes.
+/// The most bytes in one write: if `poll` reports a pipe as writable, Linux guarantees space for this many.
 const PIPE_BUF: usize = 4096;
 
-/// The streams to the person who waits for the result; under git both are one pipe.
+/// The output streams to the pusher or operator. Under git both are one pipe.
 #[derive(Debug)]
 pub struct Report {
     out: OwnedFd,
     err: OwnedFd,
     patience: Cell<Duration>,
-    /// The same for the output of children, which must not use up what the result needs.
+    /// The same for the output of steps, which must not use up the time for the result.
     output_patience: Cell<Duration>,
     started: Instant,
     is_verbose: Cell<bool>,
-    /// The text of the progress line, which is ended before another line begins.
+    /// The progress line that is shown now. It must end before another line begins.
     progress: RefCell<String>,
 }
 
 impl Report {
-    /// Prints results on `out`, problems and progress on `err`.
+    /// Makes a report that prints results on `out`, problems and progress on `err`.
     #[must_use]
     pub fn new(out: OwnedFd, err: OwnedFd) -> Self {
         Self {
@@ -60,19 +58,19 @@ impl Report {
         self.send(self.out.as_fd(), &line.to_string(), "\n");
     }
 
-    /// Prints details too from now on.
+    /// Turns on [`Report::detail`].
     pub fn be_verbose(&self) {
         self.is_verbose.set(true);
     }
 
-    /// Prints a line with its time where the pusher asked for details.
+    /// Prints a line with the elapsed time, if the push option `verbose` asks for it.
     pub fn detail(&self, line: impl Display) {
         if self.is_verbose.get() {
             self.line(format_args!("[{:.3} s] {line}", self.started.elapsed().as_secs_f64()));
         }
     }
 
-    /// Prints a line of a child; returns whether it was passed on.
+    /// Prints a line of a step's output; returns false if it was dropped.
     pub fn output(&self, line: impl Display) -> bool {
         self.end_progress();
         send(&self.output_patience, self.out.as_fd(), &line.to_string(), "\n")
@@ -86,7 +84,7 @@ impl Report {
         }
     }
 
-    /// Prints something that does not stop the work.
+    /// Prints a problem that does not stop the work.
     pub fn warning(&self, warning: impl Display) {
         self.problem("warning", warning);
     }
@@ -111,7 +109,7 @@ impl Report {
         }
     }
 
-    /// Shows progress in place, as git does: the line ends with `\r` and the next one covers it.
+    /// Shows progress as git does: the line ends with `\r`, and the next one overwrites it.
     pub fn progress(&self, line: impl Display) {
         let line = line.to_string();
         if *self.progress.borrow() == line {
@@ -121,7 +119,7 @@ impl Report {
         self.progress.replace(line);
     }
 
-    /// Ends the progress line, where one is shown, so that it stays.
+    /// Ends the progress line, if there is one, so that the next line does not overwrite it.
     pub fn end_progress(&self) {
         let line = self.progress.take();
         if !line.is_empty() {
@@ -134,7 +132,7 @@ impl Report {
     }
 }
 
-/// Writes one line with its control characters escaped, as far as the reader takes it.
+/// Writes one line with control characters escaped; returns false if the reader did not take all of it.
 fn send(patience: &Cell<Duration>, to: BorrowedFd<'_>, line: &str, end: &str) -> bool {
     let mut bytes = escape_controls(line);
     bytes.push_str(end);
@@ -151,7 +149,7 @@ fn send(patience: &Cell<Duration>, to: BorrowedFd<'_>, line: &str, end: &str) ->
     true
 }
 
-/// Waits until a pipe has room, as long as patience lasts.
+/// Waits until a pipe has room, and subtracts the time from `patience`.
 fn wait_for_room(patience: &Cell<Duration>, to: BorrowedFd<'_>) -> bool {
     let left = patience.get();
     let start = Instant::now();

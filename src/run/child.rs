@@ -1,10 +1,10 @@
-//! One program, run to its end: its output is handed on, its time is limited, and no process that it leaves
-//! behind can hold us up.
+//! Runs a child process to its end, with a time limit. Background processes that the child leaves behind
+//! cannot block the caller.
 //!
-//! The program leads a session of its own, so that it has no controlling terminal: nothing that was pushed
-//! can read what an administrator types. Its process group gets TERM when its time is up, and KILL after a
-//! grace. Once the program itself has ended, the rest of the group has a moment to print its last
-//! lines. Output comes through one pipe of our own, so that a child in the background cannot keep the
+//! The child leads a session of its own, so that it has no controlling terminal: code that was pushed cannot
+//! read what an administrator types. When its time is up, its process group gets TERM, and after a grace
+//! period KILL. Once the child itself has ended, the rest of the group has a moment to print its last
+//! lines. All output comes through a pipe of our own, so that a background process cannot keep the
 //! pusher's connection open.
 
 use std::ffi::OsStr;
@@ -24,39 +24,39 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group,
 
 use crate::run::signals::Stop;
 
-/// The program of util-linux that begins a session. Whoever leads no group yet is replaced by the program
-/// that it starts, so that our child is that program.
+/// The program of util-linux that starts a session. It does not fork unless it leads a process group, so
+/// that our child becomes the program that it starts.
 const SETSID: &str = "/usr/bin/setsid";
 
 /// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The time in which a process that a program left in the background may still print.
+/// The time in which background processes may still print after the child has ended.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
-/// The things that end a program before its own end.
+/// The limits of a child process.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits<'a> {
     /// The time that it may take.
     pub timeout: Duration,
-    /// The wish to stop.
+    /// The request to stop, by a signal.
     pub stop: Option<&'a Stop>,
 }
 
-/// The end of a program.
+/// The way in which a child process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// By itself.
+    /// It exited by itself.
     Exited(ExitStatus),
-    /// It took too long.
+    /// It took too long and was killed.
     TimedOut,
-    /// We were asked to stop.
+    /// A signal asked this program to stop, and the child was killed.
     Cancelled,
 }
 
-/// Prepares a program that gets a session of its own; without `setsid` on the machine [`run`] gives it a
-/// process group.
-#[expect(clippy::disallowed_methods, reason = "whoever may run programs asks for them here")]
+/// Prepares a program to run in a session of its own. Where `setsid` is not installed, [`run`] gives it only
+/// a process group of its own.
+#[expect(clippy::disallowed_methods, reason = "the other rooms get their commands here")]
 pub fn in_session(program: impl AsRef<OsStr>) -> Command {
     if !Path::new(SETSID).exists() {
         return Command::new(program);
@@ -66,7 +66,7 @@ pub fn in_session(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Runs a program with nothing on its standard input. `output` gets all that it prints.
+/// Runs a program with an empty standard input. `output` gets everything that it prints.
 pub fn run(
     command: &mut Command,
     timeout: Duration,
@@ -99,8 +99,8 @@ fn read(command: &mut Command, input: Stdio, limits: Limits, output: impl FnMut(
     supervise(child, reader, limits, true, output)
 }
 
-/// Runs a program that answers `input` on its standard output; returns the answer too. `complaints` gets its
-/// standard error. What it leaves in the background goes on, unless the program was ended.
+/// Runs a program with `input` on its standard input; also returns its standard output. `complaints` gets its
+/// standard error. Background processes that it leaves go on running, unless the program was killed.
 pub fn ask(
     command: &mut Command,
     input: &[u8],
@@ -113,9 +113,9 @@ pub fn ask(
     // The command keeps its own end of the pipe open.
     command.stderr(Stdio::null());
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    // The program answers while it reads: both sides must be served at once.
+    // The program may write before it has read everything: reading and writing must go on at once.
     thread::scope(|scope| {
-        // A program that ends early prints why; that it did not read everything says nothing more.
+        // A write error only means that the program ended early, and then it has printed why.
         scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input)));
         let answer = scope.spawn(move || {
             let mut answer = Vec::new();
@@ -127,7 +127,7 @@ pub fn ask(
     })
 }
 
-/// Sees a program to its end; `is_alone` ends what it leaves in the background, too.
+/// Waits for a program's end; `is_alone` also kills the background processes that it leaves.
 fn supervise(
     child: Child,
     reader: PipeReader,
@@ -147,14 +147,14 @@ fn supervise(
     let end = running.wait(Instant::now() + limits.timeout, limits.stop);
     running.listen(Instant::now() + LAST_WORDS);
     if is_alone || end.is_some() {
-        // The program is not waited for yet, so that the group cannot be anybody else's by now.
+        // The child has not been reaped yet, so its process group id cannot have been reused.
         kill(group, Signal::KILL);
     }
     let status = running.child.wait()?;
     Ok(end.unwrap_or(End::Exited(status)))
 }
 
-/// Starts a program that leads its process group, or is about to.
+/// Starts a program that leads a process group of its own, or is about to (`setsid`).
 fn spawn(command: &mut Command) -> io::Result<Child> {
     if command.get_program() != SETSID {
         command.process_group(0);
@@ -162,8 +162,8 @@ fn spawn(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Signals a group whose leader is not waited for yet. Nothing left to signal is fine; a `setsid` that has
-/// not made the group yet is signalled itself.
+/// Signals a process group whose leader has not been reaped yet. A group that is gone is no error; if
+/// `setsid` has not made the group yet, only the process gets the signal.
 fn kill(group: Pid, signal: Signal) {
     if kill_process_group(group, signal).is_err() {
         let _ = kill_process(group, signal);
@@ -180,7 +180,7 @@ struct Running<F> {
 }
 
 impl<F: FnMut(&[u8])> Running<F> {
-    /// Waits for the program's end; returns the reason where it did not end by itself.
+    /// Waits for the program's end; returns the reason if it had to be killed.
     fn wait(&mut self, deadline: Instant, stop: Option<&Stop>) -> Option<End> {
         let mut forced = None;
         let mut next = deadline;
@@ -201,8 +201,8 @@ impl<F: FnMut(&[u8])> Running<F> {
         }
     }
 
-    /// Waits until something happens or the time comes, hands on what was printed, and says whether
-    /// the program has ended.
+    /// Waits until the program prints, ends or `until` comes; passes output on, and returns whether the
+    /// program has ended.
     fn poll(&mut self, until: Instant, stop: Option<&Stop>) -> bool {
         let mut wanted = vec![PollFd::new(&self.ended, PollFlags::IN)];
         let signals = stop.and_then(Stop::readable);
@@ -217,7 +217,7 @@ impl<F: FnMut(&[u8])> Running<F> {
         has_ended
     }
 
-    /// Hands on what is printed until the pipe is closed, or the time is over.
+    /// Passes output on until the pipe is closed or `until` comes.
     fn listen(&mut self, until: Instant) {
         while let Some(pipe) = &self.pipe
             && wait(&mut [PollFd::new(pipe, PollFlags::IN)], until)
@@ -227,7 +227,7 @@ impl<F: FnMut(&[u8])> Running<F> {
         }
     }
 
-    /// Reads once; the pipe has something, or is closed.
+    /// Reads once from a pipe that is ready or closed.
     fn read(&mut self) {
         let mut buffer = [0; 16 * 1024];
         match self.pipe.as_mut().map_or(Ok(0), |pipe| pipe.read(&mut buffer)) {
@@ -238,7 +238,7 @@ impl<F: FnMut(&[u8])> Running<F> {
     }
 }
 
-/// Polls up to a moment; says whether anything is ready.
+/// Polls until a deadline; returns whether a descriptor is ready.
 fn wait(wanted: &mut [PollFd], until: Instant) -> bool {
     let left = until.saturating_duration_since(Instant::now());
     let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };

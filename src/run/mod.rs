@@ -1,4 +1,4 @@
-//! Child processes: the engine that runs them within a time limit, and the signals that end them.
+//! Child processes with a time limit, and the signals that stop this program.
 
 pub mod child;
 pub mod signals;

@@ -1,7 +1,7 @@
-//! The signals that reach the program, and the wish to stop that some of them carry.
+//! Signal handling: TERM, and for commands INT and HUP, ask the program to stop at the next safe point.
 //!
-//! Signals are handled, not blocked or ignored: the programs that we start would inherit that, and a
-//! step could not be ended any more.
+//! Signals are handled, not blocked or ignored: child processes would inherit that, and a step could not
+//! be ended any more.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -15,11 +15,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 
 use crate::error::{Error, Result};
 
-/// Lets a hook outlive the client that it answers: once the ref has moved, a lost connection or an
-/// impatient Ctrl-C must not stop the deployment half-way. git (from 2.54 on) passes on to its hooks
-/// what it is sent itself. SIGPIPE is ignored by every Rust program.
+/// Lets a hook outlive its client: once the ref has moved, a lost connection or a Ctrl-C must not stop the
+/// deployment half-way. From 2.54 on git passes the signals that it gets on to its hooks. Every Rust
+/// program ignores SIGPIPE.
 pub fn outlive_the_client() {
-    // Fails where the program leads its process group already, which then is its own.
+    // setsid(2) fails if the program leads a process group already, which is enough.
     let _ = setsid();
     for signal in [SIGHUP, SIGINT, SIGQUIT] {
         if let Err(error) = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))) {
@@ -28,7 +28,7 @@ pub fn outlive_the_client() {
     }
 }
 
-/// The wish to stop. The program looks at it where it can stop cleanly; nothing else is interrupted.
+/// A request to stop. The program checks it where it can stop cleanly; a signal interrupts nothing else.
 #[derive(Debug)]
 pub struct Stop {
     signals: Option<UnixStream>,
@@ -36,14 +36,15 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Catches signals: from now on TERM only asks; INT and HUP too, unless they are a client's.
+    /// Catches TERM, and INT and HUP unless the program serves a client of git: from now on these signals
+    /// only request a stop.
     #[must_use]
     pub fn catch(for_client: bool) -> Self {
         let signals: &[i32] = if for_client { &[SIGTERM] } else { &[SIGTERM, SIGINT, SIGHUP] };
         let register = || -> io::Result<UnixStream> {
             let (reader, writer) = UnixStream::pair()?;
             reader.set_nonblocking(true)?;
-            // A write beyond the limit of file sizes fails then, instead of killing the program.
+            // With a handler, a write beyond RLIMIT_FSIZE fails instead of killing the program.
             signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
             for &signal in signals {
                 signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;

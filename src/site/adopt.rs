@@ -1,4 +1,4 @@
-//! Adopting: what a site held before becomes its first release.
+//! `LockedSite::adopt`: moves the files that a site held before into its first release.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,8 +12,8 @@ use crate::git::id::CommitId;
 use crate::release::{Record, ReleaseName, State};
 
 impl LockedSite {
-    /// Moves everything in the site that is not ours into a release, all or nothing; returns its name. Where
-    /// there is nothing to move, or a `current`, nothing is done.
+    /// Moves every file of the site that is not this program's into a release, all or nothing, and makes it
+    /// live. Returns `None` if there is nothing to move, or a `current` already.
     pub fn adopt(&self) -> Result<Option<ReleaseName>> {
         let is_ours = |name: &[u8]| [CURRENT, NEXT, RELEASES, STATE, SHARED].contains(&name);
         let names = self.dir.names().map_err(Error::io("read", &self.root))?;
@@ -27,8 +27,8 @@ impl LockedSite {
         {
             return Err(Error::Mounted { path: self.root.clone(), mount });
         }
-        // The release has its name from the start: files that a run moved before it was cut off must not be
-        // swept.
+        // The release gets its final name at once: a sweep must not remove the files that an interrupted run
+        // has moved into it. The next run goes on with that release.
         let begun = |release: &ReleaseName| release.commit() == CommitId::NONE.short();
         let newest = self.releases()?.pop().filter(|newest| newest.record.is_none() && begun(&newest.name));
         let name = newest
@@ -39,7 +39,7 @@ impl LockedSite {
             .open_or_make_dir(text.as_bytes(), 0o755)
             .map_err(Error::io("make", self.release_path(&name)))?;
         if let Err(error) = self.move_in(&names, &release) {
-            // A run that was cut off may have moved something before, which stays in it.
+            // It is not empty if an earlier, interrupted run has moved files into it. They stay there.
             if release.names().is_ok_and(|names| names.is_empty()) {
                 self.clear(text.as_bytes())?;
             }
@@ -54,7 +54,7 @@ impl LockedSite {
         Ok(Some(name))
     }
 
-    /// Moves all of these names of the site into a release, or none.
+    /// Moves all of these names from the site into a release, or none.
     fn move_in(&self, names: &[&[u8]], release: &Dir) -> Result<()> {
         for (at, name) in names.iter().enumerate() {
             let Err(error) = self.dir.rename_new(name, release, name) else { continue };

@@ -1,4 +1,4 @@
-//! `history.jsonl`: one line for each thing that was done, and who did it.
+//! `history.jsonl`: one line for each change of the site, with the person who asked for it.
 
 use std::fmt::{self, Display};
 use std::io::{ErrorKind, Read, Write};
@@ -14,7 +14,7 @@ use crate::text::{escape_controls, printable};
 
 const HISTORY: &[u8] = b"history.jsonl";
 
-/// A key of ssh, and whose it is.
+/// An ssh key, and the name of its owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// The key's comment, or the id of its certificate.
@@ -24,7 +24,7 @@ pub struct Key {
     pub fingerprint: String,
 }
 
-/// The person who asked for something.
+/// The person who asked for a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// The login name that the program runs under.
@@ -41,7 +41,7 @@ pub struct Actor {
 }
 
 impl Display for Key {
-    /// The name, and enough of the fingerprint to tell apart two people of one name.
+    /// The name, and enough of the fingerprint to distinguish two people of one name.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let short: String = self.fingerprint.chars().take(15).collect();
         match &self.name {
@@ -89,7 +89,7 @@ impl Display for Action {
     }
 }
 
-/// The end of a change.
+/// The outcome of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -116,9 +116,9 @@ pub struct Entry {
     pub new: Option<CommitId>,
     /// The time that it took in seconds, waiting included.
     pub seconds: f64,
-    /// The end of a change.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// The failure.
+    /// The error message, if something failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The sides of a promotion, and its requests.
@@ -140,7 +140,7 @@ pub struct Promotion {
 }
 
 impl Entry {
-    /// The end in words: "live", "failed: cancelled".
+    /// Formats the outcome: "live", "failed: cancelled".
     #[must_use]
     pub fn ending(&self) -> String {
         match (&self.outcome, &self.error) {
@@ -150,7 +150,7 @@ impl Entry {
         }
     }
 
-    /// The entry as one line for people: who did what on a server, and how it ended.
+    /// Formats the entry as a sentence: who did what on a server, and how it ended.
     #[must_use]
     pub fn sentence(&self, server: &str) -> String {
         let side = self.promotion.as_ref().map(|promotion| promotion.to.as_str());
@@ -162,7 +162,7 @@ impl Entry {
     }
 }
 
-/// Adds a line, whole or not at all: one `write` on a file opened for appending.
+/// Appends a line by one `write` with `O_APPEND`.
 pub fn append(site: &LockedSite, entry: &Entry) -> Result<()> {
     let failed = |error| Error::io("write", site.history_path())(error);
     let mut line = serde_json::to_string(entry).map_err(|error| failed(error.into()))?;
@@ -172,7 +172,8 @@ pub fn append(site: &LockedSite, entry: &Entry) -> Result<()> {
     file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(failed)
 }
 
-/// Reads all lines, oldest first. A line that a crash or a full disk cut off is passed over.
+/// Reads all lines, oldest first. Lines that cannot be parsed are skipped: a crash or a full disk may have
+/// cut one off.
 pub fn read(site: &Site) -> Result<Vec<Entry>> {
     let mut text = Vec::new();
     let open = || site.dir.open_dir(STATE)?.open_regular(HISTORY, OFlags::RDONLY);
@@ -196,7 +197,7 @@ mod tests {
     use std::time::SystemTime;
 
     #[test]
-    fn what_is_appended_is_read_back_and_half_lines_are_passed_over() {
+    fn appended_lines_are_read_back_and_half_lines_are_skipped() {
         let temp = tempfile::tempdir().unwrap();
         let config = SiteConfig { root: temp.path().into(), ..SiteConfig::default() };
         let site = || Site::open(&config).unwrap();
@@ -242,7 +243,7 @@ mod tests {
         assert_eq!(entries.len(), 2);
         assert_eq!(entries[0].time, "1970-01-01T00:00:00Z");
 
-        // Who can write the directory leads nobody out of it, and lets nobody wait.
+        // Whoever can write the directory cannot redirect the file by a symlink, nor block a reader by a FIFO.
         locked.state().remove(HISTORY).unwrap();
         std::os::unix::fs::symlink(temp.path().join("elsewhere"), &file).unwrap();
         assert!(append(&locked, &entry).is_err() && read(&site()).is_err());

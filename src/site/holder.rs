@@ -1,7 +1,7 @@
-//! The process that holds a site's lock, seen from another one.
+//! The process that holds a site's lock, as another process finds and signals it.
 //!
-//! A process number may be anybody's a moment later, so the process is held by a descriptor, and
-//! asked whether it has the lock open only after that.
+//! A process id can be reused at any moment. So the process is opened as a pidfd first, and only then it is
+//! checked that it has the lock file open.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ use crate::site::{Holder, Site};
 /// A process that changes a site.
 #[derive(Debug)]
 pub struct HoldingProcess {
-    /// Its own words in the lock.
+    /// Its entry in the lock file.
     pub holder: Holder,
     process: OwnedFd,
 }
@@ -39,7 +39,7 @@ impl HoldingProcess {
         } else if site.holder().is_none() {
             Ok(None)
         } else {
-            // The number is another process here: the lock's holder lives in another container.
+            // This process does not have the lock open: the holder runs in another PID namespace.
             Err(failed(Errno::SRCH))
         }
     }
@@ -52,7 +52,7 @@ impl HoldingProcess {
         }
     }
 
-    /// Waits for its end; says whether that came in time.
+    /// Waits for its end; returns false if it is still running after `timeout`.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> bool {
         let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: 0 };

@@ -1,7 +1,7 @@
 //! The lock of a site, and its holder.
 //!
-//! It is an flock, so it dies with its process, whatever ends that: there are no stale locks, and the
-//! file is never removed. Its text names the holder, for people.
+//! The lock is an flock, so it ends with its process, however that ends: there are no stale locks, and the
+//! file is never removed. Its content names the holder, for people.
 
 use std::cell::RefCell;
 use std::fmt::{self, Display};
@@ -23,21 +23,21 @@ use crate::site::history::{Action, Actor};
 
 const LOCK: &[u8] = b"lock";
 
-/// The pause before a waiting program tries the lock again.
+/// The pause between two attempts to take the lock.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// The holder of the lock, as the lock file names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The process.
+    /// Its process id.
     pub pid: u32,
     /// Its action.
     pub action: Action,
     /// The person who asked for it.
     pub by: Actor,
-    /// The time at which it took the lock, RFC 3339, UTC.
+    /// The time at which it began to wait for the lock, RFC 3339, UTC.
     pub since: String,
-    /// Its phase now.
+    /// Its current phase.
     pub phase: String,
 }
 
@@ -58,8 +58,8 @@ impl Site {
         }
     }
 
-    /// Takes the lock. Waits for it up to `timeout`, or until `go_on` fails; `announce` is called once if
-    /// there is a wait.
+    /// Takes the lock; waits for it up to `timeout`. `announce` is called once, with the holder, if there is a
+    /// wait. An error of `go_on`, which is called again and again, ends the wait.
     pub fn lock(
         self,
         holder: Holder,
@@ -114,7 +114,7 @@ fn read_holder(file: &mut File) -> Option<Holder> {
     serde_json::from_str(&text).ok()
 }
 
-/// The holder writes its name just after it took the lock.
+/// Reads the holder's entry. It retries, because the holder writes it just after it has taken the lock.
 fn read_holder_retrying(path: &Path) -> Option<Holder> {
     (0..10).find_map(|_| {
         let holder = File::open(path).ok().and_then(|mut file| read_holder(&mut file));

@@ -1,4 +1,4 @@
-//! Changes to a site: only a [`LockedSite`] can make them.
+//! [`LockedSite`]: the right to change a site. All changes are its methods.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 use crate::site::logs;
 
-/// A site that this process alone may change.
+/// A site whose lock this process holds.
 #[derive(Debug)]
 pub struct LockedSite {
     pub(super) site: Site,
@@ -24,18 +24,18 @@ pub struct LockedSite {
     pub(super) holder: RefCell<Holder>,
 }
 
-/// A flip that has happened.
+/// The result of a flip that has happened.
 #[derive(Debug)]
 #[must_use = "a flip that is not on the disk is a failure"]
 pub enum Flip {
-    /// It is on the disk, as far as the config asks for that.
+    /// It is flushed to the disk, or `durable` is false.
     Done,
-    /// It may not survive a power cut.
+    /// The flush failed, so that it may not survive a power cut.
     Unflushed(Error),
 }
 
 impl Flip {
-    /// Takes a flip that is not on the disk for a failure after the flip.
+    /// Turns a flip that was not flushed into a failure after the flip.
     pub fn flushed(self) -> Result<()> {
         match self {
             Self::Done => Ok(()),
@@ -53,11 +53,11 @@ impl std::ops::Deref for LockedSite {
 }
 
 impl LockedSite {
-    /// Writes the phase where `status` finds it.
+    /// Writes the phase into the lock file, for `status`.
     pub fn phase(&self, phase: &str) {
         let mut holder = self.holder.borrow_mut();
         phase.clone_into(&mut holder.phase);
-        // Nothing depends on it, not even on a full disk.
+        // An error is ignored, for instance on a full disk: nothing depends on the phase.
         let _ = write_holder(&self.lock, &holder);
     }
 
@@ -67,7 +67,7 @@ impl LockedSite {
         &self.state
     }
 
-    /// The directory `shared`, which an admin may have put elsewhere with a link.
+    /// Opens the directory `shared`, which an admin may have replaced by a symlink, or makes it.
     pub fn open_or_make_shared(&self) -> io::Result<Dir> {
         match self.dir.make_dir(SHARED, 0o755) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
@@ -75,7 +75,7 @@ impl LockedSite {
         }
     }
 
-    /// Makes a release live: THE flip, the only one in the program. An error means that nothing has flipped.
+    /// Makes a release live: THE flip, the only one in the program. After an error nothing has flipped.
     pub fn activate(&self, name: &ReleaseName) -> Result<Flip> {
         let path = self.current_path();
         let target = format!("releases/{name}");
@@ -86,7 +86,7 @@ impl LockedSite {
         Ok(flushed.map_or_else(|error| Flip::Unflushed(Error::io("flush", path)(error)), |()| Flip::Done))
     }
 
-    /// Marks a release, so that nobody chooses it again.
+    /// Marks a release as bad, so that it is not chosen again.
     pub fn mark_bad(&self, name: &ReleaseName) -> Result<()> {
         match self.read_record(name)? {
             Some(record) => self.write_record(name, &Record { state: State::Bad, ..record }),
@@ -94,7 +94,7 @@ impl LockedSite {
         }
     }
 
-    /// Reads the manifest of a release, where there is one.
+    /// Reads the manifest of a release, if there is one.
     pub(super) fn manifest(&self, name: &ReleaseName) -> Option<Manifest> {
         Manifest::parse(&self.record_file(manifest_name(name)).read().ok()??)
     }
@@ -122,7 +122,7 @@ impl LockedSite {
     pub(super) fn write_record(&self, name: &ReleaseName, record: &Record) -> Result<()> {
         let text = toml::to_string(record)
             .map_err(|error| Error::io("write", record_name(name))(io::Error::other(error)))?;
-        // A staged record is flushed with its release; a later one is relied on at once.
+        // The record of a staged release is flushed when the release is sealed. Later ones are flushed here.
         let durable = self.durable && record.state != State::Staged;
         self.record_file(record_name(name)).replace(durable, |file| file.write_all(text.as_bytes()))
     }

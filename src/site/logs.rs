@@ -1,7 +1,8 @@
-//! `.bluegreen/logs/<release>.log`: all that the steps of a release printed.
+//! `.bluegreen/logs/<release>.log`: everything that the steps of a release printed.
 //!
-//! A log is removed with its release. If that failed, its log stays for a while: the last few are kept. What
-//! the lines of `[notify]` print has a log of its own, because no release is theirs.
+//! A log is removed with its release. Only the logs of failed deployments, whose release is removed at once,
+//! stay: the last few are kept. The output of `[notify]` has a log of its own,
+//! `notify.log`.
 
 use std::fs::File;
 use std::io;
@@ -21,10 +22,10 @@ const NOTICES: &[u8] = b"notify.log";
 /// The length, in bytes, from which on the log of notices begins anew.
 const LONGEST: u64 = 1 << 20;
 
-/// The number of logs that stay of releases that are gone.
+/// The number of logs that are kept without their releases.
 const ORPHANS: usize = 10;
 
-/// Opens the log of a release to add to it. Old logs of failed releases make room.
+/// Opens the log of a release for appending. Removes surplus logs of failed deployments.
 pub fn open(site: &LockedSite, release: &ReleaseName) -> io::Result<File> {
     let dir = site.state().open_or_make_dir(LOGS, 0o700)?;
     let mut orphans: Vec<ReleaseName> = names(&dir)?
@@ -38,7 +39,7 @@ pub fn open(site: &LockedSite, release: &ReleaseName) -> io::Result<File> {
     dir.open_regular(log_name(release).as_bytes(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
 }
 
-/// Opens the log of notices to add to it. It is nobody's release's, and begins anew once it is long.
+/// Opens the log of `[notify]` for appending. Empties it once it is longer than [`LONGEST`].
 pub fn open_notices(site: &Site) -> Result<File> {
     let open = || {
         let state = site.dir.open_dir(STATE)?;
@@ -52,7 +53,7 @@ pub fn open_notices(site: &Site) -> Result<File> {
     open().map_err(Error::io("write", site.notices_path()))
 }
 
-/// Removes the log of a release that made room for another one.
+/// Removes the log of a release.
 pub fn remove(state: &Dir, release: &ReleaseName) -> io::Result<()> {
     match state.open_dir(LOGS) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -60,7 +61,7 @@ pub fn remove(state: &Dir, release: &ReleaseName) -> io::Result<()> {
     }
 }
 
-/// Opens the log of a release to read it, where there is one.
+/// Opens the log of a release for reading, if there is one.
 pub fn read(site: &Site, release: &ReleaseName) -> io::Result<Option<File>> {
     let open = || logs(site)?.open_regular(log_name(release).as_bytes(), OFlags::RDONLY);
     match open() {
@@ -69,7 +70,7 @@ pub fn read(site: &Site, release: &ReleaseName) -> io::Result<Option<File>> {
     }
 }
 
-/// The release whose log was written last, not before `begun`.
+/// Finds the release whose log was written last, but not before `begun`.
 pub fn newest(site: &Site, begun: Option<SystemTime>) -> io::Result<Option<ReleaseName>> {
     let names = match logs(site) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

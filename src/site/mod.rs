@@ -1,8 +1,8 @@
-//! The site on the disk: what is live, which releases there are, and every change to them.
+//! The site on the disk: its live release, all its releases, and every change to them.
 //!
-//! Looking needs a [`Site`]; changing needs a [`LockedSite`], of which there is one at a time on the
-//! whole machine. Nothing here has to be undone by clean-up code: a release is filled under a name
-//! that is never live, becomes a release by a rename, and becomes live by another one.
+//! A [`Site`] is enough for reading; a change needs a [`LockedSite`], of which only one exists at a time on
+//! the machine. No clean-up code has to undo anything: a directory is filled under a temporary name, becomes
+//! a release by one rename, and becomes live by another.
 
 mod adopt;
 pub mod history;
@@ -51,7 +51,7 @@ pub enum Live {
     Release(ReleaseName),
     /// A release that is gone.
     Gone(ReleaseName),
-    /// Something that is no release: an admin's own link.
+    /// Something that is not a release: an admin's own link.
     Elsewhere(PathBuf),
 }
 
@@ -62,7 +62,7 @@ impl Live {
         if let Self::Release(name) = self { Some(name) } else { None }
     }
 
-    /// The release that `current` names, there or gone.
+    /// The release that `current` names, whether or not it exists.
     fn name(&self) -> Option<&ReleaseName> {
         if let Self::Release(name) | Self::Gone(name) = self { Some(name) } else { None }
     }
@@ -79,7 +79,7 @@ impl Site {
         }
     }
 
-    /// Reads what is live. A `current` that no rename can replace is an error.
+    /// Reads `current`. It is an error if `current` is not a symlink, because no rename could replace it.
     pub fn live(&self) -> Result<Live> {
         let path = self.current_path();
         let target = match self.dir.read_link(CURRENT) {
@@ -99,7 +99,7 @@ impl Site {
         }
     }
 
-    /// The release that a link in the site leads to, in whatever way it goes to `releases/`.
+    /// Finds the release that a symlink in the site leads to, by whatever path the link reaches `releases/`.
     fn named_by(&self, target: &Path) -> io::Result<Option<ReleaseName>> {
         let name = target.file_name().and_then(|name| ReleaseName::from_bytes(name.as_bytes()));
         let Some((name, parent)) = name.zip(target.parent()) else { return Ok(None) };
@@ -116,8 +116,8 @@ impl Site {
         }
     }
 
-    /// Returns whether the directory of a release is there. Any error but "no such file" is an error here
-    /// too: it does not mean that the release is gone.
+    /// Returns whether the directory of a release exists. Only "no such file" means that it does not; any
+    /// other error is returned.
     pub fn has(&self, name: &ReleaseName) -> Result<bool> {
         let path = self.release_path(name);
         match path.metadata() {
@@ -127,7 +127,7 @@ impl Site {
         }
     }
 
-    /// Returns whether a release's name leads to just this directory.
+    /// Returns whether a release's path is the directory with this identity.
     fn is_at(&self, name: &ReleaseName, identity: Identity) -> Result<bool> {
         let path = self.release_path(name);
         match path.symlink_metadata() {
@@ -137,7 +137,7 @@ impl Site {
         }
     }
 
-    /// Returns whether a release is the directory that was filled, as far as its record says.
+    /// Returns whether a release has the inode number of its record; true if the record has none.
     pub fn is_original(&self, release: &Release) -> Result<bool> {
         let path = self.release_path(&release.name);
         let found = path.symlink_metadata().map_err(Error::io("read", path))?;
@@ -145,7 +145,7 @@ impl Site {
         Ok(inode.is_none_or(|inode| inode == found.ino()))
     }
 
-    /// Opens `releases/`; `None` where nothing was deployed yet.
+    /// Opens `releases/`; `None` if nothing was deployed yet.
     fn open_releases(&self) -> Result<Option<Dir>> {
         let path = self.releases_path();
         match self.dir.open_dir(RELEASES) {
@@ -161,7 +161,7 @@ impl Site {
         }
     }
 
-    /// All releases, oldest first. Other names in `releases/` are nobody's business.
+    /// Lists all releases, oldest first. Other names in `releases/` are ignored.
     pub fn releases(&self) -> Result<Vec<Release>> {
         let Some(dir) = self.open_releases()? else { return Ok(Vec::new()) };
         let names = dir.names().map_err(Error::io("read", self.releases_path()))?;
@@ -175,7 +175,7 @@ impl Site {
         Ok(releases)
     }
 
-    /// A release by its name.
+    /// Returns a release by its name.
     pub fn release(&self, name: &ReleaseName) -> Result<Release> {
         if self.has(name)? {
             Ok(Release { name: name.clone(), record: self.record(name) })
@@ -184,7 +184,7 @@ impl Site {
         }
     }
 
-    /// The live commit, where it is known.
+    /// Returns the commit of the live release, if its record has it.
     #[must_use]
     pub fn commit(&self, live: &Live) -> Option<CommitId> {
         Some(self.record(live.release()?)?.commit)
@@ -196,12 +196,12 @@ impl Site {
         live.release().and_then(|name| self.release(name).ok()).is_some_and(|release| release.is_good())
     }
 
-    /// The record of a release; none where it cannot be read, since then nothing is known either.
+    /// Returns the record of a release; `None` if it is missing or cannot be read.
     fn record(&self, name: &ReleaseName) -> Option<Record> {
         self.read_record(name).ok()?
     }
 
-    /// Reads the record of a release. One that cannot be understood is none.
+    /// Reads the record of a release; `None` if it is missing or cannot be parsed.
     fn read_record(&self, name: &ReleaseName) -> Result<Option<Record>> {
         let path = self.records_path();
         let records = match self.dir.open_dir(STATE).and_then(|state| state.open_dir(RELEASES)) {

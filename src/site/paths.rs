@@ -1,4 +1,4 @@
-//! The paths of a site, for messages and for those who only look. Changes go by descriptors and the names below.
+//! The paths of a site, for messages and for reading. Changes use descriptors and the names below.
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +6,12 @@ use super::Site;
 use crate::release::ReleaseName;
 
 pub(super) const CURRENT: &[u8] = b"current";
-/// The next `current`, for the moment between its making and the rename.
+/// The new `current`, until it is renamed.
 pub(super) const NEXT: &[u8] = b".current.next";
 pub(super) const RELEASES: &[u8] = b"releases";
 pub(super) const STATE: &[u8] = b".bluegreen";
 pub(super) const SHARED: &[u8] = b"shared";
-/// The beginning of every name that a sweep removes.
+/// The prefix of every temporary name; a sweep removes what has it.
 pub(super) const INCOMING: &str = ".incoming-";
 
 impl Site {
@@ -27,7 +27,7 @@ impl Site {
         self.root.join("current")
     }
 
-    /// The directory of all releases. It is swept after a crash, so that temporary directories lie there too.
+    /// The directory of all releases, and of temporary directories, which a sweep removes after a crash.
     #[must_use]
     pub fn releases_path(&self) -> PathBuf {
         self.root.join("releases")
@@ -39,7 +39,7 @@ impl Site {
         self.releases_path().join(name.to_string())
     }
 
-    /// The directory of all that outlives releases.
+    /// The directory of everything that outlives releases.
     #[must_use]
     pub fn shared_path(&self) -> PathBuf {
         self.root.join("shared")

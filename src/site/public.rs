@@ -1,4 +1,4 @@
-//! The mark `.bluegreen/public`: whether visitors get this side, as far as the last promotion said.
+//! The mark `.bluegreen/public`: whether this side is public, as the last promotion recorded it.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,9 @@ const PUBLIC: &str = "public";
 /// The mark that a promotion leaves on each server of both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicMark {
-    /// True if visitors get this side.
+    /// True if this side is public.
     pub public: bool,
-    /// The time since which it is so, RFC 3339, UTC.
+    /// The time since which it is public, or not public, RFC 3339, UTC.
     pub since: String,
 }
 
@@ -27,7 +27,7 @@ impl Site {
 }
 
 impl LockedSite {
-    /// Writes the mark. The time of one that says the same already stays.
+    /// Writes the mark. If nothing changes, the old mark stays, with its time.
     pub fn mark_public(&self, public: bool, now: &str) -> Result<()> {
         if self.public_mark().is_some_and(|mark| mark.public == public) {
             return Ok(());

@@ -1,4 +1,5 @@
-//! A release that is being made: it is filled, placed and sealed, and removed again unless it becomes live.
+//! [`Staged`]: a release that is being made. It is filled, placed and sealed, and removed if it does not become
+//! live.
 
 use std::io::{self, ErrorKind};
 
@@ -15,8 +16,8 @@ use crate::release::{Record, ReleaseName};
 use crate::text::{bytes, count};
 
 impl LockedSite {
-    /// Takes a release that can be turned into another one: its manifest is there, and its root is a
-    /// directory as we would make it, with nothing mounted in it.
+    /// Returns a release that can be turned into the next one: it has a manifest, owner and mode are those of a
+    /// new release, and nothing is mounted in it.
     #[must_use]
     pub fn recycle(&self, name: ReleaseName) -> Option<Recycled> {
         let text = name.to_string();
@@ -27,8 +28,8 @@ impl LockedSite {
         Some(Recycled { name, dir, manifest })
     }
 
-    /// Returns whether a directory has the owner, the mode and the group that one made now would get: below a
-    /// directory with the set-group-id bit that is the group of the directory, and the bit.
+    /// Returns whether a directory has the owner, mode and group that a new directory would get. If `releases/`
+    /// has the set-group-id bit, a new directory gets its group, and the bit.
     fn is_like_new(&self, dir: &Dir) -> io::Result<bool> {
         let (parent, stat) = (self.releases.own_stat()?, dir.own_stat()?);
         let bit = parent.st_mode & Mode::SGID.bits();
@@ -37,7 +38,7 @@ impl LockedSite {
             && (bit == 0 || stat.st_gid == parent.st_gid))
     }
 
-    /// Makes room for a new release: in a recycled one, or else in an empty directory.
+    /// Prepares the directory of a new release: a recycled release, else an empty directory.
     pub fn stage(&self, recycled: Option<Recycled>) -> Result<Staged<'_>> {
         let at = self.free_incoming()?;
         let path = self.releases_path().join(&at);
@@ -57,8 +58,7 @@ impl LockedSite {
         Ok(Staged { site: self, dir, identity, at, manifest, name: None, done: false })
     }
 
-    /// Refuses a release that the file system has no room for, before anything is written; `sizes` are
-    /// those of its new files.
+    /// Refuses a release for which the file system has not enough space; `sizes` are those of its new files.
     pub fn refuse_full_disk(&self, sizes: impl Iterator<Item = u64>) -> Result<()> {
         let space = self.releases.free_space().map_err(Error::io("read", self.releases_path()))?;
         let block = space.f_frsize.max(512);
@@ -72,14 +72,14 @@ impl LockedSite {
         if needed > free {
             return refused(bytes(needed), bytes(free));
         }
-        // Some file systems make inodes as they need them, and say that they have none at all.
+        // File systems that allocate inodes dynamically report a total of 0.
         if space.f_files > 0 && inodes > space.f_favail {
             return refused(count(inodes, "inode"), count(space.f_favail, "inode"));
         }
         Ok(())
     }
 
-    /// A name for a directory that is being filled; one that could not be swept stays in its place.
+    /// Finds a free temporary name. A leftover that could not be swept may have the first one.
     pub(super) fn free_incoming(&self) -> Result<String> {
         for attempt in std::process::id().. {
             let name = format!("{INCOMING}{:06}", attempt % 1_000_000);
@@ -121,7 +121,7 @@ impl Staged<'_> {
         &self.dir
     }
 
-    /// The same for a checkout.
+    /// The same directory, as a checkout takes it.
     #[must_use]
     pub fn destination(&self) -> Destination<'_> {
         Destination {
@@ -132,11 +132,11 @@ impl Staged<'_> {
         }
     }
 
-    /// Gives the release its name and place; its record says that it is not ready.
+    /// Writes the release's record, which says that it is not ready, and renames the directory to its name.
     pub fn place(&mut self, name: &ReleaseName, record: &Record, manifest: &Manifest) -> Result<()> {
         let path = self.site.release_path(name);
         let text = name.to_string();
-        // The record comes first: nothing may be done to a release without one.
+        // The record comes first: a release without a record would never be removed.
         self.name = Some(name.clone());
         self.write_record(name, record)?;
         self.site.write_manifest(name, manifest)?;
@@ -149,8 +149,8 @@ impl Staged<'_> {
         Ok(())
     }
 
-    /// Makes the release durable, and only then ready. On a disk that lost a write `syncfs` fails, and
-    /// with it the deployment.
+    /// Flushes the release to the disk, then records it as ready. If the disk has lost a write, `syncfs` fails
+    /// and so does the deployment.
     pub fn seal(&self, name: &ReleaseName, record: &Record) -> Result<()> {
         self.refuse_replaced()?;
         if self.site.durable {
@@ -160,8 +160,7 @@ impl Staged<'_> {
         self.write_record(name, record)
     }
 
-    /// Refuses to go on where the name does not lead to the directory that was filled any more: steps can do
-    /// anything.
+    /// Fails if the release's name no longer leads to the directory that was filled: a step may have moved it.
     pub fn refuse_replaced(&self) -> Result<()> {
         match &self.name {
             Some(name) if !self.site.is_at(name, self.identity)? => Err(Error::Replaced(name.to_string())),
@@ -174,21 +173,21 @@ impl Staged<'_> {
         self.site.write_record(name, &Record { inode: lasts.then_some(self.identity.1), ..record.clone() })
     }
 
-    /// Lets everybody read the release, whatever the umask, and leaves an inherited set-group-id bit.
+    /// Sets the release's mode to 0755, whatever the umask is, and keeps an inherited set-group-id bit.
     fn open_to_readers(&self) -> io::Result<()> {
         let mode = self.dir.own_stat()?.st_mode & 0o7777;
         let wanted = 0o755 | mode & Mode::SGID.bits();
         if mode == wanted { Ok(()) } else { Ok(fchmod(&self.dir, Mode::from_raw_mode(wanted))?) }
     }
 
-    /// Flushes the file system of the release, and that of its records where `releases/` has its own.
+    /// Flushes the file system of the release, and that of its records if it is another one.
     fn flush(&self) -> io::Result<()> {
         self.dir.sync_file_system()?;
         let is_shared = self.site.state.identity()?.0 == self.identity.0;
         if is_shared { Ok(()) } else { self.site.state.sync_file_system() }
     }
 
-    /// Lets the release stay: it is live.
+    /// Keeps the release, because it is live: dropping does not remove it any more.
     pub fn keep(mut self) {
         self.done = true;
     }

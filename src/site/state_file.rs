@@ -1,4 +1,4 @@
-//! One small file of `.bluegreen/`: read with care, and replaced whole or not at all.
+//! [`StateFile`]: one small file of `.bluegreen/`, replaced whole or not at all.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -11,7 +11,7 @@ use super::paths::INCOMING;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 
-/// A file of a site's state, which need not be there.
+/// A file of a site's state, which may not exist.
 #[derive(Debug)]
 pub struct StateFile<'a> {
     dir: &'a Dir,
@@ -24,7 +24,8 @@ impl<'a> StateFile<'a> {
         Self { dir, path }
     }
 
-    /// Reads it; `None` where it does not exist. Anything but a regular file is an error, not a wait.
+    /// Reads the file; `None` if it does not exist. Anything but a regular file is an error: a FIFO must not
+    /// block.
     pub fn read(&self) -> Result<Option<Vec<u8>>> {
         let read = || {
             let mut data: Vec<u8> = Vec::new();
@@ -38,7 +39,7 @@ impl<'a> StateFile<'a> {
         }
     }
 
-    /// Replaces it by what `fill` writes; with `durable` that is on the disk before this returns.
+    /// Replaces the file by the output of `fill`; with `durable` it is flushed to the disk.
     pub fn replace(&self, durable: bool, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
         let temporary = [INCOMING.as_bytes(), self.name()].concat();
         let replace = || {
@@ -54,7 +55,7 @@ impl<'a> StateFile<'a> {
         replace().map_err(Error::io("write", &self.path))
     }
 
-    /// Removes it, if it is there.
+    /// Removes the file, if it exists.
     pub fn remove(&self) -> Result<()> {
         self.dir.remove(self.name()).map_err(Error::io("remove", &self.path))
     }

@@ -1,4 +1,4 @@
-//! Removal of leftovers of a crash and of surplus releases. Whatever is not understood stays.
+//! Removes the leftovers of a crash, and surplus releases. Files that are not known stay.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 
 impl LockedSite {
-    /// Removes the leftovers of a crash: half-filled releases, releases whose steps never ended, temporary
-    /// files. Returns an error for each that cannot be removed; it is in nobody's way.
+    /// Removes the leftovers of a crash: half-filled directories, releases whose steps never ended, temporary
+    /// files. Returns an error for each that cannot be removed; it does no harm.
     pub fn sweep(&self) -> Result<Vec<Error>> {
         let live = self.live()?;
         let mut leftovers = Vec::new();
@@ -41,7 +41,7 @@ impl LockedSite {
         Ok(leftovers)
     }
 
-    /// Removes a release whose steps never ended, if that is what stands in its place.
+    /// Removes a release whose steps never ended. If its path is another directory now, that one stays.
     fn sweep_unfinished(&self, name: &ReleaseName, record: &Record) -> Result<()> {
         let text = name.to_string();
         let stat = self.releases.stat(text.as_bytes()).map_err(Error::io("read", self.release_path(name)))?;
@@ -52,7 +52,7 @@ impl LockedSite {
         self.clear(text.as_bytes())
     }
 
-    /// Removes a name of `.bluegreen/releases/` if it is a temporary file, or if its release is gone.
+    /// Removes a file of `.bluegreen/releases/` if it is temporary or its release is gone.
     fn sweep_record(&self, name: &[u8]) -> Result<()> {
         let stem = name.rsplitn(2, |&byte| byte == b'.').last().unwrap_or(name);
         let is_leftover = name.starts_with(INCOMING.as_bytes())
@@ -67,13 +67,13 @@ impl LockedSite {
         self.records.remove(name).map_err(Error::io("remove", path))
     }
 
-    /// Removes a release and its log. One in which something is mounted stays as it is.
+    /// Removes a release and its log. A release in which something is mounted stays as it is.
     pub fn remove(&self, name: &ReleaseName) -> Result<()> {
         self.withdraw(name)?;
         self.remove_log(name)
     }
 
-    /// Removes a release. Its name goes first, so that half of it is never a release.
+    /// Removes a release. It is renamed first, so that a half-removed directory is never taken for a release.
     fn withdraw(&self, name: &ReleaseName) -> Result<()> {
         let (text, at) = (name.to_string(), self.free_incoming()?);
         self.refuse_mounts(text.as_bytes())?;
@@ -84,8 +84,8 @@ impl LockedSite {
         self.clear(at.as_bytes())
     }
 
-    /// Removes a release that never became live: the directory that was filled and nothing else. Its log
-    /// stays. Where it has to stay itself, it counts as unfinished, and is swept once it can be.
+    /// Removes a release that never became live, if its path still is the directory that was filled. Its log
+    /// stays. If it cannot be removed, it is marked as unfinished, and a later sweep removes it.
     pub(super) fn discard(&self, name: &ReleaseName, filled: Identity) -> Result<()> {
         if !self.is_at(name, filled)? {
             return self.remove_records(name);
@@ -99,11 +99,11 @@ impl LockedSite {
         removed
     }
 
-    /// Removes a name of `releases/` and all below it; where something is mounted there, all of it stays.
+    /// Removes a name of `releases/` with all below it; if something is mounted there, all of it stays.
     pub(super) fn clear(&self, name: &[u8]) -> Result<()> {
         self.refuse_mounts(name)?;
         self.releases.remove(name).or_else(|error| {
-            // What was mounted since the look has stopped it, and is named.
+            // Something may have been mounted since the first check: then that error names the mount.
             self.refuse_mounts(name)?;
             Err(Error::io("remove", self.path_in_releases(name))(error))
         })

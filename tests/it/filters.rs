@@ -63,7 +63,8 @@ fn a_filter_that_leaves_a_daemon_and_fails_is_heard() {
     let daemon = Daemon::of(&sandbox);
     daemon.still_runs();
     let told = told.not_deployed();
-    let reason = "error: git cannot convert what attributes name: fatal: a.up: smudge filter daemon failed";
+    let reason =
+        "error: git cannot convert a file as its attributes say: fatal: a.up: smudge filter daemon failed";
     told.says(reason).serves_nothing();
 }
 

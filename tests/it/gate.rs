@@ -315,9 +315,9 @@ fn push_options_reach_both_hooks() {
         for phase in ["read the commit", "check out", "activate", "prune"] {
             assert!(told.output().contains(&format!("s] Phase: {phase}")), "{phase}: {}", told.output());
         }
-        let warnings = told
-            .output()
-            .matches("warning: unknown push option `no\\u{1b}such`: this server knows `skip` and `verbose`");
+        let warnings = told.output().matches(
+            "warning: unknown push option `no\\u{1b}such`: this server knows `skip`, `public` and `verbose`",
+        );
         assert_eq!(warnings.count(), 1, "{}", told.output());
         told.serves("a", "3");
     }

@@ -44,7 +44,7 @@ fn a_push_gives_up_after_the_time_that_the_config_gives_it() {
             "Master ref received.  Deploying master branch to blue...",
             &format!("Waiting for {HOLDER}..."),
             &format!("error: gave up after 300ms: {HOLDER} still holds the site's lock"),
-            "hint: `bluegreen status` shows what it does",
+            "hint: `bluegreen status` shows what it is doing",
             "Not deployed: blue still serves <commit> (release <release>).",
         ])
         .serves("index.html", "v1");

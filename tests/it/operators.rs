@@ -196,7 +196,7 @@ fn check_names_the_sudo_that_no_admin_allowed() {
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     Run::new(&sandbox, sandbox.bluegreen_command(&["check"]).env("PATH", path))
         .warned()
-        .says("warning: step `sudo id` uses `sudo`, but `id` is no absolute path")
+        .says("warning: step `sudo id` uses `sudo`, but `id` is not an absolute path")
         .says("warning: step `sudo /usr/bin/systemctl restart app`: `sudo /usr/bin/systemctl restart app` is not allowed")
         .says("hint: an admin runs `./install.sh --sudo '/usr/bin/systemctl restart app'`, or `bluegreen-setup` likewise")
         .never_says("/bin/true");

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{Node, Sandbox, snapshot};
 
-const REPLACED: &str =
-    "error: release <release> is not the directory that was filled: a step moved or removed it";
+const REPLACED: &str = "error: a step moved, removed or replaced the directory of release <release>";
 
 /// Two names change places.
 fn exchange(one: &Path, other: &Path) {
@@ -131,8 +130,8 @@ fn a_rollback_chooses_no_release_that_was_replaced_unless_it_is_named() {
     sandbox
         .bluegreen(&["rollback"])
         .fails(1)
-        .says("error: release <release> is not the directory that was filled: it was replaced since")
-        .says("hint: `bluegreen rollback <release>` insists, `bluegreen deploy REVISION` makes it anew")
+        .says("error: the directory of release <release> was replaced after the deployment")
+        .says("hint: go back to it all the same: `bluegreen rollback <release>`; or make a fresh release: `bluegreen deploy REVISION`")
         .serves("index.html", "v2");
     fs::write(release.join("index.html"), "from a backup").unwrap();
     sandbox.bluegreen(&["rollback", &name]).warned().serves("index.html", "from a backup");

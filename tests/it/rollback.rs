@@ -120,7 +120,10 @@ fn what_git_cannot_resolve_is_refused() {
         .serves("index.html", "v3");
     }
     let empty = Sandbox::new();
-    empty.bluegreen(&["deploy"]).fails(1).says_only(&["error: the branch master does not exist"]);
+    empty
+        .bluegreen(&["deploy"])
+        .fails(1)
+        .says_only(&["error: the branch master does not exist", "hint: push it first"]);
 }
 
 #[test]

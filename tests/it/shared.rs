@@ -90,12 +90,12 @@ fn files_and_directories_are_not_taken_for_each_other() {
     sandbox.config_section("[shared]\ndirs = ['uploads']\nfiles = ['.env']");
     write(&sandbox, "shared/.env/oops", "");
     sandbox.commit("index.html", "v1");
-    sandbox.push().not_deployed().says("error: `<site>/shared/.env` is no file, as bluegreen.toml has it");
+    sandbox.push().not_deployed().says("error: `<site>/shared/.env` must be a file, as bluegreen.toml says");
     std::fs::remove_dir_all(sandbox.site().join("shared/.env")).unwrap();
     write(&sandbox, "shared/.env", "");
     write(&sandbox, "shared/uploads", "");
     let deploy = || sandbox.bluegreen(&["deploy", "master"]);
-    deploy().fails(1).says("error: `<site>/shared/uploads` is no directory, as bluegreen.toml has it");
+    deploy().fails(1).says("error: `<site>/shared/uploads` must be a directory, as bluegreen.toml says");
     std::fs::remove_file(sandbox.site().join("shared/uploads")).unwrap();
     deploy().ok();
     sandbox.commit("uploads", "a file");
@@ -117,7 +117,7 @@ fn a_file_or_link_above_a_shared_path_is_refused_and_never_followed() {
     sandbox.config_section(DIRS);
     sandbox.commit_nodes(&[(b"elsewhere/x", Node::file("x")), (b"storage", Node::link("elsewhere"))]);
     let line =
-        "error: `storage` is no directory in the commit, but `storage/uploads` is in `dirs` of `[shared]`";
+        "error: `storage` is not a directory in the commit, but `storage/uploads` is in `dirs` of `[shared]`";
     sandbox.push().not_deployed().says(line);
     sandbox.commit_nodes(&[(b"storage", Node::file("file"))]).push().not_deployed().says(line);
     assert!(!sandbox.site().join("shared").exists());

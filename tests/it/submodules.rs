@@ -170,7 +170,7 @@ fn submodules_of_submodules_and_relative_urls() {
     );
     origin.add("middle", "../group/middle.git", &middle);
     sandbox.push().not_deployed().says(
-        "error: submodule `middle`: its URL `../group/middle.git` is relative, set `remote.origin.url` in the repository to what it is relative to",
+        "error: submodule `middle`: its URL `../group/middle.git` is relative: set `remote.origin.url` in the repository to the URL that it is relative to",
     );
     sandbox.git_in(&sandbox.repository(), &["config", "remote.origin.url", &origin.url("app.git")]);
     sandbox
@@ -255,16 +255,19 @@ fn what_cannot_be_fetched_is_named_and_nothing_is_deployed() {
         (local.to_str().unwrap(), format!("{git} 'file' not allowed")),
         (&format!("file://{}", local.display()), format!("{git} 'file' not allowed")),
         ("ext::sh -c touch% /tmp/owned", format!("{git} 'ext' not allowed")),
-        ("-u./x", "error: submodule `lib`: `-u./x` is no URL".into()),
+        ("-u./x", "error: submodule `lib`: `-u./x` is not a URL".into()),
         ("", "error: submodule `lib`: `.gitmodules` gives no URL for it".into()),
     ] {
         origin.add("lib", url, &commit);
         sandbox.push_refs(&["--force", "master"]).not_deployed().says(&error).serves("index.html", "v1");
     }
     for (section, error) in [
-        ("[submodule \"../../evil\"]\n\tpath = lib\n\turl = x\n", "its name in `.gitmodules` is no name"),
-        ("[submodule \"/tmp/evil\"]\n\tpath = lib\n\turl = x\n", "its name in `.gitmodules` is no name"),
-        ("[submodule \"a/../../evil\"]\n\tpath = lib\n\turl = x\n", "its name in `.gitmodules` is no name"),
+        ("[submodule \"../../evil\"]\n\tpath = lib\n\turl = x\n", "its name in `.gitmodules` is not allowed"),
+        ("[submodule \"/tmp/evil\"]\n\tpath = lib\n\turl = x\n", "its name in `.gitmodules` is not allowed"),
+        (
+            "[submodule \"a/../../evil\"]\n\tpath = lib\n\turl = x\n",
+            "its name in `.gitmodules` is not allowed",
+        ),
         ("[submodule \"x\"]\n\tpath = other\n\turl = x\n", "`.gitmodules` has no section for it"),
     ] {
         origin.add_with("lib", section, &commit);

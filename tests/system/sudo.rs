@@ -59,7 +59,7 @@ fn what_deploy_could_turn_against_root_is_no_rule() {
     .ok();
     let before = blue.written();
     for (rule, words) in [
-        ("systemctl restart app", "`systemctl` is no absolute path"),
+        ("systemctl restart app", "`systemctl` is not an absolute path"),
         ("/usr/bin/none", "/usr/bin/none is no program"),
         ("/usr/bin", "/usr/bin is no program"),
         ("/usr/bin/touch *", "plain words only"),

@@ -1,8 +1,9 @@
-//! The way to a path, one component at a time on descriptors, and whose word is taken on it.
+//! A path walk: opens a path one component at a time, and records each component that somebody other than
+//! root can change.
 //!
-//! Root looks at nothing by its name alone: between two look-ups whoever owns a directory on the way can
-//! put something else there. So each component is opened without following it, then asked who owns it, and
-//! a link is read from its own descriptor. The last descriptor is the one that is worked on.
+//! Root must not look a path up twice: between two look-ups the owner of a directory in it can exchange
+//! what is there. So each component is opened with `O_NOFOLLOW`, its owner is read from the descriptor, and
+//! a symlink is read from its own descriptor. The program works on the last descriptor.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -16,23 +17,23 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, readlinka
 use crate::error::{Error, Result};
 use crate::git::login_name;
 
-/// As many links as the kernel follows on one way.
+/// The most symlinks in one path, as in the kernel.
 const LINKS: usize = 40;
 
 const STICKY: u32 = 0o1000;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// A path that was walked to its end.
+/// A path that was walked to its last component.
 #[derive(Debug)]
-pub struct Way {
+pub struct PathWalk {
     path: PathBuf,
     end: OwnedFd,
     stat: Stat,
-    /// The components that somebody can change who is not root.
+    /// The components that somebody other than root can change.
     weak: Vec<Weak>,
 }
 
-/// A component that somebody else than root can change.
+/// A component that somebody other than root can change.
 #[derive(Debug)]
 struct Weak {
     path: PathBuf,
@@ -40,23 +41,23 @@ struct Weak {
     owner: Uid,
 }
 
-impl Way {
-    /// Walks from the root directory to an absolute path, through links.
-    pub fn walk(path: &Path) -> io::Result<Self> {
+impl PathWalk {
+    /// Walks from the root directory to an absolute path, following symlinks.
+    pub fn open(path: &Path) -> io::Result<Self> {
         let mut at = PathBuf::from("/");
         let end = openat(rustix::fs::CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let stat = fstat(&end)?;
-        let mut way = Self { path: path.into(), end, stat, weak: Vec::new() };
-        way.judge(&at, None);
+        let mut walk = Self { path: path.into(), end, stat, weak: Vec::new() };
+        walk.record_if_weak(&at, None);
         let mut links = 0;
         let mut left = components(path);
         while let Some(name) = left.pop() {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let next = openat(&way.end, name.as_os_str(), flags, Mode::empty())?;
-            let parent = std::mem::replace(&mut way.stat, fstat(&next)?);
+            let next = openat(&walk.end, name.as_os_str(), flags, Mode::empty())?;
+            let parent = std::mem::replace(&mut walk.stat, fstat(&next)?);
             let here = at.join(&name);
-            way.judge(&here, Some(&parent));
-            if FileType::from_raw_mode(way.stat.st_mode) == FileType::Symlink {
+            walk.record_if_weak(&here, Some(&parent));
+            if FileType::from_raw_mode(walk.stat.st_mode) == FileType::Symlink {
                 links += 1;
                 if links > LINKS {
                     return Err(rustix::io::Errno::LOOP.into());
@@ -64,27 +65,27 @@ impl Way {
                 let target =
                     PathBuf::from(OsString::from_vec(readlinkat(&next, "", Vec::new())?.into_bytes()));
                 left.extend(components(&target));
-                way.stat = parent;
+                walk.stat = parent;
                 if target.is_absolute() {
-                    way.end = openat(&way.end, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-                    way.stat = fstat(&way.end)?;
+                    walk.end = openat(&walk.end, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+                    walk.stat = fstat(&walk.end)?;
                     at = PathBuf::from("/");
                 }
             } else {
-                way.end = next;
+                walk.end = next;
                 at = here;
             }
         }
-        Ok(way)
+        Ok(walk)
     }
 
-    /// Notes a component that is not root's alone.
-    fn judge(&mut self, path: &Path, parent: Option<&Stat>) {
+    /// Records the component if somebody other than root can change it.
+    fn record_if_weak(&mut self, path: &Path, parent: Option<&Stat>) {
         let stat = &self.stat;
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
         let is_sticky = |stat: &Stat| stat.st_mode & STICKY != 0;
-        // In a directory such as /tmp nobody can replace what is root's, but anybody can lay a link of old
-        // or mount a file system of their own.
+        // In a sticky directory such as /tmp nobody can replace root's files, but anybody can hard-link an
+        // old symlink of root's into it, or mount a file system of their own there.
         let is_planted = parent.is_some_and(|parent| {
             parent.st_mode & WRITABLE_BY_OTHERS != 0 && (is_link || parent.st_dev != stat.st_dev)
         });
@@ -94,26 +95,26 @@ impl Way {
         }
     }
 
-    /// The descriptor of its end, which can be entered but not read.
+    /// The descriptor of the last component, opened with `O_PATH`: it can be entered but not read.
     pub fn end(&self) -> &OwnedFd {
         &self.end
     }
 
-    /// Returns whether it ends at a directory with that name in it.
+    /// Returns whether the last component is a directory that holds this name.
     #[must_use]
     pub fn holds(&self, name: &str) -> bool {
         statat(&self.end, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// The user who owns the end, and whose rights are enough to have laid all of the way: root only where
-    /// nobody else can change any of it, and another only where the way is that user's and root's.
+    /// Returns the owner of the last component, if the path can be trusted: root only if nobody else can
+    /// change any component, another user only if every component is that user's or root's.
     pub fn owner(&self) -> Result<Uid> {
         let owner = Uid::from_raw(self.stat.st_uid);
         let is_foreign = |weak: &&Weak| owner.is_root() || !(weak.owner == owner || weak.owner.is_root());
         self.weak.iter().find(is_foreign).map_or(Ok(owner), |weak| Err(self.foreign(weak)))
     }
 
-    /// Refuses a way that somebody else than root can change.
+    /// Refuses a path that somebody other than root can change.
     pub fn refuse_others(&self) -> Result<()> {
         self.weak.first().map_or(Ok(()), |weak| Err(self.foreign(weak)))
     }
@@ -121,11 +122,11 @@ impl Way {
     fn foreign(&self, weak: &Weak) -> Error {
         let other = Some(weak.owner).filter(|owner| !owner.is_root()).map(login_name);
         let owner = login_name(Uid::from_raw(self.stat.st_uid));
-        Error::ForeignWay(self.path.clone(), owner, weak.path.clone(), other)
+        Error::ForeignPath(self.path.clone(), owner, weak.path.clone(), other)
     }
 }
 
-/// The components of a path but for its beginning, the last one first.
+/// Returns the components of a path without its leading `/`, the last one first.
 fn components(path: &Path) -> Vec<OsString> {
     let names = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name),

@@ -1,5 +1,5 @@
-//! One project's part of a release, in which its own attributes and its own config count: the deployed
-//! project, or a submodule of it.
+//! The files of one project in a release: of the deployed project or of a submodule. Each project has its own
+//! attributes and its own config.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -16,47 +16,47 @@ use crate::error::Result;
 use crate::git::Repository;
 use crate::run::child::Limits;
 
-/// A project's part of a release.
+/// The files of one project in a release.
 #[derive(Debug)]
-pub struct Area {
-    /// Its repository.
+pub struct ProjectFiles {
+    /// The project's repository.
     pub repository: Repository,
-    /// The settings of git's config there.
+    /// The settings of its config.
     pub settings: Settings,
     root: PathBuf,
     entries: Range<u32>,
-    /// The parts of its range that belong to submodules.
+    /// The ranges within `entries` that belong to submodules.
     holes: Vec<Range<u32>>,
     /// Its `.gitattributes`.
-    files: Vec<u32>,
+    attributes: Vec<u32>,
     scratch: Option<Scratch>,
 }
 
-/// The attributes of an area, and the files that they could convert.
+/// The result of [`ProjectFiles::survey`].
 pub struct Survey {
-    /// All that decides how: texts and settings.
-    pub circumstances: Vec<u8>,
-    /// The files that git must be asked about.
+    /// The attributes and settings that decide how files are converted, to be compared with another release's.
+    pub fingerprint: Vec<u8>,
+    /// The files that could be converted: git must be asked about them.
     pub candidates: Vec<u32>,
 }
 
-/// The candidates that are converted, and those that are pointers of Git LFS.
+/// The result of [`ProjectFiles::ask_git`].
 #[derive(Default)]
 pub struct Found {
     /// The entries that git converts.
     pub converted: Vec<u32>,
-    /// Pointers, whether or not a filter is there for them.
+    /// The pointers of Git LFS, whether or not a filter is defined for them.
     pub pointers: Vec<(u32, Pointer)>,
 }
 
-/// A text of attributes, and the directory that it is for.
+/// The text of a `.gitattributes`, and the directory that it applies to.
 struct Source {
     directory: u32,
     text: Vec<u8>,
 }
 
-impl Area {
-    /// The area of one of the `projects`.
+impl ProjectFiles {
+    /// Collects the files of `project`, which is one of `projects`.
     #[must_use]
     pub fn new(listing: &Listing, project: &Project, projects: &[Project]) -> Self {
         let entries = listing.below(project.directory);
@@ -64,20 +64,20 @@ impl Area {
             let below = listing.below(other.directory);
             other.directory > project.directory && entries.start <= below.start && below.end <= entries.end
         };
-        let mut area = Self {
+        let mut files = Self {
             repository: project.repository.clone(),
             settings: Settings::default(),
             root: listing.directory_path(project.directory),
             holes: projects.iter().filter(is_within).map(|other| listing.below(other.directory)).collect(),
             entries,
-            files: Vec::new(),
+            attributes: Vec::new(),
             scratch: None,
         };
         let is_attributes = |entry: &u32| {
             !listing.entries[*entry as usize].kind.is_directory() && listing.name(*entry) == b".gitattributes"
         };
-        area.files = area.own(area.entries.clone()).filter(is_attributes).collect();
-        area
+        files.attributes = files.own(files.entries.clone()).filter(is_attributes).collect();
+        files
     }
 
     /// Returns whether an entry belongs to this project.
@@ -90,11 +90,11 @@ impl Area {
         range.filter(|&entry| self.has(entry))
     }
 
-    /// Looks for converting attributes; `None` where nothing can be converted.
+    /// Reads the attributes and finds the files that they could convert; `None` if they convert nothing.
     pub fn survey(&mut self, listing: &Listing, directory: u32, reader: &Reader) -> Result<Option<Survey>> {
         let git_dir = self.repository.path();
-        let mut sources = Vec::with_capacity(self.files.len() + 1);
-        for &entry in &self.files {
+        let mut sources = Vec::with_capacity(self.attributes.len() + 1);
+        for &entry in &self.attributes {
             let text = reader.blob(listing.id(entry))?.data().to_vec();
             sources.push(Source { directory: listing.directory_of(entry), text });
         }
@@ -119,11 +119,11 @@ impl Area {
         }
         context.crlf = self.settings.has_crlf();
         context.ignore_case = self.settings.ignores_case();
-        let circumstances = self.circumstances(listing, &sources);
-        Ok(Some(Survey { circumstances, candidates: self.candidates(listing, &sources, &context) }))
+        let fingerprint = self.fingerprint(listing, &sources);
+        Ok(Some(Survey { fingerprint, candidates: self.candidates(listing, &sources, &context) }))
     }
 
-    /// Finds the files that any converting line could match, in order.
+    /// Finds the files that a converting line could match, in order.
     fn candidates(&self, listing: &Listing, sources: &[Source], context: &Context) -> Vec<u32> {
         let is_file =
             |&entry: &u32| matches!(listing.entries[entry as usize].kind, Kind::File | Kind::Executable);
@@ -143,22 +143,22 @@ impl Area {
         found
     }
 
-    /// All that decides what a conversion writes, besides the file itself.
-    fn circumstances(&self, listing: &Listing, sources: &[Source]) -> Vec<u8> {
+    /// Concatenates everything that decides how a file is converted, except the file itself.
+    fn fingerprint(&self, listing: &Listing, sources: &[Source]) -> Vec<u8> {
         let mut all = self.settings.fingerprint();
-        for &entry in &self.files {
+        for &entry in &self.attributes {
             all.extend_from_slice(listing.path_of(entry).as_os_str().as_encoded_bytes());
             all.push(0);
             all.extend_from_slice(listing.raw_id(entry));
         }
-        for source in &sources[self.files.len()..] {
+        for source in &sources[self.attributes.len()..] {
             all.push(0);
             all.extend_from_slice(&source.text);
         }
         all
     }
 
-    /// Lets git say which of the candidates it converts, and which are pointers of Git LFS.
+    /// Asks git which of the candidates it converts, and finds the pointers of Git LFS.
     pub fn ask_git(
         &mut self,
         listing: &Listing,
@@ -188,7 +188,8 @@ impl Area {
         Ok(found)
     }
 
-    /// Lets git write files; gives where it did and its complaints. The scratch must outlive their use.
+    /// Lets git write files into a scratch directory; returns it and git's warnings. The files are gone when the
+    /// scratch is dropped.
     pub fn checkout(
         &mut self,
         listing: &Listing,
@@ -201,7 +202,7 @@ impl Area {
         Ok((scratch, complaints))
     }
 
-    /// A scratch that has all these entries.
+    /// Returns a scratch directory whose index has all these entries: the one of `ask_git`, or a new one.
     fn take_scratch(
         &mut self,
         listing: &Listing,
@@ -212,22 +213,22 @@ impl Area {
         if let Some(scratch) = self.scratch.take_if(|scratch| scratch.has(entries)) {
             return Ok(scratch);
         }
-        // There is none for a recycled file that was touched: only now it turns out that it is converted
-        // again.
-        let mut indexed = [&self.files, entries].concat();
+        // The old one lacks a file of a recycled release that was changed there: it must be converted again,
+        // which is known only now.
+        let mut indexed = [&self.attributes, entries].concat();
         indexed.sort_unstable();
         indexed.dedup();
         let paths = self.paths(listing, &indexed);
         Scratch::new(parent, &self.repository, &self.settings, listing, indexed, &paths, limits)
     }
 
-    /// The paths of entries, as the project calls them.
+    /// The paths of entries, from the root of the project.
     fn paths(&self, listing: &Listing, entries: &[u32]) -> Vec<PathBuf> {
         entries.iter().map(|&entry| path_in(&self.root, &listing.path_of(entry))).collect()
     }
 }
 
-/// The pointer that a blob is, if it is one.
+/// Parses a blob as a pointer of Git LFS.
 pub fn pointer(listing: &Listing, entry: u32, reader: &Reader) -> Result<Option<Pointer>> {
     let id = listing.id(entry);
     if reader.blob_size(id)? > MAX_POINTER {
