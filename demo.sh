@@ -1,6 +1,6 @@
 #!/bin/sh
 # Shows on this machine what deployment by `git push` is like: builds the program, makes a throw-away
-# blue and green in a temporary folder, pushes to them, and removes it all.
+# blue and green in a temporary folder, pushes to them, lets visitors get one and the other, and removes it all.
 #
 # Nothing of the user's own set-up counts, or is touched. As root it installs what is missing to build.
 # shellcheck disable=SC3043 # `local` is in every sh of Debian and Ubuntu
@@ -8,6 +8,7 @@ set -eu
 
 HERE=$(cd "$(dirname "$(realpath "$0")")" && pwd)
 FOLDER=
+WEB=
 # shellcheck source=packaging/building.sh
 . "$HERE/packaging/building.sh"
 
@@ -27,6 +28,7 @@ main() {
     APP=$FOLDER/sample_app
     git -c init.defaultBranch=master init --quiet "$APP"
     for server in blue green; do make_server "$server"; done
+    make_front_end
     play
     say "
 That was all in $FOLDER, which is gone now. On a real server: ./install.sh --help"
@@ -43,6 +45,8 @@ fail() { # MESSAGE [HINT]
 leave() {
     local status=$?
     trap '' HUP INT TERM
+    # shellcheck disable=SC2086 # several processes
+    [ -z "$WEB" ] || kill $WEB 2>/dev/null || :
     [ -z "$FOLDER" ] || rm -rf "$FOLDER"
     exit "$status"
 }
@@ -74,6 +78,9 @@ tools() {
 # Sets MISSING to packages, and RUST to where it comes from if there is none: cargo, rustup or other.
 look_for_tools() {
     MISSING=$(missing_to_build)
+    # A promotion asks with curl; servers and visitors are perl's.
+    has curl || MISSING="$MISSING curl"
+    has perl || MISSING="$MISSING perl-base"
     CARGO=$(find_cargo "${HOME:-/root}")
     RUST=
     [ -z "$CARGO" ] || return 0
@@ -82,7 +89,6 @@ look_for_tools() {
         MISSING="$MISSING $RUST"
     else
         RUST=other
-        has curl || MISSING="$MISSING curl"
     fi
 }
 
@@ -99,7 +105,7 @@ build() {
 isolate() {
     local variable
     for variable in $(git rev-parse --local-env-vars); do unset "$variable"; done
-    export HOME="$FOLDER" GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C.UTF-8
+    export HOME="$FOLDER" no_proxy='*' GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 LC_ALL=C.UTF-8
     export GIT_AUTHOR_NAME=Dev GIT_AUTHOR_EMAIL=dev@example.org GIT_COMMITTER_NAME=Dev GIT_COMMITTER_EMAIL=dev@example.org
 }
 
@@ -118,6 +124,36 @@ play() {
     title 'And back to version 1, by hand on blue'
     show bluegreen -C "$FOLDER/blue/sample_app" rollback
     serves
+    title 'Visitors come, and get green. A version 3 that works, to blue'
+    visitors_come
+    rm "$APP/passwd"
+    new_version 'App v3' 'Application version 3, without the link'
+    push blue
+    title 'And blue and green change places'
+    promote blue
+    title 'The way back'
+    promote green
+    visitors_leave
+}
+
+promote() { # SIDE
+    cd "$APP"
+    show bluegreen promote "$1" --yes
+    printf '; visitors get %s\n' "$(curl -qsS "http://127.0.0.1:$FRONT/")"
+}
+
+# Somebody asks the front end all the time from here on, with a connection for each request.
+visitors_come() {
+    perl "$HERE/packaging/demo.pl" visitors "$FRONT" "$FOLDER/closed" >"$FOLDER/visits" &
+    VISITORS=$!
+    WEB="$WEB $!"
+}
+
+visitors_leave() {
+    touch "$FOLDER/closed"
+    wait "$VISITORS" || fail "visitors noticed: $(cat "$FOLDER/visits")"
+    say "
+What visitors had meanwhile: $(cat "$FOLDER/visits")"
 }
 
 title() {
@@ -130,6 +166,48 @@ make_server() { # NAME
     ln -s "$PROGRAM" "$FOLDER/$1/sample_app/hooks/post-receive"
     printf 'server = "%s"\n\n[site]\nroot = "%s"\n' "$1" "$FOLDER/$1/html" >"$FOLDER/$1/sample_app/bluegreen.toml"
     git -C "$APP" remote add "$1" "$FOLDER/$1/sample_app"
+}
+
+# Starts a web server for each side, and before them a front end, whose switch is a file with the public side.
+make_front_end() {
+    local server
+    for server in blue green; do start_web "$server" server "$server" "$FOLDER/$server/html"; done
+    echo green >"$FOLDER/public"
+    start_web front front "$FOLDER/public" "blue=$(cat "$FOLDER/blue.port")" "green=$(cat "$FOLDER/green.port")"
+    FRONT=$(cat "$FOLDER/front.port")
+    cat >"$FOLDER/switch" <<'EOT'
+#!/bin/sh
+case $1 in
+    show) cat "$SWITCH_FILE" ;;
+    set) echo "$2" >"$SWITCH_FILE.new" && mv "$SWITCH_FILE.new" "$SWITCH_FILE" ;;
+esac
+EOT
+    chmod +x "$FOLDER/switch"
+    cat >"$APP/.promote.toml" <<EOT
+[sides]
+blue = { ssh = "$FOLDER/blue/sample_app", address = "127.0.0.1:$(cat "$FOLDER/blue.port")" }
+green = { ssh = "$FOLDER/green/sample_app", address = "127.0.0.1:$(cat "$FOLDER/green.port")" }
+
+[public]
+url = "http://127.0.0.1:$FRONT/"
+switch = "$FOLDER/switch"
+settings = { file = "$FOLDER/public" }
+
+[check]
+watch = "2s"
+EOT
+}
+
+start_web() { # NAME ROLE ARGUMENT...
+    local port_file="$FOLDER/$1.port" role="$2" tries=100
+    shift 2
+    perl "$HERE/packaging/demo.pl" "$role" "$port_file" "$@" &
+    WEB="$WEB $!"
+    until [ -e "$port_file" ]; do
+        [ "$tries" -gt 0 ] || fail "the demonstration's web server does not start"
+        tries=$((tries - 1))
+        sleep 0.1
+    done
 }
 
 new_version() { # CONTENT MESSAGE

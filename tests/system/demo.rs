@@ -30,12 +30,20 @@ fn the_demonstration_shows_it_all_and_leaves_nothing() {
         .says("remote: error: link `passwd` leads out of the release, to `/etc/passwd`\n")
         .says("remote: Not deployed: blue still serves ")
         .says("is live again, instead of ")
+        .says("$ bluegreen promote blue --yes\ngreen ")
+        .says("blue is public, before it was green: ")
+        .says("; visitors get App v3\n")
+        .says("green is public, before it was blue: ")
+        .says("; visitors get App v1\n")
+        .says(" requests, 0 failed: ")
+        .says(" times App v1, ")
         .says("which is gone now");
     laptop.sh("ls -A /tmp; ls -A /home/ann").ok().lacks("tmp.").says(".gitconfig\nclone\n");
 
     // Interrupted, it tidies up as well.
-    laptop.sh_as("ann", &format!("timeout -s INT 0.15 sh -c '{demo}' || :; sleep 0.5")).ok();
+    laptop.sh_as("ann", &format!("timeout -s INT 0.3 sh -c '{demo}' || :; sleep 0.5")).ok();
     laptop.sh("ls -A /tmp").ok().lacks("tmp.");
+    laptop.sh("ps -eo args").ok().lacks("demo.pl");
     // It builds what the clone holds, and does not pretend that it can without.
     laptop.sh("rm /home/ann/clone/Cargo.toml").ok();
     laptop.sh_as("ann", demo).ends_with_status(1).says("wants a whole clone");
@@ -61,8 +69,8 @@ fn all_that_is_missing_to_build_is_named_at_once() {
     laptop.sh("rm -rf /home/ann/.cargo /usr/bin/cargo /usr/bin/curl /usr/local/bin/curl").ok();
     for (cargo, rustup, packages, rest) in [
         ("0.66.0+ds1-1", "exit 100", "git gcc libc6-dev curl", " && curl https://sh.rustup.rs -sSf | sh"),
-        ("1.85.0-1", "exit 0", "git gcc libc6-dev rustup", " && rustup default stable"),
-        ("1.90.0-1", "exit 0", "git gcc libc6-dev cargo", ""),
+        ("1.85.0-1", "exit 0", "git gcc libc6-dev curl rustup", " && rustup default stable"),
+        ("1.90.0-1", "exit 0", "git gcc libc6-dev curl cargo", ""),
     ] {
         laptop.write(
             "/usr/bin/apt-cache",
@@ -79,6 +87,6 @@ fn all_that_is_missing_to_build_is_named_at_once() {
     laptop
         .sh("HOME=/home/ann /home/ann/clone/demo.sh")
         .ends_with_status(1)
-        .says("Installing what is missing: git gcc libc6-dev cargo\n")
-        .says("error: demo: could not install git gcc libc6-dev cargo\n");
+        .says("Installing what is missing: git gcc libc6-dev curl cargo\n")
+        .says("error: demo: could not install git gcc libc6-dev curl cargo\n");
 }

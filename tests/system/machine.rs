@@ -151,6 +151,7 @@ impl Machine {
         for file in [
             "install.sh",
             "demo.sh",
+            "packaging/demo.pl",
             "packaging/building.sh",
             "hooks/bluegreen.toml",
             "hooks/web/apache.conf",
