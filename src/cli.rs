@@ -53,6 +53,12 @@ pub enum Command {
     },
     /// End the running deployment; what is live stays
     Cancel,
+    /// End what a crash cut off, and deploy a tip of the branch that nobody has looked at
+    Resume {
+        /// Record it as done by the boot, not by you
+        #[arg(long)]
+        boot: bool,
+    },
     /// Hold the site's lock for `promote`, and answer its lines on standard input
     Hold,
     /// Show which side is public, and what both serve

@@ -10,7 +10,7 @@ use crate::command::options::PushOptions;
 use crate::deploy::server::Server;
 use crate::deploy::{Target, deploy};
 use crate::error::{Error, Result};
-use crate::gate::branch::{delete, skip};
+use crate::gate::branch::{delete, skip, skip_moved};
 use crate::gate::protocol::{self, Answer, Request};
 use crate::gate::rules;
 use crate::git::push::RefUpdate;
@@ -73,8 +73,7 @@ fn answer(server: &Server, update: &RefUpdate) -> Result<()> {
     let options = options();
     let options = read_options(server, options.iter().map(Vec::as_slice));
     if options.skip {
-        server.report.line(Message::Skipped { branch, live_line: &server.live_line() });
-        return Ok(());
+        return skip_moved(server, update);
     }
     deploy(server, Target::Tip(update.new))
 }

@@ -17,6 +17,7 @@ mod place;
 mod promote;
 mod public;
 mod releases;
+mod resume;
 mod rollback;
 mod shell;
 mod status;
@@ -76,6 +77,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         repository: cli.repository.as_deref(),
         called_as: &called_as,
         for_client: matches!(cli.command, Command::Hook { .. }),
+        at_boot: matches!(cli.command, Command::Resume { boot: true }),
     };
     match dispatch(&cli.command, &place, &report) {
         Ok(()) => 0,
@@ -108,6 +110,7 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
             let wish = Wish { side: side.as_deref(), yes: *yes, dry_run: *dry_run, force: *force };
             promote::run(options, &wish, report)
         }
+        Command::Resume { .. } => resume::run(&place.open(report)?),
         Command::Cancel => cancel::run(&place.open(report)?),
         Command::Generate { what: Generated::Settings } => generate::settings(&place.open(report)?),
         Command::Generate { what } => generate::run(*what, &mut Cli::command()),

@@ -29,6 +29,8 @@ pub struct Place<'a> {
     pub called_as: &'a Path,
     /// Set where the program is a hook.
     pub for_client: bool,
+    /// Set where nobody but the boot has started the program.
+    pub at_boot: bool,
 }
 
 /// Closes the file descriptors that the caller left open, so that steps and filters do not inherit them.
@@ -63,12 +65,13 @@ impl Place<'_> {
         let config = Config::read(repository.path())?;
         refuse_weak(&config.site.root)?;
         let name = config.server.clone().unwrap_or_else(host_name);
+        let at_boot = self.at_boot;
         let in_step = step_of(&config.site.root);
         Ok(Server {
             repository,
             config,
             name,
-            actor: LazyCell::new(Box::new(move || actor(invoker, key))),
+            actor: LazyCell::new(Box::new(move || actor(invoker, key, at_boot))),
             report,
             for_client: self.for_client,
             in_step,
@@ -188,12 +191,15 @@ fn step_of(site: &Path) -> Option<String> {
     std::env::var("BLUEGREEN_RELEASE").ok().filter(|_| is_ours)
 }
 
-fn actor(invoker: Uid, key: Option<Key>) -> Actor {
+fn actor(invoker: Uid, key: Option<Key>, at_boot: bool) -> Actor {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (sudo, ssh) = (variable("SUDO_USER"), variable("SSH_CONNECTION"));
     Actor {
         user: login_name(invoker),
-        sudo: variable("SUDO_USER"),
-        ssh: variable("SSH_CONNECTION").and_then(|ends| ends.split(' ').next().map(str::to_owned)),
+        // Whoever comes in by ssh or sudo is a person.
+        boot: at_boot && sudo.is_none() && ssh.is_none(),
+        sudo,
+        ssh: ssh.and_then(|ends| ends.split(' ').next().map(str::to_owned)),
         key,
     }
 }

@@ -21,8 +21,8 @@ const NAME: &str = "bluegreen-shell";
 const LEDGERS: &str = "/var/lib/bluegreen/repositories";
 
 /// The subcommands that run over ssh. [`is_allowed`] decides the same about a parsed command.
-pub const COMMANDS: [&str; 9] =
-    ["hold", "status", "releases", "history", "log", "deploy", "rollback", "cancel", "check"];
+pub const COMMANDS: [&str; 10] =
+    ["hold", "status", "releases", "history", "log", "deploy", "rollback", "resume", "cancel", "check"];
 
 /// The commands of git that come over ssh, with a space or a dash after `git`.
 const GIT: [&str; 3] = ["receive-pack", "upload-pack", "upload-archive"];
@@ -97,6 +97,7 @@ fn is_allowed(command: &Command) -> bool {
         | Command::Log { .. }
         | Command::Deploy { .. }
         | Command::Rollback { .. }
+        | Command::Resume { .. }
         | Command::Cancel
         | Command::Hold
         | Command::Check(_) => true,

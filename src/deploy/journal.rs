@@ -23,6 +23,9 @@ pub struct Entry {
     pub is_new: bool,
     /// Ref, old and new id.
     push: Option<(String, CommitId, CommitId)>,
+    /// The number of runs that began to end it, this one included.
+    #[serde(default)]
+    pub attempts: u8,
 }
 
 impl Entry {
@@ -38,7 +41,13 @@ impl Entry {
             let name = String::from_utf8_lossy(&push.name).into_owned();
             (name, push.old, push.new)
         });
-        Self { release: release.to_string(), previous: previous.map(ToString::to_string), is_new, push }
+        Self {
+            release: release.to_string(),
+            previous: previous.map(ToString::to_string),
+            is_new,
+            push,
+            attempts: 0,
+        }
     }
 
     /// The release that is to become live.
@@ -61,8 +70,8 @@ impl Entry {
     }
 }
 
-/// Records that a publication begins.
-pub fn begin(site: &LockedSite, entry: &Entry) -> Result<()> {
+/// Records that a publication begins, or that its end does.
+pub fn write(site: &LockedSite, entry: &Entry) -> Result<()> {
     let text = serde_json::to_vec(entry)
         .map_err(|error| Error::io("write", site.state_path().join(FILE))(error.into()))?;
     site.write_state(FILE, &text)

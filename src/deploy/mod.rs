@@ -4,6 +4,7 @@ mod decide;
 mod journal;
 pub mod notify;
 pub mod publish;
+pub mod resume;
 pub mod rollback;
 pub mod server;
 pub mod session;
@@ -37,7 +38,13 @@ use crate::text::timestamp;
 pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
     let branch = &server.config.branch;
     server.report.line(Message::Received { branch, server: &server.name });
-    server.change_site(Action::Deploy, |site, attempt| run(server, site, target, attempt))?;
+    server.change_site(Action::Deploy, |site, attempt| {
+        if let Target::Tip(pushed) = target {
+            // Whatever became of it before, it is wanted now.
+            site.forget_seen(pushed)?;
+        }
+        run(server, site, target, attempt)
+    })?;
     server.report.line(Message::Complete);
     Ok(())
 }
@@ -46,10 +53,10 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let Server { config, report, repository, .. } = server;
     let live = site.live()?;
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
+    attempt.new = Some(commit);
     refuse_public(server, site, target)?;
     // Until the gate has moved the branch, no ref leads to the commit, and `git gc` could remove its objects.
     let _kept = target.push().map(|_| repository.keep(commit)).transpose()?;
-    attempt.new = Some(commit);
 
     shared::require(site, &config.shared)?;
     let releases = site.releases()?;
@@ -81,6 +88,9 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
     staged.seal(&name, &record)?;
+    if let Target::Commit(_) = target {
+        server.set_tip_aside(site, Some(commit), "another commit was deployed instead");
+    }
     Publication {
         server,
         site,

@@ -12,7 +12,9 @@ use crate::deploy::journal::{self, Entry};
 use crate::deploy::server::Server;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
+use crate::git::id::CommitId;
 use crate::git::push::RefUpdate;
+use crate::pusher::leftover::Leftover;
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
 use crate::run::signals::Stop;
@@ -45,7 +47,7 @@ impl Publication<'_> {
         let has_more = self.push.is_some() || self.server.config.steps.has_after_flip();
         if has_more {
             let entry = Entry::new(self.release, self.previous.release(), self.is_new, self.push);
-            journal::begin(self.site, &entry)?;
+            journal::write(self.site, &entry)?;
         }
         self.server.phase(self.site, "activate");
         let stop = self.server.stop();
@@ -130,46 +132,85 @@ impl Publication<'_> {
     }
 }
 
-/// Ends a publication that a crash cut off, if there is one, and reports it.
-pub fn resume(server: &Server, site: &LockedSite) -> Result<()> {
-    let Some(entry) = journal::read(site)? else { return Ok(()) };
-    let live = site.live()?;
-    if let (Some(release), push) = (entry.release(), entry.push()) {
-        let previous = entry.previous().map_or(Live::Nothing, Live::Release);
-        let cut_off = Publication {
-            server,
-            site,
-            release: &release,
-            previous: &previous,
-            is_new: entry.is_new,
-            push: push.as_ref(),
-            is_stuck: Cell::default(),
-        };
-        let is_live = live.release() == Some(&release);
-        server.report.warning(Message::CutOff { release: &release, is_live });
-        let is_bad = site.has(&release)? && site.release(&release)?.is_bad();
-        let result = match live.release() {
-            Some(_) if is_live && is_bad => cut_off.go_back(Error::Unverified(release.to_string())),
-            Some(_) if is_live => cut_off.verify(None),
-            Some(live) if is_bad => {
-                cut_off.restart_previous(live);
-                Ok(())
-            }
-            _ => {
-                cut_off.move_ref_back_if_moved();
-                if entry.is_new && site.has(&release)? { site.remove(&release) } else { Ok(()) }
-            }
-        };
-        if let Err(error) = result {
-            server.report.warning(error);
-        }
-        return cut_off.finish();
+/// The number of runs that try to end a publication by steps. A step that brings the machine down must not do
+/// so at every boot.
+const ATTEMPTS: u8 = 3;
+
+/// A publication that was cut off, and its end.
+#[derive(Debug)]
+pub struct Ended {
+    /// The release that was to become live.
+    pub release: ReleaseName,
+    /// Its commit, where it is known.
+    pub commit: Option<CommitId>,
+    /// The release that was live before.
+    pub previous: Live,
+    /// True if the release was made for this: a deployment, no rollback.
+    pub is_new: bool,
+    /// True if the release had become live, so that there was something to find out about it.
+    pub was_live: bool,
+    /// Success, if it is live and verified now.
+    pub result: Result<()>,
+}
+
+/// Ends the publication that an earlier run could not end, and reports it.
+pub fn resume(server: &Server, site: &LockedSite) -> Result<Option<Ended>> {
+    let Some(mut entry) = journal::read(site)? else { return Ok(None) };
+    let Some(release) = entry.release() else { return journal::finish(site).map(|()| None) };
+    entry.attempts = entry.attempts.saturating_add(1);
+    // A full disk is no reason to leave it half done.
+    if let Err(error) = journal::write(site, &entry) {
+        server.report.warning(error);
     }
-    journal::finish(site)
+    let (previous, push) = (entry.previous().map_or(Live::Nothing, Live::Release), entry.push());
+    let cut_off = Publication {
+        server,
+        site,
+        release: &release,
+        previous: &previous,
+        is_new: entry.is_new,
+        push: push.as_ref(),
+        is_stuck: Cell::default(),
+    };
+    let commit = if site.has(&release)? { site.release(&release)?.commit() } else { None };
+    let (was_live, result) = cut_off.end(entry.attempts > ATTEMPTS)?;
+    match &result {
+        // This has been said.
+        Ok(()) | Err(Error::CutOff(_)) => {}
+        Err(error) => server.report.warning(error),
+    }
+    cut_off.finish()?;
+    Ok(Some(Ended { release, commit, previous, is_new: entry.is_new, was_live, result }))
 }
 
 impl Publication<'_> {
-    /// Moves the ref back if it has moved: the crash may have come before that.
+    /// Goes on where it was cut off, without steps if they were tried too often. Says whether the release had
+    /// become live, and how that ended.
+    fn end(&self, is_last: bool) -> Result<(bool, Result<()>)> {
+        let Self { server, site, release, .. } = self;
+        let live = site.live()?;
+        let is_live = live.release() == Some(release);
+        server.report.warning(Leftover::CutOff { release, is_live });
+        let is_bad = site.has(release)? && site.release(release)?.is_bad();
+        let unverified = || Error::Unverified(release.to_string());
+        let result = match live.release() {
+            Some(_) if is_live && is_last => site.mark_bad(release).and(Err(unverified())),
+            Some(_) if is_live && is_bad => self.go_back(unverified()),
+            Some(_) if is_live => self.verify(None),
+            Some(live) if is_bad && !is_last => {
+                self.restart_previous(live);
+                Err(unverified())
+            }
+            _ => {
+                self.move_ref_back_if_moved();
+                let removed = if self.is_new && site.has(release)? { site.remove(release) } else { Ok(()) };
+                removed.and(Err(Error::CutOff(release.to_string())))
+            }
+        };
+        Ok((is_live || is_bad, result))
+    }
+
+    /// Moves the ref back if it has moved: a crash before the flip can have come before that, too.
     fn move_ref_back_if_moved(&self) {
         let moved =
             |push: &RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new));

@@ -45,6 +45,7 @@ fn run(
     }
     attempt.new = release.commit();
     attempt.release = Some(name.clone());
+    server.set_tip_aside(site, attempt.new, "rolled back");
     Publication {
         server,
         site,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::deploy::publish;
+use crate::deploy::publish::{self, Ended};
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
@@ -48,6 +48,7 @@ impl Server<'_> {
         let mut attempt = Attempt { started: Instant::now(), release: None, old: None, new: None };
         let result = self.lock(action, begun).and_then(|mut site| {
             let result = self.recover(&site, &mut attempt).and_then(|()| change(&mut site, &mut attempt));
+            self.settle(&site, attempt.new, result.as_ref().err());
             // Still under the lock, so that the lines stand in the order of what was done.
             self.record_attempt(&site, action, begun, &attempt, &result);
             result
@@ -110,7 +111,20 @@ impl Server<'_> {
         for leftover in site.sweep()? {
             self.report.warning(leftover);
         }
-        publish::resume(self, site)?;
+        let (begun, started) = (SystemTime::now(), Instant::now());
+        if let Some(Ended { release, commit, previous, is_new, was_live, result }) =
+            publish::resume(self, site)?
+        {
+            // What never became live is to be tried again.
+            self.settle(site, commit.filter(|_| was_live), result.as_ref().err());
+            let action = if is_new { Action::Deploy } else { Action::Rollback };
+            let old = site.commit(&previous);
+            let ended = Attempt { started, release: Some(release), old, new: commit };
+            self.record_attempt(site, action, begun, &ended, &result);
+        }
+        if let Err(error) = site.begin_account(|| self.repository.tip(&self.config.branch)) {
+            self.report.warning(error);
+        }
         let live = site.live()?;
         attempt.old = site.commit(&live);
         match &live {
@@ -122,6 +136,26 @@ impl Server<'_> {
             Live::Nothing | Live::Release(_) => {}
         }
         Ok(())
+    }
+
+    /// Records that the tip of the branch is not to become live, where another commit is about to: after a
+    /// crash from here on, `resume` leaves it alone. A full disk is no reason not to roll back.
+    pub fn set_tip_aside(&self, site: &LockedSite, other: Option<CommitId>, why: &str) {
+        let set_aside = |tip: Option<CommitId>| match tip.filter(|_| tip != other) {
+            Some(tip) => site.set_aside(tip, why),
+            None => Ok(()),
+        };
+        if let Err(error) = self.repository.tip(&self.config.branch).and_then(set_aside) {
+            self.report.warning(error);
+        }
+    }
+
+    /// Records the outcome of a commit that was to become live.
+    fn settle(&self, site: &LockedSite, commit: Option<CommitId>, error: Option<&Error>) {
+        let failed = commit.zip(error.map(ToString::to_string));
+        if let Err(error) = site.settle(failed, || self.repository.tip(&self.config.branch)) {
+            self.report.warning(error);
+        }
     }
 
     fn record_attempt(

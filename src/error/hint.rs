@@ -101,6 +101,7 @@ impl Error {
             Self::Config { .. }
             | Self::Git { .. }
             | Self::Unverified(_)
+            | Self::CutOff(_)
             | Self::TooLate(_)
             | Self::PushRefused(_)
             | Self::Unhealthy(_)

@@ -273,6 +273,9 @@ pub enum Error {
     /// A release whose publication was cut off before it was verified.
     #[error("release {0} was never verified")]
     Unverified(String),
+    /// A release whose publication was cut off before it became live.
+    #[error("release {0} was cut off before it became live")]
+    CutOff(String),
     /// A release without a log, or no log at all.
     #[error("{}", no_log(.0.as_deref()))]
     NoLog(Option<String>),

@@ -6,9 +6,24 @@ use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
 use crate::site::history::Action;
 
+/// The reason why a skipped commit is not live.
+const SKIPPED: &str = "skipped";
+
 /// Moves the branch and deploys nothing, as the pusher asked.
 pub fn skip(server: &Server, push: &RefUpdate) -> Result<()> {
-    move_it(server, push)?;
+    server.change_site(Action::Deploy, |site, _| {
+        // Before it becomes the tip: after a crash from here on, `resume` leaves it alone.
+        site.set_aside(push.new, SKIPPED)?;
+        server.repository.move_ref(push, "push")
+    })?;
+    let branch = &server.config.branch;
+    server.report.line(Message::Skipped { branch, live_line: &server.live_line() });
+    Ok(())
+}
+
+/// Deploys nothing after git has moved the branch, as the pusher asked, and records that.
+pub fn skip_moved(server: &Server, push: &RefUpdate) -> Result<()> {
+    server.change_site(Action::Deploy, |site, _| site.set_aside(push.new, SKIPPED))?;
     let branch = &server.config.branch;
     server.report.line(Message::Skipped { branch, live_line: &server.live_line() });
     Ok(())
@@ -16,13 +31,9 @@ pub fn skip(server: &Server, push: &RefUpdate) -> Result<()> {
 
 /// Deletes the branch; what is live stays.
 pub fn delete(server: &Server, push: &RefUpdate) -> Result<()> {
-    move_it(server, push)?;
+    // Under the lock, so that deployments and this take turns.
+    server.change_site(Action::Deploy, |_, _| server.repository.move_ref(push, "push"))?;
     let branch = &server.config.branch;
     server.report.line(Message::Deleted { branch, live_line: &server.live_line() });
     Ok(())
-}
-
-/// Moves the branch under the site's lock, so that it does not move during a deployment.
-fn move_it(server: &Server, push: &RefUpdate) -> Result<()> {
-    server.change_site(Action::Deploy, |_, _| server.repository.move_ref(push, "push"))
 }

@@ -6,6 +6,7 @@
 pub mod convert;
 mod fetch;
 pub mod id;
+mod locks;
 pub mod push;
 mod receive;
 pub mod settings;

@@ -147,13 +147,6 @@ pub enum Message<'a> {
     GoingBack(&'a ReleaseName),
     /// A failure after the flip that left the new release live.
     LiveNevertheless(&'a LiveLine),
-    /// An earlier run was killed in the middle of a publication.
-    CutOff {
-        /// The release.
-        release: &'a ReleaseName,
-        /// True if it was live already.
-        is_live: bool,
-    },
     /// The result of `adopt`.
     Adopted {
         /// The release.
@@ -255,12 +248,6 @@ impl Display for Message<'_> {
             Self::LogBroken(error) => write!(to, "the log cannot be written: {error}"),
             Self::GoingBack(release) => write!(to, "Going back to release {release}..."),
             Self::LiveNevertheless(live_line) => write!(to, "Deployed, but not all is well: {live_line}."),
-            Self::CutOff { release, is_live: true } => {
-                write!(to, "an earlier run was cut off after release {release} became live: verifying it now")
-            }
-            Self::CutOff { release, is_live: false } => {
-                write!(to, "an earlier run was cut off before release {release} became live: undoing it")
-            }
             Self::Adopted { release, site } => {
                 write!(to, "Release {release} is live: it holds what was in {} before", printable(*site))
             }

@@ -32,6 +32,9 @@ pub struct Actor {
     /// The login name of whoever called `sudo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sudo: Option<String>,
+    /// True if nobody asked: the boot runs `resume`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub boot: bool,
     /// The address that an ssh connection comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<String>,
@@ -53,6 +56,9 @@ impl Display for Key {
 
 impl Display for Actor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.boot {
+            return formatter.write_str("the boot");
+        }
         match (&self.sudo, &self.key) {
             (None, Some(key)) => write!(formatter, "{key}")?,
             (sudo, _) => formatter.write_str(sudo.as_ref().unwrap_or(&self.user))?,
@@ -205,6 +211,7 @@ mod tests {
         let by = Actor {
             user: "deploy".into(),
             sudo: Some("alice".into()),
+            boot: false,
             ssh: Some("192.0.2.7".into()),
             key: None,
         };

@@ -12,6 +12,7 @@ mod locked;
 pub mod logs;
 mod paths;
 pub mod public;
+pub mod seen;
 mod staged;
 mod state_file;
 mod sweep;

@@ -45,6 +45,7 @@ mod readme;
 mod recycle;
 mod replaced;
 mod report;
+mod resume;
 mod rollback;
 mod sandbox;
 mod shared;

@@ -1,0 +1,40 @@
+//! Resuming: what a crash cut off is ended, and a tip of the branch that nobody has looked at is deployed.
+//!
+//! The crash came between git's move of the branch and the deployment, or in the middle of that. For git such a
+//! commit is "up to date" from then on, so that no push of it helps. A tip that has its outcome is not tried
+//! again: one that is live, failed, was cancelled, skipped or refused, or from which somebody rolled back.
+
+use crate::deploy::server::Server;
+use crate::deploy::{Target, run};
+use crate::error::Result;
+use crate::pusher::leftover::Leftover;
+use crate::site::history::Action;
+use crate::site::seen::{ATTEMPTS, Look};
+
+/// Ends what a crash cut off. It is silent where there is nothing to do.
+pub fn resume(server: &Server) -> Result<()> {
+    let Server { repository, config, report, .. } = server;
+    // Whoever takes the lock ends a publication, and that may move the branch.
+    for lock in repository.remove_stale_locks()? {
+        report.line(Leftover::Lock(&lock));
+    }
+    server.change_site(Action::Deploy, |site, attempt| {
+        let Some(tip) = repository.tip(&config.branch)? else { return Ok(()) };
+        match site.look_up(tip)? {
+            Look::Live | Look::Settled(_) => Ok(()),
+            Look::GivenUp => {
+                report.warning(Leftover::GivenUp { tip: tip.short(), attempts: ATTEMPTS });
+                Ok(())
+            }
+            Look::Unseen => {
+                report.line(Leftover::Unseen {
+                    branch: &config.branch,
+                    tip: tip.short(),
+                    server: &server.name,
+                });
+                site.begin_attempt(tip)?;
+                run(server, site, Target::Tip(tip), attempt)
+            }
+        }
+    })
+}

@@ -1,0 +1,122 @@
+//! The lock files of git that a crash left. A lock is a file that git makes, and removes when it is done; the
+//! locks of a machine that lost its power stay, and git then refuses every change of what they lock.
+//!
+//! A lock that is older than the boot is nobody's: the git that made it is gone. Any other one is left alone.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::unistd::{SysconfVar, sysconf};
+use rustix::fs::FileType;
+
+use super::Repository;
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+
+/// The directories of a repository that hold locks, and whether those below them do, too. Refs can lie deep.
+const PLACES: [(&str, bool); 5] =
+    [("", false), ("refs", true), ("objects/info", true), ("objects/pack", false), ("reftable", false)];
+
+/// A lock that is older than the boot.
+struct Stale {
+    dir: Dir,
+    name: Vec<u8>,
+    path: PathBuf,
+}
+
+impl Repository {
+    /// The locks of git that are older than the boot.
+    pub fn stale_locks(&self) -> Result<Vec<PathBuf>> {
+        Ok(self.find_stale_locks()?.into_iter().map(|lock| lock.path).collect())
+    }
+
+    /// Removes them, and gives their paths.
+    pub fn remove_stale_locks(&self) -> Result<Vec<PathBuf>> {
+        let remove = |lock: Stale| {
+            lock.dir.remove(&lock.name).map_err(Error::io("remove", &lock.path))?;
+            Ok(lock.path)
+        };
+        self.find_stale_locks()?.into_iter().map(remove).collect()
+    }
+
+    fn find_stale_locks(&self) -> Result<Vec<Stale>> {
+        // Where nobody knows when this machine was started, no lock is known to be stale.
+        let Some(boot) = booted() else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for (place, is_deep) in PLACES {
+            let path = self.path().join(place);
+            match Dir::open(&path).and_then(|dir| collect(&dir, &path, is_deep, boot, &mut found)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("read", path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn collect(
+    dir: &Dir,
+    path: &Path,
+    is_deep: bool,
+    boot: SystemTime,
+    found: &mut Vec<Stale>,
+) -> io::Result<()> {
+    for (name, kind) in dir.names()? {
+        let path = path.join(OsStr::from_bytes(&name));
+        if kind == FileType::Directory && is_deep {
+            collect(&dir.open_dir(&name)?, &path, is_deep, boot, found)?;
+        } else if name.ends_with(b".lock") && is_older(dir, &name, boot)? {
+            found.push(Stale { dir: dir.try_clone()?, name, path });
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether a name is a file that was last written before an instant.
+fn is_older(dir: &Dir, name: &[u8], instant: SystemTime) -> io::Result<bool> {
+    let stat = match dir.stat(name) {
+        // A running git has just removed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        stat => stat?,
+    };
+    let written = u64::try_from(stat.st_mtime).map(Duration::from_secs).unwrap_or_default();
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    // The boot is known to the hundredth of a second, and rounded down.
+    Ok(is_file && SystemTime::UNIX_EPOCH + written + Duration::from_secs(1) < instant)
+}
+
+/// The time at which this system was started. A container is started after its host, so that the first process
+/// counts, where it can be seen.
+fn booted() -> Option<SystemTime> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let kernel = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let first = std::fs::read_to_string("/proc/1/stat").ok().and_then(|stat| started(&stat));
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(kernel) + first.unwrap_or_default())
+}
+
+/// The time from the kernel's start to that of a process, which is the 22nd word of its `stat` (proc(5)). Its
+/// name, the second one, is in brackets and may hold anything.
+fn started(stat: &str) -> Option<Duration> {
+    let ticks: u64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    let a_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|&ticks| ticks > 0)?;
+    Some(Duration::from_millis(ticks.checked_mul(1000)? / a_second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_of_a_process_stands_behind_its_name() {
+        let stat = "1 (a) b (c) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 250 9 9 9";
+        assert_eq!(started(stat), Some(Duration::from_millis(2500)));
+        assert_eq!(started("1 (init"), None);
+        let now = SystemTime::now();
+        assert!(booted().unwrap() < now && booted().unwrap() > SystemTime::UNIX_EPOCH);
+    }
+}

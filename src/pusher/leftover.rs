@@ -1,0 +1,59 @@
+//! The wording of what a crash left, and of what is done about it.
+
+use std::fmt::{self, Display};
+use std::path::Path;
+
+use crate::release::ReleaseName;
+use crate::text::printable;
+
+/// Something that a crash left.
+#[derive(Debug)]
+pub enum Leftover<'a> {
+    /// An earlier run ended in the middle of a publication.
+    CutOff {
+        /// The release.
+        release: &'a ReleaseName,
+        /// True if it was live already.
+        is_live: bool,
+    },
+    /// A tip that nobody has looked at is deployed.
+    Unseen {
+        /// The branch.
+        branch: &'a str,
+        /// The commit's first digits.
+        tip: &'a str,
+        /// The server's name.
+        server: &'a str,
+    },
+    /// A tip whose deployment was cut off too often.
+    GivenUp {
+        /// The commit's first digits.
+        tip: &'a str,
+        /// The number of times that it was begun.
+        attempts: u8,
+    },
+    /// A lock of git was removed.
+    Lock(&'a Path),
+}
+
+impl Display for Leftover<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CutOff { release, is_live: true } => {
+                write!(to, "an earlier run was cut off after release {release} became live: verifying it now")
+            }
+            Self::CutOff { release, is_live: false } => {
+                write!(to, "an earlier run was cut off before release {release} became live: undoing it")
+            }
+            Self::Unseen { branch, tip, server } => {
+                write!(to, "{branch} is at {tip}, which nobody has looked at: deploying it to {server}...")
+            }
+            Self::GivenUp { tip, attempts } => {
+                write!(to, "the deployment of {tip} was cut off {attempts} times and is not begun again")
+            }
+            Self::Lock(path) => {
+                write!(to, "Removed `{}`, which git left before the boot", printable(*path))
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! `resume`: after a crash the tip of the branch is deployed if nobody has looked at it, and left alone if
+//! somebody has.
+
+use std::os::unix::fs::symlink;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::support::sandbox::BLUEGREEN;
+use crate::support::{Run, Sandbox};
+
+/// A site that serves the version "one".
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.commit("version", "one").push().ok();
+    sandbox
+}
+
+fn gated() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.git_in(&sandbox.repository(), &["config", "receive.procReceiveRefs", "refs/heads/master"]);
+    sandbox.git_in(&sandbox.repository(), &["config", "receive.advertisePushOptions", "true"]);
+    symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
+    sandbox.commit("version", "one").push().ok();
+    sandbox
+}
+
+/// Git moves the branch, and the power is cut before the hook runs.
+fn push_cut_off(sandbox: &Sandbox) {
+    let hooks = ["post-receive", "proc-receive"].map(|name| sandbox.repository().join("hooks").join(name));
+    let away = |hook: &std::path::PathBuf| hook.with_extension("away");
+    let there: Vec<_> = hooks.iter().filter(|hook| hook.is_symlink()).collect();
+    for hook in &there {
+        std::fs::rename(hook, away(hook)).unwrap();
+    }
+    let new = sandbox.id("master");
+    sandbox.push_refs(&["master:refs/heads/landed"]).ok();
+    sandbox.git_in(&sandbox.repository(), &["update-ref", "refs/heads/master", &new]);
+    for hook in &there {
+        std::fs::rename(away(hook), hook).unwrap();
+    }
+}
+
+#[track_caller]
+fn boot(sandbox: &Sandbox) -> Run<'_> {
+    sandbox.bluegreen(&["resume", "--boot"])
+}
+
+/// The boot finds nothing to do, and says nothing.
+#[track_caller]
+fn is_silent(sandbox: &Sandbox) {
+    let before = sandbox.history().len();
+    boot(sandbox).ok().says_only(&[]);
+    assert_eq!(sandbox.history().len(), before);
+}
+
+/// Starts a push whose step waits for the file `go`, and kills its deployment while it waits.
+fn cut_off_in_a_step(sandbox: &Sandbox) {
+    let started = sandbox.path("started");
+    let mut push = sandbox.push_command(&["master"]);
+    let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(|| started.exists());
+    kill_holder(sandbox);
+    wait_for_end(&mut push);
+    std::fs::remove_file(started).unwrap();
+}
+
+fn kill_holder(sandbox: &Sandbox) {
+    let lock = std::fs::read_to_string(sandbox.site().join(".bluegreen/lock")).unwrap();
+    let holder: serde_json::Value = serde_json::from_str(&lock).unwrap();
+    let pid = i32::try_from(holder["pid"].as_i64().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+}
+
+fn wait_for(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "it never happened");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn wait_for_end(child: &mut Child) {
+    child.wait().unwrap();
+}
+
+/// A shell line that waits for the file `go`, at most a minute.
+fn waits(sandbox: &Sandbox) -> String {
+    let (started, go) = (sandbox.path("started"), sandbox.path("go"));
+    format!(
+        "touch {}; for i in $(seq 600); do test -e {} && exit 0; sleep 0.1; done; exit 1",
+        started.display(),
+        go.display()
+    )
+}
+
+#[test]
+fn a_tip_whose_hook_never_ran_is_deployed_by_the_boot() {
+    let sandbox = sandbox();
+    is_silent(&sandbox);
+    sandbox.commit("version", "two");
+    push_cut_off(&sandbox);
+    let tip = sandbox.id("master");
+    sandbox.push().ok().says_only(&["Everything up-to-date"]).serves("version", "one");
+    boot(&sandbox)
+        .ok()
+        .says_only(&[
+            "master is at <commit>, which nobody has looked at: deploying it to blue...",
+            "Release <release> is live: 1 file changed, <time>",
+        ])
+        .serves("version", "two");
+    let line = sandbox.history().pop().unwrap();
+    assert_eq!((&line["action"], &line["outcome"]), (&"deploy".into(), &"live".into()));
+    assert_eq!((&line["by"]["boot"], &line["new"]), (&true.into(), &tip.into()));
+    let table = sandbox.bluegreen(&["history"]).ok();
+    assert!(table.output().contains("the boot"), "{}", table.output());
+    is_silent(&sandbox);
+}
+
+#[test]
+fn by_hand_it_is_the_person() {
+    let sandbox = sandbox();
+    sandbox.commit("version", "two");
+    push_cut_off(&sandbox);
+    let mut resume = sandbox.bluegreen_command(&["resume", "--boot"]);
+    Run::new(&sandbox, resume.env("SUDO_USER", "alice")).ok().serves("version", "two");
+    let by = &sandbox.history().pop().unwrap()["by"];
+    assert_eq!((&by["sudo"], by.get("boot")), (&"alice".into(), None));
+}
+
+#[test]
+fn the_first_push_of_all_can_be_cut_off_too() {
+    let sandbox = Sandbox::new();
+    is_silent(&sandbox);
+    sandbox.commit("version", "one");
+    push_cut_off(&sandbox);
+    boot(&sandbox).ok().serves("version", "one");
+    is_silent(&sandbox);
+}
+
+#[test]
+fn what_has_its_outcome_is_not_tried_again() {
+    let sandbox = sandbox();
+    sandbox.git_in(&sandbox.repository(), &["config", "receive.denyDeleteCurrent", "ignore"]);
+    sandbox.git_in(&sandbox.repository(), &["config", "receive.advertisePushOptions", "true"]);
+    sandbox.config_section("[steps]\ncheck = '! grep -q fails version'\nverify = '! grep -q bad version'");
+    sandbox.commit("version", "fails").push().not_deployed();
+    is_silent(&sandbox);
+    sandbox.commit("version", "bad").push().not_deployed();
+    is_silent(&sandbox);
+    sandbox.commit("version", "skipped").push_refs(&["-o", "skip", "master"]).ok();
+    is_silent(&sandbox);
+    sandbox.serves("version", "one");
+    sandbox.commit("version", "two").push().ok();
+    sandbox.bluegreen(&["rollback"]).ok().serves("version", "one");
+    is_silent(&sandbox);
+    sandbox.bluegreen(&["deploy"]).ok().serves("version", "two");
+    sandbox.bluegreen(&["deploy", "master~4"]).ok().serves("version", "one");
+    is_silent(&sandbox);
+    sandbox.push_refs(&[":master"]).ok();
+    is_silent(&sandbox);
+    sandbox.serves("version", "one");
+    // The same commit again is a new wish.
+    push_cut_off(&sandbox);
+    boot(&sandbox).ok().serves("version", "two");
+}
+
+#[test]
+fn what_was_cancelled_or_refused_is_not_tried_again() {
+    let sandbox = sandbox();
+    sandbox.config_section(&format!("[steps]\nbuild = '{}'", waits(&sandbox)));
+    sandbox.commit("version", "two");
+    let mut push = sandbox.push_command(&["master"]);
+    let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(|| sandbox.path("started").exists());
+    sandbox.bluegreen(&["cancel"]).ok();
+    wait_for_end(&mut push);
+    is_silent(&sandbox);
+    std::fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.site_config("when-public = \"refuse\"");
+    let mark = sandbox.site().join(".bluegreen/public");
+    std::fs::write(&mark, r#"{"public":true,"since":"2026-11-22T20:15:00Z"}"#).unwrap();
+    sandbox.commit("version", "three").push().not_deployed();
+    std::fs::remove_file(mark).unwrap();
+    is_silent(&sandbox);
+    sandbox.serves("version", "one");
+}
+
+#[test]
+fn a_deployment_that_was_cut_off_has_no_outcome() {
+    let sandbox = sandbox();
+    sandbox.config_section(&format!("[steps]\nbuild = '{}'", waits(&sandbox)));
+    sandbox.commit("version", "two");
+    cut_off_in_a_step(&sandbox);
+    std::fs::write(sandbox.path("go"), "").unwrap();
+    boot(&sandbox).ok().serves("version", "two");
+    is_silent(&sandbox);
+    sandbox.is_tidy();
+}
+
+#[test]
+fn a_commit_that_brings_the_machine_down_does_not_do_so_for_ever() {
+    let sandbox = sandbox();
+    sandbox.config_section("[steps]\nbuild = 'kill -9 $PPID; sleep 60'");
+    sandbox.commit("version", "two");
+    drop(sandbox.push());
+    for _ in 0..3 {
+        let run = boot(&sandbox);
+        assert!(run.output.contains("nobody has looked at"), "{}", run.output);
+        assert!(!run.status.success());
+    }
+    let given_up = "warning: the deployment of <commit> was cut off 3 times and is not begun again";
+    boot(&sandbox).warned().says_only(&[given_up]).serves("version", "one");
+    boot(&sandbox).warned().says_only(&[given_up]);
+    sandbox.config_section("# builds");
+    let config = std::fs::read_to_string(sandbox.config_path()).unwrap();
+    sandbox.raw_config(&config.replace("build = ", "# "));
+    sandbox.bluegreen(&["deploy"]).ok().serves("version", "two");
+    is_silent(&sandbox);
+}
+
+#[test]
+fn a_release_that_was_never_verified_is_verified_or_goes() {
+    for outcome in ["good", "bad"] {
+        let sandbox = sandbox();
+        sandbox.config_section(&format!(
+            "[steps]\nverify = '{}; test ! -e {}'",
+            waits(&sandbox).replace("exit 0", "break").replace("; exit 1", ""),
+            sandbox.path("bad").display()
+        ));
+        sandbox.commit("version", "two");
+        cut_off_in_a_step(&sandbox);
+        sandbox.serves("version", "two");
+        std::fs::write(sandbox.path("go"), "").unwrap();
+        std::fs::write(sandbox.path(outcome), "").unwrap();
+        let (serves, how) = if outcome == "good" { ("two", "live") } else { ("one", "failed") };
+        boot(&sandbox).warned().serves("version", serves);
+        let line = sandbox.history().pop().unwrap();
+        assert_eq!((&line["by"]["boot"], &line["outcome"]), (&true.into(), &how.into()));
+        assert_eq!(line["new"], sandbox.id("master"));
+        is_silent(&sandbox);
+    }
+}
+
+#[test]
+fn a_verification_that_brings_the_machine_down_does_not_do_so_for_ever() {
+    let sandbox = sandbox();
+    sandbox.config_section("[steps]\nverify = 'grep -q one version || kill -9 $PPID; sleep 0.1'");
+    sandbox.commit("version", "two");
+    drop(sandbox.push());
+    for _ in 0..3 {
+        assert!(!boot(&sandbox).status.success());
+    }
+    boot(&sandbox).warned().says("warning: release <release> was never verified");
+    is_silent(&sandbox);
+    // What is live then is for a person to decide, who can go back at once.
+    sandbox.bluegreen(&["rollback"]).ok().serves("version", "one");
+}
+
+#[test]
+fn with_the_gate_branch_and_live_agree() {
+    let sandbox = gated();
+    let tip = || sandbox.git_in(&sandbox.repository(), &["rev-parse", "master"]);
+    let old = tip();
+    sandbox.config_section(&format!("[steps]\nbuild = '{}'", waits(&sandbox)));
+    sandbox.commit("version", "two");
+    cut_off_in_a_step(&sandbox);
+    is_silent(&sandbox);
+    assert_eq!(tip(), old, "the push was never acknowledged");
+    sandbox.serves("version", "one");
+    std::fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.push().ok().serves("version", "two");
+    sandbox.commit("version", "three").push_refs(&["-o", "skip", "master"]).ok();
+    is_silent(&sandbox);
+    sandbox.commit("version", "four").push_refs(&["-o", "skip", "master"]).ok().serves("version", "two");
+    is_silent(&sandbox);
+    // Somebody moves the branch in the repository itself.
+    sandbox.commit("version", "five");
+    push_cut_off(&sandbox);
+    boot(&sandbox).ok().serves("version", "five");
+}
+
+#[test]
+fn beside_a_push_it_waits_and_finds_nothing_to_do() {
+    let sandbox = sandbox();
+    sandbox.config_section(&format!("[steps]\nbuild = '{}'", waits(&sandbox)));
+    sandbox.commit("version", "two");
+    let mut push = sandbox.push_command(&["master"]);
+    let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(|| sandbox.path("started").exists());
+    let mut resume = sandbox.bluegreen_command(&["resume"]).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(resume.try_wait().unwrap().is_none(), "it did not wait");
+    std::fs::write(sandbox.path("go"), "").unwrap();
+    assert!(resume.wait().unwrap().success());
+    wait_for_end(&mut push);
+    sandbox.serves("version", "two");
+    assert_eq!(sandbox.history().len(), 2);
+}
+
+#[test]
+fn where_nobody_kept_account_nothing_is_guessed() {
+    let sandbox = sandbox();
+    sandbox.commit("version", "two");
+    push_cut_off(&sandbox);
+    // An older version of the program kept none.
+    std::fs::remove_file(sandbox.site().join(".bluegreen/seen")).unwrap();
+    is_silent(&sandbox);
+    sandbox.commit("version", "three");
+    push_cut_off(&sandbox);
+    boot(&sandbox).ok().serves("version", "three");
+    // All of it is lost, and with it the records.
+    std::fs::remove_dir_all(sandbox.site().join(".bluegreen")).unwrap();
+    sandbox.commit("version", "four");
+    push_cut_off(&sandbox);
+    is_silent(&sandbox);
+    sandbox.bluegreen(&["deploy"]).ok().serves("version", "four");
+}
+
+#[test]
+fn locks_of_git_that_are_older_than_the_boot_go() {
+    let sandbox = sandbox();
+    let repository = sandbox.repository();
+    std::fs::create_dir_all(repository.join("refs/heads/deep/er")).unwrap();
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let stale = ["HEAD.lock", "packed-refs.lock", "refs/heads/master.lock", "refs/heads/deep/er/x.lock"];
+    for lock in stale {
+        std::fs::File::create(repository.join(lock)).unwrap().set_modified(old).unwrap();
+    }
+    std::fs::File::create(repository.join("refs/heads/new.lock")).unwrap();
+    std::fs::create_dir(repository.join("refs/heads/directory.lock")).unwrap();
+    symlink("/dev/null", repository.join("refs/heads/link.lock")).unwrap();
+    sandbox.commit("version", "two");
+    let push = sandbox.push();
+    assert!(push.output.contains("master.lock': File exists"), "{}", push.output);
+    let told = boot(&sandbox).ok();
+    for lock in stale {
+        assert!(!repository.join(lock).exists(), "{lock}");
+        assert!(
+            told.lines().contains(&format!("Removed `<repository>/{lock}`, which git left before the boot"))
+        );
+    }
+    assert_eq!(told.lines().len(), stale.len());
+    for other in ["new.lock", "directory.lock", "link.lock"] {
+        let path = repository.join("refs/heads").join(other);
+        assert!(path.symlink_metadata().is_ok(), "{other}");
+        if other != "directory.lock" {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    sandbox.push().ok().serves("version", "two");
+}
