@@ -3,11 +3,12 @@
 
 use std::process::{Child, Command, Stdio};
 
+use crate::booted::Booted;
 use crate::machine::{Machine, wait_until_up};
 use crate::skip::skip;
 
 /// The programs that the tests need, found in the host's PATH.
-const NEEDED: [&str; 14] = [
+const NEEDED: [&str; 16] = [
     "unshare",
     "nsenter",
     "ip",
@@ -22,6 +23,8 @@ const NEEDED: [&str; 14] = [
     "sudo",
     "ssh-keygen",
     "man",
+    "mmdebstrap",
+    "systemd-nspawn",
 ];
 
 /// A network with an address for everyone in it. The addresses are those that are kept for
@@ -77,14 +80,25 @@ impl Lab {
 
     /// Starts a machine without a server.
     pub fn machine(&self, name: &str) -> Machine {
-        // As every machine's /etc/hosts says.
-        let number = match name {
-            "blue" => 11,
-            "green" => 12,
-            _ => 13,
-        };
-        Machine::boot(name, &format!("192.0.2.{number}"), self.bridge.id())
+        Machine::boot(name, &address_of(name), self.bridge.id())
     }
+
+    /// Boots a server that has a systemd, and nothing on it but packages.
+    pub fn booted(&self, name: &str) -> Booted {
+        let server = Booted::boot(name, &address_of(name), self.bridge.id());
+        server.bring_installer();
+        server
+    }
+}
+
+/// An address, as every machine's /etc/hosts has it.
+fn address_of(name: &str) -> String {
+    let number = match name {
+        "blue" => 11,
+        "green" => 12,
+        _ => 13,
+    };
+    format!("192.0.2.{number}")
 }
 
 impl Drop for Lab {

@@ -41,8 +41,10 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub struct Machine {
     name: String,
     address: String,
-    unshare: Child,
-    init: String,
+    /// Holds the machine's namespaces; it ends, and they with it, when its standard input closes.
+    pub holder: Child,
+    /// The process whose namespaces a command on the machine enters.
+    pub init: String,
 }
 
 /// The result of a command on a machine. One that is dropped without `ok`, `fails` or the like fails
@@ -62,26 +64,40 @@ pub struct Background {
 impl Machine {
     /// Starts a machine and joins it to the bridge that lies in the namespace of `bridge`.
     pub fn boot(name: &str, address: &str, bridge: u32) -> Self {
-        let mut unshare = Command::new("unshare")
+        let mut holder = Command::new("unshare")
             .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child"])
             .args(["sh", "-ec", BOOT, "sh", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        wait_until_up(&mut unshare);
-        let children = format!("/proc/{0}/task/{0}/children", unshare.id());
-        let init = std::fs::read_to_string(children).unwrap().trim().to_owned();
-        let machine = Self { name: name.into(), address: address.into(), unshare, init };
+        wait_until_up(&mut holder);
+        let init = children_of(&holder.id().to_string()).remove(0);
+        let machine = Self::held_by(holder, init, name, address);
+        machine.connect(bridge);
+        machine
+    }
+
+    /// A machine of which `init` is a process, and `holder` the one that keeps it.
+    pub fn held_by(holder: Child, init: String, name: &str, address: &str) -> Self {
+        Self { name: name.into(), address: address.into(), holder, init }
+    }
+
+    /// Lays a cable from the machine to the bridge in the namespace of that process.
+    pub fn connect(&self, bridge: u32) {
+        let (name, address, init) = (&self.name, &self.address, &self.init);
+        // A card keeps its number when the machine boots again, or the others would not find it for a while.
+        let card = format!("02:00:00:00:00:{:0>2}", address.rsplit('.').next().unwrap());
+        // The cable of a machine whose power was cut may still lie there.
         let cable = format!(
-            "ip link add port-{name} type veth peer name eth0 netns {}; ip link set port-{name} master lab up",
-            machine.init
+            "ip link del port-{name} 2>/dev/null || :
+            ip link add port-{name} type veth peer name eth0 address {card} netns {init}
+            ip link set port-{name} master lab up"
         );
         let status =
             Command::new("nsenter").args(["-t", &bridge.to_string(), "-n", "sh", "-ec", &cable]).status();
         assert!(status.unwrap().success(), "could not connect {name}");
-        machine.sh(&format!("ip addr add {address}/24 dev eth0; ip link set eth0 up")).ok();
-        machine
+        self.sh(&format!("ip addr add {address}/24 dev eth0; ip link set eth0 up")).ok();
     }
 
     /// The machine's own address.
@@ -242,8 +258,8 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        drop(self.unshare.kill());
-        drop(self.unshare.wait());
+        drop(self.holder.kill());
+        drop(self.holder.wait());
     }
 }
 
@@ -319,6 +335,12 @@ pub fn difference(before: &str, after: &str) -> String {
     let (before, after): (BTreeSet<&str>, BTreeSet<&str>) =
         (before.lines().collect(), after.lines().collect());
     before.symmetric_difference(&after).copied().collect::<Vec<_>>().join("\n")
+}
+
+/// The processes that a process has started.
+pub fn children_of(process: &str) -> Vec<String> {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    children.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
 /// Waits for the line by which a process says that it has set itself up.

@@ -12,6 +12,7 @@
 mod adoption;
 mod attack;
 mod attack_installer;
+mod booted;
 mod demo;
 mod gate;
 mod installer;
@@ -20,6 +21,9 @@ mod lab;
 mod load;
 mod machine;
 mod package;
+mod power;
+mod services;
+
 #[path = "../it/support/skip.rs"]
 #[allow(dead_code)]
 mod skip;

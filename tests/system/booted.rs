@@ -1,0 +1,166 @@
+//! A throw-away server with a real systemd: it boots, reboots, and can lose its power.
+//!
+//! Its root is an overlay over a base that `tests/system/base` builds once for a machine. What is written stays
+//! from one boot to the next. The overlay outlives a power cut together with what no disk would have had yet: what
+//! a disk loses, `cuts` tests; here it is what a boot does.
+
+use std::io::{BufRead, BufReader, Write};
+use std::ops::Deref;
+use std::path::Path;
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::machine::{Machine, children_of};
+
+/// Run by `unshare`, as process 1: each line of its standard input switches the server on. It says `up` at first,
+/// and `down` with `systemd-nspawn`'s exit status after each time. Every boot has control groups of its own,
+/// because two systemds in one would end each other's services.
+const HOLD: &str = r#"
+mount -t tmpfs -o mode=755 lab /mnt
+mkdir /mnt/written /mnt/work /mnt/root
+mount -t overlay -o lowerdir="$2",upperdir=/mnt/written,workdir=/mnt/work lab /mnt/root
+echo "$1" >/mnt/root/etc/hostname
+printf '127.0.0.1 localhost\n192.0.2.11 blue\n192.0.2.12 green\n' >/mnt/root/etc/hosts
+echo up
+while read -r _; do
+    {
+        for tree in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+            [ -e "$tree/cgroup.procs" ] || continue
+            mkdir -p "$tree/$3"
+            sh -c 'echo $PPID >"$1"' sh "$tree/$3/cgroup.procs"
+        done
+        systemd-nspawn --quiet -D /mnt/root --register=no --keep-unit --private-network --resolv-conf=off \
+            --link-journal=no --console=pipe -b </dev/null >>/mnt/console 2>&1 || status=$?
+        echo "down ${status:-0}"
+    } &
+done
+"#;
+
+/// `systemd-nspawn`'s exit status where the server asked to be booted again.
+const WANTS_REBOOT: &str = "down 133\n";
+
+/// A server with a systemd, which is running.
+pub struct Booted {
+    machine: Machine,
+    said: BufReader<ChildStdout>,
+    groups: String,
+    bridge: u32,
+}
+
+impl Booted {
+    /// Boots a new server and joins it to the bridge in the namespace of `bridge`.
+    pub fn boot(name: &str, address: &str, bridge: u32) -> Self {
+        let groups = format!("bluegreen-tests-{bridge}-{name}");
+        let mut holder = Command::new("unshare")
+            .args(["--mount", "--mount-proc", "--pid", "--fork", "--kill-child"])
+            .args(["sh", "-ec", HOLD, "sh", name, &base(), &groups])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(holder.stdout.take().unwrap());
+        let machine = Machine::held_by(holder, String::new(), name, address);
+        let mut server = Self { machine, said, groups, bridge };
+        server.hears("up\n");
+        server.switch_on();
+        server
+    }
+
+    /// Kills the server's init, and with it the kernel kills all else on it: nothing is told, nothing is
+    /// closed, no service is stopped.
+    pub fn lose_power(&mut self) {
+        let killed = Command::new("kill").args(["-9", &self.machine.init]).status().unwrap();
+        assert!(killed.success());
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        assert!(line.starts_with("down "), "{line}");
+    }
+
+    /// Boots the server, and waits until all that a boot starts has started.
+    pub fn switch_on(&mut self) {
+        self.machine.holder.stdin.as_mut().unwrap().write_all(b"on\n").unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        let holder = children_of(&self.machine.holder.id().to_string()).remove(0);
+        self.machine.init = loop {
+            match init_below(&holder) {
+                Some(init) => break init,
+                None => assert!(Instant::now() < until, "it does not boot"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let state = loop {
+            let state = self.sh("systemctl --wait is-system-running 2>&1").either_way();
+            // Before systemd has come so far, there is nobody to answer.
+            if ["running\n", "degraded\n"].contains(&state.text()) {
+                break state;
+            }
+            assert!(Instant::now() < until, "{}", state.text());
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        assert_eq!(state.text(), "running\n", "{}", self.sh("systemctl --failed").either_way().text());
+        self.machine.connect(self.bridge);
+    }
+
+    /// Has the server boot again as an admin does.
+    pub fn reboot(&mut self) {
+        self.sh("systemctl reboot").ok();
+        self.hears(WANTS_REBOOT);
+        self.switch_on();
+    }
+
+    fn hears(&mut self, line: &str) {
+        let mut heard = String::new();
+        self.said.read_line(&mut heard).unwrap();
+        assert_eq!(heard, line, "{:?}", self.machine.holder.try_wait());
+    }
+}
+
+impl Deref for Booted {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.machine
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        drop(self.machine.holder.kill());
+        drop(self.machine.holder.wait());
+        // The kernel removes what a namespace held in its own time; control groups are removed by hand.
+        let script = "sleep 0.2; for tree in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
+            find \"$tree/$1\" -depth -type d -exec rmdir {} +
+        done";
+        drop(Command::new("sh").args(["-c", script, "sh", &self.groups]).stderr(Stdio::null()).status());
+    }
+}
+
+/// The first process of a namespace in which processes below `process` are.
+fn init_below(process: &str) -> Option<String> {
+    for child in children_of(process) {
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        if ids.split_whitespace().last() == Some("1") {
+            return Some(child);
+        }
+        if let Some(init) = init_below(&child) {
+            return Some(init);
+        }
+    }
+    None
+}
+
+/// The base of a booted server: of this machine's own Debian, on which the program under test runs.
+fn base() -> String {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap();
+    let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).expect("a Debian");
+    build_base(suite, include_str!("booted-packages").split_whitespace())
+}
+
+/// Builds a base, where this machine has none yet, and gives its path.
+pub fn build_base<'a>(suite: &str, packages: impl Iterator<Item = &'a str>) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/base");
+    let output = Command::new(script).arg(suite).args(packages).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "could not build a base of {suite}");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
