@@ -11,7 +11,7 @@
 #
 # The parts stand in packaging/setup/, in this order: ledger.sh (run, as, lay: all side effects), system.sh
 # (questions), preflight.sh (whatever can fail before anything is changed), then what is set up: program.sh,
-# account.sh, repository.sh, sudo.sh, site.sh, web.sh; and uninstall.sh.
+# account.sh, repository.sh, sudo.sh, site.sh, web.sh, boot.sh; and uninstall.sh.
 #
 # Backquotes in messages are for the reader, `local` is in every sh of Debian and Ubuntu, and the parts use
 # each other's variables.
@@ -174,7 +174,7 @@ parts() {
     [ -e "$ASSETS/bluegreen.toml" ] || fail "bluegreen.toml lies neither in $HERE/hooks nor in $ASSETS" 'run install.sh from a whole clone'
     # shellcheck source=packaging/building.sh
     [ -n "$PACKAGED" ] || . "$HERE/packaging/building.sh"
-    for part in ledger system preflight program account repository sudo site web uninstall; do
+    for part in ledger system preflight program account repository sudo site web boot uninstall; do
         # shellcheck source=/dev/null
         . "$PARTS/$part.sh"
     done
@@ -218,6 +218,7 @@ main() {
             repository
             sudoers
             site
+            boot
             finish
             ;;
         *) "$ACTION" ;;

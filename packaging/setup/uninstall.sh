@@ -17,6 +17,8 @@ uninstall() {
         [ "$(value "$other" user)" != "$USER_NAME" ] || last_of_user=
     done
 
+    STEP=boot
+    unboot
     STEP='web server'
     WEB=$(value "$LEDGER" web-server)
     [ "${WEB:-none}" = none ] || unserve "$last_of_server"

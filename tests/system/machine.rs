@@ -172,6 +172,7 @@ impl Machine {
             "hooks/bluegreen.toml",
             "hooks/web/apache.conf",
             "hooks/web/nginx.conf",
+            "hooks/systemd/bluegreen@.service",
         ] {
             self.bring(&Path::new(clone).join(file), &format!("/root/bluegreen/{file}"));
         }

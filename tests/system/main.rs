@@ -12,6 +12,7 @@
 mod adoption;
 mod attack;
 mod attack_installer;
+mod boot_unit;
 mod booted;
 mod demo;
 mod gate;
