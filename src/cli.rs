@@ -53,7 +53,7 @@ pub enum Command {
     },
     /// End the running deployment; what is live stays
     Cancel,
-    /// End what a crash cut off, and deploy a tip of the branch that nobody has looked at
+    /// End what a crash cut off, and deploy a tip of the branch that no deployment has looked at
     Resume {
         /// Record it as done by the boot, not by you
         #[arg(long)]

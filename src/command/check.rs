@@ -13,6 +13,7 @@ use super::place::{Place, refuse_weak};
 use super::sudo;
 use super::table::{print_json, print_text};
 use crate::config::Config;
+use crate::deploy::pending::{self, Kind, Pending};
 use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
@@ -73,8 +74,11 @@ pub fn run(place: &Place, json: bool) -> Result<()> {
         check_sudo(config, &mut findings);
     }
     let config = config.filter(|config| findings.take(refuse_weak(&config.site.root)).is_some());
-    if let Some(site) = config.and_then(|config| findings.take(Site::open(&config.site))) {
+    if let Some(config) = config
+        && let Some(site) = findings.take(Site::open(&config.site))
+    {
         check_site(&site, &mut findings);
+        check_pending(&repository, &config.branch, &site, &mut findings);
     }
     let Findings(findings) = findings;
     if json {
@@ -252,6 +256,19 @@ fn check_site(site: &Site, findings: &mut Findings) {
             findings.warning(message, "`bluegreen deploy` makes a release with a record, and that live");
         } else {
             findings.warning(message, format!("`rm -r {}` if nobody needs it", printable(&path)));
+        }
+    }
+}
+
+/// Finds what a crash left to be done.
+fn check_pending(repository: &Repository, branch: &str, site: &Site, findings: &mut Findings) {
+    for Pending { kind, message, command } in
+        findings.take(pending::find(repository, branch, site)).unwrap_or_default()
+    {
+        let command = format!("`bluegreen {command}`");
+        match kind {
+            Kind::Lock => findings.error(message, command),
+            Kind::Publication | Kind::Tip => findings.warning(message, command),
         }
     }
 }

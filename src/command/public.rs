@@ -10,6 +10,7 @@ use crate::promote::side::State;
 use crate::promote::{check, mark, named};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
+use crate::text::escape_controls;
 
 /// One server, as `--json` shows it.
 #[derive(Serialize)]
@@ -32,6 +33,12 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
     let mut rows = Vec::new();
     for (side, url, state) in &looked {
         let server = front.sides[side].iter().find(|server| server.url == *url);
+        for pending in &state.pending {
+            report.warning(format!("{}: {}", state.server, escape_controls(&pending.message)));
+            if let Some(server) = server {
+                report.hint(server.line(&escape_controls(&pending.command)));
+            }
+        }
         let (url, path) = (&front.config.public.url, &front.config.check.paths[0]);
         let answer = check::ask(url, path, server.map(|server| server.address.as_str()))?;
         let health = if answer.is_good() { "well".into() } else { answer.words() };

@@ -4,7 +4,7 @@ use crate::deploy::resume;
 use crate::deploy::server::Server;
 use crate::error::Result;
 
-/// Ends a publication that has begun, and deploys a tip that nobody has looked at.
+/// Ends a publication that has begun, and deploys a tip that no deployment has looked at.
 pub fn run(server: &Server) -> Result<()> {
     resume::resume(server)
 }

@@ -3,13 +3,14 @@
 use serde::Serialize;
 
 use super::table::{print_json, print_text};
+use crate::deploy::pending::{self, Pending};
 use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::git::id::CommitId;
 use crate::release::ReleaseName;
 use crate::site::public::PublicMark;
 use crate::site::{Holder, Live, Site};
-use crate::text::printable;
+use crate::text::{escape_controls, printable};
 
 /// The state of a server, as `--json` shows it.
 #[derive(Serialize)]
@@ -30,6 +31,10 @@ pub(super) struct Status<'a> {
     public: Option<PublicMark>,
     /// The branch's commit in the repository.
     tip: Option<CommitId>,
+    /// The reason why the tip is not live, or null.
+    why: Option<String>,
+    /// All that a crash left to be done.
+    pending: Vec<Pending>,
     /// The holder of the lock, or null.
     running: Option<Holder>,
 }
@@ -62,6 +67,11 @@ pub(super) fn read<'a>(server: &'a Server) -> Result<(Status<'a>, Live)> {
         good: site.is_good(&live),
         public: site.public_mark(),
         tip,
+        why: tip.and_then(|tip| site.look_up(tip).ok()?.why()),
+        pending: pending::find(&server.repository, &server.config.branch, &site).unwrap_or_else(|error| {
+            server.report.warning(error);
+            Vec::new()
+        }),
         running: site.holder(),
     };
     Ok((status, live))
@@ -84,13 +94,24 @@ fn text(status: &Status, live: &Live) -> String {
     let same = status.tip.is_some() && status.tip == status.commit;
     lines.push(match &status.tip {
         Some(_) if same => format!("Branch:   {} is live", status.branch),
-        Some(tip) => format!("Branch:   {} is at {}, which is not live", status.branch, tip.short()),
+        Some(tip) => {
+            let why = status.why.as_ref().map(|why| format!(": {}", escape_controls(why)));
+            format!(
+                "Branch:   {} is at {}, which is not live{}",
+                status.branch,
+                tip.short(),
+                why.unwrap_or_default()
+            )
+        }
         None => format!("Branch:   {} does not exist yet", status.branch),
     });
     if let Some(mark) = &status.public {
         let not = if mark.public { "yes" } else { "no" };
         lines.push(format!("Public:   {not}, since {}", mark.since));
     }
+    let pending =
+        |Pending { message, command, .. }: &Pending| format!("Pending:  {message}: `bluegreen {command}`");
+    lines.extend(status.pending.iter().map(pending));
     lines.push(match &status.running {
         Some(holder) => format!("Running:  {holder}: {}", holder.phase),
         None => "Running:  nothing".into(),

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::git::push::RefUpdate;
 use crate::release::ReleaseName;
-use crate::site::LockedSite;
+use crate::site::{LockedSite, Site};
 
 const FILE: &str = "publishing";
 
@@ -80,6 +80,12 @@ pub fn write(site: &LockedSite, entry: &Entry) -> Result<()> {
 /// Records that nothing is left to do.
 pub fn finish(site: &LockedSite) -> Result<()> {
     site.state_file(FILE).remove()
+}
+
+/// The release whose publication has begun. Without the lock it may end at any moment.
+pub fn peek(site: &Site) -> Result<Option<ReleaseName>> {
+    let entry = site.read_state(FILE)?.and_then(|text| serde_json::from_slice::<Entry>(&text).ok());
+    Ok(entry.and_then(|entry| entry.release()))
 }
 
 /// Reads the publication that a crash cut off, if there is one.

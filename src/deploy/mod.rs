@@ -3,6 +3,7 @@
 mod decide;
 mod journal;
 pub mod notify;
+pub mod pending;
 pub mod publish;
 pub mod resume;
 pub mod rollback;

@@ -1,4 +1,4 @@
-//! Resuming: what a crash cut off is ended, and a tip of the branch that nobody has looked at is deployed.
+//! Resuming: what a crash cut off is ended, and a tip of the branch that no deployment has looked at is deployed.
 //!
 //! The crash came between git's move of the branch and the deployment, or in the middle of that. For git such a
 //! commit is "up to date" from then on, so that no push of it helps. A tip that has its outcome is not tried
@@ -16,7 +16,7 @@ pub fn resume(server: &Server) -> Result<()> {
     let Server { repository, config, report, .. } = server;
     // Whoever takes the lock ends a publication, and that may move the branch.
     for lock in repository.remove_stale_locks()? {
-        report.line(Leftover::Lock(&lock));
+        report.line(Leftover::Removed(&lock));
     }
     server.change_site(Action::Deploy, |site, attempt| {
         let Some(tip) = repository.tip(&config.branch)? else { return Ok(()) };

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::config::{ServerSpec, git, wrong};
 use super::program;
+use crate::deploy::pending::Pending;
 use crate::error::{Error, Result};
 use crate::run::signals::Stop;
 use crate::site::Holder;
@@ -48,6 +49,9 @@ pub struct State {
     pub good: bool,
     /// The mark of the last promotion.
     pub public: Option<PublicMark>,
+    /// All that a crash left to be done; an older version of the program does not say it.
+    #[serde(default)]
+    pub pending: Vec<Pending>,
     /// The holder of the lock.
     pub running: Option<Value>,
 }
@@ -119,9 +123,15 @@ impl Remote {
     /// The line with which somebody can see the problem.
     #[must_use]
     pub fn try_it(&self) -> String {
+        format!("try {}", self.line("status"))
+    }
+
+    /// The line that runs a command of this program on the server, as one types it.
+    #[must_use]
+    pub fn line(&self, command: &str) -> String {
         match &self.ssh {
-            Some(ssh) => format!("try `ssh {} status -C {}`", ssh.host, self.path),
-            None => format!("try `bluegreen -C {} status`", self.path),
+            Some(ssh) => format!("`ssh {} {command} -C {}`", ssh.host, self.path),
+            None => format!("`bluegreen -C {} {command}`", self.path),
         }
     }
 }

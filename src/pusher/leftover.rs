@@ -16,7 +16,7 @@ pub enum Leftover<'a> {
         /// True if it was live already.
         is_live: bool,
     },
-    /// A tip that nobody has looked at is deployed.
+    /// A tip that no deployment has looked at is deployed.
     Unseen {
         /// The branch.
         branch: &'a str,
@@ -32,8 +32,19 @@ pub enum Leftover<'a> {
         /// The number of times that it was begun.
         attempts: u8,
     },
+    /// A publication has begun and was cut off.
+    Begun(&'a ReleaseName),
+    /// A tip that no deployment has looked at.
+    NotSeen {
+        /// The branch.
+        branch: &'a str,
+        /// The commit's first digits.
+        tip: &'a str,
+    },
+    /// A lock that git left before the boot.
+    OldLock(&'a Path),
     /// A lock of git was removed.
-    Lock(&'a Path),
+    Removed(&'a Path),
 }
 
 impl Display for Leftover<'_> {
@@ -46,12 +57,24 @@ impl Display for Leftover<'_> {
                 write!(to, "an earlier run was cut off before release {release} became live: undoing it")
             }
             Self::Unseen { branch, tip, server } => {
-                write!(to, "{branch} is at {tip}, which nobody has looked at: deploying it to {server}...")
+                write!(
+                    to,
+                    "{branch} is at {tip}, which no deployment has looked at: deploying it to {server}..."
+                )
             }
             Self::GivenUp { tip, attempts } => {
                 write!(to, "the deployment of {tip} was cut off {attempts} times and is not begun again")
             }
-            Self::Lock(path) => {
+            Self::Begun(release) => {
+                write!(to, "release {release} was cut off on its way to be live and verified")
+            }
+            Self::NotSeen { branch, tip } => {
+                write!(to, "{branch} is at {tip}, which no deployment has looked at")
+            }
+            Self::OldLock(path) => {
+                write!(to, "git left `{}` before the boot, and refuses pushes", printable(*path))
+            }
+            Self::Removed(path) => {
                 write!(to, "Removed `{}`, which git left before the boot", printable(*path))
             }
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LockedSite, STATE, Site, StateFile};
+use super::{LockedSite, Site};
 use crate::error::{Error, Result};
 
 const PUBLIC: &str = "public";
@@ -20,9 +20,7 @@ impl Site {
     /// Reads the mark; `None` before the first promotion.
     #[must_use]
     pub fn public_mark(&self) -> Option<PublicMark> {
-        let state = self.dir.open_dir(STATE).ok()?;
-        let file = StateFile::new(&state, self.state_path().join(PUBLIC));
-        serde_json::from_slice(&file.read().ok()??).ok()
+        serde_json::from_slice(&self.read_state(PUBLIC).ok()??).ok()
     }
 }
 

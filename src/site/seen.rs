@@ -6,8 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::paths::STATE;
-use super::{Live, LockedSite, Site, StateFile, history};
+use super::{Live, LockedSite, Site, history};
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 
@@ -42,6 +41,14 @@ pub enum Look {
     GivenUp,
 }
 
+impl Look {
+    /// The reason why a tip is not live, where it was looked at.
+    #[must_use]
+    pub fn why(self) -> Option<String> {
+        if let Self::Settled(why) = self { why } else { None }
+    }
+}
+
 impl Site {
     /// Looks up what became of a tip.
     pub fn look_up(&self, tip: CommitId) -> Result<Look> {
@@ -61,14 +68,8 @@ impl Site {
 
     /// The tips that were looked at and are not live; `None` where nobody has kept account of them yet.
     pub fn seen(&self) -> Result<Option<Vec<Seen>>> {
-        let state = match self.dir.open_dir(STATE) {
-            Ok(state) => state,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", self.state_path())(error)),
-        };
-        let text = StateFile::new(&state, self.state_path().join(SEEN)).read()?;
         // It is written whole or not at all, so one that cannot be parsed is not ours.
-        Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
+        Ok(self.read_state(SEEN)?.and_then(|text| serde_json::from_slice(&text).ok()))
     }
 
     /// The commit that is live, if it is good.

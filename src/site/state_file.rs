@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-use super::paths::INCOMING;
+use super::Site;
+use super::paths::{INCOMING, STATE};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 
@@ -16,6 +17,17 @@ use crate::error::{Error, Result};
 pub struct StateFile<'a> {
     dir: &'a Dir,
     path: PathBuf,
+}
+
+impl Site {
+    /// Reads a file of `.bluegreen/`; `None` if it does not exist.
+    pub fn read_state(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match self.dir.open_dir(STATE) {
+            Ok(state) => StateFile::new(&state, self.state_path().join(name)).read(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", self.state_path())(error)),
+        }
+    }
 }
 
 impl<'a> StateFile<'a> {

@@ -1,4 +1,4 @@
-//! `resume`: after a crash the tip of the branch is deployed if nobody has looked at it, and left alone if
+//! `resume`: after a crash the tip of the branch is deployed if no deployment has looked at it, and left alone if
 //! somebody has.
 
 use std::os::unix::fs::symlink;
@@ -104,7 +104,7 @@ fn a_tip_whose_hook_never_ran_is_deployed_by_the_boot() {
     boot(&sandbox)
         .ok()
         .says_only(&[
-            "master is at <commit>, which nobody has looked at: deploying it to blue...",
+            "master is at <commit>, which no deployment has looked at: deploying it to blue...",
             "Release <release> is live: 1 file changed, <time>",
         ])
         .serves("version", "two");
@@ -205,7 +205,7 @@ fn a_commit_that_brings_the_machine_down_does_not_do_so_for_ever() {
     drop(sandbox.push());
     for _ in 0..3 {
         let run = boot(&sandbox);
-        assert!(run.output.contains("nobody has looked at"), "{}", run.output);
+        assert!(run.output.contains("no deployment has looked at"), "{}", run.output);
         assert!(!run.status.success());
     }
     let given_up = "warning: the deployment of <commit> was cut off 3 times and is not begun again";
@@ -314,6 +314,49 @@ fn where_nobody_kept_account_nothing_is_guessed() {
     push_cut_off(&sandbox);
     is_silent(&sandbox);
     sandbox.bluegreen(&["deploy"]).ok().serves("version", "four");
+}
+
+#[test]
+fn what_is_pending_is_said_with_the_command_that_ends_it() {
+    let sandbox = sandbox();
+    let status = || -> serde_json::Value {
+        serde_json::from_str(sandbox.bluegreen(&["status", "--json"]).ok().output()).unwrap()
+    };
+    assert_eq!(status()["pending"], serde_json::json!([]));
+    sandbox.commit("version", "two");
+    push_cut_off(&sandbox);
+    let message = "master is at <commit>, which no deployment has looked at";
+    sandbox.bluegreen(&["status"]).ok().says(&format!("Pending:  {message}: `bluegreen resume`"));
+    assert_eq!(
+        (&status()["pending"][0]["kind"], &status()["why"]),
+        (&"tip".into(), &serde_json::Value::Null)
+    );
+    let check = sandbox.bluegreen(&["check"]).warned().says(&format!("warning: {message}"));
+    check.says("hint: `bluegreen resume`");
+
+    sandbox.config_section("[steps]\ncheck = '! grep -q fails version'\nverify = 'kill -9 $PPID; sleep 9'");
+    drop(sandbox.bluegreen(&["resume"]));
+    assert_eq!(status()["pending"][0]["kind"], "publication");
+    let message = "release <release> was cut off on its way to be live and verified";
+    sandbox.bluegreen(&["status"]).ok().says(&format!("Pending:  {message}: `bluegreen resume`"));
+    let config = std::fs::read_to_string(sandbox.config_path()).unwrap();
+    sandbox.raw_config(&config.replace("kill -9 $PPID; sleep 9", "true"));
+    sandbox.bluegreen(&["resume"]).warned();
+    assert_eq!(status()["pending"], serde_json::json!([]));
+
+    sandbox.commit("version", "fails").push().not_deployed();
+    let why = "step `! grep -q fails version` exited with status 1";
+    sandbox
+        .bluegreen(&["status"])
+        .ok()
+        .says(&format!("Branch:   master is at <commit>, which is not live: {why}"));
+    assert_eq!((&status()["why"], &status()["pending"]), (&why.into(), &serde_json::json!([])));
+
+    let lock = std::fs::File::create(sandbox.repository().join("refs/heads/master.lock")).unwrap();
+    lock.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    let message = "git left `<repository>/refs/heads/master.lock` before the boot, and refuses pushes";
+    sandbox.bluegreen(&["status"]).ok().says(&format!("Pending:  {message}: `bluegreen resume`"));
+    sandbox.bluegreen(&["check"]).fails(1).says(&format!("error: {message}"));
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn json_keeps_its_field_names() {
     let status = json("status");
     assert_eq!(
         keys(&status),
-        "branch commit elsewhere good live public running sealed server site subject tip"
+        "branch commit elsewhere good live pending public running sealed server site subject tip why"
     );
     assert_eq!(status["live"], releases[2]);
     assert_eq!((&status["running"], &status["elsewhere"]), (&Value::Null, &Value::Null));
@@ -272,10 +272,17 @@ fn status_says_what_is_live_and_what_is_not() {
         let _lock = crate::support::lock::HeldLock::take(&sandbox);
         sandbox.push().not_deployed();
     }
-    sandbox
-        .bluegreen(&["status"])
-        .ok()
-        .says_only(&ends(&live, ["Branch:   master is at <commit>, which is not live", "Running:  nothing"]));
+    sandbox.bluegreen(&["status"]).ok().says_only(
+        &[
+            &live[..],
+            &[
+                "Branch:   master is at <commit>, which is not live",
+                "Pending:  master is at <commit>, which no deployment has looked at: `bluegreen resume`",
+                "Running:  nothing",
+            ],
+        ]
+        .concat(),
+    );
 }
 
 #[test]

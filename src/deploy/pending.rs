@@ -1,0 +1,67 @@
+//! [`Pending`]: what a crash left to be done, for those who only look.
+
+use serde::{Deserialize, Serialize};
+
+use crate::deploy::journal;
+use crate::error::Result;
+use crate::git::Repository;
+use crate::pusher::leftover::Leftover;
+use crate::site::Site;
+use crate::site::seen::{ATTEMPTS, Look};
+
+/// Something that a crash left to be done, as `--json` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Its kind.
+    pub kind: Kind,
+    /// The problem in words.
+    pub message: String,
+    /// The command of this program that ends it: "resume".
+    pub command: String,
+}
+
+/// The kinds of what can be pending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Git left a lock before the boot, and refuses pushes.
+    Lock,
+    /// A publication has begun.
+    Publication,
+    /// Nobody has looked at the tip of the branch.
+    Tip,
+}
+
+/// Finds all that is pending.
+pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pending>> {
+    let pending = |kind, what: Leftover, command: &str| Pending {
+        kind,
+        message: what.to_string(),
+        command: command.to_owned(),
+    };
+    let locks = repository.stale_locks()?;
+    let mut found: Vec<Pending> =
+        locks.iter().map(|lock| pending(Kind::Lock, Leftover::OldLock(lock), "resume")).collect();
+    // Whoever holds the lock ends all else, and so does a push that waits for it.
+    if site.holder().is_some() {
+        return Ok(found);
+    }
+    let begun = journal::peek(site)?;
+    let tip = repository.tip(branch)?;
+    let look = tip.map(|tip| site.look_up(tip)).transpose()?;
+    if site.holder().is_some() {
+        return Ok(found);
+    }
+    found.extend(begun.map(|release| pending(Kind::Publication, Leftover::Begun(&release), "resume")));
+    found.extend(tip.zip(look).and_then(|(tip, look)| {
+        let tip = tip.short();
+        match look {
+            Look::Unseen => Some(pending(Kind::Tip, Leftover::NotSeen { branch, tip }, "resume")),
+            Look::GivenUp => {
+                Some(pending(Kind::Tip, Leftover::GivenUp { tip, attempts: ATTEMPTS }, "deploy"))
+            }
+            Look::Live | Look::Settled(_) => None,
+        }
+    }));
+    Ok(found)
+}
