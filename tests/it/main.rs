@@ -27,6 +27,7 @@ mod hostile;
 mod hostile_packs;
 mod kill;
 mod kill_gate;
+mod kill_resume;
 mod lfs;
 mod links;
 mod lock;

@@ -184,6 +184,23 @@ fn a_promotion_is_told_once_by_the_promoted_side_when_all_locks_are_free() {
 }
 
 #[test]
+fn public_says_what_a_crash_left() {
+    let pair = Pair::new();
+    pair.green.commit("index.html", "v2").push_refs(&["master:refs/heads/landed"]).ok();
+    let repository = pair.green.repository();
+    pair.green.git_in(&repository, &["update-ref", "refs/heads/master", "refs/heads/landed"]);
+    let tip = &pair.green.id("master")[..12];
+    let table = || said(&pair.command(&["public"]).output().unwrap()).1;
+    let told = table();
+    let line = format!("warning: green: master is at {tip}, which no deployment has looked at\n");
+    assert!(told.contains(&line), "{told}");
+    let hint = format!("hint: `bluegreen -C {} resume`\n", repository.display());
+    assert!(told.contains(&hint), "{told}");
+    pair.green.bluegreen(&["resume"]).ok();
+    assert!(!table().contains("warning"));
+}
+
+#[test]
 fn nothing_is_switched_where_anything_is_wrong() {
     let pair = Pair::new();
     let (status, text) = pair.promote(&["--dry-run"]);
