@@ -1,58 +1,170 @@
-//! The Debian package: what it brings, and that a server can be set up with nothing else.
+//! The Debian package: its making, its contents, and its life on a server that systemd runs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use tempfile::NamedTempFile;
+
+use crate::booted::Booted;
 use crate::lab::Lab;
 use crate::skip::skip;
 
+const CLONE: &str = env!("CARGO_MANIFEST_DIR");
+
 #[test]
-fn the_package_sets_up_a_server() {
+fn the_package_is_reproducible_and_clean() {
+    let Some(package) = build() else { return };
+    let read = |package: &NamedTempFile| std::fs::read(package.path()).unwrap();
+    // Another time of building, and of the files that are packed, is not to matter.
+    let touched = Command::new("touch").arg(Path::new(CLONE).join("README.md")).status();
+    assert!(touched.unwrap().success());
+    assert!(read(&package) == read(&build().unwrap()), "two packages of one program differ");
+    // The program too takes minutes to build twice, so this is for those who ask for it.
+    if std::env::var_os("BLUEGREEN_STATIC").is_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, another] = ["one", "another"].map(|name| {
+            let clone = folder.path().join(name);
+            let cloned = Command::new("git").args(["clone", "--quiet", CLONE]).arg(&clone).status();
+            assert!(cloned.unwrap().success());
+            read(&run(Command::new(clone.join("packaging/deb.sh")).env_remove("CARGO_TARGET_DIR")))
+        });
+        assert!(one == another, "two builds of the same sources differ");
+    }
+
+    let Ok(lintian) = Command::new("lintian")
+        .args(["--allow-root", "--fail-on", "error,warning"])
+        .arg(package.path())
+        .output()
+    else {
+        return skip("`lintian` is not installed");
+    };
+    assert!(lintian.status.success(), "{}", String::from_utf8_lossy(&lintian.stdout));
+}
+
+#[test]
+fn the_package_lists_what_is_inside() {
+    let Some(package) = build() else { return };
+    let script = "dpkg-deb --fsys-tarfile \"$1\" | tar -xO ./usr/share/doc/bluegreen/bluegreen.spdx.json \
+         | jq -r '.spdxVersion, (.packages[] | .name + \" \" + .versionInfo + \" \" + .licenseDeclared)'";
+    let output = Command::new("sh").args(["-ec", script, "sh"]).arg(package.path()).output().unwrap();
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let listed: Vec<&str> = listed.lines().collect();
+    assert_eq!(listed[0], "SPDX-2.3");
+    let lock: toml::Table =
+        std::fs::read_to_string(Path::new(CLONE).join("Cargo.lock")).unwrap().parse().unwrap();
+    let known: Vec<String> = lock["package"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| {
+            format!("{} {} ", package["name"].as_str().unwrap(), package["version"].as_str().unwrap())
+        })
+        .collect();
+    // What is listed is in the program, with its C code; what only tests need is neither.
+    let c = ["libdeflate as-in-libdeflate-sys-", "libgit2 1.", "zlib as-in-libz-sys-"];
+    for line in &listed[1..] {
+        let is_known = known.iter().any(|package| line.starts_with(package));
+        assert!(is_known || c.iter().any(|start| line.starts_with(start)), "{line}");
+        assert!(!line.contains("NOASSERTION"), "no licence: {line}");
+    }
+    let manifest: toml::Table =
+        std::fs::read_to_string(Path::new(CLONE).join("Cargo.toml")).unwrap().parse().unwrap();
+    let lists = |name: &str| listed.iter().any(|line| line.starts_with(&format!("{name} ")));
+    for name in manifest["dependencies"].as_table().unwrap().keys() {
+        assert!(lists(name), "{name} is missing");
+    }
+    for name in manifest["dev-dependencies"].as_table().unwrap().keys() {
+        assert!(!lists(name), "{name} is not in the program");
+    }
+    assert!(c.iter().all(|start| listed.iter().any(|line| line.starts_with(start))), "{listed:?}");
+}
+
+#[test]
+fn installed_upgraded_removed_and_purged() {
     let Some(lab) = Lab::new() else { return };
     let Some(package) = build() else { return };
-    let blue = lab.server("blue");
-    let dev = lab.client("dev");
-    blue.sh("rm -rf /root/bluegreen").ok();
-    blue.bring(&package, "/root/bluegreen.deb");
+    let (mut blue, dev) = (lab.booted("blue"), lab.client("dev"));
+    blue.sh("rm -rf /root/bluegreen; ! command -v cc cargo make").ok();
+    blue.bring(package.path(), "/root/bluegreen.deb");
     blue.sh("dpkg --install /root/bluegreen.deb").ok();
-    blue.sh("bluegreen --version; man -P cat bluegreen | head -n 5; bluegreen-setup --help")
+    blue.sh("bluegreen --version; bluegreen-setup --help")
         .ok()
         .says("bluegreen 0")
         .says("Usage: bluegreen-setup");
-    blue.sh(
-        "ls /usr/share/bash-completion/completions/bluegreen /usr/share/zsh/vendor-completions/_bluegreen \
-            /usr/share/fish/vendor_completions.d/bluegreen.fish /usr/share/doc/bluegreen/README.md",
-    )
-    .ok();
+    blue.sh("cd /usr/share; ls bash-completion/completions/bluegreen zsh/vendor-completions/_bluegreen \
+            fish/vendor_completions.d/bluegreen.fish man/man1/bluegreen.1.gz man/man8/bluegreen-setup.8.gz \
+            doc/bluegreen/README.md doc/bluegreen/copyright")
+        .ok();
 
     blue.write("/root/dev.pub", &dev.public_key("id_ed25519"));
-    blue.sh("bluegreen-setup --web-server apache --key /root/dev.pub").ok();
+    let setup = || blue.sh("bluegreen-setup --web-server apache --key /root/dev.pub").ok();
+    setup();
     blue.sh("test ! -e /usr/local/bin/bluegreen; readlink /home/deploy/sample_app/hooks/post-receive")
         .ok()
         .says("/usr/bin/bluegreen\n");
-    dev.commit("App v1", "one");
-    dev.push("deploy@blue:sample_app master").ok().says("is live");
-    assert_eq!(dev.get("blue"), "App v1");
+    let deploys = |version: &str| {
+        dev.commit(version, version);
+        dev.push("deploy@blue:sample_app master").ok().says("is live");
+        assert_eq!(dev.get("blue"), version);
+    };
+    deploys("App v1");
     dev.sh_as("dev", "ssh deploy@blue status").ok();
 
-    // Whoever removes it first is told that pushes would come to nothing.
-    blue.sh("/var/lib/dpkg/info/bluegreen.prerm remove")
+    // A newer version takes its place and the next push is its.
+    blue.sh("dpkg-deb -R bluegreen.deb new; sed -i 's/^Version: .*/Version: 99-1/' new/DEBIAN/control
+        echo newer >>new/usr/bin/bluegreen; dpkg-deb -b new newer.deb; dpkg --install newer.deb")
         .ok()
-        .says("/home/deploy/sample_app still deploys with bluegreen");
-    blue.sh("bluegreen-setup --uninstall; dpkg --remove bluegreen").ok();
-    blue.sh("cat /var/www/html/current/index.html").ok().says("App v1");
+        .lacks("warning:");
+    for link in ["/home/deploy/sample_app/hooks/post-receive", "/usr/local/bin/bluegreen-shell"] {
+        blue.sh(&format!("tail -c 6 {link}")).ok().says("newer\n");
+    }
+    assert_eq!(dev.get("blue"), "App v1");
+    setup().says("Nothing had to be changed.");
+    deploys("App v2");
+
+    // Who removes it first is told that pushes will come to nothing; brought back, it goes on.
+    blue.sh("dpkg --remove bluegreen").ok().says("/home/deploy/sample_app still deploys with bluegreen");
+    assert_eq!(dev.get("blue"), "App v2");
+    blue.sh("dpkg --install newer.deb").ok();
+    deploys("App v3");
+
+    blue.sh("bluegreen-setup --uninstall; dpkg --purge bluegreen").ok().lacks("warning:");
+    leaves_nothing(&blue);
+    blue.reboot();
+    blue.sh("cat /var/www/html/current/index.html").ok().says("App v3");
 }
 
-/// Builds the package in a folder of its own, where its tool is.
-fn build() -> Option<PathBuf> {
-    let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let script = clone.join("packaging/deb.sh");
+/// The repository and the site stay; of the package and its set-up there is nothing left.
+fn leaves_nothing(server: &Booted) {
+    server
+        .sh("find /etc /usr /var -name '*bluegreen*' ! -path '/var/www/*' ! -path '/var/log/*'")
+        .ok()
+        .lacks("/");
+    server.sh("grep -rl --exclude='*-' bluegreen /etc /home/deploy/sample_app/hooks || :").ok().lacks("/");
+    server.sh("test -d /home/deploy/sample_app/objects").ok();
+}
+
+/// Builds the package, where its tools are. Two tests that want it at once get it in turn.
+fn build() -> Option<NamedTempFile> {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let script = Path::new(CLONE).join("packaging/deb.sh");
     let program = env!("CARGO_BIN_EXE_bluegreen");
-    if Command::new("cargo-deb").arg("--version").output().is_err() {
-        skip("`cargo-deb` is not installed");
-        return None;
+    for tool in ["cargo-deb", "jq"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            skip(&format!("`{tool}` is not installed"));
+            return None;
+        }
     }
-    let output = Command::new(script).args(["--binary", program]).output().unwrap();
+    let _turn = ONE_AT_A_TIME.lock();
+    Some(run(Command::new(script).args(["--binary", program])))
+}
+
+/// Runs the script that builds a package, and keeps the package, because the next one will lie where it does.
+fn run(script: &mut Command) -> NamedTempFile {
+    let output = script.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(PathBuf::from(String::from_utf8(output.stdout).unwrap().lines().last().unwrap().trim()))
+    let package = tempfile::Builder::new().suffix(".deb").tempfile().unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    std::fs::copy(output.lines().last().unwrap(), package.path()).unwrap();
+    package
 }

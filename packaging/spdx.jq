@@ -1,0 +1,54 @@
+# Turns the lines "CRATE vVERSION (PATH)|LICENCE" of `cargo tree` into a list, by SPDX 2.3, of what the program is
+# made of: every crate that is linked or builds one, and the C code in three of them. The first line is the
+# program's own. $created is the time that the list bears.
+
+# C code, by the crate that holds it.
+{
+    "libdeflate-sys": {name: "libdeflate", licence: "MIT"},
+    "libgit2-sys": {name: "libgit2", licence: "GPL-2.0-only WITH GCC-exception-2.0"},
+    "libz-sys": {name: "zlib", licence: "Zlib"}
+} as $bundled
+
+| def package(licence): {
+    SPDXID: ("SPDXRef-" + (.name + "-" + .version | gsub("[^A-Za-z0-9.-]"; "-"))),
+    name: .name,
+    versionInfo: .version,
+    downloadLocation: "NOASSERTION",
+    filesAnalyzed: false,
+    licenseConcluded: "NOASSERTION",
+    licenseDeclared: licence,
+    copyrightText: "NOASSERTION"
+};
+
+def crate:
+    # Older crates write "MIT/Apache-2.0".
+    package(.licence | gsub(" */ *"; " OR ") | if . == "" then "NOASSERTION" else . end)
+    + {externalRefs: [{referenceCategory: "PACKAGE-MANAGER", referenceType: "purl",
+        referenceLocator: "pkg:cargo/\(.name)@\(.version)"}]};
+
+def relation($from; $type; $to): {spdxElementId: $from, relationshipType: $type, relatedSpdxElement: $to};
+
+[inputs | capture("^(?<name>[^ ]+) v(?<version>[^ |]+)[^|]*[|](?<licence>.*)$")] as $lines
+| ($lines | unique_by(.name, .version)) as $crates
+| ($lines[0] | crate) as $program
+# "libgit2-sys 0.18.8+1.9.7" has after the plus what its C code is; another crate's version says nothing of it.
+| [$crates[] | select($bundled[.name]) | {
+    in: crate.SPDXID,
+    c: (. as {$name, $version} | $bundled[.name]
+        | .version = ($version | if contains("+") then sub(".*[+]"; "") else "as-in-" + $name + "-" + . end)
+        | package(.licence))
+}] as $c
+| {
+    spdxVersion: "SPDX-2.3",
+    dataLicense: "CC0-1.0",
+    SPDXID: "SPDXRef-DOCUMENT",
+    name: ($lines[0] | .name + "-" + .version),
+    documentNamespace: ($lines[0] | "https://spdx.org/spdxdocs/" + .name + "-" + .version),
+    creationInfo: {created: $created, creators: ["Tool: packaging/spdx.jq"]},
+    packages: ([$crates[] | crate] + [$c[].c]),
+    relationships: (
+        [relation("SPDXRef-DOCUMENT"; "DESCRIBES"; $program.SPDXID)]
+        + [$crates[] | crate.SPDXID | select(. != $program.SPDXID) | relation($program.SPDXID; "CONTAINS"; .)]
+        + [$c[] | relation(.in; "CONTAINS"; .c.SPDXID)]
+    )
+}
