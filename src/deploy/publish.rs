@@ -18,6 +18,7 @@ use crate::pusher::leftover::Leftover;
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
 use crate::run::signals::Stop;
+use crate::site::seen::ATTEMPTS;
 use crate::site::{Flip, Live, LockedSite, Staged};
 
 /// A release that is being made live.
@@ -131,10 +132,6 @@ impl Publication<'_> {
         if self.is_stuck.get() { Ok(()) } else { journal::finish(self.site) }
     }
 }
-
-/// The number of runs that try to end a publication by steps. A step that brings the machine down must not do
-/// so at every boot.
-const ATTEMPTS: u8 = 3;
 
 /// A publication that was cut off, and its end.
 #[derive(Debug)]

@@ -122,7 +122,7 @@ impl Server<'_> {
             let ended = Attempt { started, release: Some(release), old, new: commit };
             self.record_attempt(site, action, begun, &ended, &result);
         }
-        if let Err(error) = site.begin_account(|| self.repository.tip(&self.config.branch)) {
+        if let Err(error) = site.begin_account(|| self.repository.tip_to_record(&self.config.branch)) {
             self.report.warning(error);
         }
         let live = site.live()?;
@@ -145,7 +145,7 @@ impl Server<'_> {
             Some(tip) => site.set_aside(tip, why),
             None => Ok(()),
         };
-        if let Err(error) = self.repository.tip(&self.config.branch).and_then(set_aside) {
+        if let Err(error) = self.repository.tip_to_record(&self.config.branch).and_then(set_aside) {
             self.report.warning(error);
         }
     }
@@ -153,7 +153,7 @@ impl Server<'_> {
     /// Records the outcome of a commit that was to become live.
     fn settle(&self, site: &LockedSite, commit: Option<CommitId>, error: Option<&Error>) {
         let failed = commit.zip(error.map(ToString::to_string));
-        if let Err(error) = site.settle(failed, || self.repository.tip(&self.config.branch)) {
+        if let Err(error) = site.settle(failed, || self.repository.tip_to_record(&self.config.branch)) {
             self.report.warning(error);
         }
     }

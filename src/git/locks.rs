@@ -1,16 +1,20 @@
 //! The lock files of git that a crash left. A lock is a file that git makes, and removes when it is done; the
 //! locks of a machine that lost its power stay, and git then refuses every change of what they lock.
 //!
-//! A lock that is older than the boot is nobody's: the git that made it is gone. Any other one is left alone.
+//! A lock that is older than the boot is nobody's: the git that made it is gone. Any other one is left alone. The
+//! clock may have been set since the boot, so that a lock of a running git looks older than it is: that one is gone a
+//! second later.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use nix::unistd::{SysconfVar, sysconf};
 use rustix::fs::FileType;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::Repository;
 use crate::dir::Dir;
@@ -20,11 +24,15 @@ use crate::error::{Error, Result};
 const PLACES: [(&str, bool); 5] =
     [("", false), ("refs", true), ("objects/info", true), ("objects/pack", false), ("reftable", false)];
 
+/// The time that a lock must stay unchanged before it is removed. A running git holds one for milliseconds.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// A lock that is older than the boot.
 struct Stale {
     dir: Dir,
     name: Vec<u8>,
     path: PathBuf,
+    inode: u64,
 }
 
 impl Repository {
@@ -39,7 +47,15 @@ impl Repository {
             lock.dir.remove(&lock.name).map_err(Error::io("remove", &lock.path))?;
             Ok(lock.path)
         };
-        self.find_stale_locks()?.into_iter().map(remove).collect()
+        let found = self.find_stale_locks()?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        thread::sleep(PAUSE);
+        let is_the_same = |lock: &Stale| {
+            found.iter().any(|before| (before.inode, &before.path) == (lock.inode, &lock.path))
+        };
+        self.find_stale_locks()?.into_iter().filter(is_the_same).map(remove).collect()
     }
 
     fn find_stale_locks(&self) -> Result<Vec<Stale>> {
@@ -70,33 +86,40 @@ fn collect(
         let path = path.join(OsStr::from_bytes(&name));
         if kind == FileType::Directory && is_deep {
             collect(&dir.open_dir(&name)?, &path, is_deep, boot, found)?;
-        } else if name.ends_with(b".lock") && is_older(dir, &name, boot)? {
-            found.push(Stale { dir: dir.try_clone()?, name, path });
+        } else if name.ends_with(b".lock")
+            && let Some(inode) = older(dir, &name, boot)?
+        {
+            found.push(Stale { dir: dir.try_clone()?, name, path, inode });
         }
     }
     Ok(())
 }
 
-/// Returns whether a name is a file that was last written before an instant.
-fn is_older(dir: &Dir, name: &[u8], instant: SystemTime) -> io::Result<bool> {
+/// The inode of a file that was last written before an instant.
+fn older(dir: &Dir, name: &[u8], instant: SystemTime) -> io::Result<Option<u64>> {
     let stat = match dir.stat(name) {
         // A running git has just removed it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         stat => stat?,
     };
-    let written = u64::try_from(stat.st_mtime).map(Duration::from_secs).unwrap_or_default();
+    let since = |seconds: i64, nanoseconds: u64| {
+        Some(SystemTime::UNIX_EPOCH + Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?))
+    };
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    // The boot is known to the hundredth of a second, and rounded down.
-    Ok(is_file && SystemTime::UNIX_EPOCH + written + Duration::from_secs(1) < instant)
+    // A time before 1970 is older than any boot.
+    let is_older = since(stat.st_mtime, stat.st_mtime_nsec).is_none_or(|written| written < instant);
+    Ok((is_file && is_older).then_some(stat.st_ino))
 }
 
-/// The time at which this system was started. A container is started after its host, so that the first process
-/// counts, where it can be seen.
+/// The time at which this system was started, or a little before. A container is started after its host, so that
+/// the first process counts, where it can be seen.
 fn booted() -> Option<SystemTime> {
-    let stat = std::fs::read_to_string("/proc/stat").ok()?;
-    let kernel = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    // In this order a pause between the two makes the boot earlier, never later.
+    let now = SystemTime::now();
+    let uptime = clock_gettime(ClockId::Boottime);
+    let uptime = Duration::new(uptime.tv_sec.try_into().ok()?, uptime.tv_nsec.try_into().ok()?);
     let first = std::fs::read_to_string("/proc/1/stat").ok().and_then(|stat| started(&stat));
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(kernel) + first.unwrap_or_default())
+    Some(now - uptime + first.unwrap_or_default())
 }
 
 /// The time from the kernel's start to that of a process, which is the 22nd word of its `stat` (proc(5)). Its

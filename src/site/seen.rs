@@ -12,8 +12,8 @@ use crate::git::id::CommitId;
 
 const SEEN: &str = "seen";
 
-/// The number of times that `resume` begins to deploy one tip. A release whose steps bring the machine down
-/// must not do so at every boot.
+/// The number of times that `resume` begins to deploy one tip, or runs the steps of one publication. Steps that
+/// bring the machine down must not do so at every boot.
 pub const ATTEMPTS: u8 = 3;
 
 /// A tip that somebody has decided about.
