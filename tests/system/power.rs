@@ -5,57 +5,96 @@ use crate::booted::Booted;
 use crate::lab::Lab;
 use crate::machine::Machine;
 
-/// A word for a step or a hook: as long as the power is on, it stays here and says so. What lies in /run is gone
-/// after the boot, so that it then passes.
-const HOLD: &str = "if [ -e /run/hold ]; then touch /run/hold/here; sleep 600; fi";
-
 const CONFIG: &str = "/home/deploy/sample_app/bluegreen.toml";
 
 #[test]
-fn during_a_build() {
+fn without_the_gate() {
     let Some(lab) = Lab::new() else { return };
     let (mut blue, dev) = (lab.booted("blue"), lab.client("dev"));
-    prepare(&blue, &dev, "--web-server apache", "build");
-    cut(&mut blue, &dev);
-    dev.soon_gets("blue", "App v1");
-    goes_on(&blue, &dev);
+    prepare(&blue, &dev, "--web-server apache");
+    // git has taken these commits, so that no push could bring them again: the boot deploys them.
+    for (place, version) in [("ref", 2), ("build", 4), ("verify", 6)] {
+        cut(&mut blue, &dev, place, version);
+        dev.soon_gets("blue", &page(version));
+        goes_on(&blue, &dev, version + 1);
+    }
+    blue.sh("bluegreen -C /home/deploy/sample_app history").ok().says("the boot");
 }
 
-/// Sets the server up with one step that stays where it is once the server is told to hold, and deploys a first version.
-fn prepare(blue: &Booted, dev: &Machine, options: &str, phase: &str) {
+#[test]
+fn with_the_gate() {
+    let Some(lab) = Lab::new() else { return };
+    let (mut blue, dev) = (lab.booted("blue"), lab.client("dev"));
+    prepare(&blue, &dev, "--web-server apache --gate");
+    // Until it is live, a commit is not the branch's, and the same push brings it again.
+    for (place, version) in [("build", 2), ("ref", 4)] {
+        cut(&mut blue, &dev, place, version);
+        dev.soon_gets("blue", &page(version - 1));
+        dev.push("deploy@blue:sample_app master").ok().lacks("up-to-date");
+        assert_eq!(dev.get("blue"), page(version));
+        goes_on(&blue, &dev, version + 1);
+    }
+    // Once it is live, the boot verifies it.
+    cut(&mut blue, &dev, "verify", 6);
+    dev.soon_gets("blue", &page(6));
+    dev.push("deploy@blue:sample_app master").ok().says("Everything up-to-date");
+    goes_on(&blue, &dev, 7);
+}
+
+/// Sets the server up so that it stays where it is told to, and deploys a first version.
+fn prepare(blue: &Booted, dev: &Machine, options: &str) {
     blue.install_for(dev, options).ok();
-    blue.sh(&format!(
-        "sed -i 's|^#{phase} = .*|{phase} = \"{HOLD}\"|' {CONFIG}; grep -q '^{phase} = ' {CONFIG}"
-    ))
-    .ok();
-    dev.commit("App v1", "one");
+    for phase in ["build", "verify"] {
+        let hold = hold(phase);
+        blue.sh(&format!(
+            "sed -i 's|^#{phase} = .*|{phase} = \"{hold}\"|' {CONFIG}; grep -q '^{phase} = ' {CONFIG}"
+        ))
+        .ok();
+    }
+    // Git runs this one once the branch has moved.
+    let hook = "/home/deploy/sample_app/hooks/reference-transaction";
+    let moved =
+        format!("#!/bin/sh\n[ $1 = committed ] && grep -q refs/heads/master || exit 0\n{}\n", hold("ref"));
+    blue.write(hook, &moved);
+    blue.sh(&format!("chmod 755 {hook}")).ok();
+    dev.commit(&page(1), "1");
     dev.push("deploy@blue:sample_app master").ok();
-    assert_eq!(dev.get("blue"), "App v1");
+    assert_eq!(dev.get("blue"), page(1));
 }
 
-/// Pushes a second version, cuts the power where it holds, and boots.
-fn cut(blue: &mut Booted, dev: &Machine) {
-    blue.sh("install -d -m 777 /run/hold").ok();
-    dev.commit("App v2", "two");
+/// Stays at a place for as long as the power is on, if the server is told so: what lies in /run is gone after
+/// the boot.
+fn hold(place: &str) -> String {
+    format!("if [ -e /run/{place} ]; then touch /run/{place}/here; sleep 600; fi")
+}
+
+/// Pushes a version, cuts the power once the server is at that place, and boots it.
+fn cut(blue: &mut Booted, dev: &Machine, place: &str, version: u32) {
+    blue.sh(&format!("install -d -m 777 /run/{place}")).ok();
+    dev.commit(&page(version), &version.to_string());
     let push = dev.start(
         "dev",
         "cd sample_app; export GIT_SSH_COMMAND='ssh -o ServerAliveInterval=1 -o ServerAliveCountMax=2'
         git push deploy@blue:sample_app master 2>&1 && echo pushed || echo lost",
     );
-    blue.sh("timeout 20 sh -c 'until [ -e /run/hold/here ]; do sleep 0.02; done'").ok();
+    blue.sh(&format!("timeout 20 sh -c 'until [ -e /run/{place}/here ]; do sleep 0.02; done'")).ok();
     blue.lose_power();
     blue.switch_on();
     assert!(push.finish().ends_with("lost\n"));
 }
 
-/// The next push is deployed, and nothing is left to be said.
-fn goes_on(blue: &Booted, dev: &Machine) {
-    dev.commit("App v3", "three");
-    dev.push("deploy@blue:sample_app master").ok().says("is live: ");
-    assert_eq!(dev.get("blue"), "App v3");
+/// The next push is deployed, and nothing is left to be done or said.
+fn goes_on(blue: &Booted, dev: &Machine, version: u32) {
+    dev.commit(&page(version), &version.to_string());
+    dev.push("deploy@blue:sample_app master").ok().says("is live: ").lacks("warning:");
+    assert_eq!(dev.get("blue"), page(version));
     blue.sh("bluegreen -C /home/deploy/sample_app check").ok().says("All is well.");
-    blue.sh("ls -A /var/www/html/releases /var/www/html/.bluegreen")
-        .ok()
-        .lacks(".incoming")
-        .lacks("publishing");
+    blue.sh("cd /var/www/html; ls -A releases .bluegreen").ok().lacks(".incoming").lacks("publishing");
+    blue.sh("test $(git -C /home/deploy/sample_app -c safe.directory='*' rev-parse --short=12 master) = \
+             $(readlink /var/www/html/current | grep -oE '[0-9a-f]{12}')")
+        .ok();
+}
+
+fn page(version: u32) -> String {
+    format!("App v{version}")
 }
