@@ -67,7 +67,7 @@ pub(super) fn read<'a>(server: &'a Server) -> Result<(Status<'a>, Live)> {
         good: site.is_good(&live),
         public: site.public_mark(),
         tip,
-        why: tip.and_then(|tip| site.look_up(tip).ok()?.why()),
+        why: tip.and_then(|tip| site.look_up(&server.config.branch, tip).ok()?.why()),
         pending: pending::find(&server.repository, &server.config.branch, &site).unwrap_or_else(|error| {
             server.report.warning(error);
             Vec::new()

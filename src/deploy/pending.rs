@@ -48,7 +48,7 @@ pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pe
     }
     let begun = journal::peek(site)?;
     let tip = repository.tip(branch)?;
-    let look = tip.map(|tip| site.look_up(tip)).transpose()?;
+    let look = tip.map(|tip| site.look_up(branch, tip)).transpose()?;
     if site.holder().is_some() {
         return Ok(found);
     }

@@ -20,7 +20,7 @@ pub fn resume(server: &Server) -> Result<()> {
     }
     server.change_site(Action::Deploy, |site, attempt| {
         let Some(tip) = repository.tip(&config.branch)? else { return Ok(()) };
-        match site.look_up(tip)? {
+        match site.look_up(&config.branch, tip)? {
             Look::Live | Look::Settled(_) => Ok(()),
             Look::GivenUp => {
                 report.warning(Leftover::GivenUp { tip: tip.short(), attempts: ATTEMPTS });

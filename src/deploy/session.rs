@@ -122,7 +122,8 @@ impl Server<'_> {
             let ended = Attempt { started, release: Some(release), old, new: commit };
             self.record_attempt(site, action, begun, &ended, &result);
         }
-        if let Err(error) = site.begin_account(|| self.repository.tip_to_record(&self.config.branch)) {
+        let branch = &self.config.branch;
+        if let Err(error) = site.begin_account(branch, || self.repository.tip_to_record(branch)) {
             self.report.warning(error);
         }
         let live = site.live()?;

@@ -18,14 +18,38 @@ pub const ATTEMPTS: u8 = 3;
 
 /// A tip that somebody has decided about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
-    /// The commit.
-    pub tip: CommitId,
+struct Seen {
+    tip: CommitId,
     /// The reason why it is not live: the error of its deployment, "skipped", "rolled back".
-    pub why: String,
+    why: String,
     /// The number of times that `resume` began to deploy it, while none of them has ended.
     #[serde(default)]
-    pub attempts: u8,
+    attempts: u8,
+}
+
+/// The account of one branch.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Account {
+    /// The branch. After another one was put into the config, nothing is known of its tip.
+    branch: String,
+    /// The tips that were looked at and are not live.
+    tips: Vec<Seen>,
+}
+
+impl Account {
+    fn find(&self, tip: CommitId) -> Option<&Seen> {
+        self.tips.iter().find(|seen| seen.tip == tip)
+    }
+
+    /// Puts an entry into the place of what there was of its tip.
+    fn put(&mut self, tip: CommitId, why: &str, attempts: u8) {
+        self.forget(tip);
+        self.tips.push(Seen { tip, why: why.to_owned(), attempts });
+    }
+
+    fn forget(&mut self, tip: CommitId) {
+        self.tips.retain(|seen| seen.tip != tip);
+    }
 }
 
 /// The answer about a tip.
@@ -50,24 +74,24 @@ impl Look {
 }
 
 impl Site {
-    /// Looks up what became of a tip.
-    pub fn look_up(&self, tip: CommitId) -> Result<Look> {
+    /// Looks up what became of the tip of a branch.
+    pub fn look_up(&self, branch: &str, tip: CommitId) -> Result<Look> {
         if self.good_commit()? == Some(tip) {
             return Ok(Look::Live);
         }
-        let Some(seen) = self.seen()? else {
+        let Some(account) = self.account()?.filter(|account| account.branch == branch) else {
             return Ok(if self.is_new()? { Look::Unseen } else { Look::Settled(None) });
         };
-        Ok(match seen.into_iter().find(|seen| seen.tip == tip) {
-            Some(seen) if seen.attempts == 0 => Look::Settled(Some(seen.why)),
+        Ok(match account.find(tip) {
+            Some(seen) if seen.attempts == 0 => Look::Settled(Some(seen.why.clone())),
             _ if self.has_bad_release_of(tip)? => Look::Settled(None),
             Some(seen) if seen.attempts >= ATTEMPTS => Look::GivenUp,
             _ => Look::Unseen,
         })
     }
 
-    /// The tips that were looked at and are not live; `None` where nobody has kept account of them yet.
-    pub fn seen(&self) -> Result<Option<Vec<Seen>>> {
+    /// The account of the branch; `None` where nobody has kept one yet.
+    fn account(&self) -> Result<Option<Account>> {
         // It is written whole or not at all, so one that cannot be parsed is not ours.
         Ok(self.read_state(SEEN)?.and_then(|text| serde_json::from_slice(&text).ok()))
     }
@@ -89,49 +113,48 @@ impl Site {
 }
 
 impl LockedSite {
-    /// Begins to keep account, where nobody has. What became of the tip is not known then, unless it is live
-    /// or the site is new.
-    pub fn begin_account(&self, tip: impl FnOnce() -> Result<Option<CommitId>>) -> Result<()> {
-        if self.seen()?.is_some() {
+    /// Begins to keep account of a branch, where nobody has. What became of its tip is not known then, unless it
+    /// is live or the site is new.
+    pub fn begin_account(&self, branch: &str, tip: impl FnOnce() -> Result<Option<CommitId>>) -> Result<()> {
+        if self.account()?.is_some_and(|account| account.branch == branch) {
             return Ok(());
         }
-        let tip = if self.is_new()? { None } else { tip()? };
-        let live = self.good_commit()?;
-        let unknown = tip.filter(|_| tip != live).map(|tip| Seen {
-            tip,
-            why: "there is no record of what became of it".into(),
-            attempts: 0,
-        });
-        self.write_seen(unknown.as_slice())
+        let mut account = Account { branch: branch.to_owned(), tips: Vec::new() };
+        if !self.is_new()?
+            && let Some(tip) = tip()?
+            && self.good_commit()? != Some(tip)
+        {
+            account.put(tip, "there is no record of what became of it", 0);
+        }
+        self.write_account(&account)
     }
 
-    /// Records that a tip is not to become live, and why.
+    /// Records that a tip is not to become live, and why, unless a reason stands there already.
     pub fn set_aside(&self, tip: CommitId, why: &str) -> Result<()> {
-        let mut seen = self.seen()?.unwrap_or_default();
-        if seen.iter().any(|seen| seen.tip == tip && seen.attempts == 0) {
+        let mut account = self.account()?.unwrap_or_default();
+        if account.find(tip).is_some_and(|seen| seen.attempts == 0) {
             return Ok(());
         }
-        seen.retain(|seen| seen.tip != tip);
-        seen.push(Seen { tip, why: why.to_owned(), attempts: 0 });
-        self.write_seen(&seen)
+        account.put(tip, why, 0);
+        self.write_account(&account)
     }
 
     /// Forgets a tip: somebody wants it to be deployed.
     pub fn forget_seen(&self, tip: CommitId) -> Result<()> {
-        let mut seen = self.seen()?.unwrap_or_default();
-        let before = seen.len();
-        seen.retain(|seen| seen.tip != tip);
-        if seen.len() == before { Ok(()) } else { self.write_seen(&seen) }
+        let mut account = self.account()?.unwrap_or_default();
+        if account.find(tip).is_none() {
+            return Ok(());
+        }
+        account.forget(tip);
+        self.write_account(&account)
     }
 
     /// Records that `resume` begins to deploy a tip.
     pub fn begin_attempt(&self, tip: CommitId) -> Result<()> {
-        let mut seen = self.seen()?.unwrap_or_default();
-        let attempts = seen.iter().find(|seen| seen.tip == tip).map_or(0, |seen| seen.attempts);
-        seen.retain(|seen| seen.tip != tip);
-        let why = "its deployment was cut off".to_owned();
-        seen.push(Seen { tip, why, attempts: attempts + 1 });
-        self.write_seen(&seen)
+        let mut account = self.account()?.unwrap_or_default();
+        let attempts = account.find(tip).map_or(0, |seen| seen.attempts);
+        account.put(tip, "its deployment was cut off", attempts + 1);
+        self.write_account(&account)
     }
 
     /// Records how a change ended: the error of a commit that was to become live. What is not the tip, or is
@@ -141,22 +164,21 @@ impl LockedSite {
         failed: Option<(CommitId, String)>,
         tip: impl FnOnce() -> Result<Option<CommitId>>,
     ) -> Result<()> {
-        let stored = self.seen()?.unwrap_or_default();
-        let mut seen = stored.clone();
+        let stored = self.account()?.unwrap_or_default();
+        let mut account = stored.clone();
         if let Some((commit, why)) = failed {
-            seen.retain(|seen| seen.tip != commit);
-            seen.push(Seen { tip: commit, why, attempts: 0 });
+            account.put(commit, &why, 0);
         }
-        if seen.is_empty() {
+        if account.tips.is_empty() {
             return Ok(());
         }
         let (tip, live) = (tip()?, self.good_commit()?);
-        seen.retain(|seen| Some(seen.tip) == tip && live != tip);
-        if seen == stored { Ok(()) } else { self.write_seen(&seen) }
+        account.tips.retain(|seen| Some(seen.tip) == tip && live != tip);
+        if account == stored { Ok(()) } else { self.write_account(&account) }
     }
 
-    fn write_seen(&self, seen: &[Seen]) -> Result<()> {
-        let text = serde_json::to_vec(seen)
+    fn write_account(&self, account: &Account) -> Result<()> {
+        let text = serde_json::to_vec(account)
             .map_err(|error| Error::io("write", self.state_path().join(SEEN))(error.into()))?;
         self.write_state(SEEN, &text)
     }

@@ -312,6 +312,15 @@ fn where_nobody_kept_account_nothing_is_guessed() {
     sandbox.commit("version", "three");
     push_cut_off(&sandbox);
     boot(&sandbox).ok().serves("version", "three");
+    // Another branch deploys from now on, whose pushes came to nothing before.
+    sandbox.commit_to("main", "Begin", &[(b"version", crate::support::Node::file("main"))]);
+    sandbox.push_refs(&["main"]).ok();
+    sandbox.config("branch = \"main\"");
+    is_silent(&sandbox);
+    sandbox.serves("version", "three");
+    let config = std::fs::read_to_string(sandbox.config_path()).unwrap();
+    sandbox.raw_config(&config.replace("\"main\"", "\"master\""));
+    is_silent(&sandbox);
     // All of it is lost, and with it the records.
     std::fs::remove_dir_all(sandbox.site().join(".bluegreen")).unwrap();
     sandbox.commit("version", "four");
