@@ -2,7 +2,8 @@
 # Shows on this machine what deployment by `git push` is like: builds the program, makes a throw-away
 # blue and green in a temporary folder, pushes to them, lets visitors get one and the other, and removes it all.
 #
-# Nothing of the user's own set-up counts, or is touched. As root it installs what is missing to build.
+# Nothing of the user's own set-up counts, or is touched. As root it installs what is missing to build, and asks
+# somebody at a terminal before that, unless YES is set.
 # shellcheck disable=SC3043 # `local` is in every sh of Debian and Ubuntu
 set -eu
 
@@ -59,7 +60,8 @@ tools() {
         # A machine that was made this minute has no lists yet.
         apt-get -qq update || :
         look_for_tools
-        say "Installing what is missing:$MISSING"
+        # shellcheck disable=SC2086 # several names
+        may_install $MISSING || fail 'nothing was installed' "apt-get install -y$MISSING"
         # shellcheck disable=SC2086 # several names
         DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $MISSING >/dev/null ||
             fail "could not install$MISSING"

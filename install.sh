@@ -32,7 +32,7 @@ LINE_END='
 usage() {
     cat <<EOT
 Usage: $SELF [OPTION]...     set up this server, or bring it up to date (root; Debian, Ubuntu)
-       $SELF --demo          try it on this machine, in a temporary folder
+       $SELF --demo [--yes]  try it on this machine, in a temporary folder; --yes: ask nothing
 
   --user NAME           who owns the repository and the site [deploy]
   --repo DIRECTORY      the bare repository that is pushed to [~USER/sample_app]
@@ -86,7 +86,7 @@ indent() { sed 's/^/    /'; }
 options() {
     local option
     USER_NAME=deploy REPO='' SITE='' BRANCH='' NAME='' KEYS='' WEB='' DOMAIN='' GATE='' LOGIN_SHELL='' BINARY=''
-    RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' ACTION=install
+    RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' YES=${YES:-} ACTION=install
     while [ $# -gt 0 ]; do
         case $1 in
             --user | --repo | --site | --branch | --name | --key | --web-server | --domain | --binary | --sudo | --remove-sudo | --remove-key)
@@ -120,6 +120,7 @@ options() {
             --keys) ACTION=list_keys ;;
             --uninstall) ACTION=uninstall ;;
             --demo) ACTION=demo ;;
+            --yes) YES=yes ;;
             --help | -h) usage && exit 0 ;;
             *) misused "unknown option $1" ;;
         esac
@@ -193,7 +194,7 @@ main() {
     options "$@"
     if [ "$ACTION" = demo ]; then
         [ -x "$HERE/demo.sh" ] || fail 'the demonstration builds the program, and wants a whole clone of its sources'
-        exec "$HERE/demo.sh"
+        YES=$YES exec "$HERE/demo.sh"
     fi
     parts
     # Nothing is asked, so that nobody whom this becomes can answer. A directory of the user's could be

@@ -18,6 +18,19 @@ missing_to_build() {
     done <<EOT
 $BUILD_NEEDS
 EOT
+    # cargo fetches over https.
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || printf ' ca-certificates'
+}
+
+# Says what is going to be installed. Somebody at a terminal is asked, unless YES is set; false if they do not
+# want it.
+may_install() { # PACKAGE...
+    local answer
+    echo "Installing by apt-get what is missing: $*"
+    { [ -z "${YES:-}" ] && [ -t 0 ] && [ -t 1 ]; } || return 0
+    printf 'Go on? [Y/n] '
+    read -r answer || answer=n
+    case $answer in [Nn]*) return 1 ;; esac
 }
 
 rust_version() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$HERE/Cargo.toml"; }
@@ -40,15 +53,19 @@ find_cargo() { # HOME
     done
 }
 
-# Prints the package that brings a Rust that is new enough: the distribution's own, or rustup; nothing
-# where it has neither.
+# Prints the package that brings a Rust that is new enough: the distribution's own, the newer one that Debian
+# keeps for web browsers, or rustup; nothing where it has none of them.
 rust_package() {
-    local version
+    local package
     has apt-cache || return 0
-    version=$(apt-cache policy cargo 2>/dev/null | sed -n 's/^ *Candidate: *//p')
-    if is_new_enough "${version:-0}" "$(rust_version)"; then
-        echo cargo
-    elif apt-cache show rustup >/dev/null 2>&1; then
-        echo rustup
-    fi
+    for package in cargo cargo-web; do
+        ! is_new_enough "$(candidate "$package")" "$(rust_version)" || {
+            echo "$package"
+            return 0
+        }
+    done
+    [ -z "$(candidate rustup)" ] || echo rustup
 }
+
+# Prints the version of a package that could be installed; nothing where there is none.
+candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9].*\)/\1/p'; }

@@ -139,6 +139,8 @@ pub enum Generated {
     Zsh,
     /// Completions for fish
     Fish,
+    /// The config of a new repository, with every key and its default
+    Config,
     /// The settings of git that a repository should have, a key and a value a line
     GitSettings,
     /// Branch, server and site of the config, a key and a value a line

@@ -24,6 +24,7 @@ pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
         Generated::Zsh => complete(Shell::Zsh),
         Generated::Fish => complete(Shell::Fish),
         Generated::Man => man(cli, &mut text),
+        Generated::Config => text.write_all(include_bytes!("../../hooks/bluegreen.toml")),
         Generated::GitSettings => {
             RECOMMENDED.iter().try_for_each(|setting| writeln!(text, "{} {}", setting.key, setting.value))
         }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use bluegreen::config::Config;
 
+use crate::support::Sandbox;
+
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -56,6 +58,12 @@ fn every_example_of_a_config_parses() {
         }
     }
     assert!(count >= 3, "{count} examples");
+}
+
+#[test]
+fn the_program_prints_the_installed_config() {
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.bluegreen(&["generate", "config"]).ok().output(), file("hooks/bluegreen.toml"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A throw-away server with a real systemd: it boots, reboots, and can lose its power.
 //!
-//! Its root is an overlay over a base that `tests/system/base` builds once for a machine. What is written stays
+//! Its root is an overlay over a base that `tests/system/base.sh` builds once for a machine. What is written stays
 //! from one boot to the next. The overlay outlives a power cut together with what no disk would have had yet: what
 //! a disk loses, `cuts` tests; here it is what a boot does.
 
@@ -152,14 +152,19 @@ fn init_below(process: &str) -> Option<String> {
 
 /// The base of a booted server: of this machine's own Debian, on which the program under test runs.
 fn base() -> String {
+    build_base(&own_suite(), include_str!("booted-packages").split_whitespace())
+}
+
+/// The name of the release of Debian that this machine has.
+pub fn own_suite() -> String {
     let release = std::fs::read_to_string("/etc/os-release").unwrap();
-    let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).expect("a Debian");
-    build_base(suite, include_str!("booted-packages").split_whitespace())
+    let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    suite.expect("a Debian").to_owned()
 }
 
 /// Builds a base, where this machine has none yet, and gives its path.
 pub fn build_base<'a>(suite: &str, packages: impl Iterator<Item = &'a str>) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/base");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/base.sh");
     let output = Command::new(script).arg(suite).args(packages).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "could not build a base of {suite}");
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()

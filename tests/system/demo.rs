@@ -67,14 +67,19 @@ fn all_that_is_missing_to_build_is_named_at_once() {
         .says("hint: sudo apt-get install -y git gcc libc6-dev\n");
     // Without Rust the line brings that too, from wherever this distribution has it.
     laptop.sh("rm -rf /home/ann/.cargo /usr/bin/cargo /usr/bin/curl /usr/local/bin/curl").ok();
-    for (cargo, rustup, packages, rest) in [
-        ("0.66.0+ds1-1", "exit 100", "git gcc libc6-dev curl", " && curl https://sh.rustup.rs -sSf | sh"),
-        ("1.85.0-1", "exit 0", "git gcc libc6-dev curl rustup", " && rustup default stable"),
-        ("1.90.0-1", "exit 0", "git gcc libc6-dev curl cargo", ""),
+    let curl = " && curl https://sh.rustup.rs -sSf | sh";
+    for (cargo, web, rustup, packages, rest) in [
+        ("0.66.0+ds1-1", "(none)", "(none)", "git gcc libc6-dev curl", curl),
+        ("1.85.0-1", "1.85.0-1", "1.27.1-3", "git gcc libc6-dev curl rustup", " && rustup default stable"),
+        ("1.85.0-1", "1.96.0+dfsg1-1", "1.27.1-3", "git gcc libc6-dev curl cargo-web", ""),
+        ("1.90.0-1", "1.96.0+dfsg1-1", "1.27.1-3", "git gcc libc6-dev curl cargo", ""),
     ] {
         laptop.write(
             "/usr/bin/apt-cache",
-            &format!("#!/bin/sh\n[ $1 = policy ] || {rustup}\necho '  Candidate: {cargo}'\n"),
+            &format!(
+                "#!/bin/sh\ncase $2 in cargo) v='{cargo}' ;; cargo-web) v='{web}' ;; rustup) v='{rustup}' ;; esac
+                echo \"  Candidate: $v\"\n"
+            ),
         );
         laptop
             .sh_as("ann", "clone/install.sh --demo")
@@ -82,11 +87,17 @@ fn all_that_is_missing_to_build_is_named_at_once() {
             .says(&format!("is missing: {packages}, for Rust 1.89 or newer\n"))
             .says(&format!("hint: sudo apt-get install -y {packages}{rest}\n"));
     }
-    // Root types it, which comes to nothing here: there is no way to a package.
+    // At a terminal root is asked first.
+    laptop
+        .sh("HOME=/home/ann script -qec /home/ann/clone/demo.sh /dev/null <<'E'\nn\nE")
+        .ends_with_status(1)
+        .says("Go on? [Y/n] ")
+        .says("error: demo: nothing was installed");
+    // Otherwise root types it, which comes to nothing here: there is no way to a package.
     laptop.sh("echo 'Acquire::Retries 0;' >/etc/apt/apt.conf.d/99-no-retries; : >/etc/resolv.conf; rm -rf /var/cache/apt/archives").ok();
     laptop
         .sh("HOME=/home/ann /home/ann/clone/demo.sh")
         .ends_with_status(1)
-        .says("Installing what is missing: git gcc libc6-dev curl cargo\n")
+        .says("Installing by apt-get what is missing: git gcc libc6-dev curl cargo\n")
         .says("error: demo: could not install git gcc libc6-dev curl cargo\n");
 }

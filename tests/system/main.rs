@@ -15,6 +15,7 @@ mod attack_installer;
 mod boot_unit;
 mod booted;
 mod demo;
+mod fresh;
 mod gate;
 mod installer;
 mod keys;
