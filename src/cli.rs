@@ -73,7 +73,7 @@ pub enum Command {
         /// Only print what would be done
         #[arg(short = 'n', long)]
         dry_run: bool,
-        /// Promote a side even if its check fails
+        /// Promote a side that is not well, or without the servers that do not answer
         #[arg(long)]
         force: bool,
         /// The options that `public` has too

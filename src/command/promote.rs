@@ -3,6 +3,8 @@
 use std::io::{BufRead, IsTerminal, stdin};
 use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::table::print_json;
 use crate::cli::Promotable;
 use crate::error::{Error, Result};
@@ -22,7 +24,14 @@ pub fn run(options: &Promotable, wish: &Wish, report: &Report) -> Result<()> {
         } else {
             "Not promoted"
         };
-        match front.switch.show(None) {
+        let public = front.switch.show(None);
+        if options.json {
+            let failed = serde_json::json!({
+                "public": public.as_ref().ok(), "outcome": "failed", "error": error.to_string(), "hint": error.hint(),
+            });
+            return print_json(&failed).err().unwrap_or(Error::Reported(Box::new(error)));
+        }
+        match public {
             Ok(public) => report.line(format_args!("{verb}: {} is public.", named(public.as_deref()))),
             Err(_) => report.line(format_args!("{verb}: the front end does not say who is public.")),
         }
@@ -39,10 +48,13 @@ fn go(front: &Front, options: &Promotable, wish: &Wish, stop: &Stop, report: &Re
         }
     }
     if wish.dry_run {
-        return Ok(());
+        return if options.json { print_json(&plan) } else { Ok(()) };
+    }
+    for reason in &plan.left_out {
+        report.warning(format_args!("{reason}: it is neither held nor marked"));
     }
     if !wish.yes && !plan.is_public() {
-        ask(report)?;
+        ask(stop, report)?;
     }
     let quiet;
     let steps = if options.json {
@@ -64,11 +76,26 @@ fn null() -> Result<std::os::fd::OwnedFd> {
     file.map(Into::into).map_err(Error::io("open", "/dev/null"))
 }
 
-fn ask(report: &Report) -> Result<()> {
+/// Returns whether standard input can be read, after a moment at most.
+fn has_input() -> Result<bool> {
+    let (stdin, moment) = (stdin(), Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
+    let mut descriptors = [PollFd::new(&stdin, PollFlags::IN)];
+    match poll(&mut descriptors, Some(&moment)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(Error::io("read", "standard input")(error.into())),
+    }
+}
+
+fn ask(stop: &Stop, report: &Report) -> Result<()> {
     if !stdin().is_terminal() {
         return Err(Error::Usage("nobody can be asked: add `--yes`".into()));
     }
     report.line("Go ahead? [y/N]");
+    // Reading alone would go on after Ctrl-C, until somebody types.
+    while !has_input()? {
+        stop.check()?;
+    }
     let mut answer = String::new();
     stdin().lock().read_line(&mut answer).map_err(Error::io("read", "standard input"))?;
     if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Error::Cancelled) }

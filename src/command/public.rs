@@ -29,7 +29,7 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
     let front = Front::open(options.config.as_deref())?;
     let stop = Stop::catch(false);
     let public = front.switch.show(Some(&stop))?;
-    let looked = front.look(&stop)?;
+    let (looked, mut errors) = front.look(&stop)?;
     let mut rows = Vec::new();
     for (side, url, state) in &looked {
         let server = front.sides[side].iter().find(|server| server.url == *url);
@@ -70,6 +70,7 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
             commit: None,
             states,
             names: std::collections::BTreeMap::new(),
+            left_out: Vec::new(),
         };
         mark(&front, &plan, &stop, report)?;
     }
@@ -81,7 +82,17 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
             report.warning(format!("the servers of {side} do not serve the same commit"));
         }
     }
-    if options.json {
+    print(&rows, options.json)?;
+    // The last of them is printed by whoever called.
+    let last = errors.pop();
+    for error in &errors {
+        report.error(error);
+    }
+    last.map_or(Ok(()), Err)
+}
+
+fn print(rows: &[Row], json: bool) -> Result<()> {
+    if json {
         return print_json(&rows);
     }
     let heading = ["SIDE", "SERVER", "PUBLIC", "COMMIT", "SUBJECT", "SINCE", "HEALTH"].map(String::from);

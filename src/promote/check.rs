@@ -48,7 +48,7 @@ pub fn ask(url: &str, path: &str, address: Option<&str>) -> Result<Answer> {
         "-D",
         "-",
         "-w",
-        "\nstatus %{http_code}\n",
+        "\nstatus %{http_code}\ntook %{time_total}\n",
         "--max-time",
         LIMIT,
     ]);
@@ -59,6 +59,9 @@ pub fn ask(url: &str, path: &str, address: Option<&str>) -> Result<Answer> {
     let started = Instant::now();
     let output = program::run(&mut command, Duration::from_secs(10), None)?;
     let status = output.stdout.lines().rev().find_map(|line| line.strip_prefix("status ")?.parse().ok());
+    // Its own start is not the server's time.
+    let took = output.stdout.lines().rev().find_map(|line| line.strip_prefix("took ")?.parse().ok());
+    let took = took.map_or_else(|| started.elapsed(), Duration::from_secs_f64);
     let served_by = output.stdout.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("x-served-by").then(|| value.trim().to_owned())
@@ -67,7 +70,7 @@ pub fn ask(url: &str, path: &str, address: Option<&str>) -> Result<Answer> {
         Some(status) if output.is_ok() => Ok(status),
         _ => Err(output.words()),
     };
-    Ok(Answer { result, took: started.elapsed(), served_by })
+    Ok(Answer { result, took, served_by })
 }
 
 /// Asks until so many answers in a row are good, or the time is over.

@@ -60,6 +60,9 @@ pub struct Public {
     pub url: String,
     /// The name of a switch of the program, or a path.
     pub switch: String,
+    /// The time in which its `set` must end.
+    #[serde(default = "ninety_seconds", deserialize_with = "duration")]
+    pub within: Duration,
     /// The settings of the switch.
     #[serde(default)]
     pub settings: BTreeMap<String, toml::Value>,
@@ -88,6 +91,11 @@ impl Default for Check {
         let half_a_minute = Duration::from_secs(30);
         Self { paths: vec!["/".into()], healthy: 3, within: half_a_minute, watch: half_a_minute, tolerate: 0 }
     }
+}
+
+/// Clouds give up after one minute by themselves.
+fn ninety_seconds() -> Duration {
+    Duration::from_secs(90)
 }
 
 fn duration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Duration, D::Error> {

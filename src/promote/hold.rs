@@ -37,7 +37,11 @@ pub struct Hold {
     child: Child,
     input: Arc<Mutex<Option<ChildStdin>>>,
     answers: Receiver<Value>,
+    last_words: LastWords,
 }
+
+/// The last line that the server, or ssh itself, said to people.
+type LastWords = Arc<Mutex<String>>;
 
 impl Hold {
     /// Takes the lock of a server. `announce` gets the holder that it waits for.
@@ -46,11 +50,13 @@ impl Hold {
         command.stdin(std::process::Stdio::piped());
         let mut child = command.spawn().map_err(|error| program::missing(&command, &error))?;
         let input = Arc::new(Mutex::new(child.stdin.take()));
-        let answers = listen(&mut child);
+        let last_words = LastWords::default();
+        let answers = listen(&mut child, &last_words);
         beat(&input);
         let placeholder: State = serde_json::from_value(serde_json::json!({"server": "", "good": false}))
             .map_err(|error| Error::Usage(error.to_string()))?;
-        let mut hold = Self { url: remote.url.clone(), state: placeholder, child, input, answers };
+        let mut hold =
+            Self { url: remote.url.clone(), state: placeholder, child, input, answers, last_words };
         let started = Instant::now();
         loop {
             stop.check()?;
@@ -121,8 +127,11 @@ impl Hold {
     }
 
     fn lost(&self, how: &str) -> Error {
+        let said = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = crate::text::escape_controls(said.trim_start_matches("error: "));
+        let reason = if said.is_empty() { String::new() } else { format!(": {said}") };
         Error::Promotion {
-            problem: format!("`{}` {how}", self.url),
+            problem: format!("`{}` {how}{reason}", self.url),
             hint: "look at it with `bluegreen public`, then promote again".into(),
         }
     }
@@ -143,11 +152,18 @@ impl Drop for Hold {
     }
 }
 
-fn listen(child: &mut Child) -> Receiver<Value> {
+fn listen(child: &mut Child, last_words: &LastWords) -> Receiver<Value> {
     let (sender, answers) = channel();
     if let Some(errors) = child.stderr.take() {
+        let last_words = Arc::clone(last_words);
         // A full pipe would stop the server.
-        thread::spawn(move || std::io::copy(&mut BufReader::new(errors), &mut std::io::sink()));
+        thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(std::result::Result::ok) {
+                if !line.starts_with("hint: ") && !line.trim().is_empty() {
+                    *last_words.lock().unwrap_or_else(PoisonError::into_inner) = line;
+                }
+            }
+        });
     }
     if let Some(output) = child.stdout.take() {
         thread::spawn(move || {

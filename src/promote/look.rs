@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::Wish;
 use super::config::{PromoteConfig, git, wrong};
 use super::named;
@@ -22,8 +24,11 @@ pub struct Front {
     pub switch: Switch,
 }
 
+/// The name of a side, the address of one of its servers, and its state.
+pub type Looked = (String, String, State);
+
 /// A promotion that may go ahead.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Plan {
     /// The public side.
     pub from: Option<String>,
@@ -37,6 +42,8 @@ pub struct Plan {
     pub states: Vec<(String, State)>,
     /// The servers' names, by side.
     pub names: BTreeMap<String, Vec<String>>,
+    /// The reasons for which servers are left out, because whoever called insists.
+    pub left_out: Vec<String>,
 }
 
 impl Plan {
@@ -89,18 +96,35 @@ impl Front {
         Ok(Self { config, sides, switch })
     }
 
-    /// Asks every server for its state.
-    pub fn look(&self, stop: &Stop) -> Result<Vec<(String, String, State)>> {
-        let all =
-            self.sides.iter().flat_map(|(side, servers)| servers.iter().map(move |server| (side, server)));
-        all.map(|(side, server)| Ok((side.clone(), server.url.clone(), server.state(Some(stop))?))).collect()
+    /// Asks every server for its state; returns also the errors of those that do not say it.
+    pub fn look(&self, stop: &Stop) -> Result<(Vec<Looked>, Vec<Error>)> {
+        let (mut looked, mut errors) = (Vec::new(), Vec::new());
+        for (side, servers) in &self.sides {
+            for server in servers {
+                match server.state(Some(stop)) {
+                    Ok(state) => looked.push((side.clone(), server.url.clone(), state)),
+                    Err(error @ Error::Promotion { .. }) => errors.push(error),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok((looked, errors))
     }
 
     /// Decides what a promotion would do, or why it must not.
     pub fn plan(&self, wish: &Wish, stop: &Stop) -> Result<Plan> {
         let from = self.switch.show(Some(stop))?;
         let to = self.choose(wish.side, from.as_deref())?;
-        let looked = self.look(stop)?;
+        let (looked, errors) = self.look(stop)?;
+        let is_there = looked.iter().any(|(side, _, _)| *side == to);
+        let (left_out, mut errors) = if wish.force && is_there {
+            (errors.iter().map(ToString::to_string).collect(), Vec::new())
+        } else {
+            (Vec::new(), errors)
+        };
+        if let Some(error) = errors.pop() {
+            return Err(insist(error, is_there));
+        }
         for (_, url, state) in &looked {
             if let Some(holder) = state.busy() {
                 return Err(refuse(
@@ -144,7 +168,7 @@ impl Front {
         let old = from.as_deref().and_then(|side| commit(of(side)));
         let commit = commit(of(&to));
         let states = looked.into_iter().map(|(_, url, state)| (url, state)).collect();
-        Ok(Plan { from, to, old, commit, states, names })
+        Ok(Plan { from, to, old, commit, states, names, left_out })
     }
 
     fn choose(&self, side: Option<&str>, public: Option<&str>) -> Result<String> {
@@ -172,6 +196,16 @@ impl Front {
     pub fn servers_only_of_other(&self, plan: &Plan) -> Vec<String> {
         let own = plan.names.get(&plan.to).cloned().unwrap_or_default();
         plan.names.values().flatten().filter(|name| !own.contains(name)).cloned().collect()
+    }
+}
+
+/// Says that a server which does not answer can be left out, where that is so.
+fn insist(error: Error, can_insist: bool) -> Error {
+    match error {
+        Error::Promotion { problem, hint } if can_insist => {
+            Error::Promotion { problem, hint: format!("{hint}; `--force` promotes without it") }
+        }
+        error => error,
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Wish<'a> {
     pub yes: bool,
     /// True if nothing is to be changed.
     pub dry_run: bool,
-    /// True if a failing check is no obstacle.
+    /// True if a side that is not well is no obstacle.
     pub force: bool,
 }
 
@@ -46,6 +46,10 @@ pub struct Promoted {
     pub from: Option<String>,
     /// The side that is public now.
     pub to: String,
+    /// The same, as a failure says it too.
+    pub public: String,
+    /// Always `live`; a failure says `failed`.
+    pub outcome: &'static str,
     /// The commit that visitors get.
     pub commit: Option<String>,
     /// The time that the switch took, in seconds.
@@ -73,13 +77,18 @@ pub fn promote(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Re
     stop.check()?;
     let begun = (SystemTime::now(), Instant::now());
     let mut watched = Watched::default();
-    let switched = if plan.is_public() { Ok(()) } else { set(front, plan) };
+    let switched = if plan.is_public() { Ok(()) } else { set(front, plan, wish) };
     let took = begun.1.elapsed();
     let result = switched.and_then(|()| {
         report.line(format_args!("The front end shows {} after {}.", plan.to, seconds(took)));
         let foreign = front.servers_only_of_other(plan);
-        let show = |line: &str| report.line(format_args!("  {line}"));
-        watch(&front.config.public.url, &front.config.check, &foreign, stop, &mut watched, show)
+        let show = |line: &str| report.progress(format_args!("  {line}"));
+        let mut check = front.config.check.clone();
+        if wish.force {
+            // Whoever insists knows that it is not well, and wants no way back to what is worse.
+            check.tolerate = u64::MAX;
+        }
+        watch(&front.config.public.url, &check, &foreign, stop, &mut watched, show)
     });
     let result = result.or_else(|error| go_back(front, plan, error, report));
     let result = finish(front, plan, &holds, begun, &watched, result);
@@ -87,6 +96,8 @@ pub fn promote(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Re
     result.map(|()| Promoted {
         from: plan.from.clone(),
         to: plan.to.clone(),
+        public: plan.to.clone(),
+        outcome: "live",
         commit: plan.commit.clone(),
         switch_seconds: took.as_secs_f64(),
         requests: watched.requests(),
@@ -99,7 +110,8 @@ pub fn promote(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Re
 /// Holds all servers of both sides, in the order of their addresses, so that no two promotions wait for each
 /// other.
 fn hold_all(front: &Front, plan: &Plan, stop: &Stop, report: &Report) -> Result<Vec<Hold>> {
-    let mut servers: Vec<_> = front.sides.values().flatten().collect();
+    let is_there = |server: &&Remote| plan.states.iter().any(|(url, _)| *url == server.url);
+    let mut servers: Vec<_> = front.sides.values().flatten().filter(is_there).collect();
     servers.sort_by(|a, b| a.url.cmp(&b.url));
     let mut holds = Vec::new();
     for server in servers {
@@ -139,8 +151,8 @@ fn check_side(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Rep
 }
 
 /// Sets the switch, and believes only what the front end shows then.
-fn set(front: &Front, plan: &Plan) -> Result<()> {
-    let result = front.switch.set(&plan.to);
+fn set(front: &Front, plan: &Plan, wish: &Wish) -> Result<()> {
+    let result = front.switch.set(&plan.to, wish.force);
     let shown = front.switch.show(None)?;
     if shown.as_ref() == Some(&plan.to) {
         // It did what it was to do, whatever it says of it.
@@ -169,7 +181,8 @@ fn go_back(front: &Front, plan: &Plan, error: Error, report: &Report) -> Result<
         });
     };
     report.line(format_args!("Going back to {from}: {error}"));
-    let back = front.switch.set(from);
+    // What visitors had before is better than what they have now, however it is.
+    let back = front.switch.set(from, true);
     match front.switch.show(None) {
         Ok(shown) if shown.as_ref() == Some(from) => {
             let answer = check::ask(&front.config.public.url, &front.config.check.paths[0], None)?;
@@ -200,7 +213,11 @@ fn finish(
     watched: &Watched,
     result: Result<()>,
 ) -> Result<()> {
-    let public = front.switch.show(None)?;
+    let public = match front.switch.show(None) {
+        Ok(public) => public,
+        // Nobody knows who is public: the marks stay, and the next `public` puts them right.
+        Err(error) => return Err(Error::AfterFlip(Box::new(result.err().unwrap_or(error)))),
+    };
     let outcome = if public.as_ref() == Some(&plan.to) { "live" } else { "failed" };
     let entry = json!({
         "time": timestamp(begun.0), "action": "promote", "by": {"user": ""}, "release": null,

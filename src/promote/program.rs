@@ -24,6 +24,8 @@ pub struct Output {
     pub stderr: String,
     /// The status that it exited with; `None` if its time was up or a signal ended it.
     pub status: Option<i32>,
+    /// The time that it had, where that was up.
+    too_late: Option<Duration>,
 }
 
 impl Output {
@@ -36,8 +38,11 @@ impl Output {
     /// The end in words, with the last line that it printed as an error.
     #[must_use]
     pub fn words(&self) -> String {
-        let status =
-            self.status.map_or("did not end in time".into(), |code| format!("exited with status {code}"));
+        let status = match (self.status, self.too_late) {
+            (Some(code), _) => format!("exited with status {code}"),
+            (None, Some(limit)) => format!("did not end within {}", humantime::format_duration(limit)),
+            (None, None) => "was ended by a signal".into(),
+        };
         let said = self.stderr.lines().rfind(|line| !line.starts_with("hint:") && !line.trim().is_empty());
         said.map_or(status.clone(), |line| {
             format!("{status}: {}", crate::text::escape_controls(line.trim_start_matches("error: ")))
@@ -59,12 +64,12 @@ pub fn run(command: &mut Command, limit: Duration, stop: Option<&Stop>) -> Resul
     let started = Instant::now();
     let mut child = command.spawn().map_err(|error| missing(command, &error))?;
     let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
-    let status = loop {
+    let (status, too_late) = loop {
         match child.try_wait().map_err(|error| missing(command, &error))? {
-            Some(status) => break status.code(),
+            Some(status) => break (status.code(), None),
             None if started.elapsed() >= limit => {
                 end(&mut child);
-                break None;
+                break (None, Some(limit));
             }
             None => {}
         }
@@ -79,7 +84,7 @@ pub fn run(command: &mut Command, limit: Duration, stop: Option<&Stop>) -> Resul
         let bytes = receiver.recv_timeout(Duration::from_millis(500)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     };
-    Ok(Output { stdout: text(stdout), stderr: text(stderr).trim_end().to_owned(), status })
+    Ok(Output { stdout: text(stdout), stderr: text(stderr).trim_end().to_owned(), status, too_late })
 }
 
 /// Ends a program and all that it started.

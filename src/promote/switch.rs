@@ -23,13 +23,11 @@ const SHIPPED: [(&str, &str); 7] = [
 /// The time in which `show` must answer.
 const SHOW: Duration = Duration::from_secs(30);
 
-/// The time in which `set` must end: clouds give up after one minute by themselves.
-const SET: Duration = Duration::from_secs(90);
-
 /// A switch with its settings.
 #[derive(Debug)]
 pub struct Switch {
     program: Program,
+    within: Duration,
     settings: Vec<(String, String)>,
 }
 
@@ -60,7 +58,7 @@ impl Switch {
         let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let name = |key: &str| format!("SWITCH_{}", key.to_uppercase().replace('-', "_"));
         let settings = public.settings.iter().map(|(key, value)| (name(key), text(value))).collect();
-        Ok(Self { program, settings })
+        Ok(Self { program, within: public.within, settings })
     }
 
     /// Asks for the public side; `None` where none is.
@@ -73,9 +71,14 @@ impl Switch {
         Ok((!side.is_empty()).then(|| crate::text::escape_controls(side)))
     }
 
-    /// Sets the public side. Nothing interrupts it but its limit; whatever it did, only `show` knows.
-    pub fn set(&self, side: &str) -> Result<()> {
-        let output = program::run(self.command().args(["set", side]), SET, None)?;
+    /// Sets the public side, one that is down too where somebody insists. Nothing interrupts it but its limit;
+    /// whatever it did, only `show` knows.
+    pub fn set(&self, side: &str, force: bool) -> Result<()> {
+        let mut command = self.command();
+        if force {
+            command.env("SWITCH_FORCE", "1");
+        }
+        let output = program::run(command.args(["set", side]), self.within, None)?;
         if output.is_ok() { Ok(()) } else { Err(failed(&format!("set {side}"), &output)) }
     }
 

@@ -111,7 +111,8 @@ pub fn watch(
         }
         if shown.elapsed() >= Duration::from_secs(1) {
             shown = Instant::now();
-            progress(&watched.line());
+            let pace = watched.requests() as f64 / started.elapsed().as_secs_f64();
+            progress(&format!("{}, {pace:.1} answers a second", watched.line()));
         }
         if watched.failures + watched.strangers > check.tolerate {
             return Err(Error::Promotion {

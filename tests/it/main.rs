@@ -40,6 +40,7 @@ mod ownership;
 mod packs;
 mod picture;
 mod promote;
+mod promote_fails;
 mod property;
 mod push;
 mod readme;

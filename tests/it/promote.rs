@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use crate::support::sandbox::{BLUEGREEN, Sandbox};
 
 /// Two servers, a front end and a config.
-struct Pair {
-    blue: Sandbox,
-    green: Sandbox,
+pub(crate) struct Pair {
+    pub blue: Sandbox,
+    pub green: Sandbox,
     folder: tempfile::TempDir,
 }
 
@@ -46,7 +46,7 @@ fn green_config(green: &Sandbox, site: &str) {
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (blue, green) = (Sandbox::new(), Sandbox::new());
         green_config(&green, "");
         blue.commit("index.html", "v1").push().ok();
@@ -77,12 +77,12 @@ impl Pair {
         pair
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Replaces what the switch does for `set`.
-    fn switch(&self, set: &str) {
+    pub fn switch(&self, set: &str) {
         let text = format!(
             "#!/bin/sh\nhere=$(dirname \"$0\")\ncase $1 in show) cat \"$here/public\" ;; set) {set} ;; esac\n"
         );
@@ -91,12 +91,12 @@ impl Pair {
         fs::rename(self.file("switch.new"), self.file("switch")).unwrap();
     }
 
-    fn write(&self, name: &str, text: &str) -> &Self {
+    pub fn write(&self, name: &str, text: &str) -> &Self {
         fs::write(self.file(name), text).unwrap();
         self
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.blue.command(BLUEGREEN);
         command.args(arguments).arg("--config").arg(self.file("promote.toml"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -104,15 +104,15 @@ impl Pair {
     }
 
     /// Promotes; gives the exit status and all that was printed.
-    fn promote(&self, arguments: &[&str]) -> (i32, String) {
+    pub fn promote(&self, arguments: &[&str]) -> (i32, String) {
         said(&self.command(&[&["promote", "--yes"], arguments].concat()).output().unwrap())
     }
 
-    fn public(&self) -> String {
+    pub fn public(&self) -> String {
         read(&self.file("public"), "")
     }
 
-    fn marks(&self) -> [Option<bool>; 2] {
+    pub fn marks(&self) -> [Option<bool>; 2] {
         [&self.blue, &self.green].map(|side| {
             let text = fs::read(side.site().join(".bluegreen/public")).ok()?;
             serde_json::from_slice::<serde_json::Value>(&text).unwrap()["public"].as_bool()
@@ -120,7 +120,7 @@ impl Pair {
     }
 
     /// Expects that nothing was switched, and why.
-    fn fails(&self, arguments: &[&str], problem: &str) {
+    pub fn fails(&self, arguments: &[&str], problem: &str) {
         let (status, text) = self.promote(arguments);
         assert_eq!(status, 1, "{text}");
         assert!(text.contains(problem), "{problem}: {text}");
@@ -130,7 +130,7 @@ impl Pair {
     }
 }
 
-fn said(output: &Output) -> (i32, String) {
+pub(crate) fn said(output: &Output) -> (i32, String) {
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     (output.status.code().unwrap_or(-1), text.into_owned())
 }

@@ -22,6 +22,13 @@ fn shows(front: &Machine, switch: &str, side: &str) {
 fn refuses(front: &Machine, switch: &str, down: &str) {
     let before = front.sh(&format!("/switches/{switch} show")).ok().text().to_owned();
     front.sh(&format!("/switches/{switch} set {down}")).fails().says("error: ").says("is still public");
+    // Whoever insists gets it nevertheless, but not one that does not exist.
+    front.sh(&format!("SWITCH_FORCE=1 /switches/{switch} set pink")).fails().says("pink");
+    front
+        .sh(&format!("SWITCH_FORCE=1 /switches/{switch} set {down}; /switches/{switch} show"))
+        .ok()
+        .says(down);
+    front.sh(&format!("/switches/{switch} set {before}")).ok();
     for name in ["pink", "nowhere"] {
         front.sh(&format!("/switches/{switch} set {name}")).fails().says(name).says("hint: ");
     }
