@@ -51,14 +51,14 @@ fn takes_turns(front: &Machine, switch: &str) {
         .lacks("failed");
 }
 
-mod haproxy {
+pub(super) mod haproxy {
     use super::*;
 
     const START: &str =
         "haproxy -D -W -S /run/haproxy-master.sock -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg";
     const RELOADED: &str = "until [ \"$(echo 'show info' | socat stdio /run/haproxy/admin.sock | sed -n 's/^Pid: //p')\" != \"$old\" ]; do sleep 0.1; done";
 
-    fn machine(lab: &Lab, more: &str) -> Option<Machine> {
+    pub fn machine(lab: &Lab, more: &str) -> Option<Machine> {
         let front = super::super::front(lab, &["haproxy", "socat", "flock"])?;
         front
             .sh(&format!(
@@ -202,10 +202,10 @@ print(ask())
     }
 }
 
-mod nginx {
+pub(super) mod nginx {
     use super::*;
 
-    fn machine(lab: &Lab) -> Option<Machine> {
+    pub fn machine(lab: &Lab) -> Option<Machine> {
         let front = super::super::front(lab, &["nginx", "flock"])?;
         front
             .sh("sed 's/10.0.0.2:80/127.0.0.1:8001/; s/10.0.0.3:80/127.0.0.1:8002/' /switches/nginx.conf >/etc/nginx/sites-enabled/default
