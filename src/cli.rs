@@ -61,6 +61,15 @@ pub enum Command {
     },
     /// Hold the site's lock for `promote`, and answer its lines on standard input
     Hold,
+    /// Push to every server of a side at once, from a clone
+    Push {
+        /// Side, refs and push options
+        #[command(flatten)]
+        push: Pushable,
+        /// File and form
+        #[command(flatten)]
+        options: Promotable,
+    },
     /// Show which side is public, and what both serve
     Public(Promotable),
     /// Send visitors to the other side, and go back automatically if that fails
@@ -108,7 +117,20 @@ pub struct Format {
     pub json: bool,
 }
 
-/// The options that `public` and `promote` share.
+/// The side that is pushed to, and what.
+#[derive(Debug, clap::Args)]
+pub struct Pushable {
+    /// The side, as .promote.toml has it; without that file, a git remote with all its push URLs
+    pub side: String,
+    /// The refs, as `git push` takes it [default: the current branch]
+    #[arg(value_name = "REFSPEC")]
+    pub refspecs: Vec<String>,
+    /// A push option, such as `skip`, `public` or `verbose`
+    #[arg(short = 'o', long = "push-option", value_name = "OPTION")]
+    pub push_options: Vec<String>,
+}
+
+/// The options that `push`, `public` and `promote` share.
 #[derive(Debug, clap::Args)]
 pub struct Promotable {
     /// The file that names sides and switch [default: .promote.toml at the top of the clone]

@@ -16,6 +16,7 @@ mod path_walk;
 mod place;
 mod promote;
 mod public;
+mod push;
 mod releases;
 mod resume;
 mod rollback;
@@ -105,6 +106,7 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         Command::Check(table) => check::run(place, table.json),
         Command::Log { release, follow } => log::run(&place.open(report)?, release.as_deref(), *follow),
         Command::Hold => hold::run(&place.open(report)?),
+        Command::Push { push, options } => push::run(push, options, report),
         Command::Public(options) => public::run(options, report),
         Command::Promote { side, yes, dry_run, force, options } => {
             let wish = Wish { side: side.as_deref(), yes: *yes, dry_run: *dry_run, force: *force };

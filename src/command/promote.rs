@@ -58,7 +58,7 @@ fn go(front: &Front, options: &Promotable, wish: &Wish, stop: &Stop, report: &Re
     }
     let quiet;
     let steps = if options.json {
-        quiet = Report::new(null()?, null()?);
+        quiet = Report::quiet()?;
         &quiet
     } else {
         report
@@ -69,11 +69,6 @@ fn go(front: &Front, options: &Promotable, wish: &Wish, stop: &Stop, report: &Re
     }
     report.line(summary(&done, started.elapsed()));
     Ok(())
-}
-
-fn null() -> Result<std::os::fd::OwnedFd> {
-    let file = std::fs::File::options().write(true).open("/dev/null");
-    file.map(Into::into).map_err(Error::io("open", "/dev/null"))
 }
 
 /// Returns whether standard input can be read, after a moment at most.

@@ -104,6 +104,7 @@ fn is_allowed(command: &Command) -> bool {
         Command::Hook { .. }
         | Command::Adopt
         | Command::Generate { .. }
+        | Command::Push { .. }
         | Command::Public(_)
         | Command::Promote { .. } => false,
     }
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn every_command_is_either_listed_or_refused() {
-        let arguments = [("hook", " post-receive"), ("generate", " man")];
+        let arguments = [("hook", " post-receive"), ("generate", " man"), ("push", " blue")];
         for command in Cli::command().get_subcommands().filter(|command| command.get_name() != "help") {
             let name = command.get_name();
             let rest = arguments.iter().find(|(verb, _)| *verb == name).map_or("", |(_, rest)| rest);

@@ -179,6 +179,25 @@ impl Servers {
     }
 }
 
+/// The servers of a side that is to be pushed to. Without the file, a side is a remote of the clone.
+pub fn servers_of(side: &str, named: Option<&Path>) -> Result<Vec<ServerSpec>> {
+    let top = git(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
+    let has_file = named.is_some() || top.is_some_and(|top| top.join(NAME).exists());
+    if !has_file {
+        let servers = remote(side).map(|(_, servers)| servers.list());
+        return servers.ok_or_else(|| {
+            wrong(
+                format!("there is no side `{side}`: neither `{NAME}` nor a git remote names it"),
+                format!("`git remote add {side} deploy@{side}:sample_app`, or see docs/fleet.md"),
+            )
+        });
+    }
+    let (config, _) = PromoteConfig::read(named)?;
+    let names = config.sides.keys().cloned().collect::<Vec<_>>().join(" or ");
+    let side = config.sides.get(side).map(Servers::list);
+    side.ok_or_else(|| wrong(format!("there is no such side in `{NAME}`"), format!("it is {names}")))
+}
+
 /// All push URLs of a remote of the clone.
 fn remote(name: &str) -> Option<(String, Servers)> {
     let urls = git(&["remote", "get-url", "--push", "--all", name])?;

@@ -8,6 +8,7 @@ pub mod config;
 pub mod hold;
 pub mod look;
 pub mod program;
+pub mod push;
 pub mod side;
 pub mod switch;
 pub mod watch;

@@ -10,6 +10,7 @@ use super::config::{ServerSpec, git, wrong};
 use super::program;
 use crate::deploy::pending::Pending;
 use crate::error::{Error, Result};
+use crate::run::child;
 use crate::run::signals::Stop;
 use crate::site::Holder;
 use crate::site::public::PublicMark;
@@ -39,6 +40,11 @@ struct Ssh {
 pub struct State {
     /// Its name.
     pub server: String,
+    /// The branch that deploys.
+    #[serde(default)]
+    pub branch: String,
+    /// The commit of that branch.
+    pub tip: Option<String>,
     /// The live release.
     pub live: Option<String>,
     /// The live commit.
@@ -69,25 +75,50 @@ impl State {
 impl Remote {
     /// Reads the address of a server. `port` is the one of the public address.
     pub fn parse(spec: &ServerSpec, port: u16) -> Result<Self> {
-        let (url, address) = match spec {
-            ServerSpec::Url(url) => (url.clone(), None),
-            ServerSpec::Table { ssh, address } => (ssh.clone(), address.clone()),
+        let server = Self::to_push_to(spec)?;
+        let address = match (&spec, &server.ssh) {
+            (ServerSpec::Table { address: Some(address), .. }, _) => address.clone(),
+            (_, Some(ssh)) => format!("{}:{port}", ssh.host_name()),
+            (_, None) => {
+                let url = &server.url;
+                let hint = format!("write {{ ssh = \"{url}\", address = \"127.0.0.1:8081\" }}");
+                return Err(wrong(format!("`{url}` is on this machine and has no `address`"), hint));
+            }
         };
-        let (ssh, path) = split(&url).ok_or_else(|| {
+        Ok(Self { address, ..server })
+    }
+
+    /// Reads the address of a server whose web server nobody asks.
+    pub fn to_push_to(spec: &ServerSpec) -> Result<Self> {
+        let (ServerSpec::Url(url) | ServerSpec::Table { ssh: url, .. }) = spec;
+        let (ssh, path) = split(url).ok_or_else(|| {
             wrong(
                 format!("`{url}` is no address of a repository"),
                 "write `deploy@blue:sample_app`, or a path",
             )
         })?;
-        let address = match (address, &ssh) {
-            (Some(address), _) => address,
-            (None, Some(ssh)) => format!("{}:{port}", ssh.host_name()),
-            (None, None) => {
-                let hint = format!("write {{ ssh = \"{url}\", address = \"127.0.0.1:8081\" }}");
-                return Err(wrong(format!("`{url}` is on this machine and has no `address`"), hint));
-            }
-        };
-        Ok(Self { url, ssh, path, address })
+        Ok(Self { url: url.clone(), ssh, path, address: String::new() })
+    }
+
+    /// The host, as the address has it; of a repository on this machine its path.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host = self.ssh.as_ref().map(|ssh| ssh.host.rsplit('@').next().unwrap_or_default());
+        host.unwrap_or(&self.path)
+    }
+
+    /// A git that finds this server. It has no terminal to ask somebody at, and a server that does not
+    /// answer is soon given up, unless the config of git or ssh says otherwise.
+    #[must_use]
+    pub fn git(&self) -> Command {
+        let mut git = child::in_session("git");
+        git.env("GIT_TERMINAL_PROMPT", "0");
+        let line = ssh_line().unwrap_or_else(|| "ssh".into());
+        if self.ssh.is_some() && is_ssh(&line) && std::env::var_os("GIT_SSH").is_none() {
+            let options = PATIENT.map(|option| format!(" -o {option}")).concat();
+            git.env("GIT_SSH_COMMAND", line + &options);
+        }
+        git
     }
 
     /// A command of this program on the server.
@@ -139,7 +170,7 @@ impl Remote {
 impl Ssh {
     /// The client as git finds it.
     fn command(&self) -> Command {
-        let line = std::env::var("GIT_SSH_COMMAND").ok().or_else(|| git(&["config", "core.sshCommand"]));
+        let line = ssh_line();
         let program = std::env::var("GIT_SSH").unwrap_or_else(|_| "ssh".into());
         let mut command = match &line {
             Some(line) => {
@@ -149,9 +180,8 @@ impl Ssh {
             }
             None => program::command(&program),
         };
-        let first = line.as_deref().unwrap_or(&program).split(' ').next().unwrap_or_default();
-        if first.rsplit('/').next() == Some("ssh") {
-            for option in ["ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=2"] {
+        if is_ssh(line.as_deref().unwrap_or(&program)) {
+            for option in PATIENT {
                 command.args(["-o", option]);
             }
         }
@@ -170,6 +200,19 @@ impl Ssh {
         });
         found.unwrap_or_else(|| self.host.rsplit('@').next().unwrap_or_default().to_owned())
     }
+}
+
+/// The options by which a server that does not answer is noticed.
+const PATIENT: [&str; 3] = ["ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=2"];
+
+/// The shell line that git calls ssh by, where one is set.
+fn ssh_line() -> Option<String> {
+    std::env::var("GIT_SSH_COMMAND").ok().or_else(|| git(&["config", "core.sshCommand"]))
+}
+
+/// Returns whether a shell line runs OpenSSH, whose options we know.
+fn is_ssh(line: &str) -> bool {
+    line.split(' ').next().unwrap_or_default().rsplit('/').next() == Some("ssh")
 }
 
 /// Parts an address as git does: `ssh://`, `host:path`, else a path.

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
 use crate::checkout::monitor::Notice;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::text::escape_controls;
 
@@ -50,6 +51,13 @@ impl Report {
             is_verbose: Cell::new(false),
             progress: RefCell::default(),
         }
+    }
+
+    /// Prints nothing, for whoever wants JSON alone.
+    pub fn quiet() -> Result<Self> {
+        let open = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
+        let opened = open().and_then(|out| Ok(Self::new(out, open()?)));
+        opened.map_err(Error::io("open", "/dev/null"))
     }
 
     /// Prints a line.

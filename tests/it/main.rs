@@ -17,6 +17,7 @@ mod differential;
 mod disks;
 mod eio_gate;
 mod filters;
+mod fleet;
 mod formats;
 mod fuzz;
 mod gate;

@@ -1,0 +1,68 @@
+//! `push`: all servers of a side at once.
+
+use std::io::{IsTerminal, stderr};
+
+use super::table::{print_json, print_rows};
+use crate::cli::{Promotable, Pushable};
+use crate::error::{Error, Result};
+use crate::promote::config::servers_of;
+use crate::promote::push::{Outcome, Pushed, Wish, push};
+use crate::promote::side::Remote;
+use crate::pusher::report::Report;
+use crate::text::count;
+
+/// Pushes to every server of a side, and prints a row for each; the worst of them decides.
+pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result<()> {
+    let Pushable { side, refspecs, push_options } = pushable;
+    let servers = servers_of(side, options.config.as_deref())?;
+    let servers = servers.iter().map(Remote::to_push_to).collect::<Result<Vec<_>>>()?;
+    let wish = Wish { refspecs, options: push_options };
+    let quiet;
+    let lines = if options.json {
+        quiet = Report::quiet()?;
+        &quiet
+    } else {
+        report
+    };
+    let pushed = push(&servers, &wish, lines, stderr().is_terminal());
+    lines.end_progress();
+    if options.json {
+        print_json(&pushed)?;
+    } else {
+        let heading = ["SERVER", "RESULT", "COMMIT", "TOOK", "PROBLEM"].map(String::from);
+        print_rows(&std::iter::once(heading).chain(pushed.iter().map(cells)).collect::<Vec<_>>())?;
+    }
+    judge(side, &pushed)
+}
+
+fn cells(pushed: &Pushed) -> [String; 5] {
+    let result = match pushed.result {
+        Outcome::Pushed => "pushed",
+        Outcome::Live => "live",
+        Outcome::Bad => "live, but bad",
+        Outcome::Failed => "failed",
+    };
+    [
+        pushed.server.clone(),
+        result.into(),
+        pushed.commit.as_ref().map_or_else(|| "-".into(), |id| id.chars().take(12).collect()),
+        format!("{:.1} s", pushed.seconds),
+        pushed.problem.as_deref().map(crate::text::escape_controls).unwrap_or_default(),
+    ]
+}
+
+fn judge(side: &str, pushed: &[Pushed]) -> Result<()> {
+    let of = |outcome| pushed.iter().filter(move |pushed| pushed.result == outcome).count() as u64;
+    let all = count(pushed.len() as u64, "server");
+    let error = |problem: String| Error::Promotion {
+        problem,
+        hint: format!("mend it, then `bluegreen push {side}` again: nothing is pushed twice"),
+    };
+    match (of(Outcome::Failed), of(Outcome::Bad)) {
+        (0, 0) => Ok(()),
+        (0, bad) => Err(Error::AfterFlip(Box::new(error(format!(
+            "{bad} of {all} of {side}: what is live did not pass its verification"
+        ))))),
+        (failed, _) => Err(error(format!("{failed} of {all} of {side} failed"))),
+    }
+}
