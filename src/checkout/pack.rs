@@ -18,8 +18,10 @@ use super::pack_index::{Index, Window};
 /// Nothing larger is held in memory: blobs from this size on, in bytes, are streamed by git.
 pub const STREAMED: u64 = 16 << 20;
 
-/// The bytes that are read at first: enough for most blobs and deltas of a site.
+/// The bytes that are read at once: enough for most blobs and deltas of a site, and many of them where objects
+/// are read in the order of the pack.
 const FIRST_READ: usize = 4 << 10;
+const READ_AHEAD: usize = 64 << 10;
 
 /// The bytes of a header: type, a size of 64 bits, and the base of a delta.
 const MAX_HEADER: usize = 10 + 32;
@@ -77,10 +79,19 @@ pub struct Header {
 
 /// The buffers of one thread.
 pub struct Buffers {
-    packed: Vec<u8>,
+    region: Region,
     decompressor: Decompressor,
     /// The ids that were read last of each index.
     windows: Vec<Window>,
+}
+
+/// A region of a pack that was read.
+#[derive(Default)]
+struct Region {
+    pack: u32,
+    start: u64,
+    len: usize,
+    bytes: Vec<u8>,
 }
 
 impl Packs {
@@ -114,47 +125,43 @@ impl Packs {
         near.or_else(|| self.find(id, buffers))
     }
 
-    /// Reads the header of a blob or delta; what follows it stays in the buffers for [`Self::inflate`].
+    /// Reads the header of a blob or delta.
     pub fn header(&self, place: Place, buffers: &mut Buffers) -> Option<Header> {
-        let packed = &mut buffers.packed;
-        packed.clear();
-        self.read(place, FIRST_READ, packed)?;
-        header(packed, place.offset, self.id_len)
+        header(self.read(place, MAX_HEADER, &mut buffers.region)?, place.offset, self.id_len)
     }
 
-    /// Decompresses an object into `unpacked`, whose length is its size. Where `is_read` says so, the buffers hold
-    /// the beginning of it already.
+    /// Decompresses an object into `unpacked`, whose length is its size.
     pub fn inflate(
         &self,
         place: Place,
         header_len: usize,
         unpacked: &mut [u8],
-        is_read: bool,
         buffers: &mut Buffers,
     ) -> Option<()> {
-        let Buffers { packed, decompressor, .. } = buffers;
         // zlib stores what it cannot compress in blocks, with a few bytes around each.
         let longest = MAX_HEADER + unpacked.len() + (unpacked.len() >> 9) + 64;
-        if !is_read {
-            packed.clear();
-            self.read(place, longest.min(FIRST_READ), packed)?;
-        }
-        // A short read is the end of the pack.
-        if packed.len() == FIRST_READ && longest > FIRST_READ {
-            self.read(place, longest - FIRST_READ, packed)?;
-        }
-        let size = decompressor.zlib_decompress(packed.get(header_len..)?, unpacked).ok()?;
+        let packed = self.read(place, longest, &mut buffers.region)?;
+        let size = buffers.decompressor.zlib_decompress(packed.get(header_len..)?, unpacked).ok()?;
         (size == unpacked.len()).then_some(())
     }
 
-    /// Reads up to `len` bytes of the object at a place, behind those that are there already.
-    fn read(&self, place: Place, len: usize, packed: &mut Vec<u8>) -> Option<()> {
-        let have = packed.len();
-        packed.resize(have + len, 0);
-        let pack = self.packs.get(place.pack as usize)?;
-        let read = pack.file.read_at(&mut packed[have..], place.offset.checked_add(have as u64)?).ok()?;
-        packed.truncate(have + read);
-        Some(())
+    /// The bytes at a place: `len` of them and more, or those up to the end of the pack. They are read anew where
+    /// the region does not hold them, and far ahead where it is followed in the order of the pack.
+    fn read<'r>(&self, place: Place, len: usize, region: &'r mut Region) -> Option<&'r [u8]> {
+        let end = region.start + region.len as u64;
+        let is_next =
+            region.pack == place.pack && (region.start..=end + READ_AHEAD as u64).contains(&place.offset);
+        if !is_next || place.offset.checked_add(len as u64)? > end {
+            let len = len.max(if is_next { READ_AHEAD } else { FIRST_READ });
+            if region.bytes.len() < len {
+                region.bytes.resize(len, 0);
+            }
+            let pack = self.packs.get(place.pack as usize)?;
+            region.len = 0;
+            region.len = pack.file.read_at(&mut region.bytes[..len], place.offset).ok()?;
+            (region.pack, region.start) = (place.pack, place.offset);
+        }
+        region.bytes[..region.len].get((place.offset - region.start) as usize..)
     }
 }
 
@@ -167,7 +174,7 @@ impl Pack {
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { packed: Vec::new(), decompressor: Decompressor::new(), windows: Vec::new() }
+        Self { region: Region::default(), decompressor: Decompressor::new(), windows: Vec::new() }
     }
 }
 

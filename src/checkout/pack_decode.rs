@@ -105,7 +105,7 @@ impl Decoder {
     fn root(&mut self, forest: &Forest, node: u32) -> Option<Vec<u8>> {
         let node = &forest.nodes[node as usize];
         let mut content = self.buffer(node.packed_size)?;
-        forest.packs.inflate(node.place, node.header_len.into(), &mut content, false, &mut self.buffers)?;
+        forest.packs.inflate(node.place, node.header_len.into(), &mut content, &mut self.buffers)?;
         Some(content)
     }
 
@@ -115,7 +115,7 @@ impl Decoder {
         let delta = if let Some(delta) = &node.delta {
             delta
         } else {
-            read = forest.delta(node, false, &mut self.buffers)?;
+            read = forest.delta(node, &mut self.buffers)?;
             read.as_slice()
         };
         let mut result = self.buffer(delta::sizes(delta)?.1)?;

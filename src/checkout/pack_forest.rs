@@ -100,7 +100,7 @@ impl Forest {
     pub fn whole<'b>(&self, entry: u32, blob: &'b mut Vec<u8>, buffers: &mut Buffers) -> Option<&'b [u8]> {
         let node = self.node(entry).filter(|node| !node.is_delta && node.size < STREAMED)?;
         blob.resize(node.size as usize, 0);
-        self.packs.inflate(node.place, node.header_len.into(), blob, false, buffers)?;
+        self.packs.inflate(node.place, node.header_len.into(), blob, buffers)?;
         Some(blob)
     }
 
@@ -212,7 +212,7 @@ impl Forest {
             delta: None,
         };
         if node.is_delta {
-            let Some(delta) = self.delta(&node, true, buffers) else { return };
+            let Some(delta) = self.delta(&node, buffers) else { return };
             let Some((_, size, _)) = delta::sizes(&delta).filter(|(_, size, _)| *size < STREAMED) else {
                 return;
             };
@@ -230,10 +230,10 @@ impl Forest {
     }
 
     /// Decompresses a delta.
-    pub(super) fn delta(&self, node: &Node, is_read: bool, buffers: &mut Buffers) -> Option<Vec<u8>> {
+    pub(super) fn delta(&self, node: &Node, buffers: &mut Buffers) -> Option<Vec<u8>> {
         let size = usize::try_from(node.packed_size).ok().filter(|_| node.packed_size < STREAMED)?;
         let mut delta = vec![0; size];
-        self.packs.inflate(node.place, node.header_len.into(), &mut delta, is_read, buffers)?;
+        self.packs.inflate(node.place, node.header_len.into(), &mut delta, buffers)?;
         Some(delta)
     }
 
