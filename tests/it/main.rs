@@ -16,6 +16,7 @@ mod dependencies;
 mod differential;
 mod disks;
 mod eio_gate;
+mod every_call;
 mod filters;
 mod fleet;
 mod formats;

@@ -15,6 +15,7 @@ mod attack_installer;
 mod boot_unit;
 mod booted;
 mod demo;
+mod disk_cuts;
 mod fresh;
 mod gate;
 mod installer;
@@ -29,6 +30,9 @@ mod services;
 #[path = "../it/support/skip.rs"]
 #[allow(dead_code)]
 mod skip;
+#[path = "../it/support/snapshot.rs"]
+#[allow(dead_code)]
+mod snapshot;
 mod ssh;
 mod sudo;
 mod switches;

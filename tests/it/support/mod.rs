@@ -12,9 +12,11 @@ pub mod sandbox;
 pub mod skip;
 pub mod snapshot;
 pub mod tree;
+pub mod two;
 pub mod vandal;
 
 pub use run::{Reported, Run};
 pub use sandbox::Sandbox;
 pub use snapshot::{Snapshot, snapshot};
 pub use tree::Node;
+pub use two::Two;

@@ -1,0 +1,415 @@
+//! The program dies, or its disk fails or is full, at every system call of a deployment, a gated push, a
+//! rollback, a prune and a sweep: what is live is whole, what is said is true, and the next command works.
+//!
+//! A first run under strace counts the calls. Then each kind of call fails once in a round, at each of its
+//! instants, or at so many of them as the variable `EVERY_CALL` says (4), spread evenly.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+
+use crate::support::skip::program_or_skip;
+use crate::support::{Run, Two};
+
+/// Calls that change the disk, or fail where it does: they die, fail (EIO), and find it full (ENOSPC). What
+/// stands in no list here is taken for one of them.
+const READS: [&str; 17] = [
+    "access",
+    "chdir",
+    "flock",
+    "fstat",
+    "fstatfs",
+    "getcwd",
+    "getdents64",
+    "lstat",
+    "newfstatat",
+    "open",
+    "pread64",
+    "read",
+    "readlink",
+    "readlinkat",
+    "stat",
+    "statfs",
+    "statx",
+];
+/// Calls about children, and those that fail on no disk: the program dies at them.
+const CHILDREN: [&str; 10] =
+    ["clone", "clone3", "close", "fork", "kill", "pidfd_open", "pipe2", "vfork", "wait4", "waitid"];
+/// Calls that have to do with neither: the process's own memory, signals, names and sockets.
+const OTHERS: [&str; 36] = [
+    "arch_prctl",
+    "brk",
+    "connect",
+    "dup",
+    "execve",
+    "exit_group",
+    "fcntl",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getpid",
+    "getrandom",
+    "gettid",
+    "getuid",
+    "ioctl",
+    "lseek",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "poll",
+    "ppoll",
+    "prlimit64",
+    "recvfrom",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_getaffinity",
+    "sendto",
+    "set_robust_list",
+    "set_tid_address",
+    "sigaltstack",
+    "socket",
+    "socketpair",
+    "umask",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scenario {
+    /// `post-receive` deploys the other version, into a recycled release.
+    Deploy,
+    /// The same, and more releases than the config keeps are removed.
+    Prune,
+    /// The gate deploys the other version, with steps.
+    Gate,
+    /// The gate deploys it, and goes back because its verification fails.
+    Refused,
+    /// An operator goes back to the release before.
+    Rollback,
+    /// An operator goes back, and the older release fails its verification.
+    RollbackRefused,
+    /// Nothing but a look at what a crash may have left.
+    Sweep,
+}
+
+/// The calls that a scenario must make; one that is never made is a hole in this test.
+fn must_make(scenario: Scenario) -> &'static [&'static str] {
+    match scenario {
+        Scenario::Deploy => &[
+            "openat",
+            "openat2",
+            "read",
+            "write",
+            "close",
+            "mkdirat",
+            "unlinkat",
+            "renameat",
+            "symlinkat",
+            "ftruncate",
+            "flock",
+            "fsync",
+            "fdatasync",
+            "syncfs",
+            "getdents64",
+            "statx",
+            "newfstatat",
+            "readlinkat",
+            "pread64",
+        ],
+        Scenario::Prune => &["renameat", "unlinkat", "openat2", "getdents64"],
+        Scenario::Gate => &[
+            "openat",
+            "read",
+            "write",
+            "mkdirat",
+            "unlinkat",
+            "renameat",
+            "symlinkat",
+            "fsync",
+            "fdatasync",
+            "syncfs",
+            "pipe2",
+            "wait4",
+        ],
+        Scenario::Refused => &["unlinkat", "renameat", "symlinkat", "write", "fsync", "fdatasync", "syncfs"],
+        Scenario::Rollback => {
+            &["openat", "renameat", "symlinkat", "unlinkat", "write", "fsync", "read", "statx"]
+        }
+        Scenario::RollbackRefused => &["renameat", "symlinkat", "unlinkat", "write", "fsync", "fdatasync"],
+        Scenario::Sweep => &["openat", "read", "statx", "newfstatat", "getdents64", "readlinkat"],
+    }
+}
+
+/// A call that goes wrong.
+#[derive(Debug, Clone, Copy)]
+struct Fault<'a> {
+    call: &'a str,
+    number: usize,
+    /// In the words of strace.
+    how: &'a str,
+    /// True if it strikes in each process of git and each step too.
+    everywhere: bool,
+}
+
+/// The faults that a call can have.
+fn faults(call: &str) -> &'static [&'static str] {
+    match call {
+        _ if OTHERS.contains(&call) => &[],
+        _ if CHILDREN.contains(&call) => &["signal=KILL"],
+        _ if READS.contains(&call) => &["signal=KILL", "error=EIO"],
+        _ => &["signal=KILL", "error=EIO", "error=ENOSPC"],
+    }
+}
+
+/// One run of a scenario, from the version that is live to the one that is to be live after it.
+struct Round<'a> {
+    scenario: Scenario,
+    two: &'a Two,
+    before: usize,
+    after: usize,
+    /// The release that a rollback goes to.
+    release: String,
+    /// All releases and records.
+    names: Vec<String>,
+}
+
+impl Scenario {
+    fn server(self) -> Two {
+        let two = match self {
+            Self::Deploy | Self::Prune | Self::Sweep => Two::with_hook(10),
+            Self::Gate | Self::Refused | Self::Rollback | Self::RollbackRefused => Two::with_gate(),
+        };
+        // In one thread the calls are the same ones each time.
+        two.sandbox.config("checkout-threads = 1");
+        two
+    }
+
+    fn is_push(self) -> bool {
+        matches!(self, Self::Deploy | Self::Prune | Self::Gate | Self::Refused)
+    }
+}
+
+impl<'a> Round<'a> {
+    /// Brings the server to where the scenario begins.
+    fn new(scenario: Scenario, two: &'a Two) -> Self {
+        let before = two.live();
+        let stays = matches!(scenario, Scenario::Refused | Scenario::RollbackRefused | Scenario::Sweep);
+        let after = if stays { before } else { 1 - before };
+        let mut round = Self { scenario, two, before, after, release: String::new(), names: Vec::new() };
+        if scenario == Scenario::Prune {
+            round.add_surplus();
+        }
+        if matches!(scenario, Scenario::Refused | Scenario::RollbackRefused) {
+            std::fs::write(two.sandbox.site().join("bad"), "").unwrap();
+        }
+        let wanted = if scenario == Scenario::Sweep { before } else { 1 - before };
+        let id = &two.ids[wanted][..12];
+        round.release = two.sandbox.releases().into_iter().rfind(|name| name.contains(id)).unwrap();
+        round.names = [two.sandbox.releases(), two.sandbox.records()].concat();
+        round
+    }
+
+    /// Adds two releases that are older than all others.
+    fn add_surplus(&self) {
+        let (site, live) = (self.two.sandbox.site(), self.two.sandbox.live());
+        for number in [2, 3] {
+            let old = format!("20200101T000000Z-{}-{number}", &self.two.ids[self.before][..12]);
+            let mut copy = self.two.sandbox.command("cp");
+            copy.arg("-a").arg(site.join("releases").join(&live)).arg(site.join("releases").join(&old));
+            assert!(copy.status().unwrap().success());
+            let record = |name: &str| site.join(format!(".bluegreen/releases/{name}.toml"));
+            std::fs::copy(record(&live), record(&old)).unwrap();
+        }
+    }
+
+    fn run(&self, wrapper: &[String]) -> Run<'a> {
+        let two = self.two;
+        if self.scenario.is_push() {
+            return two.push(1 - self.before, wrapper);
+        }
+        Run::new(
+            &two.sandbox,
+            &mut two.command(wrapper, two.sandbox.hook_path(), &["rollback", &self.release]),
+        )
+    }
+
+    /// Runs it while a call goes wrong; returns the lines of strace about that.
+    fn run_with(&self, fault: Fault) -> (Run<'a>, String) {
+        let trace = self.two.sandbox.path("trace");
+        let (call, how, number) = (fault.call, fault.how, fault.number);
+        let mut wrapper = vec!["strace".to_owned(), "-qqq".into(), "-y".into(), "-o".into()];
+        wrapper.push(trace.display().to_string());
+        wrapper.extend(["-e".into(), format!("trace={call}")]);
+        wrapper.extend(["-e".into(), format!("inject={call}:{how}:when={number}")]);
+        wrapper.extend(fault.everywhere.then(|| "-f".into()));
+        let run = self.run(&wrapper);
+        let trace = std::fs::read(trace).unwrap();
+        let trace = String::from_utf8_lossy(&trace);
+        (run, trace.lines().filter(|line| line.contains("(INJECTED)")).collect())
+    }
+
+    /// Counts the calls of a run in which nothing goes wrong.
+    fn count_calls(&self) -> BTreeMap<String, usize> {
+        let trace = self.two.sandbox.path("trace");
+        let run = self.run(&["strace".into(), "-qqq".into(), "-o".into(), trace.display().to_string()]);
+        self.judge(&run, "", "nothing");
+        self.recover("nothing");
+        let mut calls = BTreeMap::new();
+        let trace = std::fs::read(trace).unwrap();
+        for line in String::from_utf8_lossy(&trace).lines() {
+            let name = line.split('(').next().unwrap_or_default();
+            // Other lines are about signals.
+            if name.starts_with(|first: char| first.is_ascii_lowercase()) {
+                *calls.entry(name.to_owned()).or_default() += 1;
+            }
+        }
+        calls
+    }
+
+    /// Asserts that what is live is whole, and that what the run said and its exit status are true.
+    fn judge(&self, run: &Run, injected: &str, when: &str) {
+        let (two, output) = (self.two, &run.output);
+        let when = format!("{when}\n{output}\n{injected}");
+        two.is_whole(&when);
+        // The loader of the system's libraries has its own words, and a pipe to a person or a child that
+        // cannot be written or read is nothing that a disk does.
+        let is_dead = run.status.signal().is_some() || run.status.code() == Some(127);
+        let is_mute = injected.contains("<pipe:");
+        assert!(is_mute || !output.contains("panicked"), "{when}");
+        let live = two.live();
+        if output.contains(" is live") {
+            assert_eq!(live, self.after, "it says that it is live after {when}");
+        }
+        if self.scenario == Scenario::Sweep {
+            let names = [two.sandbox.releases(), two.sandbox.records()].concat();
+            assert_eq!(names, self.names, "{when}");
+        }
+        if is_dead || is_mute {
+            return;
+        }
+        let is_gate = two.has_gate && self.scenario.is_push();
+        if is_gate {
+            two.agrees(&when);
+        }
+        let has_moved = output.contains("ok refs/heads/master");
+        let status = match run.status.code() {
+            Some(0) if is_gate && output.contains("but not all is well") => 3,
+            Some(0) if is_gate && !has_moved => 1,
+            Some(status) => status,
+            None => panic!("{when}"),
+        };
+        let id = &two.ids[live][..12];
+        match status {
+            0 => assert_eq!(live, self.after, "{when}"),
+            1 | 2 => {
+                assert_eq!(live, self.before, "{when}");
+                let says_so = output.contains(&format!("still serves {id}"))
+                    || output.contains("still serves what it served before");
+                // An operator who is told that a file cannot be read has no deployment that could fail.
+                let is_early = !self.scenario.is_push() && !output.contains("Not ");
+                assert!(output.contains("error: ") && (says_so || is_early), "{when}");
+            }
+            3 => assert!(output.contains("error: ") && output.contains(&format!("serves {id}")), "{when}"),
+            status => panic!("exit status {status}: {when}"),
+        }
+        if is_gate {
+            assert_eq!(has_moved, live != self.before, "{when}");
+        }
+    }
+
+    /// Asserts that the next command works, and sweeps what was left.
+    fn recover(&self, when: &str) {
+        let two = self.two;
+        let _ = std::fs::remove_file(two.sandbox.site().join("bad"));
+        match self.scenario {
+            Scenario::Deploy | Scenario::Gate => two.push_works(self.after, when),
+            // Only what deploys also prunes.
+            Scenario::Prune => two.push_works(1 - two.live(), when),
+            Scenario::Refused => two.push_works(1 - self.before, when),
+            Scenario::Rollback | Scenario::RollbackRefused | Scenario::Sweep => {
+                let to = 1 - two.live();
+                let run = two.sandbox.bluegreen(&["deploy", &two.ids[to]]);
+                assert!(run.status.success(), "{when}: {}", run.output);
+                two.is_whole(when);
+                assert_eq!(two.live(), to);
+                two.is_clean(when);
+            }
+        }
+    }
+}
+
+/// So many numbers from 1 to `count`, spread evenly, both ends included.
+fn spread(count: usize) -> Vec<usize> {
+    let each = std::env::var("EVERY_CALL").ok().and_then(|each| each.parse().ok()).unwrap_or(4).max(2);
+    if count <= each {
+        return (1..=count).collect();
+    }
+    (0..each).map(|at| 1 + at * (count - 1) / (each - 1)).collect()
+}
+
+/// Plays a scenario with each fault at each call.
+fn at_every_call(scenario: Scenario) {
+    if !program_or_skip("strace") {
+        return;
+    }
+    let two = scenario.server();
+    let counts = Round::new(scenario, &two).count_calls();
+    for call in must_make(scenario) {
+        assert!(counts.contains_key(*call), "{scenario:?} never calls {call}");
+    }
+    let mut struck = 0;
+    for (call, &count) in &counts {
+        for &how in faults(call) {
+            for number in spread(count) {
+                let fault = Fault { call, number, how, everywhere: false };
+                struck += usize::from(strike(scenario, &two, fault));
+            }
+        }
+    }
+    assert!(struck > 50, "only {struck} faults");
+}
+
+/// Plays a scenario with one fault; returns whether it came about.
+fn strike(scenario: Scenario, two: &Two, fault: Fault) -> bool {
+    let round = Round::new(scenario, two);
+    let when = format!("{scenario:?} with {fault:?}");
+    let (run, injected) = round.run_with(fault);
+    round.judge(&run, &injected, &when);
+    round.recover(&when);
+    run.status.signal().is_some() || !injected.is_empty()
+}
+
+#[test]
+fn of_a_deployment() {
+    at_every_call(Scenario::Deploy);
+}
+
+#[test]
+fn of_a_prune() {
+    at_every_call(Scenario::Prune);
+}
+
+#[test]
+fn of_a_gated_push() {
+    at_every_call(Scenario::Gate);
+}
+
+#[test]
+fn of_a_gated_push_that_goes_back() {
+    at_every_call(Scenario::Refused);
+}
+
+#[test]
+fn of_a_rollback() {
+    at_every_call(Scenario::Rollback);
+}
+
+#[test]
+fn of_a_rollback_that_goes_back() {
+    at_every_call(Scenario::RollbackRefused);
+}
+
+#[test]
+fn of_a_sweep() {
+    at_every_call(Scenario::Sweep);
+}

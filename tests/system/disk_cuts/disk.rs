@@ -1,0 +1,107 @@
+//! A disk that can be cut off from its power: a file system in an image, which lies on another file system that
+//! copies files in an instant. A copy is what the disk holds at that instant; mounting it is the next boot.
+//!
+//! All of it is mounted in a namespace of the thread, on a tmpfs. So it goes with the thread, however that ends.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+
+/// A file system that releases lie on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    Ext4,
+    Xfs,
+    Btrfs,
+}
+
+impl FileSystem {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+
+    /// The options with which a copy is mounted while the original is.
+    fn options(self) -> &'static str {
+        if self == Self::Xfs { "loop,nouuid" } else { "loop" }
+    }
+}
+
+/// A disk, mounted, and the memory around it, which a power cut does not reach.
+pub struct Disk {
+    // Removed on drop; what is mounted there is gone by then.
+    _temp: tempfile::TempDir,
+    base: PathBuf,
+    kind: FileSystem,
+}
+
+impl Disk {
+    /// Makes and mounts a disk for this thread and those that it starts.
+    pub fn new(kind: FileSystem, options: &str) -> Self {
+        // Whoever may write to a directory above could mount something there, which root would not work in.
+        let temp = tempfile::Builder::new().prefix("bluegreen-power-").tempdir_in("/run").unwrap();
+        let disk = Self { base: temp.path().to_owned(), _temp: temp, kind };
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        disk.sh("mount --make-rprivate /
+            mount -t tmpfs -o mode=755,size=3g power \"$PWD\"
+            cd \"$PWD\"; mkdir pool disk home
+            truncate -s 2G pool.img; mkfs.xfs -q -m reflink=1 pool.img; mount -o loop pool.img pool
+            truncate -s 400M pool/disk.img");
+        disk.sh(&format!("mkfs.{} -q pool/disk.img >made 2>&1 || {{ cat made; exit 1; }}", kind.name()));
+        let options = ["loop", options].join(if options.is_empty() { "" } else { "," });
+        disk.sh(&format!("mount -t {} -o {options} pool/disk.img disk", kind.name()));
+        disk
+    }
+
+    /// A path that a power cut does not reach.
+    pub fn memory(&self, path: &str) -> PathBuf {
+        self.base.join(path)
+    }
+
+    /// A path on the disk.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.base.join("disk").join(path)
+    }
+
+    /// Takes what the disk holds now.
+    pub fn cut(&self) {
+        self.sh("cp --reflink=always pool/disk.img pool/cut.img");
+    }
+
+    /// Starts again from what was taken: shows it to `look`, at the place of the disk. Others go on with the disk.
+    pub fn boot<T: Send>(&self, look: impl FnOnce() -> T + Send) -> T {
+        let boot = || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let (kind, options) = (self.kind.name(), self.kind.options());
+            self.sh(&format!("mount -t {kind} -o {options} pool/cut.img disk"));
+            let seen = look();
+            self.sh("umount disk; rm pool/cut.img");
+            seen
+        };
+        std::thread::scope(|scope| scope.spawn(boot).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn sh(&self, script: &str) {
+        let output = Command::new("sh").args(["-ec", script]).current_dir(&self.base).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&said));
+    }
+}
+
+/// Returns whether this machine can do it; names the test as skipped if not.
+pub fn can_cut_or_skip(kind: FileSystem) -> bool {
+    let mkfs = format!("mkfs.{}", kind.name());
+    crate::skip::root_or_skip()
+        && ["mkfs.xfs", &mkfs].into_iter().all(|program| {
+            let found = ["/usr/sbin", "/sbin"].iter().any(|place| Path::new(place).join(program).exists());
+            if !found {
+                crate::skip::skip(&format!("needs `{program}`"));
+            }
+            found
+        })
+}
