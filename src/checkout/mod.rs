@@ -183,7 +183,7 @@ fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<Forest>
         }
         Ok(())
     };
-    parallel::for_each_piece(threads, &mut sizes, || objects.open(), work, || Ok(()))?;
+    parallel::for_each_piece(threads, parallel::PIECE, &mut sizes, || objects.open(), work, || Ok(()))?;
     for (entry, size) in sizes {
         plan.listing.set_size(entry, size);
     }

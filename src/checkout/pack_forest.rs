@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::delta;
 use super::listing::{Listing, NONE};
 use super::pack::{Base, Buffers, Packs, Place, STREAMED};
-use super::parallel::for_each_piece;
+use super::parallel::{PIECE, for_each_piece};
 use crate::error::Result;
 
 /// The longest chain, as git's own limit on `pack.depth`.
@@ -131,7 +131,7 @@ impl Forest {
             }
             Ok(())
         };
-        for_each_piece(threads, &mut found, || Ok(Buffers::default()), work, || Ok(()))?;
+        for_each_piece(threads, PIECE, &mut found, || Ok(Buffers::default()), work, || Ok(()))?;
         let mut places: Vec<_> =
             found.into_iter().filter_map(|(_, entry, place)| Some((place?, entry))).collect();
         places.sort_unstable();
@@ -192,7 +192,7 @@ impl Forest {
             }
             Ok(())
         };
-        for_each_piece(threads, &mut pending, || Ok(Buffers::default()), work, || Ok(()))?;
+        for_each_piece(threads, PIECE, &mut pending, || Ok(Buffers::default()), work, || Ok(()))?;
         Ok(pending)
     }
 

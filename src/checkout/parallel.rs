@@ -9,26 +9,27 @@ use std::time::Duration;
 
 use crate::error::Result;
 
-/// The number of items that a thread takes at a time.
-const PIECE: usize = 32;
+/// The number of small items that a thread takes at a time.
+pub const PIECE: usize = 32;
 
 /// The pause between two reports of the calling thread on how far the work is.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Runs `work` on pieces of `items`, each with the index of its first item, in `threads` threads
-/// that `start` gives their own state. The calling thread only calls `tick` from time to time. The
+/// Runs `work` on pieces of `items`, so many items each and with the index of the first, in `threads`
+/// threads that `start` gives their own state. The calling thread only calls `tick` from time to time. The
 /// first error ends the work.
 pub fn for_each_piece<T: Send, S>(
     threads: usize,
+    piece: usize,
     items: &mut [T],
     start: impl Fn() -> Result<S> + Sync,
     work: impl Fn(&mut S, usize, &mut [T]) -> Result<()> + Sync,
     tick: impl Fn() -> Result<()>,
 ) -> Result<()> {
-    if items.len() <= PIECE || threads == 1 {
+    if items.len() <= piece || threads == 1 {
         let mut state = start()?;
-        for (index, piece) in items.chunks_mut(PIECE).enumerate() {
-            work(&mut state, index * PIECE, piece)?;
+        for (index, items) in items.chunks_mut(piece).enumerate() {
+            work(&mut state, index * piece, items)?;
             tick()?;
         }
         return Ok(());
@@ -42,9 +43,9 @@ pub fn for_each_piece<T: Send, S>(
         .map(|(index, items)| {
             Mutex::new(
                 items
-                    .chunks_mut(PIECE)
+                    .chunks_mut(piece)
                     .enumerate()
-                    .map(move |(at, piece)| (index * region + at * PIECE, piece)),
+                    .map(move |(at, items)| (index * region + at * piece, items)),
             )
         })
         .collect();

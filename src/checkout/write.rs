@@ -11,7 +11,7 @@ use super::manifest::{Manifest, Stamp, stamp};
 use super::objects::{Objects, Reader};
 use super::pack_decode::Decoder;
 use super::pack_forest::Forest;
-use super::parallel::for_each_piece;
+use super::parallel::{PIECE, for_each_piece};
 use super::plan::Plan;
 use super::recycle::Before;
 use super::tree::Kind;
@@ -63,13 +63,14 @@ impl Writer<'_> {
         let work =
             |hand: &mut Hand, first: usize, piece: &mut [Stamp]| self.write_piece(hand, first as u32, piece);
         let done = || tick(self.done.load(Ordering::Relaxed));
-        for_each_piece(threads, &mut stamps, start, work, done)?;
+        for_each_piece(threads, PIECE, &mut stamps, start, work, done)?;
         let tops = self.forest.tops.iter();
         let mut families: Vec<_> = tops.map(|&top| Family { top, stamps: Vec::new() }).collect();
         let work = |hand: &mut Hand, _, families: &mut [Family]| {
             families.iter_mut().try_for_each(|family| self.write_family(hand, family))
         };
-        for_each_piece(threads, &mut families, start, work, done)?;
+        // One tree can be as much work as all others together.
+        for_each_piece(threads, 1, &mut families, start, work, done)?;
         for (entry, stamp) in families.into_iter().flat_map(|family| family.stamps) {
             stamps[entry as usize] = stamp;
         }
