@@ -52,11 +52,10 @@ impl Conversion {
         }
     }
 
-    /// Finds the files to convert. A file of the recycled release that would be converted differently now is
-    /// planned as a new file.
+    /// Finds the files to convert.
     pub fn find(
         &mut self,
-        plan: &mut Plan,
+        plan: &Plan,
         recycled: Option<&Manifest>,
         projects: &[Project],
         reader: &Reader,
@@ -73,7 +72,7 @@ impl Conversion {
                 self.projects.push(files);
             }
         }
-        let same = old.filter(|old| old.fingerprint == self.converted.fingerprint);
+        let same = old.filter(|old| self.is_like(old));
         for (at, candidates) in candidates.iter_mut().enumerate() {
             if let Some(old) = same {
                 // A pointer is examined again each time: its content may be on the server by now.
@@ -89,17 +88,24 @@ impl Conversion {
         }
         self.converted.entries.sort_unstable();
         self.converted.pointers.sort_unstable();
-        match (same, old) {
-            (Some(old), _) => {
-                forget_same(plan, |same, _| old.is_pointer(same));
-                self.converted.keep(&plan.same_in_old, old);
-            }
-            (None, Some(old)) if !old.entries.is_empty() || !self.converted.entries.is_empty() => {
-                forget_same(plan, |same, entry| old.contains(same) || self.converted.contains(entry));
-            }
-            _ => {}
-        }
         Ok(())
+    }
+
+    /// Plans those files of a recycled release as new ones that would be converted differently now. Keeps the
+    /// others converted.
+    pub fn forget_changed(&mut self, plan: &mut Plan, recycled: &Manifest) {
+        let old = &recycled.converted;
+        if self.is_like(old) {
+            forget_same(plan, |same, _| old.is_pointer(same));
+            self.converted.keep(&plan.same_in_old, old);
+        } else if !old.entries.is_empty() || !self.converted.entries.is_empty() {
+            forget_same(plan, |same, entry| old.contains(same) || self.converted.contains(entry));
+        }
+    }
+
+    /// Returns whether an old conversion was done by the same rules.
+    fn is_like(&self, old: &Converted) -> bool {
+        old.fingerprint == self.converted.fingerprint
     }
 
     /// Sets the sizes of pointers to those of their contents, for the checks of limits and free space.

@@ -33,9 +33,10 @@ mod walk;
 mod write;
 
 use std::io;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
 
 use git2::Oid;
 
@@ -104,8 +105,24 @@ impl Checkout {
             }
         }
         let mut conversion = Conversion::new(scratch, &config.site);
-        conversion.find(&mut plan, recycled, &projects.all, &objects.open()?, stop)?;
-        let forest = measure(&mut plan, objects, threads(config))?;
+        let reader = objects.open()?;
+        let measure = |plan: &Plan| measure(plan, objects, threads(config));
+        let (forest, sizes) = match recycled {
+            // Git, where it has to be asked, takes about as long as a look at the packs.
+            None => thread::scope(|scope| {
+                let measuring = scope.spawn(|| measure(&plan));
+                conversion.find(&plan, None, &projects.all, &reader, stop)?;
+                measuring.join().unwrap_or_else(|panic| resume_unwind(panic))
+            })?,
+            Some(recycled) => {
+                conversion.find(&plan, Some(recycled), &projects.all, &reader, stop)?;
+                conversion.forget_changed(&mut plan, recycled);
+                measure(&plan)?
+            }
+        };
+        for (entry, size) in sizes {
+            plan.listing.set_size(entry, size);
+        }
         conversion.set_content_sizes(&mut plan.listing);
         refuse_oversize(&plan, config.site.max_size)?;
         Ok(Self { plan, conversion, forest })
@@ -166,7 +183,7 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
 }
 
 /// Looks up the sizes of the files that are to be written. Of many, it notes where the packs hold them.
-fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<Forest> {
+fn measure(plan: &Plan, objects: &Objects, threads: usize) -> Result<(Forest, Vec<(u32, u64)>)> {
     let mut sizes: Vec<(u32, u64)> = plan.new_entries().map(|entry| (entry, 0)).collect();
     let listing = &plan.listing;
     let mut forest = Forest::default();
@@ -184,10 +201,7 @@ fn measure(plan: &mut Plan, objects: &Objects, threads: usize) -> Result<Forest>
         Ok(())
     };
     parallel::for_each_piece(threads, parallel::PIECE, &mut sizes, || objects.open(), work, || Ok(()))?;
-    for (entry, size) in sizes {
-        plan.listing.set_size(entry, size);
-    }
-    Ok(forest)
+    Ok((forest, sizes))
 }
 
 fn directory_stamps(plan: &Plan, root: &Dir) -> io::Result<Vec<Stamp>> {
