@@ -20,7 +20,7 @@ const MAX_CHAIN: usize = 4095;
 const MAX_NODES: usize = 1 << 20;
 
 /// Deltas up to this size are kept from the look at their sizes on, up to so many bytes all together.
-const KEPT_DELTA: u64 = 16 << 10;
+const KEPT_DELTA: u64 = 256 << 10;
 const KEPT_DELTAS: usize = 16 << 20;
 
 /// From so many wanted blobs on, a tree of deltas is cut, so that several threads can share it.
