@@ -109,14 +109,16 @@ impl Checkout {
         let measure = |plan: &Plan| measure(plan, objects, threads(config));
         let (forest, sizes) = match recycled {
             // Git, where it has to be asked, takes about as long as a look at the packs.
-            None => thread::scope(|scope| {
+            None if plan.listing.files() >= MANY as u64 => thread::scope(|scope| {
                 let measuring = scope.spawn(|| measure(&plan));
                 conversion.find(&plan, None, &projects.all, &reader, stop)?;
                 measuring.join().unwrap_or_else(|panic| resume_unwind(panic))
             })?,
-            Some(recycled) => {
-                conversion.find(&plan, Some(recycled), &projects.all, &reader, stop)?;
-                conversion.forget_changed(&mut plan, recycled);
+            _ => {
+                conversion.find(&plan, recycled, &projects.all, &reader, stop)?;
+                if let Some(recycled) = recycled {
+                    conversion.forget_changed(&mut plan, recycled);
+                }
                 measure(&plan)?
             }
         };
