@@ -152,7 +152,8 @@ fn live(site: &Path) -> Option<String> {
     Some(target.file_name()?.to_str()?.to_owned())
 }
 
-/// What is live is what git writes for that commit, and what the steps and the config add to it.
+/// Compares the live release with the files that git writes for that commit, and with those that steps and
+/// config add.
 fn is_exact(developer: &Developer, site: &Path, number: usize) -> Result<(), String> {
     let mut expected = snapshot(&developer.check_out(number));
     if developer.way() != Way::Plain {
@@ -176,7 +177,7 @@ fn is_exact(developer: &Developer, site: &Path, number: usize) -> Result<(), Str
     ))
 }
 
-/// What visitors had uploaded is there.
+/// Looks for the uploads of visitors.
 fn is_shared_whole(site: &Path, acknowledged: usize) -> Result<(), String> {
     let shared = site.join("shared");
     let is_secret = fs::read_to_string(shared.join(".env")).is_ok_and(|text| text == "SECRET=1\n");

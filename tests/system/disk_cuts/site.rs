@@ -267,7 +267,7 @@ impl<'a> Developer<'a> {
         self.ids.iter().position(|known| known.starts_with(id))
     }
 
-    /// What git writes for a commit, into a new directory in memory.
+    /// The files that git writes for a commit, into a new directory in memory.
     pub fn check_out(&self, number: usize) -> PathBuf {
         let tree = self.disk.memory(&format!("checkout-{number}"));
         if !tree.exists() {
