@@ -1,5 +1,5 @@
 //! The program dies, or its disk fails or is full, at every system call of a deployment, a gated push, a
-//! rollback, a prune and a sweep: what is live is whole, what is said is true, and the next command works.
+//! rollback, a prune, a sweep and a `resume`: what is live is whole, what is said is true, and the next command works.
 //!
 //! A first run under strace counts the calls. Then each kind of call fails once in a round, at each of its
 //! instants, or at so many of them as the variable `EVERY_CALL` says (4), spread evenly.
@@ -90,6 +90,8 @@ enum Scenario {
     RollbackRefused,
     /// Nothing but a look at what a crash may have left.
     Sweep,
+    /// `resume` deploys a tip that no hook has seen.
+    Resume,
 }
 
 /// The calls that a scenario must make; one that is never made is a hole in this test.
@@ -137,6 +139,9 @@ fn must_make(scenario: Scenario) -> &'static [&'static str] {
         }
         Scenario::RollbackRefused => &["renameat", "symlinkat", "unlinkat", "write", "fsync", "fdatasync"],
         Scenario::Sweep => &["openat", "read", "statx", "newfstatat", "getdents64", "readlinkat"],
+        Scenario::Resume => {
+            &["openat", "read", "write", "mkdirat", "renameat", "symlinkat", "fsync", "fdatasync", "syncfs"]
+        }
     }
 }
 
@@ -176,7 +181,7 @@ struct Round<'a> {
 impl Scenario {
     fn server(self) -> Two {
         let two = match self {
-            Self::Deploy | Self::Prune | Self::Sweep => Two::with_hook(10),
+            Self::Deploy | Self::Prune | Self::Sweep | Self::Resume => Two::with_hook(10),
             Self::Gate | Self::Refused | Self::Rollback | Self::RollbackRefused => Two::with_gate(),
         };
         // In one thread the calls are the same ones each time.
@@ -198,6 +203,10 @@ impl<'a> Round<'a> {
         let mut round = Self { scenario, two, before, after, release: String::new(), names: Vec::new() };
         if scenario == Scenario::Prune {
             round.add_surplus();
+        }
+        if scenario == Scenario::Resume {
+            // The power went before the hook ran.
+            two.move_branch(round.after);
         }
         if matches!(scenario, Scenario::Refused | Scenario::RollbackRefused) {
             std::fs::write(two.sandbox.site().join("bad"), "").unwrap();
@@ -227,10 +236,11 @@ impl<'a> Round<'a> {
         if self.scenario.is_push() {
             return two.push(1 - self.before, wrapper);
         }
-        Run::new(
-            &two.sandbox,
-            &mut two.command(wrapper, two.sandbox.hook_path(), &["rollback", &self.release]),
-        )
+        let arguments: &[&str] = match self.scenario {
+            Scenario::Resume => &["resume", "--boot"],
+            _ => &["rollback", &self.release],
+        };
+        Run::new(&two.sandbox, &mut two.command(wrapper, two.sandbox.hook_path(), arguments))
     }
 
     /// Runs it while a call goes wrong; returns the lines of strace about that.
@@ -324,7 +334,7 @@ impl<'a> Round<'a> {
         match self.scenario {
             Scenario::Deploy | Scenario::Gate => two.push_works(self.after, when),
             // Only what deploys also prunes.
-            Scenario::Prune => two.push_works(1 - two.live(), when),
+            Scenario::Prune | Scenario::Resume => two.push_works(1 - two.live(), when),
             Scenario::Refused => two.push_works(1 - self.before, when),
             Scenario::Rollback | Scenario::RollbackRefused | Scenario::Sweep => {
                 let to = 1 - two.live();
@@ -407,6 +417,11 @@ fn of_a_rollback() {
 #[test]
 fn of_a_rollback_that_goes_back() {
     at_every_call(Scenario::RollbackRefused);
+}
+
+#[test]
+fn of_a_resume() {
+    at_every_call(Scenario::Resume);
 }
 
 #[test]
