@@ -58,11 +58,12 @@ fn the_history_names_whose_key_pushed() {
     dev.sh_as("dev", "ssh deploy@blue history --json").ok().says("\"name\": \"alice\"").says(print);
 
     // Who waits reads for whom. A key that goes while its push runs changes nothing for that push.
-    blue.sh_as("deploy", "sed -i 's|^#build = .*|build = [\"sleep 3\"]|' sample_app/bluegreen.toml").ok();
+    blue.sh_as("deploy", "sed -i 's|^#build = .*|build = [\"sleep 8\"]|' sample_app/bluegreen.toml").ok();
     dev.commit("App v2", "two");
     let push = dev.start("dev", "cd sample_app && git push deploy@blue:sample_app master 2>&1");
     dev.sh("sleep 1.5").ok();
     dev.sh_as("dev", "ssh deploy@blue status").ok().says(&alice);
+    blue.sh_as("deploy", "sed -i 's|sleep 8|sleep 1|' sample_app/bluegreen.toml").ok();
     let remove = "/root/bluegreen/install.sh --remove-key alice";
     blue.sh(remove).ok();
     let bob = "export GIT_SSH_COMMAND='ssh -i ~/.ssh/stranger -o IdentitiesOnly=yes -o IdentityAgent=none'";
