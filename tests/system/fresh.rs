@@ -34,9 +34,9 @@ mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts dev/pts
 cp /etc/resolv.conf /etc/hosts etc
 cp /etc/ssl/certs/ca-certificates.crt root/ca.crt
 cp /etc/apt/apt.conf.d/*proxy* etc/apt/apt.conf.d 2>/dev/null || :
-echo up
 trap '' CHLD
-exec chroot /mnt/root cat >/dev/null
+# Whoever comes in takes the root directory of this process, so it is up only once that is the machine's.
+exec chroot /mnt/root sh -c 'echo up; exec cat >/dev/null'
 "#;
 
 #[test]

@@ -30,9 +30,9 @@ echo "$1" >etc/hostname
 rm -rf var/lib/bluegreen usr/local/bin/bluegreen usr/sbin/policy-rc.d
 printf '127.0.0.1 localhost\n192.0.2.11 blue\n192.0.2.12 green\n' >etc/hosts
 ip link set lo up
-echo up
 trap '' CHLD
-exec chroot /mnt/root cat >/dev/null
+# Whoever comes in takes the root directory of this process, so it is up only once that is the machine's.
+exec chroot /mnt/root sh -c 'echo up; exec cat >/dev/null'
 "#;
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
