@@ -43,6 +43,32 @@ fn the_config_reference_is_the_default() {
     assert_eq!(format!("{reference:?}"), format!("{:?}", Config::default()));
 }
 
+/// The keys that a section of the config knows, as the error about an unknown one lists them.
+fn keys(section: &str) -> Vec<String> {
+    let text = if section.is_empty() { "'?' = 1".into() } else { format!("[{section}]\n'?' = 1") };
+    let (_, error) = Config::parse(&text).unwrap_err();
+    let known = error.split_once("expected ").expect("the error lists the keys").1;
+    known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_of_the_config_is_documented() {
+    let mut count = 0;
+    for section in ["", "site", "shared", "steps", "notify"] {
+        for key in keys(section) {
+            for document in ["docs/config.md", "hooks/bluegreen.toml"] {
+                let text = file(document);
+                assert!(
+                    text.contains(&format!("\n[{key}]")) || text.contains(&format!("{key} = ")),
+                    "{document} lacks the key `{key}` of `[{section}]`"
+                );
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 25, "{count} keys");
+}
+
 #[test]
 fn every_example_of_a_config_parses() {
     let mut count = 0;
