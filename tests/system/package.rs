@@ -70,10 +70,12 @@ fn the_package_lists_what_is_inside() {
     let manifest: toml::Table =
         std::fs::read_to_string(Path::new(CLONE).join("Cargo.toml")).unwrap().parse().unwrap();
     let lists = |name: &str| listed.iter().any(|line| line.starts_with(&format!("{name} ")));
-    for name in manifest["dependencies"].as_table().unwrap().keys() {
+    let dependencies = manifest["dependencies"].as_table().unwrap();
+    for name in dependencies.keys() {
         assert!(lists(name), "{name} is missing");
     }
-    for name in manifest["dev-dependencies"].as_table().unwrap().keys() {
+    let of_tests = manifest["dev-dependencies"].as_table().unwrap().keys();
+    for name in of_tests.filter(|name| !dependencies.contains_key(*name)) {
         assert!(!lists(name), "{name} is not in the program");
     }
     assert!(c.iter().all(|start| listed.iter().any(|line| line.starts_with(start))), "{listed:?}");

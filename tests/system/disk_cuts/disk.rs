@@ -79,7 +79,10 @@ impl Disk {
             let (kind, options) = (self.kind.name(), self.kind.options());
             self.sh(&format!("mount -t {kind} -o {options} pool/cut.img disk"));
             let seen = look();
-            self.sh("umount disk; rm pool/cut.img");
+            // Git may tidy up in the background after the last push.
+            self.sh("n=0; until umount disk 2>busy; do
+                    n=$((n + 1)); [ $n -lt 200 ] || { cat busy; exit 1; }; sleep 0.1
+                done; rm pool/cut.img");
             seen
         };
         std::thread::scope(|scope| scope.spawn(boot).join())
