@@ -1,0 +1,143 @@
+//! The bars of the design, each a ratio in one run against what a user would run instead.
+//!
+//! `cargo bench --bench bars` makes its repositories, runs all peers that are on the machine in turn, and prints
+//! Markdown; what it is doing goes to standard error. `cargo bench --bench bars -- push memory` runs only the parts
+//! of these names. From the environment: `BENCH_REPOSITORIES`, more repositories to measure with, by `:`, each
+//! `PATH` or `NAME=PATH`; `BENCH_RUNS`, the number of pairs; `BENCH_FILES`, the files of the largest repository;
+//! `BENCH_DIR`, a directory to work in.
+
+#![allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
+#![allow(missing_docs, dead_code)]
+
+mod first;
+mod push;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use support::repository::make_repository;
+use support::{Pairs, Scratch, machine, number};
+
+/// The parts, in the order in which they are measured.
+const PARTS: [&str; 7] = ["given", "lived-in", "plain", "push", "percent", "ref", "rollback"];
+
+pub struct Bench {
+    scratch: Scratch,
+    /// A repository without deltas.
+    plain: PathBuf,
+    runs: usize,
+    fresh: usize,
+    gix: Option<PathBuf>,
+    /// The rows of the other tables: the memory, and the repositories.
+    memory: Vec<String>,
+    repositories: Vec<String>,
+    missed: Vec<String>,
+}
+
+fn main() {
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    for word in &chosen {
+        assert!(PARTS.contains(&word.as_str()), "there is no part `{word}`, only {}", PARTS.join(", "));
+    }
+    let has = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
+    let given = first::given();
+    let scratch = Scratch::new();
+    let mut bench = Bench {
+        plain: scratch.path().join("plain.git"),
+        scratch,
+        runs: number("BENCH_RUNS", 7),
+        fresh: 0,
+        gix: first::build_gix(),
+        memory: Vec::new(),
+        repositories: Vec::new(),
+        missed: Vec::new(),
+    };
+    let files = number("BENCH_FILES", 50_000);
+    println!("Measured on {}, by the median of {} pairs.\n", machine(), bench.runs);
+    print_head("work");
+    if has("given") {
+        given.into_iter().for_each(|(name, path)| bench.given(&name, &path));
+    }
+    if has("lived-in") {
+        bench.lived_in();
+    }
+    if ["plain", "push", "ref", "rollback"].into_iter().any(has) {
+        eprintln!("Making a repository of {files} files without deltas ...");
+        make_repository(&bench.plain, files, 1, 30);
+    }
+    for (part, measure) in [
+        ("plain", Bench::plain as fn(&mut Bench)),
+        ("push", Bench::one_file),
+        ("percent", Bench::one_percent),
+        ("ref", Bench::other_ref),
+        ("rollback", Bench::rollback),
+    ] {
+        if has(part) {
+            measure(&mut bench);
+        }
+    }
+    bench.print_rest();
+}
+
+fn print_head(first: &str) {
+    println!("| {first} | against | bar | ratio | spread | bluegreen | other |");
+    println!("|---|---|---|---|---|---|---|");
+}
+
+impl Bench {
+    /// A row of a table, once it is known whether the bar is held.
+    fn row(&mut self, work: &str, against: &str, bar: Option<f64>, unit: &str, pairs: &Pairs) -> String {
+        let (least, median, greatest) = pairs.ratio();
+        let is_missed = bar.is_some_and(|bar| median > bar);
+        if is_missed {
+            self.missed.push(format!("{work}, against {against}"));
+        }
+        let bar = bar.map_or("none".to_owned(), |bar| format!("<= {bar:.2}"));
+        let verdict = if is_missed { " (missed)" } else { "" };
+        let (ours, theirs) = (pairs.ours(), pairs.theirs());
+        format!(
+            "| {work} | {against} | {bar}{verdict} | **{median:.2}** | {least:.2} to {greatest:.2} \
+             | {ours:.3} {unit} | {theirs:.3} {unit} |"
+        )
+    }
+
+    /// Prints a row of the table of times.
+    fn print(&mut self, work: &str, against: &str, bar: f64, pairs: &Pairs) {
+        println!("{}", self.row(work, against, Some(bar), "s", pairs));
+    }
+
+    fn print_rest(&self) {
+        if !self.memory.is_empty() {
+            println!("\nPeak memory:\n");
+            print_head("of");
+            self.memory.iter().for_each(|row| println!("{row}"));
+            println!("\nThe repositories of the first releases:\n");
+            println!(
+                "| repository | commit | files | MB | held as deltas | packs |\n|---|---|---|---|---|---|"
+            );
+            self.repositories.iter().for_each(|row| println!("{row}"));
+        }
+        match self.missed.as_slice() {
+            [] => println!("\nAll bars are held."),
+            missed => println!("\nMissed bars ({}): {}.", missed.len(), missed.join("; ")),
+        }
+    }
+
+    /// A new directory, so that no run pays for another one's deletions.
+    fn fresh(&mut self) -> PathBuf {
+        self.fresh += 1;
+        let path = self.scratch.path().join(format!("fresh{}", self.fresh));
+        fs::create_dir(&path).unwrap();
+        path
+    }
+}
