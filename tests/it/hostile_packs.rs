@@ -1,16 +1,25 @@
-//! Packs that no git would write, against the reader of packs: it reads what is sound, and leaves the rest.
+//! Packs that no git would write, against the reader of packs and against whole deployments: what is sound is read,
+//! and the rest is an error, with little memory.
 
 use std::fs;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 use git2::{ObjectFormat, ObjectType, Oid};
 use libdeflater::{CompressionLvl, Compressor};
 
 use crate::packs::{Found, Packed};
 
-/// An object of a pack that no git would write: its kind, what stands between header and content, the content.
+/// The number of sound blobs beside a hostile one: so many that the reader of packs is asked.
+const SOUND: usize = 300;
+
+/// The most address space that a deployment of a hostile pack may take, in KiB.
+const MEMORY: &str = "700000";
+
+/// An object of a pack that no git would write: its kind, the number of its base, the content.
 struct Object {
     kind: u8,
-    base: Vec<u8>,
+    base: Option<usize>,
     content: Vec<u8>,
     /// The size that its header claims.
     claimed: u64,
@@ -18,26 +27,43 @@ struct Object {
 
 impl Object {
     fn blob(content: &[u8]) -> Self {
-        Self { kind: 3, base: Vec::new(), content: content.to_vec(), claimed: content.len() as u64 }
+        Self { kind: 3, base: None, content: content.to_vec(), claimed: content.len() as u64 }
     }
 
-    fn delta(base: [u8; 20], delta: &[u8]) -> Self {
-        Self { kind: 7, base: base.to_vec(), content: delta.to_vec(), claimed: delta.len() as u64 }
+    fn delta(base: usize, delta: &[u8]) -> Self {
+        Self { kind: 7, base: Some(base), content: delta.to_vec(), claimed: delta.len() as u64 }
+    }
+
+    fn claiming(self, claimed: u64) -> Self {
+        Self { claimed, ..self }
     }
 }
 
-fn id(number: usize) -> [u8; 20] {
+fn id_len(format: ObjectFormat) -> usize {
+    if format == ObjectFormat::Sha1 { 20 } else { 32 }
+}
+
+fn id(number: usize, format: ObjectFormat) -> Vec<u8> {
     // Spread over all buckets of the index, in the order of numbers.
-    let mut id = [7; 20];
+    let mut id = vec![7; id_len(format)];
     id[..4].copy_from_slice(&((number as u32) << 12).to_be_bytes());
     id
 }
 
-/// A repository with these objects, numbered, in one pack, and a tree of those that are wanted.
-fn handmade(objects: &[Object], wanted: &[usize], lie: impl Fn(usize, u32) -> u32) -> (Packed, Oid) {
-    let packed = Packed::new(ObjectFormat::Sha1);
+/// The checksum at the end of a pack or an index.
+fn checksum(bytes: &[u8], format: ObjectFormat) -> Vec<u8> {
+    let program = if format == ObjectFormat::Sha1 { "sha1sum" } else { "sha256sum" };
+    let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    Oid::from_str_ext(said.split(' ').next().unwrap(), format).unwrap().as_bytes().to_vec()
+}
+
+/// A pack of numbered objects, and the offset of each.
+fn pack(objects: &[Object], format: ObjectFormat) -> (Vec<u8>, Vec<u32>) {
     let mut compressor = Compressor::new(CompressionLvl::fastest());
-    let mut pack = b"PACK\0\0\0\x02\0\0\0\0".to_vec();
+    let mut pack = b"PACK\0\0\0\x02".to_vec();
+    pack.extend((objects.len() as u32).to_be_bytes());
     let mut offsets = Vec::new();
     for object in objects {
         offsets.push(pack.len() as u32);
@@ -47,32 +73,52 @@ fn handmade(objects: &[Object], wanted: &[usize], lie: impl Fn(usize, u32) -> u3
             pack.push((size & 0x7f) as u8 | if size > 0x7f { 0x80 } else { 0 });
             size >>= 7;
         }
-        pack.extend(&object.base);
+        pack.extend(object.base.into_iter().flat_map(|base| id(base, format)));
         let mut compressed = vec![0; compressor.zlib_compress_bound(object.content.len())];
         let len = compressor.zlib_compress(&object.content, &mut compressed).unwrap();
         pack.extend(&compressed[..len]);
     }
-    pack.extend([0; 20]);
+    pack.extend(checksum(&pack, format));
+    (pack, offsets)
+}
+
+/// The index of a pack whose objects begin at these offsets.
+fn index(pack: &[u8], offsets: &[u32], format: ObjectFormat) -> Vec<u8> {
     let mut index = b"\xfftOc\0\0\0\x02".to_vec();
+    let ids: Vec<Vec<u8>> = (0..offsets.len()).map(|number| id(number, format)).collect();
     for byte in 0..=255 {
-        let count = (0..objects.len()).filter(|&number| id(number)[0] <= byte).count() as u32;
+        let count = ids.iter().filter(|id| id[0] <= byte).count() as u32;
         index.extend(count.to_be_bytes());
     }
-    (0..objects.len()).for_each(|number| index.extend(id(number)));
-    index.extend(vec![0; 4 * objects.len()]);
-    for (number, offset) in offsets.into_iter().enumerate() {
-        index.extend(lie(number, offset).to_be_bytes());
-    }
-    index.extend([0; 40]);
+    index.extend(ids.concat());
+    index.extend(vec![0; 4 * offsets.len()]);
+    index.extend(offsets.iter().flat_map(|offset| offset.to_be_bytes()));
+    index.extend(&pack[pack.len() - id_len(format)..]);
+    index.extend(checksum(&index, format));
+    index
+}
+
+/// A repository with this pack, and a tree of those objects that are wanted.
+fn repository(pack: &[u8], index: &[u8], wanted: &[usize], format: ObjectFormat) -> (Packed, Oid) {
+    let packed = Packed::new(format);
     fs::write(packed.path("objects/pack/pack-1.pack"), pack).unwrap();
     fs::write(packed.path("objects/pack/pack-1.idx"), index).unwrap();
     let entries: Vec<u8> = wanted
         .iter()
-        .flat_map(|&number| [format!("100644 {number:06}\0").as_bytes(), &id(number)].concat())
+        .flat_map(|&number| [format!("100644 {number:06}\0").as_bytes(), &id(number, format)].concat())
         .collect();
     let tree = git2::Repository::open_bare(packed.temp.path()).unwrap();
     let tree = tree.odb().unwrap().write(ObjectType::Tree, &entries).unwrap();
     (packed, tree)
+}
+
+/// A repository with these objects in one pack, whose index lies about offsets.
+fn handmade(objects: &[Object], wanted: &[usize], lie: impl Fn(usize, u32) -> u32) -> (Packed, Oid) {
+    let format = ObjectFormat::Sha1;
+    let (pack, offsets) = pack(objects, format);
+    let offsets: Vec<u32> =
+        offsets.into_iter().enumerate().map(|(number, offset)| lie(number, offset)).collect();
+    repository(&pack, &index(&pack, &offsets, format), wanted, format)
 }
 
 #[test]
@@ -85,29 +131,25 @@ fn hostile_packs_are_left_to_the_object_database() {
     };
     // A chain of 50,000: copies of a byte.
     let mut chain = vec![Object::blob(b"x")];
-    chain.extend((1..50_000).map(|number| Object::delta(id(number - 1), &[1, 1, 0x90, 1])));
+    chain.extend((1..50_000).map(|number| Object::delta(number - 1, &[1, 1, 0x90, 1])));
     let (packed, tree) = handmade(&chain, &[10, 4095, 49_999], same);
     assert_eq!(names(&packed.read_tree(tree, 2)), ["000010", "004095"]);
 
     // A delta that claims 16 EiB, as its size and as that of its result; a blob that does; a cycle; a delta of
     // itself, of nothing, and of another size.
     let endless = [1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0x90, 1];
-    let mut claims = Object::delta(id(0), &[1, 1, 0x90, 1]);
-    claims.claimed = u64::MAX;
-    let mut huge = Object::blob(b"x");
-    huge.claimed = u64::MAX;
     let odd = [
         Object::blob(b"x"),
-        Object::delta(id(0), &endless),
-        claims,
-        huge,
-        Object::delta(id(5), &[1, 1, 0x90, 1]),
-        Object::delta(id(4), &[1, 1, 0x90, 1]),
-        Object::delta(id(6), &[1, 1, 0x90, 1]),
-        Object::delta(id(999), &[1, 1, 0x90, 1]),
-        Object::delta(id(0), &[2, 1, 0x90, 1]),
-        Object::delta(id(3), &[1, 1, 0x90, 1]),
-        Object::delta(id(0), &[1, 1, 0x90, 1]),
+        Object::delta(0, &endless),
+        Object::delta(0, &[1, 1, 0x90, 1]).claiming(u64::MAX),
+        Object::blob(b"x").claiming(u64::MAX),
+        Object::delta(5, &[1, 1, 0x90, 1]),
+        Object::delta(4, &[1, 1, 0x90, 1]),
+        Object::delta(6, &[1, 1, 0x90, 1]),
+        Object::delta(999, &[1, 1, 0x90, 1]),
+        Object::delta(0, &[2, 1, 0x90, 1]),
+        Object::delta(3, &[1, 1, 0x90, 1]),
+        Object::delta(0, &[1, 1, 0x90, 1]),
     ];
     let (packed, tree) = handmade(&odd, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], same);
     assert_eq!(names(&packed.read_tree(tree, 2)), ["000000", "000010"]);
@@ -119,6 +161,165 @@ fn hostile_packs_are_left_to_the_object_database() {
         let lies = |number, offset| if number == 3 { lie } else { offset };
         let (packed, tree) = handmade(&few, &[0, 3, 5], lies);
         assert_eq!(names(&packed.read_tree(tree, 1)), ["000000", "000005"], "{lie:x}");
+    }
+}
+
+/// A program within little memory.
+fn limited(packed: &Packed, program: &str, arguments: &[&str], input: &str) -> Output {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$0\" \"$@\""), program]).args(arguments);
+    shell.current_dir(packed.temp.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = shell.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// The blobs as git reads them, unless it refuses one.
+fn said_by_git(packed: &Packed, wanted: &[usize], format: ObjectFormat) -> Option<Vec<Vec<u8>>> {
+    let ids = wanted.iter().map(|number| format!("{}\n", Oid::from_bytes(&id(*number, format)).unwrap()));
+    let output = limited(packed, "git", &["--git-dir=.", "cat-file", "--batch"], &ids.collect::<String>());
+    let mut rest = output.stdout.as_slice();
+    let mut next = || {
+        let end = rest.iter().position(|byte| *byte == b'\n')?;
+        let size = str::from_utf8(&rest[..end]).unwrap().split(' ').nth(2)?.parse::<usize>().ok()?;
+        // Git does not mind if a blob that it streams is shorter than its header says.
+        let content = rest.get(end + 1..(end + 1).checked_add(size)?)?;
+        rest = rest.get(end + size + 2..)?;
+        Some(content.to_vec())
+    };
+    wanted.iter().map(|_| next()).collect()
+}
+
+/// The content of a sound blob.
+fn sound(number: usize) -> Vec<u8> {
+    format!("content {number}").into_bytes()
+}
+
+/// Deploys a tree. What git reads is deployed; what git refuses is an error, and nothing is live. Only where the
+/// damage touches no blob may the right content be live all the same.
+#[track_caller]
+fn is_right_or_an_error(
+    name: &str,
+    pack: &[u8],
+    index: &[u8],
+    wanted: &[usize],
+    format: ObjectFormat,
+) -> bool {
+    let (packed, tree) = repository(pack, index, wanted, format);
+    let site = packed.path("site");
+    fs::create_dir(&site).unwrap();
+    fs::write(packed.path("bluegreen.toml"), format!("[site]\nroot = '{}'\n", site.display())).unwrap();
+    let tree = tree.to_string();
+    let author = ["-c", "user.name=A", "-c", "user.email=a@b"];
+    let commit = packed.git(&[&author[..], &["commit-tree", "-m", "hostile", &tree]].concat(), b"");
+    packed.git(&["update-ref", "refs/heads/master", str::from_utf8(&commit).unwrap().trim()], b"");
+    let said = said_by_git(&packed, wanted, format);
+    let output = limited(&packed, env!("CARGO_BIN_EXE_bluegreen"), &["-C", ".", "deploy"], "");
+    let text = String::from_utf8_lossy(&output.stderr);
+    let read = |number: &usize| fs::read(site.join(format!("current/{number:06}"))).ok();
+    let live: Option<Vec<Vec<u8>>> = wanted.iter().map(read).collect();
+    // A panic of git2 over the kind of an object is caught, and then the error is told.
+    assert_eq!(text.matches("panicked at").count(), text.matches("/git2-").count(), "{name}: {text}");
+    let is_sound =
+        |live: &Vec<Vec<u8>>| wanted.iter().zip(live).all(|(number, live)| *live == sound(*number));
+    if said.is_none() && live.as_ref().is_some_and(is_sound) {
+        return false;
+    }
+    assert!(live == said, "{name}: git {} it\n{text}", if said.is_some() { "reads" } else { "refuses" });
+    assert_eq!(output.status.code(), Some(i32::from(said.is_none())), "{name}: {text}");
+    assert!(said.is_some() || text.contains("error: "), "{name}: {text}");
+    said.is_some()
+}
+
+#[test]
+fn hostile_objects_are_deployed_right_or_an_error() {
+    let copy = [1, 1, 0x90, 1];
+    let endless = [1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0x90, 1];
+    // A result of 8 GiB, of copies of 16 MiB: it compresses well, and is to be refused without being made.
+    let mut bomb = vec![1, 0x80, 0x80, 0x80, 0x80, 0x20];
+    bomb.extend([0x90, 1].repeat(1 << 16));
+    for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
+        let mut chain = vec![Object::blob(b"x")];
+        chain.extend((1..50_000).map(|number| Object::delta(number - 1, &copy)));
+        let one = |object| vec![Object::blob(b"x"), object];
+        let cases = [
+            ("a chain of 50,000", chain, true),
+            ("a delta of 16 EiB", one(Object::delta(0, &copy).claiming(u64::MAX)), false),
+            ("a result of 16 EiB", one(Object::delta(0, &endless)), false),
+            ("a result of 8 GiB", one(Object::delta(0, &bomb)), false),
+            ("a blob of 16 EiB", one(Object::blob(b"x").claiming(u64::MAX)), false),
+            ("a blob of 8 GiB", one(Object::blob(b"x").claiming(8 << 30)), false),
+            ("a delta of nothing", one(Object::delta(900, &copy)), false),
+            ("a delta of another size", one(Object::delta(0, &[2, 1, 0x90, 1])), false),
+            ("a sound delta", one(Object::delta(0, &copy)), true),
+        ];
+        for (name, mut objects, is_sound) in cases {
+            let last = objects.len() - 1;
+            objects.extend((0..SOUND).map(|number| Object::blob(&sound(number))));
+            let (pack, offsets) = pack(&objects, format);
+            let index = index(&pack, &offsets, format);
+            // Few files are read by libgit2 alone, many by the reader of packs.
+            let many: Vec<usize> = (last..objects.len()).collect();
+            for wanted in [&many[..1], &many] {
+                let was_read = is_right_or_an_error(name, &pack, &index, wanted, format);
+                assert_eq!(was_read, is_sound, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lying_indexes_and_torn_packs_are_deployed_right_or_an_error() {
+    const FANOUT: usize = 8;
+    for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
+        let ids = FANOUT + 1024;
+        let wanted: Vec<usize> = (1234..1234 + SOUND).collect();
+        let objects: Vec<_> = (0..2000).map(|number| Object::blob(&sound(number))).collect();
+        let (pack, offsets) = pack(&objects, format);
+        let index_of_pack = index(&pack, &offsets, format);
+        let is_right = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+            let mut index = index_of_pack.clone();
+            change(&mut index);
+            is_right_or_an_error(name, &pack, &index, &wanted, format)
+        };
+        let offset_of = |number: usize| ids + objects.len() * (id_len(format) + 4) + 4 * number;
+        assert!(is_right("a sound index", &|_| ()));
+        for (name, lie) in
+            [("beyond the pack", 1 << 30), ("into the middle", 100), ("no long offsets", 1 << 31)]
+        {
+            let lie: u32 = lie;
+            is_right(name, &|index| index[offset_of(1234)..][..4].copy_from_slice(&lie.to_be_bytes()));
+        }
+        is_right("the last long offset", &|index| index[offset_of(1234)..][..4].fill(0xff));
+        is_right("a long offset of 16 EiB", &|index| {
+            index[offset_of(1234)..][..4].copy_from_slice(&(1_u32 << 31).to_be_bytes());
+            let end = index.len() - 2 * id_len(format);
+            index.splice(end..end, [0xff; 8]);
+        });
+        is_right("unsorted ids", &|index| {
+            let len = id_len(format);
+            let bytes = index[ids..ids + 2000 * len].to_vec();
+            let reversed: Vec<u8> = bytes.chunks(len).rev().flatten().copied().collect();
+            index[ids..ids + 2000 * len].copy_from_slice(&reversed);
+        });
+        is_right("a decreasing fan-out", &|index| index[FANOUT + 4 * 2..][..4].fill(0xff));
+        is_right("a fan-out of nothing", &|index| index[FANOUT..][..1024].fill(0));
+        is_right("4 billion objects", &|index| index[FANOUT + 1020..][..4].fill(0xff));
+        for len in [0, 7, 500, ids, ids + 77, index_of_pack.len() - 1] {
+            is_right(&format!("an index of {len} bytes"), &|index| index.truncate(len));
+        }
+        for len in [0, 3, 11, 12, 5000, pack.len() - 21, pack.len() - 1] {
+            is_right_or_an_error(
+                &format!("a pack of {len} bytes"),
+                &pack[..len],
+                &index_of_pack,
+                &wanted,
+                format,
+            );
+        }
+        let mut other = pack.clone();
+        other[11] ^= 1;
+        is_right_or_an_error("another number of objects", &other, &index_of_pack, &wanted, format);
     }
 }
 
@@ -144,11 +345,11 @@ fn bases_are_decoded_again_when_too_many_would_be_held() {
     // Each one is the base of a side branch of two as well, which is decoded first.
     let mut objects = vec![Object::blob(&content)];
     for level in 1..9 {
-        objects.push(Object::delta(id(if level == 1 { 0 } else { level - 1 }), &append(level as u8)));
+        objects.push(Object::delta(level - 1, &append(level as u8)));
     }
     for branch in 0..8 {
-        objects.push(Object::delta(id(branch), &append(100 + branch as u8)));
-        objects.push(Object::delta(id(9 + 2 * branch), &append(200 + branch as u8)));
+        objects.push(Object::delta(branch, &append(100 + branch as u8)));
+        objects.push(Object::delta(9 + 2 * branch, &append(200 + branch as u8)));
     }
     let all: Vec<usize> = (0..objects.len()).collect();
     let (packed, tree) = handmade(&objects, &all, |_, offset| offset);

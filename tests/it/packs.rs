@@ -43,7 +43,7 @@ impl Packed {
     }
 
     #[track_caller]
-    fn git(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    pub fn git(&self, arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let mut git = Command::new("git");
         git.current_dir(self.temp.path())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")

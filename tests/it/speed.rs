@@ -1,6 +1,6 @@
 //! `docs/speed.svg`, the picture of the speed in the README: it shows the table that the benchmark printed.
 //!
-//! The table stands in `docs/speed.md`; `docs/record` draws the picture anew from it.
+//! The table stands in `docs/speed.md`, where `docs/measure` writes it; `docs/record` draws the picture anew from it.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -16,13 +16,14 @@ fn docs(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "docs", name].iter().collect()
 }
 
-/// The rows of the first table, in their order.
+/// The rows of the first table that have a bar to hold, in their order.
 fn rows() -> Vec<Row> {
     let text = std::fs::read_to_string(docs("speed.md")).unwrap();
     let table =
         text.split("| work | against |").nth(1).expect("docs/speed.md has the table of the benchmark");
     let lines = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     lines
+        .filter(|line| !line.contains("| none |"))
         .map(|line| {
             // A pipe in a cell is written as `\|`.
             let line = line.replace("\\|", "\u{1}");
@@ -34,46 +35,52 @@ fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// Draws a bar for each row; the other program's is the line at 1.
+/// Draws a bar for each row, under a heading for each work; the other program's is the line at 1.
 fn draw(rows: &[Row]) -> String {
-    const LABELS: usize = 470;
+    const LABELS: usize = 300;
     const ONE: usize = 300;
-    const ROW: usize = 34;
-    let (width, height) = (LABELS + ONE + 130, rows.len() * ROW + 70);
-    let bottom = height - 20;
-    let one = LABELS + ONE;
+    const ROW: usize = 18;
+    const HEADING: usize = 28;
+    let works: Vec<&[Row]> = rows.chunk_by(|a, b| a.work == b.work).collect();
+    let (width, height) = (LABELS + ONE + 180, works.len() * HEADING + rows.len() * ROW + 66);
+    let (bottom, one) = (height - 14, LABELS + ONE);
+    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
-         <title>Time and memory of bluegreen; those of the other program are 1</title>\n\
-         <style>text {{ font: 13px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #1f2328 }} \
-         .against {{ fill: #656d76 }} .value {{ font-weight: 600 }}</style>\n\
+         <title>Time that bluegreen takes; that of the other program is 1</title>\n\
+         <style>text {{ font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #656d76 }} \
+         .work, .value {{ font-weight: 600; fill: #1f2328 }}</style>\n\
          <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#ffffff\" stroke=\"#d0d7de\"/>\n\
-         <text x=\"{LABELS}\" y=\"28\" class=\"against\">bluegreen, where the other program takes 1: shorter is better</text>\n"
+         <text x=\"{LABELS}\" y=\"26\">bluegreen, where the other program takes 1: shorter is better</text>\n\
+         <line x1=\"{one}\" y1=\"36\" x2=\"{one}\" y2=\"{bottom}\" stroke=\"#656d76\" stroke-dasharray=\"3 3\"/>\n"
     );
-    for (at, row) in rows.iter().enumerate() {
-        let y = at * ROW + 44;
-        // Whole percents, so that a bar is a whole number of pixels.
-        let percent = format!("{:.0}", row.ratio * 100.0).parse::<usize>().unwrap();
-        let bar = (percent * ONE / 100).clamp(2, 410);
-        let color = if row.ratio < 1.0 { "#2da44e" } else { "#9a6700" };
-        let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        writeln!(
-            svg,
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{} <tspan class=\"against\">/ {}</tspan></text>\n\
-             <rect x=\"{LABELS}\" y=\"{}\" width=\"{bar}\" height=\"20\" rx=\"3\" fill=\"{color}\"/>\n\
-             <text x=\"{}\" y=\"{}\" class=\"value\">{:.2}</text>",
-            LABELS - 12,
-            y + 15,
-            escape(&row.work),
-            escape(&row.against),
-            y,
-            LABELS + bar + 8,
-            y + 15,
-            row.ratio
-        )
-        .unwrap();
+    let mut y = 36;
+    for work in works {
+        y += HEADING;
+        writeln!(svg, "<text x=\"16\" y=\"{}\" class=\"work\">{}</text>", y - 6, escape(&work[0].work))
+            .unwrap();
+        for row in work {
+            // Whole percents, so that a bar is a whole number of pixels.
+            let percent = format!("{:.0}", row.ratio * 100.0).parse::<usize>().unwrap();
+            let bar = (percent * ONE / 100).clamp(2, ONE + 130);
+            let color = if row.ratio < 1.0 { "#2da44e" } else { "#9a6700" };
+            writeln!(
+                svg,
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n\
+                 <rect x=\"{LABELS}\" y=\"{y}\" width=\"{bar}\" height=\"{}\" rx=\"2\" fill=\"{color}\"/>\n\
+                 <text x=\"{}\" y=\"{}\" class=\"value\">{:.2}</text>",
+                LABELS - 10,
+                y + 11,
+                escape(&row.against),
+                ROW - 4,
+                LABELS + bar + 6,
+                y + 11,
+                row.ratio
+            )
+            .unwrap();
+            y += ROW;
+        }
     }
-    writeln!(svg, "<line x1=\"{one}\" y1=\"36\" x2=\"{one}\" y2=\"{bottom}\" stroke=\"#656d76\" stroke-dasharray=\"3 3\"/>").unwrap();
     svg + "</svg>\n"
 }
 
