@@ -183,8 +183,13 @@ pub fn given() -> Vec<(String, PathBuf)> {
             let path = item.trim_end_matches('/').trim_end_matches("/.git").trim_end_matches(".git");
             (path.rsplit('/').next().unwrap(), item)
         });
-        let head = said(git(Path::new(path)).args(["rev-parse", "--verify", "-q", "HEAD^0"]));
-        assert!(!head.is_empty(), "`{path}` is no repository with a commit");
+        let mut list = git(Path::new(path));
+        let objects = said(list.args(["rev-list", "--objects", "--missing=print", "--no-walk", "HEAD"]));
+        assert!(!objects.is_empty(), "`{path}` is no repository with a commit");
+        assert!(
+            !objects.lines().any(|line| line.starts_with('?')),
+            "`{path}` lacks objects of its commit `HEAD`"
+        );
         (name.to_owned(), PathBuf::from(path))
     });
     named.collect()

@@ -1,5 +1,6 @@
 //! A repository with a history like that of a real one: thousands of commits that edit files and copy them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -40,7 +41,7 @@ struct Project {
 pub fn make_lived_in(packed: &Path, pushed: &Path, files: usize, commits: usize) {
     let mut project = Project::new();
     init(packed);
-    let mut import = Import::into(packed);
+    let mut import = Import::loose(packed);
     for commit in 0..commits {
         // A third is there from the start; the rest comes evenly.
         let expected = files / 3 + (files - files / 3) * commit / (commits - 1);
@@ -51,7 +52,7 @@ pub fn make_lived_in(packed: &Path, pushed: &Path, files: usize, commits: usize)
 
     let clone = packed.with_extension("clone");
     run(Command::new("git").args(["clone", "-q", "--bare", "--shared"]).arg(packed).arg(&clone));
-    let mut import = Import::into(&clone);
+    let mut import = Import::loose(&clone);
     for push in 0..PUSHES {
         project.commit(&mut import, "next", (push == 0).then_some("master"), push % 2);
     }
@@ -83,17 +84,16 @@ impl Project {
     fn commit(&mut self, import: &mut Import, branch: &str, from: Option<&str>, new: usize) {
         import.commit(branch, self.commits, from);
         self.commits += 1;
-        for _ in 0..new {
-            self.add();
-            self.write(import, self.files.len() - 1);
-        }
+        let mut changed: BTreeSet<usize> = (self.files.len()..self.files.len() + new).collect();
+        (0..new).for_each(|_| self.add());
         for _ in 0..1 + self.random.below(5) {
             // Some files are edited much more often than others.
             let (a, b) = (self.random.below(self.files.len()), self.random.below(self.files.len()));
             let file = a * b / self.files.len();
             self.edit(file);
-            self.write(import, file);
+            changed.insert(file);
         }
+        changed.into_iter().for_each(|file| self.write(import, file));
         writeln!(import.to).unwrap();
     }
 
@@ -103,18 +103,22 @@ impl Project {
         import.file(path, text.as_bytes());
     }
 
-    /// A new file: a header that all of its kind have, then lines of its own, or a changed copy of another file.
+    /// A new file: in most cases a changed copy of another one, in another directory; or else a header that all of its
+    /// kind have, then lines of its own.
     fn add(&mut self) {
         let number = self.files.len();
-        let kind = self.random.below(KINDS.len());
-        let path = format!("src/package{}/part{}/{number}{}", number / 400, number / 25, KINDS[kind]);
-        let alike = (self.random.below(10) < 4 && number > 100).then(|| self.random.below(number));
-        let alike = alike.filter(|other| self.files[*other].0.ends_with(KINDS[kind]));
-        if let Some(other) = alike {
-            self.files.push((path, self.files[other].1.clone()));
-            (0..3).for_each(|_| self.edit(number));
-            return;
+        let directory = format!("src/package{}/part{}", number / 400, number / 25);
+        if number > 100 && self.random.below(20) < 17 {
+            let (other, lines) = &self.files[self.random.below(number - 50)];
+            let path = format!("{directory}/{}", other.rsplit('/').next().unwrap());
+            if self.files[number - 50..].iter().all(|(taken, _)| *taken != path) {
+                self.files.push((path, lines.clone()));
+                (0..2).for_each(|_| self.edit(number));
+                return;
+            }
         }
+        let kind = self.random.below(KINDS.len());
+        let path = format!("{directory}/{number}{}", KINDS[kind]);
         // Most files are small, a few are large.
         let length = 1 << (3 + self.random.below(6));
         let length = length + self.random.below(length);
@@ -138,7 +142,7 @@ impl Project {
 /// Makes a bare repository with at least `objects` objects of history, and always the same 1,000 files in its tip.
 pub fn make_history(path: &Path, objects: usize) {
     init(path);
-    let mut import = Import::into(path);
+    let mut import = Import::packed(path);
     // Each commit brings a blob, a tree and itself.
     for commit in 0..objects / 3 {
         import.commit("master", commit, None);

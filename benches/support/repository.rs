@@ -13,9 +13,19 @@ pub struct Import {
 }
 
 impl Import {
-    pub fn into(repository: &Path) -> Self {
-        // No deltas against what happens to stand before in the stream: git gc finds better ones.
-        let arguments = ["-c", "fastimport.unpackLimit=0", "fast-import", "--quiet", "--depth=0", "--force"];
+    /// All in one pack without deltas.
+    pub fn packed(repository: &Path) -> Self {
+        Self::start(repository, 0)
+    }
+
+    /// Each object on its own, as small pushes leave them: `git gc` looks for no deltas within a pack.
+    pub fn loose(repository: &Path) -> Self {
+        Self::start(repository, 1_000_000_000)
+    }
+
+    fn start(repository: &Path, unpack_limit: usize) -> Self {
+        let limit = format!("fastimport.unpackLimit={unpack_limit}");
+        let arguments = ["-c", &limit, "fast-import", "--quiet", "--depth=0", "--force"];
         let mut child = git(repository).args(arguments).stdin(Stdio::piped()).spawn().unwrap();
         let to = BufWriter::new(child.stdin.take().unwrap());
         Self { child, to }
@@ -53,7 +63,7 @@ pub fn init(path: &Path) {
 /// that each change every `files / changed`-th file. Nothing resembles anything, so that no deltas are made.
 pub fn make_repository(path: &Path, files: usize, changed: usize, versions: usize) {
     init(path);
-    let mut import = Import::into(path);
+    let mut import = Import::packed(path);
     let mut random = Random(1);
     let words: Vec<String> = (0..5000).map(|_| random.word()).collect();
     for version in 0..=versions {
