@@ -107,8 +107,8 @@ impl Story {
         let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
         for file in [
             "hooks/switches/haproxy.cfg",
-            "tests/system/turquoise/writers.py",
-            "tests/system/turquoise/verify.py",
+            "tests/system/databases/writers.py",
+            "tests/system/databases/verify.py",
         ] {
             self.dev.bring(&clone.join(file), &format!("/test/{}", file.rsplit('/').next().unwrap()));
         }
