@@ -69,6 +69,13 @@ impl Siege {
 
     /// The same with these commands of root's.
     pub fn attempt_with(&self, name: &str, as_deploy: &str, commands: &[String]) {
+        let said = self.try_it(as_deploy, commands);
+        assert!(!said.contains("panicked"), "{name}: {said}");
+        self.holds(&format!("{name}\n{said}"));
+    }
+
+    /// Gives what root's commands print after what deploy does.
+    fn try_it(&self, as_deploy: &str, commands: &[String]) -> String {
         self.recover();
         self.as_deploy(as_deploy).ok();
         let commands = commands.iter().map(|command| {
@@ -78,9 +85,7 @@ impl Siege {
             )
         });
         let script = format!("cd /root; exec 7</root/secret\n{}", commands.collect::<Vec<_>>().join("\n"));
-        let ran = self.blue.sh(&script).either_way();
-        assert!(!ran.text().contains("panicked"), "{name}: {}", ran.text());
-        self.holds(&format!("{name}\n{}", ran.text()));
+        self.blue.sh(&script).either_way().text().to_owned()
     }
 
     /// Runs a script as the user that pushes are run as.
@@ -93,25 +98,26 @@ impl Siege {
 
     /// Nothing but deploy's own files has changed, nothing ran as root, and the secret is nowhere.
     pub fn holds(&self, what: &str) {
+        assert_eq!(self.breaches(), "", "{what}");
+    }
+
+    /// Names what of root's has changed, ran or came out.
+    fn breaches(&self) -> String {
         let changed = difference(&self.before, &written(&self.blue));
-        let foreign: Vec<&str> = changed
-            .lines()
-            .filter(|line| {
-                let path = line.split(' ').next().unwrap_or_default();
-                !["./home/deploy/", "./var/www/html/"].iter().any(|own| path.starts_with(own))
-                    && !["./home/deploy", "./var/www/html", "./home", "./var/www"].contains(&path)
-                    && !path.starts_with("./var/lib/sudo")
-                    && !path.starts_with("./var/mail")
-            })
-            .collect();
-        assert!(foreign.is_empty(), "{what}\nchanged: {foreign:#?}");
+        let is_roots = |path: &str| {
+            !["./home/deploy/", "./var/www/html/"].iter().any(|own| path.starts_with(own))
+                && !["./home/deploy", "./var/www/html", "./home", "./var/www"].contains(&path)
+                && !path.starts_with("./var/lib/sudo")
+                && !path.starts_with("./var/mail")
+        };
+        let changed: Vec<&str> =
+            changed.lines().filter(|line| is_roots(line.split(' ').next().unwrap_or_default())).collect();
         let leaks = format!(
             "! cat /tmp/ran-as 2>/dev/null | grep -x 0
             find /tmp /run/lock {SITE} /home -xdev -mindepth 1 -user root -newer /tmp/began ! -path /tmp/attempt ! -path /tmp/began
             ! grep -rlsF {CANARY} /tmp /home {SITE}"
         );
-        let ran = self.blue.sh(&leaks).ok();
-        assert_eq!(ran.text(), "", "{what}");
+        changed.join("\n") + self.blue.sh(&leaks).either_way().text()
     }
 
     /// Gives deploy back what it had, so that attempts are apart from each other.
@@ -242,6 +248,54 @@ fn besiege(options: &str) {
         "mv sample_app real; ln -s /root/clone sample_app",
         &["status", "rollback", "deploy"].map(|command| format!("env GIT_DIR={REPO} bluegreen {command}")),
     );
+}
+
+/// The control: a program of root's that trusts deploy is noticed, in each of the ways that an attempt can end.
+#[test]
+fn a_program_that_trusts_is_noticed() {
+    let Some(mut siege) = Siege::lay("--web-server none") else { return };
+    let spy = SPY.replace('\'', "");
+    let trusting: [(&str, &str, &str, &str); 6] = [
+        (
+            "writes through a link",
+            "ln -sf /root/.bashrc /var/www/html/.bluegreen/history.jsonl",
+            "cp /etc/hostname /var/www/html/.bluegreen/history.jsonl",
+            "./root/.bashrc",
+        ),
+        ("gives a directory away", "ln -s /root/site here", "chown deploy: /home/deploy/here", "./root/site"),
+        (
+            "runs git as root where deploy says what git runs",
+            "printf '#!/bin/sh\\nid -u >>/tmp/ran-as\\n' >spy; chmod 755 spy; git -C sample_app config alias.look '!/home/deploy/spy'",
+            "git -c safe.directory=* -C /home/deploy/sample_app look",
+            "0\n",
+        ),
+        (
+            "reads a secret out",
+            "ln -sf /root/secret sample_app/bluegreen.toml",
+            "cp /home/deploy/sample_app/bluegreen.toml /var/www/html/.bluegreen/log",
+            "/var/www/html/.bluegreen/log\n",
+        ),
+        (
+            "leaves a file of its own",
+            "true",
+            "touch /var/www/html/.bluegreen/of-root",
+            "/var/www/html/.bluegreen/of-root\n",
+        ),
+        (
+            "hands its environment and its descriptors on",
+            &format!("echo '{spy}' >spy"),
+            "runuser -u deploy -- sh /home/deploy/spy",
+            "/tmp/env\n",
+        ),
+    ];
+    for (what, as_deploy, command, breach) in trusting {
+        let said = siege.try_it(as_deploy, &[command.to_owned()]);
+        let breaches = siege.breaches();
+        assert!(breaches.contains(breach), "{what}: {breaches}\n{said}");
+        // What it did to root's files is not counted again.
+        siege.recover();
+        siege.before = written(&siege.blue);
+    }
 }
 
 /// Two directories change places all the time, one of them leading to root's repository. Whatever root
