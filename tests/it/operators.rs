@@ -4,6 +4,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use crate::support::run::spawn;
+use crate::support::sandbox::BLUEGREEN;
 use crate::support::{Run, Sandbox};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -200,4 +201,21 @@ fn check_names_the_sudo_that_no_admin_allowed() {
         .says("warning: step `sudo /usr/bin/systemctl restart app`: `sudo /usr/bin/systemctl restart app` is not allowed")
         .says("hint: an admin runs `./install.sh --sudo '/usr/bin/systemctl restart app'`, or `bluegreen-setup` likewise")
         .never_says("/bin/true");
+}
+
+#[test]
+fn commands_work_in_a_directory_that_was_removed() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    sandbox.commit("index.html", "v2").push().ok();
+    for arguments in [&["status"][..], &["releases"], &["rollback"], &["deploy"]] {
+        let gone = sandbox.path(arguments[0]);
+        std::fs::create_dir(&gone).unwrap();
+        let mut command = sandbox.command("sh");
+        command.current_dir(&gone).args(["-c", "rmdir \"$0\"; exec \"$@\""]).arg(&gone);
+        command.arg(BLUEGREEN).arg("-C").arg(sandbox.repository()).args(arguments);
+        Run::new(&sandbox, &mut command).ok();
+        assert!(!gone.exists());
+    }
+    sandbox.serves("index.html", "v2");
 }
