@@ -375,10 +375,12 @@ fn contracts(story: &Story) {
 /// A deployment that runs may have passed its check before the door was closed: nothing is dropped under it.
 fn while_somebody_deploys(story: &Story) {
     let config = "/home/deploy/sample_app/bluegreen.toml";
-    story.green.sh(&format!("sed -i 's/^check = .*/check = [\"sleep 4\"]/' {config}")).ok();
+    let waits = "touch /tmp/checks; until [ -e /tmp/ends ]; do sleep 0.1; done";
+    story.green.sh(&format!("sed -i 's|^check = .*|check = [\"{waits}\"]|' {config}")).ok();
     let deployment = story.dev.start("dev", "ssh deploy@green deploy");
-    story.green.sh("sleep 1.5").ok();
+    story.green.sh("until [ -e /tmp/checks ]; do sleep 0.1; done").ok();
     story.migrate("contract").fails().says("a deployment is running on deploy@green: wait for its end");
+    story.green.sh("touch /tmp/ends").ok();
     assert!(deployment.finish().contains("is live"));
     story.green.write(config, CONFIG);
 }
