@@ -25,6 +25,8 @@ pub(super) struct Status<'a> {
     commit: Option<CommitId>,
     subject: Option<String>,
     sealed: Option<String>,
+    /// The time since which it is live: that of the last flip.
+    since: Option<String>,
     /// True if the live release did not fail its verification.
     good: bool,
     /// The mark of the last promotion, or null.
@@ -64,6 +66,7 @@ pub(super) fn read<'a>(server: &'a Server) -> Result<(Status<'a>, Live)> {
         commit: record.as_ref().map(|record| record.commit),
         subject: record.as_ref().map(|record| printable(&record.subject)),
         sealed: record.and_then(|record| record.sealed),
+        since: site.live_since(),
         good: site.is_good(&live),
         public: site.public_mark(),
         tip,
@@ -89,7 +92,7 @@ fn text(status: &Status, live: &Live) -> String {
     if let Live::Release(name) = live {
         let subject = status.subject.clone().unwrap_or_else(unknown);
         lines.push(format!("Commit:   {} {subject}", name.commit()));
-        lines.push(format!("Since:    {}", status.sealed.clone().unwrap_or_else(unknown)));
+        lines.push(format!("Since:    {}", status.since.clone().unwrap_or_else(unknown)));
     }
     let same = status.tip.is_some() && status.tip == status.commit;
     lines.push(match &status.tip {

@@ -34,6 +34,7 @@ use crate::dir::{Dir, Identity, identity};
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::release::{Record, Release, ReleaseName};
+use crate::text::timestamp;
 
 /// A site whose directory exists.
 #[derive(Debug)]
@@ -98,6 +99,13 @@ impl Site {
             Some(name) => Ok(Live::Gone(name)),
             None => Ok(Live::Elsewhere(target)),
         }
+    }
+
+    /// The time of the last flip, RFC 3339, UTC: each makes a new link `current`. `None` without one.
+    #[must_use]
+    pub fn live_since(&self) -> Option<String> {
+        let link = self.current_path().symlink_metadata().ok()?;
+        Some(timestamp(link.modified().ok()?))
     }
 
     /// Finds the release that a symlink in the site leads to, by whatever path the link reaches `releases/`.
