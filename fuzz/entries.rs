@@ -2,6 +2,11 @@
 //!
 //! The targets of cargo-fuzz and the short run of `cargo test --test it fuzz` both call these.
 
+#[path = "handmade.rs"]
+pub mod handmade;
+#[path = "packs.rs"]
+pub mod packs;
+
 use bluegreen::checkout::attributes::Context;
 use bluegreen::checkout::lfs::Pointer;
 use bluegreen::checkout::manifest::Manifest;
@@ -159,4 +164,14 @@ pub fn attributes(data: &[u8]) {
         assert_eq!(pointer.oid.len(), 64);
         assert!(!pointer.is_in(&["/nowhere".into()]) || pointer.size == 0);
     }
+}
+
+/// A pack and its index, byte by byte.
+pub fn pack(data: &[u8]) {
+    packs::read(data);
+}
+
+/// The objects of a pack before they are compressed: deltas, claims, and offsets in the index.
+pub fn delta(data: &[u8]) {
+    packs::read_handmade(data);
 }

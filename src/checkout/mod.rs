@@ -55,7 +55,7 @@ use crate::git::id::CommitId;
 use crate::run::child::Limits;
 use crate::run::signals::Stop;
 
-/// From so many blobs on, it pays to look at the packs.
+/// From so many blobs on, it pays to look at the packs in a thread of its own.
 const MANY: usize = 256;
 
 /// A planned checkout: everything is validated, nothing is written.
@@ -184,12 +184,12 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
     Err(Error::Limit { limit: crate::text::bytes(max_size), what: "of files", key: "max-size" })
 }
 
-/// Looks up the sizes of the files that are to be written. Of many, it notes where the packs hold them.
+/// Looks up the sizes of the files that are to be written, and where the packs hold them.
 fn measure(plan: &Plan, objects: &Objects, threads: usize) -> Result<(Forest, Vec<(u32, u64)>)> {
     let mut sizes: Vec<(u32, u64)> = plan.new_entries().map(|entry| (entry, 0)).collect();
     let listing = &plan.listing;
     let mut forest = Forest::default();
-    if sizes.len() >= MANY {
+    if !sizes.is_empty() {
         let wanted: Vec<_> = sizes.iter().map(|(entry, _)| *entry).collect();
         forest = Forest::new(objects.packs(), listing, &wanted, threads)?;
     }
@@ -197,6 +197,7 @@ fn measure(plan: &Plan, objects: &Objects, threads: usize) -> Result<(Forest, Ve
         for (entry, size) in piece {
             *size = match forest.size(*entry) {
                 Some(size) => size,
+                None if forest.is_endless(*entry) => return Err(objects::damaged(listing.id(*entry))),
                 None => reader.blob_size(listing.id(*entry))?,
             };
         }

@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -133,10 +132,7 @@ impl Reader<'_> {
 
     /// The size of a blob in bytes, without reading it.
     pub fn blob_size(&self, id: Oid) -> Result<u64> {
-        // git2 panics at a kind of object that no pack may hold, of which libgit2 tells in a header alone.
-        let header = catch_unwind(AssertUnwindSafe(|| self.odb.read_header(id)))
-            .unwrap_or_else(|_| Err(git2::Error::from_str("its pack is damaged")));
-        match header {
+        match self.odb.read_header(id) {
             Ok((size, ObjectType::Blob)) => Ok(size as u64),
             Ok((_, kind)) => Err(unreadable(id, ObjectType::Blob, &format!("it is a {kind}"))),
             Err(error) => Err(unreadable(id, ObjectType::Blob, error.message())),
@@ -160,6 +156,11 @@ impl Reader<'_> {
             Err(unreadable(id, kind, &format!("it is a {}", object.kind())))
         }
     }
+}
+
+/// The error of a blob whose pack nobody may follow.
+pub(super) fn damaged(id: Oid) -> Error {
+    unreadable(id, ObjectType::Blob, "its pack is damaged")
 }
 
 fn unreadable(id: Oid, kind: ObjectType, message: &str) -> Error {

@@ -29,7 +29,10 @@ const MAX_HEADER: usize = 10 + 32;
 /// The most packs that are opened, with two descriptors each: git itself gathers them from 50 on.
 const MAX_PACKS: usize = 100;
 
+const COMMIT: u8 = 1;
+const TREE: u8 = 2;
 const BLOB: u8 = 3;
+const TAG: u8 = 4;
 const OFS_DELTA: u8 = 6;
 const REF_DELTA: u8 = 7;
 
@@ -64,9 +67,11 @@ pub enum Base {
     Offset(u64),
     /// It has this id.
     Id(Vec<u8>),
+    /// There is none: the object is a commit, a tree or a tag.
+    Other,
 }
 
-/// The header of a blob or of a delta.
+/// The header of an object.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Header {
     /// The object that it is made of.
@@ -125,7 +130,7 @@ impl Packs {
         near.or_else(|| self.find(id, buffers))
     }
 
-    /// Reads the header of a blob or delta.
+    /// Reads the header of an object. No pack may hold one that cannot be read.
     pub fn header(&self, place: Place, buffers: &mut Buffers) -> Option<Header> {
         header(self.read(place, MAX_HEADER, &mut buffers.region)?, place.offset, self.id_len)
     }
@@ -178,7 +183,7 @@ impl Default for Buffers {
     }
 }
 
-/// The header of a blob or a delta that begins at an offset.
+/// The header of an object that begins at an offset.
 fn header(bytes: &[u8], offset: u64, id_len: usize) -> Option<Header> {
     let first = *bytes.first()?;
     let (mut size, mut shift, mut at) = (u64::from(first & 15), 4, 1);
@@ -201,6 +206,7 @@ fn header(bytes: &[u8], offset: u64, id_len: usize) -> Option<Header> {
             let id = bytes.get(at..at + id_len)?;
             Some(Header { base: Base::Id(id.to_vec()), size, len: at + id_len })
         }
+        COMMIT | TREE | TAG => Some(Header { base: Base::Other, size, len: at }),
         _ => None,
     }
 }
@@ -227,12 +233,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_read_and_other_kinds_are_not() {
+    fn headers_are_read_and_unknown_kinds_are_not() {
         let whole = |size, len| Some(Header { base: Base::Whole, size, len });
         let read = |bytes: &[u8]| header(bytes, 100, 20);
         assert_eq!(read(&[0x3f]), whole(15, 1));
         assert_eq!(read(&[0xbf, 0x01]), whole(31, 2));
-        assert_eq!(read(&[0x1f]), None, "a commit");
+        assert_eq!(read(&[0x1f]), Some(Header { base: Base::Other, size: 15, len: 1 }), "a commit");
+        assert_eq!([read(&[0x0f]), read(&[0x5f])], [None, None]);
         assert_eq!(read(&[0xbf, 0xff]), None, "cut off");
         assert_eq!(read(&[]), None);
         assert_eq!(read(&[0xff; 20]), None, "too long for any size");

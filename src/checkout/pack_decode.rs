@@ -7,7 +7,7 @@
 use super::delta;
 use super::listing::NONE;
 use super::pack::{Buffers, STREAMED};
-use super::pack_forest::Forest;
+use super::pack_forest::{Forest, Form};
 use crate::error::Result;
 
 /// The most bytes of bases that one thread holds.
@@ -81,7 +81,7 @@ impl Decoder {
         let mut at = node;
         let mut base: Option<Vec<u8>> = None;
         let mut nearest: Option<&[u8]> = None;
-        while forest.nodes[at as usize].is_delta {
+        while forest.nodes[at as usize].form == Form::Delta {
             deltas.push(at);
             at = forest.nodes[at as usize].base;
             if at == NONE {

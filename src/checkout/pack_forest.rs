@@ -2,7 +2,8 @@
 //!
 //! All wanted blobs are known before the first is read, so every base is found beforehand, level by level
 //! and without recursion. A tree of deltas is then decoded from its root, each base once. Blobs whose chain
-//! has no end, is too long or is damaged stand in no tree, and are left to the object database.
+//! is damaged stand in no tree, and are left to the object database. Those whose chain has no end or leads to
+//! no object are refused: libgit2 would follow the one for ever, and the other out of the pack.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,7 +47,7 @@ pub struct Forest {
 pub(super) struct Node {
     pub place: Place,
     pub header_len: u8,
-    pub is_delta: bool,
+    pub form: Form,
     /// A tree begins here, or goes on here on its own.
     pub is_top: bool,
     /// It stands in a tree of deltas.
@@ -62,11 +63,42 @@ pub(super) struct Node {
     pub delta: Option<Box<[u8]>>,
 }
 
+/// The form of an object in a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Whole,
+    Delta,
+    /// A delta that is damaged or too large.
+    Unfit,
+    /// A commit, a tree or a tag.
+    Other,
+    /// Nothing that a pack may hold.
+    Unknown,
+}
+
 /// A node that is being read.
 struct Pending {
     place: Place,
-    node: Option<Node>,
+    node: Node,
     base: Option<Place>,
+}
+
+impl Node {
+    /// A node that is not read yet.
+    fn new(place: Place) -> Self {
+        Self {
+            place,
+            header_len: 0,
+            form: Form::Unknown,
+            is_top: false,
+            is_in_tree: false,
+            base: NONE,
+            first_child: 0,
+            packed_size: 0,
+            size: 0,
+            delta: None,
+        }
+    }
 }
 
 impl Forest {
@@ -87,7 +119,7 @@ impl Forest {
     /// The size of a wanted blob.
     #[must_use]
     pub fn size(&self, entry: u32) -> Option<u64> {
-        self.node(entry).filter(|node| !node.is_delta || node.is_in_tree).map(|node| node.size)
+        self.node(entry).filter(|node| node.form == Form::Whole || node.is_in_tree).map(|node| node.size)
     }
 
     /// Returns whether a blob stands in a tree of deltas.
@@ -96,9 +128,23 @@ impl Forest {
         self.node(entry).is_some_and(|node| node.is_in_tree)
     }
 
+    /// Returns whether the chain of a blob has no end or leads to no object.
+    #[must_use]
+    pub fn is_endless(&self, entry: u32) -> bool {
+        let mut node = self.node(entry);
+        for _ in 0..=MAX_CHAIN {
+            let Some(at) = node.filter(|at| !at.is_in_tree) else { return false };
+            if !matches!(at.form, Form::Delta | Form::Unfit) {
+                return at.form == Form::Unknown;
+            }
+            node = self.nodes.get(at.base as usize);
+        }
+        true
+    }
+
     /// Reads a wanted blob that stands in no tree.
     pub fn whole<'b>(&self, entry: u32, blob: &'b mut Vec<u8>, buffers: &mut Buffers) -> Option<&'b [u8]> {
-        let node = self.node(entry).filter(|node| !node.is_delta && node.size < STREAMED)?;
+        let node = self.node(entry).filter(|node| node.form == Form::Whole && node.size < STREAMED)?;
         blob.resize(node.size as usize, 0);
         self.packs.inflate(node.place, node.header_len.into(), blob, buffers)?;
         Some(blob)
@@ -151,7 +197,6 @@ impl Forest {
             let pending = self.read_level(&level, &kept, threads)?;
             let mut next = Vec::new();
             for Pending { place, node, base } in pending {
-                let Some(node) = node else { continue };
                 known.insert(place, self.nodes.len() as u32);
                 next.extend(base.map(|base| (self.nodes.len() as u32, base)));
                 self.nodes.push(node);
@@ -184,7 +229,7 @@ impl Forest {
 
     /// Reads the headers at these places, in all threads.
     fn read_level(&self, level: &[Place], kept: &AtomicUsize, threads: usize) -> Result<Vec<Pending>> {
-        let unread = |&place| Pending { place, node: None, base: None };
+        let unread = |&place| Pending { place, node: Node::new(place), base: None };
         let mut pending: Vec<_> = level.iter().map(unread).collect();
         let work = |buffers: &mut Buffers, _, piece: &mut [Pending]| {
             for pending in piece {
@@ -197,36 +242,26 @@ impl Forest {
     }
 
     fn read_node(&self, pending: &mut Pending, kept: &AtomicUsize, buffers: &mut Buffers) {
-        let place = pending.place;
-        let Some(header) = self.packs.header(place, buffers) else { return };
-        let mut node = Node {
-            place,
-            header_len: header.len as u8,
-            is_delta: header.base != Base::Whole,
-            is_top: false,
-            is_in_tree: false,
-            base: NONE,
-            first_child: 0,
-            packed_size: header.size,
-            size: header.size,
-            delta: None,
+        let Pending { place, node, base } = pending;
+        let Some(header) = self.packs.header(*place, buffers) else { return };
+        (node.header_len, node.packed_size, node.size) = (header.len as u8, header.size, header.size);
+        (node.form, *base) = match header.base {
+            Base::Whole => (Form::Whole, None),
+            Base::Other => (Form::Other, None),
+            Base::Offset(offset) => (Form::Delta, Some(Place { offset, ..*place })),
+            Base::Id(id) => (Form::Delta, self.packs.find_near(place.pack, &id, buffers)),
         };
-        if node.is_delta {
-            let Some(delta) = self.delta(&node, buffers) else { return };
-            let Some((_, size, _)) = delta::sizes(&delta).filter(|(_, size, _)| *size < STREAMED) else {
-                return;
-            };
-            node.size = size;
-            if header.size <= KEPT_DELTA && kept.fetch_add(delta.len(), Ordering::Relaxed) < KEPT_DELTAS {
-                node.delta = Some(delta.into());
-            }
+        if node.form != Form::Delta {
+            return;
         }
-        pending.base = match header.base {
-            Base::Whole => None,
-            Base::Offset(offset) => Some(Place { offset, ..place }),
-            Base::Id(id) => self.packs.find_near(place.pack, &id, buffers),
-        };
-        pending.node = Some(node);
+        let delta = self.delta(node, buffers).unwrap_or_default();
+        match delta::sizes(&delta) {
+            Some((_, size, _)) if size < STREAMED => node.size = size,
+            _ => node.form = Form::Unfit,
+        }
+        if header.size <= KEPT_DELTA && kept.fetch_add(delta.len(), Ordering::Relaxed) < KEPT_DELTAS {
+            node.delta = Some(delta.into());
+        }
     }
 
     /// Decompresses a delta.
@@ -239,10 +274,9 @@ impl Forest {
 
     /// Makes trees of nodes that know their bases.
     fn connect(&mut self) {
-        let mut children: Vec<(u32, u32)> = (0..self.nodes.len() as u32)
-            .map(|node| (self.nodes[node as usize].base, node))
-            .filter(|(base, _)| *base != NONE)
-            .collect();
+        let is_child = |node: &Node| node.base != NONE && node.form == Form::Delta;
+        let children = (0..).zip(&self.nodes).filter(|(_, node)| is_child(node));
+        let mut children: Vec<(u32, u32)> = children.map(|(at, node)| (node.base, at)).collect();
         children.sort_unstable();
         let mut at = 0;
         for node in 0..self.nodes.len() {
@@ -255,7 +289,7 @@ impl Forest {
         // From the roots down. A cycle has no root, and is never entered.
         let is_root = |node: &u32| {
             let is = &self.nodes[*node as usize];
-            !is.is_delta && is.size < STREAMED && !self.children(*node).is_empty()
+            is.form == Form::Whole && is.size < STREAMED && !self.children(*node).is_empty()
         };
         let mut order: Vec<(u32, u32)> =
             (0..self.nodes.len() as u32).filter(is_root).map(|root| (root, 0)).collect();

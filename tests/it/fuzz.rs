@@ -1,7 +1,7 @@
 //! A short run of the fuzz targets, on random bytes and on mutations of valid input.
 
 #[path = "../../fuzz/entries.rs"]
-mod entries;
+pub mod entries;
 
 use bluegreen::checkout::manifest::{Manifest, Stamp};
 use bluegreen::checkout::objects::Objects;
@@ -11,6 +11,8 @@ use git2::{ObjectFormat, ObjectType, Oid};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, TestRunner};
+
+use crate::packs::Packed;
 
 /// A change to valid input.
 #[derive(Debug, Clone)]
@@ -62,7 +64,11 @@ fn mutate(mut data: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
 
 /// Feeds a target with mutations of its seeds.
 fn run(target: fn(&[u8]), seeds: &[Vec<u8>]) {
-    let cases = std::env::var("BLUEGREEN_FUZZ").ok().and_then(|cases| cases.parse().ok()).unwrap_or(4000);
+    let cases = std::env::var("BLUEGREEN_FUZZ").ok().and_then(|cases| cases.parse().ok());
+    run_cases(target, seeds, cases.unwrap_or(4000));
+}
+
+fn run_cases(target: fn(&[u8]), seeds: &[Vec<u8>], cases: u32) {
     for seed in seeds {
         target(seed);
     }
@@ -211,4 +217,60 @@ fn manifest() {
     let data = real_manifest();
     assert!(Manifest::parse(&data).is_some());
     run(entries::manifest, &[data]);
+}
+
+/// A pack of a small history and its index, as one input.
+fn real_pack(format: ObjectFormat, has_offsets: bool) -> Vec<u8> {
+    let packed = Packed::new(format);
+    packed.history(16, 0..4);
+    packed.git(&["-c", &format!("repack.useDeltaBaseOffset={has_offsets}"), "repack", "-qadf"], b"");
+    let pack = packed.packs().pop().unwrap();
+    let read = |extension| std::fs::read(pack.with_extension(extension)).unwrap();
+    entries::packs::join(if format == ObjectFormat::Sha1 { 20 } else { 32 }, &read("pack"), &read("idx"))
+}
+
+#[test]
+fn pack() {
+    let seeds = [
+        real_pack(ObjectFormat::Sha1, true),
+        real_pack(ObjectFormat::Sha1, false),
+        real_pack(ObjectFormat::Sha256, true),
+        real_pack(ObjectFormat::Sha256, false),
+    ];
+    run_packs(entries::pack, &seeds);
+}
+
+/// Fewer cases, because git is asked twice or more about each.
+fn run_packs(target: fn(&[u8]), seeds: &[Vec<u8>]) {
+    let cases = std::env::var("BLUEGREEN_FUZZ_PACKS").ok().and_then(|cases| cases.parse().ok());
+    run_cases(target, seeds, cases.unwrap_or(100));
+}
+
+/// An object as `delta` parses it: its kind, its base, a claim or a lie, and its content.
+fn packed_object(kind: u8, base: u8, odd: u8, content: &[u8]) -> Vec<u8> {
+    [&[kind, base, odd, content.len() as u8], content].concat()
+}
+
+#[test]
+fn delta() {
+    let whole = packed_object(3, 0, 0, b"0123456789abcdef");
+    // Copies 4 bytes from the 8th on and inserts 2, by the offset of the base and by its id.
+    let change = [16, 6, 0x91, 8, 4, 2, b'x', b'y'];
+    let (near, far) = (packed_object(6, 0, 0, &change), packed_object(7, 0, 0, &change));
+    let onto = packed_object(7, 1, 0, &[6, 4, 0x90, 4]);
+    let cycle = [packed_object(7, 1, 0, &[6, 6, 0x90, 6]), packed_object(7, 0, 0, &[6, 6, 0x90, 6])].concat();
+    let odd = [
+        packed_object(3 | 8, 0, 0xff, b"claim"),
+        packed_object(3 | 16, 0, 0xff, b"lie"),
+        packed_object(7, 0, 0, &[5, 5]),
+    ]
+    .concat();
+    let seed = |format: u8, objects: &[&[u8]]| [&[format], objects.concat().as_slice()].concat();
+    let seeds = [
+        seed(0, &[&whole, &near, &far, &onto]),
+        seed(1, &[&whole, &far, &onto, &near]),
+        seed(0, &[&cycle, &whole]),
+        seed(1, &[&odd, &whole, &near]),
+    ];
+    run_packs(entries::delta, &seeds);
 }

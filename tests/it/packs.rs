@@ -61,7 +61,7 @@ impl Packed {
     }
 
     /// Commits versions of files that resemble each other, and loosens all objects.
-    fn history(&self, files: usize, versions: std::ops::Range<usize>) -> &Self {
+    pub fn history(&self, files: usize, versions: std::ops::Range<usize>) -> &Self {
         let mut stream = Vec::new();
         let first = versions.start;
         for version in versions {
@@ -124,7 +124,7 @@ impl Packed {
         (found.in_trees, found.left.len())
     }
 
-    fn packs(&self) -> Vec<PathBuf> {
+    pub fn packs(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.path("objects/pack")).unwrap().map(|file| file.unwrap().path());
         files.filter(|path| path.extension().is_some_and(|end| end == "pack")).collect()
     }
