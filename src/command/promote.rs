@@ -9,43 +9,60 @@ use super::table::print_json;
 use crate::cli::Promotable;
 use crate::error::{Error, Result};
 use crate::promote::look::Front;
+use crate::promote::ssh::Client;
 use crate::promote::{Wish, named, promote, summary};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
 
 /// Promotes a side; the last line says who is public.
 pub fn run(options: &Promotable, wish: &Wish, report: &Report) -> Result<()> {
-    let front = Front::open(options.config.as_deref())?;
+    let front = Front::open(options.config.as_deref(), &ssh_client())?;
     let stop = Stop::catch(false);
-    go(&front, options, wish, &stop, report).map_err(|error| {
-        report.error(&error);
-        let verb = if matches!(error, Error::AfterFlip(_)) {
-            "Promoted, but not all is well"
-        } else {
-            "Not promoted"
-        };
+    let beside;
+    let lines = if options.json {
+        beside = report.beside_json()?;
+        &beside
+    } else {
+        report
+    };
+    go(&front, options, wish, &stop, lines).map_err(|error| {
+        lines.error(&error);
         let public = front.switch.show(None);
-        if options.json {
-            let failed = serde_json::json!({
-                "public": public.as_ref().ok(), "outcome": "failed", "error": error.to_string(), "hint": error.hint(),
-            });
-            return print_json(&failed).err().unwrap_or(Error::Reported(Box::new(error)));
-        }
-        match public {
-            Ok(public) => report.line(format_args!("{verb}: {} is public.", named(public.as_deref()))),
-            Err(_) => report.line(format_args!("{verb}: the front end does not say who is public.")),
-        }
-        Error::Reported(Box::new(error))
+        let last = last_line(public.as_ref().ok().map(|public| named(public.as_deref())), &error);
+        lines.line(&last);
+        let failed = serde_json::json!({
+            "public": public.as_ref().ok(), "outcome": "failed", "error": error.to_string(), "hint": error.hint(),
+            "summary": last,
+        });
+        let printed = if options.json { print_json(&failed) } else { Ok(()) };
+        printed.err().unwrap_or(Error::Reported(Box::new(error)))
     })
+}
+
+/// The ssh client of whoever promotes or pushes, as git finds it.
+pub fn ssh_client() -> Client {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Client::find(variable("GIT_SSH_COMMAND"), variable("GIT_SSH"))
+}
+
+fn last_line(public: Option<&str>, error: &Error) -> String {
+    let begun =
+        if matches!(error, Error::AfterFlip(_)) { "Promoted, but not all is well" } else { "Not promoted" };
+    match (public, error) {
+        (Some(side), Error::WentBack(_, None)) => format!("{begun}: {side} is public again, and answers."),
+        (Some(side), Error::WentBack(_, Some(problem))) => {
+            format!("{begun}: {side} is public again, but {problem}.")
+        }
+        (Some(side), _) => format!("{begun}: {side} is public."),
+        (None, _) => format!("{begun}: the front end does not say who is public."),
+    }
 }
 
 fn go(front: &Front, options: &Promotable, wish: &Wish, stop: &Stop, report: &Report) -> Result<()> {
     let started = Instant::now();
-    let plan = front.plan(wish, stop)?;
-    if !options.json {
-        for line in plan.lines() {
-            report.line(line);
-        }
+    let plan = front.plan(wish, stop, report)?;
+    for line in plan.lines() {
+        report.line(line);
     }
     if wish.dry_run {
         return if options.json { print_json(&plan) } else { Ok(()) };
@@ -56,19 +73,10 @@ fn go(front: &Front, options: &Promotable, wish: &Wish, stop: &Stop, report: &Re
     if !wish.yes && !plan.is_public() {
         ask(stop, report)?;
     }
-    let quiet;
-    let steps = if options.json {
-        quiet = Report::quiet()?;
-        &quiet
-    } else {
-        report
-    };
-    let done = promote(front, &plan, wish, stop, steps)?;
-    if options.json {
-        return print_json(&done);
-    }
-    report.line(summary(&done, started.elapsed()));
-    Ok(())
+    let mut done = promote(front, &plan, wish, stop, report)?;
+    done.summary = summary(&done, started.elapsed());
+    report.line(&done.summary);
+    if options.json { print_json(&done) } else { Ok(()) }
 }
 
 /// Returns whether standard input can be read, after a moment at most.

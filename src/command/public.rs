@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
+use super::promote::ssh_client;
 use super::table::{print_json, print_rows};
 use crate::cli::Promotable;
 use crate::error::Result;
-use crate::promote::look::{Front, Plan};
-use crate::promote::side::State;
-use crate::promote::{check, mark, named};
+use crate::promote::look::{Front, Looked};
+use crate::promote::side::{State, at_once};
+use crate::promote::{check, ending, hold_all, named};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
 use crate::text::escape_controls;
@@ -26,54 +27,33 @@ struct Row {
 
 /// Prints a row for each server, and puts marks right that a cut-off promotion left.
 pub fn run(options: &Promotable, report: &Report) -> Result<()> {
-    let front = Front::open(options.config.as_deref())?;
+    let front = Front::open(options.config.as_deref(), &ssh_client())?;
     let stop = Stop::catch(false);
     let public = front.switch.show(Some(&stop))?;
     let (looked, mut errors) = front.look(&stop)?;
+    let url = check::place(&front.config.public.url, &front.config.check.paths[0]);
+    let server = |side: &str, url: &str| front.sides[side].iter().find(|server| server.url == url);
+    let asked = at_once(&looked, |(side, at, _)| {
+        check::ask(&url, server(side, at).map(|server| server.address.as_str()))
+    });
     let mut rows = Vec::new();
-    for (side, url, state) in &looked {
-        let server = front.sides[side].iter().find(|server| server.url == *url);
+    for ((side, url, state), answer) in looked.iter().zip(asked) {
         for pending in &state.pending {
             report.warning(format!("{}: {}", state.server, escape_controls(&pending.message)));
-            if let Some(server) = server {
+            if let Some(server) = server(side, url) {
                 report.hint(server.line(&escape_controls(&pending.command)));
             }
         }
-        let (url, path) = (&front.config.public.url, &front.config.check.paths[0]);
-        let answer = check::ask(url, path, server.map(|server| server.address.as_str()))?;
-        let health = if answer.is_good() { "well".into() } else { answer.words() };
-        let is_public = public.as_ref() == Some(side);
+        let answer = answer?;
         rows.push(Row {
             side: side.clone(),
-            is_public,
+            is_public: public.as_ref() == Some(side),
             healthy: answer.is_good(),
-            health,
+            health: if answer.is_good() { "well".into() } else { answer.words() },
             state: state.clone(),
         });
     }
-    let is_wrong = |row: &&Row| row.state.public.as_ref().is_some_and(|mark| mark.public != row.is_public);
-    let wrong: Vec<&Row> = rows.iter().filter(is_wrong).collect();
-    if !wrong.is_empty() && looked.iter().all(|(_, _, state)| state.running.is_none()) {
-        for row in &wrong {
-            let side = named(public.as_deref());
-            report.warning(format!(
-                "{} was marked otherwise, but {side} is public: put right",
-                row.state.server
-            ));
-        }
-        let states = looked.iter().map(|(_, url, state)| (url.clone(), state.clone())).collect();
-        let to = public.clone().unwrap_or_default();
-        let plan = Plan {
-            from: public,
-            to,
-            old: None,
-            commit: None,
-            states,
-            names: std::collections::BTreeMap::new(),
-            left_out: Vec::new(),
-        };
-        mark(&front, &plan, &stop, report)?;
-    }
+    put_right(&front, public.as_deref(), &looked, &rows, &stop, report)?;
     for side in front.sides.keys() {
         let mut commits: Vec<_> =
             rows.iter().filter(|row| row.side == *side).map(|row| &row.state.commit).collect();
@@ -89,6 +69,34 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
         report.error(error);
     }
     last.map_or(Ok(()), Err)
+}
+
+/// Corrects marks that say otherwise than the front end, unless something runs that may write them itself.
+fn put_right(
+    front: &Front,
+    public: Option<&str>,
+    looked: &[Looked],
+    rows: &[Row],
+    stop: &Stop,
+    report: &Report,
+) -> Result<()> {
+    // Before the first promotion there are none; one that was cut off may have left some.
+    let has_marks = rows.iter().any(|row| row.state.public.is_some());
+    let mark = |row: &Row| row.state.public.as_ref().is_some_and(|mark| mark.public);
+    let is_wrong = |row: &&Row| has_marks && mark(row) != row.is_public;
+    let wrong: Vec<&Row> = rows.iter().filter(is_wrong).collect();
+    if wrong.is_empty() || looked.iter().any(|(_, _, state)| state.running.is_some()) {
+        return Ok(());
+    }
+    for row in wrong {
+        report.warning(format!(
+            "{} was marked otherwise, but {} is public: put right",
+            row.state.server,
+            named(public)
+        ));
+    }
+    let states: Vec<_> = looked.iter().map(|(_, url, state)| (url.clone(), state.clone())).collect();
+    ending::mark(front, &mut hold_all(front, &states, stop, report)?, stop)
 }
 
 fn print(rows: &[Row], json: bool) -> Result<()> {

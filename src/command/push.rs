@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, stderr};
 
+use super::promote::ssh_client;
 use super::table::{print_json, print_rows};
 use crate::cli::{Promotable, Pushable};
 use crate::error::{Error, Result};
@@ -14,8 +15,9 @@ use crate::text::count;
 /// Pushes to every server of a side, and prints a row for each; the worst of them decides.
 pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result<()> {
     let Pushable { side, refspecs, push_options } = pushable;
+    let client = ssh_client();
     let servers = servers_of(side, options.config.as_deref())?;
-    let servers = servers.iter().map(Remote::to_push_to).collect::<Result<Vec<_>>>()?;
+    let servers = servers.iter().map(|spec| Remote::to_push_to(spec, &client)).collect::<Result<Vec<_>>>()?;
     let wish = Wish { refspecs, options: push_options };
     let quiet;
     let lines = if options.json {

@@ -97,7 +97,7 @@ impl Error {
                 "fix it, or leave submodules empty: `submodules = \"warn\"` in bluegreen.toml".into()
             }
             Self::Io { source, path, .. } => return io_hint(source, path),
-            Self::AfterFlip(error) | Self::Reported(error) => return error.hint(),
+            Self::AfterFlip(error) | Self::Reported(error) | Self::WentBack(error, _) => return error.hint(),
             Self::Config { .. }
             | Self::Git { .. }
             | Self::Unverified(_)

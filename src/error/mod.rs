@@ -330,6 +330,9 @@ pub enum Error {
     /// An error that is printed already.
     #[error("{0}")]
     Reported(Box<Error>),
+    /// A promotion that went back: the reason, and what is wrong with the side that is public again, if anything.
+    #[error("{0}")]
+    WentBack(Box<Error>, Option<String>),
     /// The new release is live, but something after the flip failed.
     #[error("{0}")]
     AfterFlip(Box<Error>),

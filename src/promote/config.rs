@@ -1,6 +1,6 @@
 //! `.promote.toml`: the sides, the public address and its switch, and the checks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::program;
 use crate::error::{Error, Result};
-use crate::text::printable;
+use crate::text::{escape_controls, printable};
 
 /// The file's name at the top of the clone.
 pub const NAME: &str = ".promote.toml";
@@ -29,7 +29,10 @@ pub struct PromoteConfig {
 
 /// The servers of a side.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected \"deploy@blue:sample_app\", { ssh = ..., address = ... }, or a list of them"
+)]
 pub enum Servers {
     /// One server.
     One(ServerSpec),
@@ -44,12 +47,27 @@ pub enum ServerSpec {
     /// The address that `git push` takes.
     Url(String),
     /// The same, with the address of its web server.
-    Table {
-        /// The address that `git push` takes.
-        ssh: String,
-        /// Host and port of its web server.
-        address: Option<String>,
-    },
+    Table(ServerTable),
+}
+
+/// The address of a server's repository, and that of its web server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTable {
+    ssh: String,
+    /// Host and port of its web server.
+    pub address: Option<String>,
+}
+
+impl ServerSpec {
+    /// The address that `git push` takes.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Url(url) => url,
+            Self::Table(table) => &table.ssh,
+        }
+    }
 }
 
 /// The `[public]` section.
@@ -149,14 +167,24 @@ impl PromoteConfig {
                 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
                 && !name.starts_with('-')
         };
-        if !self.sides.keys().all(is_name) {
-            return refuse("a side's name is no name", "use lower-case letters, digits and hyphens");
+        if let Some(name) = self.sides.keys().find(|name| !is_name(name)) {
+            let problem = format!("`{}` is no name of a side", escape_controls(name));
+            return refuse(&problem, "use lower-case letters, digits and hyphens");
         }
-        if self.sides.values().any(|servers| servers.list().is_empty()) {
-            return refuse("a side has no server", "name at least one");
+        let mut urls = BTreeSet::new();
+        for (name, servers) in &self.sides {
+            let servers = servers.list();
+            if servers.is_empty() {
+                return refuse(&format!("the side `{name}` has no server"), "name at least one");
+            }
+            // Its lock would be waited for by the one who holds it.
+            if let Some(twice) = servers.iter().find(|server| !urls.insert(server.url().to_owned())) {
+                let problem = format!("`{}` is named twice", escape_controls(twice.url()));
+                return refuse(&problem, "a server belongs to one side");
+            }
         }
         if self.check.paths.is_empty() || !self.check.paths.iter().all(|path| path.starts_with('/')) {
-            return refuse("`paths` must be paths", "write `paths = [\"/\"]`");
+            return refuse("each of `paths` must begin with a slash", "write `paths = [\"/\"]`");
         }
         if self.check.healthy == 0 {
             return refuse("`healthy` must be at least 1", "leave it out for 3");

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::program;
@@ -30,10 +31,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The lock of one server, for as long as this lives.
 #[derive(Debug)]
 pub struct Hold {
-    /// The server's address.
-    pub url: String,
     /// The state of the server, which nobody else changes now.
     pub state: State,
+    connection: Connection,
+}
+
+/// A `bluegreen hold` that runs on a server.
+#[derive(Debug)]
+struct Connection {
+    url: String,
     child: Child,
     input: Arc<Mutex<Option<ChildStdin>>>,
     answers: Receiver<Value>,
@@ -46,6 +52,65 @@ type LastWords = Arc<Mutex<String>>;
 impl Hold {
     /// Takes the lock of a server. `announce` gets the holder that it waits for.
     pub fn take(remote: &Remote, stop: &Stop, announce: impl Fn(&str)) -> Result<Self> {
+        let connection = Connection::open(remote)?;
+        let started = Instant::now();
+        loop {
+            stop.check()?;
+            match connection.answers.recv_timeout(Duration::from_millis(50)) {
+                Ok(answer) => {
+                    if let Some(held) = answer.get("held") {
+                        let state = connection.state(held)?;
+                        return Ok(Self { state, connection });
+                    }
+                    if let Some(holder) = answer.get("waiting").and_then(Value::as_str) {
+                        announce(holder);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(connection.lost("cannot be held")),
+                Err(RecvTimeoutError::Timeout) if started.elapsed() >= PATIENCE => {
+                    return Err(connection.lost("is still busy after 60 s"));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// The server's address.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.connection.url
+    }
+
+    /// Asks the server whether it still holds the lock: an answer that comes now is proof, a clock is not,
+    /// because that of a laptop stands still while it sleeps.
+    pub fn confirm(&self) -> Result<State> {
+        self.connection.state(&self.connection.ask("status", "status")?["status"])
+    }
+
+    /// Writes the mark.
+    pub fn mark(&self, public: bool) -> Result<()> {
+        self.connection.ask(if public { "public yes" } else { "public no" }, "marked").map(drop)
+    }
+
+    /// Adds a line to the history.
+    pub fn record(&self, entry: &Value) -> Result<()> {
+        self.connection.ask(&format!("record {entry}"), "recorded").map(drop)
+    }
+
+    /// Lets go, and has the server run its `[notify]` for what it recorded; returns what went wrong.
+    #[must_use]
+    pub fn notify(self) -> Vec<String> {
+        let said = self.connection.ask_within("notify", "notified", NOTICES);
+        let words = |value: &Value| value.as_str().map(crate::text::escape_controls);
+        match said.map(|said| said["notified"].as_array().cloned()) {
+            Ok(warnings) => warnings.iter().flatten().filter_map(words).collect(),
+            Err(_) => vec![format!("`{}` does not say how its `[notify]` went", self.url())],
+        }
+    }
+}
+
+impl Connection {
+    fn open(remote: &Remote) -> Result<Self> {
         let mut command = remote.command(&["hold"])?;
         command.stdin(std::process::Stdio::piped());
         let mut child = command.spawn().map_err(|error| program::missing(&command, &error))?;
@@ -53,59 +118,12 @@ impl Hold {
         let last_words = LastWords::default();
         let answers = listen(&mut child, &last_words);
         beat(&input);
-        let placeholder: State = serde_json::from_value(serde_json::json!({"server": "", "good": false}))
-            .map_err(|error| Error::Usage(error.to_string()))?;
-        let mut hold =
-            Self { url: remote.url.clone(), state: placeholder, child, input, answers, last_words };
-        let started = Instant::now();
-        loop {
-            stop.check()?;
-            match hold.answers.recv_timeout(Duration::from_millis(50)) {
-                Ok(answer) if answer.get("held").is_some() => {
-                    hold.state = serde_json::from_value(answer["held"].clone())
-                        .map_err(|error| hold.lost(&format!("answers what cannot be read: {error}")))?;
-                    return Ok(hold);
-                }
-                Ok(answer) => {
-                    if let Some(holder) = answer.get("waiting").and_then(Value::as_str) {
-                        announce(holder);
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(hold.lost("cannot be held")),
-                Err(RecvTimeoutError::Timeout) if started.elapsed() >= PATIENCE => {
-                    return Err(hold.lost("is still busy after 60 s"));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
+        Ok(Self { url: remote.url.clone(), child, input, answers, last_words })
     }
 
-    /// Asks the server whether it still holds the lock: an answer that comes now is proof, a clock is not,
-    /// because that of a laptop stands still while it sleeps.
-    pub fn confirm(&self) -> Result<State> {
-        let answer = self.ask("status", "status")?;
-        serde_json::from_value(answer["status"].clone()).map_err(|_| self.lost("answers what cannot be read"))
-    }
-
-    /// Writes the mark.
-    pub fn mark(&self, public: bool) -> Result<()> {
-        self.ask(if public { "public yes" } else { "public no" }, "marked").map(drop)
-    }
-
-    /// Adds a line to the history.
-    pub fn record(&self, entry: &Value) -> Result<()> {
-        self.ask(&format!("record {entry}"), "recorded").map(drop)
-    }
-
-    /// Lets go, and has the server run its `[notify]` for what it recorded; returns what went wrong.
-    #[must_use]
-    pub fn notify(self) -> Vec<String> {
-        let said = self.ask_within("notify", "notified", NOTICES);
-        let words = |value: &Value| value.as_str().map(crate::text::escape_controls);
-        match said.map(|said| said["notified"].as_array().cloned()) {
-            Ok(warnings) => warnings.iter().flatten().filter_map(words).collect(),
-            Err(_) => vec![format!("`{}` does not say how its `[notify]` went", self.url)],
-        }
+    fn state(&self, answer: &Value) -> Result<State> {
+        State::deserialize(answer)
+            .map_err(|error| self.lost(&format!("answers what cannot be read: {error}")))
     }
 
     fn ask(&self, line: &str, key: &str) -> Result<Value> {
@@ -132,12 +150,12 @@ impl Hold {
         let reason = if said.is_empty() { String::new() } else { format!(": {said}") };
         Error::Promotion {
             problem: format!("`{}` {how}{reason}", self.url),
-            hint: "look at it with `bluegreen public`, then promote again".into(),
+            hint: "look with `bluegreen public`, then promote again".into(),
         }
     }
 }
 
-impl Drop for Hold {
+impl Drop for Connection {
     /// The end of input releases the lock.
     fn drop(&mut self) {
         self.input.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -1,6 +1,6 @@
 //! The look before a promotion: who is public, what every server serves, and whether it may go ahead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -8,10 +8,16 @@ use serde::Serialize;
 use super::Wish;
 use super::config::{PromoteConfig, git, wrong};
 use super::named;
-use super::side::{Remote, State};
+use super::side::{Remote, State, at_once};
+use super::ssh::Client;
 use super::switch::Switch;
 use crate::error::{Error, Result};
+use crate::pusher::report::Report;
 use crate::run::signals::Stop;
+use crate::text::count;
+
+/// The most commits that a plan names.
+const SHOWN: usize = 20;
 
 /// Sides and front end, as the config has them.
 #[derive(Debug)]
@@ -53,6 +59,21 @@ impl Plan {
         self.from.as_ref() == Some(&self.to)
     }
 
+    /// The names of the servers that only this side has, and of those that only the other one has.
+    #[must_use]
+    pub fn told_apart(&self, side: &str) -> (Vec<String>, Vec<String>) {
+        let of = |is_own| -> BTreeSet<&String> {
+            self.names
+                .iter()
+                .filter(|(name, _)| (*name == side) == is_own)
+                .flat_map(|(_, names)| names)
+                .collect()
+        };
+        let (own, other) = (of(true), of(false));
+        let only = |these: &BTreeSet<&String>, those| these.difference(those).copied().cloned().collect();
+        (only(&own, &other), only(&other, &own))
+    }
+
     /// The lines that are printed before the question.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
@@ -64,31 +85,49 @@ impl Plan {
             return vec![format!("{} {new} is public already", self.to)];
         }
         let way = format!("{} {old} -> {} {new}", named(self.from.as_deref()), self.to);
-        let range = self.old.as_ref().zip(self.commit.as_ref()).map(|(old, new)| format!("{old}..{new}"));
         if self.old == self.commit {
             return vec![format!("{way}: the same commit")];
         }
-        let subjects = range.and_then(|range| git(&["log", "--format=%h %s", "--no-color", &range, "--"]));
-        let subjects: Vec<String> =
-            subjects.map(|text| text.lines().map(crate::text::escape_controls).collect()).unwrap_or_default();
-        if subjects.is_empty() {
+        let commits = self.commits();
+        let (forward, back): (Vec<&String>, Vec<&String>) =
+            commits.iter().partition(|line| line.starts_with('+'));
+        let words = |commits: &[&String], way| {
+            (!commits.is_empty()).then(|| format!("{} {way}", count(commits.len() as u64, "commit")))
+        };
+        let words: Vec<_> =
+            [words(&forward, "forward"), words(&back, "back")].into_iter().flatten().collect();
+        if words.is_empty() {
             return vec![way];
         }
-        let head = format!("{way}: {}", crate::text::count(subjects.len() as u64, "commit"));
-        std::iter::once(head)
-            .chain(subjects.into_iter().take(20).map(|subject| format!("  {subject}")))
+        let more = commits.len().saturating_sub(SHOWN);
+        std::iter::once(format!("{way}: {}", words.join(", ")))
+            .chain(commits.iter().take(SHOWN).map(|commit| format!("  {commit}")))
+            .chain((more > 0).then(|| format!("  and {more} more")))
             .collect()
+    }
+
+    /// The commits that visitors get (`+`), and those that they lose (`-`), where the clone has both ends.
+    fn commits(&self) -> Vec<String> {
+        let range = self.old.as_ref().zip(self.commit.as_ref()).map(|(old, new)| format!("{old}...{new}"));
+        let format = ["log", "--left-right", "--format=%m %h %s (%an)", "--no-color"];
+        let text = range.and_then(|range| git(&[&format[..], &[range.as_str(), "--"]].concat()));
+        let line =
+            |line: &str| crate::text::escape_controls(line).replacen('>', "+", 1).replacen('<', "-", 1);
+        text.iter().flat_map(|text| text.lines()).map(line).collect()
     }
 }
 
 impl Front {
     /// Reads the config, and finds servers and switch.
-    pub fn open(file: Option<&Path>) -> Result<Self> {
+    pub fn open(file: Option<&Path>, client: &Client) -> Result<Self> {
         let (config, folder) = PromoteConfig::read(file)?;
         let port = if config.public.url.starts_with("https:") { 443 } else { 80 };
         let parse = |(name, servers): (&String, &super::config::Servers)| {
-            let servers =
-                servers.list().iter().map(|spec| Remote::parse(spec, port)).collect::<Result<Vec<_>>>();
+            let servers = servers
+                .list()
+                .iter()
+                .map(|spec| Remote::parse(spec, port, client))
+                .collect::<Result<Vec<_>>>();
             Ok((name.clone(), servers?))
         };
         let sides = config.sides.iter().map(parse).collect::<Result<_>>()?;
@@ -98,33 +137,39 @@ impl Front {
 
     /// Asks every server for its state; returns also the errors of those that do not say it.
     pub fn look(&self, stop: &Stop) -> Result<(Vec<Looked>, Vec<Error>)> {
+        let servers =
+            self.sides.iter().flat_map(|(side, servers)| servers.iter().map(move |server| (side, server)));
+        let asked = at_once(servers, |(side, server)| (side, server, server.state(Some(stop))));
         let (mut looked, mut errors) = (Vec::new(), Vec::new());
-        for (side, servers) in &self.sides {
-            for server in servers {
-                match server.state(Some(stop)) {
-                    Ok(state) => looked.push((side.clone(), server.url.clone(), state)),
-                    Err(error @ Error::Promotion { .. }) => errors.push(error),
-                    Err(error) => return Err(error),
-                }
+        for (side, server, state) in asked {
+            match state {
+                Ok(state) => looked.push((side.clone(), server.url.clone(), state)),
+                Err(error @ Error::Promotion { .. }) => errors.push(error),
+                Err(error) => return Err(error),
             }
         }
         Ok((looked, errors))
     }
 
+    /// Returns whether a server belongs to that side.
+    #[must_use]
+    pub fn is_of(&self, side: Option<&str>, url: &str) -> bool {
+        let servers = side.and_then(|side| self.sides.get(side));
+        servers.is_some_and(|servers| servers.iter().any(|server| server.url == url))
+    }
+
     /// Decides what a promotion would do, or why it must not.
-    pub fn plan(&self, wish: &Wish, stop: &Stop) -> Result<Plan> {
+    pub fn plan(&self, wish: &Wish, stop: &Stop, report: &Report) -> Result<Plan> {
         let from = self.switch.show(Some(stop))?;
         let to = self.choose(wish.side, from.as_deref())?;
         let (looked, errors) = self.look(stop)?;
         let is_there = looked.iter().any(|(side, _, _)| *side == to);
-        let (left_out, mut errors) = if wish.force && is_there {
+        let (left_out, errors) = if wish.force && is_there {
             (errors.iter().map(ToString::to_string).collect(), Vec::new())
         } else {
             (Vec::new(), errors)
         };
-        if let Some(error) = errors.pop() {
-            return Err(insist(error, is_there));
-        }
+        all::<()>(errors.into_iter().map(|error| Err(insist(error, is_there))).collect(), report)?;
         for (_, url, state) in &looked {
             if let Some(holder) = state.busy() {
                 return Err(refuse(
@@ -133,34 +178,9 @@ impl Front {
                 ));
             }
         }
-        let of = |side: &str| {
-            looked.iter().filter(|(name, _, _)| name == side).map(|(_, _, state)| state).collect::<Vec<_>>()
-        };
-        let new = of(&to);
-        if let [first, rest @ ..] = &new[..]
-            && let Some(other) = rest.iter().find(|state| state.commit != first.commit)
-        {
-            return Err(refuse(
-                format!(
-                    "the servers of {to} do not serve the same commit: {} and {}",
-                    first.server, other.server
-                ),
-                &format!("push to {to} again, and look with `bluegreen public`"),
-            ));
-        }
-        if let Some(bare) = new.iter().find(|state| state.commit.is_none()) {
-            return Err(refuse(
-                format!("{} serves no release", bare.server),
-                &format!("`git push {to}` first"),
-            ));
-        }
-        if let Some(bad) = new.iter().find(|state| !state.good && !wish.force) {
-            return Err(refuse(
-                format!("the release of {} did not pass", bad.server),
-                &format!("push to {to} again, or insist with `--force`"),
-            ));
-        }
-        let commit = |states: Vec<&State>| states.first().and_then(|state| state.commit.clone());
+        let of = |side: &str| looked.iter().filter(|(name, _, _)| name == side).collect::<Vec<_>>();
+        may_go(&to, &of(&to), wish)?;
+        let commit = |looked: Vec<&Looked>| looked.first().and_then(|(_, _, state)| state.commit.clone());
         let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (side, _, state) in &looked {
             names.entry(side.clone()).or_default().push(state.server.clone());
@@ -190,13 +210,51 @@ impl Front {
             }
         }
     }
+}
 
-    /// The names of servers that only the other side has: one of them that answers is a fault.
-    #[must_use]
-    pub fn servers_only_of_other(&self, plan: &Plan) -> Vec<String> {
-        let own = plan.names.get(&plan.to).cloned().unwrap_or_default();
-        plan.names.values().flatten().filter(|name| !own.contains(name)).cloned().collect()
+/// Refuses a side whose servers do not serve one good commit.
+fn may_go(side: &str, servers: &[&Looked], wish: &Wish) -> Result<()> {
+    if let Some((_, url, _)) = servers.iter().find(|(_, _, state)| state.commit.is_none()) {
+        return Err(refuse(format!("`{url}` serves no release"), &format!("`bluegreen push {side}` first")));
     }
+    if let [(_, first, one), rest @ ..] = servers
+        && let Some((_, second, other)) = rest.iter().find(|(_, _, state)| state.commit != one.commit)
+    {
+        let short =
+            |state: &State| state.commit.iter().flat_map(|id| id.chars().take(12)).collect::<String>();
+        let (one, other) = (short(one), short(other));
+        return Err(refuse(
+            format!(
+                "the servers of {side} do not serve the same commit: `{first}` serves {one}, `{second}` {other}"
+            ),
+            &format!("`bluegreen push {side}` deploys one commit to all of them"),
+        ));
+    }
+    if let Some((_, url, _)) = servers.iter().find(|(_, _, state)| !state.good && !wish.force) {
+        return Err(refuse(
+            format!("the live release of `{url}` did not pass its verification"),
+            &format!("mend it and `bluegreen push {side}` again; `--force` promotes it as it is"),
+        ));
+    }
+    Ok(())
+}
+
+/// Gives all results, or prints all errors but the last, which it returns.
+pub fn all<R>(results: Vec<Result<R>>, report: &Report) -> Result<Vec<R>> {
+    let (mut done, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(result) => done.push(result),
+            // One that was asked to stop has nothing to say of any server.
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) => errors.push(error),
+        }
+    }
+    let last = errors.pop();
+    for error in &errors {
+        report.error(error);
+    }
+    last.map_or(Ok(done), Err)
 }
 
 /// Says that a server which does not answer can be left out, where that is so.

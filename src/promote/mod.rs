@@ -5,27 +5,30 @@
 
 pub mod check;
 pub mod config;
+pub mod ending;
 pub mod hold;
 pub mod look;
 pub mod program;
 pub mod push;
 pub mod side;
+pub mod ssh;
 pub mod switch;
 pub mod watch;
 
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
-use serde_json::json;
 
 use self::hold::Hold;
-use self::look::{Front, Plan};
-use self::side::Remote;
+use self::look::{Front, Plan, all};
+use self::side::{Remote, State, at_once};
 use self::watch::{Watched, watch};
 use crate::error::{Error, Result};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
-use crate::text::{count, seconds, timestamp};
+use crate::text::{count, seconds};
 
 /// The wish of whoever called `promote`.
 #[derive(Debug)]
@@ -63,37 +66,32 @@ pub struct Promoted {
     pub p50_ms: u128,
     /// The time in which 99 of 100 answers came, in milliseconds.
     pub p99_ms: u128,
+    /// The servers that answered, by their `X-Served-By`.
+    pub answered_by: Vec<String>,
+    /// One line that can be pasted into a chat.
+    pub summary: String,
 }
 
 /// Promotes the side of the plan.
 pub fn promote(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Report) -> Result<Promoted> {
-    let holds = hold_all(front, plan, stop, report)?;
+    let mut holds = hold_all(front, &plan.states, stop, report)?;
     if front.switch.show(Some(stop))? != plan.from {
         return Err(changed("another side became public in the meantime"));
     }
     check_side(front, plan, wish, stop, report)?;
-    for hold in &holds {
-        hold.confirm()?;
-    }
+    all(at_once(&mut holds, |hold| hold.confirm()), report)?;
     stop.check()?;
     let begun = (SystemTime::now(), Instant::now());
     let mut watched = Watched::default();
-    let switched = if plan.is_public() { Ok(()) } else { set(front, plan, wish) };
+    let switched = if plan.is_public() { Ok(()) } else { set(front, plan, wish, report) };
     let took = begun.1.elapsed();
     let result = switched.and_then(|()| {
         report.line(format_args!("The front end shows {} after {}.", plan.to, seconds(took)));
-        let foreign = front.servers_only_of_other(plan);
-        let show = |line: &str| report.progress(format_args!("  {line}"));
-        let mut check = front.config.check.clone();
-        if wish.force {
-            // Whoever insists knows that it is not well, and wants no way back to what is worse.
-            check.tolerate = u64::MAX;
-        }
-        watch(&front.config.public.url, &check, &foreign, stop, &mut watched, show)
+        watch_public(front, plan, wish, stop, report, &mut watched)
     });
-    let result = result.or_else(|error| go_back(front, plan, error, report));
-    let result = finish(front, plan, &holds, begun, &watched, result);
-    notify(holds, &front.sides[&plan.to], report);
+    let result = result.or_else(|error| ending::go_back(front, plan, error, report));
+    let result = ending::finish(front, plan, &mut holds, begun, &watched, result);
+    ending::let_go(holds, &front.sides[&plan.to], report);
     result.map(|()| Promoted {
         from: plan.from.clone(),
         to: plan.to.clone(),
@@ -102,28 +100,54 @@ pub fn promote(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Re
         commit: plan.commit.clone(),
         switch_seconds: took.as_secs_f64(),
         requests: watched.requests(),
-        failures: watched.failures + watched.strangers,
+        failures: watched.failures,
         p50_ms: watched.percentile(50).as_millis(),
         p99_ms: watched.percentile(99).as_millis(),
+        answered_by: watched.servers.into_iter().collect(),
+        summary: String::new(),
     })
 }
 
-/// Holds all servers of both sides, in the order of their addresses, so that no two promotions wait for each
-/// other.
-fn hold_all(front: &Front, plan: &Plan, stop: &Stop, report: &Report) -> Result<Vec<Hold>> {
-    let is_there = |server: &&Remote| plan.states.iter().any(|(url, _)| *url == server.url);
+/// Holds all servers of both sides. Only who holds the first of them waits for the others, so that no two
+/// promotions wait for each other.
+pub fn hold_all(
+    front: &Front,
+    states: &[(String, State)],
+    stop: &Stop,
+    report: &Report,
+) -> Result<Vec<Hold>> {
+    let is_there = |server: &&Remote| states.iter().any(|(url, _)| *url == server.url);
     let mut servers: Vec<_> = front.sides.values().flatten().filter(is_there).collect();
     servers.sort_by(|a, b| a.url.cmp(&b.url));
-    let mut holds = Vec::new();
-    for server in servers {
-        let hold = Hold::take(server, stop, |holder| report.line(format_args!("Waiting for {holder}...")))?;
-        let before = plan.states.iter().find(|(url, _)| *url == server.url);
+    let (first, others) = servers.split_at(servers.len().min(1));
+    let mut holds = hold_at_once(first, stop, report)?;
+    holds.extend(hold_at_once(others, stop, report)?);
+    for hold in &holds {
+        let before = states.iter().find(|(url, _)| url == hold.url());
         if before.is_none_or(|(_, state)| (&state.live, state.good) != (&hold.state.live, hold.state.good)) {
-            return Err(changed(&format!("`{}` got another release in the meantime", server.url)));
+            return Err(changed(&format!("`{}` got another release in the meantime", hold.url())));
         }
-        holds.push(hold);
     }
     Ok(holds)
+}
+
+fn hold_at_once(servers: &[&Remote], stop: &Stop, report: &Report) -> Result<Vec<Hold>> {
+    let (sender, holders) = channel();
+    let holds = thread::scope(|scope| {
+        let taking = scope.spawn(move || {
+            at_once(servers, |server| {
+                Hold::take(server, stop, |holder| {
+                    // Only who has given up does not listen.
+                    let _ = sender.send(format!("Waiting for {holder} at {}...", server.url));
+                })
+            })
+        });
+        for line in holders {
+            report.line(line);
+        }
+        taking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    all(holds, report)
 }
 
 fn changed(problem: &str) -> Error {
@@ -135,24 +159,33 @@ fn changed(problem: &str) -> Error {
 
 /// Checks every path of every server of the side, at its own address.
 fn check_side(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Report) -> Result<()> {
-    let (check, url) = (&front.config.check, &front.config.public.url);
-    for server in &front.sides[&plan.to] {
-        for path in &check.paths {
-            let what = format!("{path} of `{}` at {}", server.url, server.address);
-            let ask = || check::ask(url, path, Some(&server.address));
-            match check::until_healthy(check.healthy, check.within, stop, &what, ask) {
-                Err(error @ Error::Promotion { .. }) if wish.force => report.warning(error),
-                result => result?,
-            }
-        }
+    let check = &front.config.check;
+    let (_, foreign) = plan.told_apart(&plan.to);
+    let servers = &front.sides[&plan.to];
+    let asked = servers.iter().flat_map(|server| check.paths.iter().map(move |path| (server, path)));
+    let checked = at_once(asked, |(server, path)| {
+        let (url, address) = (check::place(&front.config.public.url, path), &server.address);
+        let ask = || check::ask(&url, Some(address)).map(|answer| answer.not_from(&foreign));
+        let problem = check::until_healthy((check.healthy, check.within), Some(stop), ask)?;
+        let error = |problem| Error::Promotion {
+            problem: format!("{path} of `{}` at {address} {problem}", server.url),
+            hint: format!("see why with {}; `--force` promotes it as it is", check::try_it(&url, address)),
+        };
+        problem.map_or(Ok(()), |problem| Err(error(problem)))
+    });
+    let (unwell, checked): (Vec<_>, Vec<_>) =
+        checked.into_iter().partition(|result| wish.force && matches!(result, Err(Error::Promotion { .. })));
+    for error in unwell.into_iter().filter_map(Result::err) {
+        report.warning(error);
     }
-    let asked = front.sides[&plan.to].len() as u64;
-    report.line(format_args!("Checked {}: {}.", plan.to, count(asked, "server")));
+    all(checked, report)?;
+    report.line(format_args!("Checked {}: {}.", plan.to, count(servers.len() as u64, "server")));
     Ok(())
 }
 
 /// Sets the switch, and believes only what the front end shows then.
-fn set(front: &Front, plan: &Plan, wish: &Wish) -> Result<()> {
+fn set(front: &Front, plan: &Plan, wish: &Wish, report: &Report) -> Result<()> {
+    report.line(format_args!("Switching to {}...", plan.to));
     let result = front.switch.set(&plan.to, wish.force);
     let shown = front.switch.show(None)?;
     if shown.as_ref() == Some(&plan.to) {
@@ -161,102 +194,56 @@ fn set(front: &Front, plan: &Plan, wish: &Wish) -> Result<()> {
     }
     result?;
     Err(Error::Promotion {
-        problem: format!("the switch says that all is well, but {} is public", named(shown.as_deref())),
-        hint: "run it by hand, as docs/switches.md shows".into(),
+        problem: format!(
+            "the switch says that all is well, but the front end shows {}",
+            named(shown.as_deref())
+        ),
+        hint: "look whether something else changes it, and run the switch by hand, as docs/switches.md shows"
+            .into(),
     })
 }
 
-/// Goes back to the side before. The error stays the reason; with [`Error::AfterFlip`] the new side is
-/// public nevertheless.
-fn go_back(front: &Front, plan: &Plan, error: Error, report: &Report) -> Result<()> {
-    let is_new = |shown: &Option<String>| shown.as_ref() == Some(&plan.to);
-    let shown = front.switch.show(None);
-    if plan.is_public() || shown.as_ref().is_ok_and(|shown| *shown == plan.from) {
-        return Err(error);
-    }
-    let Some(from) = &plan.from else {
-        return Err(if shown.as_ref().is_ok_and(|shown| !is_new(shown)) {
-            error
-        } else {
-            Error::AfterFlip(Box::new(error))
-        });
-    };
-    report.line(format_args!("Going back to {from}: {error}"));
-    // What visitors had before is better than what they have now, however it is.
-    let back = front.switch.set(from, true);
-    match front.switch.show(None) {
-        Ok(shown) if shown.as_ref() == Some(from) => {
-            let answer = check::ask(&front.config.public.url, &front.config.check.paths[0], None)?;
-            if !answer.is_good() {
-                report.warning(format!(
-                    "{} {} after going back too",
-                    front.config.public.url,
-                    answer.words()
-                ));
-            }
-            Err(error)
-        }
-        _ => {
-            if let Err(stuck) = back {
-                report.warning(stuck);
-            }
-            Err(Error::AfterFlip(Box::new(error)))
-        }
-    }
-}
-
-/// Writes marks and histories. What fails here changes nothing about who is public.
-fn finish(
+/// Watches what visitors get, and says so where nobody can see which side that is.
+fn watch_public(
     front: &Front,
     plan: &Plan,
-    holds: &[Hold],
-    begun: (SystemTime, Instant),
-    watched: &Watched,
-    result: Result<()>,
+    wish: &Wish,
+    stop: &Stop,
+    report: &Report,
+    watched: &mut Watched,
 ) -> Result<()> {
-    let public = match front.switch.show(None) {
-        Ok(public) => public,
-        // Nobody knows who is public: the marks stay, and the next `public` puts them right.
-        Err(error) => return Err(Error::AfterFlip(Box::new(result.err().unwrap_or(error)))),
+    let (url, to) = (&front.config.public.url, &plan.to);
+    let (own, foreign) = plan.told_apart(to);
+    let mut check = front.config.check.clone();
+    if wish.force {
+        // Whoever insists knows that it is not well, and wants no way back to what is worse.
+        check.tolerate = u64::MAX;
+    }
+    let show = |line: &str| {
+        let line = format!("  {line}");
+        if report.is_at_terminal() { report.progress(line) } else { report.line(line) }
     };
-    let outcome = if public.as_ref() == Some(&plan.to) { "live" } else { "failed" };
-    let entry = json!({
-        "time": timestamp(begun.0), "action": "promote", "by": {"user": ""}, "release": null,
-        "old": plan.old, "new": plan.commit, "seconds": begun.1.elapsed().as_secs_f64(), "outcome": outcome,
-        "error": result.as_ref().err().map(ToString::to_string),
-        "promotion": {"from": plan.from, "to": plan.to, "requests": watched.requests(),
-            "failures": watched.failures + watched.strangers},
-    });
-    let mut marked = Ok(());
-    for hold in holds {
-        let is_public = front.sides.iter().any(|(side, servers)| {
-            public.as_ref() == Some(side) && servers.iter().any(|server| server.url == hold.url)
+    // A log wants a line now and then, and not an hour of them.
+    let pause = if report.is_at_terminal() {
+        Duration::from_secs(1)
+    } else {
+        (check.watch / 3).min(Duration::from_secs(10))
+    };
+    watch(url, &check, &foreign, stop, watched, (pause, show))?;
+    let is_seen = |names: &[String]| watched.servers.iter().any(|server| names.contains(server));
+    if watched.requests() == 0 || is_seen(&own) {
+        return Ok(());
+    }
+    if is_seen(&foreign) && !wish.force {
+        return Err(Error::Promotion {
+            problem: format!("no server of {to} answers at {url}, only the other side does"),
+            hint: "look whether something else than the switch sends visitors to a side".into(),
         });
-        let both = hold.mark(is_public).and_then(|()| hold.record(&entry));
-        marked = marked.and(both);
     }
-    result.and(marked.map_err(|error| Error::AfterFlip(Box::new(error))))
-}
-
-/// Lets every server go, and has the first of the side run its `[notify]`: there is one promotion to tell
-/// of, however many servers recorded it.
-fn notify(mut holds: Vec<Hold>, side: &[Remote], report: &Report) {
-    let first = holds.iter().position(|hold| side.first().is_some_and(|server| server.url == hold.url));
-    let first = first.map(|at| holds.swap_remove(at));
-    drop(holds);
-    for warning in first.map(Hold::notify).unwrap_or_default() {
-        report.warning(warning);
-    }
-}
-
-/// Puts the marks right, under holds. It does nothing before the first promotion.
-pub fn mark(front: &Front, plan: &Plan, stop: &Stop, report: &Report) -> Result<()> {
-    let holds = hold_all(front, plan, stop, report)?;
-    let public = front.switch.show(Some(stop))?;
-    for hold in &holds {
-        let servers = public.as_ref().and_then(|side| front.sides.get(side));
-        hold.mark(servers.is_some_and(|servers| servers.iter().any(|server| server.url == hold.url)))?;
-    }
+    report.warning(format_args!(
+        "no answer at {url} names a server of {to}: that visitors get {to}, only the front end says"
+    ));
+    report.hint("let each site send its server's name as `X-Served-By`: docs/promote.md shows how");
     Ok(())
 }
 

@@ -97,10 +97,15 @@ pub fn end(child: &mut Child) {
 #[must_use]
 pub fn missing(command: &Command, error: &io::Error) -> Error {
     let program = command.get_program().to_string_lossy().into_owned();
-    Error::Promotion {
-        problem: format!("cannot run `{program}`: {error}"),
-        hint: format!("install it, or correct its path: `command -v {program}`"),
-    }
+    let hint = if program.contains('/') {
+        format!("it must be there and executable: `ls -l {program}`")
+    } else {
+        format!(
+            "install it: `apt-get install {}`",
+            if program == "ssh" { "openssh-client" } else { &program }
+        )
+    };
+    Error::Promotion { problem: format!("cannot run `{program}`: {error}"), hint }
 }
 
 fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {

@@ -1,13 +1,16 @@
 //! A server of a side as its client sees it: over ssh, called as git calls it, or on this machine.
 
+use std::panic::resume_unwind;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::config::{ServerSpec, git, wrong};
+use super::config::{ServerSpec, ServerTable, wrong};
 use super::program;
+use super::ssh::{Client, Ssh, split};
 use crate::deploy::pending::Pending;
 use crate::error::{Error, Result};
 use crate::run::child;
@@ -27,12 +30,6 @@ pub struct Remote {
     path: String,
     /// Host and port of its web server.
     pub address: String,
-}
-
-#[derive(Debug, Clone)]
-struct Ssh {
-    host: String,
-    port: Option<String>,
 }
 
 /// The state of a server, as `status --json` prints it.
@@ -74,10 +71,10 @@ impl State {
 
 impl Remote {
     /// Reads the address of a server. `port` is the one of the public address.
-    pub fn parse(spec: &ServerSpec, port: u16) -> Result<Self> {
-        let server = Self::to_push_to(spec)?;
+    pub fn parse(spec: &ServerSpec, port: u16, client: &Client) -> Result<Self> {
+        let server = Self::to_push_to(spec, client)?;
         let address = match (&spec, &server.ssh) {
-            (ServerSpec::Table { address: Some(address), .. }, _) => address.clone(),
+            (ServerSpec::Table(ServerTable { address: Some(address), .. }), _) => address.clone(),
             (_, Some(ssh)) => format!("{}:{port}", ssh.host_name()),
             (_, None) => {
                 let url = &server.url;
@@ -89,22 +86,21 @@ impl Remote {
     }
 
     /// Reads the address of a server whose web server nobody asks.
-    pub fn to_push_to(spec: &ServerSpec) -> Result<Self> {
-        let (ServerSpec::Url(url) | ServerSpec::Table { ssh: url, .. }) = spec;
-        let (ssh, path) = split(url).ok_or_else(|| {
+    pub fn to_push_to(spec: &ServerSpec, client: &Client) -> Result<Self> {
+        let url = spec.url();
+        let (ssh, path) = split(url, client).ok_or_else(|| {
             wrong(
                 format!("`{url}` is no address of a repository"),
                 "write `deploy@blue:sample_app`, or a path",
             )
         })?;
-        Ok(Self { url: url.clone(), ssh, path, address: String::new() })
+        Ok(Self { url: url.to_owned(), ssh, path, address: String::new() })
     }
 
     /// The host, as the address has it; of a repository on this machine its path.
     #[must_use]
     pub fn host(&self) -> &str {
-        let host = self.ssh.as_ref().map(|ssh| ssh.host.rsplit('@').next().unwrap_or_default());
-        host.unwrap_or(&self.path)
+        self.ssh.as_ref().map_or(&self.path, Ssh::machine)
     }
 
     /// A git that finds this server. It has no terminal to ask somebody at, and a server that does not
@@ -113,10 +109,8 @@ impl Remote {
     pub fn git(&self) -> Command {
         let mut git = child::in_session("git");
         git.env("GIT_TERMINAL_PROMPT", "0");
-        let line = ssh_line().unwrap_or_else(|| "ssh".into());
-        if self.ssh.is_some() && is_ssh(&line) && std::env::var_os("GIT_SSH").is_none() {
-            let options = PATIENT.map(|option| format!(" -o {option}")).concat();
-            git.env("GIT_SSH_COMMAND", line + &options);
+        if let Some(line) = self.ssh.as_ref().and_then(Ssh::patient_line) {
+            git.env("GIT_SSH_COMMAND", line);
         }
         git
     }
@@ -167,112 +161,15 @@ impl Remote {
     }
 }
 
-impl Ssh {
-    /// The client as git finds it.
-    fn command(&self) -> Command {
-        let line = ssh_line();
-        let program = std::env::var("GIT_SSH").unwrap_or_else(|_| "ssh".into());
-        let mut command = match &line {
-            Some(line) => {
-                let mut shell = program::command("sh");
-                shell.arg("-c").arg(format!("{line} \"$@\"")).arg(line);
-                shell
-            }
-            None => program::command(&program),
+/// Does the same for each of them at once, so that one that is slow keeps no other waiting; returns the results
+/// in their order.
+pub fn at_once<T: Send, R: Send>(all: impl IntoIterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let work = &work;
+    thread::scope(|scope| {
+        let begun: Vec<_> = all.into_iter().map(|each| scope.spawn(move || work(each))).collect();
+        let end = |thread: thread::ScopedJoinHandle<'_, R>| {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         };
-        if is_ssh(line.as_deref().unwrap_or(&program)) {
-            for option in PATIENT {
-                command.args(["-o", option]);
-            }
-        }
-        if let Some(port) = &self.port {
-            command.args(["-p", port]);
-        }
-        command
-    }
-
-    /// The host as the config of ssh has it.
-    fn host_name(&self) -> String {
-        let mut command = self.command();
-        let asked = program::run(command.args(["-G", &self.host]), Duration::from_secs(10), None).ok();
-        let found = asked.and_then(|output| {
-            output.stdout.lines().find_map(|line| line.strip_prefix("hostname ").map(str::to_owned))
-        });
-        found.unwrap_or_else(|| self.host.rsplit('@').next().unwrap_or_default().to_owned())
-    }
-}
-
-/// The options by which a server that does not answer is noticed.
-const PATIENT: [&str; 3] = ["ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=2"];
-
-/// The shell line that git calls ssh by, where one is set.
-fn ssh_line() -> Option<String> {
-    std::env::var("GIT_SSH_COMMAND").ok().or_else(|| git(&["config", "core.sshCommand"]))
-}
-
-/// Returns whether a shell line runs OpenSSH, whose options we know.
-fn is_ssh(line: &str) -> bool {
-    line.split(' ').next().unwrap_or_default().rsplit('/').next() == Some("ssh")
-}
-
-/// Parts an address as git does: `ssh://`, `host:path`, else a path.
-fn split(url: &str) -> Option<(Option<Ssh>, String)> {
-    let safe = |host: &str| !host.is_empty() && !host.starts_with('-');
-    if let Some(rest) = url.strip_prefix("ssh://") {
-        let (host, path) = rest.split_once('/')?;
-        let (host, port) = match host.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                (host, Some(port.to_owned()))
-            }
-            _ => (host, None),
-        };
-        let path = if path.starts_with('~') { in_home(path) } else { format!("/{path}") };
-        return safe(host).then(|| (Some(Ssh { host: host.into(), port }), path));
-    }
-    if let Some(path) = url.strip_prefix("file://") {
-        return Some((None, path.into()));
-    }
-    match url.split_once(':') {
-        Some((_, path)) if path.starts_with("//") => None,
-        Some((host, path)) if !host.contains('/') => (safe(host) && !path.is_empty())
-            .then(|| (Some(Ssh { host: host.into(), port: None }), in_home(path))),
-        _ => (!url.is_empty() && !url.contains("://")).then(|| (None, url.into())),
-    }
-}
-
-/// A path as the account's own commands take it: they run in the home, which `~/` stands for.
-fn in_home(path: &str) -> String {
-    path.strip_prefix("~/").unwrap_or(path).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_parted_as_git_does() {
-        let show = |url: &str| {
-            split(url).map(|(ssh, path)| {
-                format!(
-                    "{} {path}",
-                    ssh.map_or("-".into(), |ssh| format!("{}/{}", ssh.host, ssh.port.unwrap_or_default()))
-                )
-            })
-        };
-        for (url, expected) in [
-            ("deploy@blue:sample_app", Some("deploy@blue/ sample_app")),
-            ("ssh://deploy@blue:2222/srv/app", Some("deploy@blue/2222 /srv/app")),
-            ("ssh://deploy@blue/~/sample_app", Some("deploy@blue/ sample_app")),
-            ("deploy@blue:~/sample_app", Some("deploy@blue/ sample_app")),
-            ("/srv/app", Some("- /srv/app")),
-            ("file:///srv/app", Some("- /srv/app")),
-            ("./a:b", Some("- ./a:b")),
-            ("-oProxyCommand=id:x", None),
-            ("ssh://-oProxyCommand=id/x", None),
-            ("https://example.org/x", None),
-            ("", None),
-        ] {
-            assert_eq!(show(url).as_deref(), expected, "{url}");
-        }
-    }
+        begun.into_iter().map(end).collect()
+    })
 }

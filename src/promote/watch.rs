@@ -9,6 +9,7 @@ use super::check::{self, Answer};
 use crate::error::{Error, Result};
 use crate::run::signals::Stop;
 
+/// The time from one request to the next.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The answers while it watched.
@@ -16,10 +17,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub struct Watched {
     /// The time that each took.
     pub times: Vec<Duration>,
-    /// Answers that failed.
+    /// Answers that failed, or came from a server of the other side.
     pub failures: u64,
-    /// Answers from a server of the wrong side.
-    pub strangers: u64,
     /// The first failure.
     pub first: Option<String>,
     /// The servers that answered by their `X-Served-By`.
@@ -57,39 +56,31 @@ impl Watched {
         format!(
             "{} requests, {} failed, p50 {} ms, p99 {} ms, {by}",
             self.requests(),
-            self.failures + self.strangers,
+            self.failures,
             ms(50),
             ms(99)
         )
     }
 
-    fn add(&mut self, answer: Answer, foreign: &[String]) {
+    fn add(&mut self, place: &str, answer: Answer) {
         self.times.push(answer.took);
         if !answer.is_good() {
             self.failures += 1;
-            self.first.get_or_insert_with(|| answer.words());
+            self.first.get_or_insert_with(|| format!("{place} {}", answer.words()));
         }
-        if let Some(server) = answer.served_by {
-            let server = crate::text::escape_controls(&server);
-            if foreign.contains(&server) {
-                self.strangers += 1;
-                self.first
-                    .get_or_insert_with(|| format!("is answered by {server}, which is on the other side"));
-            }
-            self.servers.insert(server);
-        }
+        self.servers.extend(answer.served_by);
     }
 }
 
-/// Watches for a while. `foreign` are the servers that must not answer any more, `progress` gets a line each
-/// second. Too many failures end it with an error.
+/// Watches for a while. `foreign` are the servers that must not answer any more, `progress` gets a line now and
+/// then. Too many failures end it with an error.
 pub fn watch(
     url: &str,
     check: &super::config::Check,
     foreign: &[String],
     stop: &Stop,
     watched: &mut Watched,
-    progress: impl Fn(&str),
+    (pause, progress): (Duration, impl Fn(&str)),
 ) -> Result<()> {
     let (sender, answers) = channel();
     let started = Instant::now();
@@ -100,24 +91,27 @@ pub fn watch(
         stop.check()?;
         if Instant::now() >= next && started.elapsed() < check.watch {
             next += PAUSE;
-            let (sender, url) = (sender.clone(), url.to_owned());
-            let path = check.paths[asked % check.paths.len()].clone();
+            let sender = sender.clone();
+            let place = check::place(url, &check.paths[asked % check.paths.len()]);
             asked += 1;
             // A slow answer must not hold up the next request.
-            thread::spawn(move || sender.send(check::ask(&url, &path, None)));
+            thread::spawn(move || {
+                let answer = check::ask(&place, None);
+                sender.send((place, answer))
+            });
         }
-        if let Ok(answer) = answers.recv_timeout(Duration::from_millis(20)) {
-            watched.add(answer?, foreign);
+        if let Ok((place, answer)) = answers.recv_timeout(Duration::from_millis(20)) {
+            watched.add(&place, answer?.not_from(foreign));
         }
-        if shown.elapsed() >= Duration::from_secs(1) {
+        if shown.elapsed() >= pause {
             shown = Instant::now();
             let pace = watched.requests() as f64 / started.elapsed().as_secs_f64();
             progress(&format!("{}, {pace:.1} answers a second", watched.line()));
         }
-        if watched.failures + watched.strangers > check.tolerate {
+        if watched.failures > check.tolerate {
             return Err(Error::Promotion {
-                problem: format!("{url} {}", watched.first.as_deref().unwrap_or("fails")),
-                hint: "see its logs; raise `tolerate` in .promote.toml if that many may fail".into(),
+                problem: watched.first.clone().unwrap_or_default(),
+                hint: "see the logs of that side; if so many answers may fail, raise `tolerate` in .promote.toml".into(),
             });
         }
     }

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::fs::File;
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,19 @@ impl Report {
         let open = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
         let opened = open().and_then(|out| Ok(Self::new(out, open()?)));
         opened.map_err(Error::io("open", "/dev/null"))
+    }
+
+    /// Prints everything on standard error, beside JSON on standard output.
+    pub fn beside_json(&self) -> Result<Self> {
+        let copy = || self.err.try_clone();
+        let copied = copy().and_then(|out| Ok(Self::new(out, copy()?)));
+        copied.map_err(Error::io("open", "standard error"))
+    }
+
+    /// Returns whether somebody at a terminal sees the progress line change.
+    #[must_use]
+    pub fn is_at_terminal(&self) -> bool {
+        self.err.is_terminal()
     }
 
     /// Prints a line.

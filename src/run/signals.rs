@@ -3,12 +3,11 @@
 //! Signals are handled, not blocked or ignored: child processes would inherit that, and a step could not
 //! be ended any more.
 
-use std::cell::Cell;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::unistd::setsid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
@@ -32,7 +31,7 @@ pub fn outlive_the_client() {
 #[derive(Debug)]
 pub struct Stop {
     signals: Option<UnixStream>,
-    asked: Cell<bool>,
+    asked: AtomicBool,
 }
 
 impl Stop {
@@ -52,7 +51,7 @@ impl Stop {
             Ok(reader)
         };
         let registered = register().inspect_err(|error| log::warn!("cannot handle signals: {error}"));
-        Self { signals: registered.ok(), asked: Cell::new(false) }
+        Self { signals: registered.ok(), asked: AtomicBool::new(false) }
     }
 
     /// Fails with [`Error::Cancelled`] from the first signal on.
@@ -60,9 +59,9 @@ impl Stop {
         if let Some(mut signals) = self.signals.as_ref()
             && matches!(signals.read(&mut [0]), Ok(1..))
         {
-            self.asked.set(true);
+            self.asked.store(true, Ordering::Relaxed);
         }
-        if self.asked.get() { Err(Error::Cancelled) } else { Ok(()) }
+        if self.asked.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// A descriptor that becomes readable when a signal comes.

@@ -43,6 +43,8 @@ mod packs;
 mod picture;
 mod promote;
 mod promote_fails;
+mod promote_look;
+mod promote_steps;
 mod property;
 mod push;
 mod readme;

@@ -18,7 +18,7 @@ pub(crate) struct Pair {
     folder: tempfile::TempDir,
 }
 
-/// Serves HTTP: `answer` gives the status and the server's name.
+/// Serves HTTP: `answer` gives the status and the server's name, or `nobody` where it does not say it.
 fn serve(answer: impl Fn() -> (String, String) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -27,9 +27,10 @@ fn serve(answer: impl Fn() -> (String, String) + Send + Sync + 'static) -> u16 {
             let mut lines = BufReader::new(&stream).lines();
             while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
             let (status, name) = answer();
+            let name = if name == "nobody" { String::new() } else { format!("X-Served-By: {name}\r\n") };
             let _ = write!(
                 &stream,
-                "HTTP/1.1 {status} x\r\nX-Served-By: {name}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                "HTTP/1.1 {status} x\r\n{name}Content-Length: 0\r\nConnection: close\r\n\r\n"
             );
         }
     });
@@ -60,7 +61,8 @@ impl Pair {
         let folder = pair.file("");
         let front = serve(move || {
             let side = read(&folder.join("serves"), &read(&folder.join("public"), ""));
-            (read(&folder.join("front.status"), "200"), side)
+            let status = read(&folder.join("front.status"), "200");
+            (read(&folder.join(format!("front.{side}")), &status), side)
         });
         pair.switch("printf '%s\\n' \"$2\" >\"$here/.next\"; mv \"$here/.next\" \"$here/public\"");
         let side = |sandbox: &Sandbox, port| {
@@ -68,7 +70,7 @@ impl Pair {
         };
         let config = format!(
             "[sides]\nblue = {}\ngreen = {}\n[public]\nurl = \"http://127.0.0.1:{front}/\"\nswitch = \"./switch\"\n\
-             [check]\nhealthy = 1\nwithin = \"1s\"\nwatch = \"1s\"\n",
+             [check]\nhealthy = 1\nwithin = \"1s\"\nwatch = \"0.4s\"\n",
             side(&pair.blue, ports[0]),
             side(&pair.green, ports[1])
         );
@@ -99,8 +101,33 @@ impl Pair {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.blue.command(BLUEGREEN);
         command.args(arguments).arg("--config").arg(self.file("promote.toml"));
+        if self.file("fake-ssh").exists() {
+            let folder = Path::new(BLUEGREEN).parent().unwrap().display();
+            command.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap()));
+            command.env("GIT_SSH_COMMAND", format!("sh {}", self.file("fake-ssh").display()));
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// Replaces words of the config.
+    pub fn configure(&self, from: &str, to: &str) -> &Self {
+        let text = fs::read_to_string(self.file("promote.toml")).unwrap();
+        assert!(text.contains(from), "{text}");
+        self.write("promote.toml", &text.replace(from, to))
+    }
+
+    /// Has blue and green reached by a program in place of ssh, which runs the last word, as sshd does for an
+    /// account with a shell. `script` runs before; `$host` and `$last` are its arguments.
+    pub fn by_ssh(&self, script: &str) -> &Self {
+        let text = format!(
+            "host=$1; for last; do :; done; here=${{0%/*}}; echo \"$*\" >>\"$0.log\"\n{script}\nexec sh -c \"$last\"\n"
+        );
+        for (name, side) in [("blue", &self.blue), ("green", &self.green)] {
+            let repository = side.repository().display().to_string();
+            self.configure(&format!("\"{repository}\""), &format!("\"deploy@{name}:{repository}\""));
+        }
+        self.write("fake-ssh", &text)
     }
 
     /// Promotes; gives the exit status and all that was printed.
@@ -121,11 +148,16 @@ impl Pair {
 
     /// Expects that nothing was switched, and why.
     pub fn fails(&self, arguments: &[&str], problem: &str) {
+        self.fails_with(arguments, problem, "blue is public.");
+    }
+
+    /// Expects that blue is public still or again, and why.
+    pub fn fails_with(&self, arguments: &[&str], problem: &str, last: &str) {
         let (status, text) = self.promote(arguments);
         assert_eq!(status, 1, "{text}");
         assert!(text.contains(problem), "{problem}: {text}");
         assert!(text.contains("hint: "), "{text}");
-        assert!(text.contains("Not promoted: blue is public."), "{text}");
+        assert!(text.contains(&format!("Not promoted: {last}\n")), "{last}: {text}");
         assert_eq!(self.public(), "blue");
     }
 }
@@ -140,11 +172,11 @@ fn sides_change_places_and_back() {
     let pair = Pair::new();
     let (status, text) = pair.promote(&[]);
     assert_eq!(status, 0, "{text}");
-    assert!(text.contains("green is public, before it was blue: 5 requests, 0 failed"), "{text}");
+    assert!(text.contains("green is public, before it was blue: 2 requests, 0 failed"), "{text}");
     assert_eq!((pair.public().as_str(), pair.marks()), ("green", [Some(false), Some(true)]));
     let entry = pair.green.history().pop().unwrap();
     assert_eq!((&entry["action"], &entry["promotion"]["from"]), (&"promote".into(), &"blue".into()));
-    assert_eq!(entry["promotion"]["requests"], 5);
+    assert_eq!(entry["promotion"]["requests"], 2);
 
     let output = pair.command(&["promote", "--yes", "--json"]).output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -218,15 +250,22 @@ fn nothing_is_switched_where_anything_is_wrong() {
     pair.switch("echo 'error: no' >&2; exit 1");
     pair.fails(&[], "the switch's `set green` exited with status 1: no");
     pair.switch("exit 0");
-    pair.fails(&[], "the switch says that all is well, but blue is public");
+    pair.fails(&[], "the switch says that all is well, but the front end shows blue");
 }
 
 #[test]
 fn it_goes_back_by_itself() {
     let pair = Pair::new();
-    pair.write("front.status", "502").fails(&[], "answers 502");
+    let front = fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let front = front.split('"').find(|word| word.starts_with("http:")).unwrap();
+    let still = format!("blue is public again, but {front} answers 502.");
+    pair.write("front.status", "502").fails_with(&[], "answers 502", &still);
     fs::remove_file(pair.file("front.status")).unwrap();
-    pair.write("serves", "blue").fails(&[], "is answered by blue, which is on the other side");
+    // Green alone has the fault.
+    let answers = "blue is public again, and answers.";
+    pair.write("front.green", "503").fails_with(&[], "answers 503", answers);
+    fs::remove_file(pair.file("front.green")).unwrap();
+    pair.write("serves", "blue").fails_with(&[], "is answered by blue, which is on the other side", answers);
     fs::remove_file(pair.file("serves")).unwrap();
     assert_eq!(pair.marks(), [Some(true), Some(false)]);
     assert_eq!(pair.blue.history().pop().unwrap()["outcome"], "failed");
@@ -264,10 +303,10 @@ fn a_hold_ends_with_its_client_and_keeps_pushes_out() {
 fn killed_at_any_moment_it_leaves_one_side_public_and_no_lock() {
     let pair = Pair::new();
     let times =
-        std::env::var("BLUEGREEN_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(20u64);
+        std::env::var("BLUEGREEN_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10u64);
     for round in 0..times {
         let mut child = pair.command(&["promote", "--yes"]).spawn().unwrap();
-        thread::sleep(Duration::from_millis(1600 * round / times));
+        thread::sleep(Duration::from_millis(1000 * round / times));
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(["blue", "green"].contains(&pair.public().as_str()), "{}", pair.public());
@@ -288,22 +327,13 @@ fn killed_at_any_moment_it_leaves_one_side_public_and_no_lock() {
 #[test]
 fn ssh_is_called_as_git_calls_it() {
     let pair = Pair::new();
-    // It runs the last word, as sshd does for an account with a shell.
-    pair.write("fake-ssh", "for last; do :; done\necho \"$*\" >>\"$0.log\"\nexec sh -c \"$last\"\n");
-    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
-    let config = config.replace("ssh = \"/", "ssh = \"deploy@server:/");
-    pair.write("promote.toml", &config);
-    let folder = Path::new(BLUEGREEN).parent().unwrap().display().to_string();
-    let mut command = pair.command(&["promote", "--yes"]);
-    command.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap()));
-    command.env("GIT_SSH_COMMAND", format!("sh {}", pair.file("fake-ssh").display()));
-    let (status, text) = said(&command.output().unwrap());
+    pair.by_ssh("");
+    let (status, text) = pair.promote(&[]);
     assert_eq!(status, 0, "{text}");
     assert_eq!((pair.public().as_str(), pair.marks()), ("green", [Some(false), Some(true)]));
     let log = fs::read_to_string(pair.file("fake-ssh.log")).unwrap();
-    assert_eq!(
-        log.lines().filter(|line| line.starts_with("deploy@server bluegreen hold -C /")).count(),
-        2,
-        "{log}"
-    );
+    for host in ["deploy@blue", "deploy@green"] {
+        let hold = format!("{host} bluegreen hold -C /");
+        assert_eq!(log.lines().filter(|line| line.starts_with(&hold)).count(), 1, "{log}");
+    }
 }

@@ -15,15 +15,8 @@ use crate::support::sandbox::BLUEGREEN;
 /// The switch of the tests, as it is when nothing is wrong.
 const SETS: &str = "printf '%s\\n' \"$2\" >\"$here/.next\"; mv \"$here/.next\" \"$here/public\"";
 
-/// Replaces words of the config.
-fn configure(pair: &Pair, from: &str, to: &str) {
-    let text = fs::read_to_string(pair.file("promote.toml")).unwrap();
-    assert!(text.contains(from), "{text}");
-    pair.write("promote.toml", &text.replace(from, to));
-}
-
 /// Starts a promotion, and waits until it says that.
-fn begin(pair: &Pair, words: &str) -> (Child, BufReader<std::process::ChildStdout>, String) {
+pub(crate) fn begin(pair: &Pair, words: &str) -> (Child, BufReader<std::process::ChildStdout>, String) {
     let mut child = pair.command(&["promote", "--yes"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut text = String::new();
@@ -34,7 +27,7 @@ fn begin(pair: &Pair, words: &str) -> (Child, BufReader<std::process::ChildStdou
 }
 
 /// Asks it to stop, as Ctrl-C does, and gives its status and all that it printed.
-fn interrupt(
+pub(crate) fn interrupt(
     (mut child, mut lines, mut text): (Child, BufReader<std::process::ChildStdout>, String),
 ) -> (i32, String) {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -44,7 +37,7 @@ fn interrupt(
 }
 
 /// Waits for a file that a step of the test makes.
-fn wait_for(pair: &Pair, name: &str) {
+pub(crate) fn wait_for(pair: &Pair, name: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !pair.file(name).exists() {
         assert!(Instant::now() < deadline, "{name} does not come");
@@ -55,7 +48,7 @@ fn wait_for(pair: &Pair, name: &str) {
 #[test]
 fn ctrl_c_before_the_switch_changes_nothing_and_after_it_goes_back() {
     let pair = Pair::new();
-    configure(&pair, "within = \"1s\"\nwatch = \"1s\"", "within = \"20s\"\nwatch = \"20s\"");
+    pair.configure("within = \"1s\"\nwatch = \"0.4s\"", "within = \"20s\"\nwatch = \"20s\"");
     // During the check, which the side does not pass.
     pair.write("green.status", "503");
     let (status, text) = interrupt(begin(&pair, "green "));
@@ -69,14 +62,15 @@ fn ctrl_c_before_the_switch_changes_nothing_and_after_it_goes_back() {
     let (status, text) = interrupt(begun);
     assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
     assert!(
-        text.contains("Going back to blue: ") && text.contains("Not promoted: blue is public."),
+        text.contains("Going back to blue: ")
+            && text.contains("Not promoted: blue is public again, and answers."),
         "{text}"
     );
     // While it watches.
     pair.switch(SETS);
     let (status, text) = interrupt(begin(&pair, "The front end shows green"));
     assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
-    assert!(text.contains("Not promoted: blue is public."), "{text}");
+    assert!(text.contains("Not promoted: blue is public again, and answers."), "{text}");
     assert_eq!(pair.marks(), [Some(true), Some(false)]);
 }
 
@@ -105,7 +99,7 @@ fn ctrl_c_at_the_question_is_heard() {
 #[test]
 fn a_switch_that_hangs_is_ended_and_undone() {
     let pair = Pair::new();
-    configure(&pair, "switch = \"./switch\"", "switch = \"./switch\"\nwithin = \"1s\"");
+    pair.configure("switch = \"./switch\"", "switch = \"./switch\"\nwithin = \"1s\"");
     pair.switch("sleep 60");
     pair.fails(&[], "the switch's `set green` did not end within 1s");
     // One that switched before it hung did what it was to do.
@@ -125,6 +119,7 @@ fn what_fails_after_the_switch_is_said_and_has_its_own_status() {
     pair.switch(SETS);
     assert_eq!(pair.promote(&["green"]).0, 0);
     // The hold of a server is lost while it watches.
+    pair.configure("watch = \"0.4s\"", "watch = \"1s\"");
     let begun = begin_lost(&pair);
     assert_eq!((begun.0, pair.public().as_str()), (3, "blue"), "{}", begun.1);
     assert!(begun.1.contains("Promoted, but not all is well: blue is public."), "{}", begun.1);
@@ -162,10 +157,9 @@ fn whoever_insists_gets_a_side_that_is_not_well() {
 #[test]
 fn a_side_that_is_gone_can_be_left() {
     let pair = Pair::new();
-    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
     let blue = pair.blue.repository().display().to_string();
     // Blue's ssh fails from here on.
-    pair.write("promote.toml", &config.replace(&format!("ssh = \"{blue}\""), "ssh = \"deploy@blue:app\""));
+    pair.configure(&format!("ssh = \"{blue}\""), "ssh = \"deploy@blue:app\"");
     let ssh = "printf 'ssh: connect to host blue: No route to host\\n' >&2; exit 255 #";
     let run =
         |arguments: &[&str]| said(&pair.command(arguments).env("GIT_SSH_COMMAND", ssh).output().unwrap());
@@ -202,7 +196,12 @@ fn a_side_of_several_servers_is_held_checked_and_marked_as_one() {
     let list = format!("green = [{}, {second}]", old.strip_prefix("green = ").unwrap());
     pair.write("promote.toml", &config.replace(old, &list));
     other.green.commit("index.html", "another").push().ok();
-    pair.fails(&[], "the servers of green do not serve the same commit: green and green");
+    let [one, two] = [&pair.green, &other.green].map(|green| green.repository().display().to_string());
+    let [v1, another] = [&pair.green, &other.green].map(|green| green.id("master")[..12].to_owned());
+    pair.fails(
+        &[],
+        &format!("the servers of green do not serve the same commit: `{one}` serves {v1}, `{two}` {another}"),
+    );
     let clone = pair.green.clone_path();
     let push = ["push", "--force", "--quiet", other.green.repository().to_str().unwrap(), "master"]
         .map(str::to_owned);
@@ -216,6 +215,8 @@ fn a_side_of_several_servers_is_held_checked_and_marked_as_one() {
 #[test]
 fn of_two_promotions_at_once_one_says_why_not() {
     let pair = Pair::new();
+    // So long that the other one begins meanwhile on a busy machine, too.
+    pair.configure("watch = \"0.4s\"", "watch = \"2s\"");
     let mut both = [pair.command(&["promote", "--yes"]), pair.command(&["promote", "--yes"])];
     let children: Vec<Child> =
         both.iter_mut().map(|command: &mut Command| command.spawn().unwrap()).collect();

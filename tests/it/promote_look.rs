@@ -1,0 +1,171 @@
+//! The look before a promotion and the watch after it: what a reader is told of commits, servers and answers.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::promote::{Pair, said};
+use crate::support::Sandbox;
+
+/// The lines of the plan, as whoever stands in green's clone sees them.
+fn plan(pair: &Pair) -> Vec<String> {
+    let mut command = pair.command(&["promote", "--dry-run"]);
+    let (status, text) = said(&command.current_dir(pair.green.clone_path()).output().unwrap());
+    assert_eq!(status, 0, "{text}");
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_plan_names_the_commits_that_visitors_get_and_those_that_they_lose() {
+    let pair = Pair::new();
+    let short = |revision: &str, digits| pair.green.id(revision)[..digits].to_owned();
+    let v1 = short("master", 12);
+    for (file, subject) in [("b", "Add b"), ("c", "Add c")] {
+        pair.green.commit_to("master", subject, &[(file.as_bytes(), crate::support::Node::file(file))]);
+    }
+    pair.green.push().ok();
+    let v3 = short("master", 12);
+    let [b, c] = ["master^", "master"].map(|revision| short(revision, 7));
+    assert_eq!(
+        plan(&pair),
+        [
+            format!("blue {v1} -> green {v3}: 2 commits forward"),
+            format!("  + {c} Add c (Ada Developer)"),
+            format!("  + {b} Add b (Ada Developer)"),
+        ]
+    );
+    pair.write("public", "green\n");
+    assert_eq!(
+        plan(&pair),
+        [
+            format!("green {v3} -> blue {v1}: 2 commits back"),
+            format!("  - {c} Add c (Ada Developer)"),
+            format!("  - {b} Add b (Ada Developer)"),
+        ]
+    );
+    // A clone that lacks one of them.
+    pair.blue.commit("index.html", "hot fix").push().ok();
+    assert_eq!(plan(&pair), [format!("green {v3} -> blue {}", &pair.blue.id("master")[..12])]);
+    pair.green.git(&["fetch", "--quiet", pair.blue.repository().to_str().unwrap(), "master"]);
+    assert!(plan(&pair)[0].ends_with(": 1 commit forward, 2 commits back"), "{:?}", plan(&pair));
+    for number in 0..30 {
+        pair.green.commit("d", &number.to_string());
+    }
+    pair.green.push().ok();
+    let lines = plan(&pair);
+    assert_eq!((lines.len(), lines.last().unwrap().as_str()), (22, "  and 13 more"), "{lines:?}");
+}
+
+#[test]
+fn servers_are_asked_and_held_side_by_side_and_all_that_fail_are_named() {
+    let pair = Pair::new();
+    let others: Vec<Sandbox> = (0..4).map(|_| Sandbox::new()).collect();
+    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let green = config.lines().find_map(|line| line.strip_prefix("green = ")).unwrap();
+    let address = green.rsplit('"').nth(1).unwrap();
+    let mut list = vec![green.to_owned()];
+    for (at, other) in others.iter().enumerate() {
+        other.commit("index.html", "v1").push().ok();
+        let url = format!("deploy@g{at}:{}", other.repository().display());
+        list.push(format!("{{ ssh = \"{url}\", address = \"{address}\" }}"));
+    }
+    pair.configure(green, &format!("[{}]", list.join(", ")));
+    // Whoever comes waits for all others; at the holds, for all but the first, which is held alone.
+    pair.by_ssh(
+        "what=${last#bluegreen }; what=${what%% *}
+        meet() { until [ \"$(ls \"$here\" | grep -c \"^$what.deploy@\")\" = 6 ]; do sleep 0.02; done; }
+        case $(cat \"$here/ill\" 2>/dev/null):$what:$host in
+            1:*:*@g[12]) echo \"no route to $host\" >&2; exit 255 ;;
+            1:*) ;;
+            *:hold:*@blue) touch \"$here/$what.$host\" ;;
+            *) touch \"$here/$what.$host\"; meet ;;
+        esac",
+    );
+    let (status, text) = pair.promote(&[]);
+    assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
+    assert!(text.contains("Checked green: 5 servers."), "{text}");
+    let (status, text) = said(&pair.write("ill", "1").command(&["promote", "--yes"]).output().unwrap());
+    assert_eq!((status, pair.public().as_str()), (1, "green"), "{text}");
+    for host in ["deploy@g1", "deploy@g2"] {
+        assert!(text.contains(&format!("error: `{host}:/")), "{text}");
+        assert!(text.contains(&format!("exited with status 255: no route to {host}\n")), "{text}");
+    }
+}
+
+#[test]
+fn a_visitor_s_answer_that_names_no_server_is_no_proof() {
+    let pair = Pair::new();
+    // As a cache in front names itself, or no header at all.
+    for (name, side) in [("nobody", "green"), ("cache-1", "blue")] {
+        let output = pair.write("serves", name).command(&["promote", "--yes", "--json"]).output().unwrap();
+        let (status, text) = said(&output);
+        assert_eq!((status, pair.public().as_str()), (0, side), "{text}");
+        let warning =
+            format!("names a server of {side}: that visitors get {side}, only the front end says\n");
+        assert!(text.contains(&warning) && text.contains("hint: let each site send"), "{text}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let named = if name == "nobody" { serde_json::json!([]) } else { serde_json::json!([name]) };
+        assert_eq!(json["answered_by"], named);
+        assert!(json["summary"].as_str().unwrap().starts_with(&format!("{side} is public, before it was ")));
+        // A log gets a line now and then, beside the JSON.
+        let progress = String::from_utf8(output.stderr).unwrap();
+        let lines = progress.lines().filter(|line| line.contains(" requests, 0 failed, p50 ")).count();
+        assert!((1..=4).contains(&lines) && !progress.contains('\r'), "{progress}");
+    }
+    // Failures are tolerated, but nobody sees green.
+    pair.configure("healthy = 1", "healthy = 1\ntolerate = 99").write("serves", "blue");
+    let answers = "blue is public again, and answers.";
+    pair.fails_with(&[], "no server of green answers at http://", answers);
+}
+
+#[test]
+fn a_terminal_sees_one_line_that_changes() {
+    let pair = Pair::new();
+    let line = format!(
+        "{} promote --yes --config {}",
+        crate::support::sandbox::BLUEGREEN,
+        pair.configure("watch = \"0.4s\"", "watch = \"1200ms\"").file("promote.toml").display()
+    );
+    let mut command = pair.blue.command("script");
+    command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null());
+    let (status, text) = said(&command.output().unwrap());
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("answered by green, ") && text.contains(" answers a second\r"), "{text}");
+}
+
+#[test]
+fn a_server_that_another_side_s_address_answers_for_is_noticed_before_the_switch() {
+    let pair = Pair::new();
+    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let addresses: Vec<&str> = config.split('"').filter(|word| word.starts_with("127.0.0.1:")).collect();
+    pair.configure(addresses[1], addresses[0]);
+    pair.fails(&[], &format!("at {} is answered by blue, which is on the other side", addresses[0]));
+}
+
+#[test]
+fn a_config_that_cannot_be_meant_is_refused() {
+    let pair = Pair::new();
+    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let blue = pair.blue.repository().display().to_string();
+    let green = pair.green.repository().display().to_string();
+    for (from, to, problem) in [
+        (green.as_str(), blue.as_str(), "is named twice"),
+        ("address = ", "adress = ", "expected \"deploy@blue:sample_app\", { ssh = ..., address = ... }"),
+        ("blue = ", "Blue = ", "`Blue` is no name of a side"),
+        ("healthy = 1", "paths = [\"health\"]", "each of `paths` must begin with a slash"),
+        ("healthy = 1", "healthy = 0", "`healthy` must be at least 1"),
+        ("watch = \"0.4s\"", "watch = \"soon\"", "`soon`: expected number"),
+        ("./switch", "varnish", "there is no switch `varnish`"),
+        ("http://", "gopher://", "`url` must begin with http:// or https://"),
+        ("[check]", "[checks]", "unknown field `checks`"),
+    ] {
+        pair.write("promote.toml", &config).configure(from, to);
+        let (status, text) = pair.promote(&[]);
+        assert_eq!((status, pair.public().as_str()), (2, "blue"), "{text}");
+        assert!(text.contains(problem) && text.contains("hint: "), "{problem}: {text}");
+    }
+    // Nothing that can be run.
+    pair.write("promote.toml", &config).configure("./switch", "./gone");
+    let (status, text) = pair.promote(&[]);
+    assert_eq!(status, 1, "{text}");
+    assert!(text.contains("it must be there and executable: `ls -l "), "{text}");
+}
