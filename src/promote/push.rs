@@ -55,7 +55,7 @@ pub struct Pushed {
 /// The arguments of each `git push`, besides the address.
 #[derive(Debug)]
 pub struct Wish<'a> {
-    /// The refspecs; none for those that git chooses.
+    /// The refspecs; none for the current branch.
     pub refspecs: &'a [String],
     /// The push options.
     pub options: &'a [String],
@@ -115,7 +115,8 @@ fn push_to(server: &Remote, name: &str, wish: &Wish, at: usize, events: &Sender<
     let started = Instant::now();
     let stop = Stop::catch(false);
     let mut git = server.git();
-    git.args(["push", "--porcelain"]);
+    // Without refspecs, git would refuse a branch that follows none elsewhere.
+    git.args(["-c", "push.default=current", "push", "--porcelain"]);
     wish.options.iter().for_each(|option| {
         git.args(["--push-option", option]);
     });
