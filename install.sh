@@ -39,6 +39,7 @@ Usage: $SELF [OPTION]...     set up this server, or bring it up to date (root; D
   --site DIRECTORY      its document root is DIRECTORY/current [/var/www/html]
   --branch NAME         the branch that deploys [master]
   --name NAME           what messages call this server [its host name]
+  --config FILE         make FILE the bluegreen.toml of the repository; \`-\` reads standard input
   --web-server NAME     auto, apache, nginx or none [auto]
   --domain NAME         answer for this host name only, as one site among several
   --gate                a failed deployment makes the push fail
@@ -47,7 +48,7 @@ Usage: $SELF [OPTION]...     set up this server, or bring it up to date (root; D
   --dry-run             print what would be done, and do nothing
 
 Each of these can be given several times:
-  --key [NAME=]FILE     a public ssh key that may push, and whose it is
+  --key [NAME=]FILE     a public ssh key that may push, and whose it is; or the key itself
   --sudo 'COMMAND'      let the steps run COMMAND as root, by \`sudo COMMAND\`
   --remove-sudo 'COMMAND'
 
@@ -85,11 +86,11 @@ indent() { sed 's/^/    /'; }
 
 options() {
     local option
-    USER_NAME=deploy REPO='' SITE='' BRANCH='' NAME='' KEYS='' WEB='' DOMAIN='' GATE='' LOGIN_SHELL='' BINARY=''
+    USER_NAME=deploy REPO='' SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' WEB='' DOMAIN='' GATE='' LOGIN_SHELL='' BINARY=''
     RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' YES=${YES:-} ACTION=install
     while [ $# -gt 0 ]; do
         case $1 in
-            --user | --repo | --site | --branch | --name | --key | --web-server | --domain | --binary | --sudo | --remove-sudo | --remove-key)
+            --user | --repo | --site | --branch | --name | --config | --key | --web-server | --domain | --binary | --sudo | --remove-sudo | --remove-key)
                 [ $# -ge 2 ] || misused "$1 wants a value"
                 [ -n "$2" ] || misused "$1 wants a value that is not empty"
                 case $2 in *"$LINE_END"*) misused "$1 wants a single line" ;; esac
@@ -107,6 +108,7 @@ options() {
             --site) SITE=$2 && shift ;;
             --branch) BRANCH=$2 && shift ;;
             --name) NAME=$2 && shift ;;
+            --config) CONFIG=$2 && shift ;;
             --key) KEYS=$KEYS$2$LINE_END && shift ;;
             --web-server) WEB=$2 && shift ;;
             --domain) DOMAIN=$2 && shift ;;
@@ -133,6 +135,7 @@ options() {
 finish() {
     STEP=check
     if [ -n "$DRY_RUN" ]; then
+        [ "$CHANGES" -gt 0 ] || say 'Nothing would have to be changed.'
         say 'This was a dry run: nothing was changed.'
         return 0
     fi
@@ -197,15 +200,16 @@ main() {
         YES=$YES exec "$HERE/demo.sh"
     fi
     parts
-    # Nothing is asked, so that nobody whom this becomes can answer. A directory of the user's could be
-    # closed to them.
-    exec </dev/null
-    cd /
     trap leave EXIT
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
     SCRATCH=$(mktemp -d)
+    [ -z "$CONFIG" ] || wanted_config
+    # Nothing is asked, so that nobody whom this becomes can answer. A directory of the user's could be
+    # closed to them.
+    exec </dev/null
+    cd /
     case $ACTION in
         install) preflight ;;
     esac

@@ -106,6 +106,9 @@ pub enum Command {
         /// The file
         #[arg(value_enum)]
         what: Generated,
+        /// The config that `settings` reads [default: that of the repository]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
 }
 

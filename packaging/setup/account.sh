@@ -27,9 +27,10 @@ KEY_LINE='s/^(.*[[:space:]])?((ssh|ecdsa|sk)-[a-z0-9@.-]+)[[:space:]]+(AAAA[A-Za
 
 public_keys() { sed -nE "$KEY_LINE"; }
 
-# Reads the keys to add, "NAME=FILE" or a file, to lines of "NAME TYPE BLOB COMMENT", with a dot for no name.
+# Reads the keys to add, "NAME=FILE", a file, or a key itself instead of one, to lines of "NAME TYPE BLOB COMMENT",
+# with a dot for no name.
 check_keys() {
-    local entry name file others
+    local entry name file text others
     NEW_KEYS=
     while IFS= read -r entry; do
         [ -n "$entry" ] || continue
@@ -38,13 +39,19 @@ check_keys() {
             [A-Za-z0-9]*=*) case $name in *[!A-Za-z0-9._@+-]*) name='' file=$entry ;; esac ;;
             *) name='' file=$entry ;;
         esac
-        file=$(absolute "$file")
-        [ -r "$file" ] || fail "cannot read the key $file"
-        ! grep -q 'PRIVATE KEY' "$file" || fail "$file is a private key" "the public one is $file.pub"
-        others=$(grep -Ev '^(#|[[:space:]]*$|(ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+=*( |$))' "$file" || :)
+        case $file in
+            ssh-*' '* | ecdsa-*' '* | sk-*' '*) text=$file file="--key $name" ;;
+            *)
+                file=$(absolute "$file")
+                [ -r "$file" ] || fail "cannot read the key $file"
+                text=$(cat -- "$file")
+                ;;
+        esac
+        ! printf '%s\n' "$text" | grep -q 'PRIVATE KEY' || fail "$file is a private key" "the public one is $file.pub"
+        others=$(printf '%s\n' "$text" | grep -Ev '^(#|[[:space:]]*$|(ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+=*( |$))' || :)
         [ -z "$others" ] || fail "$file holds no public ssh key in the line: $(printf '%s\n' "$others" | clean | head -n 1)" 'TYPE KEY COMMENT, without options'
-        [ -n "$(public_keys <"$file")" ] || fail "$file holds no public ssh key"
-        NEW_KEYS=$NEW_KEYS$(public_keys <"$file" | clean | sed "s/^/${name:-.} /")$LINE_END
+        [ -n "$(printf '%s\n' "$text" | public_keys)" ] || fail "$file holds no public ssh key"
+        NEW_KEYS=$NEW_KEYS$(printf '%s\n' "$text" | public_keys | clean | sed "s/^/${name:-.} /")$LINE_END
     done <<EOT
 $KEYS
 EOT

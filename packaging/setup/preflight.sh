@@ -54,29 +54,53 @@ settle() {
     LOGIN_SHELL=${LOGIN_SHELL:-$(value "$USERS" login-shell)}
 }
 
-# Compares the config that is there with what was asked for, as the program reads it, as its owner. Its
-# branch and its name of the server count; its site must be the one that root knows of. False where it
-# cannot be read.
+# Reads the config of --config, before standard input is closed.
+wanted_config() {
+    local file=/dev/stdin
+    [ "$CONFIG" = - ] || file=$(absolute "$CONFIG")
+    cat -- "$file" >"$SCRATCH/bluegreen.toml" 2>/dev/null || fail "cannot read the config $file"
+    CONFIG_TEXT=$(cat "$SCRATCH/bluegreen.toml")
+}
+
+# Compares the config of --config, or else the one that is there, with what was asked for, as the program reads
+# it; the one that is there as its owner. Its branch and its name of the server count; its site must be the one
+# that root knows of. False where it cannot be read.
 agree() {
     local settings
-    exists "$USER_NAME" "$REPO/bluegreen.toml" || return 0
     : >"$SCRATCH/asides"
-    settings=$(as "$USER_NAME" "$PROGRAM" -C "$REPO" generate settings) || return 1
+    if [ -n "$CONFIG" ]; then
+        CONFIG_NAME=--config
+        # Without a program, it is read once that is built.
+        [ -x "${SOURCE:-$PROGRAM}" ] || return 0
+        settings=$("${SOURCE:-$PROGRAM}" generate settings --config "$SCRATCH/bluegreen.toml" 2>"$SCRATCH/words") || {
+            sed "s|$SCRATCH/||" "$SCRATCH/words" >"$SCRATCH/asides"
+            return 1
+        }
+    else
+        CONFIG_NAME=$REPO/bluegreen.toml
+        { [ -x "$PROGRAM" ] && exists "$USER_NAME" "$CONFIG_NAME"; } || return 0
+        settings=$(as "$USER_NAME" "$PROGRAM" -C "$REPO" generate settings) || return 1
+    fi
     BRANCH=$(agreed "$settings" branch branch "$BRANCH") || exit
     NAME=$(agreed "$settings" server name "$NAME") || exit
     agreed "$settings" site site "$SITE" >/dev/null || exit
 }
 
+cannot_agree() {
+    clean <"$SCRATCH/asides" | indent >&2
+    fail "$CONFIG_NAME cannot be read" 'its own words are above'
+}
+
 agreed() { # SETTINGS KEY OPTION WANTED: the value of KEY, which is WANTED where anything is
     local found key="$2" hint="leave --$3 out, or change the config first"
     found=$(printf '%s\n' "$1" | sed -n "s/^$2 //p" | head -n 1)
-    plain "$REPO/bluegreen.toml: $2" "$found"
+    plain "$CONFIG_NAME: $2" "$found"
     if [ -n "$4" ] && [ "$found" != "$4" ]; then
         [ "$2" != site ] || {
             key=root
             hint="put it back; or if the site is to be there, as root: $SELF --repo $REPO --site $found"
         }
-        fail "$REPO/bluegreen.toml says \`$key = \"$found\"\`, not $4" "$hint"
+        fail "$CONFIG_NAME says \`$key = \"$found\"\`, not $4" "$hint"
     fi
     printf '%s\n' "$found"
 }
@@ -98,7 +122,8 @@ preflight() {
     [ -z "$GATE" ] || check_hook proc-receive
     check_others
     check_site
-    [ ! -x "$PROGRAM" ] || agree || :
+    # One that is there may be for the program that is about to be installed.
+    agree || [ -z "$CONFIG" ] || cannot_agree
 }
 
 check_repository() {

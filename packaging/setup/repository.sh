@@ -7,10 +7,7 @@ repository() {
     note "$LEDGER" "repository $REPO"
     note "$LEDGER" "user $USER_NAME"
     # The program is there now, if it was not before.
-    [ ! -x "$PROGRAM" ] || agree || {
-        clean <"$SCRATCH/asides" | indent >&2
-        fail "$REPO/bluegreen.toml cannot be read" "bluegreen -C $REPO check"
-    }
+    agree || cannot_agree
     BRANCH=${BRANCH:-master}
     NAME=${NAME:-$(hostname)}
     exists "$USER_NAME" "$REPO/HEAD" || {
@@ -61,9 +58,17 @@ hook() { # NAME
     }
 }
 
-# The config is its owner's from the moment that it is there.
+# The config is its owner's from the moment that it is there, unless an admin gives another.
 lay_config() {
-    ! exists "$USER_NAME" "$REPO/bluegreen.toml" || return 0
-    lay "$LEDGER" "$USER_NAME" "$REPO/bluegreen.toml" 644 "$(sed -e "s|^#branch = .*|branch = \"$BRANCH\"|" \
+    local file="$REPO/bluegreen.toml"
+    if [ -n "$CONFIG" ]; then
+        [ "$(text_of "$USER_NAME" "$file")" = "$CONFIG_TEXT" ] || {
+            note "$LEDGER" "laid $file $(printf '%s\n' "$CONFIG_TEXT" | fingerprint)"
+            run "write $file" replace "$USER_NAME" "$file" 644 "$CONFIG_TEXT"
+        }
+        return 0
+    fi
+    ! exists "$USER_NAME" "$file" || return 0
+    lay "$LEDGER" "$USER_NAME" "$file" 644 "$(sed -e "s|^#branch = .*|branch = \"$BRANCH\"|" \
         -e "s|^#server = .*|server = \"$NAME\"|" -e "s|^#root = .*|root = \"$SITE\"|" "$ASSETS/bluegreen.toml")"
 }

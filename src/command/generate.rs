@@ -4,10 +4,10 @@ use std::io::Write;
 
 use clap_complete::{Shell, generate};
 
+use super::place::host_name;
 use super::table::print_text;
 use crate::cli::Generated;
 use crate::config::Config;
-use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::git::settings::RECOMMENDED;
 use crate::text::printable;
@@ -35,10 +35,11 @@ pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
     print_text(String::from_utf8_lossy(&text).trim_end())
 }
 
-/// Prints the values of the config that the installer needs.
-pub fn settings(server: &Server) -> Result<()> {
-    let Config { branch, site, .. } = &server.config;
-    print_text(&format!("branch {branch}\nserver {}\nsite {}", server.name, printable(&site.root)))
+/// Prints the values of a config that the installer needs.
+pub fn settings(config: &Config) -> Result<()> {
+    let Config { branch, server, site, .. } = config;
+    let name = server.clone().unwrap_or_else(host_name);
+    print_text(&format!("branch {branch}\nserver {name}\nsite {}", printable(&site.root)))
 }
 
 /// Writes one man page for the program and all its subcommands.

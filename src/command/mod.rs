@@ -36,6 +36,7 @@ use clap::{CommandFactory, Parser};
 
 use self::place::{Place, called_by_git};
 use crate::cli::{Cli, Command, Generated, Hook};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::promote::Wish;
 use crate::pusher::report::Report;
@@ -114,7 +115,12 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         }
         Command::Resume { .. } => resume::run(&place.open(report)?),
         Command::Cancel => cancel::run(&place.open(report)?),
-        Command::Generate { what: Generated::Settings } => generate::settings(&place.open(report)?),
-        Command::Generate { what } => generate::run(*what, &mut Cli::command()),
+        Command::Generate { what: Generated::Settings, config: Some(file) } => {
+            generate::settings(&Config::read_file(file)?)
+        }
+        Command::Generate { what: Generated::Settings, config: None } => {
+            generate::settings(&place.open(report)?.config)
+        }
+        Command::Generate { what, .. } => generate::run(*what, &mut Cli::command()),
     }
 }

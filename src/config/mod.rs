@@ -166,16 +166,21 @@ impl Config {
     /// Reads the config of the repository at `git_dir`; without a file, the defaults.
     pub fn read(git_dir: &Path) -> Result<Self> {
         let file = git_dir.join(FILE);
-        let mut text = String::new();
-        match File::open(&file) {
-            Ok(mut open) => {
-                refuse_unsafe(&file, &open)?;
-                open.read_to_string(&mut text).map_err(Error::io("read", &file))?;
+        match Self::read_file(&file) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self::default())
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("read", file)(error)),
+            read => read,
         }
-        Self::parse(&text).map_err(|(line, message)| Error::Config { file, line, message })
+    }
+
+    /// Reads a config that lies elsewhere.
+    pub fn read_file(file: &Path) -> Result<Self> {
+        let mut text = String::new();
+        let mut open = File::open(file).map_err(Error::io("read", file))?;
+        refuse_unsafe(file, &open)?;
+        open.read_to_string(&mut text).map_err(Error::io("read", file))?;
+        Self::parse(&text).map_err(|(line, message)| Error::Config { file: file.into(), line, message })
     }
 
     /// Parses and validates a config; an error is a line, counted from 1, and a message.

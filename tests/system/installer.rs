@@ -49,7 +49,24 @@ fn a_dry_run_changes_nothing() {
     let before = blue.written();
     blue.install("--uninstall --dry-run").ok().says("would remove").says("nothing was changed");
     blue.install("--repo two --site /srv/two --domain two.example --dry-run").ok().says("would");
+    blue.install("--dry-run").ok().says("Nothing would have to be changed.\n");
+    let config = "printf 'branch = \"main\"\\nserver = \"azure\"\\n' |";
+    let setup = "/root/bluegreen/install.sh --binary /root/bluegreen/program --config -";
+    blue.sh(&format!("{config} {setup} --dry-run"))
+        .ok()
+        .says("would write /home/deploy/sample_app/bluegreen.toml\n")
+        .says("would write /etc/apache2/sites-available/");
     assert_eq!(blue.changed_since(&before), "");
+
+    // Another config is an admin's to give, and nothing else is to contradict it.
+    blue.sh(&format!("{config} {setup}")).ok().says("git push azure main");
+    blue.sh(&format!("{config} {setup}")).ok().says("Nothing had to be changed.");
+    blue.sh("cat /home/deploy/sample_app/bluegreen.toml")
+        .ok()
+        .says("branch = \"main\"\nserver = \"azure\"\n");
+    blue.sh(&format!("{config} {setup} --site /srv/app"))
+        .ends_with_status(1)
+        .says("error: preflight: --config says `root = \"/var/www/html\"`, not /srv/app");
 }
 
 #[test]
@@ -159,6 +176,9 @@ fn wrong_use_is_refused_before_anything_changes() {
         ("--key /root/k", "the public one is /root/k.pub"),
         ("--key /root/options.pub", "holds no public ssh key"),
         ("--key /root/nonsense", "holds no public ssh key"),
+        ("--key 'eve=ssh-ed25519 AAA'", "--key eve holds no public ssh key"),
+        ("--config /root/none", "cannot read the config /root/none"),
+        ("--config /root/nonsense", "    error: bluegreen.toml:1: "),
         ("--binary /bin/true", "/bin/true is not bluegreen"),
     ] {
         blue.install(options).fails().says(words);

@@ -8,7 +8,9 @@ fn keys_have_names_are_listed_and_go() {
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     blue.write("/tmp/dev.pub", &dev.public_key("id_ed25519"));
     blue.write("/tmp/other.pub", &dev.public_key("stranger"));
-    blue.install("--web-server none --key /tmp/dev.pub --key bob=/tmp/other.pub").ok().says("allow 2 key(s)");
+    blue.install("--web-server none --key /tmp/dev.pub --key \"bob=$(cat /tmp/other.pub)\"")
+        .ok()
+        .says("allow 2 key(s)");
     blue.sh("cat /home/deploy/.ssh/authorized_keys").ok().says(" dev@example.org\n").says(" bob\n");
     blue.sh("/root/bluegreen/install.sh --keys")
         .ok()
