@@ -96,6 +96,10 @@ fn address_of(name: &str) -> String {
     let number = match name {
         "blue" => 11,
         "green" => 12,
+        "blue-1" => 21,
+        "blue-2" => 22,
+        "green-1" => 31,
+        "green-2" => 32,
         _ => 13,
     };
     format!("192.0.2.{number}")

@@ -28,7 +28,15 @@ hostname "$1"
 echo "$1" >etc/hostname
 # What the host's own administrator did is not to count here.
 rm -rf var/lib/bluegreen usr/local/bin/bluegreen usr/sbin/policy-rc.d
-printf '127.0.0.1 localhost\n192.0.2.11 blue\n192.0.2.12 green\n' >etc/hosts
+cat >etc/hosts <<'EOT'
+127.0.0.1 localhost
+192.0.2.11 blue
+192.0.2.12 green
+192.0.2.21 blue-1
+192.0.2.22 blue-2
+192.0.2.31 green-1
+192.0.2.32 green-2
+EOT
 ip link set lo up
 trap '' CHLD
 # Whoever comes in takes the root directory of this process, so it is up only once that is the machine's.
@@ -265,7 +273,8 @@ impl Drop for Machine {
 }
 
 impl Ran {
-    fn new(what: String, output: &Output) -> Self {
+    /// The result of a command that ran elsewhere.
+    pub fn new(what: String, output: &Output) -> Self {
         let text =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         // git pads what it passes on from the server.

@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod adoption;
+mod ansible;
 mod attack;
 mod attack_installer;
 mod boot_unit;

@@ -147,7 +147,7 @@ fn leaves_nothing(server: &Booted) {
 }
 
 /// Builds the package, where its tools are. Two tests that want it at once get it in turn.
-fn build() -> Option<NamedTempFile> {
+pub fn build() -> Option<NamedTempFile> {
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let script = Path::new(CLONE).join("packaging/deb.sh");
     let program = env!("CARGO_BIN_EXE_bluegreen");

@@ -1,0 +1,177 @@
+#!/usr/bin/python
+# Runs bluegreen-setup, the installer of bluegreen's package, which decides and does everything; this module only
+# passes options on, and reads whether anything changed.
+
+from __future__ import absolute_import, division, print_function
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: setup
+short_description: Set up a repository and its site for blue-green deployment by git push
+description:
+  - Runs C(bluegreen-setup) of the package bluegreen, as root, for one repository.
+  - Whatever is not given keeps its earlier value, or gets the installer's default.
+author: The bluegreen developers
+options:
+  user:
+    type: str
+    default: deploy
+    description: Who owns the repository and the site.
+  login_shell:
+    type: bool
+    default: false
+    description: Give the user a shell.
+  keys:
+    type: dict
+    default: {}
+    description: Who may push, by name, and the public ssh keys of each, one a line.
+  removed_keys:
+    type: list
+    elements: str
+    default: []
+    description: Names whose keys are taken away, or fingerprints of single keys.
+  repo:
+    type: str
+    default: sample_app
+    description: The bare repository, absolute or in the user's home.
+  site:
+    type: path
+    description: The document root is C(current) in it.
+  branch:
+    type: str
+    description: The branch that deploys, for a new repository.
+  name:
+    type: str
+    description: What messages call this server, for a new repository.
+  web_server:
+    type: str
+    choices: [auto, apache, nginx, none]
+    description: The web server that serves the site.
+  domain:
+    type: str
+    description: Answer for this host name only, as one site among several.
+  gate:
+    type: bool
+    default: false
+    description: A failed deployment makes the push fail.
+  config:
+    type: str
+    description: The text of C(bluegreen.toml).
+  sudo:
+    type: list
+    elements: str
+    default: []
+    description: Commands that the steps may run as root.
+attributes:
+  check_mode:
+    support: full
+    description: Runs the installer with C(--dry-run).
+  diff_mode:
+    support: full
+    description: Shows the lines of the installer, one for each change.
+"""
+
+EXAMPLES = r"""
+- name: A repository with a site of its own
+  bluegreen.server.setup:
+    repo: shop
+    site: /srv/shop
+    domain: shop.example
+    keys:
+      alice: "{{ lookup('file', 'keys/alice.pub') }}"
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, or would be in check mode, as the installer says it.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import re
+
+from ansible.module_utils.basic import AnsibleModule
+
+PROGRAM = "/usr/sbin/bluegreen-setup"
+WITH_VALUE = ["user", "repo", "site", "branch", "name", "web_server", "domain"]
+FLAGS = ["gate", "login_shell"]
+
+
+def main():
+    module = AnsibleModule(
+        supports_check_mode=True,
+        argument_spec=dict(
+            user=dict(type="str", default="deploy"),
+            login_shell=dict(type="bool", default=False),
+            keys=dict(type="dict", default={}, no_log=False),
+            removed_keys=dict(type="list", elements="str", default=[], no_log=False),
+            repo=dict(type="str", default="sample_app"),
+            site=dict(type="path"),
+            branch=dict(type="str"),
+            name=dict(type="str"),
+            web_server=dict(type="str", choices=["auto", "apache", "nginx", "none"]),
+            domain=dict(type="str"),
+            gate=dict(type="bool", default=False),
+            config=dict(type="str"),
+            sudo=dict(type="list", elements="str", default=[]),
+        ),
+    )
+    both = set(module.params["keys"]) & set(module.params["removed_keys"])
+    if both:
+        module.fail_json(msg="%s: both in keys and in removed_keys" % ", ".join(sorted(both)))
+    if module.check_mode and not module.get_bin_path(PROGRAM):
+        finish(module, ["bluegreen-setup, which is not installed yet, would set up %s" % module.params["repo"]])
+    changes = run(module, options(module.params), module.params["config"])
+    for name in sorted(set(module.params["removed_keys"]) & keys(module)):
+        changes += run(module, ["--user", module.params["user"], "--remove-key", name])
+    finish(module, changes)
+
+
+def options(params):
+    """The options of the installer."""
+    given = []
+    for option in WITH_VALUE:
+        if params[option] is not None:
+            given += ["--" + option.replace("_", "-"), params[option]]
+    given += ["--" + flag.replace("_", "-") for flag in FLAGS if params[flag]]
+    for name, lines in params["keys"].items():
+        for key in str(lines).splitlines():
+            given += ["--key", "%s=%s" % (name, key)]
+    for rule in params["sudo"]:
+        given += ["--sudo", rule]
+    return given + ([] if params["config"] is None else ["--config", "-"])
+
+
+def run(module, arguments, text=None):
+    """Runs the installer; returns its lines about what it changed."""
+    dry = ["--dry-run"] if module.check_mode else []
+    status, out, err = module.run_command([PROGRAM] + arguments + dry, data=text)
+    if status != 0:
+        module.fail_json(msg=err.strip(), rc=status, stdout=out)
+    for line in err.splitlines():
+        if line.startswith("warning: "):
+            module.warn(line[len("warning: "):])
+    if re.search("^Nothing (had|would have) to be changed", out, re.M):
+        return []
+    # What follows is for whoever reads it on the server.
+    return re.split("^(?:This was a dry run|$)", out, maxsplit=1, flags=re.M)[0].splitlines()
+
+
+def keys(module):
+    """The names and the fingerprints of the keys that may push."""
+    status, out, err = module.run_command([PROGRAM, "--user", module.params["user"], "--keys"])
+    if status != 0:
+        module.fail_json(msg=err.strip(), rc=status)
+    found = re.findall(r"^(.*?) +(SHA256:\S+) ", out, re.M)
+    return set(word for pair in found for word in pair)
+
+
+def finish(module, changes):
+    lines = "".join(line + "\n" for line in changes)
+    module.exit_json(changed=bool(changes), changes=changes, diff=dict(prepared=lines))
+
+
+if __name__ == "__main__":
+    main()
