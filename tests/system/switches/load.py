@@ -1,8 +1,9 @@
-"""Switches back and forth under load, and counts: load.py SETS SWITCH, with the public site at 127.0.0.1:80.
+"""Switches back and forth under load, and counts: load.py SETS SWITCH [SECONDS], with the public site at
+127.0.0.1:80. Ten requests that take SECONDS are always in flight.
 
 Prints one line of JSON. `failed` is a request without an answer, or one that is not 200; `reused` a kept
 connection that was closed before it answered; `stale` a request that began after the switch had returned
-and that the other side answered; `slow` the requests of five seconds that were answered.
+and that the other side answered; `slow` the requests in flight that were answered.
 """
 
 import http.client
@@ -13,6 +14,7 @@ import threading
 import time
 
 SETS, SWITCH = int(sys.argv[1]), sys.argv[2]
+SLOW = f"/slow/{sys.argv[3] if sys.argv[3:] else 5}"
 stop = threading.Event()
 counted = threading.Lock()
 answers, failures, reused, slow = [], [], [], []
@@ -40,7 +42,7 @@ def visit(path, kept, pause):
             connection = connection or connect()
             status, side, closes = request(connection, path)
             with counted:
-                (slow if path == "/slow" else answers).append((begin, time.monotonic(), side))
+                (slow if path == SLOW else answers).append((begin, time.monotonic(), side))
                 if status != 200:
                     failures.append(f"{status} {side}")
             if closes or not kept:
@@ -54,7 +56,7 @@ def visit(path, kept, pause):
 
 
 def load():
-    kinds = [("/", True, 0.002)] * 8 + [("/", False, 0.004)] * 4 + [("/slow", True, 0)] * 10 + [("/", True, 0.3)] * 4
+    kinds = [("/", True, 0.02)] * 8 + [("/", False, 0.03)] * 4 + [(SLOW, True, 0)] * 10 + [("/", True, 0.3)] * 4
     threads = [threading.Thread(target=visit, args=kind) for kind in kinds]
     for thread in threads:
         thread.start()
@@ -73,7 +75,7 @@ time.sleep(0.5)
 switches = []
 for n in range(SETS):
     switches.append(switch(["green", "blue"][n % 2]))
-    time.sleep(0.2)
+    time.sleep(0.1)
 time.sleep(0.5)
 end = time.monotonic()
 stop.set()

@@ -1,4 +1,4 @@
-"""A server of a side: says its name, after five seconds at /slow, and not at all well once /tmp/NAME.ill is there."""
+"""A server of a side: says its name, after so many seconds at /slow/SECONDS, and not at all well once /tmp/NAME.ill is there."""
 
 import os
 import sys
@@ -14,8 +14,8 @@ class Answer(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_GET(self):
-        if self.path == "/slow":
-            time.sleep(5)
+        if self.path.startswith("/slow/"):
+            time.sleep(float(self.path.removeprefix("/slow/")))
         ill = os.path.exists(f"/tmp/{NAME}.ill")
         self.send_response(503 if ill else 200)
         body = NAME.encode()

@@ -20,7 +20,7 @@ url = \"http://127.0.0.1/\"
 switch = \"{switch}\"
 [check]
 healthy = 1
-watch = \"0.4s\"
+watch = \"0.2s\"
 "
         ),
     );
