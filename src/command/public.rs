@@ -89,11 +89,8 @@ fn put_right(
         return Ok(());
     }
     for row in wrong {
-        report.warning(format!(
-            "{} was marked otherwise, but {} is public: put right",
-            row.state.server,
-            named(public)
-        ));
+        let (server, side) = (&row.state.server, named(public));
+        report.warning(format!("the mark of {server} was wrong or missing: put right, {side} is public"));
     }
     let states: Vec<_> = looked.iter().map(|(_, url, state)| (url.clone(), state.clone())).collect();
     ending::mark(front, &mut hold_all(front, &states, stop, report)?, stop)

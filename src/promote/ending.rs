@@ -32,7 +32,8 @@ pub fn go_back(front: &Front, plan: &Plan, error: Error, report: &Report) -> Res
         return Err(Error::WentBack(Box::new(error), problem_at(front, plan, from)));
     }
     if let Err(stuck) = back {
-        report.warning(stuck);
+        report.warning(&stuck);
+        stuck.hint().into_iter().for_each(|hint| report.hint(hint));
     }
     Err(Error::AfterFlip(Box::new(error)))
 }
@@ -77,7 +78,10 @@ pub fn finish(
     let marked = at_once(holds, |hold| {
         hold.mark(front.is_of(public.as_deref(), hold.url())).and_then(|()| hold.record(&entry))
     });
-    let marked: Result<()> = marked.into_iter().collect();
+    let marked = marked.into_iter().collect::<Result<()>>().map_err(|error| Error::Promotion {
+        problem: format!("{error}: not every server knows who is public"),
+        hint: "`bluegreen public` tells them".into(),
+    });
     result.and(marked.map_err(|error| Error::AfterFlip(Box::new(error))))
 }
 

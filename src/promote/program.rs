@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Error, Result};
 use crate::run::signals::Stop;
+use crate::text::escape_controls;
 
 const TICK: Duration = Duration::from_millis(5);
 
@@ -38,15 +39,22 @@ impl Output {
     /// The end in words, with the last line that it printed as an error.
     #[must_use]
     pub fn words(&self) -> String {
+        self.words_with(1)
+    }
+
+    /// The same, with so many lines.
+    #[must_use]
+    pub fn words_with(&self, lines: usize) -> String {
         let status = match (self.status, self.too_late) {
             (Some(code), _) => format!("exited with status {code}"),
             (None, Some(limit)) => format!("did not end within {}", humantime::format_duration(limit)),
             (None, None) => "was ended by a signal".into(),
         };
-        let said = self.stderr.lines().rfind(|line| !line.starts_with("hint:") && !line.trim().is_empty());
-        said.map_or(status.clone(), |line| {
-            format!("{status}: {}", crate::text::escape_controls(line.trim_start_matches("error: ")))
-        })
+        let is_said = |line: &&str| !line.starts_with("hint:") && !line.trim().is_empty();
+        let said: Vec<&str> = self.stderr.lines().filter(is_said).collect();
+        let said = said[said.len().saturating_sub(lines)..].iter();
+        let said = said.map(|line| escape_controls(line.trim_start_matches("error: ")));
+        std::iter::once(status).chain(said).collect::<Vec<_>>().join(": ")
     }
 }
 

@@ -96,10 +96,11 @@ impl Switch {
     }
 }
 
+/// The reason is what curl, ssh or a provider's client said before the switch itself did.
 fn failed(what: &str, output: &program::Output) -> Error {
     let hint = output.stderr.lines().find_map(|line| line.strip_prefix("hint: "));
     Error::Promotion {
-        problem: format!("the switch's `{what}` {}", output.words()),
+        problem: format!("the switch's `{what}` {}", output.words_with(3)),
         hint: hint.unwrap_or("run the switch by hand, as docs/switches.md shows").to_owned(),
     }
 }

@@ -247,8 +247,10 @@ fn nothing_is_switched_where_anything_is_wrong() {
     let lock = crate::support::lock::HeldLock::take(&pair.green);
     pair.fails(&[], "is busy");
     drop(lock);
-    pair.switch("echo 'error: no' >&2; exit 1");
-    pair.fails(&[], "the switch's `set green` exited with status 1: no");
+    pair.switch(
+        "echo 'curl: (7) no route' >&2; printf 'error: cannot ask\\nhint: curl says why\\n' >&2; exit 1",
+    );
+    pair.fails(&[], "the switch's `set green` exited with status 1: curl: (7) no route: cannot ask\nhint: curl says why\n");
     pair.switch("exit 0");
     pair.fails(&[], "the switch says that all is well, but the front end shows blue");
 }
@@ -256,8 +258,8 @@ fn nothing_is_switched_where_anything_is_wrong() {
 #[test]
 fn it_goes_back_by_itself() {
     let pair = Pair::new();
-    let front = fs::read_to_string(pair.file("promote.toml")).unwrap();
-    let front = front.split('"').find(|word| word.starts_with("http:")).unwrap();
+    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let front = config.split('"').find(|word| word.starts_with("http:")).unwrap();
     let still = format!("blue is public again, but {front} answers 502.");
     pair.write("front.status", "502").fails_with(&[], "answers 502", &still);
     fs::remove_file(pair.file("front.status")).unwrap();
@@ -269,7 +271,13 @@ fn it_goes_back_by_itself() {
     fs::remove_file(pair.file("serves")).unwrap();
     assert_eq!(pair.marks(), [Some(true), Some(false)]);
     assert_eq!(pair.blue.history().pop().unwrap()["outcome"], "failed");
-    assert_eq!(pair.promote(&[]).0, 0);
+    // Nothing answers there at all.
+    pair.configure(front, "http://127.0.0.1:1/");
+    let (status, text) = pair.promote(&[]);
+    assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
+    let last = "Not promoted: blue is public again, but http://127.0.0.1:1/ does not answer: exited with status 7: curl";
+    assert!(text.contains(last), "{text}");
+    assert_eq!(pair.write("promote.toml", &config).promote(&[]).0, 0);
 }
 
 #[test]

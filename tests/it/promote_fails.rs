@@ -123,6 +123,9 @@ fn what_fails_after_the_switch_is_said_and_has_its_own_status() {
     let begun = begin_lost(&pair);
     assert_eq!((begun.0, pair.public().as_str()), (3, "blue"), "{}", begun.1);
     assert!(begun.1.contains("Promoted, but not all is well: blue is public."), "{}", begun.1);
+    let told =
+        " is not held any more: not every server knows who is public\nhint: `bluegreen public` tells them\n";
+    assert!(begun.1.contains(told), "{}", begun.1);
     // `public` puts the marks right.
     let (status, text) = said(&pair.command(&["public"]).output().unwrap());
     assert_eq!((status, pair.marks()), (0, [Some(true), Some(false)]), "{text}");

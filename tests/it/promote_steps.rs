@@ -14,7 +14,7 @@ use crate::support::Sandbox;
 
 /// Stops for a moment at one step, that of the file `stall`: the look, the hold, and each line to a hold.
 const STALLS: &str =
-    "stall() { [ \"$1\" != \"$(cat \"$here/stall\")\" ] || { touch \"$here/at\"; sleep 0.5; }; }
+    "stall() { [ \"$1\" != \"$(cat \"$here/stall\")\" ] || { touch \"$here/at\"; sleep 0.5; [ ! -e \"$here/lose\" ] || exit; }; }
 case $last in
     'bluegreen hold'*)
         stall hold
@@ -68,6 +68,19 @@ fn ctrl_c_at_each_step_is_a_promotion_or_none() {
 }
 
 #[test]
+fn a_hold_that_is_lost_before_the_switch_ends_the_promotion() {
+    let pair = stalling();
+    // The connection ends as the holds are asked for the last time.
+    let child = begin_at(pair.write("lose", ""), "status");
+    let (status, text) = said(&child.wait_with_output().unwrap());
+    assert_eq!((status, pair.public().as_str(), pair.marks()), (1, "blue", [None, None]), "{text}");
+    assert!(
+        text.contains("` is not held any more") && text.contains("Not promoted: blue is public.\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn killed_at_each_step_it_leaves_no_lock_and_marks_that_the_next_puts_right() {
     let pair = stalling();
     let switch = fs::read_to_string(pair.file("switch")).unwrap();
@@ -99,7 +112,10 @@ fn killed_at_each_step_it_leaves_no_lock_and_marks_that_the_next_puts_right() {
     // A cut between two marks leaves one; so does this.
     fs::remove_file(pair.green.site().join(".bluegreen/public")).unwrap();
     let (_, text) = said(&pair.command(&["public"]).output().unwrap());
-    assert!(text.contains("warning: green was marked otherwise, but green is public: put right"), "{text}");
+    assert!(
+        text.contains("warning: the mark of green was wrong or missing: put right, green is public"),
+        "{text}"
+    );
     assert_eq!(pair.marks(), [Some(false), Some(true)]);
     assert_eq!(pair.promote(&[]).0, 0);
 }
