@@ -4,8 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{AccessFlags, access};
-use rustix::process::geteuid;
+use nix::unistd::{AccessFlags, Uid, access};
 use serde::Serialize;
 
 use super::hook::is_this_program;
@@ -15,8 +14,8 @@ use super::table::{print_json, print_text};
 use crate::config::Config;
 use crate::deploy::pending::{self, Kind, Pending};
 use crate::error::{Error, Result};
-use crate::git::Repository;
 use crate::git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
+use crate::git::{Repository, login_name};
 use crate::site::{Live, Site};
 use crate::text::{count, printable};
 
@@ -86,12 +85,14 @@ pub fn run(place: &Place, json: bool) -> Result<()> {
     } else {
         print_text(&text(mode.as_deref(), &findings))?;
     }
-    let errors = findings.iter().filter(|finding| finding.level == Level::Error).count() as u64;
-    if errors == 0 {
-        Ok(())
-    } else {
-        Err(Error::Reported(Box::new(Error::Unhealthy(count(errors, "problem")))))
+    match number_of(Level::Error, &findings) {
+        0 => Ok(()),
+        errors => Err(Error::Reported(Box::new(Error::Unhealthy(count(errors, "problem"))))),
     }
+}
+
+fn number_of(level: Level, findings: &[Finding]) -> u64 {
+    findings.iter().filter(|finding| finding.level == level).count() as u64
 }
 
 fn text(mode: Option<&str>, findings: &[Finding]) -> String {
@@ -101,9 +102,13 @@ fn text(mode: Option<&str>, findings: &[Finding]) -> String {
         lines.push(format!("{label}: {}", finding.message));
         lines.extend(finding.hint.as_ref().map(|hint| format!("hint: {hint}")));
     }
-    lines.push(match findings.len() {
-        0 => "All is well.".into(),
-        found => format!("{} found.", count(found as u64, "problem")),
+    let found = |level, noun| Some(number_of(level, findings)).filter(|n| *n > 0).map(|n| count(n, noun));
+    let found: Vec<String> =
+        found(Level::Error, "error").into_iter().chain(found(Level::Warning, "warning")).collect();
+    lines.push(if found.is_empty() {
+        "All is well.".into()
+    } else {
+        format!("Found {}.", found.join(" and "))
     });
     lines.join("\n")
 }
@@ -277,8 +282,9 @@ fn check_pending(repository: &Repository, branch: &str, site: &Site, findings: &
 fn check_owned(path: &Path, findings: &mut Findings) {
     let owner = path.metadata().map_or(0, |metadata| metadata.uid());
     let may_write = access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
-    if !may_write || owner != geteuid().as_raw() {
+    if !may_write || owner != Uid::effective().as_raw() {
         let message = format!("`{}` does not belong to the repository's owner", printable(path));
-        findings.error(message, format!("`chown -R OWNER {}`", printable(path)));
+        let owner = login_name(Uid::effective());
+        findings.error(message, format!("`chown -R {owner} {}`", printable(path)));
     }
 }

@@ -383,9 +383,10 @@ fn check_says_which_hook_deploys() {
     let gate = "A push to master fails if its deployment fails: `proc-receive` deploys it.";
     check().ok().says_only(&[gate, "All is well."]);
     std::fs::remove_file(sandbox.repository().join("hooks/proc-receive")).unwrap();
-    check().fails(1).says(
-        "error: git asks `<repository>/hooks/proc-receive`, which does not run: every push to master fails",
-    );
+    check()
+        .fails(1)
+        .says("error: git asks `<repository>/hooks/proc-receive`, which does not run: every push to master fails")
+        .says("Found 1 error.");
     server_git(&sandbox, &["config", "--unset-all", "receive.procReceiveRefs"]);
     let hook = "A push to master succeeds even if its deployment fails: `post-receive` deploys it.";
     check().ok().says_only(&[hook, "All is well."]);
@@ -393,6 +394,7 @@ fn check_says_which_hook_deploys() {
     check()
         .warned()
         .says("warning: git does not ask `<repository>/hooks/proc-receive` about master: the gate is open")
+        .says("Found 1 warning.")
         .says(hook);
 }
 
