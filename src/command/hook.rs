@@ -126,6 +126,9 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
         // git does not tell the hook about the other refs of the push, and they could still fail.
         return Answer::Refused("the gate cannot be part of an atomic push: push without --atomic".into());
     }
+    if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
+        return Answer::Refused("namespaces cannot be pushed to through the gate".into());
+    }
     let result = rules::check(&server.repository, update, server.report, server.stop()).and_then(|()| {
         let options = read_options(server, request.options.iter().map(Vec::as_slice));
         match update {

@@ -20,9 +20,6 @@ pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop:
     let settings = repository.section("receive")?;
     let refused = |reason: &str| Err(Error::PushRefused(reason.into()));
     let is_set = |name| last(&settings, name).is_some_and(is_true);
-    if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
-        return refused("namespaces cannot be pushed to through the gate");
-    }
     if allows(&settings, "receive.denycurrentbranch").is_none() && repository.is_checked_out(&update.name)? {
         return refused("branch is currently checked out");
     }

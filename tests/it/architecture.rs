@@ -252,3 +252,16 @@ fn no_file_is_longer_than_a_reader_can_hold() {
         assert!(lines <= longest, "{} has {lines} lines, at most {longest}: split it", file.display());
     }
 }
+
+/// All other files are given what they need, so that a test can give it, too.
+#[test]
+fn only_the_commands_read_the_environment() {
+    let mut readers: Vec<PathBuf> = sources("src")
+        .into_iter()
+        .filter(|path| code(path).contains("env::var"))
+        .filter(|path| !path.starts_with("src/command"))
+        .collect();
+    readers.sort();
+    // The search path of git's children, and that of the log.
+    assert_eq!(readers, [PathBuf::from("src/git/mod.rs"), PathBuf::from("src/main.rs")]);
+}
