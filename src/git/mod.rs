@@ -7,6 +7,7 @@ pub mod convert;
 mod fetch;
 pub mod id;
 mod locks;
+mod plain;
 pub mod push;
 mod receive;
 pub mod settings;
@@ -82,10 +83,13 @@ impl Repository {
 
     /// The commit that a branch points to, if it exists.
     pub fn tip(&self, branch: &str) -> Result<Option<CommitId>> {
-        self.resolve(&format!("refs/heads/{branch}"))
+        match self.plain_tip(branch) {
+            Some(id) => Ok(Some(id)),
+            None => self.resolve(&format!("refs/heads/{branch}")),
+        }
     }
 
-    /// The same for a record of it. Most often it is a file of its own, which is read faster than a git starts.
+    /// The same for a record of it. Most often it is a file of its own, and then nothing else is read.
     pub fn tip_to_record(&self, branch: &str) -> Result<Option<CommitId>> {
         let loose = std::fs::read(self.path.join("refs/heads").join(branch)).ok();
         match loose.and_then(|id| CommitId::parse(id.strip_suffix(b"\n")?)) {

@@ -359,7 +359,7 @@ fn a_read_only_file_system_is_named() {
 #[test]
 fn a_missing_git_is_named() {
     let sandbox = deployed();
-    let mut deploy = sandbox.bluegreen_command(&["deploy"]);
+    let mut deploy = sandbox.bluegreen_command(&["deploy", "master"]);
     Run::new(&sandbox, deploy.env("PATH", "/nonexistent")).fails(1).says_only(&[
         "error: cannot run `git`: no such file or directory",
         "hint: install git: `apt-get install git`",

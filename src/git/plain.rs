@@ -1,0 +1,134 @@
+//! Branches that are read without git: a file of their own, or a line of `packed-refs`.
+//!
+//! A small release is made in less time than git takes to start. Whatever is not plain is left to git: other
+//! ref formats, extensions, symbolic refs, worktrees, and a config in which git could find fault.
+
+use std::fs;
+use std::io::ErrorKind;
+
+use git2::{ObjectFormat, ObjectType, Odb};
+
+use super::Repository;
+use super::id::CommitId;
+
+/// The largest `packed-refs` that is read whole, in bytes. Git searches it faster from there on.
+const MAX_PACKED: u64 = 1 << 20;
+
+impl Repository {
+    /// The commit that a branch points to, where git would certainly say the same.
+    pub(super) fn plain_tip(&self, branch: &str) -> Option<CommitId> {
+        let config = fs::read_to_string(self.path.join("config")).ok()?;
+        if !is_plain_name(branch) || !is_plain_config(&config) || self.path.join("commondir").exists() {
+            return None;
+        }
+        let name = format!("refs/heads/{branch}");
+        let id = match fs::read(self.path.join(&name)) {
+            Ok(text) => CommitId::parse(text.strip_suffix(b"\n")?),
+            Err(error) if error.kind() == ErrorKind::NotFound => self.packed_tip(&name),
+            Err(_) => None,
+        };
+        id.filter(|id| self.has_commit(id))
+    }
+
+    fn packed_tip(&self, name: &str) -> Option<CommitId> {
+        let path = self.path.join("packed-refs");
+        let text =
+            if path.metadata().ok()?.len() <= MAX_PACKED { fs::read(path).ok()? } else { return None };
+        let id = |line: &'_ [u8]| CommitId::parse(line.strip_suffix(name.as_bytes())?.strip_suffix(b" ")?);
+        text.split(|&byte| byte == b'\n').find_map(id)
+    }
+
+    /// Returns whether a SHA-1 commit is in the object database.
+    fn has_commit(&self, id: &CommitId) -> bool {
+        let kind = || {
+            let odb = Odb::new_ext(ObjectFormat::Sha1).ok()?;
+            odb.add_disk_alternate(self.path.join("objects").to_str()?).ok()?;
+            odb.read_header(id.oid().ok()?).ok()
+        };
+        id.format() == ObjectFormat::Sha1 && kind().is_some_and(|(_, kind)| kind == ObjectType::Commit)
+    }
+}
+
+/// Returns whether a name is one that git takes as it is, and that leads nowhere else as a path.
+fn is_plain_name(branch: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_component = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && part.bytes().all(is_plain)
+            && !part.contains("..")
+            && !part.ends_with('.')
+            && !part.to_ascii_lowercase().ends_with(".lock")
+    };
+    branch.split('/').all(is_component)
+}
+
+/// Returns whether a config is of the kind that `git init` writes: nothing in it decides where refs are, and
+/// git reads all of it without a fault.
+fn is_plain_config(text: &str) -> bool {
+    let mut section = String::new();
+    text.lines().map(str::trim).all(|line| {
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            return true;
+        }
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.strip_suffix(']').unwrap_or_default().to_ascii_lowercase();
+            let first = section.split(' ').next().unwrap_or_default();
+            return ["core", "receive", "transfer", "http", "remote", "branch", "gc"].contains(&first)
+                && !section.contains(['\\', ']', '[']);
+        }
+        let (key, value) =
+            line.split_once('=').map_or((line, "true"), |(key, value)| (key.trim(), value.trim()));
+        let is_key = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_switch = value == "true" || value == "false";
+        is_key
+            && !value.contains(['\\', '"', ';', '#'])
+            && match (section.as_str(), key.to_ascii_lowercase().as_str()) {
+                ("core", "repositoryformatversion") => value == "0",
+                ("core", "bare" | "filemode" | "ignorecase" | "logallrefupdates") => is_switch,
+                ("core", _) => false,
+                (section, _) => !section.is_empty(),
+            }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_as_git_init_writes_it_is_plain() {
+        let plain = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
+        assert!(is_plain_config(plain));
+        let more = "[receive]\n\tdenyDeletes\n[remote \"origin\"]\n\turl = /srv/a.git\n# a comment\n";
+        assert!(is_plain_config(&format!("{plain}{more}")));
+        for odd in [
+            "[core]\nrepositoryformatversion = 1",
+            "[core]\nbare = maybe",
+            "[core]\nworktree = ..",
+            "[core] bare = true",
+            "[core",
+            "[Extensions]\nrefStorage = reftable",
+            "[include]\npath = other",
+            "[includeIf \"gitdir:/x\"]\npath = other",
+            "[gc]\nauto = \"0",
+            "[gc]\nauto = 0 \\\n",
+            "[gc]\n= 0",
+            "[gc]\ntwo words = 0",
+        ] {
+            assert!(!is_plain_config(&format!("{plain}{odd}\n")), "{odd}");
+        }
+        assert!(!is_plain_config("bare = true"), "a key in no section");
+    }
+
+    #[test]
+    fn only_names_that_are_paths_too_are_plain() {
+        for plain in ["master", "release/1.2", "a-b_c"] {
+            assert!(is_plain_name(plain), "{plain}");
+        }
+        for odd in
+            ["", "/a", "a/", "a//b", "..", "a/../b", ".a", "a..b", "a.lock", "a.", "-a", "a b", "a@{1}"]
+        {
+            assert!(!is_plain_name(odd), "{odd}");
+        }
+    }
+}
