@@ -1,5 +1,6 @@
 //! Counts the paths that differ between two trees, without reading equal subtrees.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use git2::Oid;
@@ -18,8 +19,8 @@ pub fn count(reader: &Reader, id_len: usize, old: Oid, new: Oid) -> Result<u64> 
         }
         let read = |id: Option<Oid>| id.map(|id| reader.tree(id)).transpose();
         let (old, new) = (read(old)?, read(new)?);
-        let entries = |object: &Option<git2::OdbObject>| match object {
-            Some(object) => tree::parse(object.data(), id_len)
+        let entries = |tree: &Option<Cow<[u8]>>| match tree {
+            Some(tree) => tree::parse(tree, id_len)
                 .map(|entries| {
                     entries.iter().map(|entry| (entry.kind, entry.name.to_vec(), id(entry))).collect()
                 })

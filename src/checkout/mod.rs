@@ -6,6 +6,7 @@
 //! ignores attributes and stops at submodules.
 
 pub mod attributes;
+mod buffer;
 pub mod convert;
 pub mod converted;
 pub mod delta;
@@ -29,6 +30,7 @@ pub mod settings;
 pub mod submodule;
 mod symlinks;
 pub mod tree;
+mod trees;
 mod walk;
 mod write;
 
@@ -94,6 +96,9 @@ impl Checkout {
         let mut projects = Projects::new(objects, Limits { timeout: config.site.submodule_timeout, stop });
         let fetched = (config.site.submodules == Submodules::Fetch).then_some(&mut projects);
         let older = recycled.map(|manifest| &manifest.listing);
+        if recycled.is_none() {
+            objects.read_trees(tree, threads(config))?;
+        }
         let mut plan = Plan::read(objects, tree, older, config.site.max_files, fetched)?;
         if config.site.symlinks == Symlinks::Inside {
             symlinks::refuse_outside(&plan.listing, &config.shared)?;
@@ -105,7 +110,7 @@ impl Checkout {
             }
         }
         let mut conversion = Conversion::new(scratch, &config.site);
-        let reader = objects.open()?;
+        let reader = objects.reader();
         let measure = |plan: &Plan| measure(plan, objects, threads(config));
         let (forest, sizes) = match recycled {
             // Git, where it has to be asked, takes about as long as a look at the packs.
@@ -168,7 +173,7 @@ impl Checkout {
 #[must_use]
 pub fn changed(objects: &Objects, old: Option<CommitId>, tree: Oid, listing: &Listing) -> u64 {
     let differences = || {
-        let reader = objects.open().ok()?;
+        let reader = objects.reader();
         let old = reader.commit(old?.oid().ok()?).ok()?;
         difference::count(&reader, objects.id_len(), old.tree, tree).ok()
     };
@@ -203,7 +208,7 @@ fn measure(plan: &Plan, objects: &Objects, threads: usize) -> Result<(Forest, Ve
         }
         Ok(())
     };
-    parallel::for_each_piece(threads, parallel::PIECE, &mut sizes, || objects.open(), work, || Ok(()))?;
+    parallel::for_each_piece(threads, parallel::PIECE, &mut sizes, || Ok(objects.reader()), work, || Ok(()))?;
     Ok((forest, sizes))
 }
 

@@ -99,7 +99,7 @@ fn find_pointers(
     lfs: Lfs,
     converted: &mut Converted,
 ) -> Result<()> {
-    let (listing, reader) = (&plan.listing, objects.open()?);
+    let (listing, reader) = (&plan.listing, objects.reader());
     let mut walk = Walk::new(listing, root);
     let mut found = Vec::new();
     for &entry in written {

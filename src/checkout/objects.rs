@@ -4,33 +4,39 @@
 //! and both object formats, and ignores `refs/replace`. Every thread opens one of its own: a shared
 //! one is serial, since its lock spans the decompression.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use git2::{ObjectFormat, ObjectType, Odb, OdbObject, Oid};
 
 use super::pack::{Packs, STREAMED};
+use super::trees::Trees;
 use crate::error::{Error, Result};
 use crate::git::Repository;
 
 /// The number of characters that records and messages keep of the first line of a commit's message.
 const LONGEST_SUBJECT: usize = 200;
 
-/// The objects of a repository; [`Objects::open`] gives a reader.
+/// The objects of a repository; [`Objects::reader`] gives a reader.
 #[derive(Debug)]
 pub struct Objects<'a> {
     repository: &'a Repository,
     format: ObjectFormat,
     /// The object directories of submodules.
     others: Mutex<Vec<PathBuf>>,
+    packs: OnceLock<Arc<Packs>>,
+    /// The trees that were read ahead.
+    trees: OnceLock<Trees>,
 }
 
-/// A reader of objects, for one thread.
+/// A reader of objects, for one thread. It opens the object database when it first reads from it.
 pub struct Reader<'a> {
     objects: &'a Objects<'a>,
-    odb: Odb<'static>,
+    odb: OnceCell<Odb<'static>>,
 }
 
 /// The content of a commit object.
@@ -48,7 +54,7 @@ impl<'a> Objects<'a> {
     pub fn new(repository: &'a Repository, format: ObjectFormat) -> Self {
         // Git does not hash what it reads from a pack either: receiving the push verified it.
         git2::opts::strict_hash_verification(false);
-        Self { repository, format, others: Mutex::default() }
+        Self { repository, format, others: Mutex::default(), packs: OnceLock::new(), trees: OnceLock::new() }
     }
 
     /// The length of an id in bytes.
@@ -69,7 +75,7 @@ impl<'a> Objects<'a> {
         self.format
     }
 
-    /// From now on the objects of a submodule are found too, by readers that are opened later.
+    /// From now on the objects of a submodule are found too, by readers that read for the first time later.
     pub fn add(&self, directory: PathBuf) {
         self.others.lock().unwrap_or_else(PoisonError::into_inner).push(directory);
     }
@@ -78,17 +84,29 @@ impl<'a> Objects<'a> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Opens the packs of the repository itself.
-    pub fn packs(&self) -> Packs {
-        Packs::open(&self.path(), self.id_len())
+    /// The packs of the repository itself, opened when they are first asked for.
+    pub fn packs(&self) -> Arc<Packs> {
+        Arc::clone(self.packs.get_or_init(|| Arc::new(Packs::open(&self.path(), self.id_len()))))
+    }
+
+    /// Reads all trees of a commit, for readers to come.
+    pub fn read_trees(&self, root: Oid, threads: usize) -> Result<()> {
+        let trees = Trees::read(&self.packs(), root.as_bytes(), self.id_len(), threads)?;
+        self.trees.get_or_init(|| trees);
+        Ok(())
     }
 
     fn path(&self) -> PathBuf {
         self.repository.path().join("objects")
     }
 
-    /// Opens the object database.
-    pub fn open(&self) -> Result<Reader<'_>> {
+    /// Makes a reader.
+    #[must_use]
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { objects: self, odb: OnceCell::new() }
+    }
+
+    fn open(&self) -> Result<Odb<'static>> {
         let path = self.path();
         let open = || {
             let odb = Odb::new_ext(self.format)?;
@@ -100,7 +118,7 @@ impl<'a> Objects<'a> {
         };
         let error =
             |error: git2::Error| Error::io("read", &path)(io::Error::other(error.message().to_owned()));
-        Ok(Reader { objects: self, odb: open().map_err(error)? })
+        open().map_err(error)
     }
 }
 
@@ -121,8 +139,11 @@ impl Reader<'_> {
     }
 
     /// Reads a raw tree object.
-    pub fn tree(&self, id: Oid) -> Result<OdbObject<'_>> {
-        self.read(id, ObjectType::Tree)
+    pub fn tree(&self, id: Oid) -> Result<Cow<'_, [u8]>> {
+        match self.objects.trees.get().and_then(|trees| trees.get(id.as_bytes())) {
+            Some(tree) => Ok(tree.into()),
+            None => Ok(self.read(id, ObjectType::Tree)?.data().to_vec().into()),
+        }
     }
 
     /// Reads a blob.
@@ -132,7 +153,7 @@ impl Reader<'_> {
 
     /// The size of a blob in bytes, without reading it.
     pub fn blob_size(&self, id: Oid) -> Result<u64> {
-        match self.odb.read_header(id) {
+        match self.odb()?.read_header(id) {
             Ok((size, ObjectType::Blob)) => Ok(size as u64),
             Ok((_, kind)) => Err(unreadable(id, ObjectType::Blob, &format!("it is a {kind}"))),
             Err(error) => Err(unreadable(id, ObjectType::Blob, error.message())),
@@ -148,8 +169,16 @@ impl Reader<'_> {
         Ok(file.write_all(blob.data()))
     }
 
+    fn odb(&self) -> Result<&Odb<'static>> {
+        if let Some(odb) = self.odb.get() {
+            return Ok(odb);
+        }
+        let odb = self.objects.open()?;
+        Ok(self.odb.get_or_init(|| odb))
+    }
+
     fn read(&self, id: Oid, kind: ObjectType) -> Result<OdbObject<'_>> {
-        let object = self.odb.read(id).map_err(|error| unreadable(id, kind, error.message()))?;
+        let object = self.odb()?.read(id).map_err(|error| unreadable(id, kind, error.message()))?;
         if object.kind() == kind {
             Ok(object)
         } else {

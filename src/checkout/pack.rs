@@ -13,15 +13,16 @@ use std::path::Path;
 
 use libdeflater::Decompressor;
 
+use super::buffer::Buffer;
 use super::pack_index::{Index, Window};
 
 /// Nothing larger is held in memory: blobs from this size on, in bytes, are streamed by git.
 pub const STREAMED: u64 = 16 << 20;
 
-/// The bytes that are read at once: enough for most blobs and deltas of a site, and many of them where objects
-/// are read in the order of the pack.
+/// The bytes that are read at once: enough for most blobs and deltas of a site, and some more where objects
+/// are read in the order of the pack and lie close together.
 const FIRST_READ: usize = 4 << 10;
-const READ_AHEAD: usize = 64 << 10;
+const READ_AHEAD: usize = 16 << 10;
 
 /// The bytes of a header: type, a size of 64 bits, and the base of a delta.
 const MAX_HEADER: usize = 10 + 32;
@@ -63,11 +64,13 @@ pub struct Place {
 pub enum Base {
     /// There is none: the object is a whole blob.
     Whole,
+    /// There is none: the object is a whole tree.
+    Tree,
     /// It begins at this offset of the same pack.
     Offset(u64),
     /// It has this id.
     Id(Vec<u8>),
-    /// There is none: the object is a commit, a tree or a tag.
+    /// There is none: the object is a commit or a tag.
     Other,
 }
 
@@ -76,7 +79,7 @@ pub enum Base {
 pub struct Header {
     /// The object that it is made of.
     pub base: Base,
-    /// The size of what is packed: the blob, or the delta.
+    /// The size of what is packed: the object, or the delta.
     pub size: u64,
     /// The length of the header.
     pub len: usize,
@@ -86,8 +89,10 @@ pub struct Header {
 pub struct Buffers {
     region: Region,
     decompressor: Decompressor,
-    /// The ids that were read last of each index.
+    /// The part that was read last of each index.
     windows: Vec<Window>,
+    /// The number of ids that are looked up in order.
+    lookups: u32,
 }
 
 /// A region of a pack that was read.
@@ -96,7 +101,7 @@ struct Region {
     pack: u32,
     start: u64,
     len: usize,
-    bytes: Vec<u8>,
+    bytes: Buffer,
 }
 
 impl Packs {
@@ -116,7 +121,8 @@ impl Packs {
 
     /// Looks an object up in all packs.
     pub fn find(&self, id: &[u8], buffers: &mut Buffers) -> Option<Place> {
-        buffers.windows.resize_with(self.packs.len(), Window::default);
+        let lookups = buffers.lookups;
+        buffers.windows.resize_with(self.packs.len(), || Window::new(lookups));
         let mut packs = (0u32..).zip(&self.packs).zip(&mut buffers.windows);
         packs.find_map(|((pack, Pack { index, .. }), window)| {
             Some(Place { pack, offset: index.find(id, window)? })
@@ -126,7 +132,7 @@ impl Packs {
     /// Looks an object up in one pack, then in all: the base of a delta is rarely elsewhere.
     pub fn find_near(&self, pack: u32, id: &[u8], buffers: &mut Buffers) -> Option<Place> {
         let index = &self.packs.get(pack as usize)?.index;
-        let near = index.find(id, &mut Window::default()).map(|offset| Place { pack, offset });
+        let near = index.find(id, &mut Window::new(1)).map(|offset| Place { pack, offset });
         near.or_else(|| self.find(id, buffers))
     }
 
@@ -143,11 +149,15 @@ impl Packs {
         unpacked: &mut [u8],
         buffers: &mut Buffers,
     ) -> Option<()> {
-        // zlib stores what it cannot compress in blocks, with a few bytes around each.
+        // Text takes less than half; zlib stores what it cannot compress in blocks, with a few bytes around each.
+        let likely = MAX_HEADER + unpacked.len() / 2 + 64;
         let longest = MAX_HEADER + unpacked.len() + (unpacked.len() >> 9) + 64;
-        let packed = self.read(place, longest, &mut buffers.region)?;
-        let size = buffers.decompressor.zlib_decompress(packed.get(header_len..)?, unpacked).ok()?;
-        (size == unpacked.len()).then_some(())
+        let Buffers { region, decompressor, .. } = buffers;
+        [likely.min(longest), longest].into_iter().find_map(|len| {
+            let packed = self.read(place, len, region)?.get(header_len..)?;
+            let size = decompressor.zlib_decompress(packed, unpacked).ok()?;
+            (size == unpacked.len()).then_some(())
+        })
     }
 
     /// The bytes at a place: `len` of them and more, or those up to the end of the pack. They are read anew where
@@ -155,15 +165,13 @@ impl Packs {
     fn read<'r>(&self, place: Place, len: usize, region: &'r mut Region) -> Option<&'r [u8]> {
         let end = region.start + region.len as u64;
         let is_next =
-            region.pack == place.pack && (region.start..=end + READ_AHEAD as u64).contains(&place.offset);
+            region.pack == place.pack && (region.start..=end + FIRST_READ as u64).contains(&place.offset);
         if !is_next || place.offset.checked_add(len as u64)? > end {
             let len = len.max(if is_next { READ_AHEAD } else { FIRST_READ });
-            if region.bytes.len() < len {
-                region.bytes.resize(len, 0);
-            }
+            region.bytes.set_len(len);
             let pack = self.packs.get(place.pack as usize)?;
             region.len = 0;
-            region.len = pack.file.read_at(&mut region.bytes[..len], place.offset).ok()?;
+            region.len = pack.file.read_at(&mut region.bytes, place.offset).ok()?;
             (region.pack, region.start) = (place.pack, place.offset);
         }
         region.bytes[..region.len].get((place.offset - region.start) as usize..)
@@ -177,9 +185,18 @@ impl Pack {
     }
 }
 
+impl Buffers {
+    /// Buffers for so many look-ups of ids, in order.
+    #[must_use]
+    pub fn for_lookups(lookups: u32) -> Self {
+        let (region, decompressor) = (Region::default(), Decompressor::new());
+        Self { region, decompressor, windows: Vec::new(), lookups }
+    }
+}
+
 impl Default for Buffers {
     fn default() -> Self {
-        Self { region: Region::default(), decompressor: Decompressor::new(), windows: Vec::new() }
+        Self::for_lookups(1)
     }
 }
 
@@ -196,6 +213,7 @@ fn header(bytes: &[u8], offset: u64, id_len: usize) -> Option<Header> {
         at += 1;
     }
     match first >> 4 & 7 {
+        TREE => Some(Header { base: Base::Tree, size, len: at }),
         BLOB => Some(Header { base: Base::Whole, size, len: at }),
         OFS_DELTA => {
             let (back, len) = distance(&bytes[at..])?;
@@ -206,7 +224,7 @@ fn header(bytes: &[u8], offset: u64, id_len: usize) -> Option<Header> {
             let id = bytes.get(at..at + id_len)?;
             Some(Header { base: Base::Id(id.to_vec()), size, len: at + id_len })
         }
-        COMMIT | TREE | TAG => Some(Header { base: Base::Other, size, len: at }),
+        COMMIT | TAG => Some(Header { base: Base::Other, size, len: at }),
         _ => None,
     }
 }
@@ -240,6 +258,7 @@ mod tests {
         assert_eq!(read(&[0xbf, 0x01]), whole(31, 2));
         assert_eq!(read(&[0x1f]), Some(Header { base: Base::Other, size: 15, len: 1 }), "a commit");
         assert_eq!([read(&[0x0f]), read(&[0x5f])], [None, None]);
+        assert_eq!(read(&[0x2f]), Some(Header { base: Base::Tree, size: 15, len: 1 }));
         assert_eq!(read(&[0xbf, 0xff]), None, "cut off");
         assert_eq!(read(&[]), None);
         assert_eq!(read(&[0xff; 20]), None, "too long for any size");

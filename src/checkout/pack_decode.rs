@@ -4,6 +4,7 @@
 //! delta is reached, which is the one that most hangs on: so the stack holds few, however long the chain is.
 //! If they are too large all the same, the first ones are dropped, and decoded again when they are needed.
 
+use super::buffer::{Buffer, Pool};
 use super::delta;
 use super::listing::NONE;
 use super::pack::{Buffers, STREAMED};
@@ -13,16 +14,12 @@ use crate::error::Result;
 /// The most bytes of bases that one thread holds.
 const HELD: usize = 16 << 20;
 
-/// The most buffers that are kept to be used again, and their size.
-const SPARE: usize = 8;
-const SPARE_SIZE: usize = 1 << 20;
-
 /// A decoder of trees, for one thread.
 #[derive(Default)]
 pub struct Decoder {
     buffers: Buffers,
-    blob: Vec<u8>,
-    spare: Vec<Vec<u8>>,
+    blob: Buffer,
+    pool: Pool,
 }
 
 /// A base on the way to the delta at hand.
@@ -30,7 +27,7 @@ struct Step {
     node: u32,
     next_child: usize,
     /// Its content, while it is held.
-    content: Option<Vec<u8>>,
+    content: Option<Buffer>,
     is_damaged: bool,
 }
 
@@ -75,11 +72,11 @@ impl Decoder {
     }
 
     /// Decodes a node from the nearest base that is held, or from the root.
-    fn content(&mut self, forest: &Forest, way: &[Step], node: u32) -> Option<Vec<u8>> {
+    fn content(&mut self, forest: &Forest, way: &[Step], node: u32) -> Option<Buffer> {
         let mut deltas = Vec::new();
         let mut held = way.iter().rev();
         let mut at = node;
-        let mut base: Option<Vec<u8>> = None;
+        let mut base: Option<Buffer> = None;
         let mut nearest: Option<&[u8]> = None;
         while forest.nodes[at as usize].form == Form::Delta {
             deltas.push(at);
@@ -102,51 +99,53 @@ impl Decoder {
         base
     }
 
-    fn root(&mut self, forest: &Forest, node: u32) -> Option<Vec<u8>> {
+    fn root(&mut self, forest: &Forest, node: u32) -> Option<Buffer> {
         let node = &forest.nodes[node as usize];
         let mut content = self.buffer(node.packed_size)?;
         forest.packs.inflate(node.place, node.header_len.into(), &mut content, &mut self.buffers)?;
         Some(content)
     }
 
-    fn apply(&mut self, forest: &Forest, node: u32, base: &[u8]) -> Option<Vec<u8>> {
+    fn apply(&mut self, forest: &Forest, node: u32, base: &[u8]) -> Option<Buffer> {
         let node = &forest.nodes[node as usize];
-        let read;
-        let delta = if let Some(delta) = &node.delta {
-            delta
-        } else {
-            read = forest.delta(node, &mut self.buffers)?;
-            read.as_slice()
-        };
+        if let Some(delta) = &node.delta {
+            return self.result(base, delta);
+        }
+        let mut delta = self.buffer(node.packed_size)?;
+        forest.packs.inflate(node.place, node.header_len.into(), &mut delta, &mut self.buffers)?;
+        let result = self.result(base, &delta);
+        self.pool.give(delta);
+        result
+    }
+
+    fn result(&mut self, base: &[u8], delta: &[u8]) -> Option<Buffer> {
         let mut result = self.buffer(delta::sizes(delta)?.1)?;
         delta::apply(base, delta, &mut result)?;
         Some(result)
     }
 
     /// A buffer of a size that a pack claims.
-    fn buffer(&mut self, size: u64) -> Option<Vec<u8>> {
+    fn buffer(&mut self, size: u64) -> Option<Buffer> {
         let size = usize::try_from(size).ok().filter(|_| size < STREAMED)?;
-        let mut buffer = self.spare.pop().unwrap_or_default();
-        buffer.resize(size, 0);
-        Some(buffer)
+        Some(self.pool.take(size))
     }
 
-    fn release(&mut self, buffer: Option<Vec<u8>>) {
-        let small = |buffer: &Vec<u8>| buffer.capacity() <= SPARE_SIZE;
-        if self.spare.len() < SPARE {
-            self.spare.extend(buffer.filter(small));
+    fn release(&mut self, buffer: Option<Buffer>) {
+        if let Some(buffer) = buffer {
+            self.pool.give(buffer);
         }
     }
 
     /// Drops the bases that are needed last, if all together are too large; never the last one.
     fn drop_first(&mut self, way: &mut [Step]) {
-        let mut held: usize = way.iter().filter_map(|step| step.content.as_ref()).map(Vec::len).sum();
+        let mut held: usize =
+            way.iter().filter_map(|step| step.content.as_ref()).map(|content| content.len()).sum();
         let Some((_, before)) = way.split_last_mut() else { return };
         for step in before {
             if held <= HELD {
                 break;
             }
-            held -= step.content.as_ref().map_or(0, Vec::len);
+            held -= step.content.as_ref().map_or(0, |content| content.len());
             self.release(step.content.take());
         }
     }

@@ -6,8 +6,10 @@
 //! no object are refused: libgit2 would follow the one for ever, and the other out of the pack.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::buffer::Buffer;
 use super::delta;
 use super::listing::{Listing, NONE};
 use super::pack::{Base, Buffers, Packs, Place, STREAMED};
@@ -30,7 +32,7 @@ const CUT: u32 = 64;
 /// The wanted blobs and their bases.
 #[derive(Debug, Default)]
 pub struct Forest {
-    pub(super) packs: Packs,
+    pub(super) packs: Arc<Packs>,
     pub(super) nodes: Vec<Node>,
     /// For each entry of the listing its node, or [`NONE`].
     node_of: Vec<u32>,
@@ -103,7 +105,7 @@ impl Node {
 
 impl Forest {
     /// Finds the wanted entries of a listing in the packs.
-    pub fn new(packs: Packs, listing: &Listing, wanted: &[u32], threads: usize) -> Result<Self> {
+    pub fn new(packs: Arc<Packs>, listing: &Listing, wanted: &[u32], threads: usize) -> Result<Self> {
         let mut forest = Self { packs, node_of: vec![NONE; listing.entries.len()], ..Self::default() };
         let places = forest.locate(listing, wanted, threads)?;
         forest.read(&places, threads)?;
@@ -143,9 +145,9 @@ impl Forest {
     }
 
     /// Reads a wanted blob that stands in no tree.
-    pub fn whole<'b>(&self, entry: u32, blob: &'b mut Vec<u8>, buffers: &mut Buffers) -> Option<&'b [u8]> {
+    pub fn whole<'b>(&self, entry: u32, blob: &'b mut Buffer, buffers: &mut Buffers) -> Option<&'b [u8]> {
         let node = self.node(entry).filter(|node| node.form == Form::Whole && node.size < STREAMED)?;
-        blob.resize(node.size as usize, 0);
+        blob.set_len(node.size as usize);
         self.packs.inflate(node.place, node.header_len.into(), blob, buffers)?;
         Some(blob)
     }
@@ -177,7 +179,8 @@ impl Forest {
             }
             Ok(())
         };
-        for_each_piece(threads, PIECE, &mut found, || Ok(Buffers::default()), work, || Ok(()))?;
+        let start = || Ok(Buffers::for_lookups(wanted.len() as u32));
+        for_each_piece(threads, PIECE, &mut found, start, work, || Ok(()))?;
         let mut places: Vec<_> =
             found.into_iter().filter_map(|(_, entry, place)| Some((place?, entry))).collect();
         places.sort_unstable();
@@ -231,45 +234,47 @@ impl Forest {
     fn read_level(&self, level: &[Place], kept: &AtomicUsize, threads: usize) -> Result<Vec<Pending>> {
         let unread = |&place| Pending { place, node: Node::new(place), base: None };
         let mut pending: Vec<_> = level.iter().map(unread).collect();
-        let work = |buffers: &mut Buffers, _, piece: &mut [Pending]| {
+        let work = |(buffers, delta): &mut (Buffers, Buffer), _, piece: &mut [Pending]| {
             for pending in piece {
-                self.read_node(pending, kept, buffers);
+                self.read_node(pending, kept, buffers, delta);
             }
             Ok(())
         };
-        for_each_piece(threads, PIECE, &mut pending, || Ok(Buffers::default()), work, || Ok(()))?;
+        for_each_piece(threads, PIECE, &mut pending, || Ok(Default::default()), work, || Ok(()))?;
         Ok(pending)
     }
 
-    fn read_node(&self, pending: &mut Pending, kept: &AtomicUsize, buffers: &mut Buffers) {
+    fn read_node(
+        &self,
+        pending: &mut Pending,
+        kept: &AtomicUsize,
+        buffers: &mut Buffers,
+        delta: &mut Buffer,
+    ) {
         let Pending { place, node, base } = pending;
         let Some(header) = self.packs.header(*place, buffers) else { return };
         (node.header_len, node.packed_size, node.size) = (header.len as u8, header.size, header.size);
         (node.form, *base) = match header.base {
             Base::Whole => (Form::Whole, None),
-            Base::Other => (Form::Other, None),
+            Base::Tree | Base::Other => (Form::Other, None),
             Base::Offset(offset) => (Form::Delta, Some(Place { offset, ..*place })),
             Base::Id(id) => (Form::Delta, self.packs.find_near(place.pack, &id, buffers)),
         };
         if node.form != Form::Delta {
             return;
         }
-        let delta = self.delta(node, buffers).unwrap_or_default();
-        match delta::sizes(&delta) {
-            Some((_, size, _)) if size < STREAMED => node.size = size,
-            _ => node.form = Form::Unfit,
+        node.form = Form::Unfit;
+        if header.size >= STREAMED {
+            return;
         }
+        delta.set_len(header.size as usize);
+        let read = self.packs.inflate(*place, header.len, delta, buffers);
+        let sizes = read.and_then(|()| delta::sizes(delta));
+        let Some((_, size, _)) = sizes.filter(|(_, size, _)| *size < STREAMED) else { return };
+        (node.form, node.size) = (Form::Delta, size);
         if header.size <= KEPT_DELTA && kept.fetch_add(delta.len(), Ordering::Relaxed) < KEPT_DELTAS {
-            node.delta = Some(delta.into());
+            node.delta = Some((**delta).into());
         }
-    }
-
-    /// Decompresses a delta.
-    pub(super) fn delta(&self, node: &Node, buffers: &mut Buffers) -> Option<Vec<u8>> {
-        let size = usize::try_from(node.packed_size).ok().filter(|_| node.packed_size < STREAMED)?;
-        let mut delta = vec![0; size];
-        self.packs.inflate(node.place, node.header_len.into(), &mut delta, buffers)?;
-        Some(delta)
     }
 
     /// Makes trees of nodes that know their bases.

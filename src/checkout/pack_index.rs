@@ -13,8 +13,10 @@ const MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
 const FANOUT: usize = 256 * 4;
 const IDS: u64 = (MAGIC.len() + FANOUT) as u64;
 
-/// The bytes of ids that are read at once.
-const WINDOW: usize = 4 << 10;
+/// The ids that are read at once: few for one look-up, and for many in order as many as hold the next few.
+const WINDOW: u32 = 200;
+const WIDE_WINDOW: u32 = 8 * WINDOW;
+const LOOKUPS: u32 = 8;
 
 /// After so many wrong guesses the rest is halved: ids that somebody chose are not evenly spread.
 const GUESSES: usize = 3;
@@ -28,11 +30,14 @@ pub struct Index {
     id_len: usize,
 }
 
-/// The ids that were read last, of one index: those that are looked up in order share them.
-#[derive(Debug, Default)]
+/// The part of an index that was read last: ids that are looked up in order share it.
+#[derive(Debug)]
 pub struct Window {
     first: u32,
     ids: Vec<u8>,
+    /// The short offsets of these ids, once one was asked for.
+    offsets: Vec<u8>,
+    lookups: u32,
 }
 
 impl Index {
@@ -57,9 +62,13 @@ impl Index {
     pub fn find(&self, id: &[u8], window: &mut Window) -> Option<u64> {
         let object = self.position(id, window)?;
         let short = IDS + self.objects() * (self.id_len as u64 + 4);
-        let mut bytes = [0; 4];
-        self.file.read_exact_at(&mut bytes, short + u64::from(object) * 4).ok()?;
-        let offset = u32::from_be_bytes(bytes);
+        if window.offsets.is_empty() {
+            window.offsets.resize(window.ids.len() / self.id_len * 4, 0);
+            let read = self.file.read_exact_at(&mut window.offsets, short + u64::from(window.first) * 4);
+            read.inspect_err(|_| window.offsets.clear()).ok()?;
+        }
+        let bytes = window.offsets.get((object - window.first) as usize * 4..)?.first_chunk()?;
+        let offset = u32::from_be_bytes(*bytes);
         if offset < 1 << 31 {
             return Some(offset.into());
         }
@@ -100,10 +109,12 @@ impl Index {
 
     /// Reads the ids around `at`, within the rest that is searched.
     fn read(&self, at: u32, rest: &Range<u32>, window: &mut Window) -> Option<()> {
-        let count = (WINDOW / self.id_len) as u32;
-        let first = at.saturating_sub(count / 2).max(rest.start);
+        let few = (self.fanout[255] / window.lookups).saturating_mul(LOOKUPS);
+        let count = if few <= WIDE_WINDOW { few.max(WINDOW) } else { WINDOW };
+        let first = at.saturating_sub(WINDOW / 2).max(rest.start);
         let count = count.min(rest.end - first);
         window.first = first;
+        window.offsets.clear();
         window.ids.resize(count as usize * self.id_len, 0);
         let read = self.file.read_exact_at(&mut window.ids, IDS + u64::from(first) * self.id_len as u64);
         if read.is_err() {
@@ -114,6 +125,12 @@ impl Index {
 }
 
 impl Window {
+    /// A window for so many look-ups in order.
+    #[must_use]
+    pub fn new(lookups: u32) -> Self {
+        Self { first: 0, ids: Vec::new(), offsets: Vec::new(), lookups: lookups.max(1) }
+    }
+
     fn range(&self, id_len: usize) -> Range<u32> {
         self.first..self.first + (self.ids.len() / id_len) as u32
     }

@@ -74,7 +74,7 @@ impl Plan {
             |entry: &u32| older.is_some_and(|older| older.entries[*entry as usize].kind == Kind::Submodule);
         let older_entries = older.map_or(0, |older| older.entries.len() as u32);
         let mut planner = Planner {
-            reader: Rc::new(objects.open()?),
+            reader: Rc::new(objects.reader()),
             projects,
             older_submodules: (0..older_entries).filter(is_submodule).collect(),
             id_len: objects.id_len(),
@@ -165,9 +165,9 @@ impl Planner<'_, '_> {
             (tree, project) = opened;
         }
         let reader = Rc::clone(&self.reader);
-        let object = reader.tree(tree)?;
+        let data = reader.tree(tree)?;
         let unfit = |unfit: tree::Unfit| self.unfit(directory, &unfit.name, unfit.problem);
-        let entries = tree::parse(object.data(), self.id_len).map_err(unfit)?;
+        let entries = tree::parse(&data, self.id_len).map_err(unfit)?;
         for entry in &entries {
             self.plan.listing.push(entry);
             self.plan.same_in_old.push(NONE);
@@ -192,7 +192,7 @@ impl Planner<'_, '_> {
         let path = path_in(&listing.directory_path(root), &listing.directory_path(directory));
         let tree = projects.open(project, gitmodules, &path, commit, directory)?;
         let project = projects.all.len() - 1;
-        self.reader = Rc::new(projects.objects().open()?);
+        self.reader = Rc::new(projects.objects().reader());
         Ok(Some((tree, project)))
     }
 

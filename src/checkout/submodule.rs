@@ -141,7 +141,7 @@ impl<'a> Projects<'a> {
         }
         let repository = Repository::open(git_dir)?;
         // If the commit is there, so are its objects: git fetches all of them or none.
-        let tree = || Ok(Objects::new(&repository, format).open()?.commit(commit)?.tree);
+        let tree = || Ok(Objects::new(&repository, format).reader().commit(commit)?.tree);
         let found: Result<Oid> = tree();
         let tree = found.or_else(|_| repository.fetch(url, commit, self.limits).and_then(|()| tree()))?;
         Ok((repository, tree))

@@ -58,7 +58,7 @@ impl Writer<'_> {
         let mut stamps = vec![Stamp::default(); self.plan.listing.entries.len()];
         let start = || {
             let walk = Walk::new(&self.plan.listing, self.root);
-            Ok(Hand { reader: self.objects.open()?, walk, decoder: Decoder::default() })
+            Ok(Hand { reader: self.objects.reader(), walk, decoder: Decoder::default() })
         };
         let work =
             |hand: &mut Hand, first: usize, piece: &mut [Stamp]| self.write_piece(hand, first as u32, piece);

@@ -63,7 +63,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let releases = site.releases()?;
     let name = ReleaseName::next(SystemTime::now(), commit, releases.last().map(|newest| &newest.name));
     let objects = Objects::new(repository, commit.format());
-    let contents = objects.open()?.commit(commit.oid()?)?;
+    let contents = objects.reader().commit(commit.oid()?)?;
     let recycled = recyclable(&releases, live.release(), config.site.keep)
         .into_iter()
         .find_map(|name| site.recycle(name));
@@ -151,7 +151,7 @@ pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
     let live = site.live()?;
     shared::require(&site, &server.config.shared)?;
     let objects = Objects::new(&server.repository, commit.format());
-    let contents = objects.open()?.commit(commit.oid()?)?;
+    let contents = objects.reader().commit(commit.oid()?)?;
     let mut config = server.config.clone();
     if config.site.submodules == Submodules::Fetch {
         // A dry run fetches nothing.

@@ -1,0 +1,90 @@
+//! Memory that is used again: bytes that are about to be overwritten are neither asked of the system nor cleared
+//! for each object anew.
+
+use std::ops::{Deref, DerefMut};
+
+/// The most bytes that a pool keeps for later, and the most buffers.
+const SPARE_BYTES: usize = 8 << 20;
+const SPARE: usize = 16;
+
+/// The smallest buffer: most files of a site fit.
+const LEAST: usize = 16 << 10;
+
+/// Bytes of some length, with anything in them.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+/// Buffers to be used again.
+#[derive(Debug, Default)]
+pub struct Pool {
+    spare: Vec<Buffer>,
+}
+
+impl Buffer {
+    /// Changes the length, and leaves anything in the bytes.
+    pub fn set_len(&mut self, len: usize) {
+        if self.bytes.len() < len {
+            // What was in it need not be moved.
+            self.bytes = Vec::new();
+            self.bytes = vec![0; len.next_power_of_two().max(LEAST)];
+        }
+        self.len = len;
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
+    }
+}
+
+impl Pool {
+    /// Takes a buffer of this length: the smallest that is long enough, or a new one.
+    pub fn take(&mut self, len: usize) -> Buffer {
+        let fits = |(_, buffer): &(usize, &Buffer)| buffer.bytes.len() >= len;
+        let found = self.spare.iter().enumerate().filter(fits).min_by_key(|(_, buffer)| buffer.bytes.len());
+        let mut buffer =
+            found.map(|(at, _)| at).map_or_else(Buffer::default, |at| self.spare.swap_remove(at));
+        buffer.set_len(len);
+        buffer
+    }
+
+    /// Keeps a buffer for later, unless enough are kept.
+    pub fn give(&mut self, buffer: Buffer) {
+        let kept: usize = self.spare.iter().map(|spare| spare.bytes.len()).sum();
+        if self.spare.len() < SPARE && kept + buffer.bytes.len() <= SPARE_BYTES {
+            self.spare.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_buffer_that_fits_is_used_again() {
+        let mut pool = Pool::default();
+        let (small, large) = (pool.take(10), pool.take(1 << 20));
+        let places = [small.as_ptr(), large.as_ptr()];
+        pool.give(large);
+        pool.give(small);
+        let small = pool.take(LEAST);
+        assert_eq!((small.as_ptr(), small.len()), (places[0], LEAST));
+        assert_eq!(pool.take(LEAST).as_ptr(), places[1]);
+        let huge = pool.take(SPARE_BYTES + 1);
+        pool.give(huge);
+        assert!(pool.spare.is_empty());
+    }
+}
