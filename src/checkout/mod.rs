@@ -34,7 +34,6 @@ mod trees;
 mod walk;
 mod write;
 
-use std::io;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -146,8 +145,12 @@ impl Checkout {
         let Self { mut plan, conversion, forest } = self;
         let Destination { root, recycled, .. } = *destination;
         let failed = |error| Error::io("fill", &destination.path)(error);
-        walk::allow_depth(&plan.listing, threads(config) + 1);
-        let before = recycle::prepare(&plan, root, recycled).map_err(failed)?;
+        let threads = threads(config);
+        walk::allow_depth(&plan.listing, threads + 1);
+        let before = match recycled {
+            None => recycle::make_all(&plan, root, threads)?,
+            Some(recycled) => recycle::prepare(&plan, root, recycled).map_err(failed)?,
+        };
         let writer = write::Writer {
             plan: &plan,
             converted: &conversion.converted,
@@ -159,10 +162,10 @@ impl Checkout {
             done: AtomicU64::new(0),
         };
         let total = plan.listing.files();
-        let mut entries = writer.write(threads(config), |done| monitor.progress(done, total))?;
+        let mut entries = writer.write(threads, |done| monitor.progress(done, total))?;
         monitor.progress(total, total)?;
         let converted = moving::write(&mut plan, conversion, &before, root, &mut entries, objects, monitor)?;
-        let directories = directory_stamps(&plan, root).map_err(failed)?;
+        let directories = directory_stamps(&plan, root, threads)?;
         let instant = clock(destination.clock).map_err(failed)?;
         Ok(Manifest { listing: plan.listing, entries, directories, converted, instant })
     }
@@ -212,14 +215,24 @@ fn measure(plan: &Plan, objects: &Objects, threads: usize) -> Result<(Forest, Ve
     Ok((forest, sizes))
 }
 
-fn directory_stamps(plan: &Plan, root: &Dir) -> io::Result<Vec<Stamp>> {
-    let mut walk = walk::Walk::new(&plan.listing, root);
-    let stat = |directory: &listing::Directory| match directory.entry {
+fn directory_stamps(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Stamp>> {
+    let listing = &plan.listing;
+    let stat = |walk: &mut walk::Walk, directory: &listing::Directory| match directory.entry {
         NONE => Ok(stamp(&root.own_stat()?)),
         _ if !directory.is_made => Ok(Stamp::default()),
-        entry => Ok(stamp(&walk.enter(directory.parent)?.stat(plan.listing.name(entry))?)),
+        entry => Ok(stamp(&walk.enter(directory.parent)?.stat(listing.name(entry))?)),
     };
-    plan.listing.directories.iter().map(stat).collect()
+    let mut stamps = vec![Stamp::default(); listing.directories.len()];
+    let work = |walk: &mut walk::Walk, first: usize, piece: &mut [Stamp]| {
+        for (at, to) in (first..).zip(piece) {
+            let failed = |error| Error::io("read", listing.directory_path(at as u32))(error);
+            *to = stat(walk, &listing.directories[at]).map_err(failed)?;
+        }
+        Ok(())
+    };
+    let start = || Ok(walk::Walk::new(listing, root));
+    parallel::for_each_piece(threads, parallel::PIECE, &mut stamps, start, work, || Ok(()))?;
+    Ok(stamps)
 }
 
 fn threads(config: &Config) -> usize {

@@ -5,14 +5,20 @@
 //! be written ([`super::write`]).
 
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 
 use rustix::fs::Stat;
 
-use super::listing::{Listing, NONE};
+use super::listing::{Directory, Listing, NONE};
 use super::manifest::Manifest;
+use super::parallel::{PIECE, for_each_piece};
 use super::plan::Plan;
 use super::walk::Walk;
 use crate::dir::Dir;
+use crate::error::{Error, Result};
+
+/// The parts for each thread into which the directories of a new release are divided.
+const PARTS: usize = 8;
 
 /// The content of a directory before files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,16 +29,52 @@ pub enum Before {
     Used,
 }
 
-/// Makes every directory of the plan below `root`, and removes the names that the plan does not have.
-pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>) -> io::Result<Vec<Before>> {
+/// Makes every directory of the plan below an empty `root`, in several threads.
+pub fn make_all(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Before>> {
+    let listing = &plan.listing;
+    let count = listing.directories.len();
+    let make = |walk: &mut Walk, directory: u32| {
+        let Directory { parent, entry, is_made, .. } = listing.directories[directory as usize];
+        if !is_made || entry == NONE {
+            return Ok(());
+        }
+        let name = listing.name(entry);
+        let made = walk.enter(parent).and_then(|dir| dir.make_dir(name, 0o755));
+        made.map_err(|error| Error::io("make", listing.directory_path(directory))(error))
+    };
+    // A directory lies in one of its own part, or in one that leads to the first of the part: these come first.
+    let mut parts: Vec<Range<usize>> = Vec::new();
+    let mut leading = Vec::new();
+    let size = count.div_ceil(threads * PARTS).max(PIECE);
+    for first in (0..count).step_by(size) {
+        parts.push(first..count.min(first + size));
+        let mut at = first as u32;
+        while listing.directories[at as usize].entry != NONE {
+            at = listing.directories[at as usize].parent;
+            leading.push(at);
+        }
+    }
+    leading.sort_unstable();
+    leading.dedup();
+    let mut walk = Walk::new(listing, root);
+    leading.iter().try_for_each(|&directory| make(&mut walk, directory))?;
+    let work = |walk: &mut Walk, _, parts: &mut [Range<usize>]| {
+        let inside = parts.iter().cloned().flatten().map(|directory| directory as u32);
+        inside.filter(|directory| leading.binary_search(directory).is_err()).try_for_each(|it| make(walk, it))
+    };
+    for_each_piece(threads, 1, &mut parts, || Ok(Walk::new(listing, root)), work, || Ok(()))?;
+    Ok(vec![Before::Empty; count])
+}
+
+/// Makes every directory of the plan below a recycled `root`, and removes the names that the plan does not have.
+pub fn prepare(plan: &Plan, root: &Dir, recycled: &Manifest) -> io::Result<Vec<Before>> {
     let mut walk = Walk::new(&plan.listing, root);
     let root_stat = root.own_stat()?;
     let mut before = Vec::with_capacity(plan.listing.directories.len());
     for directory in 0..plan.listing.directories.len() as u32 {
         let is = &plan.listing.directories[directory as usize];
         let inside = if is.entry == NONE { Before::Used } else { before[is.parent as usize] };
-        let mut state =
-            if recycled.is_some() && inside == Before::Used { Before::Used } else { Before::Empty };
+        let mut state = inside;
         if is.is_made && is.entry != NONE {
             let parent = walk.enter(is.parent)?;
             let name = plan.listing.name(is.entry);
@@ -44,10 +86,7 @@ pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>) -> io::Resu
                 parent.make_dir(name, 0o755)?;
             }
         }
-        if let Some(recycled) = recycled
-            && state == Before::Used
-            && is.is_made
-        {
+        if state == Before::Used && is.is_made {
             clear(plan, directory, walk.enter(directory)?, recycled)?;
         }
         before.push(state);
