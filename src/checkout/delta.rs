@@ -44,9 +44,11 @@ pub fn apply(base: &[u8], delta: &[u8], result: &mut [u8]) -> Option<()> {
 /// A number of which only those bytes are there whose bits are set.
 fn operand(delta: &[u8], at: &mut usize, bits: u8, bytes: u32) -> Option<usize> {
     let mut number = 0;
-    for byte in (0..bytes).filter(|byte| bits >> byte & 1 == 1) {
-        number |= usize::from(*delta.get(*at)?) << (8 * byte);
-        *at += 1;
+    for byte in 0..bytes {
+        if bits >> byte & 1 == 1 {
+            number |= usize::from(*delta.get(*at)?) << (8 * byte);
+            *at += 1;
+        }
     }
     Some(number)
 }

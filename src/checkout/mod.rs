@@ -20,6 +20,7 @@ pub mod objects;
 pub mod pack;
 pub mod pack_decode;
 pub mod pack_forest;
+mod pack_headers;
 pub mod pack_index;
 mod parallel;
 pub mod plan;

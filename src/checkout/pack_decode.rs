@@ -108,7 +108,7 @@ impl Decoder {
 
     fn apply(&mut self, forest: &Forest, node: u32, base: &[u8]) -> Option<Buffer> {
         let node = &forest.nodes[node as usize];
-        if let Some(delta) = &node.delta {
+        if let Some(delta) = forest.kept(node) {
             return self.result(base, delta);
         }
         let mut delta = self.buffer(node.packed_size)?;

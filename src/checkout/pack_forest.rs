@@ -5,26 +5,15 @@
 //! is damaged stand in no tree, and are left to the object database. Those whose chain has no end or leads to
 //! no object are refused: libgit2 would follow the one for ever, and the other out of the pack.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::buffer::Buffer;
-use super::delta;
 use super::listing::{Listing, NONE};
-use super::pack::{Base, Buffers, Packs, Place, STREAMED};
-use super::parallel::{PIECE, for_each_piece};
+use super::pack::{Buffers, Packs, Place, STREAMED};
 use crate::error::Result;
 
 /// The longest chain, as git's own limit on `pack.depth`.
-const MAX_CHAIN: usize = 4095;
-
-/// The most objects that are noted, wanted ones and bases: about 100 bytes each.
-const MAX_NODES: usize = 1 << 20;
-
-/// Deltas up to this size are kept from the look at their sizes on, up to so many bytes all together.
-const KEPT_DELTA: u64 = 256 << 10;
-const KEPT_DELTAS: usize = 16 << 20;
+pub(super) const MAX_CHAIN: usize = 4095;
 
 /// From so many wanted blobs on, a tree of deltas is cut, so that several threads can share it.
 const CUT: u32 = 64;
@@ -35,11 +24,13 @@ pub struct Forest {
     pub(super) packs: Arc<Packs>,
     pub(super) nodes: Vec<Node>,
     /// For each entry of the listing its node, or [`NONE`].
-    node_of: Vec<u32>,
+    pub(super) node_of: Vec<u32>,
     /// Node and entry, by node: one blob can stand at several paths.
-    entries: Vec<(u32, u32)>,
+    pub(super) entries: Vec<(u32, u32)>,
     /// The deltas made of each node, those that most hangs on last; `first_child` says where they begin.
     children: Vec<u32>,
+    /// The deltas that are kept, those of a piece in one allocation.
+    pub(super) kept: Vec<Vec<u8>>,
     /// The roots of trees, and the nodes where large ones are cut, in the order of the listing.
     pub tops: Vec<u32>,
 }
@@ -60,9 +51,9 @@ pub(super) struct Node {
     /// The size of what is packed: the blob, or the delta.
     pub packed_size: u64,
     /// The size of the blob, where it was looked at.
-    size: u64,
-    /// The delta, if it is small.
-    pub delta: Option<Box<[u8]>>,
+    pub(super) size: u64,
+    /// The place in [`Forest::kept`] where the delta begins, if it is kept.
+    pub(super) kept: Option<(u32, u32)>,
 }
 
 /// The form of an object in a pack.
@@ -78,16 +69,9 @@ pub(super) enum Form {
     Unknown,
 }
 
-/// A node that is being read.
-struct Pending {
-    place: Place,
-    node: Node,
-    base: Option<Place>,
-}
-
 impl Node {
     /// A node that is not read yet.
-    fn new(place: Place) -> Self {
+    pub(super) fn new(place: Place) -> Self {
         Self {
             place,
             header_len: 0,
@@ -98,7 +82,7 @@ impl Node {
             first_child: 0,
             packed_size: 0,
             size: 0,
-            delta: None,
+            kept: None,
         }
     }
 }
@@ -165,116 +149,10 @@ impl Forest {
         &self.children[self.nodes[node as usize].first_child as usize..last]
     }
 
-    /// Looks all wanted blobs up in the indexes, by id, so that neighbours share what is read.
-    fn locate(&self, listing: &Listing, wanted: &[u32], threads: usize) -> Result<Vec<(Place, u32)>> {
-        let key = |entry: u32| {
-            let start = listing.raw_id(entry).get(..8).and_then(|bytes| bytes.try_into().ok());
-            start.map_or(0, u64::from_be_bytes)
-        };
-        let mut found: Vec<_> = wanted.iter().map(|&entry| (key(entry), entry, None)).collect();
-        found.sort_unstable_by_key(|(key, entry, _)| (*key, *entry));
-        let work = |buffers: &mut Buffers, _, piece: &mut [(u64, u32, Option<Place>)]| {
-            for (_, entry, place) in piece {
-                *place = self.packs.find(listing.raw_id(*entry), buffers);
-            }
-            Ok(())
-        };
-        let start = || Ok(Buffers::for_lookups(wanted.len() as u32));
-        for_each_piece(threads, PIECE, &mut found, start, work, || Ok(()))?;
-        let mut places: Vec<_> =
-            found.into_iter().filter_map(|(_, entry, place)| Some((place?, entry))).collect();
-        places.sort_unstable();
-        Ok(places)
-    }
-
-    /// Reads the headers of all wanted blobs, then of their bases, then of theirs.
-    fn read(&mut self, places: &[(Place, u32)], threads: usize) -> Result<()> {
-        let kept = AtomicUsize::new(0);
-        let mut known: HashMap<Place, u32> = HashMap::new();
-        let mut level: Vec<Place> = places.iter().map(|(place, _)| *place).collect();
-        level.dedup();
-        // The deltas whose base is still to be found.
-        let mut waiting: Vec<(u32, Place)> = Vec::new();
-        for _ in 0..=MAX_CHAIN {
-            level.truncate(MAX_NODES.saturating_sub(self.nodes.len()));
-            let pending = self.read_level(&level, &kept, threads)?;
-            let mut next = Vec::new();
-            for Pending { place, node, base } in pending {
-                known.insert(place, self.nodes.len() as u32);
-                next.extend(base.map(|base| (self.nodes.len() as u32, base)));
-                self.nodes.push(node);
-            }
-            for (node, base) in waiting.drain(..) {
-                self.nodes[node as usize].base = known.get(&base).copied().unwrap_or(NONE);
-            }
-            next.retain(|(node, base)| {
-                let base = known.get(base).copied();
-                self.nodes[*node as usize].base = base.unwrap_or(NONE);
-                base.is_none()
-            });
-            level = next.iter().map(|(_, base)| *base).collect();
-            level.sort_unstable();
-            level.dedup();
-            waiting = next;
-            if level.is_empty() {
-                break;
-            }
-        }
-        for (place, entry) in places {
-            if let Some(&node) = known.get(place) {
-                self.node_of[*entry as usize] = node;
-                self.entries.push((node, *entry));
-            }
-        }
-        self.entries.sort_unstable();
-        Ok(())
-    }
-
-    /// Reads the headers at these places, in all threads.
-    fn read_level(&self, level: &[Place], kept: &AtomicUsize, threads: usize) -> Result<Vec<Pending>> {
-        let unread = |&place| Pending { place, node: Node::new(place), base: None };
-        let mut pending: Vec<_> = level.iter().map(unread).collect();
-        let work = |(buffers, delta): &mut (Buffers, Buffer), _, piece: &mut [Pending]| {
-            for pending in piece {
-                self.read_node(pending, kept, buffers, delta);
-            }
-            Ok(())
-        };
-        for_each_piece(threads, PIECE, &mut pending, || Ok(Default::default()), work, || Ok(()))?;
-        Ok(pending)
-    }
-
-    fn read_node(
-        &self,
-        pending: &mut Pending,
-        kept: &AtomicUsize,
-        buffers: &mut Buffers,
-        delta: &mut Buffer,
-    ) {
-        let Pending { place, node, base } = pending;
-        let Some(header) = self.packs.header(*place, buffers) else { return };
-        (node.header_len, node.packed_size, node.size) = (header.len as u8, header.size, header.size);
-        (node.form, *base) = match header.base {
-            Base::Whole => (Form::Whole, None),
-            Base::Tree | Base::Other => (Form::Other, None),
-            Base::Offset(offset) => (Form::Delta, Some(Place { offset, ..*place })),
-            Base::Id(id) => (Form::Delta, self.packs.find_near(place.pack, &id, buffers)),
-        };
-        if node.form != Form::Delta {
-            return;
-        }
-        node.form = Form::Unfit;
-        if header.size >= STREAMED {
-            return;
-        }
-        delta.set_len(header.size as usize);
-        let read = self.packs.inflate(*place, header.len, delta, buffers);
-        let sizes = read.and_then(|()| delta::sizes(delta));
-        let Some((_, size, _)) = sizes.filter(|(_, size, _)| *size < STREAMED) else { return };
-        (node.form, node.size) = (Form::Delta, size);
-        if header.size <= KEPT_DELTA && kept.fetch_add(delta.len(), Ordering::Relaxed) < KEPT_DELTAS {
-            node.delta = Some((**delta).into());
-        }
+    /// A delta that is kept.
+    pub(super) fn kept(&self, node: &Node) -> Option<&[u8]> {
+        let (number, start) = node.kept?;
+        self.kept.get(number as usize)?.get(start as usize..)?.get(..node.packed_size as usize)
     }
 
     /// Makes trees of nodes that know their bases.
