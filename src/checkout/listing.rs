@@ -12,13 +12,14 @@ use git2::Oid;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::rows::{self, Row};
 use super::tree::{Kind, TreeEntry};
 
 /// The index that stands for no entry or directory.
 pub const NONE: u32 = u32::MAX;
 
 /// A file, link, directory or submodule of a listing.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy)]
 pub struct Entry {
     /// Its kind.
     pub kind: Kind,
@@ -53,11 +54,31 @@ pub struct Listing {
     pub(super) names: ByteBuf,
     pub(super) ids: ByteBuf,
     /// All paths but the root.
+    #[serde(with = "rows")]
     pub entries: Vec<Entry>,
     /// All directories, the root first.
     pub directories: Vec<Directory>,
     /// Entry and target of every link, by entry.
     pub links: Vec<(u32, ByteBuf)>,
+}
+
+impl Row<13> for Entry {
+    fn to_row(&self) -> [u8; 13] {
+        let mut row = [0; 13];
+        row[0] = self.kind as u8;
+        row[1..5].copy_from_slice(&self.name_end.to_le_bytes());
+        row[5..].copy_from_slice(&self.value.to_le_bytes());
+        row
+    }
+
+    fn from_row(&[kind, ref rest @ ..]: &[u8; 13]) -> Option<Self> {
+        let (name_end, value) = rest.split_first_chunk()?;
+        Some(Self {
+            kind: *Kind::ALL.get(usize::from(kind))?,
+            name_end: u32::from_le_bytes(*name_end),
+            value: u64::from_le_bytes(value.try_into().ok()?),
+        })
+    }
 }
 
 impl Listing {

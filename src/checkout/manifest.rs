@@ -14,22 +14,42 @@ use serde::{Deserialize, Serialize};
 
 use super::converted::Converted;
 use super::listing::Listing;
+use super::rows::{self, Row};
 use crate::dir::Dir;
 
 /// The first line of the file. It must change with the format and with the rules of validation.
-const MAGIC: &[u8] = b"bluegreen manifest 3\n";
+const MAGIC: &[u8] = b"bluegreen manifest 4\n";
 
 /// The ctime, the time at which an inode was last changed, in seconds and nanoseconds since the epoch.
 pub type Ctime = (i64, u32);
 
 /// An inode number and a ctime. A release is on one file system, because mounts in it are refused, so the
 /// number identifies the inode.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// The inode number.
     pub inode: u64,
     /// The time at which it was last changed.
     pub ctime: Ctime,
+}
+
+impl Row<20> for Stamp {
+    fn to_row(&self) -> [u8; 20] {
+        let mut row = [0; 20];
+        row[..8].copy_from_slice(&self.inode.to_le_bytes());
+        row[8..16].copy_from_slice(&self.ctime.0.to_le_bytes());
+        row[16..].copy_from_slice(&self.ctime.1.to_le_bytes());
+        row
+    }
+
+    fn from_row(row: &[u8; 20]) -> Option<Self> {
+        let (inode, rest) = row.split_first_chunk()?;
+        let (seconds, nanoseconds) = rest.split_first_chunk()?;
+        Some(Self {
+            inode: u64::from_le_bytes(*inode),
+            ctime: (i64::from_le_bytes(*seconds), u32::from_le_bytes(nanoseconds.try_into().ok()?)),
+        })
+    }
 }
 
 /// A listing, and the state of each path on the disk.
@@ -38,8 +58,10 @@ pub struct Manifest {
     /// All paths.
     pub listing: Listing,
     /// The stamp of each entry that is not a directory.
+    #[serde(with = "rows")]
     pub entries: Vec<Stamp>,
     /// The stamp of each directory, after the last name in it was made.
+    #[serde(with = "rows")]
     pub directories: Vec<Stamp>,
     /// The files that were converted.
     pub converted: Converted,

@@ -26,6 +26,7 @@ mod parallel;
 pub mod plan;
 pub mod project_files;
 mod recycle;
+mod rows;
 pub mod scratch;
 pub mod settings;
 pub mod submodule;

@@ -6,10 +6,9 @@
 use std::cmp::Ordering;
 
 use rustix::fs::FileType;
-use serde::{Deserialize, Serialize};
 
 /// The kind of a tree entry: the part of its mode that a checkout keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Another tree.
     Directory,
@@ -24,6 +23,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All kinds, in their order.
+    pub const ALL: [Self; 5] = [Self::Directory, Self::File, Self::Executable, Self::Link, Self::Submodule];
+
     /// Reads a mode. Of a file's mode only the executable bit counts; set-user-id and other bits are dropped.
     fn from_mode(mode: u32) -> Option<Self> {
         match (mode & 0o170_000, mode & 0o100) {

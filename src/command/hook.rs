@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, stdin, stdout};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::place::{Place, called_by_git, host_name};
 use crate::command::options::PushOptions;
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::gate::branch::{delete, skip, skip_moved};
 use crate::gate::protocol::{self, Answer, Request};
 use crate::gate::rules;
+use crate::git::Repository;
 use crate::git::push::RefUpdate;
 use crate::pusher::live_line::LiveLine;
 use crate::pusher::message::Message;
@@ -146,11 +147,23 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
 }
 
 /// Returns whether the gate has handled a push to the branch before `post-receive` runs: git calls
-/// `proc-receive` for it, and that hook is this program. git is asked for the hook's path, because this
-/// program may have been called by a script that lies elsewhere.
+/// `proc-receive` for it, and that hook is this program. git is asked for the hook's path where this
+/// program was called by a script that lies elsewhere.
 fn is_gated(server: &Server) -> Result<bool> {
     let Server { repository, config, .. } = server;
-    Ok(is_this_program(&repository.hook_path("proc-receive")?) && repository.asks_gate(&config.branch)?)
+    let hook = match own_hooks(repository) {
+        Some(hooks) => hooks.join("proc-receive"),
+        None => repository.hook_path("proc-receive")?,
+    };
+    Ok(is_this_program(&hook) && repository.asks_gate(&config.branch)?)
+}
+
+/// The repository's directory `hooks`, if this program was called by its name there.
+fn own_hooks(repository: &Repository) -> Option<PathBuf> {
+    let called = PathBuf::from(std::env::args_os().next()?);
+    let hooks = repository.path().join("hooks");
+    let directory = called.parent()?.canonicalize().ok()?;
+    (directory == hooks.canonicalize().ok()?).then_some(hooks)
 }
 
 /// Returns whether a hook is a link to this program, or a copy of it.

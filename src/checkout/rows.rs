@@ -1,0 +1,36 @@
+//! Lists in a manifest as rows of one width: a site of 50,000 files has so many entries, and each push reads and
+//! writes all of them.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serializer};
+use serde_bytes::Bytes;
+
+/// A value that takes the same number of bytes each time.
+pub trait Row<const WIDTH: usize>: Sized {
+    /// Its bytes.
+    fn to_row(&self) -> [u8; WIDTH];
+
+    /// Reads them; `None` for what [`Row::to_row`] does not give.
+    fn from_row(row: &[u8; WIDTH]) -> Option<Self>;
+}
+
+/// Serializes a list, for `#[serde(with = "rows")]`.
+pub fn serialize<S: Serializer, R: Row<WIDTH>, const WIDTH: usize>(
+    list: &[R],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut bytes = Vec::with_capacity(list.len() * WIDTH);
+    for value in list {
+        bytes.extend_from_slice(&value.to_row());
+    }
+    serializer.serialize_bytes(&bytes)
+}
+
+/// Deserializes it.
+pub fn deserialize<'de, D: Deserializer<'de>, R: Row<WIDTH>, const WIDTH: usize>(
+    deserializer: D,
+) -> Result<Vec<R>, D::Error> {
+    let (rows, rest) = <&Bytes>::deserialize(deserializer)?.as_chunks();
+    let list = rows.iter().map(R::from_row).collect::<Option<Vec<R>>>();
+    list.filter(|_| rest.is_empty()).ok_or_else(|| D::Error::custom("not a list of rows"))
+}
