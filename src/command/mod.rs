@@ -108,6 +108,9 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         Command::Log { release, follow } => log::run(&place.open(report)?, release.as_deref(), *follow),
         Command::Hold => hold::run(&place.open(report)?),
         Command::Push { push, options } => push::run(push, options, report),
+        Command::Public(options) if place.repository.is_some() => {
+            public::of_server(&place.open(report)?, options.json)
+        }
         Command::Public(options) => public::run(options, report),
         Command::Promote { side, yes, dry_run, force, options } => {
             let wish = Wish { side: side.as_deref(), yes: *yes, dry_run: *dry_run, force: *force };

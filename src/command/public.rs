@@ -1,16 +1,18 @@
-//! `public`: which side visitors get, and what both serve.
+//! `public`: which side visitors get, and what both serve; on a server, its own mark.
 
 use serde::Serialize;
 
 use super::promote::ssh_client;
-use super::table::{print_json, print_rows};
+use super::table::{print_json, print_rows, print_text};
 use crate::cli::Promotable;
+use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::promote::look::{Front, Looked};
 use crate::promote::side::{State, at_once};
 use crate::promote::{check, ending, hold_all, named};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
+use crate::site::Site;
 use crate::text::escape_controls;
 
 /// One server, as `--json` shows it.
@@ -94,6 +96,24 @@ fn put_right(
     }
     let states: Vec<_> = looked.iter().map(|(_, url, state)| (url.clone(), state.clone())).collect();
     ending::mark(front, &mut hold_all(front, &states, stop, report)?, stop)
+}
+
+/// Prints the mark of one server, which knows of itself alone: the front end is asked from a clone.
+pub fn of_server(server: &Server, json: bool) -> Result<()> {
+    let mark = Site::open(&server.config.site)?.public_mark();
+    if json {
+        return print_json(&serde_json::json!({
+            "server": server.name,
+            "public": mark.as_ref().map(|mark| mark.public),
+            "since": mark.as_ref().map(|mark| &mark.since),
+        }));
+    }
+    let name = &server.name;
+    print_text(&match mark {
+        Some(mark) if mark.public => format!("{name} is public, since {}", mark.since),
+        Some(mark) => format!("{name} is not public, since {}", mark.since),
+        None => format!("{name} was not part of a promotion yet"),
+    })
 }
 
 fn print(rows: &[Row], json: bool) -> Result<()> {

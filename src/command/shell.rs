@@ -21,8 +21,10 @@ const NAME: &str = "bluegreen-shell";
 const LEDGERS: &str = "/var/lib/bluegreen/repositories";
 
 /// The subcommands that run over ssh. [`is_allowed`] decides the same about a parsed command.
-pub const COMMANDS: [&str; 10] =
-    ["hold", "status", "releases", "history", "log", "deploy", "rollback", "resume", "cancel", "check"];
+pub const COMMANDS: [&str; 11] = [
+    "hold", "status", "public", "releases", "history", "log", "deploy", "rollback", "resume", "cancel",
+    "check",
+];
 
 /// The commands of git that come over ssh, with a space or a dash after `git`.
 const GIT: [&str; 3] = ["receive-pack", "upload-pack", "upload-archive"];
@@ -92,6 +94,7 @@ fn refused(command: &str) -> Error {
 fn is_allowed(command: &Command) -> bool {
     match command {
         Command::Status(_)
+        | Command::Public(_)
         | Command::Releases(_)
         | Command::History(_)
         | Command::Log { .. }
@@ -105,7 +108,6 @@ fn is_allowed(command: &Command) -> bool {
         | Command::Adopt
         | Command::Generate { .. }
         | Command::Push { .. }
-        | Command::Public(_)
         | Command::Promote { .. } => false,
     }
 }

@@ -170,6 +170,7 @@ pub(crate) fn said(output: &Output) -> (i32, String) {
 #[test]
 fn sides_change_places_and_back() {
     let pair = Pair::new();
+    assert_eq!(pair.blue.bluegreen(&["public"]).ok().output(), "blue was not part of a promotion yet\n");
     let (status, text) = pair.promote(&[]);
     assert_eq!(status, 0, "{text}");
     assert!(text.contains("green is public, before it was blue: 2 requests, 0 failed"), "{text}");
@@ -177,6 +178,10 @@ fn sides_change_places_and_back() {
     let entry = pair.green.history().pop().unwrap();
     assert_eq!((&entry["action"], &entry["promotion"]["from"]), (&"promote".into(), &"blue".into()));
     assert_eq!(entry["promotion"]["requests"], 2);
+
+    let of_server = |side: &Sandbox| side.bluegreen(&["public"]).ok().output().to_owned();
+    assert!(of_server(&pair.blue).starts_with("blue is not public, since 20"));
+    assert!(of_server(&pair.green).starts_with("green is public, since 20"));
 
     let output = pair.command(&["promote", "--yes", "--json"]).output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
