@@ -39,7 +39,7 @@ mod write;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::thread::{self, available_parallelism};
+use std::thread::{self, ScopedJoinHandle, available_parallelism};
 
 use git2::Oid;
 
@@ -145,6 +145,7 @@ impl Checkout {
         monitor: &Monitor,
     ) -> Result<Manifest> {
         let Self { mut plan, conversion, forest } = self;
+        let Conversion { mut converted, mut projects, scratch, timeout, lfs, .. } = conversion;
         let Destination { root, recycled, .. } = *destination;
         let failed = |error| Error::io("fill", &destination.path)(error);
         let threads = threads(config);
@@ -155,7 +156,7 @@ impl Checkout {
         };
         let writer = write::Writer {
             plan: &plan,
-            converted: &conversion.converted,
+            converted: &converted,
             before: &before,
             recycled,
             root,
@@ -164,9 +165,23 @@ impl Checkout {
             done: AtomicU64::new(0),
         };
         let total = plan.listing.files();
-        let mut entries = writer.write(threads, |done| monitor.progress(done, total))?;
+        let mut entries = writer.kept_converted()?;
+        let is_missing = |entry: &u32| entries[*entry as usize] == Stamp::default();
+        let missing: Vec<u32> = converted.entries.iter().copied().filter(is_missing).collect();
+        let limits = Limits { timeout, stop: Some(monitor.stop()) };
+        // Git and its filters mostly wait, for their start or for a server.
+        let ready = thread::scope(|scope| {
+            let listing = &plan.listing;
+            let convert = || moving::convert(listing, &mut projects, &missing, &scratch, limits);
+            let converting = (!missing.is_empty()).then(|| scope.spawn(convert));
+            writer.write(&mut entries, threads, |done| monitor.progress(done, total))?;
+            let join =
+                |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+            converting.map_or_else(|| Ok(Vec::new()), join)
+        })?;
         monitor.progress(total, total)?;
-        let converted = moving::write(&mut plan, conversion, &before, root, &mut entries, objects, monitor)?;
+        let moved = moving::move_all(&mut plan, &ready, &before, root, &mut entries, monitor)?;
+        moving::find_pointers(&plan, root, &moved, objects, lfs, &mut converted, monitor)?;
         let directories = directory_stamps(&plan, root, threads)?;
         let instant = clock(destination.clock).map_err(failed)?;
         Ok(Manifest { listing: plan.listing, entries, directories, converted, instant })

@@ -2,60 +2,72 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use super::convert::Conversion;
 use super::converted::Converted;
+use super::listing::Listing;
 use super::manifest::{Stamp, stamp};
 use super::monitor::{Monitor, Notice};
 use super::objects::Objects;
 use super::plan::Plan;
-use super::project_files::pointer;
+use super::project_files::{ProjectFiles, pointer};
 use super::recycle::Before;
+use super::scratch::Scratch;
 use super::walk::Walk;
 use crate::config::Lfs;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::run::child::Limits;
 
-/// Lets git write the converted files that the release does not have yet, and moves them into it. Records
-/// their sizes and stamps.
-pub fn write(
+/// Converted files of one project, in a scratch directory.
+pub struct Ready {
+    entries: Vec<u32>,
+    scratch: Scratch,
+    /// The warnings of git and its filters.
+    complaints: Vec<String>,
+}
+
+/// Lets git write the converted files `entries` into scratch directories.
+pub fn convert(
+    listing: &Listing,
+    projects: &mut [ProjectFiles],
+    entries: &[u32],
+    scratch: &Path,
+    limits: Limits,
+) -> Result<Vec<Ready>> {
+    let mut ready = Vec::new();
+    for project in projects {
+        let entries: Vec<u32> = entries.iter().copied().filter(|&entry| project.has(entry)).collect();
+        if !entries.is_empty() {
+            let (scratch, complaints) = project.checkout(listing, &entries, scratch, limits)?;
+            ready.push(Ready { entries, scratch, complaints });
+        }
+    }
+    Ok(ready)
+}
+
+/// Moves converted files into the release, and records their sizes and stamps. Returns their entries.
+pub fn move_all(
     plan: &mut Plan,
-    mut conversion: Conversion,
+    ready: &[Ready],
     before: &[Before],
     root: &Dir,
     stamps: &mut [Stamp],
-    objects: &Objects,
     monitor: &Monitor,
-) -> Result<Converted> {
-    let is_missing = |entry: &u32| stamps[*entry as usize] == Stamp::default();
-    let missing: Vec<u32> = conversion.converted.entries.iter().copied().filter(is_missing).collect();
-    let limits = Limits { timeout: conversion.timeout, stop: Some(monitor.stop()) };
-    for project in &mut conversion.projects {
-        let missing: Vec<u32> = missing.iter().copied().filter(|&entry| project.has(entry)).collect();
-        if missing.is_empty() {
-            continue;
-        }
-        let (scratch, complaints) = project.checkout(&plan.listing, &missing, &conversion.scratch, limits)?;
+) -> Result<Vec<u32>> {
+    for Ready { entries, scratch, complaints } in ready {
         for complaint in complaints {
-            monitor.notice(Notice::Complaint(&complaint));
+            monitor.notice(Notice::Complaint(complaint));
         }
-        let moved = move_in(plan, before, root, &scratch.files()?, &missing)?;
-        for (&entry, (size, changed)) in missing.iter().zip(moved) {
+        let moved = move_in(plan, before, root, &scratch.files()?, entries)?;
+        for (&entry, (size, changed)) in entries.iter().zip(moved) {
             plan.listing.set_size(entry, size);
             stamps[entry as usize] = changed;
         }
     }
-    find_pointers(plan, root, &missing, objects, conversion.lfs, &mut conversion.converted)?;
-    let pointers = &conversion.converted.pointers;
-    if !pointers.is_empty() {
-        let paths: Vec<PathBuf> = pointers.iter().map(|&entry| plan.listing.path_of(entry)).collect();
-        monitor.notice(Notice::Pointers(&paths));
-    }
-    Ok(conversion.converted)
+    Ok(ready.iter().flat_map(|ready| &ready.entries).copied().collect())
 }
 
 /// Moves files into the release; returns their sizes and stamps.
@@ -91,13 +103,14 @@ fn move_in(
 }
 
 /// Finds the pointers that git-lfs did not replace, which its settings may allow.
-fn find_pointers(
+pub fn find_pointers(
     plan: &Plan,
     root: &Dir,
     written: &[u32],
     objects: &Objects,
     lfs: Lfs,
     converted: &mut Converted,
+    monitor: &Monitor,
 ) -> Result<()> {
     let (listing, reader) = (&plan.listing, objects.reader());
     let mut walk = Walk::new(listing, root);
@@ -126,5 +139,9 @@ fn find_pointers(
     }
     converted.pointers.extend(found);
     converted.pointers.sort_unstable();
+    if !converted.pointers.is_empty() {
+        let paths: Vec<PathBuf> = converted.pointers.iter().map(|&entry| listing.path_of(entry)).collect();
+        monitor.notice(Notice::Pointers(&paths));
+    }
     Ok(())
 }

@@ -17,6 +17,9 @@ use crate::error::Result;
 /// The most objects that are noted, wanted ones and bases: about 100 bytes each.
 const MAX_NODES: usize = 1 << 20;
 
+/// Fewer objects than these are not worth another thread.
+const FEW: usize = 4 * PIECE;
+
 /// Deltas up to this size are kept from the look at their sizes on, up to so many bytes all together.
 const KEPT_DELTA: u64 = 256 << 10;
 const KEPT_DELTAS: usize = 16 << 20;
@@ -126,6 +129,8 @@ impl Forest {
             }
             Ok(())
         };
+        // The far ends of chains are few, and soon read by one thread.
+        let threads = if level.len() < FEW { 1 } else { threads };
         for_each_piece(threads, PIECE, &mut pending, || Ok(Hand::default()), work, || Ok(()))?;
         self.kept = all.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(pending)

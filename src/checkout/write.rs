@@ -53,9 +53,28 @@ struct Family {
 }
 
 impl Writer<'_> {
-    /// Writes all files, then all links; gives each entry's stamp.
-    pub fn write(&self, threads: usize, tick: impl Fn(u64) -> Result<()>) -> Result<Vec<Stamp>> {
-        let mut stamps = vec![Stamp::default(); self.plan.listing.entries.len()];
+    /// The stamps of all entries, as far as converted files are kept from the recycled release; the others have
+    /// none yet.
+    pub fn kept_converted(&self) -> Result<Vec<Stamp>> {
+        let listing = &self.plan.listing;
+        let mut stamps = vec![Stamp::default(); listing.entries.len()];
+        let mut walk = Walk::new(listing, self.root);
+        for &entry in self.converted.entries.iter().filter(|_| self.recycled.is_some()) {
+            let directory = listing.directory_of(entry);
+            let failed = |error| Error::io("read", listing.path(directory, entry))(error);
+            let dir = walk.enter(directory).map_err(failed)?;
+            stamps[entry as usize] = self.kept(dir, directory, entry).unwrap_or_default();
+        }
+        Ok(stamps)
+    }
+
+    /// Writes all files but those that git converts, then all links, and sets their stamps.
+    pub fn write(
+        &self,
+        stamps: &mut [Stamp],
+        threads: usize,
+        tick: impl Fn(u64) -> Result<()>,
+    ) -> Result<()> {
         let start = || {
             let walk = Walk::new(&self.plan.listing, self.root);
             Ok(Hand { reader: self.objects.reader(), walk, decoder: Decoder::default() })
@@ -63,7 +82,7 @@ impl Writer<'_> {
         let work =
             |hand: &mut Hand, first: usize, piece: &mut [Stamp]| self.write_piece(hand, first as u32, piece);
         let done = || tick(self.done.load(Ordering::Relaxed));
-        for_each_piece(threads, PIECE, &mut stamps, start, work, done)?;
+        for_each_piece(threads, PIECE, stamps, start, work, done)?;
         let tops = self.forest.tops.iter();
         let mut families: Vec<_> = tops.map(|&top| Family { top, stamps: Vec::new() }).collect();
         let work = |hand: &mut Hand, _, families: &mut [Family]| {
@@ -74,8 +93,7 @@ impl Writer<'_> {
         for (entry, stamp) in families.into_iter().flat_map(|family| family.stamps) {
             stamps[entry as usize] = stamp;
         }
-        self.write_links(&mut stamps)?;
-        Ok(stamps)
+        self.write_links(stamps)
     }
 
     fn write_piece(&self, hand: &mut Hand, first: u32, piece: &mut [Stamp]) -> Result<()> {
@@ -85,10 +103,9 @@ impl Writer<'_> {
             while !listing.entries_of(directory).contains(&entry) {
                 directory += 1;
             }
-            if self.is_file(entry) && !self.forest.is_in_tree(entry) {
+            if self.is_ours(entry) && !self.forest.is_in_tree(entry) {
                 let Hand { reader, walk, decoder } = hand;
-                let is_ours = !self.converted.contains(entry);
-                let whole = if is_ours { decoder.whole(self.forest, entry) } else { None };
+                let whole = decoder.whole(self.forest, entry);
                 *stamp = self.keep_or_write(reader, walk, directory, entry, whole)?;
             }
         }
@@ -100,7 +117,7 @@ impl Writer<'_> {
         let Hand { reader, walk, decoder, .. } = hand;
         let Family { top, stamps } = family;
         decoder.decode(self.forest, *top, |node, content| {
-            for entry in self.forest.entries_of(node).filter(|&entry| self.is_file(entry)) {
+            for entry in self.forest.entries_of(node).filter(|&entry| self.is_ours(entry)) {
                 let directory = self.plan.listing.directory_of(entry);
                 stamps.push((entry, self.keep_or_write(reader, walk, directory, entry, content)?));
             }
@@ -108,8 +125,10 @@ impl Writer<'_> {
         })
     }
 
-    fn is_file(&self, entry: u32) -> bool {
-        matches!(self.plan.listing.entries[entry as usize].kind, Kind::File | Kind::Executable)
+    /// Returns whether an entry is a file that git does not convert.
+    fn is_ours(&self, entry: u32) -> bool {
+        let kind = self.plan.listing.entries[entry as usize].kind;
+        matches!(kind, Kind::File | Kind::Executable) && !self.converted.contains(entry)
     }
 
     /// Writes a file whose content is at hand, or else is read from the object database.
@@ -127,9 +146,6 @@ impl Writer<'_> {
         let dir = walk.enter(directory).map_err(failed)?;
         if let Some(stamp) = self.kept(dir, directory, entry) {
             return Ok(stamp);
-        }
-        if self.converted.contains(entry) {
-            return Ok(Stamp::default());
         }
         let mode = if listing.entries[entry as usize].kind == Kind::Executable { 0o755 } else { 0o644 };
         let mut file = self

@@ -3,13 +3,15 @@
 //! Signals are handled, not blocked or ignored: child processes would inherit that, and a step could not
 //! be ended any more.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use nix::unistd::setsid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 
 use crate::error::{Error, Result};
@@ -31,7 +33,6 @@ pub fn outlive_the_client() {
 #[derive(Debug)]
 pub struct Stop {
     signals: Option<UnixStream>,
-    asked: AtomicBool,
 }
 
 impl Stop {
@@ -51,17 +52,18 @@ impl Stop {
             Ok(reader)
         };
         let registered = register().inspect_err(|error| log::warn!("cannot handle signals: {error}"));
-        Self { signals: registered.ok(), asked: AtomicBool::new(false) }
+        Self { signals: registered.ok() }
     }
 
     /// Fails with [`Error::Cancelled`] from the first signal on.
     pub fn check(&self) -> Result<()> {
-        if let Some(mut signals) = self.signals.as_ref()
-            && matches!(signals.read(&mut [0]), Ok(1..))
-        {
-            self.asked.store(true, Ordering::Relaxed);
+        let Some(signals) = &self.signals else { return Ok(()) };
+        // What came is not read, so that other threads which wait for it see it too.
+        let now = Some(&Timespec { tv_sec: 0, tv_nsec: 0 });
+        match retry_on_intr(|| poll(&mut [PollFd::new(signals, PollFlags::IN)], now)) {
+            Ok(1..) => Err(Error::Cancelled),
+            _ => Ok(()),
         }
-        if self.asked.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     /// A descriptor that becomes readable when a signal comes.
