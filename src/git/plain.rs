@@ -10,6 +10,7 @@ use git2::{ObjectFormat, ObjectType, Odb};
 
 use super::Repository;
 use super::id::CommitId;
+use super::settings::RECOMMENDED;
 
 /// The largest `packed-refs` that is read whole, in bytes. Git searches it faster from there on.
 const MAX_PACKED: u64 = 1 << 20;
@@ -85,10 +86,15 @@ fn is_plain_config(text: &str) -> bool {
             && match (section.as_str(), key.to_ascii_lowercase().as_str()) {
                 ("core", "repositoryformatversion") => value == "0",
                 ("core", "bare" | "filemode" | "ignorecase" | "logallrefupdates") => is_switch,
+                ("core", "fsync") => is_recommended("core.fsync", value),
                 ("core", _) => false,
                 (section, _) => !section.is_empty(),
             }
     })
+}
+
+fn is_recommended(key: &str, value: &str) -> bool {
+    RECOMMENDED.iter().any(|setting| setting.key == key && setting.value == value)
 }
 
 #[cfg(test)]
@@ -101,7 +107,13 @@ mod tests {
         assert!(is_plain_config(plain));
         let more = "[receive]\n\tdenyDeletes\n[remote \"origin\"]\n\turl = /srv/a.git\n# a comment\n";
         assert!(is_plain_config(&format!("{plain}{more}")));
+        for setting in RECOMMENDED {
+            let (section, key) = setting.key.split_once('.').unwrap();
+            let set = format!("{plain}[{section}]\n\t{key} = {}\n", setting.value);
+            assert!(is_plain_config(&set), "{set}");
+        }
         for odd in [
+            "[core]\nfsync",
             "[core]\nrepositoryformatversion = 1",
             "[core]\nbare = maybe",
             "[core]\nworktree = ..",
