@@ -106,6 +106,9 @@ pub enum Command {
         /// The file
         #[arg(value_enum)]
         what: Generated,
+        /// The directory that `files` makes
+        #[arg(required_if_eq("what", "files"))]
+        directory: Option<PathBuf>,
         /// The config that `settings` reads [default: that of the repository]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -164,6 +167,8 @@ pub enum Generated {
     Zsh,
     /// Completions for fish
     Fish,
+    /// The installer, web sites, switches, front ends, unit and configs, in a new directory
+    Files,
     /// The config of a new repository, with every key and its default
     Config,
     /// The settings of git that a repository should have, a key and a value a line

@@ -219,9 +219,10 @@ find_binary() {
     [ ! -e "$PROGRAM" ] || is_bluegreen "$PROGRAM" || fail "$PROGRAM is another program, so it stays as it is"
     [ -z "$BINARY" ] || is_bluegreen "$BINARY" || fail "$BINARY is not bluegreen, or does not run on this machine"
     # Where nothing can be built, what is installed will do.
-    if [ -z "$BINARY" ] && [ -x "$PROGRAM" ] && { [ -n "$PACKAGED" ] || [ -z "$(find_cargo "$(home_of "$(owner_of "$HERE")")")" ]; }; then
+    if [ -z "$BINARY" ] && [ -x "$PROGRAM" ] && { [ -n "$PACKAGED" ] || [ ! -e "$HERE/Cargo.toml" ] || [ -z "$(find_cargo "$(home_of "$(owner_of "$HERE")")")" ]; }; then
         SOURCE=$PROGRAM
     fi
+    [ -n "$SOURCE" ] || [ -e "$HERE/Cargo.toml" ] || fail "there are no sources in $HERE to build the program from" '--binary FILE'
 }
 
 is_bluegreen() {

@@ -28,8 +28,8 @@ pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
         Generated::GitSettings => {
             RECOMMENDED.iter().try_for_each(|setting| writeln!(text, "{} {}", setting.key, setting.value))
         }
-        // `settings` prints these: they come from a config.
-        Generated::Settings => Ok(()),
+        // Others do these: they come from a config, or are not printed.
+        Generated::Settings | Generated::Files => Ok(()),
     }
     .map_err(Error::io("write", "standard output"))?;
     print_text(String::from_utf8_lossy(&text).trim_end())

@@ -5,6 +5,7 @@ mod adopt;
 mod cancel;
 mod check;
 mod deploy;
+mod files;
 mod generate;
 mod history;
 mod hold;
@@ -118,12 +119,13 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         }
         Command::Resume { .. } => resume::run(&place.open(report)?),
         Command::Cancel => cancel::run(&place.open(report)?),
-        Command::Generate { what: Generated::Settings, config: Some(file) } => {
+        Command::Generate { what: Generated::Settings, config: Some(file), .. } => {
             generate::settings(&Config::read_file(file)?)
         }
-        Command::Generate { what: Generated::Settings, config: None } => {
+        Command::Generate { what: Generated::Settings, config: None, .. } => {
             generate::settings(&place.open(report)?.config)
         }
+        Command::Generate { what: Generated::Files, directory: Some(directory), .. } => files::run(directory),
         Command::Generate { what, .. } => generate::run(*what, &mut Cli::command()),
     }
 }

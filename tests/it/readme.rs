@@ -93,6 +93,26 @@ fn the_program_prints_the_installed_config() {
 }
 
 #[test]
+fn the_program_lays_all_files_that_the_installer_lays() {
+    let sandbox = Sandbox::new();
+    let laid = sandbox.path("laid");
+    let arguments = ["generate", "files", laid.to_str().unwrap()];
+    let said = sandbox.bluegreen(&arguments).ok();
+    assert!(said.output().contains("/laid/install.sh --binary "), "{}", said.output());
+    let list =
+        "files() { find install.sh packaging/building.sh packaging/setup hooks -type f \"$@\" | sort; }
+        files | xargs cksum; files -perm -100";
+    let listed =
+        |folder: &Path| sandbox.command("sh").args(["-ec", list]).current_dir(folder).output().unwrap();
+    let expected = listed(&project(""));
+    assert!(expected.status.success() && expected.stdout.len() > 1500, "{expected:?}");
+    assert_eq!(String::from_utf8(listed(&laid).stdout), String::from_utf8(expected.stdout));
+    // What is there is not written over.
+    let said = sandbox.bluegreen(&arguments).fails(1);
+    assert!(said.output().starts_with("error: cannot create "), "{}", said.output());
+}
+
+#[test]
 fn every_key_of_the_installed_config_shows_its_default() {
     let annotated = file("hooks/bluegreen.toml");
     let uncommented: String = annotated

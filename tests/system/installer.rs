@@ -76,6 +76,8 @@ fn what_is_laid_is_as_promised() {
     let dev = lab.client("dev");
     // With Debian's own git alone, which is older than what may lie in /usr/local.
     blue.sh("rm -rf /usr/local/bin/git* /usr/local/libexec/git-core; git --version").ok();
+    // From what the program has in itself.
+    blue.sh("mv bluegreen/program program; rm -rf bluegreen; ./program generate files bluegreen; mv program bluegreen/").ok();
     blue.install_for(
         &dev,
         "--web-server nginx --branch main --name teal --site /srv/site --repo /srv/git/app",
@@ -183,6 +185,9 @@ fn wrong_use_is_refused_before_anything_changes() {
     ] {
         blue.install(options).fails().says(words);
     }
+    blue.sh("/root/bluegreen/install.sh")
+        .fails()
+        .says("no sources in /root/bluegreen to build the program from");
     assert_eq!(blue.changed_since(&before), "");
     blue.sh_as("nobody", "sh /root/bluegreen/install.sh 2>&1 || sh -c 'exit 1'").fails();
 }
