@@ -6,10 +6,11 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::Sandbox;
-use crate::support::skip::program_or_skip;
+use crate::support::skip::{program_or_skip, skip};
 use bluegreen::command::sudo;
 use bluegreen::config::{Config, Phase};
 use rustix::process::{Pid, Signal, kill_process};
@@ -45,6 +46,11 @@ struct Application {
 impl Application {
     /// `serve` is the service's command line.
     fn new(name: &str, serve: &str) -> Self {
+        Self::with_service(name, &SERVICE.replace("SERVE", serve))
+    }
+
+    /// `service` is a script that stands for `sudo` and systemd.
+    fn with_service(name: &str, service: &str) -> Self {
         let sandbox = Sandbox::new();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (site, bin) = (sandbox.site(), sandbox.path("bin"));
@@ -57,10 +63,9 @@ impl Application {
         let text = text.replace("/var/www/html", site.to_str().unwrap()).replace("[env]\n", &env);
         sandbox.raw_config(&format!("server = \"blue\"\n{text}"));
         fs::create_dir(&bin).unwrap();
-        let service = SERVICE
+        let service = service
             .replace("STATE", sandbox.path(".").to_str().unwrap())
-            .replace("CURRENT", site.join("current").to_str().unwrap())
-            .replace("SERVE", serve);
+            .replace("CURRENT", site.join("current").to_str().unwrap());
         fs::write(bin.join("sudo"), service).unwrap();
         fs::set_permissions(bin.join("sudo"), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(site.join("shared")).unwrap();
@@ -166,6 +171,73 @@ fn a_python_application_lives_through_versions() {
     lives_through_versions(&application, "app.py", ("server.py", "import app"));
 }
 
+/// php-fpm and nginx, which serve before the first push already, as on a server.
+struct Fpm(Vec<Child>);
+
+impl Fpm {
+    /// The unit's own way to reload it.
+    const RELOAD: &str = r#"#!/bin/sh
+set -eu
+test "$*" = '/usr/bin/systemctl reload php8.2-fpm.service'
+kill -USR2 "$(cat STATE/fpm.pid)"
+"#;
+
+    fn start(application: &Application, fpm: &Path) -> Self {
+        let sandbox = &application.sandbox;
+        let (state, root) = (sandbox.path("."), sandbox.site().join("current/public"));
+        let (state, root, port) = (state.display(), root.display(), application.port);
+        let pool = format!(
+            "[global]\npid = {state}/fpm.pid\nerror_log = {state}/fpm.log\n[www]\nuser = root\nlisten = {state}/fpm.sock\n\
+             pm = static\npm.max_children = 2\n"
+        );
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {state}/nginx-{kind};"))
+            .join("\n");
+        // Where the document root leads is asked for each request, as hooks/php.toml says.
+        let web = format!(
+            "user root; daemon off; pid {state}/nginx.pid; error_log {state}/nginx.log; events {{}}
+             http {{ access_log off; {temporary}
+                server {{ listen 127.0.0.1:{port}; root {root};
+                    location / {{ include /etc/nginx/fastcgi_params; fastcgi_pass unix:{state}/fpm.sock;
+                        fastcgi_param SCRIPT_FILENAME $realpath_root/index.php; }} }} }}"
+        );
+        fs::write(sandbox.path("fpm.conf"), pool).unwrap();
+        fs::write(sandbox.path("nginx.conf"), web).unwrap();
+        let start = |program: &Path, arguments: &[&str]| {
+            let mut command = sandbox.command(program);
+            command.args(arguments).current_dir(sandbox.path(".")).stderr(Stdio::null()).spawn().unwrap()
+        };
+        let config = |name: &str| sandbox.path(name).to_str().unwrap().to_owned();
+        let fpm =
+            start(fpm, &["--nodaemonize", "--allow-to-run-as-root", "--fpm-config", &config("fpm.conf")]);
+        Self(vec![fpm, start(Path::new("nginx"), &["-c", &config("nginx.conf")])])
+    }
+}
+
+impl Drop for Fpm {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // Each ends its own workers.
+            let _ = kill_process(Pid::from_child(child), Signal::TERM);
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn a_php_application_lives_through_versions() {
+    if !["php", "composer", "nginx", "curl"].into_iter().all(program_or_skip) {
+        return;
+    }
+    let mut programs = fs::read_dir("/usr/sbin").unwrap().map(|entry| entry.unwrap().path());
+    let is_fpm = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("php-fpm");
+    let Some(fpm) = programs.find(is_fpm) else { return skip("needs `php-fpm`") };
+    let application = Application::with_service("php", Fpm::RELOAD);
+    let _servers = Fpm::start(&application, &fpm);
+    lives_through_versions(&application, "app/Page.php", ("public/index.php", "/up"));
+    assert!(application.sandbox.site().join("shared/storage/migrated").exists());
+}
+
 #[test]
 fn a_static_site_lives_through_versions() {
     if !["python3", "curl"].into_iter().all(program_or_skip) {
@@ -177,8 +249,7 @@ fn a_static_site_lives_through_versions() {
     server
         .args(["-m", "http.server", "--bind", "127.0.0.1", "--directory"])
         .arg(sandbox.site().join("current"));
-    let mut server =
-        server.arg(application.port.to_string()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut server = server.arg(application.port.to_string()).stderr(Stdio::null()).spawn().unwrap();
     fs::create_dir(sandbox.site().join("current")).unwrap();
     application.get("/");
     fs::remove_dir(sandbox.site().join("current")).unwrap();
