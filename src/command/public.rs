@@ -129,11 +129,14 @@ fn cells(row: &Row) -> [String; 7] {
     let commit = row.state.commit.as_ref().map_or_else(dash, |id| id[..id.len().min(12)].to_owned());
     [
         row.side.clone(),
-        row.state.server.clone(),
+        escape_controls(&row.state.server),
         if row.is_public { "yes" } else { "no" }.into(),
         commit,
-        row.state.subject.clone().map_or_else(dash, |subject| subject.chars().take(50).collect()),
-        row.state.public.as_ref().map_or_else(dash, |mark| mark.since.clone()),
+        row.state
+            .subject
+            .as_ref()
+            .map_or_else(dash, |subject| escape_controls(subject).chars().take(50).collect()),
+        row.state.public.as_ref().map_or_else(dash, |mark| escape_controls(&mark.since)),
         row.health.clone(),
     ]
 }

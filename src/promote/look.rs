@@ -111,8 +111,10 @@ impl Plan {
         let range = self.old.as_ref().zip(self.commit.as_ref()).map(|(old, new)| format!("{old}...{new}"));
         let format = ["log", "--left-right", "--format=%m %h %s (%an)", "--no-color"];
         let text = range.and_then(|range| git(&[&format[..], &[range.as_str(), "--"]].concat()));
-        let line =
-            |line: &str| crate::text::escape_controls(line).replacen('>', "+", 1).replacen('<', "-", 1);
+        let line = |line: &str| {
+            let line = crate::text::escape_controls(line);
+            line.strip_prefix('>').map_or_else(|| line.replacen('<', "-", 1), |rest| format!("+{rest}"))
+        };
         text.iter().flat_map(|text| text.lines()).map(line).collect()
     }
 }

@@ -223,7 +223,7 @@ fn watch_public(
         let line = format!("  {line}");
         if report.is_at_terminal() { report.progress(line) } else { report.line(line) }
     };
-    // A log wants a line now and then, and not an hour of them.
+    // A log gets a few lines, not one each second.
     let pause = if report.is_at_terminal() {
         Duration::from_secs(1)
     } else {

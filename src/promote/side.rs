@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::config::{ServerSpec, ServerTable, wrong};
@@ -17,6 +17,7 @@ use crate::run::child;
 use crate::run::signals::Stop;
 use crate::site::Holder;
 use crate::site::public::PublicMark;
+use crate::text::escape_controls;
 
 /// The time in which a server must say what it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,10 +42,12 @@ pub struct State {
     #[serde(default)]
     pub branch: String,
     /// The commit of that branch.
+    #[serde(default, deserialize_with = "commit")]
     pub tip: Option<String>,
     /// The live release.
     pub live: Option<String>,
     /// The live commit.
+    #[serde(default, deserialize_with = "commit")]
     pub commit: Option<String>,
     /// Its subject.
     pub subject: Option<String>,
@@ -158,6 +161,17 @@ impl Remote {
             Some(ssh) => format!("`ssh {} {command} -C {}`", ssh.host, self.path),
             None => format!("`bluegreen -C {} {command}`", self.path),
         }
+    }
+}
+
+/// Reads the id of a commit: it becomes an argument of git.
+fn commit<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<String>, D::Error> {
+    let id = Option::<String>::deserialize(from)?;
+    match id {
+        Some(id) if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Err(serde::de::Error::custom(format!("`{}` is no commit", escape_controls(&id))))
+        }
+        id => Ok(id),
     }
 }
 

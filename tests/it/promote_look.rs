@@ -19,7 +19,7 @@ fn the_plan_names_the_commits_that_visitors_get_and_those_that_they_lose() {
     let pair = Pair::new();
     let short = |revision: &str, digits| pair.green.id(revision)[..digits].to_owned();
     let v1 = short("master", 12);
-    for (file, subject) in [("b", "Add b"), ("c", "Add c")] {
+    for (file, subject) in [("b", "Add b"), ("c", "Add <c>")] {
         pair.green.commit_to("master", subject, &[(file.as_bytes(), crate::support::Node::file(file))]);
     }
     pair.green.push().ok();
@@ -29,7 +29,7 @@ fn the_plan_names_the_commits_that_visitors_get_and_those_that_they_lose() {
         plan(&pair),
         [
             format!("blue {v1} -> green {v3}: 2 commits forward"),
-            format!("  + {c} Add c (Ada Developer)"),
+            format!("  + {c} Add <c> (Ada Developer)"),
             format!("  + {b} Add b (Ada Developer)"),
         ]
     );
@@ -38,7 +38,7 @@ fn the_plan_names_the_commits_that_visitors_get_and_those_that_they_lose() {
         plan(&pair),
         [
             format!("green {v3} -> blue {v1}: 2 commits back"),
-            format!("  - {c} Add c (Ada Developer)"),
+            format!("  - {c} Add <c> (Ada Developer)"),
             format!("  - {b} Add b (Ada Developer)"),
         ]
     );
@@ -168,4 +168,21 @@ fn a_config_that_cannot_be_meant_is_refused() {
     let (status, text) = pair.promote(&[]);
     assert_eq!(status, 1, "{text}");
     assert!(text.contains("it must be there and executable: `ls -l "), "{text}");
+}
+
+#[test]
+fn what_a_server_says_of_itself_is_no_option_of_git_and_no_word_to_a_terminal() {
+    let pair = Pair::new();
+    let json = |commit: &str| {
+        format!(
+            r#"{{"server":"g\u001b[2Jreen","good":true,"commit":"{commit}","subject":"\u001b]0;x\u0007"}}"#
+        )
+    };
+    let says = "case $host:$last in *@green:*status*) cat \"$here/says\"; exit ;; esac";
+    let option = format!("--output={}", pair.file("made").display());
+    pair.by_ssh(says).write("says", &json(&option));
+    pair.fails(&[], &format!("answers what cannot be read: `{option}` is no commit"));
+    assert!(!pair.file("made").exists());
+    let (status, text) = said(&pair.write("says", &json("1a2b3c4d")).command(&["public"]).output().unwrap());
+    assert!(status == 0 && text.contains("1a2b3c4d") && !text.contains(['\x1b', '\x07']), "{text}");
 }
