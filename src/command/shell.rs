@@ -192,7 +192,7 @@ mod tests {
             ("sh -c id", "this account does not run `sh`"),
             ("'status; id'", "this account does not run `status; id`"),
             ("hook post-receive", "this account does not run `hook`"),
-            ("generate man status", "clap: unexpected argument found"),
+            ("generate man status", "this account does not run `status`"),
             ("status -C /etc", "this account has no repository `/etc`"),
             ("status -C ..", "this account has no repository `..`"),
             ("status $(id)", "clap: unexpected argument found"),
