@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::Sandbox;
 use crate::support::skip::{program_or_skip, skip};
+use crate::support::{Run, Sandbox};
 use bluegreen::command::sudo;
 use bluegreen::config::{Config, Phase};
 use rustix::process::{Pid, Signal, kill_process};
@@ -61,6 +61,7 @@ impl Application {
         let home = sandbox.path("home");
         let env = format!("[env]\nPATH = \"{path}\"\nHOME = \"{}\"\n", home.display());
         let text = text.replace("/var/www/html", site.to_str().unwrap()).replace("[env]\n", &env);
+        let text = text.replace("branch = \"main\"", "branch = \"master\"");
         sandbox.raw_config(&format!("server = \"blue\"\n{text}"));
         fs::create_dir(&bin).unwrap();
         let service = service
@@ -70,13 +71,12 @@ impl Application {
         fs::set_permissions(bin.join("sudo"), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(site.join("shared")).unwrap();
         fs::write(site.join("shared/.env"), "SECRET=1\n").unwrap();
-        let application = Self { sandbox, port };
-        application.commit_fixture(name);
-        application
+        Self { sandbox, port }
     }
 
-    fn commit_fixture(&self, name: &str) {
+    fn with_fixture(self, name: &str) -> Self {
         self.sandbox.commit_folder(&project(&format!("fixtures/{name}")));
+        self
     }
 
     /// Asks the application as a visitor does.
@@ -158,7 +158,7 @@ fn a_node_application_lives_through_versions() {
     if !["node", "npm", "curl"].into_iter().all(program_or_skip) {
         return;
     }
-    let application = Application::new("node", "node server.js");
+    let application = Application::new("node", "node server.js").with_fixture("node");
     lives_through_versions(&application, "app.js", ("server.js", "dist/page.txt"));
 }
 
@@ -167,7 +167,7 @@ fn a_python_application_lives_through_versions() {
     if !["python3", "curl"].into_iter().all(program_or_skip) {
         return;
     }
-    let application = Application::new("python", ".venv/bin/python server.py");
+    let application = Application::new("python", ".venv/bin/python server.py").with_fixture("python");
     lives_through_versions(&application, "app.py", ("server.py", "import app"));
 }
 
@@ -232,10 +232,36 @@ fn a_php_application_lives_through_versions() {
     let mut programs = fs::read_dir("/usr/sbin").unwrap().map(|entry| entry.unwrap().path());
     let is_fpm = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("php-fpm");
     let Some(fpm) = programs.find(is_fpm) else { return skip("needs `php-fpm`") };
-    let application = Application::with_service("php", Fpm::RELOAD);
+    let application = Application::with_service("php", Fpm::RELOAD).with_fixture("php");
     let _servers = Fpm::start(&application, &fpm);
     lives_through_versions(&application, "app/Page.php", ("public/index.php", "/up"));
     assert!(application.sandbox.site().join("shared/storage/migrated").exists());
+}
+
+#[test]
+fn a_rails_application_lives_through_versions() {
+    if !["ruby", "bundle", "puma", "curl"].into_iter().all(program_or_skip) {
+        return;
+    }
+    // As the unit has it, of which nothing but PORT comes from the steps here.
+    let serve = "env -i PATH=/usr/bin:/bin RAILS_ENV=production PORT=$PORT BUNDLE_PATH=vendor/bundle \
+        BUNDLE_WITHOUT=development:test bundle exec puma -C config/puma.rb";
+    let application = Application::new("rails", serve);
+    let sandbox = &application.sandbox;
+    let shared = sandbox.site().join("shared/config");
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("master.key"), "0123456789abcdef0123456789abcdef").unwrap();
+    // The gems are the system's, packed where `bundle install` takes them from, without a network.
+    let clone = sandbox.path("rails");
+    let copy = fs_extra::dir::CopyOptions::new().copy_inside(true);
+    fs_extra::dir::copy(project("fixtures/rails"), &clone, &copy).unwrap();
+    let gems = "ruby \"$0\" activerecord puma railties sprockets-rails sqlite3 && bundle lock --local";
+    let mut pack = sandbox.command("sh");
+    pack.current_dir(&clone).args(["-c", gems]).arg(project("tests/it/support/pack_gems.rb"));
+    Run::new(sandbox, &mut pack).ok();
+    sandbox.commit_folder(&clone);
+    lives_through_versions(&application, "app/models/page.rb", ("config/routes.rb", "/up"));
+    assert!(shared.join("../storage/production.sqlite3").exists());
 }
 
 #[test]
@@ -243,7 +269,7 @@ fn a_static_site_lives_through_versions() {
     if !["python3", "curl"].into_iter().all(program_or_skip) {
         return;
     }
-    let application = Application::new("static", "true");
+    let application = Application::new("static", "true").with_fixture("static");
     let sandbox = &application.sandbox;
     let mut server = sandbox.command("python3");
     server
