@@ -12,6 +12,13 @@ struct Row {
     ratio: f64,
 }
 
+/// The colours, for light pages and for dark ones.
+const STYLE: &str = "text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #59636e } \
+    .work, .value { font-weight: 600; fill: #1f2328 } .page { fill: #ffffff; stroke: #d1d9e0 } \
+    .one { stroke: #59636e; stroke-dasharray: 3 3 } .less { fill: #2da44e } .more { fill: #9a6700 } \
+    @media (prefers-color-scheme: dark) { text { fill: #9198a1 } .work, .value { fill: #f0f6fc } \
+    .page { fill: #0d1117; stroke: #3d444d } .one { stroke: #9198a1 } .less { fill: #3fb950 } .more { fill: #d29922 } }";
+
 fn docs(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "docs", name].iter().collect()
 }
@@ -48,11 +55,11 @@ fn draw(rows: &[Row]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
          <title>Time that bluegreen takes; that of the other program is 1</title>\n\
-         <style>text {{ font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #656d76 }} \
-         .work, .value {{ font-weight: 600; fill: #1f2328 }}</style>\n\
-         <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#ffffff\" stroke=\"#d0d7de\"/>\n\
-         <text x=\"{LABELS}\" y=\"26\">bluegreen, where the other program takes 1: shorter is better</text>\n\
-         <line x1=\"{one}\" y1=\"36\" x2=\"{one}\" y2=\"{bottom}\" stroke=\"#656d76\" stroke-dasharray=\"3 3\"/>\n"
+         <style>{STYLE}</style>\n\
+         <rect width=\"{width}\" height=\"{height}\" rx=\"8\" class=\"page\"/>\n\
+         <text x=\"16\" y=\"26\">the time of bluegreen: shorter is better</text>\n\
+         <text x=\"{one}\" y=\"26\" text-anchor=\"middle\">the other program = 1.00</text>\n\
+         <line x1=\"{one}\" y1=\"36\" x2=\"{one}\" y2=\"{bottom}\" class=\"one\"/>\n"
     );
     let mut y = 36;
     for work in works {
@@ -63,11 +70,11 @@ fn draw(rows: &[Row]) -> String {
             // Whole percents, so that a bar is a whole number of pixels.
             let percent = format!("{:.0}", row.ratio * 100.0).parse::<usize>().unwrap();
             let bar = (percent * ONE / 100).clamp(2, ONE + 130);
-            let color = if row.ratio < 1.0 { "#2da44e" } else { "#9a6700" };
+            let class = if row.ratio < 1.0 { "less" } else { "more" };
             writeln!(
                 svg,
                 "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n\
-                 <rect x=\"{LABELS}\" y=\"{y}\" width=\"{bar}\" height=\"{}\" rx=\"2\" fill=\"{color}\"/>\n\
+                 <rect x=\"{LABELS}\" y=\"{y}\" width=\"{bar}\" height=\"{}\" rx=\"2\" class=\"{class}\"/>\n\
                  <text x=\"{}\" y=\"{}\" class=\"value\">{:.2}</text>",
                 LABELS - 10,
                 y + 11,
