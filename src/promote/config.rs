@@ -40,23 +40,19 @@ pub enum Servers {
     Several(Vec<ServerSpec>),
 }
 
-/// One server.
+/// One server. As a variant, the table is not read from a list of two strings, as a struct would be.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 pub enum ServerSpec {
     /// The address that `git push` takes.
     Url(String),
     /// The same, with the address of its web server.
-    Table(ServerTable),
-}
-
-/// The address of a server's repository, and that of its web server.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServerTable {
-    ssh: String,
-    /// Host and port of its web server.
-    pub address: Option<String>,
+    Table {
+        /// The address that `git push` takes.
+        ssh: String,
+        /// Host and port of its web server.
+        address: Option<String>,
+    },
 }
 
 impl ServerSpec {
@@ -64,8 +60,7 @@ impl ServerSpec {
     #[must_use]
     pub fn url(&self) -> &str {
         match self {
-            Self::Url(url) => url,
-            Self::Table(table) => &table.ssh,
+            Self::Url(url) | Self::Table { ssh: url, .. } => url,
         }
     }
 }
@@ -239,4 +234,30 @@ pub fn git(arguments: &[&str]) -> Option<String> {
     let output = program::run(program::command("git").args(arguments), Duration::from_secs(10), None).ok()?;
     let text = output.stdout.trim_end().to_owned();
     (output.is_ok() && !text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sides(line: &str) -> Result<Servers, toml::de::Error> {
+        toml::from_str::<BTreeMap<String, Servers>>(line).map(|mut sides| sides.remove("blue").unwrap())
+    }
+
+    #[test]
+    fn a_list_of_two_is_two_servers() {
+        for (line, urls) in [
+            (r#"blue = "a:app""#, &["a:app"][..]),
+            (r#"blue = ["a:app"]"#, &["a:app"]),
+            (r#"blue = ["a:app", "b:app"]"#, &["a:app", "b:app"]),
+            (r#"blue = { ssh = "a:app", address = "a:80" }"#, &["a:app"]),
+            (r#"blue = ["a:app", { ssh = "b:app" }]"#, &["a:app", "b:app"]),
+        ] {
+            let servers = sides(line).unwrap().list();
+            assert_eq!(servers.iter().map(ServerSpec::url).collect::<Vec<_>>(), urls, "{line}");
+        }
+        for line in [r#"blue = [["a:app", "a:80"]]"#, r#"blue = { ssh = "a:app", adress = "a:80" }"#] {
+            assert!(sides(line).is_err(), "{line}");
+        }
+    }
 }

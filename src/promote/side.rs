@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::config::{ServerSpec, ServerTable, wrong};
+use super::config::{ServerSpec, wrong};
 use super::program;
 use super::ssh::{Client, Ssh, split};
 use crate::deploy::pending::Pending;
@@ -77,7 +77,7 @@ impl Remote {
     pub fn parse(spec: &ServerSpec, port: u16, client: &Client) -> Result<Self> {
         let server = Self::to_push_to(spec, client)?;
         let address = match (&spec, &server.ssh) {
-            (ServerSpec::Table(ServerTable { address: Some(address), .. }), _) => address.clone(),
+            (ServerSpec::Table { address: Some(address), .. }, _) => address.clone(),
             (_, Some(ssh)) => format!("{}:{port}", ssh.host_name()),
             (_, None) => {
                 let url = &server.url;
