@@ -1,6 +1,7 @@
 //! The repository, and the only room that runs git.
 //!
-//! Only git can resolve a revision in every ref format and with every extension, convert files, and fetch.
+//! Only git can resolve a revision in every ref format and with every extension, convert files, and fetch. A
+//! branch whose ref is plain is read without it.
 //! Objects are read by [`crate::checkout`].
 
 pub mod convert;
