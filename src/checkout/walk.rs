@@ -1,11 +1,15 @@
 //! [`Walk`]: visits the directories of a release by open descriptors.
 
+use std::collections::HashMap;
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::listing::Listing;
+use super::listing::{Listing, NONE};
 use crate::dir::Dir;
+
+/// The number of directories that a walk leaves open behind it.
+const OPEN: usize = 64;
 
 /// The number of descriptors for everything else.
 const SPARE: u64 = 256;
@@ -17,7 +21,8 @@ pub fn allow_depth(listing: &Listing, walks: usize) {
     for directory in &listing.directories {
         depths.push(depths.get(directory.parent as usize).map_or(0, |parent: &u64| parent + 1));
     }
-    let needed = depths.into_iter().max().unwrap_or(0) * walks as u64 + SPARE;
+    let deepest = depths.into_iter().max().unwrap_or(0);
+    let needed = (deepest + OPEN as u64) * walks as u64 + SPARE;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {
         let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
@@ -26,42 +31,39 @@ pub fn allow_depth(listing: &Listing, walks: usize) {
     }
 }
 
-/// The open directories from the root of a release to the one that was entered last. In the order of the
-/// listing, entering the next directory costs about one `openat`. No symlink is ever followed.
+/// Open directories of a release: the way to the one that was entered last, and others that were entered before,
+/// since deltas lead to and fro. No symlink is ever followed.
 pub struct Walk<'a> {
     listing: &'a Listing,
     root: &'a Dir,
-    open: Vec<(u32, Dir)>,
+    open: HashMap<u32, Dir>,
 }
 
 impl<'a> Walk<'a> {
     /// Starts at the root of a release.
     pub fn new(listing: &'a Listing, root: &'a Dir) -> Self {
-        Self { listing, root, open: Vec::new() }
+        Self { listing, root, open: HashMap::new() }
     }
 
     /// Opens a directory of the listing, and the directories that lead to it.
     pub fn enter(&mut self, directory: u32) -> io::Result<&Dir> {
         let directories = &self.listing.directories;
-        while self
-            .open
-            .last()
-            .is_some_and(|(at, _)| !(*at..directories[*at as usize].end).contains(&directory))
-        {
-            self.open.pop();
-        }
-        let reached = self.open.last().map_or(0, |(at, _)| *at);
         let mut missing = Vec::new();
         let mut at = directory;
-        while at != reached {
+        while directories[at as usize].entry != NONE && !self.open.contains_key(&at) {
             missing.push(at);
             at = directories[at as usize].parent;
         }
-        for at in missing.into_iter().rev() {
-            let name = self.listing.name(directories[at as usize].entry);
-            let dir = self.open.last().map_or(self.root, |(_, dir)| dir).open_inside(name)?;
-            self.open.push((at, dir));
+        if !missing.is_empty() && self.open.len() >= OPEN {
+            let leads_there = |at: u32| (at..directories[at as usize].end).contains(&directory);
+            self.open.retain(|&at, _| leads_there(at));
         }
-        Ok(self.open.last().map_or(self.root, |(_, dir)| dir))
+        for inside in missing.into_iter().rev() {
+            let name = self.listing.name(directories[inside as usize].entry);
+            let dir = self.open.get(&at).unwrap_or(self.root).open_inside(name)?;
+            self.open.insert(inside, dir);
+            at = inside;
+        }
+        Ok(self.open.get(&directory).unwrap_or(self.root))
     }
 }
