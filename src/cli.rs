@@ -104,14 +104,8 @@ pub enum Command {
     #[command(hide = true)]
     Generate {
         /// The file
-        #[arg(value_enum)]
+        #[command(subcommand)]
         what: Generated,
-        /// The directory that `files` makes
-        #[arg(required_if_eq("what", "files"))]
-        directory: Option<PathBuf>,
-        /// The config that `settings` reads [default: that of the repository]
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
     },
 }
 
@@ -157,7 +151,7 @@ pub enum Hook {
 }
 
 /// The files that `generate` prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Subcommand)]
 pub enum Generated {
     /// The man page
     Man,
@@ -168,13 +162,20 @@ pub enum Generated {
     /// Completions for fish
     Fish,
     /// The installer, web sites, switches, front ends, unit and configs, in a new directory
-    Files,
+    Files {
+        /// The directory
+        directory: PathBuf,
+    },
     /// The config of a new repository, with every key and its default
     Config,
     /// The settings of git that a repository should have, a key and a value a line
     GitSettings,
     /// Branch, server and site of the config, a key and a value a line
-    Settings,
+    Settings {
+        /// The config [default: that of the repository]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 impl Hook {

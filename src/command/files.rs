@@ -1,11 +1,10 @@
 //! `generate files`: the installer, and the files that it lays or that an admin copies, as a clone holds them.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::table::print_text;
 use crate::error::{Error, Result};
 
 macro_rules! files {
@@ -52,25 +51,33 @@ const FILES: &[(&str, &str)] = files![
     "hooks/web/nginx.conf"
 ];
 
-/// Writes the files into a directory that is not there yet, and prints the line that installs from it.
-pub fn run(directory: &Path) -> Result<()> {
-    let make = |path: &Path, recursive| {
-        let made = DirBuilder::new().mode(0o755).recursive(recursive).create(path);
-        made.map_err(Error::io("create", path))
-    };
-    make(directory, false)?;
-    for (path, text) in FILES {
-        let path = directory.join(path);
-        path.parent().map_or(Ok(()), |parent| make(parent, true))?;
-        let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
-        let open = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
-        open.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Error::io("write", &path))?;
-    }
+/// Writes the files into a new directory, or one that is empty, and returns the line that installs from it.
+pub fn lay(directory: &Path) -> Result<String> {
+    let unfit = |problem| Error::UnfitDirectory(directory.into(), problem);
+    make_empty(directory).map_err(unfit)?;
+    FILES.iter().try_for_each(|(path, text)| write(&directory.join(path), text)).map_err(unfit)?;
     let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
     let install = directory.join("install.sh");
-    print_text(&format!(
+    Ok(format!(
         "To set up this server, as root: {} --binary {} --key FILE",
         install.display(),
         program.display()
     ))
+}
+
+fn make_empty(directory: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o755).create(directory) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => match fs::read_dir(directory)?.next() {
+            None => Ok(()),
+            Some(_) => Err(ErrorKind::DirectoryNotEmpty.into()),
+        },
+        made => made,
+    }
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| DirBuilder::new().mode(0o755).recursive(true).create(parent))?;
+    let mode = if text.starts_with("#!") { 0o755 } else { 0o644 };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())
 }

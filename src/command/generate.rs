@@ -2,56 +2,61 @@
 
 use std::io::Write;
 
+use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 
-use super::place::host_name;
+use super::files;
+use super::place::{Place, host_name};
 use super::table::print_text;
-use crate::cli::Generated;
+use crate::cli::{Cli, Generated};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::settings::RECOMMENDED;
+use crate::pusher::report::Report;
 use crate::text::printable;
 
-/// Prints one of these files.
-pub fn run(what: Generated, cli: &mut clap::Command) -> Result<()> {
-    let mut text = Vec::new();
-    let mut complete = |shell| {
-        generate(shell, cli, "bluegreen", &mut text);
-        Ok(())
-    };
-    match what {
-        Generated::Bash => complete(Shell::Bash),
-        Generated::Zsh => complete(Shell::Zsh),
-        Generated::Fish => complete(Shell::Fish),
-        Generated::Man => man(cli, &mut text),
-        Generated::Config => text.write_all(include_bytes!("../../hooks/bluegreen.toml")),
+/// Prints one of these files, or writes `files` into a directory.
+pub fn run(what: &Generated, place: &Place, report: &Report) -> Result<()> {
+    let text = match what {
+        Generated::Bash => completions(Shell::Bash),
+        Generated::Zsh => completions(Shell::Zsh),
+        Generated::Fish => completions(Shell::Fish),
+        Generated::Man => man().map_err(Error::io("write", "the man page"))?,
+        Generated::Config => include_str!("../../hooks/bluegreen.toml").into(),
         Generated::GitSettings => {
-            RECOMMENDED.iter().try_for_each(|setting| writeln!(text, "{} {}", setting.key, setting.value))
+            RECOMMENDED.map(|setting| format!("{} {}", setting.key, setting.value)).join("\n").into()
         }
-        // Others do these: they come from a config, or are not printed.
-        Generated::Settings | Generated::Files => Ok(()),
-    }
-    .map_err(Error::io("write", "standard output"))?;
+        Generated::Settings { config: Some(file) } => settings(&Config::read_file(file)?),
+        Generated::Settings { config: None } => settings(&place.open(report)?.config),
+        Generated::Files { directory } => files::lay(directory)?.into(),
+    };
     print_text(String::from_utf8_lossy(&text).trim_end())
 }
 
-/// Prints the values of a config that the installer needs.
-pub fn settings(config: &Config) -> Result<()> {
-    let Config { branch, server, site, .. } = config;
-    let name = server.clone().unwrap_or_else(host_name);
-    print_text(&format!("branch {branch}\nserver {name}\nsite {}", printable(&site.root)))
+fn completions(shell: Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    generate(shell, &mut Cli::command(), "bluegreen", &mut text);
+    text
 }
 
-/// Writes one man page for the program and all its subcommands.
-fn man(cli: &mut clap::Command, to: &mut impl Write) -> std::io::Result<()> {
+/// The values of a config that the installer needs.
+fn settings(config: &Config) -> Vec<u8> {
+    let Config { branch, server, site, .. } = config;
+    let name = server.clone().unwrap_or_else(host_name);
+    format!("branch {branch}\nserver {name}\nsite {}", printable(&site.root)).into()
+}
+
+/// Makes one man page for the program and all its subcommands.
+fn man() -> std::io::Result<Vec<u8>> {
+    let (mut cli, mut to) = (Cli::command(), Vec::new());
     cli.build();
-    clap_mangen::Man::new(cli.clone()).render(to)?;
+    clap_mangen::Man::new(cli.clone()).render(&mut to)?;
     for subcommand in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
         let man = clap_mangen::Man::new(subcommand.clone());
         writeln!(to, ".SH {}", subcommand.get_name().to_uppercase())?;
-        man.render_synopsis_section(to)?;
-        man.render_description_section(to)?;
-        man.render_options_section(to)?;
+        man.render_synopsis_section(&mut to)?;
+        man.render_description_section(&mut to)?;
+        man.render_options_section(&mut to)?;
     }
-    Ok(())
+    Ok(to)
 }

@@ -33,11 +33,10 @@ use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 use self::place::{Place, called_by_git};
-use crate::cli::{Cli, Command, Generated, Hook};
-use crate::config::Config;
+use crate::cli::{Cli, Command, Hook};
 use crate::error::{Error, Result};
 use crate::promote::Wish;
 use crate::pusher::report::Report;
@@ -119,13 +118,6 @@ fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
         }
         Command::Resume { .. } => resume::run(&place.open(report)?),
         Command::Cancel => cancel::run(&place.open(report)?),
-        Command::Generate { what: Generated::Settings, config: Some(file), .. } => {
-            generate::settings(&Config::read_file(file)?)
-        }
-        Command::Generate { what: Generated::Settings, config: None, .. } => {
-            generate::settings(&place.open(report)?.config)
-        }
-        Command::Generate { what: Generated::Files, directory: Some(directory), .. } => files::run(directory),
-        Command::Generate { what, .. } => generate::run(*what, &mut Cli::command()),
+        Command::Generate { what } => generate::run(what, place, report),
     }
 }

@@ -32,6 +32,7 @@ impl Error {
                     printable(file)
                 )
             }
+            Self::UnfitDirectory(..) => "name a new or an empty directory, where you may write".into(),
             Self::GitMissing(_) => "install git: `apt-get install git`".into(),
             Self::Object { .. } => "check the repository with `git fsck`, then push again".into(),
             Self::LinkOutside { .. } => {

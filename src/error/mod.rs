@@ -94,6 +94,9 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
+    /// A directory that cannot be filled with new files.
+    #[error("cannot put files into `{}`: {}", printable(.0), reason(.1))]
+    UnfitDirectory(PathBuf, io::Error),
     /// git itself could not be started.
     #[error("cannot run `git`: {}", reason(.0))]
     GitMissing(io::Error),

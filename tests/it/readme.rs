@@ -107,9 +107,24 @@ fn the_program_lays_all_files_that_the_installer_lays() {
     let expected = listed(&project(""));
     assert!(expected.status.success() && expected.stdout.len() > 1500, "{expected:?}");
     assert_eq!(String::from_utf8(listed(&laid).stdout), String::from_utf8(expected.stdout));
-    // What is there is not written over.
-    let said = sandbox.bluegreen(&arguments).fails(1);
-    assert!(said.output().starts_with("error: cannot create "), "{}", said.output());
+    // What is there is not written over, and others are no directories for it.
+    let empty = sandbox.path("empty");
+    fs::create_dir(&empty).unwrap();
+    sandbox.bluegreen(&["generate", "files", empty.to_str().unwrap()]).ok();
+    for (path, problem) in [
+        ("laid", "directory not empty"),
+        ("laid/install.sh", "not a directory"),
+        ("laid/install.sh/below", "not a directory"),
+        ("none/below", "no such file or directory"),
+    ] {
+        let path = sandbox.path(path);
+        let said = sandbox.bluegreen(&["generate", "files", path.to_str().unwrap()]).fails(1);
+        let expected =
+            format!("error: cannot put files into `{}`: {problem}\nhint: name a new or", path.display());
+        assert!(said.output().starts_with(&expected), "{}", said.output());
+    }
+    // The other files are printed, and take no directory.
+    sandbox.bluegreen(&["generate", "man", empty.to_str().unwrap()]).fails(2);
 }
 
 #[test]
