@@ -4,15 +4,7 @@
 //! `cargo bench --bench growth`: a first release is to grow linearly with the files and not at all with the history,
 //! a one-file push no steeper than git's own checkout in place. `BENCH_DIR` and `BENCH_RUNS` as for the bars.
 
-#![allow(
-    clippy::all,
-    clippy::pedantic,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::disallowed_methods
-)]
-#![allow(missing_docs, dead_code)]
+#![allow(clippy::all, clippy::pedantic, clippy::restriction, missing_docs, dead_code)]
 
 mod support;
 

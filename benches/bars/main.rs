@@ -6,16 +6,7 @@
 //! `PATH` or `NAME=PATH`; `BENCH_RUNS`, the number of pairs; `BENCH_FILES`, the files of the largest repository;
 //! `BENCH_DIR`, a directory to work in.
 
-#![allow(
-    clippy::all,
-    clippy::pedantic,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_methods
-)]
-#![allow(missing_docs, dead_code)]
+#![allow(clippy::all, clippy::pedantic, clippy::restriction, missing_docs, dead_code)]
 
 mod first;
 mod push;

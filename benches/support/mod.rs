@@ -130,7 +130,7 @@ fn median(values: &[f64]) -> f64 {
     if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }
 
-/// The machine on which the figures were measured.
+/// The machine on which the figures were measured, as closely as it matters to them.
 pub fn machine() -> String {
     let first = |file: &str, key: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -138,11 +138,19 @@ pub fn machine() -> String {
         line.split(':').nth(1).unwrap_or("unknown").trim().to_owned()
     };
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let memory = first("/proc/meminfo", "MemTotal");
+    let kib: f64 = memory.trim_end_matches(" kB").parse().unwrap_or_default();
     format!(
-        "{cores} cores ({}), {} of memory, Linux {}, {}",
+        "{cores} cores ({}) and {:.0} GiB of memory, with Linux {} and git {}",
         first("/proc/cpuinfo", "model name"),
-        first("/proc/meminfo", "MemTotal"),
-        said(Command::new("uname").arg("-r")),
-        said(Command::new("git").arg("--version"))
+        kib / f64::from(1 << 20),
+        short_version(&said(Command::new("uname").arg("-r"))),
+        short_version(&said(Command::new("git").arg("--version")))
     )
+}
+
+/// The first two numbers of the version that a text ends with: "2.47" of "git version 2.47.3".
+fn short_version(text: &str) -> String {
+    let version = text.rsplit(' ').next().unwrap_or_default();
+    version.split('.').take(2).collect::<Vec<_>>().join(".")
 }
