@@ -309,17 +309,27 @@ fn reads_the_new(story: &Story) {
     story.migrates_once("backfill");
     story.migrates_once("check");
     story.over_ssh("blue", "deploy");
-    story.promote("blue", "v3");
-    story.promote("green", "v2");
-    story.promote("blue", "v3");
-    story.rests();
-    story.push("green", "v3");
+    goes_over(story, "blue", "v3", "green", "v2");
     story.promote("green", "v3");
     // On blue, the release before is version 2, which reads the old.
+    rolls_back_blue(story, "v2", "v3");
+}
+
+/// One side goes on to a version, and visitors to it and back; then the other side follows.
+fn goes_over(story: &Story, side: &str, to: &str, other: &str, from: &str) {
+    story.promote(side, to);
+    story.promote(other, from);
+    story.promote(side, to);
+    story.rests();
+    story.push(other, to);
+}
+
+/// Blue goes back by a rollback, with visitors on it for a while, and forth.
+fn rolls_back_blue(story: &Story, to: &str, from: &str) {
     story.rests();
     story.over_ssh("blue", "rollback");
-    story.promote("blue", "v2");
-    story.promote("green", "v3");
+    story.promote("blue", to);
+    story.promote("green", from);
     story.rests();
     story.over_ssh("blue", "deploy");
 }
@@ -339,16 +349,8 @@ fn leaves_the_old(story: &Story) {
     story.migrate("relax").ok().says("relax: already done");
     story.commits("v4");
     story.push("green", "v4");
-    story.promote("green", "v4");
-    story.promote("blue", "v3");
-    story.promote("green", "v4");
-    story.rests();
-    story.push("blue", "v4");
-    story.over_ssh("blue", "rollback");
-    story.promote("blue", "v3");
-    story.promote("green", "v4");
-    story.rests();
-    story.over_ssh("blue", "deploy");
+    goes_over(story, "green", "v4", "blue", "v3");
+    rolls_back_blue(story, "v3", "v4");
 }
 
 fn contracts(story: &Story) {
