@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bluegreen::checkout::objects::Objects;
 use bluegreen::checkout::pack_decode::Decoder;
-use bluegreen::checkout::pack_forest::Forest;
+use bluegreen::checkout::packed_blobs::PackedBlobs;
 use bluegreen::checkout::plan::Plan;
 use bluegreen::git::Repository;
 use git2::{ObjectFormat, Oid};
@@ -162,23 +162,23 @@ fn ours(path: &Path, format: ObjectFormat, ids: &[Oid], asks_libgit2: bool) -> H
     let plan = Plan::read(&objects, tree.unwrap_or_else(|error| panic!("{error}")), None, 1000, None);
     let listing = plan.unwrap_or_else(|error| panic!("{error}")).listing;
     let wanted: Vec<u32> = (0..listing.entries.len() as u32).collect();
-    let Ok(forest) = Forest::new(objects.packs(), &listing, &wanted, 2) else { return HashMap::new() };
+    let Ok(packed) = PackedBlobs::new(objects.packs(), &listing, &wanted, 2) else { return HashMap::new() };
     let reader = objects.reader();
     let mut decoder = Decoder::default();
     let mut found: HashMap<u32, Vec<u8>> = HashMap::new();
-    for &top in &forest.tops {
-        let taken = decoder.decode(&forest, top, |node, content| {
+    for &root in &packed.subtrees {
+        let taken = decoder.decode(&packed, root, |node, content| {
             let content = content.map(<[u8]>::to_vec);
-            found.extend(forest.entries_of(node).filter_map(|entry| Some((entry, content.clone()?))));
+            found.extend(packed.entries_of(node).filter_map(|entry| Some((entry, content.clone()?))));
             Ok(())
         });
         assert!(taken.is_ok());
     }
     let mut read = |entry: u32| {
-        if forest.is_endless(entry) {
+        if packed.has_broken_chain(entry) {
             return Some(Blob::Endless);
         }
-        let whole = found.remove(&entry).or_else(|| decoder.whole(&forest, entry).map(<[u8]>::to_vec));
+        let whole = found.remove(&entry).or_else(|| decoder.whole(&packed, entry).map(<[u8]>::to_vec));
         let asked = || if asks_libgit2 { reader.blob(listing.id(entry)).ok() } else { None };
         whole.or_else(|| Some(asked()?.data().to_vec())).map(Blob::Read)
     };

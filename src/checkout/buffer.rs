@@ -1,33 +1,33 @@
-//! Memory that is used again: bytes that are about to be overwritten are neither asked of the system nor cleared
-//! for each object anew.
+//! Buffers that are used again and again: a new one for each object would have to be taken from the system and cleared,
+//! only to be overwritten.
 
 use std::ops::{Deref, DerefMut};
 
-/// The most bytes that a pool keeps for later, and the most buffers.
+/// The most bytes and the most buffers that a pool keeps for later.
 const SPARE_BYTES: usize = 8 << 20;
 const SPARE: usize = 16;
 
-/// The smallest buffer: most files of a site fit.
+/// The size of the smallest buffer: most files of a site fit into it.
 const LEAST: usize = 16 << 10;
 
-/// Bytes of some length, with anything in them.
+/// Bytes whose content is left from their last use.
 #[derive(Debug, Default)]
 pub struct Buffer {
     bytes: Vec<u8>,
     len: usize,
 }
 
-/// Buffers to be used again.
+/// Buffers that wait for their next use.
 #[derive(Debug, Default)]
 pub struct Pool {
     spare: Vec<Buffer>,
 }
 
 impl Buffer {
-    /// Changes the length, and leaves anything in the bytes.
+    /// Changes the length. The content is undefined.
     pub fn set_len(&mut self, len: usize) {
         if self.bytes.len() < len {
-            // What was in it need not be moved.
+            // Growing a vector would copy its content.
             self.bytes = Vec::new();
             self.bytes = vec![0; len.next_power_of_two().max(LEAST)];
         }
@@ -60,7 +60,7 @@ impl Pool {
         buffer
     }
 
-    /// Keeps a buffer for later, unless enough are kept.
+    /// Keeps a buffer for later, unless there are enough.
     pub fn give(&mut self, buffer: Buffer) {
         let kept: usize = self.spare.iter().map(|spare| spare.bytes.len()).sum();
         if self.spare.len() < SPARE && kept + buffer.bytes.len() <= SPARE_BYTES {

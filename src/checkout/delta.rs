@@ -1,8 +1,8 @@
-//! The deltas of packs: a new object as copies of a base and inserted bytes.
+//! Applies the deltas of packs. A delta makes a new object of parts that it copies from a base and of bytes that it inserts.
 //!
 //! The format is that of git's `Documentation/gitformat-pack.adoc`, "Deltified representation".
 
-/// The sizes of base and result that a delta claims, and the length of both in bytes.
+/// Parses the sizes of base and result that a delta claims, and gives the length of both numbers in bytes too.
 #[must_use]
 pub fn sizes(delta: &[u8]) -> Option<(u64, u64, usize)> {
     let (base, first) = size(delta)?;
@@ -10,8 +10,8 @@ pub fn sizes(delta: &[u8]) -> Option<(u64, u64, usize)> {
     Some((base, result, first + second))
 }
 
-/// Fills `result` with what a delta makes of its base. Gives `None`, and anything in `result`, unless
-/// the sizes are those that the delta claims and every byte is accounted for.
+/// Applies a delta to its base and writes into `result`. Gives `None` if the delta is damaged: the sizes differ from those
+/// that it claims, or it ends too early or too late. The content of `result` is undefined then.
 pub fn apply(base: &[u8], delta: &[u8], result: &mut [u8]) -> Option<()> {
     let (base_size, result_size, mut at) = sizes(delta)?;
     if base_size != base.len() as u64 || result_size != result.len() as u64 {
@@ -41,7 +41,7 @@ pub fn apply(base: &[u8], delta: &[u8], result: &mut [u8]) -> Option<()> {
     rest.is_empty().then_some(())
 }
 
-/// A number of which only those bytes are there whose bits are set.
+/// Parses a number of which only some bytes are stored: those whose bits are set in `bits`.
 fn operand(delta: &[u8], at: &mut usize, bits: u8, bytes: u32) -> Option<usize> {
     let mut number = 0;
     for byte in 0..bytes {
@@ -53,7 +53,7 @@ fn operand(delta: &[u8], at: &mut usize, bits: u8, bytes: u32) -> Option<usize> 
     Some(number)
 }
 
-/// A size in groups of 7 bits, lowest first, and its length in bytes.
+/// Parses a size, coded in groups of 7 bits with the lowest first, and gives its length in bytes too.
 fn size(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut size = 0;
     for (at, byte) in bytes.iter().enumerate().take(10) {

@@ -19,9 +19,9 @@ mod moving;
 pub mod objects;
 pub mod pack;
 pub mod pack_decode;
-pub mod pack_forest;
 mod pack_headers;
 pub mod pack_index;
+pub mod packed_blobs;
 mod parallel;
 pub mod plan;
 pub mod project_files;
@@ -47,10 +47,12 @@ use self::convert::Conversion;
 use self::listing::{Listing, NONE};
 use self::manifest::{Manifest, Stamp, clock, stamp};
 use self::monitor::Monitor;
+use self::moving::Ready;
 use self::objects::Objects;
-use self::pack_forest::Forest;
+use self::packed_blobs::PackedBlobs;
 use self::plan::Plan;
 use self::submodule::Projects;
+use self::write::Writer;
 use crate::config::{Config, Submodules, Symlinks};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -58,7 +60,7 @@ use crate::git::id::CommitId;
 use crate::run::child::Limits;
 use crate::run::signals::Stop;
 
-/// From so many blobs on, it pays to look at the packs in a thread of its own.
+/// From so many files on, a thread of its own reads the headers of the packs.
 const MANY: usize = 256;
 
 /// A planned checkout: everything is validated, nothing is written.
@@ -67,7 +69,7 @@ pub struct Checkout {
     /// The paths.
     pub plan: Plan,
     conversion: Conversion,
-    forest: Forest,
+    packed: PackedBlobs,
 }
 
 /// The directory that a checkout fills.
@@ -113,7 +115,7 @@ impl Checkout {
         let mut conversion = Conversion::new(scratch, &config.site);
         let reader = objects.reader();
         let measure = |plan: &Plan| measure(plan, objects, threads(config));
-        let (forest, sizes) = match recycled {
+        let (packed, sizes) = match recycled {
             // Git, where it has to be asked, takes about as long as a look at the packs.
             None if plan.listing.files() >= MANY as u64 => thread::scope(|scope| {
                 let measuring = scope.spawn(|| measure(&plan));
@@ -133,7 +135,7 @@ impl Checkout {
         }
         conversion.set_content_sizes(&mut plan.listing);
         refuse_oversize(&plan, config.site.max_size)?;
-        Ok(Self { plan, conversion, forest })
+        Ok(Self { plan, conversion, packed })
     }
 
     /// Writes the files into a directory that is not a release yet.
@@ -144,7 +146,7 @@ impl Checkout {
         config: &Config,
         monitor: &Monitor,
     ) -> Result<Manifest> {
-        let Self { mut plan, conversion, forest } = self;
+        let Self { mut plan, conversion, packed } = self;
         let Conversion { mut converted, mut projects, scratch, timeout, lfs, .. } = conversion;
         let Destination { root, recycled, .. } = *destination;
         let failed = |error| Error::io("fill", &destination.path)(error);
@@ -154,38 +156,49 @@ impl Checkout {
             None => recycle::make_all(&plan, root, threads)?,
             Some(recycled) => recycle::prepare(&plan, root, recycled).map_err(failed)?,
         };
-        let writer = write::Writer {
+        let writer = Writer {
             plan: &plan,
             converted: &converted,
             before: &before,
             recycled,
             root,
             objects,
-            forest: &forest,
+            packed: &packed,
             done: AtomicU64::new(0),
         };
-        let total = plan.listing.files();
-        let mut entries = writer.kept_converted()?;
-        let is_missing = |entry: &u32| entries[*entry as usize] == Stamp::default();
-        let missing: Vec<u32> = converted.entries.iter().copied().filter(is_missing).collect();
         let limits = Limits { timeout, stop: Some(monitor.stop()) };
-        // Git and its filters mostly wait, for their start or for a server.
-        let ready = thread::scope(|scope| {
-            let listing = &plan.listing;
-            let convert = || moving::convert(listing, &mut projects, &missing, &scratch, limits);
-            let converting = (!missing.is_empty()).then(|| scope.spawn(convert));
-            writer.write(&mut entries, threads, |done| monitor.progress(done, total))?;
-            let join =
-                |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-            converting.map_or_else(|| Ok(Vec::new()), join)
-        })?;
-        monitor.progress(total, total)?;
+        let convert =
+            |missing: &[u32]| moving::convert(&plan.listing, &mut projects, missing, &scratch, limits);
+        let (mut entries, ready) = write_files(&writer, convert, threads, monitor)?;
         let moved = moving::move_all(&mut plan, &ready, &before, root, &mut entries, monitor)?;
         moving::find_pointers(&plan, root, &moved, objects, lfs, &mut converted, monitor)?;
         let directories = directory_stamps(&plan, root, threads)?;
         let instant = clock(destination.clock).map_err(failed)?;
         Ok(Manifest { listing: plan.listing, entries, directories, converted, instant })
     }
+}
+
+/// Writes all files and links, while `convert` has git convert those files that it must. Returns the stamps of what was
+/// written, and what git made.
+fn write_files(
+    writer: &Writer,
+    convert: impl FnOnce(&[u32]) -> Result<Vec<Ready>> + Send,
+    threads: usize,
+    monitor: &Monitor,
+) -> Result<(Vec<Stamp>, Vec<Ready>)> {
+    let total = writer.plan.listing.files();
+    let mut stamps = writer.kept_converted()?;
+    let is_missing = |entry: &u32| stamps[*entry as usize] == Stamp::default();
+    let missing: Vec<u32> = writer.converted.entries.iter().copied().filter(is_missing).collect();
+    // Git and its filters mostly wait, for their start or for a server.
+    let ready = thread::scope(|scope| {
+        let converting = (!missing.is_empty()).then(|| scope.spawn(|| convert(&missing)));
+        writer.write(&mut stamps, threads, |done| monitor.progress(done, total))?;
+        let join = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        converting.map_or_else(|| Ok(Vec::new()), join)
+    })?;
+    monitor.progress(total, total)?;
+    Ok((stamps, ready))
 }
 
 /// Counts the files and links of `tree` that differ from those of the commit `old`. If that commit is unknown or
@@ -209,27 +222,27 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
     Err(Error::Limit { limit: crate::text::bytes(max_size), what: "of files", key: "max-size" })
 }
 
-/// Looks up the sizes of the files that are to be written, and where the packs hold them.
-fn measure(plan: &Plan, objects: &Objects, threads: usize) -> Result<(Forest, Vec<(u32, u64)>)> {
+/// Finds the files that are to be written in the packs, and their sizes.
+fn measure(plan: &Plan, objects: &Objects, threads: usize) -> Result<(PackedBlobs, Vec<(u32, u64)>)> {
     let mut sizes: Vec<(u32, u64)> = plan.new_entries().map(|entry| (entry, 0)).collect();
     let listing = &plan.listing;
-    let mut forest = Forest::default();
+    let mut packed = PackedBlobs::default();
     if !sizes.is_empty() {
         let wanted: Vec<_> = sizes.iter().map(|(entry, _)| *entry).collect();
-        forest = Forest::new(objects.packs(), listing, &wanted, threads)?;
+        packed = PackedBlobs::new(objects.packs(), listing, &wanted, threads)?;
     }
     let work = |reader: &mut objects::Reader, _, piece: &mut [(u32, u64)]| {
         for (entry, size) in piece {
-            *size = match forest.size(*entry) {
+            *size = match packed.size(*entry) {
                 Some(size) => size,
-                None if forest.is_endless(*entry) => return Err(objects::damaged(listing.id(*entry))),
+                None if packed.has_broken_chain(*entry) => return Err(objects::damaged(listing.id(*entry))),
                 None => reader.blob_size(listing.id(*entry))?,
             };
         }
         Ok(())
     };
     parallel::for_each_piece(threads, parallel::PIECE, &mut sizes, || Ok(objects.reader()), work, || Ok(()))?;
-    Ok((forest, sizes))
+    Ok((packed, sizes))
 }
 
 fn directory_stamps(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Stamp>> {

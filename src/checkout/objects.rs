@@ -1,8 +1,7 @@
-//! The repository's objects, read by libgit2's object database and by nothing else of it.
+//! Reads the repository's objects through the object database of libgit2, the only part of libgit2 that is used.
 //!
-//! An object database needs no config, no refs and no `HOME`, knows alternates, loose objects, packs
-//! and both object formats, and ignores `refs/replace`. Every thread opens one of its own: a shared
-//! one is serial, since its lock spans the decompression.
+//! An object database needs no config, no refs and no `HOME`. It knows alternates, loose objects, packs and both object
+//! formats, and ignores `refs/replace`. Every thread opens its own: a shared one holds its lock while it decompresses.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -18,7 +17,7 @@ use super::trees::Trees;
 use crate::error::{Error, Result};
 use crate::git::Repository;
 
-/// The number of characters that records and messages keep of the first line of a commit's message.
+/// The most characters of the first line of a commit's message that records and messages keep.
 const LONGEST_SUBJECT: usize = 200;
 
 /// The objects of a repository; [`Objects::reader`] gives a reader.
@@ -29,7 +28,7 @@ pub struct Objects<'a> {
     /// The object directories of submodules.
     others: Mutex<Vec<PathBuf>>,
     packs: OnceLock<Arc<Packs>>,
-    /// The trees that were read ahead.
+    /// The trees that were read in advance.
     trees: OnceLock<Trees>,
 }
 
@@ -57,25 +56,25 @@ impl<'a> Objects<'a> {
         Self { repository, format, others: Mutex::default(), packs: OnceLock::new(), trees: OnceLock::new() }
     }
 
-    /// The length of an id in bytes.
+    /// Gives the length of an id in bytes.
     #[must_use]
     pub fn id_len(&self) -> usize {
         if self.format == ObjectFormat::Sha256 { 32 } else { 20 }
     }
 
-    /// The repository that they belong to.
+    /// Gives the repository that they belong to.
     #[must_use]
     pub fn repository(&self) -> &'a Repository {
         self.repository
     }
 
-    /// The format of ids.
+    /// Gives the format of ids.
     #[must_use]
     pub fn format(&self) -> ObjectFormat {
         self.format
     }
 
-    /// From now on the objects of a submodule are found too, by readers that read for the first time later.
+    /// Adds the objects of a submodule, for readers that have read nothing yet.
     pub fn add(&self, directory: PathBuf) {
         self.others.lock().unwrap_or_else(PoisonError::into_inner).push(directory);
     }
@@ -84,12 +83,12 @@ impl<'a> Objects<'a> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The packs of the repository itself, opened when they are first asked for.
+    /// Gives the packs of the repository itself, and opens them the first time.
     pub fn packs(&self) -> Arc<Packs> {
         Arc::clone(self.packs.get_or_init(|| Arc::new(Packs::open(&self.path(), self.id_len()))))
     }
 
-    /// Reads all trees of a commit, for readers to come.
+    /// Reads all trees of a commit in advance.
     pub fn read_trees(&self, root: Oid, threads: usize) -> Result<()> {
         let trees = Trees::read(&self.packs(), root.as_bytes(), self.id_len(), threads)?;
         self.trees.get_or_init(|| trees);
@@ -151,7 +150,7 @@ impl Reader<'_> {
         self.read(id, ObjectType::Blob)
     }
 
-    /// The size of a blob in bytes, without reading it.
+    /// Reads the size of a blob in bytes, without its content.
     pub fn blob_size(&self, id: Oid) -> Result<u64> {
         match self.odb()?.read_header(id) {
             Ok((size, ObjectType::Blob)) => Ok(size as u64),
@@ -187,7 +186,7 @@ impl Reader<'_> {
     }
 }
 
-/// The error of a blob whose pack nobody may follow.
+/// Makes the error of a blob whose delta chain must not be followed.
 pub(super) fn damaged(id: Oid) -> Error {
     unreadable(id, ObjectType::Blob, "its pack is damaged")
 }

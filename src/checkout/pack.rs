@@ -1,7 +1,7 @@
-//! The packs of a repository: where an object lies, what its header says, and its bytes.
+//! Reads the packs of a repository: finds an object, and reads its header and its content.
 //!
 //! Half the time of a first release goes into decompression. libdeflate does that about twice as fast as
-//! any zlib, but only from memory to memory, with the size known. Whatever is odd or damaged is answered by
+//! any zlib, but only from memory to memory, with the size known. Whatever is odd or damaged gives
 //! `None`, and the object database is asked instead.
 //!
 //! The format is version 2 of git's `Documentation/gitformat-pack.adoc`.
@@ -19,15 +19,15 @@ use super::pack_index::{Index, Window};
 /// Nothing larger is held in memory: blobs from this size on, in bytes, are streamed by git.
 pub const STREAMED: u64 = 16 << 20;
 
-/// The bytes that are read at once: enough for most blobs and deltas of a site, and some more where objects
-/// are read in the order of the pack and lie close together.
+/// The number of bytes that are read at once: enough for most blobs and deltas of a site. Where objects are read in the
+/// order of the pack, more is read ahead.
 const FIRST_READ: usize = 4 << 10;
 const READ_AHEAD: usize = 16 << 10;
 
-/// The bytes of a header: type, a size of 64 bits, and the base of a delta.
+/// The length of the longest header, in bytes: type, a size of 64 bits, and the base of a delta.
 const MAX_HEADER: usize = 10 + 32;
 
-/// The most packs that are opened, with two descriptors each: git itself gathers them from 50 on.
+/// The most packs that are opened, with two descriptors each. From 50 packs on, `git gc` makes one of them.
 const MAX_PACKS: usize = 100;
 
 const COMMIT: u8 = 1;
@@ -50,38 +50,38 @@ struct Pack {
     index: Index,
 }
 
-/// The place of an object: the pack's number, and the offset in it.
+/// The location of an object: the pack's number, and the offset in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct Location {
     /// The number of the pack.
     pub pack: u32,
     /// The offset of the object's header.
     pub offset: u64,
 }
 
-/// The base of a delta.
+/// The type of an object in a pack.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Base {
-    /// There is none: the object is a whole blob.
-    Whole,
-    /// There is none: the object is a whole tree.
+pub enum ObjectType {
+    /// A whole blob.
+    Blob,
+    /// A whole tree.
     Tree,
-    /// It begins at this offset of the same pack.
-    Offset(u64),
-    /// It has this id.
-    Id(Vec<u8>),
-    /// There is none: the object is a commit or a tag.
+    /// A whole commit or tag.
     Other,
+    /// A delta whose base begins at this offset of the same pack.
+    OfsDelta(u64),
+    /// A delta whose base has this id.
+    RefDelta(Vec<u8>),
 }
 
 /// The header of an object.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The object that it is made of.
-    pub base: Base,
-    /// The size of what is packed: the object, or the delta.
+    /// Its type, and the base of a delta.
+    pub kind: ObjectType,
+    /// The size of the object, or else of the delta, in bytes.
     pub size: u64,
-    /// The length of the header.
+    /// The length of the header itself.
     pub len: usize,
 }
 
@@ -95,7 +95,7 @@ pub struct Buffers {
     lookups: u32,
 }
 
-/// A region of a pack that was read.
+/// The part of a pack that was read last.
 #[derive(Default)]
 struct Region {
     pack: u32,
@@ -105,8 +105,8 @@ struct Region {
 }
 
 impl Packs {
-    /// Opens the packs in an `objects` directory, the largest first; the object database is left those that
-    /// cannot be read or are too many.
+    /// Opens the packs in an `objects` directory, the largest first. Packs that cannot be read or are too many are left to
+    /// the object database.
     #[must_use]
     pub fn open(objects: &Path, id_len: usize) -> Self {
         let files = fs::read_dir(objects.join("pack")).into_iter().flatten().flatten();
@@ -120,31 +120,31 @@ impl Packs {
     }
 
     /// Looks an object up in all packs.
-    pub fn find(&self, id: &[u8], buffers: &mut Buffers) -> Option<Place> {
+    pub fn find(&self, id: &[u8], buffers: &mut Buffers) -> Option<Location> {
         let lookups = buffers.lookups;
         buffers.windows.resize_with(self.packs.len(), || Window::new(lookups));
         let mut packs = (0u32..).zip(&self.packs).zip(&mut buffers.windows);
         packs.find_map(|((pack, Pack { index, .. }), window)| {
-            Some(Place { pack, offset: index.find(id, window)? })
+            Some(Location { pack, offset: index.find(id, window)? })
         })
     }
 
-    /// Looks an object up in one pack, then in all: the base of a delta is rarely elsewhere.
-    pub fn find_near(&self, pack: u32, id: &[u8], buffers: &mut Buffers) -> Option<Place> {
+    /// Looks an object up in one pack, then in all: the base of a delta is nearly always in the same pack.
+    pub fn find_near(&self, pack: u32, id: &[u8], buffers: &mut Buffers) -> Option<Location> {
         let index = &self.packs.get(pack as usize)?.index;
-        let near = index.find(id, &mut Window::new(1)).map(|offset| Place { pack, offset });
+        let near = index.find(id, &mut Window::new(1)).map(|offset| Location { pack, offset });
         near.or_else(|| self.find(id, buffers))
     }
 
-    /// Reads the header of an object. No pack may hold one that cannot be read.
-    pub fn header(&self, place: Place, buffers: &mut Buffers) -> Option<Header> {
-        header(self.read(place, MAX_HEADER, &mut buffers.region)?, place.offset, self.id_len)
+    /// Reads the header of an object, if there is one.
+    pub fn header(&self, location: Location, buffers: &mut Buffers) -> Option<Header> {
+        header(self.read(location, MAX_HEADER, &mut buffers.region)?, location.offset, self.id_len)
     }
 
     /// Decompresses an object into `unpacked`, whose length is its size.
     pub fn inflate(
         &self,
-        place: Place,
+        location: Location,
         header_len: usize,
         unpacked: &mut [u8],
         buffers: &mut Buffers,
@@ -154,27 +154,27 @@ impl Packs {
         let longest = MAX_HEADER + unpacked.len() + (unpacked.len() >> 9) + 64;
         let Buffers { region, decompressor, .. } = buffers;
         [likely.min(longest), longest].into_iter().find_map(|len| {
-            let packed = self.read(place, len, region)?.get(header_len..)?;
+            let packed = self.read(location, len, region)?.get(header_len..)?;
             let size = decompressor.zlib_decompress(packed, unpacked).ok()?;
             (size == unpacked.len()).then_some(())
         })
     }
 
-    /// The bytes at a place: `len` of them and more, or those up to the end of the pack. They are read anew where
-    /// the region does not hold them, and far ahead where it is followed in the order of the pack.
-    fn read<'r>(&self, place: Place, len: usize, region: &'r mut Region) -> Option<&'r [u8]> {
+    /// Gives the bytes at a location: at least `len` of them, or those up to the end of the pack. They are read from the
+    /// file if the region does not hold them, and more is read ahead if they follow the region.
+    fn read<'r>(&self, location: Location, len: usize, region: &'r mut Region) -> Option<&'r [u8]> {
         let end = region.start + region.len as u64;
-        let is_next =
-            region.pack == place.pack && (region.start..=end + FIRST_READ as u64).contains(&place.offset);
-        if !is_next || place.offset.checked_add(len as u64)? > end {
+        let is_next = region.pack == location.pack
+            && (region.start..=end + FIRST_READ as u64).contains(&location.offset);
+        if !is_next || location.offset.checked_add(len as u64)? > end {
             let len = len.max(if is_next { READ_AHEAD } else { FIRST_READ });
             region.bytes.set_len(len);
-            let pack = self.packs.get(place.pack as usize)?;
+            let pack = self.packs.get(location.pack as usize)?;
             region.len = 0;
-            region.len = pack.file.read_at(&mut region.bytes, place.offset).ok()?;
-            (region.pack, region.start) = (place.pack, place.offset);
+            region.len = pack.file.read_at(&mut region.bytes, location.offset).ok()?;
+            (region.pack, region.start) = (location.pack, location.offset);
         }
-        region.bytes[..region.len].get((place.offset - region.start) as usize..)
+        region.bytes[..region.len].get((location.offset - region.start) as usize..)
     }
 }
 
@@ -200,7 +200,7 @@ impl Default for Buffers {
     }
 }
 
-/// The header of an object that begins at an offset.
+/// Parses the header of an object that begins at an offset.
 fn header(bytes: &[u8], offset: u64, id_len: usize) -> Option<Header> {
     let first = *bytes.first()?;
     let (mut size, mut shift, mut at) = (u64::from(first & 15), 4, 1);
@@ -213,24 +213,24 @@ fn header(bytes: &[u8], offset: u64, id_len: usize) -> Option<Header> {
         at += 1;
     }
     match first >> 4 & 7 {
-        TREE => Some(Header { base: Base::Tree, size, len: at }),
-        BLOB => Some(Header { base: Base::Whole, size, len: at }),
+        TREE => Some(Header { kind: ObjectType::Tree, size, len: at }),
+        BLOB => Some(Header { kind: ObjectType::Blob, size, len: at }),
         OFS_DELTA => {
             let (back, len) = distance(&bytes[at..])?;
             let base = offset.checked_sub(back).filter(|_| back > 0)?;
-            Some(Header { base: Base::Offset(base), size, len: at + len })
+            Some(Header { kind: ObjectType::OfsDelta(base), size, len: at + len })
         }
         REF_DELTA => {
             let id = bytes.get(at..at + id_len)?;
-            Some(Header { base: Base::Id(id.to_vec()), size, len: at + id_len })
+            Some(Header { kind: ObjectType::RefDelta(id.to_vec()), size, len: at + id_len })
         }
-        COMMIT | TAG => Some(Header { base: Base::Other, size, len: at }),
+        COMMIT | TAG => Some(Header { kind: ObjectType::Other, size, len: at }),
         _ => None,
     }
 }
 
-/// The distance back to a base, and its length in bytes: groups of 7 bits, highest first, each but the last
-/// one counted from 1.
+/// Parses the distance back to a base, and gives its length in bytes too. It is coded in groups of 7 bits, the highest
+/// first; 1 is added to each group but the last.
 fn distance(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut distance: u64 = 0;
     for (at, byte) in bytes.iter().enumerate().take(10) {
@@ -252,24 +252,27 @@ mod tests {
 
     #[test]
     fn headers_are_read_and_unknown_kinds_are_not() {
-        let whole = |size, len| Some(Header { base: Base::Whole, size, len });
+        let whole = |size, len| Some(Header { kind: ObjectType::Blob, size, len });
         let read = |bytes: &[u8]| header(bytes, 100, 20);
         assert_eq!(read(&[0x3f]), whole(15, 1));
         assert_eq!(read(&[0xbf, 0x01]), whole(31, 2));
-        assert_eq!(read(&[0x1f]), Some(Header { base: Base::Other, size: 15, len: 1 }), "a commit");
+        assert_eq!(read(&[0x1f]), Some(Header { kind: ObjectType::Other, size: 15, len: 1 }), "a commit");
         assert_eq!([read(&[0x0f]), read(&[0x5f])], [None, None]);
-        assert_eq!(read(&[0x2f]), Some(Header { base: Base::Tree, size: 15, len: 1 }));
+        assert_eq!(read(&[0x2f]), Some(Header { kind: ObjectType::Tree, size: 15, len: 1 }));
         assert_eq!(read(&[0xbf, 0xff]), None, "cut off");
         assert_eq!(read(&[]), None);
         assert_eq!(read(&[0xff; 20]), None, "too long for any size");
-        assert_eq!(read(&[0x65, 99]), Some(Header { base: Base::Offset(1), size: 5, len: 2 }));
+        assert_eq!(read(&[0x65, 99]), Some(Header { kind: ObjectType::OfsDelta(1), size: 5, len: 2 }));
         assert_eq!(read(&[0x65, 0]), None, "a delta of itself");
         assert_eq!(read(&[0x65, 101]), None, "a base before the pack");
         assert_eq!(read(&[0x65, 0xff, 0xff, 0xff]), None, "a distance that is cut off");
         let id = [[0x75].as_slice(), &[7; 20]].concat();
-        assert_eq!(read(&id), Some(Header { base: Base::Id(vec![7; 20]), size: 5, len: 21 }));
+        assert_eq!(read(&id), Some(Header { kind: ObjectType::RefDelta(vec![7; 20]), size: 5, len: 21 }));
         assert_eq!(read(&id[..20]), None, "an id that is cut off");
-        assert_eq!(header(&[0x65, 0x80, 0], 200, 20).map(|header| header.base), Some(Base::Offset(72)));
+        assert_eq!(
+            header(&[0x65, 0x80, 0], 200, 20).map(|header| header.kind),
+            Some(ObjectType::OfsDelta(72))
+        );
     }
 
     #[test]

@@ -1,20 +1,20 @@
-//! A tree of deltas becomes blobs: each base is decoded once, and held no longer than it is needed.
+//! Decodes delta trees: each base is decoded once, and held no longer than it is needed.
 //!
-//! The way from the root of a tree to the delta at hand is a stack of bases. A base is dropped when its last
-//! delta is reached, which is the one that most hangs on: so the stack holds few, however long the chain is.
-//! If they are too large all the same, the first ones are dropped, and decoded again when they are needed.
+//! The bases on the path from the root to the current delta form a stack. The content of a base is dropped once its last
+//! delta is decoded. The last one is the one with the largest subtree, so the stack holds the content of few bases, however
+//! long the chain is. If they are too large all the same, the first ones are dropped, and decoded again when they are needed.
 
 use super::buffer::{Buffer, Pool};
 use super::delta;
 use super::listing::NONE;
 use super::pack::{Buffers, STREAMED};
-use super::pack_forest::{Forest, Form};
+use super::packed_blobs::{Form, PackedBlobs};
 use crate::error::Result;
 
 /// The most bytes of bases that one thread holds.
-const HELD: usize = 16 << 20;
+const MAX_HELD: usize = 16 << 20;
 
-/// A decoder of trees, for one thread.
+/// A decoder of delta trees, for one thread.
 #[derive(Default)]
 pub struct Decoder {
     buffers: Buffers,
@@ -22,8 +22,8 @@ pub struct Decoder {
     pool: Pool,
 }
 
-/// A base on the way to the delta at hand.
-struct Step {
+/// A base on the path to the current delta.
+struct Base {
     node: u32,
     next_child: usize,
     /// Its content, while it is held.
@@ -32,87 +32,87 @@ struct Step {
 }
 
 impl Decoder {
-    /// Reads a wanted blob that stands in no tree.
-    pub fn whole(&mut self, forest: &Forest, entry: u32) -> Option<&[u8]> {
-        forest.whole(entry, &mut self.blob, &mut self.buffers)
+    /// Reads a whole blob that is in no delta tree.
+    pub fn whole(&mut self, packed: &PackedBlobs, entry: u32) -> Option<&[u8]> {
+        packed.whole(entry, &mut self.blob, &mut self.buffers)
     }
 
-    /// Decodes the tree that begins at `top`, up to where others begin. `take` gets each node with its
-    /// content, or without it where something is damaged.
+    /// Decodes the subtree that begins at `root`, without the subtrees that begin below it. `take` gets each node with its
+    /// content, or without it if something is damaged.
     pub fn decode(
         &mut self,
-        forest: &Forest,
-        top: u32,
+        packed: &PackedBlobs,
+        root: u32,
         mut take: impl FnMut(u32, Option<&[u8]>) -> Result<()>,
     ) -> Result<()> {
-        let content = self.content(forest, &[], top);
-        take(top, content.as_deref())?;
-        let mut way = vec![Step { node: top, next_child: 0, is_damaged: content.is_none(), content }];
-        while let Some(step) = way.last_mut() {
-            let children = forest.children(step.node);
-            let Some(&child) = children.get(step.next_child) else {
-                let content = way.pop().and_then(|step| step.content);
+        let content = self.content(packed, &[], root);
+        take(root, content.as_deref())?;
+        let mut stack = vec![Base { node: root, next_child: 0, is_damaged: content.is_none(), content }];
+        while let Some(top) = stack.last_mut() {
+            let children = packed.children(top.node);
+            let Some(&child) = children.get(top.next_child) else {
+                let content = stack.pop().and_then(|base| base.content);
                 self.release(content);
                 continue;
             };
-            step.next_child += 1;
-            let (is_last, is_damaged) = (step.next_child == children.len(), step.is_damaged);
-            if forest.nodes[child as usize].is_top {
+            top.next_child += 1;
+            let (is_last, is_damaged) = (top.next_child == children.len(), top.is_damaged);
+            if packed.nodes[child as usize].is_subtree_root {
                 continue;
             }
-            let content = if is_damaged { None } else { self.content(forest, &way, child) };
-            if is_last && let Some(step) = way.last_mut() {
-                self.release(step.content.take());
+            let content = if is_damaged { None } else { self.content(packed, &stack, child) };
+            if is_last && let Some(top) = stack.last_mut() {
+                self.release(top.content.take());
             }
             take(child, content.as_deref())?;
-            way.push(Step { node: child, next_child: 0, is_damaged: content.is_none(), content });
-            self.drop_first(&mut way);
+            stack.push(Base { node: child, next_child: 0, is_damaged: content.is_none(), content });
+            self.drop_first(&mut stack);
         }
         Ok(())
     }
 
-    /// Decodes a node from the nearest base that is held, or from the root.
-    fn content(&mut self, forest: &Forest, way: &[Step], node: u32) -> Option<Buffer> {
+    /// Decodes a node from the nearest base whose content is held, or else from the root of the delta tree.
+    fn content(&mut self, packed: &PackedBlobs, stack: &[Base], node: u32) -> Option<Buffer> {
         let mut deltas = Vec::new();
-        let mut held = way.iter().rev();
+        let mut held = stack.iter().rev();
         let mut at = node;
         let mut base: Option<Buffer> = None;
         let mut nearest: Option<&[u8]> = None;
-        while forest.nodes[at as usize].form == Form::Delta {
+        while packed.nodes[at as usize].form == Form::Delta {
             deltas.push(at);
-            at = forest.nodes[at as usize].base;
+            at = packed.nodes[at as usize].base;
             if at == NONE {
                 return None;
             }
-            nearest = held.next().and_then(|step| step.content.as_deref());
+            nearest = held.next().and_then(|base| base.content.as_deref());
             if nearest.is_some() {
                 break;
             }
         }
         if nearest.is_none() {
-            base = Some(self.root(forest, at)?);
+            base = Some(self.root(packed, at)?);
         }
         for node in deltas.into_iter().rev() {
-            let result = self.apply(forest, node, base.as_deref().or(nearest)?)?;
+            let result = self.apply(packed, node, base.as_deref().or(nearest)?)?;
             self.release(base.replace(result));
         }
         base
     }
 
-    fn root(&mut self, forest: &Forest, node: u32) -> Option<Buffer> {
-        let node = &forest.nodes[node as usize];
+    fn root(&mut self, packed: &PackedBlobs, node: u32) -> Option<Buffer> {
+        let node = &packed.nodes[node as usize];
         let mut content = self.buffer(node.packed_size)?;
-        forest.packs.inflate(node.place, node.header_len.into(), &mut content, &mut self.buffers)?;
+        packed.packs.inflate(node.location, node.header_len.into(), &mut content, &mut self.buffers)?;
         Some(content)
     }
 
-    fn apply(&mut self, forest: &Forest, node: u32, base: &[u8]) -> Option<Buffer> {
-        let node = &forest.nodes[node as usize];
-        if let Some(delta) = forest.kept(node) {
+    fn apply(&mut self, packed: &PackedBlobs, node: u32, base: &[u8]) -> Option<Buffer> {
+        let node = &packed.nodes[node as usize];
+        if let Some(delta) = packed.kept(node) {
             return self.result(base, delta);
         }
         let mut delta = self.buffer(node.packed_size)?;
-        forest.packs.inflate(node.place, node.header_len.into(), &mut delta, &mut self.buffers)?;
+        packed.packs.inflate(node.location, node.header_len.into(), &mut delta, &mut self.buffers)?;
         let result = self.result(base, &delta);
         self.pool.give(delta);
         result
@@ -124,7 +124,7 @@ impl Decoder {
         Some(result)
     }
 
-    /// A buffer of a size that a pack claims.
+    /// Takes a buffer of a size that a pack claims.
     fn buffer(&mut self, size: u64) -> Option<Buffer> {
         let size = usize::try_from(size).ok().filter(|_| size < STREAMED)?;
         Some(self.pool.take(size))
@@ -136,17 +136,17 @@ impl Decoder {
         }
     }
 
-    /// Drops the bases that are needed last, if all together are too large; never the last one.
-    fn drop_first(&mut self, way: &mut [Step]) {
+    /// Drops the contents that are needed last, if all together are too large; never that of the last base.
+    fn drop_first(&mut self, stack: &mut [Base]) {
         let mut held: usize =
-            way.iter().filter_map(|step| step.content.as_ref()).map(|content| content.len()).sum();
-        let Some((_, before)) = way.split_last_mut() else { return };
-        for step in before {
-            if held <= HELD {
+            stack.iter().filter_map(|base| base.content.as_ref()).map(|content| content.len()).sum();
+        let Some((_, before)) = stack.split_last_mut() else { return };
+        for base in before {
+            if held <= MAX_HELD {
                 break;
             }
-            held -= step.content.as_ref().map_or(0, |content| content.len());
-            self.release(step.content.take());
+            held -= base.content.as_ref().map_or(0, |content| content.len());
+            self.release(base.content.take());
         }
     }
 }

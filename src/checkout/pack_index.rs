@@ -1,8 +1,8 @@
-//! The index of a pack, read where it is looked up and nowhere else.
+//! Looks ids up in the index of a pack, and reads only those parts of it that a look-up needs.
 //!
-//! Memory holds the fanout, 1 KiB, whether the pack has a thousand objects or ten million. Ids are evenly
-//! spread, so the place of one can be guessed, and one read around the guess nearly always holds it. The
-//! format is version 2 of git's `Documentation/gitformat-pack.adoc`.
+//! Memory holds the fanout, 1 KiB, whether the pack has a thousand objects or ten million. Ids are evenly spread, so the
+//! position of one can be guessed, and one read around the guess nearly always holds it. The format is version 2 of git's
+//! `Documentation/gitformat-pack.adoc`.
 
 use std::fs::File;
 use std::ops::Range;
@@ -13,12 +13,12 @@ const MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
 const FANOUT: usize = 256 * 4;
 const IDS: u64 = (MAGIC.len() + FANOUT) as u64;
 
-/// The ids that are read at once: few for one look-up, and for many in order as many as hold the next few.
+/// The number of ids that are read at once. Many look-ups in order read more, so that one read serves several of them.
 const WINDOW: u32 = 200;
 const WIDE_WINDOW: u32 = 8 * WINDOW;
 const LOOKUPS: u32 = 8;
 
-/// After so many wrong guesses the rest is halved: ids that somebody chose are not evenly spread.
+/// The number of guesses, before a binary search takes over: ids that somebody chose are not evenly spread.
 const GUESSES: usize = 3;
 
 /// An open index.
@@ -35,7 +35,7 @@ pub struct Index {
 pub struct Window {
     first: u32,
     ids: Vec<u8>,
-    /// The short offsets of these ids, once one was asked for.
+    /// The 32-bit offsets of these ids; empty until the first of them is needed.
     offsets: Vec<u8>,
     lookups: u32,
 }
@@ -52,13 +52,13 @@ impl Index {
         for (count, bytes) in fanout.iter_mut().zip(counts.chunks_exact(4)) {
             *count = u32::from_be_bytes(bytes.try_into().ok()?);
         }
-        // Ids, checksums and short offsets, then two checksums of the whole.
+        // Ids, checksums of objects and 32-bit offsets, then the checksums of the pack and of the index.
         let least = IDS + u64::from(fanout[255]) * (id_len as u64 + 8) + 2 * id_len as u64;
         let is_sound = fanout.is_sorted() && file.metadata().ok()?.len() >= least;
         is_sound.then_some(Self { file, fanout, id_len })
     }
 
-    /// The offset of an object in the pack.
+    /// Finds the offset of an object in the pack.
     pub fn find(&self, id: &[u8], window: &mut Window) -> Option<u64> {
         let object = self.position(id, window)?;
         let short = IDS + self.objects() * (self.id_len as u64 + 4);
@@ -82,7 +82,7 @@ impl Index {
         self.fanout[255].into()
     }
 
-    /// The place of an id among all. Each read leaves less to search, whatever the index holds.
+    /// Finds the position of an id among all ids. Each read leaves less to search, whatever the index holds.
     fn position(&self, id: &[u8], window: &mut Window) -> Option<u32> {
         let first = usize::from(*id.first()?);
         let low = first.checked_sub(1).map_or(0, |before| self.fanout[before]);
@@ -107,7 +107,7 @@ impl Index {
         None
     }
 
-    /// Reads the ids around `at`, within the rest that is searched.
+    /// Reads the ids around the position `at`, within the rest that is searched.
     fn read(&self, at: u32, rest: &Range<u32>, window: &mut Window) -> Option<()> {
         let few = (self.fanout[255] / window.lookups).saturating_mul(LOOKUPS);
         let count = if few <= WIDE_WINDOW { few.max(WINDOW) } else { WINDOW };
@@ -125,7 +125,7 @@ impl Index {
 }
 
 impl Window {
-    /// A window for so many look-ups in order.
+    /// Makes a window for this number of look-ups in order.
     #[must_use]
     pub fn new(lookups: u32) -> Self {
         Self { first: 0, ids: Vec::new(), offsets: Vec::new(), lookups: lookups.max(1) }
@@ -135,7 +135,7 @@ impl Window {
         self.first..self.first + (self.ids.len() / id_len) as u32
     }
 
-    /// The place of an id, or else the one where it would have to be.
+    /// Finds the position of an id, or else the position where it would have to be.
     fn search(&self, id: &[u8], id_len: usize) -> Result<u32, u32> {
         let (mut low, mut high) = (0, self.ids.len() / id_len);
         while low < high {
@@ -150,7 +150,7 @@ impl Window {
     }
 }
 
-/// The place of an id in its bucket, were all spread evenly.
+/// Guesses the position of an id in its bucket: the right one if all ids are evenly spread.
 fn guess(id: &[u8], bucket: &Range<u32>) -> u32 {
     let fraction = id.get(1..5).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
     bucket.start + ((u64::from(fraction) * u64::from(bucket.end - bucket.start)) >> 32) as u32

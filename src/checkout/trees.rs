@@ -1,12 +1,12 @@
-//! The tree objects of a commit, read from its packs before they are planned: level by level, in all threads.
+//! Reads the tree objects of a commit from the packs before the release is planned: level by level, in all threads.
 //!
-//! Whatever is not found here, or is damaged, the planner reads from the object database.
+//! A tree that is not found here or is damaged is left to the planner, which reads it from the object database.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::delta;
-use super::pack::{Base, Buffers, Packs, Place};
+use super::pack::{Buffers, Location, ObjectType, Packs};
 use super::parallel::{PIECE, for_each_piece};
 use super::tree::{self, Kind};
 use crate::error::Result;
@@ -15,10 +15,10 @@ use crate::error::Result;
 const MAX_AHEAD: usize = 32 << 20;
 const MAX_BASES: usize = 8 << 20;
 
-/// The longest chain of deltas, as git's own limit on `pack.depth`.
+/// The length of the longest delta chain: git's own limit on `pack.depth`.
 const MAX_CHAIN: usize = 4095;
 
-/// The most bytes of a tree, and of all deltas that it is made of.
+/// The most bytes of a tree, and of all deltas of its chain together.
 const MAX_TREE: u64 = 4 << 20;
 
 /// The trees that were found, by id.
@@ -28,19 +28,19 @@ pub struct Trees {
 }
 
 /// A tree that is being read.
-struct Wanted {
+struct PendingTree {
     id: Vec<u8>,
     data: Option<Vec<u8>>,
     /// The ids of the trees in it.
     below: Vec<Vec<u8>>,
 }
 
-/// The part of one thread.
+/// The state of one thread.
 #[derive(Default)]
-struct Hand {
+struct Worker {
     buffers: Buffers,
-    /// Trees that others may be made of.
-    bases: HashMap<Place, Rc<[u8]>>,
+    /// Trees that may be the base of others.
+    bases: HashMap<Location, Rc<[u8]>>,
     held: usize,
 }
 
@@ -51,19 +51,19 @@ impl Trees {
         let mut level: Vec<Vec<u8>> = vec![root.to_vec()];
         let mut read = 0;
         while !level.is_empty() && read < MAX_AHEAD {
-            // Neighbours share what is read of an index.
+            // In the order of ids one read of an index serves several of them.
             level.sort_unstable();
             level.dedup();
-            let wanted = |id| Wanted { id, data: None, below: Vec::new() };
-            let mut wanted: Vec<_> = level.drain(..).map(wanted).collect();
-            let work = |hand: &mut Hand, _, piece: &mut [Wanted]| {
-                for wanted in piece {
-                    wanted.read(packs, hand, id_len);
+            let unread = |id| PendingTree { id, data: None, below: Vec::new() };
+            let mut pending: Vec<_> = level.drain(..).map(unread).collect();
+            let work = |worker: &mut Worker, _, piece: &mut [PendingTree]| {
+                for tree in piece {
+                    tree.read(packs, worker, id_len);
                 }
                 Ok(())
             };
-            for_each_piece(threads, PIECE, &mut wanted, || Ok(Hand::default()), work, || Ok(()))?;
-            for Wanted { id, data, below } in wanted {
+            for_each_piece(threads, PIECE, &mut pending, || Ok(Worker::default()), work, || Ok(()))?;
+            for PendingTree { id, data, below } in pending {
                 let Some(data) = data else { continue };
                 read += data.len();
                 level.extend(below);
@@ -74,17 +74,17 @@ impl Trees {
         Ok(trees)
     }
 
-    /// The raw tree object of this id.
+    /// Gives the raw tree object with this id.
     #[must_use]
     pub fn get(&self, id: &[u8]) -> Option<&[u8]> {
         self.found.get(id).map(Vec::as_slice)
     }
 }
 
-impl Wanted {
-    fn read(&mut self, packs: &Packs, hand: &mut Hand, id_len: usize) {
-        let place = packs.find(&self.id, &mut hand.buffers);
-        let Some(data) = place.and_then(|place| hand.tree(packs, place)) else { return };
+impl PendingTree {
+    fn read(&mut self, packs: &Packs, worker: &mut Worker, id_len: usize) {
+        let location = packs.find(&self.id, &mut worker.buffers);
+        let Some(data) = location.and_then(|location| worker.tree(packs, location)) else { return };
         // The planner says what is wrong with a tree that cannot be parsed.
         let entries = tree::parse(&data, id_len).unwrap_or_default();
         let trees = entries.iter().filter(|entry| entry.kind == Kind::Directory);
@@ -93,11 +93,11 @@ impl Wanted {
     }
 }
 
-impl Hand {
-    fn tree(&mut self, packs: &Packs, place: Place) -> Option<Rc<[u8]>> {
-        let mut deltas: Vec<(Place, Vec<u8>)> = Vec::new();
+impl Worker {
+    fn tree(&mut self, packs: &Packs, location: Location) -> Option<Rc<[u8]>> {
+        let mut deltas: Vec<(Location, Vec<u8>)> = Vec::new();
         let mut read = 0;
-        let mut at = place;
+        let mut at = location;
         let mut tree = loop {
             if let Some(base) = self.bases.get(&at) {
                 break Rc::clone(base);
@@ -109,11 +109,11 @@ impl Hand {
             }
             let mut packed = vec![0; header.size as usize];
             packs.inflate(at, header.len, &mut packed, &mut self.buffers)?;
-            let base = match header.base {
-                Base::Tree => break self.keep(at, packed),
-                Base::Whole | Base::Other => return None,
-                Base::Offset(offset) => Place { offset, ..at },
-                Base::Id(id) => packs.find_near(at.pack, &id, &mut self.buffers)?,
+            let base = match header.kind {
+                ObjectType::Tree => break self.keep(at, packed),
+                ObjectType::Blob | ObjectType::Other => return None,
+                ObjectType::OfsDelta(offset) => Location { offset, ..at },
+                ObjectType::RefDelta(id) => packs.find_near(at.pack, &id, &mut self.buffers)?,
             };
             deltas.push((at, packed));
             at = base;
@@ -127,14 +127,14 @@ impl Hand {
         Some(tree)
     }
 
-    fn keep(&mut self, place: Place, tree: Vec<u8>) -> Rc<[u8]> {
+    fn keep(&mut self, location: Location, tree: Vec<u8>) -> Rc<[u8]> {
         if self.held > MAX_BASES {
             self.bases.clear();
             self.held = 0;
         }
         self.held += tree.len();
         let tree = Rc::from(tree);
-        self.bases.insert(place, Rc::clone(&tree));
+        self.bases.insert(location, Rc::clone(&tree));
         tree
     }
 }

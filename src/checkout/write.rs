@@ -1,4 +1,4 @@
-//! Files and links onto the disk.
+//! Writes the files and links of a release.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use super::listing::NONE;
 use super::manifest::{Manifest, Stamp, stamp};
 use super::objects::{Objects, Reader};
 use super::pack_decode::Decoder;
-use super::pack_forest::Forest;
+use super::packed_blobs::PackedBlobs;
 use super::parallel::{PIECE, for_each_piece};
 use super::plan::Plan;
 use super::recycle::Before;
@@ -19,13 +19,13 @@ use super::walk::Walk;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 
-/// The part that all threads of one release share.
+/// The writer of a release, shared by all threads.
 pub struct Writer<'a> {
     /// The paths that are to be there.
     pub plan: &'a Plan,
     /// The files that git writes, once all others are there.
     pub converted: &'a Converted,
-    /// The content of each directory before.
+    /// The state of each directory before anything is written.
     pub before: &'a [Before],
     /// The content of the recycled release when it was written.
     pub recycled: Option<&'a Manifest>,
@@ -33,28 +33,28 @@ pub struct Writer<'a> {
     pub root: &'a Dir,
     /// The objects of the repository.
     pub objects: &'a Objects<'a>,
-    /// The blobs that packs hold.
-    pub forest: &'a Forest,
+    /// The blobs, as far as packs hold them.
+    pub packed: &'a PackedBlobs,
     /// The number of files that are done.
     pub done: AtomicU64,
 }
 
-/// The part of one thread.
-struct Hand<'a> {
+/// The state of one thread.
+struct Worker<'a> {
     reader: Reader<'a>,
     walk: Walk<'a>,
     decoder: Decoder,
 }
 
-/// A tree of deltas, and the stamps of the files that it became.
-struct Family {
-    top: u32,
+/// A subtree of a delta tree, and the stamps of the files that were written from it.
+struct Subtree {
+    root: u32,
     stamps: Vec<(u32, Stamp)>,
 }
 
 impl Writer<'_> {
-    /// The stamps of all entries, as far as converted files are kept from the recycled release; the others have
-    /// none yet.
+    /// Gives the stamps of all entries. Converted files that are kept from the recycled release have theirs; all others are
+    /// still empty.
     pub fn kept_converted(&self) -> Result<Vec<Stamp>> {
         let listing = &self.plan.listing;
         let mut stamps = vec![Stamp::default(); listing.entries.len()];
@@ -77,47 +77,48 @@ impl Writer<'_> {
     ) -> Result<()> {
         let start = || {
             let walk = Walk::new(&self.plan.listing, self.root);
-            Ok(Hand { reader: self.objects.reader(), walk, decoder: Decoder::default() })
+            Ok(Worker { reader: self.objects.reader(), walk, decoder: Decoder::default() })
         };
-        let work =
-            |hand: &mut Hand, first: usize, piece: &mut [Stamp]| self.write_piece(hand, first as u32, piece);
+        let work = |worker: &mut Worker, first: usize, piece: &mut [Stamp]| {
+            self.write_piece(worker, first as u32, piece)
+        };
         let done = || tick(self.done.load(Ordering::Relaxed));
         for_each_piece(threads, PIECE, stamps, start, work, done)?;
-        let tops = self.forest.tops.iter();
-        let mut families: Vec<_> = tops.map(|&top| Family { top, stamps: Vec::new() }).collect();
-        let work = |hand: &mut Hand, _, families: &mut [Family]| {
-            families.iter_mut().try_for_each(|family| self.write_family(hand, family))
+        let roots = self.packed.subtrees.iter();
+        let mut subtrees: Vec<_> = roots.map(|&root| Subtree { root, stamps: Vec::new() }).collect();
+        let work = |worker: &mut Worker, _, subtrees: &mut [Subtree]| {
+            subtrees.iter_mut().try_for_each(|subtree| self.write_subtree(worker, subtree))
         };
-        // One tree can be as much work as all others together.
-        for_each_piece(threads, 1, &mut families, start, work, done)?;
-        for (entry, stamp) in families.into_iter().flat_map(|family| family.stamps) {
+        // One subtree can be as much work as all others together.
+        for_each_piece(threads, 1, &mut subtrees, start, work, done)?;
+        for (entry, stamp) in subtrees.into_iter().flat_map(|subtree| subtree.stamps) {
             stamps[entry as usize] = stamp;
         }
         self.write_links(stamps)
     }
 
-    fn write_piece(&self, hand: &mut Hand, first: u32, piece: &mut [Stamp]) -> Result<()> {
+    fn write_piece(&self, worker: &mut Worker, first: u32, piece: &mut [Stamp]) -> Result<()> {
         let listing = &self.plan.listing;
         let mut directory = listing.directory_of(first);
         for (stamp, entry) in piece.iter_mut().zip(first..) {
             while !listing.entries_of(directory).contains(&entry) {
                 directory += 1;
             }
-            if self.is_ours(entry) && !self.forest.is_in_tree(entry) {
-                let Hand { reader, walk, decoder } = hand;
-                let whole = decoder.whole(self.forest, entry);
+            if self.is_ours(entry) && !self.packed.is_in_delta_tree(entry) {
+                let Worker { reader, walk, decoder } = worker;
+                let whole = decoder.whole(self.packed, entry);
                 *stamp = self.keep_or_write(reader, walk, directory, entry, whole)?;
             }
         }
         Ok(())
     }
 
-    /// Writes the files of a tree of deltas.
-    fn write_family(&self, hand: &mut Hand, family: &mut Family) -> Result<()> {
-        let Hand { reader, walk, decoder, .. } = hand;
-        let Family { top, stamps } = family;
-        decoder.decode(self.forest, *top, |node, content| {
-            for entry in self.forest.entries_of(node).filter(|&entry| self.is_ours(entry)) {
+    /// Writes the files whose blobs a subtree holds.
+    fn write_subtree(&self, worker: &mut Worker, subtree: &mut Subtree) -> Result<()> {
+        let Worker { reader, walk, decoder, .. } = worker;
+        let Subtree { root, stamps } = subtree;
+        decoder.decode(self.packed, *root, |node, content| {
+            for entry in self.packed.entries_of(node).filter(|&entry| self.is_ours(entry)) {
                 let directory = self.plan.listing.directory_of(entry);
                 stamps.push((entry, self.keep_or_write(reader, walk, directory, entry, content)?));
             }
@@ -131,7 +132,7 @@ impl Writer<'_> {
         matches!(kind, Kind::File | Kind::Executable) && !self.converted.contains(entry)
     }
 
-    /// Writes a file whose content is at hand, or else is read from the object database.
+    /// Writes a file, unless the recycled release holds it. Its content is given, or else read from the object database.
     fn keep_or_write(
         &self,
         reader: &Reader,
@@ -178,7 +179,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The stamp of an entry that the recycled release holds untouched.
+    /// Gives the stamp of an entry, if the recycled release holds it untouched.
     fn kept(&self, dir: &Dir, directory: u32, entry: u32) -> Option<Stamp> {
         let same = self.plan.same_in_old[entry as usize];
         let recycled =
@@ -187,8 +188,8 @@ impl Writer<'_> {
         recycled.holds(same, &stat).then(|| stamp(&stat))
     }
 
-    /// Makes a file or link. In the way can only be what a recycled release held: anything else
-    /// means that two entries are one name here, or that somebody else writes into the release.
+    /// Makes a file or link, and replaces what the recycled release held under that name. Otherwise a name that exists is an
+    /// error: the file system takes two names for one, or somebody else writes into the release.
     fn make<T>(
         &self,
         dir: &Dir,

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use bluegreen::checkout::listing::Listing;
 use bluegreen::checkout::objects::Objects;
 use bluegreen::checkout::pack_decode::Decoder;
-use bluegreen::checkout::pack_forest::Forest;
+use bluegreen::checkout::packed_blobs::PackedBlobs;
 use bluegreen::checkout::plan::Plan;
 use bluegreen::git::Repository;
 use git2::{ObjectFormat, Oid};
@@ -27,7 +27,7 @@ pub struct Found {
     /// Those that it leaves to the object database.
     pub left: Vec<PathBuf>,
     /// The number that it read from trees of deltas.
-    pub in_trees: usize,
+    pub in_delta_trees: usize,
 }
 
 impl Packed {
@@ -104,8 +104,8 @@ impl Packed {
         let listing = Plan::read(&objects, tree, None, 1_000_000, None).unwrap().listing;
         let is_file = |entry: &u32| !listing.entries[*entry as usize].kind.is_directory();
         let wanted: Vec<u32> = (0..listing.entries.len() as u32).filter(is_file).collect();
-        let forest = Forest::new(objects.packs(), &listing, &wanted, threads).unwrap();
-        found(&forest, &listing, &wanted)
+        let packed = PackedBlobs::new(objects.packs(), &listing, &wanted, threads).unwrap();
+        found(&packed, &listing, &wanted)
     }
 
     /// Asserts that what was read is what git says; gives how many files stood in trees and how many were left.
@@ -121,7 +121,7 @@ impl Packed {
                 path.display()
             );
         }
-        (found.in_trees, found.left.len())
+        (found.in_delta_trees, found.left.len())
     }
 
     pub fn packs(&self) -> Vec<PathBuf> {
@@ -130,19 +130,19 @@ impl Packed {
     }
 }
 
-fn found(forest: &Forest, listing: &Listing, wanted: &[u32]) -> Found {
+fn found(packed: &PackedBlobs, listing: &Listing, wanted: &[u32]) -> Found {
     let mut decoder = Decoder::default();
-    let mut found = Found { files: HashMap::new(), left: Vec::new(), in_trees: 0 };
-    for &top in &forest.tops {
+    let mut found = Found { files: HashMap::new(), left: Vec::new(), in_delta_trees: 0 };
+    for &root in &packed.subtrees {
         decoder
-            .decode(forest, top, |node, content| {
-                for entry in forest.entries_of(node) {
-                    assert!(forest.is_in_tree(entry));
+            .decode(packed, root, |node, content| {
+                for entry in packed.entries_of(node) {
+                    assert!(packed.is_in_delta_tree(entry));
                     if let Some(content) = content {
-                        assert_eq!(forest.size(entry), Some(content.len() as u64));
+                        assert_eq!(packed.size(entry), Some(content.len() as u64));
                         let before = found.files.insert(listing.path_of(entry), content.to_vec());
                         assert!(before.is_none(), "it was read twice");
-                        found.in_trees += 1;
+                        found.in_delta_trees += 1;
                     }
                 }
                 Ok(())
@@ -151,7 +151,7 @@ fn found(forest: &Forest, listing: &Listing, wanted: &[u32]) -> Found {
     }
     for &entry in wanted {
         let path = listing.path_of(entry);
-        if let Some(content) = decoder.whole(forest, entry).filter(|_| !forest.is_in_tree(entry)) {
+        if let Some(content) = decoder.whole(packed, entry).filter(|_| !packed.is_in_delta_tree(entry)) {
             found.files.insert(path, content.to_vec());
         } else if !found.files.contains_key(&path) {
             found.left.push(path);
@@ -172,8 +172,8 @@ fn deltas_of_every_kind_that_git_makes() {
         &["repack", "-qadf", "--depth=1"],
     ] {
         packed.git(repack, b"");
-        let (in_trees, left) = packed.is_right();
-        assert!(in_trees >= 20 && left == 0, "{repack:?}: {in_trees} {left}");
+        let (in_delta_trees, left) = packed.is_right();
+        assert!(in_delta_trees >= 20 && left == 0, "{repack:?}: {in_delta_trees} {left}");
     }
     packed.git(&["multi-pack-index", "write"], b"");
     assert_eq!(packed.is_right().1, 0);
@@ -185,8 +185,8 @@ fn deltas_with_long_ids() {
     for offsets in ["true", "false"] {
         packed.history(60, if offsets == "true" { 0..6 } else { 6..12 });
         packed.git(&["-c", &format!("repack.useDeltaBaseOffset={offsets}"), "repack", "-qadf"], b"");
-        let (in_trees, left) = packed.is_right();
-        assert!(in_trees >= 20 && left == 0, "{in_trees} {left}");
+        let (in_delta_trees, left) = packed.is_right();
+        assert!(in_delta_trees >= 20 && left == 0, "{in_delta_trees} {left}");
     }
 }
 
@@ -205,8 +205,8 @@ fn many_small_packs_that_were_thin() {
     let tip = source.git(&["rev-parse", "master"], b"");
     packed.git(&["update-ref", "refs/heads/master", String::from_utf8(tip).unwrap().trim()], b"");
     assert_eq!(packed.packs().len(), 30);
-    let (in_trees, left) = packed.is_right();
-    assert!(in_trees >= 30 && left == 0, "{in_trees} {left}");
+    let (in_delta_trees, left) = packed.is_right();
+    assert!(in_delta_trees >= 30 && left == 0, "{in_delta_trees} {left}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn damage_is_left_to_the_object_database() {
         (blobs.join("\n") + "\n").as_bytes(),
     );
     let sound = packed.read(1);
-    assert!(sound.left.is_empty() && sound.in_trees >= 10);
+    assert!(sound.left.is_empty() && sound.in_delta_trees >= 10);
     let pack = packed.packs().pop().unwrap();
     let bytes = fs::read(&pack).unwrap();
     fs::remove_file(&pack).unwrap();
