@@ -67,14 +67,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let recycled = recyclable(&releases, live.release(), config.site.keep)
         .into_iter()
         .find_map(|name| site.recycle(name));
-    let (mut staged, manifest) = match recycled {
-        None => fill(server, site, &objects, contents.tree, None)?,
-        Some(recycled) => match fill(server, site, &objects, contents.tree, Some(recycled)) {
-            // The old release may hold files of another user, for instance. A new directory does not.
-            Err(Error::Io { .. }) => fill(server, site, &objects, contents.tree, None)?,
-            filled => filled?,
-        },
-    };
+    let (mut staged, manifest) = fill_recycled_or_new(server, site, &objects, contents.tree, recycled)?;
     warn_of_submodules(server, &manifest.listing);
     let changed = checkout::changed(&objects, attempt.old, contents.tree, &manifest.listing);
     let (files, size) = (manifest.listing.files(), manifest.listing.size());
@@ -122,7 +115,23 @@ fn refuse_public(server: &Server, site: &LockedSite, target: Target<'_>) -> Resu
     Ok(())
 }
 
-/// Checks the tree out into a new or a recycled directory, which is not a release yet.
+/// Checks the tree out into the recycled directory, or into a new one if there is none or it cannot be written.
+fn fill_recycled_or_new<'a>(
+    server: &Server,
+    site: &'a LockedSite,
+    objects: &Objects,
+    tree: Oid,
+    recycled: Option<Recycled>,
+) -> Result<(Staged<'a>, Manifest)> {
+    let is_recycled = recycled.is_some();
+    match fill(server, site, objects, tree, recycled) {
+        // The old release may hold files of another user, for instance. A new directory does not.
+        Err(Error::Io { .. }) if is_recycled => fill(server, site, objects, tree, None),
+        filled => filled,
+    }
+}
+
+/// Checks the tree out into one directory, which is not a release yet.
 fn fill<'a>(
     server: &Server,
     site: &'a LockedSite,
