@@ -8,7 +8,7 @@ use nix::unistd::{AccessFlags, Uid, access};
 use serde::Serialize;
 
 use super::hook::is_this_program;
-use super::place::{Place, refuse_weak};
+use super::invocation::{Invocation, refuse_weak};
 use super::sudo;
 use super::table::{print_json, print_text};
 use crate::config::Config;
@@ -61,8 +61,8 @@ impl Findings {
 }
 
 /// Checks repository, hooks, config and site; any error makes the exit status 1.
-pub fn run(place: &Place, json: bool) -> Result<()> {
-    let repository = place.repository()?;
+pub fn run(invocation: &Invocation, json: bool) -> Result<()> {
+    let repository = invocation.repository()?;
     let mut findings = Findings::default();
     findings.take(repository.refuse_foreign());
     check_git(&repository, &mut findings);

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 
 use super::files;
-use super::place::{Place, host_name};
+use super::invocation::{Invocation, host_name};
 use super::table::print_text;
 use crate::cli::{Cli, Generated};
 use crate::config::Config;
@@ -16,7 +16,7 @@ use crate::pusher::report::Report;
 use crate::text::printable;
 
 /// Prints one of these files, or writes `files` into a directory.
-pub fn run(what: &Generated, place: &Place, report: &Report) -> Result<()> {
+pub fn run(what: &Generated, invocation: &Invocation, report: &Report) -> Result<()> {
     let text = match what {
         Generated::Bash => completions(Shell::Bash),
         Generated::Zsh => completions(Shell::Zsh),
@@ -27,7 +27,7 @@ pub fn run(what: &Generated, place: &Place, report: &Report) -> Result<()> {
             RECOMMENDED.map(|setting| format!("{} {}", setting.key, setting.value)).join("\n").into()
         }
         Generated::Settings { config: Some(file) } => settings(&Config::read_file(file)?),
-        Generated::Settings { config: None } => settings(&place.open(report)?.config),
+        Generated::Settings { config: None } => settings(&invocation.open(report)?.config),
         Generated::Files { directory } => files::lay(directory)?.into(),
     };
     print_text(String::from_utf8_lossy(&text).trim_end())

@@ -5,7 +5,7 @@ use std::io::{self, Read, stdin, stdout};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::place::{Place, called_by_git, host_name};
+use super::invocation::{Invocation, called_by_git, host_name};
 use crate::command::options::PushOptions;
 use crate::deploy::server::Server;
 use crate::deploy::{Target, deploy};
@@ -23,8 +23,8 @@ use crate::site::history::Action;
 
 /// Runs the hook `post-receive`. Called by hand, it deploys the new revision of a line even if the branch has
 /// moved on.
-pub fn post_receive(place: &Place, report: &Report) -> Result<()> {
-    let server = place
+pub fn post_receive(invocation: &Invocation, report: &Report) -> Result<()> {
+    let server = invocation
         .open(report)
         .map_err(|error| report_failure(report, error, &LiveLine::new(&host_name(), None)))?;
     let updates = read_updates().map_err(|error| report_failure(report, error, &server.live_line()))?;
@@ -98,12 +98,13 @@ fn read_options<'o>(server: &Server, options: impl Iterator<Item = &'o [u8]>) ->
 }
 
 /// Runs the hook `proc-receive`, the gate. It succeeds even if a ref is refused: its answer tells git so.
-pub fn proc_receive(place: &Place, report: &Report) -> Result<()> {
+pub fn proc_receive(invocation: &Invocation, report: &Report) -> Result<()> {
     signals::outlive_the_client();
     let mut output = stdout().lock();
     let request = protocol::read_request(&mut stdin().lock(), &mut output)?;
-    let server =
-        place.open(report).map_err(|error| report_failure(report, error, &LiveLine::new(&host_name(), None)));
+    let server = invocation
+        .open(report)
+        .map_err(|error| report_failure(report, error, &LiveLine::new(&host_name(), None)));
     let answers: Vec<(&[u8], Answer)> = request
         .updates
         .iter()

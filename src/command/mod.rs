@@ -10,11 +10,11 @@ mod generate;
 mod history;
 mod hold;
 mod hook;
+mod invocation;
 mod key;
 mod log;
 pub mod options;
 mod path_walk;
-mod place;
 mod promote;
 mod public;
 mod push;
@@ -26,7 +26,7 @@ mod status;
 pub mod sudo;
 mod table;
 
-pub use self::place::close_inherited;
+pub use self::invocation::close_inherited;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdin, stdout};
@@ -35,10 +35,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use self::place::{Place, called_by_git};
+use self::invocation::{Invocation, called_by_git};
 use crate::cli::{Cli, Command, Hook};
 use crate::error::{Error, Result};
-use crate::promote::Wish;
+use crate::promote::PromoteIntent;
 use crate::pusher::report::Report;
 
 /// Runs the program and returns its exit status.
@@ -75,13 +75,13 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
     let out = if is_gate { err.try_clone().unwrap_or(out) } else { out };
     let report = Report::new(out, err);
-    let place = Place {
+    let invocation = Invocation {
         repository: cli.repository.as_deref(),
         called_as: &called_as,
         for_client: matches!(cli.command, Command::Hook { .. }),
         at_boot: matches!(cli.command, Command::Resume { boot: true }),
     };
-    match dispatch(&cli.command, &place, &report) {
+    match dispatch(&cli.command, &invocation, &report) {
         Ok(()) => 0,
         Err(error) => {
             if !matches!(error, Error::Reported(_)) {
@@ -92,32 +92,32 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     }
 }
 
-fn dispatch(command: &Command, place: &Place, report: &Report) -> Result<()> {
+fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Result<()> {
     match command {
-        Command::Hook { hook: Hook::PostReceive } => hook::post_receive(place, report),
-        Command::Hook { hook: Hook::ProcReceive } => hook::proc_receive(place, report),
+        Command::Hook { hook: Hook::PostReceive } => hook::post_receive(invocation, report),
+        Command::Hook { hook: Hook::ProcReceive } => hook::proc_receive(invocation, report),
         Command::Deploy { revision, dry_run } => {
-            deploy::run(&place.open(report)?, revision.as_deref(), *dry_run)
+            deploy::run(&invocation.open(report)?, revision.as_deref(), *dry_run)
         }
-        Command::Rollback { release } => rollback::run(&place.open(report)?, release.as_deref()),
-        Command::Adopt => adopt::run(&place.open(report)?),
-        Command::Releases(table) => releases::run(&place.open(report)?, table.json),
-        Command::Status(table) => status::run(&place.open(report)?, table.json),
-        Command::History(table) => history::run(&place.open(report)?, table.json),
-        Command::Check(table) => check::run(place, table.json),
-        Command::Log { release, follow } => log::run(&place.open(report)?, release.as_deref(), *follow),
-        Command::Hold => hold::run(&place.open(report)?),
+        Command::Rollback { release } => rollback::run(&invocation.open(report)?, release.as_deref()),
+        Command::Adopt => adopt::run(&invocation.open(report)?),
+        Command::Releases(table) => releases::run(&invocation.open(report)?, table.json),
+        Command::Status(table) => status::run(&invocation.open(report)?, table.json),
+        Command::History(table) => history::run(&invocation.open(report)?, table.json),
+        Command::Check(table) => check::run(invocation, table.json),
+        Command::Log { release, follow } => log::run(&invocation.open(report)?, release.as_deref(), *follow),
+        Command::Hold => hold::run(&invocation.open(report)?),
         Command::Push { push, options } => push::run(push, options, report),
-        Command::Public(options) if place.repository.is_some() => {
-            public::of_server(&place.open(report)?, options.json)
+        Command::Public(options) if invocation.repository.is_some() => {
+            public::of_server(&invocation.open(report)?, options.json)
         }
         Command::Public(options) => public::run(options, report),
         Command::Promote { side, yes, dry_run, force, options } => {
-            let wish = Wish { side: side.as_deref(), yes: *yes, dry_run: *dry_run, force: *force };
-            promote::run(options, &wish, report)
+            let intent = PromoteIntent { side: side.as_deref(), yes: *yes, dry_run: *dry_run, force: *force };
+            promote::run(options, &intent, report)
         }
-        Command::Resume { .. } => resume::run(&place.open(report)?),
-        Command::Cancel => cancel::run(&place.open(report)?),
-        Command::Generate { what } => generate::run(what, place, report),
+        Command::Resume { .. } => resume::run(&invocation.open(report)?),
+        Command::Cancel => cancel::run(&invocation.open(report)?),
+        Command::Generate { what } => generate::run(what, invocation, report),
     }
 }

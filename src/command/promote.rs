@@ -10,12 +10,12 @@ use crate::cli::Promotable;
 use crate::error::{Error, Result};
 use crate::promote::look::Front;
 use crate::promote::ssh::Client;
-use crate::promote::{Wish, named, promote, summary};
+use crate::promote::{PromoteIntent, named, promote, summary};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
 
 /// Promotes a side; the last line says who is public.
-pub fn run(options: &Promotable, wish: &Wish, report: &Report) -> Result<()> {
+pub fn run(options: &Promotable, intent: &PromoteIntent, report: &Report) -> Result<()> {
     let front = Front::open(options.config.as_deref(), &ssh_client())?;
     let stop = Stop::catch(false);
     let beside;
@@ -25,7 +25,7 @@ pub fn run(options: &Promotable, wish: &Wish, report: &Report) -> Result<()> {
     } else {
         report
     };
-    go(&front, options, wish, &stop, lines).map_err(|error| {
+    go(&front, options, intent, &stop, lines).map_err(|error| {
         lines.error(&error);
         let public = front.switch.show(None);
         let last = last_line(public.as_ref().ok().map(|public| named(public.as_deref())), &error);
@@ -58,22 +58,28 @@ fn last_line(public: Option<&str>, error: &Error) -> String {
     }
 }
 
-fn go(front: &Front, options: &Promotable, wish: &Wish, stop: &Stop, report: &Report) -> Result<()> {
+fn go(
+    front: &Front,
+    options: &Promotable,
+    intent: &PromoteIntent,
+    stop: &Stop,
+    report: &Report,
+) -> Result<()> {
     let started = Instant::now();
-    let plan = front.plan(wish, stop, report)?;
+    let plan = front.plan(intent, stop, report)?;
     for line in plan.lines() {
         report.line(line);
     }
-    if wish.dry_run {
+    if intent.dry_run {
         return if options.json { print_json(&plan) } else { Ok(()) };
     }
     for reason in &plan.left_out {
         report.warning(format_args!("{reason}: it is neither held nor marked"));
     }
-    if !wish.yes && !plan.is_public() {
+    if !intent.yes && !plan.is_public() {
         ask(stop, report)?;
     }
-    let mut done = promote(front, &plan, wish, stop, report)?;
+    let mut done = promote(front, &plan, intent, stop, report)?;
     done.summary = summary(&done, started.elapsed());
     report.line(&done.summary);
     if options.json { print_json(&done) } else { Ok(()) }

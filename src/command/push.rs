@@ -7,7 +7,7 @@ use super::table::{print_json, print_rows};
 use crate::cli::{Promotable, Pushable};
 use crate::error::{Error, Result};
 use crate::promote::config::servers_of;
-use crate::promote::push::{Outcome, Pushed, Wish, push};
+use crate::promote::push::{Outcome, PushIntent, Pushed, push};
 use crate::promote::side::Remote;
 use crate::pusher::report::Report;
 use crate::text::count;
@@ -18,7 +18,7 @@ pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result
     let client = ssh_client();
     let servers = servers_of(side, options.config.as_deref())?;
     let servers = servers.iter().map(|spec| Remote::to_push_to(spec, &client)).collect::<Result<Vec<_>>>()?;
-    let wish = Wish { refspecs, options: push_options };
+    let intent = PushIntent { refspecs, options: push_options };
     let quiet;
     let lines = if options.json {
         quiet = Report::quiet()?;
@@ -26,7 +26,7 @@ pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result
     } else {
         report
     };
-    let pushed = push(&servers, &wish, lines, stderr().is_terminal());
+    let pushed = push(&servers, &intent, lines, stderr().is_terminal());
     lines.end_progress();
     if options.json {
         print_json(&pushed)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::Wish;
+use super::PromoteIntent;
 use super::config::{PromoteConfig, git, wrong};
 use super::named;
 use super::side::{Remote, State, at_once};
@@ -161,12 +161,12 @@ impl Front {
     }
 
     /// Decides what a promotion would do, or why it must not.
-    pub fn plan(&self, wish: &Wish, stop: &Stop, report: &Report) -> Result<Plan> {
+    pub fn plan(&self, intent: &PromoteIntent, stop: &Stop, report: &Report) -> Result<Plan> {
         let from = self.switch.show(Some(stop))?;
-        let to = self.choose(wish.side, from.as_deref())?;
+        let to = self.choose(intent.side, from.as_deref())?;
         let (looked, errors) = self.look(stop)?;
         let is_there = looked.iter().any(|(side, _, _)| *side == to);
-        let (left_out, errors) = if wish.force && is_there {
+        let (left_out, errors) = if intent.force && is_there {
             (errors.iter().map(ToString::to_string).collect(), Vec::new())
         } else {
             (Vec::new(), errors)
@@ -181,7 +181,7 @@ impl Front {
             }
         }
         let of = |side: &str| looked.iter().filter(|(name, _, _)| name == side).collect::<Vec<_>>();
-        may_go(&to, &of(&to), wish)?;
+        may_go(&to, &of(&to), intent)?;
         let commit = |looked: Vec<&Looked>| looked.first().and_then(|(_, _, state)| state.commit.clone());
         let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (side, _, state) in &looked {
@@ -215,7 +215,7 @@ impl Front {
 }
 
 /// Refuses a side whose servers do not serve one good commit.
-fn may_go(side: &str, servers: &[&Looked], wish: &Wish) -> Result<()> {
+fn may_go(side: &str, servers: &[&Looked], intent: &PromoteIntent) -> Result<()> {
     if let Some((_, url, _)) = servers.iter().find(|(_, _, state)| state.commit.is_none()) {
         return Err(refuse(format!("`{url}` serves no release"), &format!("`bluegreen push {side}` first")));
     }
@@ -232,7 +232,7 @@ fn may_go(side: &str, servers: &[&Looked], wish: &Wish) -> Result<()> {
             &format!("`bluegreen push {side}` deploys one commit to all of them"),
         ));
     }
-    if let Some((_, url, _)) = servers.iter().find(|(_, _, state)| !state.good && !wish.force) {
+    if let Some((_, url, _)) = servers.iter().find(|(_, _, state)| !state.good && !intent.force) {
         return Err(refuse(
             format!("the live release of `{url}` did not pass its verification"),
             &format!("mend it and `bluegreen push {side}` again; `--force` promotes it as it is"),

@@ -30,9 +30,9 @@ use crate::pusher::report::Report;
 use crate::run::signals::Stop;
 use crate::text::{count, seconds};
 
-/// The wish of whoever called `promote`.
+/// The options of `promote`, as they were given.
 #[derive(Debug)]
-pub struct Wish<'a> {
+pub struct PromoteIntent<'a> {
     /// The side; without one, the one that is not public.
     pub side: Option<&'a str>,
     /// True if nobody is to be asked.
@@ -73,21 +73,27 @@ pub struct Promoted {
 }
 
 /// Promotes the side of the plan.
-pub fn promote(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Report) -> Result<Promoted> {
+pub fn promote(
+    front: &Front,
+    plan: &Plan,
+    intent: &PromoteIntent,
+    stop: &Stop,
+    report: &Report,
+) -> Result<Promoted> {
     let mut holds = hold_all(front, &plan.states, stop, report)?;
     if front.switch.show(Some(stop))? != plan.from {
         return Err(changed("another side became public in the meantime"));
     }
-    check_side(front, plan, wish, stop, report)?;
+    check_side(front, plan, intent, stop, report)?;
     all(at_once(&mut holds, |hold| hold.confirm()), report)?;
     stop.check()?;
     let begun = (SystemTime::now(), Instant::now());
     let mut watched = Watched::default();
-    let switched = if plan.is_public() { Ok(()) } else { set(front, plan, wish, report) };
+    let switched = if plan.is_public() { Ok(()) } else { set(front, plan, intent, report) };
     let took = begun.1.elapsed();
     let result = switched.and_then(|()| {
         report.line(format_args!("The front end shows {} after {}.", plan.to, seconds(took)));
-        watch_public(front, plan, wish, stop, report, &mut watched)
+        watch_public(front, plan, intent, stop, report, &mut watched)
     });
     let result = result.or_else(|error| ending::go_back(front, plan, error, report));
     let result = ending::finish(front, plan, &mut holds, begun, &watched, result);
@@ -158,7 +164,13 @@ fn changed(problem: &str) -> Error {
 }
 
 /// Checks every path of every server of the side, at its own address.
-fn check_side(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Report) -> Result<()> {
+fn check_side(
+    front: &Front,
+    plan: &Plan,
+    intent: &PromoteIntent,
+    stop: &Stop,
+    report: &Report,
+) -> Result<()> {
     let check = &front.config.check;
     let (_, foreign) = plan.told_apart(&plan.to);
     let servers = &front.sides[&plan.to];
@@ -173,8 +185,9 @@ fn check_side(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Rep
         };
         problem.map_or(Ok(()), |problem| Err(error(problem)))
     });
-    let (unwell, checked): (Vec<_>, Vec<_>) =
-        checked.into_iter().partition(|result| wish.force && matches!(result, Err(Error::Promotion { .. })));
+    let (unwell, checked): (Vec<_>, Vec<_>) = checked
+        .into_iter()
+        .partition(|result| intent.force && matches!(result, Err(Error::Promotion { .. })));
     for error in unwell.into_iter().filter_map(Result::err) {
         report.warning(error);
     }
@@ -184,9 +197,9 @@ fn check_side(front: &Front, plan: &Plan, wish: &Wish, stop: &Stop, report: &Rep
 }
 
 /// Sets the switch, and believes only what the front end shows then.
-fn set(front: &Front, plan: &Plan, wish: &Wish, report: &Report) -> Result<()> {
+fn set(front: &Front, plan: &Plan, intent: &PromoteIntent, report: &Report) -> Result<()> {
     report.line(format_args!("Switching to {}...", plan.to));
-    let result = front.switch.set(&plan.to, wish.force);
+    let result = front.switch.set(&plan.to, intent.force);
     let shown = front.switch.show(None)?;
     if shown.as_ref() == Some(&plan.to) {
         // It did what it was to do, whatever it says of it.
@@ -207,7 +220,7 @@ fn set(front: &Front, plan: &Plan, wish: &Wish, report: &Report) -> Result<()> {
 fn watch_public(
     front: &Front,
     plan: &Plan,
-    wish: &Wish,
+    intent: &PromoteIntent,
     stop: &Stop,
     report: &Report,
     watched: &mut Watched,
@@ -215,7 +228,7 @@ fn watch_public(
     let (url, to) = (&front.config.public.url, &plan.to);
     let (own, foreign) = plan.told_apart(to);
     let mut check = front.config.check.clone();
-    if wish.force {
+    if intent.force {
         // Whoever insists knows that it is not well, and wants no way back to what is worse.
         check.tolerate = u64::MAX;
     }
@@ -234,7 +247,7 @@ fn watch_public(
     if watched.requests() == 0 || is_seen(&own) {
         return Ok(());
     }
-    if is_seen(&foreign) && !wish.force {
+    if is_seen(&foreign) && !intent.force {
         return Err(Error::Promotion {
             problem: format!("no server of {to} answers at {url}, only the other side does"),
             hint: "look whether something else than the switch sends visitors to a side".into(),

@@ -54,7 +54,7 @@ pub struct Pushed {
 
 /// The arguments of each `git push`, besides the address.
 #[derive(Debug)]
-pub struct Wish<'a> {
+pub struct PushIntent<'a> {
     /// The refspecs; none for the current branch.
     pub refspecs: &'a [String],
     /// The push options.
@@ -68,7 +68,7 @@ enum Event {
 }
 
 /// Pushes to all servers; returns their ends in the same order. `shows_time` is for a terminal.
-pub fn push(servers: &[Remote], wish: &Wish, report: &Report, shows_time: bool) -> Vec<Pushed> {
+pub fn push(servers: &[Remote], intent: &PushIntent, report: &Report, shows_time: bool) -> Vec<Pushed> {
     let names = names(servers);
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let started = Instant::now();
@@ -78,7 +78,7 @@ pub fn push(servers: &[Remote], wish: &Wish, report: &Report, shows_time: bool) 
         for (at, (server, name)) in servers.iter().zip(&names).enumerate() {
             let sender = sender.clone();
             scope.spawn(move || {
-                let pushed = push_to(server, name, wish, at, &sender);
+                let pushed = push_to(server, name, intent, at, &sender);
                 sender.send(Event::Done(at, pushed))
             });
         }
@@ -111,16 +111,16 @@ fn names(servers: &[Remote]) -> Vec<String> {
     servers.iter().map(name).collect()
 }
 
-fn push_to(server: &Remote, name: &str, wish: &Wish, at: usize, events: &Sender<Event>) -> Pushed {
+fn push_to(server: &Remote, name: &str, intent: &PushIntent, at: usize, events: &Sender<Event>) -> Pushed {
     let started = Instant::now();
     let stop = Stop::catch(false);
     let mut git = server.git();
     // Without refspecs, git would refuse a branch that follows none elsewhere.
     git.args(["-c", "push.default=current", "push", "--porcelain"]);
-    wish.options.iter().for_each(|option| {
+    intent.options.iter().for_each(|option| {
         git.args(["--push-option", option]);
     });
-    git.arg("--").arg(&server.url).args(wish.refspecs);
+    git.arg("--").arg(&server.url).args(intent.refspecs);
     let mut said = Said::default();
     let asked = child::ask(&mut git, b"", Limits { timeout: LIMIT, stop: Some(&stop) }, |bytes| {
         said.take(bytes, |line| {
@@ -133,7 +133,7 @@ fn push_to(server: &Remote, name: &str, wish: &Wish, at: usize, events: &Sender<
         Ok((End::Exited(status), refs)) => {
             let refs = refs_of(&String::from_utf8_lossy(&refs));
             if status.success() {
-                judge(server, wish, &refs, &said, &stop)
+                judge(server, intent, &refs, &said, &stop)
             } else {
                 (Outcome::Failed, None, Some(said.reason(&refs)))
             }
@@ -153,7 +153,7 @@ fn push_to(server: &Remote, name: &str, wish: &Wish, at: usize, events: &Sender<
 /// The end of a push that git is content with.
 fn judge(
     server: &Remote,
-    wish: &Wish,
+    intent: &PushIntent,
     refs: &[(String, String)],
     said: &Said,
     stop: &Stop,
@@ -164,7 +164,7 @@ fn judge(
     };
     let State { branch, tip, commit, good, .. } = state;
     let deploys = refs.iter().any(|(name, _)| name.strip_prefix("refs/heads/") == Some(&branch));
-    let is_skipped = wish.options.iter().any(|option| option == "skip");
+    let is_skipped = intent.options.iter().any(|option| option == "skip");
     match &tip {
         Some(tip) if deploys && !is_skipped => {
             if Some(tip) != commit.as_ref() {

@@ -21,8 +21,8 @@ use crate::git::{Repository, git_dir_of, login_name, search_path};
 use crate::pusher::report::Report;
 use crate::site::history::{Actor, Key};
 
-/// The sources that the repository is found by.
-pub struct Place<'a> {
+/// The call of the program: by what the repository is found, and who is behind it.
+pub struct Invocation<'a> {
     /// The option `-C`.
     pub repository: Option<&'a Path>,
     /// The path that the program was called by.
@@ -54,7 +54,7 @@ pub fn host_name() -> String {
         .map_or_else(|_| "this server".into(), |name| name.to_string_lossy().into_owned())
 }
 
-impl Place<'_> {
+impl Invocation<'_> {
     /// Opens the repository and its config, as the repository's owner.
     pub fn open<'r>(&self, report: &'r Report) -> Result<Server<'r>> {
         let invoker = Uid::current();
