@@ -9,12 +9,9 @@
 # --dry-run can be trusted, and is written down in /var/lib/bluegreen before it is done. So an
 # interrupted run can be run again, and --uninstall takes back no more than that.
 #
-# The parts stand in packaging/setup/, in this order: ledger.sh (run, as, lay: all side effects), system.sh
-# (questions), preflight.sh (whatever can fail before anything is changed), then what is set up: program.sh,
-# account.sh, repository.sh, sudo.sh, site.sh, web.sh, boot.sh; and uninstall.sh.
-#
-# Backquotes in messages are for the reader, `local` is in every sh of Debian and Ubuntu, and the parts use
-# each other's variables.
+# The parts stand in packaging/setup/: ledger.sh holds all side effects (run, as, lay), system.sh asks questions,
+# preflight.sh is whatever can fail before anything is changed; the others are what set_up() below names, and
+# uninstall.sh. Backquotes in messages are for the reader, and `local` is in every sh of Debian and Ubuntu.
 # shellcheck disable=SC2016,SC2034,SC2153,SC3043
 set -eu
 umask 022
@@ -85,37 +82,10 @@ indent() { sed 's/^/    /'; }
 # ---------------------------------------------------------------- options
 
 options() {
-    local option
-    USER_NAME=deploy REPO='' SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' WEB='' DOMAIN='' GATE='' LOGIN_SHELL='' BINARY=''
-    RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' YES=${YES:-} ACTION=install
+    USER_NAME=deploy REPO=sample_app SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' WEB='' DOMAIN='' GATE='' LOGIN_SHELL='' BINARY=''
+    RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' YES=${YES:-} ACTION=set_up
     while [ $# -gt 0 ]; do
         case $1 in
-            --user | --repo | --site | --branch | --name | --config | --key | --web-server | --domain | --binary | --sudo | --remove-sudo | --remove-key)
-                [ $# -ge 2 ] || misused "$1 wants a value"
-                [ -n "$2" ] || misused "$1 wants a value that is not empty"
-                case $2 in *"$LINE_END"*) misused "$1 wants a single line" ;; esac
-                ;;
-            --*=*)
-                option=$1
-                shift
-                set -- "${option%%=*}" "${option#*=}" "$@"
-                continue
-                ;;
-        esac
-        case $1 in
-            --user) USER_NAME=$2 && shift ;;
-            --repo) REPO=$2 && shift ;;
-            --site) SITE=$2 && shift ;;
-            --branch) BRANCH=$2 && shift ;;
-            --name) NAME=$2 && shift ;;
-            --config) CONFIG=$2 && shift ;;
-            --key) KEYS=$KEYS$2$LINE_END && shift ;;
-            --web-server) WEB=$2 && shift ;;
-            --domain) DOMAIN=$2 && shift ;;
-            --binary) BINARY=$2 && shift ;;
-            --sudo) RULES=$RULES$2$LINE_END && shift ;;
-            --remove-sudo) DROPPED_RULES=$DROPPED_RULES$2$LINE_END && shift ;;
-            --remove-key) ACTION=remove_key REMOVED_KEY=$2 && shift ;;
             --gate) GATE=yes ;;
             --login-shell) LOGIN_SHELL=yes ;;
             --dry-run) DRY_RUN=yes ;;
@@ -124,10 +94,34 @@ options() {
             --demo) ACTION=demo ;;
             --yes) YES=yes ;;
             --help | -h) usage && exit 0 ;;
-            *) misused "unknown option $1" ;;
+            --*=*) option "${1%%=*}" "${1#*=}" ;;
+            *) option "$1" "${2-}" && shift ;;
         esac
         shift
     done
+}
+
+option() { # OPTION VALUE
+    case $1 in
+        --user) USER_NAME=$2 ;;
+        --repo) REPO=$2 ;;
+        --site) SITE=$2 ;;
+        --branch) BRANCH=$2 ;;
+        --name) NAME=$2 ;;
+        --config) CONFIG=$2 ;;
+        --key) KEYS=$KEYS$2$LINE_END ;;
+        --web-server) WEB=$2 ;;
+        --domain) DOMAIN=$2 ;;
+        --binary) BINARY=$2 ;;
+        --sudo) RULES=$RULES$2$LINE_END ;;
+        --remove-sudo) DROPPED_RULES=$DROPPED_RULES$2$LINE_END ;;
+        --remove-key) ACTION=remove_key REMOVED_KEY=$2 ;;
+        *) misused "unknown option $1" ;;
+    esac
+    case $2 in
+        '') misused "$1 wants a value" ;;
+        *"$LINE_END"*) misused "$1 wants a single line" ;;
+    esac
 }
 
 # ---------------------------------------------------------------- the end of an installation
@@ -201,33 +195,28 @@ main() {
     fi
     parts
     trap leave EXIT
-    trap 'exit 129' HUP
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
+    trap 'exit 130' HUP INT TERM
     SCRATCH=$(mktemp -d)
     [ -z "$CONFIG" ] || wanted_config
     # Nothing is asked, so that nobody whom this becomes can answer. A directory of the user's could be
     # closed to them.
     exec </dev/null
     cd /
-    case $ACTION in
-        install) preflight ;;
-    esac
     locked
-    case $ACTION in
-        install)
-            packages
-            program
-            user
-            ssh_keys
-            repository
-            sudoers
-            site
-            boot
-            finish
-            ;;
-        *) "$ACTION" ;;
-    esac
+    "$ACTION"
+}
+
+set_up() {
+    preflight
+    packages
+    program
+    user
+    ssh_keys
+    repository
+    sudoers
+    site
+    boot
+    finish
 }
 
 main "$@"

@@ -1,20 +1,16 @@
 # The unit of systemd that ends, at every boot, what a crash cut off.
-# shellcheck shell=sh disable=SC2016,SC2034,SC2153,SC2154,SC3043
 
 UNITS=/etc/systemd/system
+WANTS=$UNITS/multi-user.target.wants
 
 boot() {
-    local before="$CHANGES" unit wanted
+    local before="$CHANGES" unit=''
     STEP=boot
-    has systemctl && unit=$(unit_name) || unit=''
-    [ -z "$unit" ] || {
-        wanted=$UNITS/multi-user.target.wants/$unit
+    ! has systemctl || {
+        unit=$(unit_name)
         lay "$LEDGER" root "$UNITS/$unit" 644 "$(unit_text)"
         # Who disabled it meant that.
-        if ! noted "$LEDGER" 'boot enabled' && [ ! -L "$wanted" ]; then
-            [ -d "${wanted%/*}" ] || run '' mkdir -p "${wanted%/*}"
-            run "enable $unit" put_link root "$UNITS/$unit" "$wanted"
-        fi
+        noted "$LEDGER" 'boot enabled' || [ -L "$WANTS/$unit" ] || run "enable $unit" systemctl enable --quiet "$unit"
         note "$LEDGER" 'boot enabled'
     }
     if systemd && [ -n "$unit" ]; then
@@ -36,11 +32,10 @@ unit_text() {
 }
 
 unboot() {
-    local unit wanted
+    local unit
     has systemctl || return 0
-    unit=$(unit_name) wanted=$UNITS/multi-user.target.wants/$unit
-    [ -e "$UNITS/$unit" ] || [ -L "$wanted" ] || return 0
-    [ ! -L "$wanted" ] || run "disable $unit" rm -f "$wanted"
+    unit=$(unit_name)
+    [ ! -L "$WANTS/$unit" ] || run "disable $unit" rm -f "$WANTS/$unit"
     unlay "$LEDGER" root "$UNITS/$unit"
     ! systemd || run '' systemctl daemon-reload
 }

@@ -1,11 +1,10 @@
 # Side effects of the installer, the ledger that notes each before it is done, and the files that it lays.
-# shellcheck shell=sh disable=SC2016,SC2034,SC2153,SC2154,SC3043
 
 # The one door to side effects: prints WHAT, and does it unless this is a dry run. The ledger passes
 # with an empty WHAT, for it is not worth a line. A function that is run must check every status by
 # itself: `set -e` does not hold in it.
 run() { # WHAT COMMAND...
-    local what="$1" status=0
+    local what="$1" status
     shift
     if [ -n "$what" ]; then
         CHANGES=$((CHANGES + 1))
@@ -14,10 +13,9 @@ run() { # WHAT COMMAND...
     [ -z "$DRY_RUN" ] || return 0
     : >"$SCRATCH/asides"
     # 9 is the installer's own lock, which a server started here must not keep.
-    "$@" 9>&- >"$SCRATCH/words" 2>&1 || status=$?
-    [ "$status" -eq 0 ] || {
-        clean <"$SCRATCH/words" | indent >&2
-        clean <"$SCRATCH/asides" | indent >&2
+    "$@" 9>&- >"$SCRATCH/words" 2>&1 || {
+        status=$?
+        cat "$SCRATCH/words" "$SCRATCH/asides" | clean | indent >&2
         fail "could not $what (status $status)" 'nothing after this was done; once it is put right, run the same command again'
     }
 }
@@ -61,59 +59,50 @@ put_link() { # USER TARGET LINK
 }
 
 put_copy() { # FILE MODE TO
-    cp "$1" "$(temporary "$3")" && chmod "$2" "$(temporary "$3")" && mv -fT "$(temporary "$3")" "$3"
+    install -m "$2" "$1" "$(temporary "$3")" && mv -fT "$(temporary "$3")" "$3"
 }
 
 # The ledger: one line, one fact; a later one counts.
 
 noted() { grep -Fqxs -e "$2" "$1"; } # LEDGER LINE
 
-note() { # LEDGER LINE
-    noted "$1" "$2" || run '' add_line "$1" "$2"
+note() { noted "$1" "$2" || run '' add_line "$1" "$2"; } # LEDGER LINE
+
+unnote() { ! noted "$1" "$2" || run '' drop_line "$1" "$2"; } # LEDGER LINE
+
+add_line() { # LEDGER LINE
+    local text
+    text=$({ [ ! -e "$1" ] || cat "$1"; } && printf '%s\n' "$2") &&
+        mkdir -p "$(dirname "$1")" &&
+        replace root "$1" 644 "$text"
 }
 
-unnote() { # LEDGER LINE
-    ! noted "$1" "$2" || run '' drop_line "$1" "$2"
-}
-
-add_line() { # FILE LINE
-    mkdir -p "$(dirname "$1")" &&
-        { [ ! -e "$1" ] || cat "$1"; } >"$(temporary "$1")" &&
-        printf '%s\n' "$2" >>"$(temporary "$1")" &&
-        [ "$(tail -n 1 "$(temporary "$1")")" = "$2" ] &&
-        mv -f "$(temporary "$1")" "$1"
-}
-
-drop_line() { # FILE LINE
-    local status=0
-    grep -Fxv -e "$2" "$1" >"$(temporary "$1")" || status=$?
+drop_line() { # LEDGER LINE
+    local text
     # 1 is a file of no other line.
-    [ "$status" -le 1 ] && mv -f "$(temporary "$1")" "$1"
+    text=$(grep -Fxv -e "$2" "$1") || [ $? -eq 1 ] || return 1
+    replace root "$1" 644 "$text"
 }
 
-values() { # LEDGER KEY: all values noted under it
-    [ ! -e "$1" ] || sed -n "s|^$2 ||p" "$1"
-}
+# All values noted under KEY; and the last one, or nothing.
+values() { [ ! -e "$1" ] || sed -n "s|^$2 ||p" "$1"; } # LEDGER KEY
 
-value() { # LEDGER KEY: the last one, or nothing
-    values "$1" "$2" | tail -n 1
-}
+value() { values "$1" "$2" | tail -n 1; } # LEDGER KEY
+
+# The ledgers of the other repositories, whose names have no spaces.
+other_ledgers() { find "$LEDGERS/repositories" -name '[!.]*' -type f ! -path "$LEDGER" 2>/dev/null || :; }
 
 # Files that the ledger knows.
 
 fingerprint() { cksum | tr ' ' -; }
 
-# True of a file that still is what an installer wrote, so that it may be replaced or removed.
-ours() { # LEDGER USER FILE
-    exists "$2" "$3" && noted "$1" "laid $3 $(text_of "$2" "$3" | fingerprint)"
-}
+exists() { as "$1" test -e "$2"; } # USER FILE
 
 # Prints a file of a size that a text can have; nothing where it is none.
-text_of() { # USER FILE
-    as "$1" sh -c '[ ! -f "$1" ] || head -c 1000000 -- "$1"' sh "$2" || :
-}
+text_of() { as "$1" sh -c '[ ! -f "$1" ] || head -c 1000000 -- "$1"' sh "$2" || :; } # USER FILE
 
-exists() { as "$1" test -e "$2"; } # USER FILE
+# True of a file that still is what an installer wrote, so that it may be replaced or removed.
+ours() { exists "$2" "$3" && noted "$1" "laid $3 $(text_of "$2" "$3" | fingerprint)"; } # LEDGER USER FILE
 
 # True if FILE needs nothing: it has that CONTENT, or someone has changed it since it was laid.
 kept() { # LEDGER USER FILE CONTENT
@@ -123,8 +112,9 @@ kept() { # LEDGER USER FILE CONTENT
 }
 
 # Lays a file of CONTENT. One that someone has changed since is left as it is.
-lay() { # LEDGER USER FILE MODE CONTENT
-    ! kept "$1" "$2" "$3" "$5" || return 0
+lay() { kept "$1" "$2" "$3" "$5" || lay_anyway "$@"; } # LEDGER USER FILE MODE CONTENT
+
+lay_anyway() { # LEDGER USER FILE MODE CONTENT
     [ "$2" != root ] || parents "$1" "$(dirname "$3")"
     note "$1" "laid $3 $(printf '%s\n' "$5" | fingerprint)"
     run "write $3" replace "$2" "$3" "$4" "$5"

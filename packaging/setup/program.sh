@@ -1,15 +1,16 @@
 # Packages and the program: the part of the installer that brings them.
-# shellcheck shell=sh disable=SC2016,SC2034,SC2153,SC2154,SC3043
 
 packages() {
     local missing=
     STEP=packages
-    has git || missing="$missing git"
+    if [ -z "$SOURCE" ]; then
+        missing=$(missing_to_build)
+    else
+        has git || missing=' git'
+    fi
     has adduser || missing="$missing adduser"
     [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
-    [ "$WEB" != apache ] || has apache2ctl || missing="$missing apache2"
-    [ "$WEB" != nginx ] || has nginx || missing="$missing nginx"
-    [ -n "$SOURCE" ] || missing=$(printf '%s' "$missing$(missing_to_build)" | tr ' ' '\n' | sort -u | tr '\n' ' ' | sed 's/ $//')
+    [ "$WEB" = none ] || has "$WEB_COMMAND" || missing="$missing $WEB_UNIT"
     [ -z "$(wanted_rules)" ] || has visudo || missing="$missing sudo"
     [ -n "$missing" ] || return 0
     has apt-get || fail "this needs$missing, and there is no apt-get" 'install them, then run this again'
@@ -21,10 +22,10 @@ packages() {
 program() {
     STEP=program
     [ -n "$SOURCE" ] || build
-    if [ "$SOURCE" != "$PROGRAM" ] && ! cmp -s "$SOURCE" "$PROGRAM"; then
+    [ "$SOURCE" = "$PROGRAM" ] || cmp -s "$SOURCE" "$PROGRAM" || {
         note "$SERVER" "program $PROGRAM"
         run "install $PROGRAM" put_copy "$SOURCE" 755 "$PROGRAM"
-    fi
+    }
     # The account's shell lies where the account cannot write; called by this name, the program is it.
     [ "$(readlink "$LOGIN_PROGRAM")" = "$PROGRAM" ] || {
         [ ! -e "$LOGIN_PROGRAM" ] || [ -L "$LOGIN_PROGRAM" ] || fail "$LOGIN_PROGRAM is in the way" "move it away"
@@ -49,13 +50,15 @@ generated() { # WHAT FILE
     lay "$SERVER" root "$2" 644 "$text"
 }
 
+# Prints the cargo of whoever owns the clone; nothing where none is new enough, or there is no clone.
+builders_cargo() { [ ! -e "$HERE/Cargo.toml" ] || find_cargo "$(home_of "$(owner_of "$HERE")")"; }
+
 # Builds as whoever owns the clone: a folder of root's in it would stop the owner's next build. It is not a
 # change of the server, and cargo shows by itself how far it is.
 build() {
     local builder cargo
-    builder=$(owner_of "$HERE")
+    builder=$(owner_of "$HERE") cargo=$(builders_cargo)
     SOURCE=$HERE/target/release/bluegreen
-    cargo=$(find_cargo "$(home_of "$builder")")
     [ -n "$cargo" ] || fail "building needs cargo of Rust $(rust_version) or newer" \
         'install Rust with rustup; or build elsewhere with `cargo build --release --locked`, and give --binary FILE'
     printf '%-12s %s\n' "$STEP" "${DRY_RUN:+would }build bluegreen in $HERE"

@@ -1,5 +1,4 @@
 # The bare repository: its settings, hooks and config.
-# shellcheck shell=sh disable=SC2016,SC2034,SC2153,SC2154,SC3043
 
 repository() {
     local key value
@@ -14,9 +13,9 @@ repository() {
         user_directory "$REPO"
         run "create the bare repository $REPO" as "$USER_NAME" git -c "init.defaultBranch=$BRANCH" init --quiet --bare "$REPO"
     }
-    # `check` looks for the same settings.
+    # `check` looks for the same settings. Another value is somebody's choice.
     [ ! -x "${SOURCE:-$PROGRAM}" ] || while read -r key value; do
-        setting "$key" "$value"
+        [ -n "$(git_config --get "$key")" ] || set_git "$key" "$value"
     done <<EOT
 $("${SOURCE:-$PROGRAM}" generate git-settings)
 EOT
@@ -25,7 +24,7 @@ EOT
     if [ -n "$GATE" ]; then
         note "$LEDGER" 'gate yes'
         hook proc-receive
-        setting receive.procReceiveRefs "refs/heads/$BRANCH"
+        [ "$(git_config --get receive.procReceiveRefs)" = "refs/heads/$BRANCH" ] || set_git receive.procReceiveRefs "refs/heads/$BRANCH"
     fi
 }
 
@@ -36,24 +35,22 @@ user_directory() { # DIRECTORY
     parent=$(dirname "$1")
     if ! roots_alone "$parent" || [ "$parent" = "$HOME_DIR" ]; then
         run "create $1" as "$USER_NAME" mkdir -p "$1"
-        return
+    else
+        [ -d "$parent" ] || run "create $parent" mkdir -p "$parent"
+        run "create $1" install -d -o "$USER_NAME" -g "$(id -gn "$USER_NAME" 2>/dev/null)" "$1"
     fi
-    [ -d "$parent" ] || run "create $parent" install -d -m 755 "$parent"
-    run "create $1" install -d -m 755 -o "$USER_NAME" -g "$(group_of "$USER_NAME")" "$1"
-}
-
-setting() { # KEY VALUE
-    [ "$(git_config --get "$1")" = "$2" ] || run "git config $1 $2" git_config "$1" "$2"
 }
 
 git_config() { as "$USER_NAME" git --git-dir="$REPO" config --local "$@"; }
+
+set_git() { run "git config $1 $2" git_config "$1" "$2"; } # KEY VALUE
 
 hook() { # NAME
     local hook="$REPO/hooks/$1"
     ! exists "$USER_NAME" "$hook" || hook_is_ours "$hook" || return 0 # chained: check_hook has seen it
     [ "$(as "$USER_NAME" readlink "$hook")" = "$PROGRAM" ] || {
         note "$LEDGER" "hook $1"
-        as "$USER_NAME" test -d "$REPO/hooks" || run '' as "$USER_NAME" mkdir -p "$REPO/hooks"
+        run '' as "$USER_NAME" mkdir -p "$REPO/hooks"
         run "make bluegreen the hook $hook" put_link "$USER_NAME" "$PROGRAM" "$hook"
     }
 }
@@ -62,13 +59,9 @@ hook() { # NAME
 lay_config() {
     local file="$REPO/bluegreen.toml"
     if [ -n "$CONFIG" ]; then
-        [ "$(text_of "$USER_NAME" "$file")" = "$CONFIG_TEXT" ] || {
-            note "$LEDGER" "laid $file $(printf '%s\n' "$CONFIG_TEXT" | fingerprint)"
-            run "write $file" replace "$USER_NAME" "$file" 644 "$CONFIG_TEXT"
-        }
-        return 0
+        [ "$(text_of "$USER_NAME" "$file")" = "$CONFIG_TEXT" ] || lay_anyway "$LEDGER" "$USER_NAME" "$file" 644 "$CONFIG_TEXT"
+    elif ! exists "$USER_NAME" "$file"; then
+        lay "$LEDGER" "$USER_NAME" "$file" 644 "$(sed -e "s|^#branch = .*|branch = \"$BRANCH\"|" \
+            -e "s|^#server = .*|server = \"$NAME\"|" -e "s|^#root = .*|root = \"$SITE\"|" "$ASSETS/bluegreen.toml")"
     fi
-    ! exists "$USER_NAME" "$file" || return 0
-    lay "$LEDGER" "$USER_NAME" "$file" 644 "$(sed -e "s|^#branch = .*|branch = \"$BRANCH\"|" \
-        -e "s|^#server = .*|server = \"$NAME\"|" -e "s|^#root = .*|root = \"$SITE\"|" "$ASSETS/bluegreen.toml")"
 }

@@ -1,10 +1,9 @@
 # The site: its directories, and what lay in it before.
-# shellcheck shell=sh disable=SC2016,SC2034,SC2153,SC2154,SC3043
 
 # What is served already stays served: the web server's new config is tested, then the files become
 # the first release, then the web server is told.
 site() {
-    local first='' directory
+    local first=''
     STEP=site
     note "$LEDGER" "site $SITE"
     as "$USER_NAME" test -L "$SITE/current" || first=yes
@@ -15,10 +14,8 @@ site() {
         all) run "give $SITE and what is in it to $USER_NAME" chown -hR "$USER_NAME" "$SITE" ;;
         yes) run "give $SITE to $USER_NAME" chown -h "$USER_NAME" "$SITE" ;;
     esac
-    for directory in releases .bluegreen; do
-        exists "$USER_NAME" "$SITE/$directory" ||
-            run "create $SITE/$directory" as "$USER_NAME" install -d -m "$([ "$directory" = releases ] && echo 755 || echo 700)" "$SITE/$directory"
-    done
+    site_directory releases 755
+    site_directory .bluegreen 700
     reopen
     if [ -n "$first" ] && [ -n "$(leftovers)" ]; then
         if [ "$WEB" = none ]; then
@@ -33,26 +30,30 @@ site() {
     web_reload
 }
 
-# What an uninstall closed to visitors is open again.
+site_directory() { # NAME MODE
+    exists "$USER_NAME" "$SITE/$1" || run "create $SITE/$1" as "$USER_NAME" install -d -m "$2" "$SITE/$1"
+}
+
+# Opens again what an uninstall closed to visitors.
 reopen() {
-    local name
-    for name in $(text_of "$USER_NAME" "$SITE/.bluegreen/closed"); do
+    local name closed="$SITE/.bluegreen/closed"
+    exists "$USER_NAME" "$closed" || return 0
+    for name in $(text_of "$USER_NAME" "$closed"); do
         case $name in
             releases | shared) run "open $SITE/$name again" as "$USER_NAME" chmod o+rx "$SITE/$name" ;;
         esac
     done
-    ! exists "$USER_NAME" "$SITE/.bluegreen/closed" || run '' as "$USER_NAME" rm -f "$SITE/.bluegreen/closed"
+    run '' as "$USER_NAME" rm -f "$closed"
 }
 
 close() {
     local name
     for name in releases shared; do
         case $(as "$USER_NAME" stat -c '%F:%a' -- "$SITE/$name") in
-            directory:*[1357]) run "close $SITE/$name to visitors" close_one "$name" ;;
+            directory:*[1357])
+                run "close $SITE/$name to visitors" as "$USER_NAME" sh -c \
+                    'echo "$2" >>"$1/.bluegreen/closed" && chmod o-rwx "$1/$2"' sh "$SITE" "$name"
+                ;;
         esac
     done
-}
-
-close_one() { # NAME
-    as "$USER_NAME" sh -c 'echo "$2" >>"$1/.bluegreen/closed" && chmod o-rwx "$1/$2"' sh "$SITE" "$1"
 }

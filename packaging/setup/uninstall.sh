@@ -1,9 +1,8 @@
 # The way back: takes off what the ledger says, and nothing else.
-# shellcheck shell=sh disable=SC2016,SC2034,SC2153,SC2154,SC3043
 
 uninstall() {
     local other name last_of_user=yes last_of_server=yes
-    STEP=preflight
+    STEP=uninstall
     settle
     if [ ! -e "$LEDGER" ]; then
         say "Nothing was installed for $REPO."
@@ -11,18 +10,14 @@ uninstall() {
     fi
     SITE=$(value "$LEDGER" site)
     PROGRAM=/usr/local/bin/bluegreen
-    for other in "$LEDGERS"/repositories/*; do
-        [ "$other" != "$LEDGER" ] || continue
+    for other in $(other_ledgers); do
         last_of_server=
         [ "$(value "$other" user)" != "$USER_NAME" ] || last_of_user=
     done
 
-    STEP=boot
     unboot
-    STEP='web server'
     WEB=$(value "$LEDGER" web-server)
     [ "${WEB:-none}" = none ] || unserve "$last_of_server"
-    STEP=repository
     for name in $(values "$LEDGER" hook); do
         ! hook_is_ours "$REPO/hooks/$name" || run "remove the hook $name" as "$USER_NAME" rm -f "$REPO/hooks/$name"
     done
@@ -30,11 +25,8 @@ uninstall() {
     ! noted "$LEDGER" 'gate yes' || [ -z "$(git_config --get receive.procReceiveRefs)" ] ||
         run 'git config --unset-all receive.procReceiveRefs' git_config --unset-all receive.procReceiveRefs
     unlay "$LEDGER" "$USER_NAME" "$REPO/bluegreen.toml"
-    STEP=sudo
-    unlay "$LEDGER" root "/etc/sudoers.d/bluegreen-$SLUG"
-    STEP=user
+    unlay "$LEDGER" root "$SUDOERS"
     [ -z "$last_of_user" ] || forget_user
-    STEP=program
     [ -z "$last_of_server" ] || forget_server
     run '' rm -f "$LEDGER"
     [ -z "$last_of_server" ] || run '' rm -rf "$LEDGERS"
@@ -52,31 +44,27 @@ uninstall() {
 unserve() { # LAST_OF_SERVER
     local default
     web_places
-    for SITE_CONF in "bluegreen-$SLUG$CONF" "000-bluegreen-$SLUG$CONF"; do
-        [ ! -L "$WEB_DIR/sites-enabled/$SITE_CONF" ] || run "disable $SITE_CONF" rm -f "$WEB_DIR/sites-enabled/$SITE_CONF"
-        unlay "$LEDGER" root "$WEB_DIR/sites-available/$SITE_CONF"
-    done
+    take_off "$NAMED_CONF"
+    take_off "$FIRST_CONF"
     default=$(value "$SERVER" "default-off-$WEB")
     if [ -n "$1" ] && [ -n "$default" ] && [ -e "$WEB_DIR/sites-available/$DEFAULT_SITE" ]; then
         close
         [ -e "$WEB_DIR/sites-enabled/$DEFAULT_SITE" ] ||
             run 'enable the default site' put_link root "$default" "$WEB_DIR/sites-enabled/$DEFAULT_SITE"
     fi
-    if [ -n "$1" ] && noted "$SERVER" apache-headers; then
-        run "disable Apache's module headers" rm -f "/etc/apache2/$HEADERS"
-    fi
-    ! alive "$PID_FILE" || run "reload $WEB" web_graceful
+    [ -z "$1" ] || ! noted "$SERVER" apache-headers || run "disable Apache's module headers" rm -f "/etc/apache2/$HEADERS"
+    ! alive "$WEB_PID" || run "reload $WEB" web_graceful
 }
 
 forget_user() {
     local blobs
     [ -e "$USERS" ] || return 0
-    blobs=$(values "$USERS" key | sed 's/^/ /')
-    [ -z "$blobs" ] || write_keys 'take back the keys that may push' "$(read_keys | grep -Fv -e "$blobs" || :)"
+    blobs=$(values "$USERS" key)
+    [ -z "$blobs" ] || take_away 'take back the keys that may push' "$blobs"
     [ "$(shell_of "$USER_NAME")" != "$LOGIN_PROGRAM" ] ||
         run "make git-shell the shell of $USER_NAME" usermod -s "$(command -v git-shell || echo /usr/bin/git-shell)" "$USER_NAME"
-    [ ! -e "/etc/ssh/sshd_config.d/bluegreen-$USER_NAME.conf" ] || {
-        unlay "$USERS" root "/etc/ssh/sshd_config.d/bluegreen-$USER_NAME.conf"
+    [ ! -e "$SSHD_CONF" ] || {
+        unlay "$USERS" root "$SSHD_CONF"
         run 'reload sshd' sshd_reload
     }
     run '' rm -f "$USERS"

@@ -1,18 +1,15 @@
 # The site of Apache or nginx: laid, tested, and taken up by a reload.
-# shellcheck shell=sh disable=SC2016,SC2034,SC2153,SC2154,SC3043
 
 find_web_server() {
-    local had enabled directive=root
+    local had enabled
     had=$(value "$LEDGER" web-server)
     [ "${WEB:-auto}" != auto ] || WEB=${had:-auto}
     case $WEB in
         apache | nginx | none) ;;
         auto)
             WEB=apache
-            if alive /run/apache2/apache2.pid; then
-                :
-            elif alive /run/nginx.pid || { has nginx && ! has apache2ctl; }; then
-                WEB=nginx
+            if ! alive /run/apache2/apache2.pid; then
+                if alive /run/nginx.pid || { has nginx && ! has apache2ctl; }; then WEB=nginx; fi
             fi
             ;;
         *) misused "--web-server wants auto, apache, nginx or none, not \`$WEB\`" ;;
@@ -22,24 +19,26 @@ find_web_server() {
     [ "$WEB" != none ] || return 0
     web_places
     # Without a name of its own a site must be the server's first, which answers for all names.
-    SITE_CONF=${DOMAIN:+bluegreen-$SLUG$CONF}
-    SITE_CONF=${SITE_CONF:-000-bluegreen-$SLUG$CONF}
+    SITE_CONF=$FIRST_CONF
+    [ -z "$DOMAIN" ] || SITE_CONF=$NAMED_CONF
     # A site of somebody else's that serves this directory would serve nothing once it is adopted.
-    [ "$WEB" = nginx ] || directive=DocumentRoot
     for enabled in "$WEB_DIR"/sites-enabled/*; do
-        case ${enabled##*/} in "$DEFAULT_SITE" | *"bluegreen-$SLUG$CONF") continue ;; esac
-        ! grep -Eqs "^[[:space:]]*${directive}[[:space:]]+\"?$SITE/?\"?;?[[:space:]]*\$" "$enabled" ||
-            fail "$enabled serves $SITE already" "change its $directive to $SITE/current and give --web-server none, or disable it"
+        case ${enabled##*/} in "$DEFAULT_SITE" | "$FIRST_CONF" | "$NAMED_CONF") continue ;; esac
+        ! grep -Eqs "^[[:space:]]*${ROOT_KEY}[[:space:]]+\"?$SITE/?\"?;?[[:space:]]*\$" "$enabled" ||
+            fail "$enabled serves $SITE already" "change its $ROOT_KEY to $SITE/current and give --web-server none, or disable it"
     done
 }
 
 # Where Debian and Ubuntu keep a web server's files.
 web_places() {
     if [ "$WEB" = apache ]; then
-        WEB_DIR=/etc/apache2 CONF=.conf PID_FILE=/run/apache2/apache2.pid DEFAULT_SITE=000-default.conf WEB_COMMAND=apache2ctl WEB_UNIT=apache2
+        WEB_UNIT=apache2 WEB_COMMAND=apache2ctl WEB_PID=/run/apache2/apache2.pid ROOT_KEY=DocumentRoot
+        DEFAULT_SITE=000-default.conf NAMED_CONF=bluegreen-$SLUG.conf
     else
-        WEB_DIR=/etc/nginx CONF='' PID_FILE=/run/nginx.pid DEFAULT_SITE=default WEB_COMMAND=nginx WEB_UNIT=nginx
+        WEB_UNIT=nginx WEB_COMMAND=nginx WEB_PID=/run/nginx.pid ROOT_KEY=root
+        DEFAULT_SITE=default NAMED_CONF=bluegreen-$SLUG
     fi
+    WEB_DIR=/etc/$WEB_UNIT FIRST_CONF=000-$NAMED_CONF
     # What Apache sends X-Served-By with.
     HEADERS=mods-enabled/headers.load
 }
@@ -56,36 +55,32 @@ site_text() {
         -e "s|@DOMAIN@|$DOMAIN|g" -e "s|@PHP@|$php|g" "$ASSETS/web/$WEB.conf"
 }
 
-mark() { # NAME VALUE: what sed does to the lines of that mark
-    if [ -n "$2" ]; then printf 's/^@%s://' "$1"; else printf '/^@%s:/d' "$1"; fi
-}
+# What sed does to the lines of a mark.
+mark() { if [ -n "$2" ]; then printf 's/^@%s://' "$1"; else printf '/^@%s:/d' "$1"; fi; } # NAME VALUE
 
 # Puts our site on and the default site off, and tests it; the running server still has its old
 # config when this returns. A test that fails puts all back.
 web_config() {
-    local available enabled default stale text default_off=yes
+    local available enabled default default_due stale text
     STEP='web server'
     note "$LEDGER" "web-server $WEB"
     [ "$WEB" != none ] || return 0
     [ -z "$DOMAIN" ] || note "$LEDGER" "domain $DOMAIN"
     available=$WEB_DIR/sites-available/$SITE_CONF
     enabled=$WEB_DIR/sites-enabled/$SITE_CONF
-    default=$WEB_DIR/sites-enabled/$DEFAULT_SITE
+    default=$WEB_DIR/sites-enabled/$DEFAULT_SITE default_due=
     # Who puts the default site on again, means it.
-    [ ! -L "$default" ] || [ -n "$(value "$SERVER" "default-off-$WEB")" ] && ! noted "$LEDGER" reload-due || default_off=
+    if [ -L "$default" ] && { [ -z "$(value "$SERVER" "default-off-$WEB")" ] || noted "$LEDGER" reload-due; }; then default_due=yes; fi
     text=$(site_text)
-    if kept "$LEDGER" root "$available" "$text" && [ -L "$enabled" ] && [ -n "$default_off" ] && ! noted "$LEDGER" reload-due; then
+    if kept "$LEDGER" root "$available" "$text" && [ -L "$enabled" ] && [ -z "$default_due" ] && ! noted "$LEDGER" reload-due; then
         return 0
     fi
     # A dry run may be the only one to get here before the packages are.
-    ! has "$WEB_COMMAND" || web_test || fail "$WEB refuses its config as it is, before any change" 'its own words are above; put it right, and run this again'
-    web_remember
+    ! has "$WEB_COMMAND" || accepts "$WEB refuses its config as it is, before any change" "$WEB_COMMAND" -t
+    [ -n "$DRY_RUN" ] || web_remember
     note "$LEDGER" reload-due
-    for stale in "$WEB_DIR/sites-available/bluegreen-$SLUG$CONF" "$WEB_DIR/sites-available/000-bluegreen-$SLUG$CONF"; do
-        [ "$stale" = "$available" ] || ! ours "$LEDGER" root "$stale" || {
-            run "disable ${stale##*/}" rm -f "$WEB_DIR/sites-enabled/${stale##*/}"
-            unlay "$LEDGER" root "$stale"
-        }
+    for stale in "$FIRST_CONF" "$NAMED_CONF"; do
+        [ "$stale" = "$SITE_CONF" ] || ! ours "$LEDGER" root "$WEB_DIR/sites-available/$stale" || take_off "$stale"
     done
     lay "$LEDGER" root "$available" 644 "$text"
     [ -L "$enabled" ] || run "enable $SITE_CONF" put_link root "../sites-available/$SITE_CONF" "$enabled"
@@ -93,42 +88,42 @@ web_config() {
         note "$SERVER" 'apache-headers'
         run "enable Apache's module headers" put_link root ../mods-available/headers.load "$WEB_DIR/$HEADERS"
     fi
-    if [ -L "$default" ] && [ -z "$default_off" ]; then
+    [ -z "$default_due" ] || {
         note "$SERVER" "default-off-$WEB $(readlink "$default")"
         run "disable the default site" rm -f "$default"
-    fi
-    [ -n "$DRY_RUN" ] || web_test || fail "$WEB refuses the config for $SITE, so what it had is back" 'its own words are above; put it right, and run this again'
+    }
+    [ -n "$DRY_RUN" ] || accepts "$WEB refuses the config for $SITE, so what it had is back" "$WEB_COMMAND" -t
 }
 
-web_test() {
-    case $WEB in
-        apache) passes apache2ctl configtest ;;
-        nginx) passes nginx -tq ;;
-    esac
+take_off() { # CONF
+    [ ! -L "$WEB_DIR/sites-enabled/$1" ] || run "disable $1" rm -f "$WEB_DIR/sites-enabled/$1"
+    unlay "$LEDGER" root "$WEB_DIR/sites-available/$1"
 }
 
 # Until the new config has passed its test, whatever ends this script puts back what was there.
 web_remember() {
-    [ -z "$DRY_RUN" ] || return 0
-    mkdir "$SCRATCH/saved"
-    [ ! -d "$WEB_DIR" ] || cp -a "$WEB_DIR/sites-available" "$WEB_DIR/sites-enabled" "$SCRATCH/saved"
-    [ ! -d "$WEB_DIR/mods-enabled" ] || cp -a "$WEB_DIR/mods-enabled" "$SCRATCH/saved"
+    web_copy "$WEB_DIR" "$SCRATCH/saved"
     UNDO=web_restore
 }
 
-web_restore() {
+web_restore() { web_copy "$SCRATCH/saved" "$WEB_DIR"; }
+
+web_copy() { # FROM TO: all that a set-up changes
     local name
-    for name in "sites-available/bluegreen-$SLUG$CONF" "sites-available/000-bluegreen-$SLUG$CONF" \
-        "sites-enabled/bluegreen-$SLUG$CONF" "sites-enabled/000-bluegreen-$SLUG$CONF" "sites-enabled/$DEFAULT_SITE" "$HEADERS"; do
-        rm -f "$WEB_DIR/$name"
-        if [ -e "$SCRATCH/saved/$name" ] || [ -L "$SCRATCH/saved/$name" ]; then cp -a "$SCRATCH/saved/$name" "$WEB_DIR/$name"; fi
+    for name in "sites-available/$FIRST_CONF" "sites-available/$NAMED_CONF" "sites-enabled/$FIRST_CONF" "sites-enabled/$NAMED_CONF" \
+        "sites-enabled/$DEFAULT_SITE" "$HEADERS"; do
+        rm -f "$2/$name"
+        if [ -e "$1/$name" ] || [ -L "$1/$name" ]; then
+            mkdir -p "$(dirname "$2/$name")"
+            cp -a "$1/$name" "$2/$name"
+        fi
     done
 }
 
 web_reload() {
     STEP='web server'
     [ "$WEB" != none ] || return 0
-    if ! alive "$PID_FILE"; then
+    if ! alive "$WEB_PID"; then
         run "start $WEB" web_start
     elif noted "$LEDGER" reload-due || { [ -n "$DRY_RUN" ] && [ ! -e "$WEB_DIR/sites-enabled/$SITE_CONF" ]; }; then
         run "reload $WEB" web_graceful
@@ -142,25 +137,19 @@ web_start() {
 
 # A reload has come about once a worker of the new config runs; until then an old one answers.
 web_graceful() {
-    local before worker tries=50
+    local before tries=50
     before=$(web_workers)
     web_signal || return 1
-    while [ "$tries" -gt 0 ]; do
+    until web_workers | grep -Fqxv -e "$before" || [ "$tries" -eq 0 ]; do
         sleep 0.1
-        for worker in $(web_workers); do
-            case " $before " in
-                *" $worker "*) ;;
-                *) return 0 ;;
-            esac
-        done
         tries=$((tries - 1))
     done
 }
 
 web_workers() {
     local main
-    main=$(cat "$PID_FILE")
-    cat "/proc/$main/task/$main/children" 2>/dev/null || :
+    main=$(cat "$WEB_PID")
+    tr ' ' '\n' <"/proc/$main/task/$main/children" || :
 }
 
 web_signal() {

@@ -43,7 +43,7 @@ fn completions(shell: Shell) -> Vec<u8> {
 fn settings(config: &Config) -> Vec<u8> {
     let Config { branch, server, site, .. } = config;
     let name = server.clone().unwrap_or_else(host_name);
-    format!("branch {branch}\nserver {name}\nsite {}", printable(&site.root)).into()
+    format!("branch {branch}\nserver {name}\nroot {}", printable(&site.root)).into()
 }
 
 /// Makes one man page for the program and all its subcommands.

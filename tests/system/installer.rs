@@ -114,6 +114,7 @@ fn what_is_laid_is_as_promised() {
     // The config is the user's: a flag that contradicts it is refused, and nothing overwrites it.
     blue.install("--repo /srv/git/app --branch other").fails().says("says `branch = \"main\"`, not other");
     blue.sh("echo '# mine' >>/srv/git/app/bluegreen.toml").ok();
+    blue.sh_as("deploy", "git --git-dir /srv/git/app config core.fsync all").ok();
     let before = blue.written();
     blue.install("--repo /srv/git/app").ok();
     assert_eq!(blue.changed_since(&before), "");
