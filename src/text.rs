@@ -1,6 +1,7 @@
 //! Formatting of names, sizes, counts and times in messages.
 
 use std::fmt::Write as _;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -30,6 +31,14 @@ pub fn escape_controls(text: &str) -> String {
         }
     }
     safe
+}
+
+/// Formats a system error without the ` (os error N)` of the standard library.
+#[must_use]
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_lowercase()
 }
 
 /// Formats a number and a noun: "1 file", "2 files".

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
 use crate::git::{Repository, login_name};
 use crate::site::{Live, Site};
-use crate::text::{count, printable};
+use crate::text::{count, printable, reason};
 
 /// Something that is wrong, or could be better; as `--json` shows it.
 #[derive(Debug, Serialize)]
@@ -208,7 +208,7 @@ fn check_sudo(config: &Config, findings: &mut Findings) {
                     format!("an admin runs `./install.sh --sudo '{command}'`, or `bluegreen-setup` likewise"),
                 ),
                 Err(error) => findings.warning(
-                    format!("step `{step}`: cannot run `sudo`: {error}"),
+                    format!("step `{step}`: cannot run `sudo`: {}", reason(&error)),
                     "install sudo, or write the step without it",
                 ),
             }

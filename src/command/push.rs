@@ -58,7 +58,7 @@ fn judge(side: &str, pushed: &[Pushed]) -> Result<()> {
     let all = count(pushed.len() as u64, "server");
     let error = |problem: String| Error::Promotion {
         problem,
-        hint: format!("mend it, then `bluegreen push {side}` again: nothing is pushed twice"),
+        hint: format!("fix it, then `bluegreen push {side}` again: nothing is pushed twice"),
     };
     match (of(Outcome::Failed), of(Outcome::Bad)) {
         (0, 0) => Ok(()),

@@ -14,7 +14,7 @@ use crate::pusher::message::Message;
 use crate::run::child;
 use crate::site::history::{self, Entry};
 use crate::site::{LockedSite, Site, logs};
-use crate::text::{printable, seconds, timestamp};
+use crate::text::{printable, reason, seconds, timestamp};
 
 /// The end of what a line printed, in bytes, that is looked at for its last words.
 const TAIL: usize = 1000;
@@ -57,7 +57,8 @@ impl Server<'_> {
                 tail.drain(..tail.len().saturating_sub(TAIL));
             })
         });
-        let how = end.map_or_else(|error| Some(format!("cannot run: {error}")), |end| how(end, line));
+        let how =
+            end.map_or_else(|error| Some(format!("cannot run: {}", reason(&error))), |end| how(end, line));
         note(log, format_args!("--- {}, {}", how.as_deref().unwrap_or("done"), seconds(started.elapsed())));
         how.map(|how| {
             let said = String::from_utf8_lossy(&tail);

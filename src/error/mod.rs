@@ -13,8 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use self::wording::{foreign, listed, no_log, place, reason, submodules};
-use crate::text::printable;
+use self::wording::{foreign, listed, no_log, place, submodules};
+use crate::text::{printable, reason};
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

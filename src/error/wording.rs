@@ -1,16 +1,8 @@
 //! Formatting of values in error messages.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::text::printable;
-
-/// Formats a system error without the ` (os error N)` of the standard library.
-pub(super) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let end = text.find(" (os error").unwrap_or(text.len());
-    text[..end].to_lowercase()
-}
 
 pub(super) fn place(file: &Path, line: usize) -> String {
     let file = printable(file);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::program;
 use crate::error::{Error, Result};
-use crate::text::{escape_controls, printable};
+use crate::text::{escape_controls, printable, reason};
 
 /// The file's name at the top of the clone.
 pub const NAME: &str = ".promote.toml";
@@ -130,7 +130,7 @@ impl PromoteConfig {
         let file = named.map_or_else(|| top.unwrap_or_default().join(NAME), Path::to_path_buf);
         let text = std::fs::read_to_string(&file).map_err(|error| {
             wrong(
-                format!("cannot read `{}`: {error}", printable(&file)),
+                format!("cannot read `{}`: {}", printable(&file), reason(&error)),
                 "docs/promote.md shows one to start from",
             )
         })?;

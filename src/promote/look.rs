@@ -235,7 +235,7 @@ fn may_go(side: &str, servers: &[&Looked], intent: &PromoteIntent) -> Result<()>
     if let Some((_, url, _)) = servers.iter().find(|(_, _, state)| !state.good && !intent.force) {
         return Err(refuse(
             format!("the live release of `{url}` did not pass its verification"),
-            &format!("mend it and `bluegreen push {side}` again; `--force` promotes it as it is"),
+            &format!("fix it and `bluegreen push {side}` again; `--force` promotes it as it is"),
         ));
     }
     Ok(())

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Error, Result};
 use crate::run::signals::Stop;
-use crate::text::escape_controls;
+use crate::text::{escape_controls, reason};
 
 const TICK: Duration = Duration::from_millis(5);
 
@@ -113,7 +113,7 @@ pub fn missing(command: &Command, error: &io::Error) -> Error {
             if program == "ssh" { "openssh-client" } else { &program }
         )
     };
-    Error::Promotion { problem: format!("cannot run `{program}`: {error}"), hint }
+    Error::Promotion { problem: format!("cannot run `{program}`: {}", reason(error)), hint }
 }
 
 fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {

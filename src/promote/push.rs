@@ -13,7 +13,7 @@ use super::side::{Remote, State};
 use crate::pusher::report::Report;
 use crate::run::child::{self, End, Limits};
 use crate::run::signals::Stop;
-use crate::text::{count, seconds};
+use crate::text::{count, reason, seconds};
 
 /// The time that a push may take: steps have limits of their own, and Ctrl-C ends it.
 const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -129,7 +129,7 @@ fn push_to(server: &Remote, name: &str, intent: &PushIntent, at: usize, events: 
         });
     });
     let (result, commit, problem) = match asked {
-        Err(error) => (Outcome::Failed, None, Some(format!("cannot run `git`: {error}"))),
+        Err(error) => (Outcome::Failed, None, Some(format!("cannot run `git`: {}", reason(&error)))),
         Ok((End::Exited(status), refs)) => {
             let refs = refs_of(&String::from_utf8_lossy(&refs));
             if status.success() {

@@ -14,7 +14,7 @@ use crate::pusher::live_line::LiveLine;
 use crate::release::ReleaseName;
 use crate::site::history::Action;
 use crate::site::{Holder, Live};
-use crate::text::{bytes, count, printable, seconds};
+use crate::text::{bytes, count, printable, reason, seconds};
 
 /// A line to the pusher.
 #[derive(Debug)]
@@ -245,7 +245,7 @@ impl Display for Message<'_> {
             Self::LinesDropped(lines) => {
                 write!(to, "  ... {} left out here; `bluegreen log` shows all", count(*lines, "line"))
             }
-            Self::LogBroken(error) => write!(to, "the log cannot be written: {error}"),
+            Self::LogBroken(error) => write!(to, "the log cannot be written: {}", reason(error)),
             Self::GoingBack(release) => write!(to, "Going back to release {release}..."),
             Self::LiveNevertheless(live_line) => write!(to, "Deployed, but not all is well: {live_line}."),
             Self::Adopted { release, site } => {

@@ -98,7 +98,7 @@ fn one_that_cannot_be_reached_keeps_no_other_back() {
     let (status, out, errors) = side.push(&["master"]);
     assert_eq!(status, 1, "{out}");
     assert!(
-        errors.starts_with("error: 1 of 3 servers of blue failed\nhint: mend it, then `bluegreen push blue`")
+        errors.starts_with("error: 1 of 3 servers of blue failed\nhint: fix it, then `bluegreen push blue`")
     );
     let row = out.lines().find(|line| line.starts_with(&format!("{}  failed", side.name(1)))).unwrap();
     assert!(row.contains("does not appear to be a git repository"), "{row}");
