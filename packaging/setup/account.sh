@@ -105,7 +105,7 @@ Match User $USER_NAME
 # Tries a config that ends with TEXT. sshd wants its directory even for that.
 sshd_accepts() { # TEXT
     mkdir -p /run/sshd
-    { cat /etc/ssh/sshd_config && printf '%s\n' "$1"; } >"$SCRATCH/sshd_config"
+    { cat /etc/ssh/sshd_config && printf '\n%s\n' "$1"; } >"$SCRATCH/sshd_config"
     accepts "sshd refuses its config, so $SSHD_CONF is not written" /usr/sbin/sshd -t -f "$SCRATCH/sshd_config"
 }
 
