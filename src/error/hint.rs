@@ -76,7 +76,7 @@ impl Error {
                 format!("go back to it all the same: `bluegreen rollback {name}`; or make a fresh release: `bluegreen deploy REVISION`")
             }
             Self::Locked { .. } | Self::StillRunning { .. } => "`bluegreen status` shows what it is doing".into(),
-            Self::InStep(_) => "let the step exit with a status other than 0: then the release before it stays live, or becomes live again".into(),
+            Self::InStep(_) => "let the step exit with a status other than 0: then the previous release stays live, or becomes live again".into(),
             Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
                 "`bluegreen releases` shows what there is".into()
             }
