@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::support::{Node, Sandbox};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -63,6 +64,8 @@ fn twenty_clients_push_while_the_public_reads() {
                         // ... and as one that does not.
                         assert!(!read(&CWD, site.join("current/link").to_str().unwrap()).unwrap().is_empty());
                         reads.fetch_add(1, Ordering::Relaxed);
+                        // Readers that never rest leave nothing of two cores to those who push.
+                        std::thread::sleep(Duration::from_micros(200));
                     }
                 })
             })
@@ -86,8 +89,8 @@ fn twenty_clients_push_while_the_public_reads() {
         assert!(output.contains("remote: Git hooks deploy complete."), "{output}");
         assert!(!output.contains("error:") && !output.contains("warning:"), "{output}");
     }
-    assert!(reads.load(Ordering::Relaxed) > 100, "{reads:?} reads are no test");
-    let tip = sandbox.git_in(&sandbox.repository(), &["rev-parse", "refs/heads/master"]);
+    assert!(reads.load(Ordering::Relaxed) > 1000, "{reads:?} reads are no test");
+    let tip = sandbox.tip();
     sandbox.serves_checkout(&tip).is_tidy();
     assert!(sandbox.live().contains(&tip[..12]));
     assert!(sandbox.releases().len() <= 31);

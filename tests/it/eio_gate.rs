@@ -39,10 +39,6 @@ impl Server {
         std::fs::set_permissions(&gate, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    fn tip(&self) -> String {
-        self.sandbox.git_in(&self.sandbox.repository(), &["rev-parse", "refs/heads/master"])
-    }
-
     /// Pushes the broken version while one call fails; returns whether the call came about.
     fn push_with(&self, call: &str, number: usize, follow: &str) -> bool {
         let trace = self.sandbox.path("trace");
@@ -52,9 +48,9 @@ impl Server {
         let push = self.sandbox.push();
         let when = format!("{call} number {number} {follow}\n{}", push.output);
         assert!(!push.output.contains("panicked"), "{when}");
-        assert!(self.sandbox.live().contains(&self.tip()[..12]), "branch and site part after {when}");
+        assert!(self.sandbox.live().contains(&self.sandbox.tip()[..12]), "branch and site part after {when}");
         let has_failed = std::fs::read_to_string(trace).unwrap().contains("(INJECTED)");
-        if self.tip() != self.good {
+        if self.sandbox.tip() != self.good {
             assert!(has_failed && push.output.contains("Deployed, but not all is well"), "{when}");
             self.sandbox.bluegreen(&["deploy", &self.good]).ok();
             self.sandbox.git_in(&self.sandbox.repository(), &["update-ref", "refs/heads/master", &self.good]);
@@ -109,9 +105,9 @@ fn a_branch_that_could_not_move_back_does_so_with_the_next_command() {
     let push = sandbox.push();
     assert!(push.output.contains("warning: "), "{}", push.output);
     sandbox.serves("index.html", "v1");
-    assert_ne!(server.tip(), server.good, "or nothing was stuck");
+    assert_ne!(server.sandbox.tip(), server.good, "or nothing was stuck");
     std::fs::remove_file(&stuck).unwrap();
     sandbox.bluegreen(&["rollback"]).fails(1);
-    assert_eq!(server.tip(), server.good, "the next command moves the branch back");
+    assert_eq!(server.sandbox.tip(), server.good, "the next command moves the branch back");
     assert!(!sandbox.site().join(".bluegreen/publishing").exists());
 }

@@ -11,6 +11,7 @@ pub mod run;
 pub mod sandbox;
 pub mod skip;
 pub mod snapshot;
+pub mod strace;
 pub mod tree;
 pub mod two;
 pub mod vandal;

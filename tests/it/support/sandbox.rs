@@ -250,6 +250,12 @@ impl Sandbox {
         self.git(&["rev-parse", "--verify", revision])
     }
 
+    /// The commit that master of the repository points to, from its file: no git has to be started.
+    pub fn tip(&self) -> String {
+        let tip = std::fs::read_to_string(self.repository().join("refs/heads/master"));
+        tip.unwrap().trim_end().to_owned()
+    }
+
     /// Pushes master.
     pub fn push(&self) -> Run<'_> {
         self.push_refs(&["master"])

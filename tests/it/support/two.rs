@@ -35,7 +35,7 @@ impl Two {
         sandbox.site_config("keep = 1").config_section(STEPS);
         sandbox.git_in(&sandbox.repository(), &["config", "receive.procReceiveRefs", "refs/heads/master"]);
         symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
-        Self::new(sandbox, 5, true)
+        Self::new(sandbox, 2, true)
     }
 
     fn new(sandbox: Sandbox, files: usize, has_gate: bool) -> Self {
@@ -76,15 +76,15 @@ impl Two {
         usize::from(self.sandbox.live().contains(&self.ids[1][..12]))
     }
 
-    /// The commit that the branch points to.
-    pub fn tip(&self) -> String {
-        self.sandbox.git_in(&self.sandbox.repository(), &["rev-parse", "refs/heads/master"])
-    }
-
     /// Moves the branch as a push would.
     pub fn move_branch(&self, to: usize) {
         let repository = self.sandbox.repository();
         self.sandbox.git_in(&repository, &["update-ref", "refs/heads/master", &self.ids[to]]);
+    }
+
+    /// The line that git writes to a hook about a push.
+    pub fn line(&self, to: usize) -> String {
+        format!("{} {} refs/heads/master\n", self.ids[1 - to], self.ids[to])
     }
 
     /// A hook or a command of the program as git or an operator calls it, behind another program if need be.
@@ -108,11 +108,10 @@ impl Two {
     pub fn push(&self, to: usize, wrapper: &[String]) -> Run<'_> {
         if !self.has_gate {
             self.move_branch(to);
-            let line = format!("{} {} refs/heads/master\n", self.ids[1 - to], self.ids[to]);
             let mut hook = self.command(wrapper, self.sandbox.hook_path(), &[]);
-            return self.sandbox.run_with_input(&mut hook, line.as_bytes());
+            return self.sandbox.run_with_input(&mut hook, self.line(to).as_bytes());
         }
-        let line = format!("{} {} refs/heads/master", self.tip(), self.ids[to]);
+        let line = format!("{} {} refs/heads/master", self.sandbox.tip(), self.ids[to]);
         let packet = |text: &str| format!("{:04x}{text}", text.len() + 4);
         let request = format!("{}0000{}0000", packet("version=1"), packet(&line));
         let mut gate = self.command(wrapper, self.sandbox.repository().join("hooks/proc-receive"), &[]);
@@ -161,7 +160,7 @@ impl Two {
     /// Asserts that the branch points to what is live.
     #[track_caller]
     pub fn agrees(&self, when: &str) {
-        assert_eq!(self.tip(), self.ids[self.live()], "branch and site part after {when}");
+        assert_eq!(self.sandbox.tip(), self.ids[self.live()], "branch and site part after {when}");
     }
 
     /// Asserts that nothing is left behind, and that the history can be read.
