@@ -7,7 +7,7 @@ use libdeflater::{CompressionLvl, Compressor};
 
 /// An object of a pack. Its id is made of its number.
 pub struct Object {
-    /// The kind as packs number it: 3 is a blob, 6 and 7 are deltas.
+    /// The kind as packs number it: 1 to 4 are whole objects, 6 and 7 are deltas.
     pub kind: u8,
     /// The number of a delta's base.
     pub base: usize,
@@ -19,7 +19,12 @@ pub struct Object {
 
 impl Object {
     pub fn blob(content: &[u8]) -> Self {
-        Self { kind: 3, base: 0, content: content.to_vec(), claimed: content.len() as u64 }
+        Self::whole(3, content)
+    }
+
+    /// A commit (1), a tree (2), a blob (3) or a tag (4).
+    pub fn whole(kind: u8, content: &[u8]) -> Self {
+        Self { kind, base: 0, content: content.to_vec(), claimed: content.len() as u64 }
     }
 
     /// A delta that names its base by its id.

@@ -2,8 +2,7 @@
 //!
 //! [`plan`] reads and validates the whole tree before the first write, [`recycle`] makes the directories and
 //! removes old files, [`write`] writes the files, and [`manifest`] records what was written, so that a later
-//! release can be made from this one. `git2` only reads objects: its own checkout creates set-user-id files,
-//! ignores attributes and stops at submodules.
+//! release can be made from this one.
 
 pub mod attributes;
 mod buffer;
@@ -13,14 +12,17 @@ pub mod delta;
 mod difference;
 pub mod lfs;
 pub mod listing;
+mod loose;
 pub mod manifest;
 pub mod monitor;
 mod moving;
 pub mod objects;
 pub mod pack;
 pub mod pack_decode;
+mod pack_file;
 mod pack_headers;
 pub mod pack_index;
+mod pack_object;
 pub mod packed_blobs;
 mod parallel;
 pub mod plan;
@@ -235,7 +237,6 @@ fn measure(plan: &Plan, objects: &Objects, threads: usize) -> Result<(PackedBlob
         for (entry, size) in piece {
             *size = match packed.size(*entry) {
                 Some(size) => size,
-                None if packed.has_broken_chain(*entry) => return Err(objects::damaged(listing.id(*entry))),
                 None => reader.blob_size(listing.id(*entry))?,
             };
         }

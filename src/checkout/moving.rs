@@ -126,7 +126,7 @@ pub fn find_pointers(
             .and_then(|dir| dir.open_file(listing.name(entry), OFlags::RDONLY))
             .and_then(|mut file: File| file.read_to_end(&mut content));
         read.map_err(|error| Error::io("read", listing.path_of(entry))(error))?;
-        if content == reader.blob(id)?.data() {
+        if content == reader.blob(id)? {
             found.push(entry);
         }
     }

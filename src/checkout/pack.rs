@@ -2,18 +2,21 @@
 //!
 //! Half the time of a first release goes into decompression. libdeflate does that about twice as fast as
 //! any zlib, but only from memory to memory, with the size known. Whatever is odd or damaged gives
-//! `None`, and the object database is asked instead.
+//! `None`, and git is asked instead, unless git would never end.
 //!
 //! The format is version 2 of git's `Documentation/gitformat-pack.adoc`.
 
 use std::cmp::Reverse;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use flate2::{Decompress, FlushDecompress};
+use git2::ObjectType;
 use libdeflater::Decompressor;
 
 use super::buffer::Buffer;
+use super::delta;
+use super::pack_file::PackFile;
 use super::pack_index::{Index, Window};
 
 /// Nothing larger is held in memory: blobs from this size on, in bytes, are streamed by git.
@@ -27,8 +30,11 @@ const READ_AHEAD: usize = 16 << 10;
 /// The length of the longest header, in bytes: type, a size of 64 bits, and the base of a delta.
 const MAX_HEADER: usize = 10 + 32;
 
-/// The most packs that are opened, with two descriptors each. From 50 packs on, `git gc` makes one of them.
-const MAX_PACKS: usize = 100;
+/// The number of packs whose two files are kept open. From 50 packs on, `git gc` makes one of them.
+const MAX_OPEN: usize = 100;
+
+/// The length of the two sizes that a delta begins with, in bytes.
+const MAX_SIZES: usize = 10 + 10;
 
 const COMMIT: u8 = 1;
 const TREE: u8 = 2;
@@ -40,13 +46,15 @@ const REF_DELTA: u8 = 7;
 /// The packs of one repository, shared by all threads.
 #[derive(Debug, Default)]
 pub struct Packs {
-    packs: Vec<Pack>,
+    all: Vec<Pack>,
     id_len: usize,
+    /// A pack could not be opened.
+    is_incomplete: bool,
 }
 
 #[derive(Debug)]
 struct Pack {
-    file: File,
+    file: PackFile,
     index: Index,
 }
 
@@ -59,15 +67,11 @@ pub struct Location {
     pub offset: u64,
 }
 
-/// The type of an object in a pack.
+/// The representation of an object in a pack.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ObjectType {
-    /// A whole blob.
-    Blob,
-    /// A whole tree.
-    Tree,
-    /// A whole commit or tag.
-    Other,
+pub enum Representation {
+    /// The object itself.
+    Whole(ObjectType),
     /// A delta whose base begins at this offset of the same pack.
     OfsDelta(u64),
     /// A delta whose base has this id.
@@ -77,8 +81,8 @@ pub enum ObjectType {
 /// The header of an object.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Its type, and the base of a delta.
-    pub kind: ObjectType,
+    /// The object itself, or a delta.
+    pub representation: Representation,
     /// The size of the object, or else of the delta, in bytes.
     pub size: u64,
     /// The length of the header itself.
@@ -105,25 +109,32 @@ struct Region {
 }
 
 impl Packs {
-    /// Opens the packs in an `objects` directory, the largest first. Packs that cannot be read or are too many are left to
-    /// the object database.
+    /// Opens the packs in `objects` directories, the largest first.
     #[must_use]
-    pub fn open(objects: &Path, id_len: usize) -> Self {
-        let files = fs::read_dir(objects.join("pack")).into_iter().flatten().flatten();
+    pub fn open(directories: &[PathBuf], id_len: usize) -> Self {
+        let files = directories.iter().flat_map(|objects| fs::read_dir(objects.join("pack")));
+        let files = files.flatten().flatten();
         let mut found: Vec<_> = files
             .filter(|file| file.path().extension().is_some_and(|extension| extension == "pack"))
             .map(|file| (Reverse(file.metadata().map_or(0, |pack| pack.len())), file.path()))
             .collect();
         found.sort_unstable();
-        found.truncate(MAX_PACKS);
-        Self { packs: found.iter().filter_map(|(_, path)| Pack::open(path, id_len)).collect(), id_len }
+        let all = found.iter().enumerate();
+        let all: Vec<_> = all.filter_map(|(at, (_, path))| Pack::open(path, id_len, at < MAX_OPEN)).collect();
+        Self { is_incomplete: all.len() < found.len(), all, id_len }
+    }
+
+    /// Returns whether a pack could not be opened: it may hold an object that is not found.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.is_incomplete
     }
 
     /// Looks an object up in all packs.
     pub fn find(&self, id: &[u8], buffers: &mut Buffers) -> Option<Location> {
         let lookups = buffers.lookups;
-        buffers.windows.resize_with(self.packs.len(), || Window::new(lookups));
-        let mut packs = (0u32..).zip(&self.packs).zip(&mut buffers.windows);
+        buffers.windows.resize_with(self.all.len(), || Window::new(lookups));
+        let mut packs = (0u32..).zip(&self.all).zip(&mut buffers.windows);
         packs.find_map(|((pack, Pack { index, .. }), window)| {
             Some(Location { pack, offset: index.find(id, window)? })
         })
@@ -131,7 +142,7 @@ impl Packs {
 
     /// Looks an object up in one pack, then in all: the base of a delta is nearly always in the same pack.
     pub fn find_near(&self, pack: u32, id: &[u8], buffers: &mut Buffers) -> Option<Location> {
-        let index = &self.packs.get(pack as usize)?.index;
+        let index = &self.all.get(pack as usize)?.index;
         let near = index.find(id, &mut Window::new(1)).map(|offset| Location { pack, offset });
         near.or_else(|| self.find(id, buffers))
     }
@@ -139,6 +150,35 @@ impl Packs {
     /// Reads the header of an object, if there is one.
     pub fn header(&self, location: Location, buffers: &mut Buffers) -> Option<Header> {
         header(self.read(location, MAX_HEADER, &mut buffers.region)?, location.offset, self.id_len)
+    }
+
+    /// Finds the base of a delta at a location.
+    pub fn base(
+        &self,
+        delta: Location,
+        representation: Representation,
+        buffers: &mut Buffers,
+    ) -> Option<Location> {
+        match representation {
+            Representation::Whole(_) => None,
+            Representation::OfsDelta(offset) => Some(Location { offset, ..delta }),
+            Representation::RefDelta(id) => self.find_near(delta.pack, &id, buffers),
+        }
+    }
+
+    /// Reads the sizes of base and result that a delta claims, and decompresses no more of it.
+    pub fn delta_sizes(
+        &self,
+        location: Location,
+        header_len: usize,
+        buffers: &mut Buffers,
+    ) -> Option<(u64, u64)> {
+        let packed = self.read(location, FIRST_READ, &mut buffers.region)?.get(header_len..)?;
+        let mut start = [0; MAX_SIZES];
+        let mut zlib = Decompress::new(true);
+        zlib.decompress(packed, &mut start, FlushDecompress::None).ok()?;
+        let (base, result, _) = delta::sizes(start.get(..zlib.total_out() as usize)?)?;
+        Some((base, result))
     }
 
     /// Decompresses an object into `unpacked`, whose length is its size.
@@ -169,7 +209,7 @@ impl Packs {
         if !is_next || location.offset.checked_add(len as u64)? > end {
             let len = len.max(if is_next { READ_AHEAD } else { FIRST_READ });
             region.bytes.set_len(len);
-            let pack = self.packs.get(location.pack as usize)?;
+            let pack = self.all.get(location.pack as usize)?;
             region.len = 0;
             region.len = pack.file.read_at(&mut region.bytes, location.offset).ok()?;
             (region.pack, region.start) = (location.pack, location.offset);
@@ -179,9 +219,9 @@ impl Packs {
 }
 
 impl Pack {
-    fn open(pack: &Path, id_len: usize) -> Option<Self> {
-        let index = Index::open(&pack.with_extension("idx"), id_len)?;
-        Some(Self { file: File::open(pack).ok()?, index })
+    fn open(pack: &Path, id_len: usize, is_kept_open: bool) -> Option<Self> {
+        let index = Index::open(&pack.with_extension("idx"), id_len, is_kept_open)?;
+        Some(Self { file: PackFile::open(pack, is_kept_open).ok()?, index })
     }
 }
 
@@ -212,19 +252,21 @@ fn header(bytes: &[u8], offset: u64, id_len: usize) -> Option<Header> {
         shift += 7;
         at += 1;
     }
+    let whole = |kind, size, len| Some(Header { representation: Representation::Whole(kind), size, len });
     match first >> 4 & 7 {
-        TREE => Some(Header { kind: ObjectType::Tree, size, len: at }),
-        BLOB => Some(Header { kind: ObjectType::Blob, size, len: at }),
+        COMMIT => whole(ObjectType::Commit, size, at),
+        TREE => whole(ObjectType::Tree, size, at),
+        BLOB => whole(ObjectType::Blob, size, at),
+        TAG => whole(ObjectType::Tag, size, at),
         OFS_DELTA => {
             let (back, len) = distance(&bytes[at..])?;
             let base = offset.checked_sub(back).filter(|_| back > 0)?;
-            Some(Header { kind: ObjectType::OfsDelta(base), size, len: at + len })
+            Some(Header { representation: Representation::OfsDelta(base), size, len: at + len })
         }
         REF_DELTA => {
             let id = bytes.get(at..at + id_len)?;
-            Some(Header { kind: ObjectType::RefDelta(id.to_vec()), size, len: at + id_len })
+            Some(Header { representation: Representation::RefDelta(id.to_vec()), size, len: at + id_len })
         }
-        COMMIT | TAG => Some(Header { kind: ObjectType::Other, size, len: at }),
         _ => None,
     }
 }
@@ -252,26 +294,32 @@ mod tests {
 
     #[test]
     fn headers_are_read_and_unknown_kinds_are_not() {
-        let whole = |size, len| Some(Header { kind: ObjectType::Blob, size, len });
+        let whole = |kind, size, len| Some(Header { representation: Representation::Whole(kind), size, len });
         let read = |bytes: &[u8]| header(bytes, 100, 20);
-        assert_eq!(read(&[0x3f]), whole(15, 1));
-        assert_eq!(read(&[0xbf, 0x01]), whole(31, 2));
-        assert_eq!(read(&[0x1f]), Some(Header { kind: ObjectType::Other, size: 15, len: 1 }), "a commit");
+        assert_eq!(read(&[0x3f]), whole(ObjectType::Blob, 15, 1));
+        assert_eq!(read(&[0xbf, 0x01]), whole(ObjectType::Blob, 31, 2));
+        assert_eq!(read(&[0x1f]), whole(ObjectType::Commit, 15, 1));
         assert_eq!([read(&[0x0f]), read(&[0x5f])], [None, None]);
-        assert_eq!(read(&[0x2f]), Some(Header { kind: ObjectType::Tree, size: 15, len: 1 }));
+        assert_eq!(read(&[0x2f]), whole(ObjectType::Tree, 15, 1));
         assert_eq!(read(&[0xbf, 0xff]), None, "cut off");
         assert_eq!(read(&[]), None);
         assert_eq!(read(&[0xff; 20]), None, "too long for any size");
-        assert_eq!(read(&[0x65, 99]), Some(Header { kind: ObjectType::OfsDelta(1), size: 5, len: 2 }));
+        assert_eq!(
+            read(&[0x65, 99]),
+            Some(Header { representation: Representation::OfsDelta(1), size: 5, len: 2 })
+        );
         assert_eq!(read(&[0x65, 0]), None, "a delta of itself");
         assert_eq!(read(&[0x65, 101]), None, "a base before the pack");
         assert_eq!(read(&[0x65, 0xff, 0xff, 0xff]), None, "a distance that is cut off");
         let id = [[0x75].as_slice(), &[7; 20]].concat();
-        assert_eq!(read(&id), Some(Header { kind: ObjectType::RefDelta(vec![7; 20]), size: 5, len: 21 }));
+        assert_eq!(
+            read(&id),
+            Some(Header { representation: Representation::RefDelta(vec![7; 20]), size: 5, len: 21 })
+        );
         assert_eq!(read(&id[..20]), None, "an id that is cut off");
         assert_eq!(
-            header(&[0x65, 0x80, 0], 200, 20).map(|header| header.kind),
-            Some(ObjectType::OfsDelta(72))
+            header(&[0x65, 0x80, 0], 200, 20).map(|header| header.representation),
+            Some(Representation::OfsDelta(72))
         );
     }
 
@@ -282,7 +330,7 @@ mod tests {
         fs::write(temp.path().join("pack/x.pack"), "PACK").unwrap();
         for damaged in [&b""[..], b"\xfftOc\0\0\0\x02", &[0xff; 2000]] {
             fs::write(temp.path().join("pack/x.idx"), damaged).unwrap();
-            let packs = Packs::open(temp.path(), 20);
+            let packs = Packs::open(&[temp.path().into()], 20);
             assert!(packs.find(&[1; 20], &mut Buffers::default()).is_none());
         }
     }

@@ -6,11 +6,14 @@ use std::mem::take;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use git2::ObjectType;
+
 use super::buffer::Buffer;
 use super::delta;
 use super::listing::{Listing, NONE};
-use super::pack::{Buffers, Location, ObjectType, STREAMED};
-use super::packed_blobs::{Form, MAX_CHAIN, Node, PackedBlobs};
+use super::pack::{Buffers, Location, Representation, STREAMED};
+use super::pack_object::MAX_CHAIN;
+use super::packed_blobs::{Form, Node, PackedBlobs};
 use super::parallel::{PIECE, for_each_piece};
 use crate::error::Result;
 
@@ -147,12 +150,12 @@ impl PackedBlobs {
         let PendingNode { location, node, base } = pending;
         let Some(header) = self.packs.header(*location, buffers) else { return };
         (node.header_len, node.packed_size, node.size) = (header.len as u8, header.size, header.size);
-        (node.form, *base) = match header.kind {
-            ObjectType::Blob => (Form::Whole, None),
-            ObjectType::Tree | ObjectType::Other => (Form::Other, None),
-            ObjectType::OfsDelta(offset) => (Form::Delta, Some(Location { offset, ..*location })),
-            ObjectType::RefDelta(id) => (Form::Delta, self.packs.find_near(location.pack, &id, buffers)),
+        node.form = match header.representation {
+            Representation::Whole(ObjectType::Blob) => Form::Whole,
+            Representation::Whole(_) => Form::Other,
+            Representation::OfsDelta(_) | Representation::RefDelta(_) => Form::Delta,
         };
+        *base = self.packs.base(*location, header.representation, buffers);
         if node.form != Form::Delta {
             return;
         }

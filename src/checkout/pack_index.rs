@@ -4,10 +4,10 @@
 //! position of one can be guessed, and one read around the guess nearly always holds it. The format is version 2 of git's
 //! `Documentation/gitformat-pack.adoc`.
 
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use super::pack_file::PackFile;
 
 const MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
 const FANOUT: usize = 256 * 4;
@@ -24,7 +24,7 @@ const GUESSES: usize = 3;
 /// An open index.
 #[derive(Debug)]
 pub struct Index {
-    file: File,
+    file: PackFile,
     /// The number of objects whose id begins with this byte or a lower one.
     fanout: Box<[u32; 256]>,
     id_len: usize,
@@ -43,8 +43,8 @@ pub struct Window {
 impl Index {
     /// Opens an index, unless it is damaged.
     #[must_use]
-    pub fn open(path: &Path, id_len: usize) -> Option<Self> {
-        let file = File::open(path).ok()?;
+    pub fn open(path: &Path, id_len: usize, is_kept_open: bool) -> Option<Self> {
+        let file = PackFile::open(path, is_kept_open).ok()?;
         let mut head = [0; MAGIC.len() + FANOUT];
         file.read_exact_at(&mut head, 0).ok()?;
         let counts = head.strip_prefix(MAGIC)?;
@@ -54,7 +54,7 @@ impl Index {
         }
         // Ids, checksums of objects and 32-bit offsets, then the checksums of the pack and of the index.
         let least = IDS + u64::from(fanout[255]) * (id_len as u64 + 8) + 2 * id_len as u64;
-        let is_sound = fanout.is_sorted() && file.metadata().ok()?.len() >= least;
+        let is_sound = fanout.is_sorted() && file.len().ok()? >= least;
         is_sound.then_some(Self { file, fanout, id_len })
     }
 

@@ -2,9 +2,8 @@
 //!
 //! Several deltas can have the same base, so whole blobs and the deltas made of them form *delta trees*. All blobs of a
 //! release are known before the first is read, so all their bases are found first, level by level and without recursion.
-//! Each delta tree is then decoded from its root, each base once. A blob whose delta chain is damaged is in no delta tree,
-//! and is left to the object database. It is refused if the chain never ends or leads to no object: libgit2 would follow
-//! it for ever, or out of the pack.
+//! Each delta tree is then decoded from its root, each base once. A blob whose delta chain is damaged or too large is in no
+//! delta tree, and is left to [`super::objects`].
 
 use std::sync::Arc;
 
@@ -12,9 +11,6 @@ use super::buffer::Buffer;
 use super::listing::{Listing, NONE};
 use super::pack::{Buffers, Location, Packs, STREAMED};
 use crate::error::Result;
-
-/// The length of the longest delta chain: git's own limit on `pack.depth`.
-pub(super) const MAX_CHAIN: usize = 4095;
 
 /// A delta tree with more blobs than this is cut, so that several threads can share it.
 const CUT: u32 = 64;
@@ -117,20 +113,6 @@ impl PackedBlobs {
     #[must_use]
     pub fn is_in_delta_tree(&self, entry: u32) -> bool {
         self.node(entry).is_some_and(|node| node.is_in_delta_tree)
-    }
-
-    /// Returns whether the delta chain of a blob never ends or leads to no object.
-    #[must_use]
-    pub fn has_broken_chain(&self, entry: u32) -> bool {
-        let mut node = self.node(entry);
-        for _ in 0..=MAX_CHAIN {
-            let Some(at) = node.filter(|at| !at.is_in_delta_tree) else { return false };
-            if !matches!(at.form, Form::Delta | Form::BadDelta) {
-                return at.form == Form::Unknown;
-            }
-            node = self.nodes.get(at.base as usize);
-        }
-        true
     }
 
     /// Reads a whole blob that is in no delta tree.

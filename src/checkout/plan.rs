@@ -256,9 +256,9 @@ impl Planner<'_, '_> {
                 0 => "the link has no target",
                 1..4096 => {
                     let blob = self.reader.blob(id)?;
-                    if !blob.data().contains(&0) {
+                    if !blob.contains(&0) {
                         listing.set_size(entry, size);
-                        listing.links.push((entry, ByteBuf::from(blob.data())));
+                        listing.links.push((entry, ByteBuf::from(blob)));
                         continue;
                     }
                     "the link's target has a NUL byte"

@@ -95,7 +95,7 @@ impl ProjectFiles {
         let git_dir = self.repository.path();
         let mut sources = Vec::with_capacity(self.attributes.len() + 1);
         for &entry in &self.attributes {
-            let text = reader.blob(listing.id(entry))?.data().to_vec();
+            let text = reader.blob(listing.id(entry))?;
             sources.push(Source { directory: listing.directory_of(entry), text });
         }
         let own =
@@ -234,5 +234,5 @@ pub fn pointer(listing: &Listing, entry: u32, reader: &Reader) -> Result<Option<
     if reader.blob_size(id)? > MAX_POINTER {
         return Ok(None);
     }
-    Ok(Pointer::parse(reader.blob(id)?.data()))
+    Ok(Pointer::parse(&reader.blob(id)?))
 }

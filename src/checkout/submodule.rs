@@ -101,6 +101,8 @@ impl<'a> Projects<'a> {
         let project = &mut self.all[project];
         if project.modules.is_none() {
             let blob = gitmodules.ok_or_else(|| failed("the commit has no `.gitmodules`"))?;
+            // Git would follow a cycle of deltas for ever.
+            self.objects.reader().blob_size(blob)?;
             project.modules = Some(parse(&project.repository.settings_of_blob(blob)?));
         }
         let mut modules = project.modules.iter().flatten();

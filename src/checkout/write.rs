@@ -132,7 +132,7 @@ impl Writer<'_> {
         matches!(kind, Kind::File | Kind::Executable) && !self.converted.contains(entry)
     }
 
-    /// Writes a file, unless the recycled release holds it. Its content is given, or else read from the object database.
+    /// Writes a file, unless the recycled release holds it. Its content is given, or else read by itself.
     fn keep_or_write(
         &self,
         reader: &Reader,

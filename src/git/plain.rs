@@ -6,8 +6,6 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use git2::{ObjectFormat, ObjectType, Odb};
-
 use super::Repository;
 use super::id::CommitId;
 use super::settings::RECOMMENDED;
@@ -23,12 +21,11 @@ impl Repository {
             return None;
         }
         let name = format!("refs/heads/{branch}");
-        let id = match fs::read(self.path.join(&name)) {
+        match fs::read(self.path.join(&name)) {
             Ok(text) => CommitId::parse(text.strip_suffix(b"\n")?),
             Err(error) if error.kind() == ErrorKind::NotFound => self.packed_tip(&name),
             Err(_) => None,
-        };
-        id.filter(|id| self.has_commit(id))
+        }
     }
 
     fn packed_tip(&self, name: &str) -> Option<CommitId> {
@@ -37,16 +34,6 @@ impl Repository {
             if path.metadata().ok()?.len() <= MAX_PACKED { fs::read(path).ok()? } else { return None };
         let id = |line: &'_ [u8]| CommitId::parse(line.strip_suffix(name.as_bytes())?.strip_suffix(b" ")?);
         text.split(|&byte| byte == b'\n').find_map(id)
-    }
-
-    /// Returns whether a SHA-1 commit is in the object database.
-    fn has_commit(&self, id: &CommitId) -> bool {
-        let kind = || {
-            let odb = Odb::new_ext(ObjectFormat::Sha1).ok()?;
-            odb.add_disk_alternate(self.path.join("objects").to_str()?).ok()?;
-            odb.read_header(id.oid().ok()?).ok()
-        };
-        id.format() == ObjectFormat::Sha1 && kind().is_some_and(|(_, kind)| kind == ObjectType::Commit)
     }
 }
 

@@ -82,7 +82,6 @@ fn packs_with_a_multi_pack_index_and_packed_refs() {
     server_git(&sandbox, &["pack-refs", "--all"]);
     assert!(!sandbox.repository().join("refs/heads/master").exists());
     sandbox.bluegreen(&["deploy"]).ok().serves("index.html", "v2").serves_checkout("master");
-    // A pack whose own index is gone is read through the multi-pack-index.
     sandbox.bluegreen(&["deploy", "master~1"]).ok().serves("index.html", "v2").serves_checkout("master~1");
     all_of_it_works(&sandbox);
 }

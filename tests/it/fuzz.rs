@@ -247,8 +247,7 @@ fn pack() {
     run_packs(entries::pack, &seeds);
 }
 
-/// Fewer cases, because git is asked twice or more about each, and always the same: where libgit2 follows an offset
-/// out of a pack, the whole test program dies. With a number in `BLUEGREEN_FUZZ_PACKS` they are random.
+/// Runs fewer cases, because git is asked twice or more about each. `BLUEGREEN_FUZZ_PACKS` is the number of cases.
 fn run_packs(target: fn(&[u8]), seeds: &[Vec<u8>]) {
     let cases = std::env::var("BLUEGREEN_FUZZ_PACKS").ok().and_then(|cases| cases.parse().ok());
     let always_the_same = || TestRng::deterministic_rng(RngAlgorithm::ChaCha);

@@ -40,7 +40,7 @@ fn handmade(objects: &[Object], wanted: &[usize], lie: impl Fn(usize, u32) -> u3
 }
 
 #[test]
-fn hostile_packs_are_left_to_the_object_database() {
+fn hostile_blobs_are_left() {
     let same = |_, offset| offset;
     let names = |found: &Found| {
         let mut names: Vec<_> = found.files.keys().map(|path| path.display().to_string()).collect();
@@ -83,7 +83,7 @@ fn hostile_packs_are_left_to_the_object_database() {
 }
 
 /// A program within little memory.
-fn limited(packed: &Packed, program: &str, arguments: &[&str], input: &str) -> Output {
+pub fn limited(packed: &Packed, program: &str, arguments: &[&str], input: &str) -> Output {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$0\" \"$@\""), program]).args(arguments);
     shell.current_dir(packed.temp.path()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

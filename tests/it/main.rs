@@ -26,6 +26,7 @@ mod gate_edges;
 mod gate_http;
 mod gate_old_client;
 mod hostile;
+mod hostile_objects;
 mod hostile_packs;
 mod kill;
 mod kill_gate;

@@ -24,9 +24,9 @@ pub struct Packed {
 pub struct Found {
     /// The content of each file that it read.
     pub files: HashMap<PathBuf, Vec<u8>>,
-    /// Those that it leaves to the object database.
+    /// Those that it leaves to be read one by one.
     pub left: Vec<PathBuf>,
-    /// The number that it read from trees of deltas.
+    /// The number that it read from delta trees.
     pub in_delta_trees: usize,
 }
 
@@ -108,7 +108,7 @@ impl Packed {
         found(&packed, &listing, &wanted)
     }
 
-    /// Asserts that what was read is what git says; gives how many files stood in trees and how many were left.
+    /// Asserts that what was read is what git says; gives how many files were in delta trees and how many were left.
     #[track_caller]
     fn is_right(&self) -> (usize, usize) {
         let found = self.read(2);
@@ -238,10 +238,10 @@ fn more_packs_than_descriptors() {
 }
 
 #[test]
-fn damage_is_left_to_the_object_database() {
+fn damaged_blobs_are_left() {
     let packed = Packed::new(ObjectFormat::Sha1);
     packed.history(30, 0..6);
-    // Blobs alone: the plan reads trees through the object database, which would stop at damage.
+    // Blobs alone: the plan would stop at a damaged tree.
     let all =
         packed.git(&["cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname)"], b"");
     let all = String::from_utf8(all).unwrap();
