@@ -209,6 +209,8 @@ main() {
 set_up() {
     preflight
     packages
+    # A web server's package may have brought the directory.
+    check_site
     program
     user
     ssh_keys

@@ -197,7 +197,9 @@ fn wrong_use_is_refused_before_anything_changes() {
 fn a_step_that_fails_is_named_and_what_follows_it_is_not_done() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
-    blue.sh("dpkg --remove --force-all nginx-core nginx-light nginx-full nginx 2>/dev/null || :; rm -f /usr/sbin/nginx").ok();
+    blue.sh("cp /usr/sbin/nginx /root/; dpkg --remove --force-all nginx-core nginx-light nginx-full nginx 2>/dev/null || :
+        rm -f /usr/sbin/nginx")
+        .ok();
     blue.install("--web-server nginx --dry-run").ok().says("packages     would apt-get install nginx");
     // There is no way to a package from here.
     blue.sh("echo 'Acquire::Retries 0;' >/etc/apt/apt.conf.d/99-no-retries; : >/etc/resolv.conf").ok();
@@ -206,6 +208,16 @@ fn a_step_that_fails_is_named_and_what_follows_it_is_not_done() {
         .says("error: packages: could not apt-get")
         .lacks("add the user");
     blue.sh("! id deploy && test ! -e /var/www/html/releases && test ! -e /usr/local/bin/bluegreen").ok();
+
+    // A package manager as one with a way would work: the web server comes with a page in a directory of root's.
+    blue.write(
+        "/usr/local/sbin/apt-get",
+        "#!/bin/sh\ncase $* in *install*) mv /root/nginx /usr/sbin/ && mkdir /var/www/html &&
+            echo '<title>Welcome to nginx!</title>' >/var/www/html/index.html ;; esac\n",
+    );
+    blue.sh("chmod +x /usr/local/sbin/apt-get; rm -r /var/www/html").ok();
+    blue.install("--web-server nginx").ok().says("give /var/www/html and what is in it to deploy");
+    blue.install("").ok().says("Nothing had to be changed.");
 }
 
 #[test]
