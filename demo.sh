@@ -10,6 +10,8 @@ set -eu
 HERE=$(cd "$(dirname "$(realpath "$0")")" && pwd)
 FOLDER=
 WEB=
+# Tests that have just built another profile name it.
+PROFILE=${DEMO_PROFILE:-demo}
 # shellcheck source=packaging/building.sh
 . "$HERE/packaging/building.sh"
 
@@ -98,9 +100,12 @@ build() {
     say 'Building (the first time takes a minute or two)...'
     # A terminal sees how far it is.
     [ -t 2 ] || set -- --quiet
-    (cd "$HERE" && PATH=$(dirname "$CARGO"):$PATH cargo build --profile demo --locked "$@") ||
+    (cd "$HERE" && PATH=$(dirname "$CARGO"):$PATH cargo build --profile "$PROFILE" --locked "$@") ||
         fail 'the build failed' 'its messages are above'
-    PROGRAM=${CARGO_TARGET_DIR:-$HERE/target}/demo/bluegreen
+    case $PROFILE in
+        dev) PROGRAM=${CARGO_TARGET_DIR:-$HERE/target}/debug/bluegreen ;;
+        *) PROGRAM=${CARGO_TARGET_DIR:-$HERE/target}/$PROFILE/bluegreen ;;
+    esac
     case $PROGRAM in /*) ;; *) PROGRAM=$HERE/$PROGRAM ;; esac
 }
 

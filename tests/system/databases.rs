@@ -41,7 +41,7 @@ switch = "haproxy"
 
 [check]
 paths = ["/health"]
-watch = "1s"
+watch = "0.3s"
 "#;
 
 struct Story {

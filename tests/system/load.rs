@@ -36,12 +36,14 @@ fn fifty_pushes_under_load_fail_no_request_and_mix_no_release() {
         "n=0; while [ ! -e /tmp/stop ] && [ $n -lt 5000 ]; do n=$((n + 1))
             curl -sS -f --max-time 5 http://blue/index.html >/tmp/page || echo failed
             [ \"$(sort -u /tmp/page | wc -l) $(wc -l </tmp/page)\" = '1 2000' ] || echo mixed page
+            sleep 0.02
         done; echo $n",
     );
     let files = blue.start(
         "root",
         "n=0; while [ ! -e /tmp/stop ] && [ $n -lt 20000 ]; do n=$((n + 1))
             cd -P /var/www/html/current; set -- $(cat d*/f* | sort | uniq -c); [ \"$1 $#\" = '20 2' ] || echo \"mixed release: $*\"
+            sleep 0.02
         done; echo $n",
     );
     for version in 1..=PUSHES {

@@ -67,7 +67,8 @@ class Writer(threading.Thread):
                     with lock:
                         del names[str(victim)]
                         gone.append(victim)
-            time.sleep(0.02)
+            # They are to be there at each moment, and not to keep two cores busy.
+            time.sleep(0.1)
 
     def note(self, user, name):
         with lock:

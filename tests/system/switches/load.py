@@ -56,7 +56,7 @@ def visit(path, kept, pause):
 
 
 def load():
-    kinds = [("/", True, 0.02)] * 8 + [("/", False, 0.03)] * 4 + [(SLOW, True, 0)] * 10 + [("/", True, 0.3)] * 4
+    kinds = [("/", True, 0.05)] * 8 + [("/", False, 0.06)] * 4 + [(SLOW, True, 0)] * 10 + [("/", True, 0.3)] * 4
     threads = [threading.Thread(target=visit, args=kind) for kind in kinds]
     for thread in threads:
         thread.start()

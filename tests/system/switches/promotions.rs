@@ -48,7 +48,7 @@ fn nobody_notices(front: &Machine) {
     let ran = front.sh(&format!("python3 /test/load.py {times} /test/promote")).ok();
     let ran = ran.says("\"failed\": 0,").says("\"reused\": 0,").says("\"stale\": 0,");
     let judged = ran.text().split("\"judged\": ").nth(1).unwrap().split(',').next().unwrap();
-    assert!(judged.parse::<u32>().unwrap() > 1000, "no load: {}", ran.text());
+    assert!(judged.parse::<u32>().unwrap() > 500, "no load: {}", ran.text());
     assert!(!ran.text().contains("\"slow\": 0,"), "no long request: {}", ran.text());
     // The figures, with `--nocapture`.
     std::io::Write::write_all(&mut std::io::stderr(), ran.text().as_bytes()).unwrap();
