@@ -139,6 +139,11 @@ impl<'a> Objects<'a> {
         self.stores.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(open).clone()
     }
 
+    /// Gives the stores, and a reader of their packs.
+    fn open(&self) -> (Stores, PackReader) {
+        (self.stores(), PackReader::default())
+    }
+
     /// Has the stores opened anew.
     fn reopen(&self) {
         *self.stores.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -146,7 +151,12 @@ impl<'a> Objects<'a> {
 
     /// Reads all trees of a commit in advance.
     pub fn read_trees(&self, root: Oid, threads: usize) -> Result<()> {
-        let trees = Trees::read(&self.packs(), root.as_bytes(), self.id_len(), threads)?;
+        // Most are in packs; the planner says what is wrong with one that cannot be read.
+        let read = |reader: &mut Reader, id: &[u8]| {
+            let other = || reader.read(Oid::from_bytes(id).ok()?, ObjectType::Tree).ok();
+            reader.packed_tree(id).or_else(other)
+        };
+        let trees = Trees::read(root.as_bytes(), self.id_len(), threads, || self.reader(), read)?;
         self.trees.get_or_init(|| trees);
         Ok(())
     }
@@ -190,6 +200,14 @@ impl Reader<'_> {
             trees.insert(id, tree.clone());
         }
         Ok(tree.into())
+    }
+
+    fn packed_tree(&self, id: &[u8]) -> Option<Vec<u8>> {
+        let mut open = self.open.borrow_mut();
+        let (stores, reader) = open.get_or_insert_with(|| self.objects.open());
+        let location = reader.find(&stores.packs, id)?;
+        let (kind, tree) = reader.read(&stores.packs, location, STREAMED)?;
+        (kind == ObjectType::Tree).then(|| tree.to_vec())
     }
 
     /// Reads a blob.
@@ -244,7 +262,7 @@ impl Reader<'_> {
 
     fn look_up(&self, id: Oid, kind: ObjectType, with_content: bool) -> Result<Option<Found>> {
         let mut open = self.open.borrow_mut();
-        let (stores, reader) = open.get_or_insert_with(|| (self.objects.stores(), PackReader::default()));
+        let (stores, reader) = open.get_or_insert_with(|| self.objects.open());
         let mut damaged = None;
         for directory in &*stores.directories {
             match loose::read(directory, id, with_content) {
