@@ -35,7 +35,7 @@ pub fn count(reader: &Reader, id_len: usize, old: Oid, new: Oid) -> Result<u64> 
 
 type Owned = (Kind, Vec<u8>, Oid);
 
-/// Counts the differences between two directories, and pushes pairs of subdirectories to compare onto `pairs`.
+/// Counts the differences between two directories, and adds their subdirectories to `pairs`, to be compared too.
 fn merge(old: &[Owned], new: &[Owned], pairs: &mut Vec<(Option<Oid>, Option<Oid>)>) -> u64 {
     let (mut left, mut right) = (old.iter().peekable(), new.iter().peekable());
     let mut changed = 0;

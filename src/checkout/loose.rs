@@ -34,7 +34,7 @@ pub fn read(objects: &Path, id: Oid, with_content: bool) -> io::Result<Option<Lo
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    // Deflate makes nothing larger than this of less than `STREAMED`.
+    // What cannot be compressed becomes a little longer.
     let most = if with_content { STREAMED + (STREAMED >> 8) } else { START };
     let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes)?;

@@ -9,7 +9,7 @@ use crate::run::signals::Stop;
 /// The time after which progress is shown.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Something that a checkout reports while it works.
+/// A report of a checkout about its work.
 #[derive(Debug, Clone, Copy)]
 pub enum Notice<'a> {
     /// The progress of writing files.
@@ -27,7 +27,7 @@ pub enum Notice<'a> {
     Pointers(&'a [PathBuf]),
 }
 
-/// The link between a checkout and its caller.
+/// The connection of a checkout to its caller.
 pub struct Monitor<'a> {
     stop: &'a Stop,
     listener: &'a dyn Fn(&Notice),

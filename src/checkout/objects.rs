@@ -34,7 +34,7 @@ const MAX_OBJECT: u64 = 64 << 20;
 const SMALL_TREE: usize = 4 << 10;
 const MAX_TREES: usize = 1 << 10;
 
-/// The longest way from alternates to their alternates, as in git.
+/// The depth to which alternates of alternates are followed, as in git.
 const MAX_ALTERNATES: usize = 5;
 
 /// The objects of a repository; [`Objects::reader`] gives a reader.
@@ -44,13 +44,13 @@ pub struct Objects<'a> {
     format: ObjectFormat,
     /// The object directories of submodules.
     others: Mutex<Vec<PathBuf>>,
-    /// The places where objects are, once one was asked for.
+    /// The object directories and their packs, once they were opened.
     stores: Mutex<Option<Stores>>,
     /// The trees that were read in advance.
     trees: OnceLock<Trees>,
 }
 
-/// The object directories, and their packs.
+/// Object directories, and their packs.
 #[derive(Debug, Clone)]
 struct Stores {
     directories: Arc<[PathBuf]>,

@@ -1,5 +1,4 @@
-//! Work shared out among threads in small pieces, so that neither one huge file nor a million small
-//! ones leave a core idle.
+//! Divides work among threads in small pieces, so that no core is idle, be it one huge file or a million small ones.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +11,12 @@ use crate::error::Result;
 /// The number of small items that a thread takes at a time.
 pub const PIECE: usize = 32;
 
-/// The pause between two reports of the calling thread on how far the work is.
+/// The time between two calls of `tick`.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Runs `work` on pieces of `items`, so many items each and with the index of the first, in `threads`
-/// threads that `start` gives their own state. The calling thread only calls `tick` from time to time. The
-/// first error ends the work.
+/// Runs `work` on all `items`, in `threads` threads. `work` gets `piece` items at a time, with the index of the first, and the
+/// state of its thread, which `start` makes. The calling thread only calls `tick` from time to time. The first error ends
+/// the work.
 pub fn for_each_piece<T: Send, S>(
     threads: usize,
     piece: usize,
@@ -34,8 +33,8 @@ pub fn for_each_piece<T: Send, S>(
         }
         return Ok(());
     }
-    // Each thread begins with a region of its own, and so rarely works in a directory where another
-    // one does, which would wait for it; where a region is done it helps in the next.
+    // Two threads in one directory would wait for each other. So each begins with a region of its own, and helps in the
+    // others when that is done.
     let region = items.len().div_ceil(threads);
     let regions: Vec<_> = items
         .chunks_mut(region)

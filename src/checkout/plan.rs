@@ -1,7 +1,7 @@
-//! From a tree to work: every path of a commit, validated before the first write.
+//! Plans a release: reads every path of a commit, and validates all before the first write.
 //!
-//! A [`Plan`] is a [`Listing`], and what a recycled release already has of it: a subtree that an older
-//! listing holds under the same path and id is copied from there without reading an object.
+//! A [`Plan`] is a [`Listing`] that knows which of its entries the recycled release has already. A directory with the same
+//! path and id as in the older listing is copied from there, and no object is read for it.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -17,16 +17,16 @@ use super::submodule::{Projects, path_in};
 use super::tree::{self, Kind, TreeEntry, sort_key};
 use crate::error::{Error, Result};
 
-/// The deepest tree that is checked out, as git's own limit (`core.maxTreeDepth`).
+/// The depth of the deepest tree that is checked out: git's own limit (`core.maxTreeDepth`).
 const MAX_DEPTH: u32 = 2048;
 
-/// The longest path in bytes, with its end: `PATH_MAX` of Linux.
+/// The length of the longest path in bytes, with the NUL byte at its end: `PATH_MAX` of Linux.
 const MAX_PATH: u32 = 4096;
 
-/// A listing, and what an older one has of it already.
+/// A listing, and the entries that an older listing has too.
 #[derive(Debug)]
 pub struct Plan {
-    /// The paths that are there in the end.
+    /// All paths of the release.
     pub listing: Listing,
     /// For each entry the one of the older listing with the same path, kind and id, or [`NONE`].
     pub same_in_old: Vec<u32>,
@@ -54,15 +54,15 @@ struct Planner<'a, 'p> {
     older: Option<&'a Listing>,
     plan: Plan,
     pending: Vec<Pending>,
-    /// The projects, where submodules are deployed too.
+    /// The projects, if submodules are deployed too.
     projects: Option<&'a mut Projects<'p>>,
-    /// The older listing's submodules: they are never copied, since they may have been left empty.
+    /// The submodules of the older listing. They are never copied, because they may have been left empty.
     older_submodules: Vec<u32>,
 }
 
 impl Plan {
-    /// Reads and validates the whole tree `root`, with at most `max_entries` entries. What the `older`
-    /// listing has at the same path is noted, and not read again where a whole subtree is the same.
+    /// Reads and validates the whole tree `root`, with at most `max_entries` entries, and notes which of them the `older`
+    /// listing has at the same path. A directory that is the same in both is not read again.
     pub fn read<'p>(
         objects: &'p Objects<'p>,
         root: Oid,
@@ -93,12 +93,12 @@ impl Plan {
         Ok(planner.plan)
     }
 
-    /// The sizes in bytes of the files and links that are written even where nothing was touched.
+    /// Gives the sizes in bytes of the files and links that the older listing does not have.
     pub fn new_sizes(&self) -> impl Iterator<Item = u64> {
         self.new_entries().map(|entry| self.listing.size_of(entry))
     }
 
-    /// The files and links that the older listing does not have.
+    /// Gives the files and links that the older listing does not have.
     pub fn new_entries(&self) -> impl Iterator<Item = u32> {
         let is_new = |entry: &u32| {
             self.same_in_old[*entry as usize] == NONE
@@ -107,7 +107,7 @@ impl Plan {
         (0..self.listing.entries.len() as u32).filter(is_new)
     }
 
-    /// Fills in where subtrees end and which directories are made, from the leaves to the root.
+    /// Computes where each subtree ends and which directories are made, from the leaves to the root.
     fn close(&mut self) {
         let Listing { entries, directories, .. } = &mut self.listing;
         for at in (0..directories.len()).rev() {
@@ -177,7 +177,7 @@ impl Planner<'_, '_> {
         self.descend(directory, &entries, &Pending { project, ..*pending })
     }
 
-    /// The tree of a submodule and its project, where submodules are deployed.
+    /// Gives the tree of a submodule and its project, if submodules are deployed.
     fn open_submodule(
         &mut self,
         directory: u32,
@@ -202,8 +202,8 @@ impl Planner<'_, '_> {
         self.older_submodules.get(at).is_some_and(|entry| below.contains(entry))
     }
 
-    /// Looks up a directory's entries in the older listing, and puts its directories on the stack, first on
-    /// top.
+    /// Looks up a directory's entries in the older listing, and puts its directories onto the stack, so that the first is
+    /// read next.
     fn descend(&mut self, directory: u32, entries: &[TreeEntry], pending: &Pending) -> Result<()> {
         let first = self.plan.listing.directories[directory as usize].first;
         let mut older =
@@ -232,7 +232,7 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
-    /// Takes a subtree over from the older listing, where it stands under the same path and id.
+    /// Copies a directory with all below it from the older listing, which has it with the same path and id.
     fn copy_subtree(&mut self, older: &Listing, pending: &Pending) {
         self.plan.listing.append_subtree(older, pending.in_old, pending.parent, pending.entry);
         let entries = older.below(pending.in_old);
@@ -241,7 +241,7 @@ impl Planner<'_, '_> {
         self.plan.directory_in_old.extend(pending.in_old..older.directories[pending.in_old as usize].end);
     }
 
-    /// Reads the targets of the links that were not copied, and puts all in order.
+    /// Reads the targets of the links that were not copied, and sorts all links.
     fn read_links(&mut self) -> Result<()> {
         let listing = &mut self.plan.listing;
         listing.links.sort_unstable_by_key(|(entry, _)| *entry);
@@ -287,8 +287,8 @@ impl Planner<'_, '_> {
     }
 }
 
-/// The older entry of the same name, a directory for a directory. Both sides come in git's order, so
-/// the search goes on where the last one ended.
+/// Finds the entry of the same name in the older listing, a directory only for a directory. Both sides are in git's order,
+/// so the search goes on where the last one ended.
 fn find(older: &Listing, rest: &mut Range<u32>, entry: &TreeEntry) -> u32 {
     while let Some(candidate) = rest.clone().next() {
         let kind = older.entries[candidate as usize].kind;

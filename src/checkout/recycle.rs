@@ -1,8 +1,7 @@
 //! Prepares the directories of a release, before its files are written.
 //!
-//! Parents come before children. Each directory is kept, made, or removed with all below it and made again.
-//! Names that the new tree does not have are removed. Whether a file can stay is decided later, when it is to
-//! be written ([`super::write`]).
+//! Parents come before children. A directory is kept, made, or removed with all below it and made again. Names that the new
+//! release does not have are removed. Each file is compared later, when it would be written ([`super::write`]).
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -17,15 +16,15 @@ use super::walk::Walk;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 
-/// The parts for each thread into which the directories of a new release are divided.
+/// The number of parts for each thread into which the directories of a new release are divided.
 const PARTS: usize = 8;
 
-/// The content of a directory before files are written.
+/// The state of a directory before files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// Nothing: it was just made, so a name that already exists is an error.
+    /// It was just made and is empty, so a name that exists is an error.
     Empty,
-    /// Files of the recycled release, which must be checked, and perhaps other files.
+    /// It may hold files of the recycled release, which must be compared, and others.
     Used,
 }
 
@@ -42,7 +41,7 @@ pub fn make_all(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Before>> 
         let made = walk.enter(parent).and_then(|dir| dir.make_dir(name, 0o755));
         made.map_err(|error| Error::io("make", listing.directory_path(directory))(error))
     };
-    // A directory lies in one of its own part, or in one that leads to the first of the part: these come first.
+    // The parents of a part's directories are in the same part, or lead to its first directory. The latter are made first.
     let mut parts: Vec<Range<usize>> = Vec::new();
     let mut leading = Vec::new();
     let size = count.div_ceil(threads * PARTS).max(PIECE);
