@@ -1,8 +1,8 @@
 //! Looks ids up in the index of a pack, and reads only those parts of it that a look-up needs.
 //!
 //! Memory holds the fanout, 1 KiB, whether the pack has a thousand objects or ten million. Ids are evenly spread, so the
-//! position of one can be guessed, and one read around the guess nearly always holds it. The format is version 2 of git's
-//! `Documentation/gitformat-pack.adoc`.
+//! position of one can be guessed, and one read around the guess nearly always holds it. The formats are versions 1
+//! and 2 of git's `Documentation/gitformat-pack.adoc`.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,7 +11,9 @@ use super::pack_file::PackFile;
 
 const MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
 const FANOUT: usize = 256 * 4;
-const IDS: u64 = (MAGIC.len() + FANOUT) as u64;
+
+/// The length of an offset. In version 1 each is before its id, in version 2 all are behind the ids.
+const OFFSET: usize = 4;
 
 /// The number of ids that are read at once. Many look-ups in order read more, so that one read serves several of them.
 const WINDOW: u32 = 200;
@@ -28,13 +30,14 @@ pub struct Index {
     /// The number of objects whose id begins with this byte or a lower one.
     fanout: Box<[u32; 256]>,
     id_len: usize,
+    is_version_1: bool,
 }
 
 /// The part of an index that was read last: ids that are looked up in order share it.
 #[derive(Debug)]
 pub struct Window {
     first: u32,
-    ids: Vec<u8>,
+    entries: Vec<u8>,
     /// The 32-bit offsets of these ids; empty until the first of them is needed.
     offsets: Vec<u8>,
     lookups: u32,
@@ -47,23 +50,41 @@ impl Index {
         let file = PackFile::open(path, is_kept_open).ok()?;
         let mut head = [0; MAGIC.len() + FANOUT];
         file.read_exact_at(&mut head, 0).ok()?;
-        let counts = head.strip_prefix(MAGIC)?;
+        let (is_version_1, counts) =
+            head.strip_prefix(MAGIC).map_or((true, &head[..FANOUT]), |counts| (false, counts));
         let mut fanout = Box::new([0; 256]);
         for (count, bytes) in fanout.iter_mut().zip(counts.chunks_exact(4)) {
             *count = u32::from_be_bytes(bytes.try_into().ok()?);
         }
-        // Ids, checksums of objects and 32-bit offsets, then the checksums of the pack and of the index.
-        let least = IDS + u64::from(fanout[255]) * (id_len as u64 + 8) + 2 * id_len as u64;
-        let is_sound = fanout.is_sorted() && file.len().ok()? >= least;
-        is_sound.then_some(Self { file, fanout, id_len })
+        let index = Self { file, fanout, id_len, is_version_1 };
+        // The checksums of objects and 32-bit offsets of version 2, then the checksums of the pack and of the index.
+        let more = if is_version_1 { 0 } else { 2 * OFFSET };
+        let least = index.entry(index.objects()) + index.objects() * more as u64 + 2 * id_len as u64;
+        let is_sound = index.fanout.is_sorted() && index.file.len().ok()? >= least;
+        is_sound.then_some(index)
+    }
+
+    /// Gives the length of an entry: an id, and in version 1 its offset before it.
+    fn entry_len(&self) -> usize {
+        self.id_len + if self.is_version_1 { OFFSET } else { 0 }
+    }
+
+    /// Gives the position of an entry in the file.
+    fn entry(&self, number: u64) -> u64 {
+        let start = if self.is_version_1 { FANOUT } else { MAGIC.len() + FANOUT };
+        start as u64 + number * self.entry_len() as u64
     }
 
     /// Finds the offset of an object in the pack.
     pub fn find(&self, id: &[u8], window: &mut Window) -> Option<u64> {
-        let object = self.position(id, window)?;
-        let short = IDS + self.objects() * (self.id_len as u64 + 4);
+        let object = if id.len() == self.id_len { self.position(id, window)? } else { return None };
+        if self.is_version_1 {
+            let entry = window.entries.get((object - window.first) as usize * self.entry_len()..)?;
+            return Some(u32::from_be_bytes(*entry.first_chunk()?).into());
+        }
+        let short = self.entry(self.objects()) + self.objects() * 4;
         if window.offsets.is_empty() {
-            window.offsets.resize(window.ids.len() / self.id_len * 4, 0);
+            window.offsets.resize(window.entries.len() / self.id_len * OFFSET, 0);
             let read = self.file.read_exact_at(&mut window.offsets, short + u64::from(window.first) * 4);
             read.inspect_err(|_| window.offsets.clear()).ok()?;
         }
@@ -89,9 +110,9 @@ impl Index {
         let bucket = low..self.fanout[first];
         let mut rest = bucket.clone();
         for round in 0.. {
-            let read = window.range(self.id_len);
+            let read = window.range(self.entry_len());
             if read.start < rest.end && rest.start < read.end {
-                match window.search(id, self.id_len) {
+                match window.search(id, self.entry_len()) {
                     Ok(object) => return Some(object),
                     Err(object) if object == read.start => rest.end = read.start,
                     Err(object) if object == read.end => rest.start = read.end,
@@ -115,10 +136,10 @@ impl Index {
         let count = count.min(rest.end - first);
         window.first = first;
         window.offsets.clear();
-        window.ids.resize(count as usize * self.id_len, 0);
-        let read = self.file.read_exact_at(&mut window.ids, IDS + u64::from(first) * self.id_len as u64);
+        window.entries.resize(count as usize * self.entry_len(), 0);
+        let read = self.file.read_exact_at(&mut window.entries, self.entry(first.into()));
         if read.is_err() {
-            window.ids.clear();
+            window.entries.clear();
         }
         read.ok()
     }
@@ -128,19 +149,21 @@ impl Window {
     /// Makes a window for this number of look-ups in order.
     #[must_use]
     pub fn new(lookups: u32) -> Self {
-        Self { first: 0, ids: Vec::new(), offsets: Vec::new(), lookups: lookups.max(1) }
+        Self { first: 0, entries: Vec::new(), offsets: Vec::new(), lookups: lookups.max(1) }
     }
 
-    fn range(&self, id_len: usize) -> Range<u32> {
-        self.first..self.first + (self.ids.len() / id_len) as u32
+    fn range(&self, entry_len: usize) -> Range<u32> {
+        self.first..self.first + (self.entries.len() / entry_len) as u32
     }
 
     /// Finds the position of an id, or else the position where it would have to be.
-    fn search(&self, id: &[u8], id_len: usize) -> Result<u32, u32> {
-        let (mut low, mut high) = (0, self.ids.len() / id_len);
+    fn search(&self, id: &[u8], entry_len: usize) -> Result<u32, u32> {
+        let (mut low, mut high) = (0, self.entries.len() / entry_len);
         while low < high {
             let middle = low.midpoint(high);
-            match self.ids[middle * id_len..][..id_len].cmp(id) {
+            // The id is the end of its entry.
+            let end = (middle + 1) * entry_len;
+            match self.entries[end - id.len()..end].cmp(id) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
                 std::cmp::Ordering::Equal => return Ok(self.first + middle as u32),

@@ -169,6 +169,7 @@ fn deltas_of_every_kind_that_git_makes() {
         &["gc", "--quiet", "--aggressive", "--prune=now"][..],
         &["repack", "-qadf", "--depth=4095", "--window=60"],
         &["-c", "repack.useDeltaBaseOffset=false", "repack", "-qadf"],
+        &["-c", "pack.indexVersion=1", "repack", "-qadf"],
         &["repack", "-qadf", "--depth=1"],
     ] {
         packed.git(repack, b"");
