@@ -2,7 +2,8 @@
 //! rollback, a prune, a sweep and a `resume`: what is live is whole, what is said is true, and the next command works.
 //!
 //! A first run under strace counts the calls. Then each kind of call fails once in a round, at each of its
-//! instants, or at so many of them as the variable `EVERY_CALL` says (4), spread evenly.
+//! instants, or at so many of them as the variable `EVERY_CALL` says (4), spread evenly; a kill where nothing is
+//! changed, which leaves what the kill at the next change leaves, comes at half as many.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -348,9 +349,10 @@ impl<'a> Round<'a> {
     }
 }
 
-/// So many numbers from 1 to `count`, spread evenly, both ends included.
-fn spread(count: usize) -> Vec<usize> {
-    let each = std::env::var("EVERY_CALL").ok().and_then(|each| each.parse().ok()).unwrap_or(4).max(2);
+/// The instants at which a call fails: numbers from 1 to `count`, spread evenly, both ends included.
+fn spread(call: &str, how: &str, count: usize) -> Vec<usize> {
+    let each = std::env::var("EVERY_CALL").ok().and_then(|each| each.parse().ok()).unwrap_or(4);
+    let each: usize = if READS.contains(&call) && how == "signal=KILL" { each / 2 } else { each }.max(2);
     if count <= each {
         return (1..=count).collect();
     }
@@ -370,7 +372,7 @@ fn at_every_call(scenario: Scenario) {
     let mut struck = 0;
     for (call, &count) in &counts {
         for &how in faults(call) {
-            for number in spread(count) {
+            for number in spread(call, how, count) {
                 let fault = Fault { call, number, how, everywhere: false };
                 struck += usize::from(strike(scenario, &two, fault));
             }
