@@ -11,7 +11,7 @@ use libdeflater::Decompressor;
 use super::pack::STREAMED;
 
 /// The bytes that are read of a file to learn the type and the size of the object.
-const START: u64 = 4 << 10;
+const START: usize = 4 << 10;
 
 /// The length of the longest header, in bytes: `commit`, a size of 64 bits, and what is around them.
 const MAX_HEADER: usize = 32;
@@ -30,14 +30,19 @@ pub struct Loose {
 /// Reads an object of an `objects` directory, if it is there.
 pub fn read(objects: &Path, id: Oid, with_content: bool) -> io::Result<Option<Loose>> {
     let digits = id.to_string();
-    let file = match File::open(objects.join(&digits[..2]).join(&digits[2..])) {
+    let mut file = match File::open(objects.join(&digits[..2]).join(&digits[2..])) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
-    // What cannot be compressed becomes a little longer.
-    let most = if with_content { STREAMED + (STREAMED >> 8) } else { START };
-    let mut bytes = Vec::new();
-    file.take(most).read_to_end(&mut bytes)?;
+    let mut bytes = vec![0; START];
+    if with_content {
+        // What cannot be compressed becomes a little longer.
+        bytes.resize(file.metadata()?.len().min(STREAMED + (STREAMED >> 8)) as usize, 0);
+        file.read_exact(&mut bytes)?;
+    } else {
+        let len = file.read(&mut bytes)?;
+        bytes.truncate(len);
+    }
     let damaged = || io::Error::new(ErrorKind::InvalidData, "the loose object is damaged");
     let (kind, size, header_len) = header(&bytes).ok_or_else(damaged)?;
     if !with_content || size >= STREAMED {
