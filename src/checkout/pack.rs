@@ -27,6 +27,9 @@ pub const STREAMED: u64 = 16 << 20;
 const FIRST_READ: usize = 4 << 10;
 const READ_AHEAD: usize = 16 << 10;
 
+/// Up to this size, in bytes, it pays to read as little as will probably do.
+const SMALL: usize = 64 << 10;
+
 /// The length of the longest header, in bytes: type, a size of 64 bits, and the base of a delta.
 const MAX_HEADER: usize = 10 + 32;
 
@@ -189,11 +192,12 @@ impl Packs {
         unpacked: &mut [u8],
         buffers: &mut Buffers,
     ) -> Option<()> {
-        // Text takes less than half; zlib stores what it cannot compress in blocks, with a few bytes around each.
-        let likely = MAX_HEADER + unpacked.len() / 2 + 64;
+        // Text takes less than half, images all of it; zlib stores what it cannot compress in blocks, with a few
+        // bytes around each.
         let longest = MAX_HEADER + unpacked.len() + (unpacked.len() >> 9) + 64;
+        let likely = if unpacked.len() < SMALL { MAX_HEADER + unpacked.len() / 2 + 64 } else { longest };
         let Buffers { region, decompressor, .. } = buffers;
-        [likely.min(longest), longest].into_iter().find_map(|len| {
+        [likely, longest].into_iter().find_map(|len| {
             let packed = self.read(location, len, region)?.get(header_len..)?;
             let size = decompressor.zlib_decompress(packed, unpacked).ok()?;
             (size == unpacked.len()).then_some(())
