@@ -2,8 +2,10 @@
 //! their bases, level by level, in all threads.
 
 use std::collections::HashMap;
+use std::iter::{StepBy, Zip};
 use std::mem::take;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::RangeFrom;
+use std::slice::ChunksMut;
 use std::sync::{Mutex, PoisonError};
 
 use git2::ObjectType;
@@ -23,10 +25,13 @@ const MAX_NODES: usize = 1 << 20;
 /// Fewer objects than these are not worth another thread.
 const FEW: usize = 4 * PIECE;
 
-/// A delta is read to learn the size of its blob. Deltas up to this size are kept for later, up to so many bytes all
-/// together.
-const KEPT_DELTA: u64 = 256 << 10;
-const KEPT_DELTAS: usize = 16 << 20;
+/// A delta is read to learn the size of its blob. So many bytes of deltas are kept for later; each thread takes them in
+/// chunks, and what is longer than a chunk is not kept.
+const KEPT: usize = 16 << 20;
+const CHUNK: usize = 64 << 10;
+
+/// The free chunks, each with the position where it begins.
+type Chunks<'k> = Mutex<Zip<StepBy<RangeFrom<usize>>, ChunksMut<'k, u8>>>;
 
 /// A node that is being read.
 struct PendingNode {
@@ -37,11 +42,11 @@ struct PendingNode {
 
 /// The state of one thread that reads headers.
 #[derive(Default)]
-struct Worker {
+struct Worker<'k> {
     buffers: Buffers,
     delta: Buffer,
-    /// The deltas of one piece that are kept.
-    kept: Vec<u8>,
+    /// The rest of a chunk, and the position where it begins.
+    chunk: (usize, &'k mut [u8]),
 }
 
 impl PackedBlobs {
@@ -74,15 +79,16 @@ impl PackedBlobs {
 
     /// Reads the headers of all blobs, then of their bases, then of the bases of those.
     pub(super) fn read(&mut self, locations: &[(Location, u32)], threads: usize) -> Result<()> {
-        let kept = AtomicUsize::new(0);
-        let mut known: HashMap<Location, u32> = HashMap::new();
+        let mut kept = vec![0; KEPT];
+        let chunks = Mutex::new((0..).step_by(CHUNK).zip(kept.chunks_mut(CHUNK)));
+        let mut known = HashMap::with_capacity(2 * locations.len());
         let mut level: Vec<Location> = locations.iter().map(|(location, _)| *location).collect();
         level.dedup();
         // The deltas whose base is still to be found.
         let mut waiting: Vec<(u32, Location)> = Vec::new();
         for _ in 0..=MAX_CHAIN {
             level.truncate(MAX_NODES.saturating_sub(self.nodes.len()));
-            let pending = self.read_level(&level, &kept, threads)?;
+            let pending = self.read_level(&level, &chunks, threads)?;
             let mut next = Vec::new();
             for PendingNode { location, node, base } in pending {
                 known.insert(location, self.nodes.len() as u32);
@@ -105,6 +111,7 @@ impl PackedBlobs {
                 break;
             }
         }
+        self.kept = kept;
         for (location, entry) in locations {
             if let Some(&node) = known.get(location) {
                 self.node_of[*entry as usize] = node;
@@ -116,46 +123,36 @@ impl PackedBlobs {
     }
 
     /// Reads the headers at these locations, in all threads.
-    fn read_level(
-        &mut self,
+    fn read_level<'k>(
+        &self,
         level: &[Location],
-        kept: &AtomicUsize,
+        chunks: &Chunks<'k>,
         threads: usize,
     ) -> Result<Vec<PendingNode>> {
         let unread = |&location| PendingNode { location, node: Node::new(location), base: None };
         let mut pending: Vec<_> = level.iter().map(unread).collect();
-        let all = Mutex::new(take(&mut self.kept));
-        let work = |worker: &mut Worker, _, piece: &mut [PendingNode]| {
-            worker.kept.clear();
-            for pending in &mut *piece {
-                self.read_node(pending, kept, worker);
-            }
-            if !worker.kept.is_empty() {
-                let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-                let nodes = piece.iter_mut().filter_map(|pending| pending.node.kept.as_mut());
-                nodes.for_each(|(number, _)| *number = all.len() as u32);
-                all.push(worker.kept.as_slice().into());
+        let work = |worker: &mut Worker<'k>, _, piece: &mut [PendingNode]| {
+            for pending in piece {
+                self.read_node(pending, worker, chunks);
             }
             Ok(())
         };
         // Few chains are long, so the last levels are small.
         let threads = if level.len() < FEW { 1 } else { threads };
         for_each_piece(threads, PIECE, &mut pending, || Ok(Worker::default()), work, || Ok(()))?;
-        self.kept = all.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(pending)
     }
 
-    fn read_node(&self, pending: &mut PendingNode, kept: &AtomicUsize, worker: &mut Worker) {
-        let Worker { buffers, delta, kept: bytes } = worker;
+    fn read_node<'k>(&self, pending: &mut PendingNode, worker: &mut Worker<'k>, chunks: &Chunks<'k>) {
         let PendingNode { location, node, base } = pending;
-        let Some(header) = self.packs.header(*location, buffers) else { return };
+        let Some(header) = self.packs.header(*location, &mut worker.buffers) else { return };
         (node.header_len, node.packed_size, node.size) = (header.len as u8, header.size, header.size);
         node.form = match header.representation {
             Representation::Whole(ObjectType::Blob) => Form::Whole,
             Representation::Whole(_) => Form::Other,
             Representation::OfsDelta(_) | Representation::RefDelta(_) => Form::Delta,
         };
-        *base = self.packs.base(*location, header.representation, buffers);
+        *base = self.packs.base(*location, header.representation, &mut worker.buffers);
         if node.form != Form::Delta {
             return;
         }
@@ -163,14 +160,33 @@ impl PackedBlobs {
         if header.size >= STREAMED {
             return;
         }
-        delta.set_len(header.size as usize);
+        let kept = worker.room(header.size as usize, chunks);
+        let Worker { buffers, delta, .. } = worker;
+        let (position, delta) = if let Some((position, room)) = kept {
+            (Some(position as u32), room)
+        } else {
+            delta.set_len(header.size as usize);
+            (None, &mut **delta)
+        };
         let read = self.packs.inflate(*location, header.len, delta, buffers);
         let sizes = read.and_then(|()| delta::sizes(delta));
         let Some((_, size, _)) = sizes.filter(|(_, size, _)| *size < STREAMED) else { return };
-        (node.form, node.size) = (Form::Delta, size);
-        if header.size <= KEPT_DELTA && kept.fetch_add(delta.len(), Ordering::Relaxed) < KEPT_DELTAS {
-            node.kept = Some((0, bytes.len() as u32));
-            bytes.extend_from_slice(delta);
+        (node.form, node.size, node.kept) = (Form::Delta, size, position);
+    }
+}
+
+impl<'k> Worker<'k> {
+    /// Takes room for a delta that is to be kept, if there is some left.
+    fn room(&mut self, len: usize, chunks: &Chunks<'k>) -> Option<(usize, &'k mut [u8])> {
+        if len > CHUNK {
+            return None;
         }
+        if self.chunk.1.len() < len {
+            self.chunk = chunks.lock().unwrap_or_else(PoisonError::into_inner).next()?;
+        }
+        let (position, bytes) = take(&mut self.chunk);
+        let (room, rest) = bytes.split_at_mut_checked(len)?;
+        self.chunk = (position + len, rest);
+        Some((position, room))
     }
 }

@@ -27,8 +27,8 @@ pub struct PackedBlobs {
     /// The deltas made of each node, from the one with the smallest subtree to the one with the largest; `first_child` says
     /// where those of a node begin.
     children: Vec<u32>,
-    /// The deltas that were kept when their headers were read, many in one allocation.
-    pub(super) kept: Vec<Vec<u8>>,
+    /// The deltas that were kept when their headers were read.
+    pub(super) kept: Vec<u8>,
     /// The roots of delta trees, and the nodes where large ones are cut, in the order of the listing. One thread decodes
     /// such a subtree.
     pub subtrees: Vec<u32>,
@@ -51,8 +51,8 @@ pub(super) struct Node {
     pub packed_size: u64,
     /// The size of the blob in bytes, if it is known.
     pub(super) size: u64,
-    /// The allocation in [`PackedBlobs::kept`] and the position in it where the delta begins, if it is kept.
-    pub(super) kept: Option<(u32, u32)>,
+    /// The position in [`PackedBlobs::kept`] where the delta begins, if it is kept.
+    pub(super) kept: Option<u32>,
 }
 
 /// The form of an object in a pack.
@@ -138,8 +138,7 @@ impl PackedBlobs {
 
     /// Gives the bytes of a delta, if they were kept.
     pub(super) fn kept(&self, node: &Node) -> Option<&[u8]> {
-        let (number, start) = node.kept?;
-        self.kept.get(number as usize)?.get(start as usize..)?.get(..node.packed_size as usize)
+        self.kept.get(node.kept? as usize..)?.get(..node.packed_size as usize)
     }
 
     /// Makes delta trees of the nodes, which know their bases.
