@@ -1,6 +1,5 @@
 //! [`Walk`]: visits the directories of a release by open descriptors.
 
-use std::collections::HashMap;
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -36,13 +35,14 @@ pub fn allow_depth(listing: &Listing, walks: usize) {
 pub struct Walk<'a> {
     listing: &'a Listing,
     root: &'a Dir,
-    open: HashMap<u32, Dir>,
+    /// The last ones at the end.
+    open: Vec<(u32, Dir)>,
 }
 
 impl<'a> Walk<'a> {
     /// Starts at the root of a release.
     pub fn new(listing: &'a Listing, root: &'a Dir) -> Self {
-        Self { listing, root, open: HashMap::new() }
+        Self { listing, root, open: Vec::new() }
     }
 
     /// Opens a directory of the listing, and the directories that lead to it.
@@ -50,20 +50,27 @@ impl<'a> Walk<'a> {
         let directories = &self.listing.directories;
         let mut missing = Vec::new();
         let mut at = directory;
-        while directories[at as usize].entry != NONE && !self.open.contains_key(&at) {
+        let mut found = self.position(at);
+        while found.is_none() && directories[at as usize].entry != NONE {
             missing.push(at);
             at = directories[at as usize].parent;
+            found = self.position(at);
         }
         if !missing.is_empty() && self.open.len() >= OPEN {
             let leads_there = |at: u32| (at..directories[at as usize].end).contains(&directory);
-            self.open.retain(|&at, _| leads_there(at));
+            self.open.retain(|(at, _)| leads_there(*at));
+            found = self.position(at);
         }
         for inside in missing.into_iter().rev() {
             let name = self.listing.name(directories[inside as usize].entry);
-            let dir = self.open.get(&at).unwrap_or(self.root).open_inside(name)?;
-            self.open.insert(inside, dir);
-            at = inside;
+            let dir = found.map_or(self.root, |at| &self.open[at].1).open_inside(name)?;
+            self.open.push((inside, dir));
+            found = Some(self.open.len() - 1);
         }
-        Ok(self.open.get(&directory).unwrap_or(self.root))
+        Ok(found.map_or(self.root, |at| &self.open[at].1))
+    }
+
+    fn position(&self, directory: u32) -> Option<usize> {
+        self.open.iter().rposition(|(open, _)| *open == directory)
     }
 }
