@@ -7,7 +7,7 @@
 //! write proves nothing, because a change in the same tick would not show. Such a file counts as changed, like
 //! git's "racy" entries.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use rustix::fs::{Stat, fstat};
 use serde::{Deserialize, Serialize};
@@ -81,8 +81,9 @@ impl Manifest {
 
     /// Writes the manifest in the form that [`Manifest::parse`] reads.
     pub fn write(&self, file: &mut impl Write) -> io::Result<()> {
+        let mut file = BufWriter::new(file);
         file.write_all(MAGIC)?;
-        file.write_all(&postcard::to_stdvec(self).map_err(io::Error::other)?)
+        postcard::to_io(self, &mut file).map_err(io::Error::other)?.flush()
     }
 
     /// Returns whether an entry is unchanged on the disk since it was written.

@@ -30,7 +30,14 @@ pub fn serialize<S: Serializer, R: Row<WIDTH>, const WIDTH: usize>(
 pub fn deserialize<'de, D: Deserializer<'de>, R: Row<WIDTH>, const WIDTH: usize>(
     deserializer: D,
 ) -> Result<Vec<R>, D::Error> {
+    let error = || D::Error::custom("not a list of rows");
     let (rows, rest) = <&Bytes>::deserialize(deserializer)?.as_chunks();
-    let list = rows.iter().map(R::from_row).collect::<Option<Vec<R>>>();
-    list.filter(|_| rest.is_empty()).ok_or_else(|| D::Error::custom("not a list of rows"))
+    if !rest.is_empty() {
+        return Err(error());
+    }
+    let mut list = Vec::with_capacity(rows.len());
+    for row in rows {
+        list.push(R::from_row(row).ok_or_else(error)?);
+    }
+    Ok(list)
 }
