@@ -154,10 +154,7 @@ impl Checkout {
         let failed = |error| Error::io("fill", &destination.path)(error);
         let threads = threads(config);
         walk::allow_depth(&plan.listing, threads + 1);
-        let before = match recycled {
-            None => recycle::make_all(&plan, root, threads)?,
-            Some(recycled) => recycle::prepare(&plan, root, recycled).map_err(failed)?,
-        };
+        let before = recycle::prepare(&plan, root, recycled, threads)?;
         let writer = Writer {
             plan: &plan,
             converted: &converted,

@@ -28,25 +28,23 @@ pub enum Before {
     Used,
 }
 
-/// Makes every directory of the plan below an empty `root`, in several threads.
-pub fn make_all(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Before>> {
+/// Makes every directory of the plan below `root`, in several threads. `root` is empty, or a `recycled` release, from
+/// which the names are removed that the plan does not have.
+pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>, threads: usize) -> Result<Vec<Before>> {
     let listing = &plan.listing;
-    let count = listing.directories.len();
-    let make = |walk: &mut Walk, directory: u32| {
-        let Directory { parent, entry, is_made, .. } = listing.directories[directory as usize];
-        if !is_made || entry == NONE {
-            return Ok(());
-        }
-        let name = listing.name(entry);
-        let made = walk.enter(parent).and_then(|dir| dir.make_dir(name, 0o755));
-        made.map_err(|error| Error::io("make", listing.directory_path(directory))(error))
+    let root_stat = root.own_stat().map_err(Error::io("read", listing.directory_path(0)))?;
+    let prepare = |walk: &mut Walk, directory: u32, above: Before| {
+        let prepared = prepare_one(plan, directory, above, walk, &root_stat, recycled);
+        prepared.map_err(|error| Error::io("make", listing.directory_path(directory))(error))
     };
-    // The parents of a part's directories are in the same part, or lead to its first directory. The latter are made first.
-    let mut parts: Vec<Range<usize>> = Vec::new();
+    let count = listing.directories.len();
+    let mut before = vec![if recycled.is_some() { Before::Used } else { Before::Empty }; count];
+    // The parents of a part's directories are in the same part, or lead to its first directory. The latter are prepared first.
+    let mut parts: Vec<(Range<u32>, Vec<Before>)> = Vec::new();
     let mut leading = Vec::new();
     let size = count.div_ceil(threads * PARTS).max(PIECE);
     for first in (0..count).step_by(size) {
-        parts.push(first..count.min(first + size));
+        parts.push((first as u32..count.min(first + size) as u32, Vec::new()));
         let mut at = first as u32;
         while listing.directories[at as usize].entry != NONE {
             at = listing.directories[at as usize].parent;
@@ -56,41 +54,58 @@ pub fn make_all(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Before>> 
     leading.sort_unstable();
     leading.dedup();
     let mut walk = Walk::new(listing, root);
-    leading.iter().try_for_each(|&directory| make(&mut walk, directory))?;
-    let work = |walk: &mut Walk, _, parts: &mut [Range<usize>]| {
-        let inside = parts.iter().cloned().flatten().map(|directory| directory as u32);
-        inside.filter(|directory| leading.binary_search(directory).is_err()).try_for_each(|it| make(walk, it))
+    for &directory in &leading {
+        let parent = listing.directories[directory as usize].parent;
+        before[directory as usize] = prepare(&mut walk, directory, before[parent as usize])?;
+    }
+    let work = |walk: &mut Walk, _, parts: &mut [(Range<u32>, Vec<Before>)]| {
+        for (part, states) in parts {
+            for directory in part.clone() {
+                let parent = listing.directories[directory as usize].parent;
+                let in_part = parent.checked_sub(part.start).and_then(|at| states.get(at as usize));
+                let above = in_part.copied().unwrap_or(before[parent as usize]);
+                let is_done = leading.binary_search(&directory).is_ok();
+                states.push(if is_done {
+                    before[directory as usize]
+                } else {
+                    prepare(walk, directory, above)?
+                });
+            }
+        }
+        Ok(())
     };
     for_each_piece(threads, 1, &mut parts, || Ok(Walk::new(listing, root)), work, || Ok(()))?;
-    Ok(vec![Before::Empty; count])
+    Ok(parts.into_iter().flat_map(|(_, states)| states).collect())
 }
 
-/// Makes every directory of the plan below a recycled `root`, and removes the names that the plan does not have.
-pub fn prepare(plan: &Plan, root: &Dir, recycled: &Manifest) -> io::Result<Vec<Before>> {
-    let mut walk = Walk::new(&plan.listing, root);
-    let root_stat = root.own_stat()?;
-    let mut before = Vec::with_capacity(plan.listing.directories.len());
-    for directory in 0..plan.listing.directories.len() as u32 {
-        let is = &plan.listing.directories[directory as usize];
-        let inside = if is.entry == NONE { Before::Used } else { before[is.parent as usize] };
-        let mut state = inside;
-        if is.is_made && is.entry != NONE {
-            let parent = walk.enter(is.parent)?;
-            let name = plan.listing.name(is.entry);
-            if state == Before::Used && !is_fit(parent, name, &root_stat)? {
-                parent.remove(name)?;
-                state = Before::Empty;
-            }
-            if state == Before::Empty {
-                parent.make_dir(name, 0o755)?;
-            }
-        }
-        if state == Before::Used && is.is_made {
-            clear(plan, directory, walk.enter(directory)?, recycled)?;
-        }
-        before.push(state);
+/// Keeps a directory, or makes it; `above` is what the one held that it lies in.
+fn prepare_one(
+    plan: &Plan,
+    directory: u32,
+    above: Before,
+    walk: &mut Walk,
+    root: &Stat,
+    recycled: Option<&Manifest>,
+) -> io::Result<Before> {
+    let Directory { parent, entry, is_made, .. } = plan.listing.directories[directory as usize];
+    let mut state = above;
+    if !is_made {
+        return Ok(state);
     }
-    Ok(before)
+    if entry != NONE {
+        let (parent, name) = (walk.enter(parent)?, plan.listing.name(entry));
+        if state == Before::Used && !is_fit(parent, name, root)? {
+            parent.remove(name)?;
+            state = Before::Empty;
+        }
+        if state == Before::Empty {
+            parent.make_dir(name, 0o755)?;
+        }
+    }
+    if let (Before::Used, Some(recycled)) = (state, recycled) {
+        clear(plan, directory, walk.enter(directory)?, recycled)?;
+    }
+    Ok(state)
 }
 
 /// Returns whether a name is a directory with the file system, mode, owner and group of the root.
