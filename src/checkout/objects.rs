@@ -275,7 +275,9 @@ impl Reader<'_> {
         let Some(location) = reader.find(packs, id.as_bytes()) else {
             return match damaged {
                 Some(error) => Err(unreadable(id, kind, &error.to_string())),
-                None if packs.is_incomplete() => self.ask_git(id),
+                None if packs.is_incomplete() => {
+                    Err(unreadable(id, kind, "it is in no pack whose index can be read"))
+                }
                 None => Ok(None),
             };
         };
@@ -285,12 +287,6 @@ impl Reader<'_> {
         let header = reader.header(packs, location);
         let (kind, size) = header.ok_or_else(|| unreadable(id, kind, "its pack is damaged"))?;
         Ok(Some(Found { kind, size, content: None }))
-    }
-
-    /// Asks git, which can find objects without the index of their pack.
-    fn ask_git(&self, id: Oid) -> Result<Option<Found>> {
-        let found = self.objects.repository.object_header(id, &self.objects.others())?;
-        Ok(found.map(|(kind, size)| Found { kind, size, content: None }))
     }
 }
 

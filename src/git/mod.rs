@@ -21,7 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use git2::{ObjectType, Oid};
+use git2::Oid;
 use nix::unistd::{Uid, User};
 
 use self::id::CommitId;
@@ -124,24 +124,6 @@ impl Repository {
         if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
     }
 
-    /// Asks git for the type and the size of an object, if there is such an object. It is in this repository or in one of
-    /// the object directories `others`.
-    pub fn object_header(&self, id: Oid, others: &[PathBuf]) -> Result<Option<(ObjectType, u64)>> {
-        let check = ["cat-file", "--batch-check=%(objecttype) %(objectsize)"];
-        let mut git =
-            self.command_with(&check, others).stdin(Stdio::piped()).spawn().map_err(Error::GitMissing)?;
-        // A git that ends early says why.
-        let _ = git.stdin.take().map(|mut stdin| writeln!(stdin, "{id}"));
-        let output = git.wait_with_output().map_err(Error::GitMissing)?;
-        if !output.status.success() {
-            return Err(failure("cat-file", &output));
-        }
-        let line = String::from_utf8_lossy(output.stdout.trim_ascii_end());
-        // Or else: `ID missing`.
-        let header = line.split_once(' ').and_then(|(kind, size)| Some((kind, size.parse().ok()?)));
-        Ok(header.and_then(|(kind, size)| Some((ObjectType::from_str(kind)?, size))))
-    }
-
     /// Copies an object of known type and size, from this repository or from one of the object directories `others`.
     pub fn stream_object(
         &self,
@@ -151,8 +133,14 @@ impl Repository {
         others: &[PathBuf],
         to: &mut impl Write,
     ) -> Result<io::Result<()>> {
-        let cat = ["cat-file", kind, &id.to_string()];
-        let mut git = self.command_with(&cat, others).spawn().map_err(Error::GitMissing)?;
+        let others = std::env::join_paths(others).unwrap_or_default();
+        let mut git = self
+            .command(&["cat-file", kind, &id.to_string()])
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", others)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(Error::GitMissing)?;
         // A byte more than the size tells that git has more.
         let copied = git.stdout.take().map_or(Ok(0), |stdout| io::copy(&mut stdout.take(size + 1), to));
         let output = git.wait_with_output().map_err(Error::GitMissing)?;
@@ -161,15 +149,6 @@ impl Repository {
             Ok(_) => Err(failure("cat-file", &output)),
             Err(error) => Ok(Err(error)),
         }
-    }
-
-    /// Prepares a git command that sees other object directories too, and whose output is read.
-    fn command_with(&self, arguments: &[&str], others: &[PathBuf]) -> Command {
-        let mut git = self.command(arguments);
-        git.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", std::env::join_paths(others).unwrap_or_default())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        git
     }
 
     /// A setting of the repository's own config.
