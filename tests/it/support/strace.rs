@@ -14,9 +14,9 @@ pub fn killing(call: &str, number: usize) -> Vec<String> {
         .into()
 }
 
-/// Kills a program once at each of these calls that changes something, /// The program deploys one of two versions, in turn: `run` gets which, and the command line of a strace. Then
-/// `check` gets the version, the number of kills so far, and a word on when that was. Returns how often each
-/// call killed.
+/// Kills a program once at each of these calls that changes something. The program deploys one of two versions, in
+/// turn: `run` gets which, and the command line of a strace. Then `check` gets the version, the number of kills so
+/// far, and a word on when that was. Returns how often each call killed.
 ///
 /// Between two changes a disk is the same at all times, so that a kill there would be none that differs.
 pub fn killed_at_each_change<'a>(
@@ -54,7 +54,7 @@ pub fn killed_at_each_change<'a>(
         }
     }
     // A run may make fewer calls than the one that was written down.
-    assert!(missed <= kills / 20, "{missed} of {kills} kills came to nothing");
+    assert!(missed <= kills / 20 + 1, "{missed} of {kills} kills came to nothing");
     killed
 }
 
