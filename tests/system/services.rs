@@ -82,7 +82,7 @@ fn reload(web_server: &str, unit: &str) {
     blue.sh(&format!("journalctl --no-pager -u {unit}")).ok().says("Reloaded ");
 
     // And taken back by them.
-    blue.install("--repo two --uninstall").ok().says(&format!("web server   reload {web_server}\n"));
+    blue.install("--repo two --uninstall").ok().says(&format!("uninstall    reload {web_server}\n"));
     assert_eq!(page("one.example"), "App v1\n");
     assert_eq!(property(&blue, unit, "MainPID"), main);
 }
