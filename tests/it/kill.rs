@@ -5,23 +5,8 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use crate::support::skip::program_or_skip;
-use crate::support::strace::killed_at_each_change;
+use crate::support::strace::{DISK_CALLS, killed_at_each_change};
 use crate::support::{Run, Two};
-
-/// Calls that change the disk, or what others see of the site.
-const CHANGES: [&str; 11] = [
-    "openat",
-    "mkdirat",
-    "unlinkat",
-    "renameat",
-    "symlinkat",
-    "write",
-    "fsync",
-    "fdatasync",
-    "syncfs",
-    "ftruncate",
-    "flock",
-];
 
 #[test]
 fn killed_at_a_random_instant() {
@@ -72,16 +57,18 @@ fn killed_at_every_call_that_changes_the_file_system() {
     let two = Two::with_hook(10);
     // In one thread the calls are the same ones each time.
     two.sandbox.config("checkout-threads = 1");
+    // Another command sees who holds the lock.
+    let calls = [&DISK_CALLS[..], &["flock"]].concat();
     let killed = killed_at_each_change(
         &two.sandbox,
-        &CHANGES,
+        &calls,
         |new, strace| two.push(new, strace),
         |new, _, when| {
             two.is_whole(when);
             two.push_works(new, when);
         },
     );
-    assert!(CHANGES.iter().all(|call| killed.contains_key(call)), "{killed:?}");
+    assert!(calls.iter().all(|call| killed.contains_key(call)), "{killed:?}");
 }
 
 #[test]
@@ -92,7 +79,7 @@ fn a_killed_rollback_leaves_one_of_two_releases() {
     let two = Two::with_hook(5);
     let killed = killed_at_each_change(
         &two.sandbox,
-        &CHANGES,
+        &DISK_CALLS,
         |_, strace| {
             two.push_works(1, "a rollback");
             Run::new(&two.sandbox, &mut two.command(strace, two.sandbox.hook_path(), &["rollback"]))

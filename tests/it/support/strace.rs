@@ -6,6 +6,20 @@ use std::path::Path;
 
 use super::{Run, Sandbox};
 
+/// Calls that change the disk.
+pub const DISK_CALLS: [&str; 10] = [
+    "openat",
+    "mkdirat",
+    "unlinkat",
+    "renameat",
+    "symlinkat",
+    "write",
+    "fsync",
+    "fdatasync",
+    "syncfs",
+    "ftruncate",
+];
+
 /// The command line of a strace that kills the program at a call, by its number among those of that name.
 pub fn killing(call: &str, number: usize) -> Vec<String> {
     let inject = format!("inject={call}:signal=KILL:when={number}");
