@@ -23,6 +23,7 @@ use super::pack_object::PackReader;
 use super::trees::Trees;
 use crate::error::{Error, Result};
 use crate::git::Repository;
+use crate::text::bytes;
 
 /// The most characters of the first line of a commit's message that records and messages keep.
 const LONGEST_SUBJECT: usize = 200;
@@ -234,7 +235,7 @@ impl Reader<'_> {
             return Ok(content);
         }
         if found.size > MAX_OBJECT {
-            return Err(unreadable(id, kind, &format!("it has more than {MAX_OBJECT} bytes")));
+            return Err(unreadable(id, kind, &format!("it has more than {}", bytes(MAX_OBJECT))));
         }
         let (mut content, others) = (Vec::new(), self.objects.others());
         let read =
