@@ -54,7 +54,7 @@ fn main() {
         missed: Vec::new(),
     };
     let files = number("BENCH_FILES", 50_000);
-    println!("Measured on {}, by the median of {} pairs.\n", machine(), bench.runs);
+    println!("Measured on {}, by the median of {} pairs or more, of 3 for memory.\n", machine(), bench.runs);
     print_head("work");
     if has("given") {
         given.into_iter().for_each(|(name, path)| bench.given(&name, &path));
