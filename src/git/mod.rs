@@ -142,7 +142,8 @@ impl Repository {
             .spawn()
             .map_err(Error::GitMissing)?;
         // A byte more than the size tells that git has more.
-        let copied = git.stdout.take().map_or(Ok(0), |stdout| io::copy(&mut stdout.take(size + 1), to));
+        let copied =
+            git.stdout.take().map_or(Ok(0), |stdout| io::copy(&mut stdout.take(size.saturating_add(1)), to));
         let output = git.wait_with_output().map_err(Error::GitMissing)?;
         match copied {
             Ok(copied) if copied == size && output.status.success() => Ok(Ok(())),
