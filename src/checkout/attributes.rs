@@ -51,6 +51,9 @@ pub struct Context {
     pub crlf: bool,
     /// True if names are compared without regard to case.
     pub ignore_case: bool,
+    /// The filter drivers that are defined, once git's settings are read: a tree may name others, and then git
+    /// converts nothing.
+    pub drivers: Option<Vec<Vec<u8>>>,
 }
 
 impl Context {
@@ -73,14 +76,31 @@ impl Context {
         found
     }
 
+    /// Returns whether a text may choose a filter driver.
+    #[must_use]
+    pub fn may_filter(&self, text: &[u8]) -> bool {
+        let is_filter =
+            |word: &[u8]| word.starts_with(b"filter") && self.converts(word) || self.is_macro(word);
+        lines(text).any(|line| words(split_pattern(line).1).any(is_filter))
+    }
+
+    fn is_macro(&self, name: &[u8]) -> bool {
+        self.macros.iter().any(|known| known == name)
+    }
+
     fn converts(&self, attribute: &[u8]) -> bool {
         // `-name` and `!name` only switch a conversion off, and match no name here.
         let mut parts = attribute.splitn(2, |&byte| byte == b'=');
         let (name, value) = (parts.next().unwrap_or_default(), parts.next());
-        CONVERTING.contains(&name)
+        // A pointer of Git LFS must be found even if its driver is not defined.
+        let is_defined = |driver: &[u8]| {
+            let drivers = self.drivers.as_ref();
+            driver == b"lfs" || drivers.is_none_or(|drivers| drivers.iter().any(|name| name == driver))
+        };
+        CONVERTING.contains(&name) && (name != b"filter" || value.is_none_or(is_defined))
             || name == b"eol" && value == Some(b"crlf")
             || self.crlf && matches!(name, b"text" | b"crlf")
-            || self.macros.iter().any(|known| known == name)
+            || self.is_macro(name)
     }
 }
 
@@ -124,6 +144,19 @@ mod tests {
         assert_eq!(matches(text), []);
         let context = Context { crlf: true, ..Context::default() };
         assert_eq!(context.matches(b"*.x text\n"), [Match::Suffix(b".x".into())]);
+    }
+
+    #[test]
+    fn a_filter_converts_only_with_a_driver() {
+        let context = Context { drivers: Some(vec![b"sops".into()]), ..Context::default() };
+        let may_filter = |text: &str| context.may_filter(text.as_bytes());
+        assert!(may_filter("*.key filter=sops") && may_filter("\"a b\" filter=lfs"));
+        assert!(!may_filter("*.po filter=gettext\n*.bat text eol=crlf ident -filter"));
+        let macros = Context { macros: vec![b"secret".into()], ..Context::default() };
+        assert!(macros.may_filter(b"*.key secret"));
+        let text = b"*.po filter=gettext\n*.key filter=sops\n*.psd filter=lfs\n*.x filter\n";
+        let suffixes = [".key", ".psd", ".x"].map(|suffix| Match::Suffix(suffix.into()));
+        assert_eq!(context.matches(text), suffixes);
     }
 
     #[test]

@@ -16,6 +16,10 @@ use crate::error::Result;
 use crate::git::Repository;
 use crate::run::child::Limits;
 
+/// So few files are written by git whether or not it converts them: that takes less time than to ask. Filters are an
+/// exception, because what they make of a file may be missing.
+const FEW: usize = 64;
+
 /// The files of one project in a release.
 #[derive(Debug)]
 pub struct ProjectFiles {
@@ -29,6 +33,8 @@ pub struct ProjectFiles {
     holes: Vec<Range<u32>>,
     /// Its `.gitattributes`.
     attributes: Vec<u32>,
+    /// Its attributes may choose a filter driver.
+    may_filter: bool,
     scratch: Option<Scratch>,
 }
 
@@ -71,6 +77,7 @@ impl ProjectFiles {
             holes: projects.iter().filter(is_within).map(|other| listing.below(other.directory)).collect(),
             entries,
             attributes: Vec::new(),
+            may_filter: true,
             scratch: None,
         };
         let is_attributes = |entry: &u32| {
@@ -119,6 +126,8 @@ impl ProjectFiles {
         }
         context.crlf = self.settings.has_crlf();
         context.ignore_case = self.settings.ignores_case();
+        context.drivers = Some(self.settings.drivers().map(<[u8]>::to_vec).collect());
+        self.may_filter = sources.iter().any(|source| context.may_filter(&source.text));
         let fingerprint = self.fingerprint(listing, &sources);
         Ok(Some(Survey { fingerprint, candidates: self.candidates(listing, &sources, &context) }))
     }
@@ -168,7 +177,8 @@ impl ProjectFiles {
         limits: Limits,
     ) -> Result<Found> {
         let mut found = Found::default();
-        if candidates.is_empty() {
+        if candidates.len() <= FEW && !self.may_filter {
+            found.converted = candidates.to_vec();
             return Ok(found);
         }
         let scratch = self.take_scratch(listing, candidates, scratch_parent, limits)?;

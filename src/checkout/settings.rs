@@ -102,8 +102,15 @@ impl Settings {
     /// Returns whether a filter driver is defined.
     #[must_use]
     pub fn has_filter(&self, driver: &[u8]) -> bool {
-        let prefix = [b"filter.", driver, b"."].concat();
-        self.filters.iter().any(|filter| filter.starts_with(&prefix))
+        self.drivers().any(|name| name == driver)
+    }
+
+    /// The names of all filter drivers that are defined.
+    pub fn drivers(&self) -> impl Iterator<Item = &[u8]> {
+        self.filters.iter().filter_map(|setting| {
+            let key = setting.split(|&byte| byte == b'\n').next()?.strip_prefix(b"filter.")?;
+            Some(&key[..key.iter().rposition(|&byte| byte == b'.')?])
+        })
     }
 
     /// The directories in which git-lfs keeps the objects of a repository at `git_dir`.

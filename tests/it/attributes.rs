@@ -265,9 +265,21 @@ fn a_tree_that_converts_nothing_starts_no_git() {
     let sandbox = Sandbox::new();
     sandbox.commit(".gitattributes", "* text=auto\n*.png binary\n*.sh text eol=lf\n").commit("a.sh", "x");
     assert_eq!(git_calls(&sandbox), [""; 0]);
-    sandbox.commit(".gitattributes", "*.sh ident\n");
+    sandbox.commit(".gitattributes", "*.sh filter=nobody-defined-it\n");
     let calls = git_calls(&sandbox);
-    assert_eq!(calls.len(), 4, "{calls:#?}");
+    assert!(calls.len() == 1 && calls[0].contains(" config --list "), "{calls:#?}");
+}
+
+#[test]
+fn git_is_not_asked_about_a_few_files_without_filters() {
+    let sandbox = Sandbox::new();
+    sandbox.commit(".gitattributes", "*.sh ident\n").commit("a.sh", "x");
+    let calls = git_calls(&sandbox);
+    assert!(calls.len() == 3 && !calls.iter().any(|call| call.contains("check-attr")), "{calls:#?}");
+    sandbox.commit(".gitattributes", "*.sh filter=upper\n");
+    sandbox.git_in(&sandbox.path("repository"), &["config", "filter.upper.smudge", "tr a-z A-Z"]);
+    let calls = git_calls(&sandbox);
+    assert!(calls.iter().any(|call| call.contains("check-attr")), "{calls:#?}");
 }
 
 /// Settings of the deploy user count as documented; they lie in a mount of their own.
