@@ -1,6 +1,8 @@
 //! [`Walk`]: visits the directories of a release by open descriptors.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -37,12 +39,14 @@ pub struct Walk<'a> {
     root: &'a Dir,
     /// The last ones at the end.
     open: Vec<(u32, Dir)>,
+    /// The directory in which a file was created last, and its path with a slash at the end.
+    last: Option<(u32, Vec<u8>)>,
 }
 
 impl<'a> Walk<'a> {
     /// Starts at the root of a release.
     pub fn new(listing: &'a Listing, root: &'a Dir) -> Self {
-        Self { listing, root, open: Vec::new() }
+        Self { listing, root, open: Vec::new(), last: None }
     }
 
     /// Opens a directory of the listing, and the directories that lead to it.
@@ -68,6 +72,21 @@ impl<'a> Walk<'a> {
             found = Some(self.open.len() - 1);
         }
         Ok(found.map_or(self.root, |at| &self.open[at].1))
+    }
+
+    /// Creates a file; fails if the name exists. Opens no directory, where the system allows that.
+    pub fn create_file(&mut self, directory: u32, entry: u32, mode: u32) -> io::Result<File> {
+        let name = self.listing.name(entry);
+        let (last, path) = self.last.get_or_insert((NONE, Vec::new()));
+        if *last != directory {
+            let to = self.listing.directory_path(directory).join("");
+            (*last, *path) = (directory, to.into_os_string().into_vec());
+        }
+        let len = path.len();
+        path.extend_from_slice(name);
+        let created = self.root.create_file_below(path, mode);
+        path.truncate(len);
+        created.unwrap_or_else(|| self.enter(directory)?.create_file(name, mode))
     }
 
     fn position(&self, directory: u32) -> Option<usize> {

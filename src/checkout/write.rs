@@ -144,14 +144,17 @@ impl Writer<'_> {
         self.done.fetch_add(1, Ordering::Relaxed);
         let listing = &self.plan.listing;
         let failed = |error| Error::io("write", listing.path(directory, entry))(error);
-        let dir = walk.enter(directory).map_err(failed)?;
-        if let Some(stamp) = self.kept(dir, directory, entry) {
-            return Ok(stamp);
-        }
         let mode = if listing.entries[entry as usize].kind == Kind::Executable { 0o755 } else { 0o644 };
-        let mut file = self
-            .make(dir, directory, entry, || dir.create_file(listing.name(entry), mode))
-            .map_err(failed)?;
+        let created = if self.before[directory as usize] == Before::Empty {
+            walk.create_file(directory, entry, mode)
+        } else {
+            let dir = walk.enter(directory).map_err(failed)?;
+            if let Some(stamp) = self.kept(dir, directory, entry) {
+                return Ok(stamp);
+            }
+            self.make(dir, directory, entry, || dir.create_file(listing.name(entry), mode))
+        };
+        let mut file = created.map_err(failed)?;
         let written = match content.filter(|content| content.len() as u64 == listing.size_of(entry)) {
             Some(content) => file.write_all(content),
             None => reader.write_blob(listing.id(entry), listing.size_of(entry), &mut file)?,

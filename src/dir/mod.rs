@@ -1,7 +1,8 @@
 //! Directories as file descriptors, and changes to the names in them.
 //!
-//! Every write, rename and removal in a site goes through this room, one component at a time and never
-//! through a symlink. So nobody who exchanges a directory for a symlink meanwhile can redirect it.
+//! Every write, rename and removal in a site goes through this room, and never through a symlink: one component at
+//! a time, or in one call that refuses symlinks. So nobody who exchanges a directory for a symlink meanwhile can
+//! redirect it.
 
 mod mounts;
 mod remove;
@@ -76,6 +77,17 @@ impl Dir {
     pub fn create_file(&self, name: &[u8], mode: u32) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?.into())
+    }
+
+    /// Creates a file at any depth below this directory; a link or a mount on the way is refused, and the file
+    /// must not exist. Gives [`None`] where the system cannot promise that in one call.
+    pub fn create_file_below(&self, path: &[u8], mode: u32) -> Option<io::Result<File>> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        match fs::openat2(&self.0, path, flags, Mode::from_raw_mode(mode), resolve) {
+            Err(Errno::NOSYS | Errno::PERM) => None,
+            created => Some(created.map(File::from).map_err(io::Error::from)),
+        }
     }
 
     /// Opens a file with these flags; a symlink is refused.
@@ -209,5 +221,18 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         symlink("/", temp.path().join("link")).unwrap();
         assert!(Dir::open(temp.path()).unwrap().open_dir(b"link").is_err());
+    }
+
+    #[test]
+    fn files_below_are_created_through_no_link_and_over_no_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        std::fs::create_dir_all(temp.path().join("a/b")).unwrap();
+        symlink("b", temp.path().join("a/link")).unwrap();
+        let create = |path: &str| dir.create_file_below(path.as_bytes(), 0o644).unwrap().map(|_| ());
+        assert!(create("a/b/file").is_ok() && temp.path().join("a/b/file").is_file());
+        for path in ["a/b/file", "a/link/file", "a/link", "a/missing/file"] {
+            assert!(create(path).is_err(), "{path}");
+        }
     }
 }

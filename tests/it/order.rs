@@ -10,7 +10,10 @@ fn trace(sandbox: &Sandbox) -> Vec<String> {
     strace
         .args(["-qqq", "-y", "-f", "-o"])
         .arg(&file)
-        .args(["-e", "trace=flock,openat,renameat,renameat2,symlinkat,syncfs,fsync,fdatasync,unlinkat"])
+        .args([
+            "-e",
+            "trace=flock,openat,openat2,renameat,renameat2,symlinkat,syncfs,fsync,fdatasync,unlinkat",
+        ])
         .arg(sandbox.hook_path())
         .args(["deploy", "topic"]);
     Run::new(sandbox, &mut strace).ok();
@@ -35,7 +38,7 @@ fn a_release_is_on_the_disk_before_it_is_live_and_the_flip_before_it_is_told() {
     let flip = position(&calls, &["renameat(", ".current.next", "\"current\""]);
     let order = [
         position(&calls, &["flock(", ".bluegreen/lock"]),
-        position(&calls, &["openat(", "index.html", "O_CREAT|O_EXCL", "O_NOFOLLOW"]),
+        position(&calls, &["openat2(", "index.html", "O_CREAT|O_EXCL", "RESOLVE_NO_SYMLINKS"]),
         position(&calls, &["renameat(", "\".incoming-", "<site>/releases>, \"20"]),
         position(&calls, &["syncfs("]),
         position(&calls, &["fdatasync(", ".bluegreen/releases/"]),

@@ -7,8 +7,9 @@ use std::path::Path;
 use super::{Run, Sandbox};
 
 /// Calls that change the disk.
-pub const DISK_CALLS: [&str; 10] = [
+pub const DISK_CALLS: [&str; 11] = [
     "openat",
+    "openat2",
     "mkdirat",
     "unlinkat",
     "renameat",
@@ -54,8 +55,8 @@ pub fn killed_at_each_change<'a>(
         let numbers = [&plans[2], &plans[3]].map(|plan| plan.get(call).map_or(&[][..], Vec::as_slice));
         for at in 0..numbers[0].len().max(numbers[1].len()) {
             let version = kills % 2;
-            // One version may take more calls than the other.
-            let Some(&number) = numbers[version].get(at).or(numbers[version].last()) else { break };
+            // One version may take more calls than the other, which may take none; the turns stay as they are.
+            let number = numbers[version].get(at).or(numbers[version].last()).copied().unwrap_or(1);
             let run = run(version, &killing(call, number));
             let when = format!("a kill at {call} number {number}");
             check(version, kills, &when);
