@@ -161,14 +161,15 @@ fn ours(path: &Path, format: ObjectFormat, ids: &[Oid]) -> HashMap<Oid, Result<V
     for &root in &packed.subtrees {
         let taken = decoder.decode(&packed, root, |node, content| {
             let content = content.map(<[u8]>::to_vec);
-            found.extend(packed.entries_of(node).filter_map(|entry| Some((entry, content.clone()?))));
+            found.extend(packed.entries_of(node).iter().filter_map(|&entry| Some((entry, content.clone()?))));
             Ok(())
         });
         assert!(taken.is_ok());
     }
     let mut read = |entry: u32| {
-        let whole = found.remove(&entry).or_else(|| decoder.whole(&packed, entry).map(<[u8]>::to_vec));
-        whole.map_or_else(|| reader.blob(listing.id(entry)).map_err(|error| error.to_string()), Ok)
+        found
+            .remove(&entry)
+            .map_or_else(|| reader.blob(listing.id(entry)).map_err(|error| error.to_string()), Ok)
     };
     wanted.into_iter().map(|entry| (listing.id(entry), read(entry))).collect()
 }

@@ -38,6 +38,7 @@ mod trees;
 mod walk;
 mod write;
 
+use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -102,7 +103,7 @@ impl Checkout {
         let fetched = (config.site.submodules == Submodules::Fetch).then_some(&mut projects);
         let older = recycled.map(|manifest| &manifest.listing);
         if recycled.is_none() {
-            objects.read_trees(tree, threads(config))?;
+            objects.read_trees(tree, threads(config));
         }
         let mut plan = Plan::read(objects, tree, older, config.site.max_files, fetched)?;
         if config.site.symlinks == Symlinks::Inside {
@@ -223,43 +224,54 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
 
 /// Finds the files that are to be written in the packs, and their sizes.
 fn measure(plan: &Plan, objects: &Objects, threads: usize) -> Result<(PackedBlobs, Vec<(u32, u64)>)> {
-    let mut sizes: Vec<(u32, u64)> = plan.new_entries().map(|entry| (entry, 0)).collect();
+    let wanted: Vec<u32> = plan.new_entries().collect();
     let listing = &plan.listing;
     let mut packed = PackedBlobs::default();
-    if !sizes.is_empty() {
-        let wanted: Vec<_> = sizes.iter().map(|(entry, _)| *entry).collect();
+    if !wanted.is_empty() {
         packed = PackedBlobs::new(objects.packs(), listing, &wanted, threads)?;
     }
-    let work = |reader: &mut objects::Reader, _, piece: &mut [(u32, u64)]| {
-        for (entry, size) in piece {
-            *size = match packed.size(*entry) {
-                Some(size) => size,
-                None => reader.blob_size(listing.id(*entry))?,
-            };
+    let (mut sizes, mut others) = (Vec::with_capacity(wanted.len()), Vec::new());
+    for entry in wanted {
+        match packed.size(entry) {
+            Some(size) => sizes.push((entry, size)),
+            None => others.push((entry, 0)),
         }
-        Ok(())
+    }
+    let work = |reader: &mut objects::Reader, _, piece: &mut [(u32, u64)]| {
+        piece.iter_mut().try_for_each(|(entry, size)| {
+            *size = reader.blob_size(listing.id(*entry))?;
+            Ok(())
+        })
     };
-    parallel::for_each_piece(threads, parallel::PIECE, &mut sizes, || Ok(objects.reader()), work, || Ok(()))?;
+    parallel::for_each_piece(
+        threads,
+        parallel::PIECE,
+        &mut others,
+        || Ok(objects.reader()),
+        work,
+        || Ok(()),
+    )?;
+    sizes.append(&mut others);
     Ok((packed, sizes))
 }
 
 fn directory_stamps(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Stamp>> {
     let listing = &plan.listing;
-    let stat = |walk: &mut walk::Walk, directory: &listing::Directory| match directory.entry {
-        NONE => Ok(stamp(&root.own_stat()?)),
-        _ if !directory.is_made => Ok(Stamp::default()),
-        entry => Ok(stamp(&walk.enter(directory.parent)?.stat(listing.name(entry))?)),
-    };
     let mut stamps = vec![Stamp::default(); listing.directories.len()];
-    let work = |walk: &mut walk::Walk, first: usize, piece: &mut [Stamp]| {
+    let work = |(): &mut (), first: usize, piece: &mut [Stamp]| {
         for (at, to) in (first..).zip(piece) {
-            let failed = |error| Error::io("read", listing.directory_path(at as u32))(error);
-            *to = stat(walk, &listing.directories[at]).map_err(failed)?;
+            let directory = &listing.directories[at];
+            if directory.is_made {
+                let path = listing.directory_path(at as u32);
+                // If somebody puts a link on the way, the stamp fits no directory, and later the names are read.
+                let name = path.as_os_str().as_bytes();
+                let stat = if directory.entry == NONE { root.own_stat() } else { root.stat(name) };
+                *to = stamp(&stat.map_err(Error::io("read", path))?);
+            }
         }
         Ok(())
     };
-    let start = || Ok(walk::Walk::new(listing, root));
-    parallel::for_each_piece(threads, parallel::PIECE, &mut stamps, start, work, || Ok(()))?;
+    parallel::for_each_piece(threads, parallel::PIECE, &mut stamps, || Ok(()), work, || Ok(()))?;
     Ok(stamps)
 }
 

@@ -151,15 +151,14 @@ impl<'a> Objects<'a> {
     }
 
     /// Reads all trees of a commit in advance.
-    pub fn read_trees(&self, root: Oid, threads: usize) -> Result<()> {
+    pub fn read_trees(&self, root: Oid, threads: usize) {
         // Most are in packs; the planner says what is wrong with one that cannot be read.
         let read = |reader: &mut Reader, id: &[u8]| {
-            let other = || reader.read(Oid::from_bytes(id).ok()?, ObjectType::Tree).ok();
+            let other = || reader.read(Oid::from_bytes(id).ok()?, ObjectType::Tree).ok().map(Arc::new);
             reader.packed_tree(id).or_else(other)
         };
-        let trees = Trees::read(root.as_bytes(), self.id_len(), threads, || self.reader(), read)?;
-        self.trees.get_or_init(|| trees);
-        Ok(())
+        let read = || Trees::read(root.as_bytes(), self.id_len(), threads, || self.reader(), read);
+        self.trees.get_or_init(read);
     }
 
     /// Makes a reader.
@@ -203,12 +202,12 @@ impl Reader<'_> {
         Ok(tree.into())
     }
 
-    fn packed_tree(&self, id: &[u8]) -> Option<Vec<u8>> {
+    fn packed_tree(&self, id: &[u8]) -> Option<Arc<Vec<u8>>> {
         let mut open = self.open.borrow_mut();
         let (stores, reader) = open.get_or_insert_with(|| self.objects.open());
         let location = reader.find(&stores.packs, id)?;
         let (kind, tree) = reader.read(&stores.packs, location, STREAMED)?;
-        (kind == ObjectType::Tree).then(|| tree.to_vec())
+        (kind == ObjectType::Tree).then_some(tree)
     }
 
     /// Reads a blob.

@@ -27,9 +27,6 @@ pub const STREAMED: u64 = 16 << 20;
 const FIRST_READ: usize = 4 << 10;
 const READ_AHEAD: usize = 16 << 10;
 
-/// Up to this size, in bytes, it pays to read as little as will probably do.
-const SMALL: usize = 64 << 10;
-
 /// The length of the longest header, in bytes: type, a size of 64 bits, and the base of a delta.
 const MAX_HEADER: usize = 10 + 32;
 
@@ -184,18 +181,20 @@ impl Packs {
         Some((base, result))
     }
 
-    /// Decompresses an object into `unpacked`, whose length is its size.
+    /// Decompresses an object into `unpacked`, whose length is its size. In the pack, header included, it has at most `room`
+    /// bytes, or more than it can have if nothing is known.
     pub fn inflate(
         &self,
         location: Location,
         header_len: usize,
+        room: usize,
         unpacked: &mut [u8],
         buffers: &mut Buffers,
     ) -> Option<()> {
         // Text takes less than half, images all of it; zlib stores what it cannot compress in blocks, with a few
         // bytes around each.
         let longest = MAX_HEADER + unpacked.len() + (unpacked.len() >> 9) + 64;
-        let likely = if unpacked.len() < SMALL { MAX_HEADER + unpacked.len() / 2 + 64 } else { longest };
+        let likely = if room <= longest { room } else { MAX_HEADER + unpacked.len() / 2 + 64 };
         let Buffers { region, decompressor, .. } = buffers;
         [likely, longest].into_iter().find_map(|len| {
             let packed = self.read(location, len, region)?.get(header_len..)?;

@@ -8,7 +8,7 @@ use super::buffer::{Buffer, Pool};
 use super::delta;
 use super::listing::NONE;
 use super::pack::{Buffers, STREAMED};
-use super::packed_blobs::{Form, PackedBlobs};
+use super::packed_blobs::{Form, Node, PackedBlobs};
 use crate::error::Result;
 
 /// The most bytes of bases that one thread holds.
@@ -18,7 +18,6 @@ const MAX_HELD: usize = 16 << 20;
 #[derive(Default)]
 pub struct Decoder {
     buffers: Buffers,
-    blob: Buffer,
     pool: Pool,
 }
 
@@ -32,11 +31,6 @@ struct Base {
 }
 
 impl Decoder {
-    /// Reads a whole blob that is in no delta tree.
-    pub fn whole(&mut self, packed: &PackedBlobs, entry: u32) -> Option<&[u8]> {
-        packed.whole(entry, &mut self.blob, &mut self.buffers)
-    }
-
     /// Decodes the subtree that begins at `root`, without the subtrees that begin below it. `take` gets each node with its
     /// content, or without it if something is damaged.
     pub fn decode(
@@ -90,7 +84,7 @@ impl Decoder {
             }
         }
         if nearest.is_none() {
-            base = Some(self.root(packed, at)?);
+            base = Some(self.inflate(packed, at)?);
         }
         for node in deltas.into_iter().rev() {
             let result = self.apply(packed, node, base.as_deref().or(nearest)?)?;
@@ -99,20 +93,25 @@ impl Decoder {
         base
     }
 
-    fn root(&mut self, packed: &PackedBlobs, node: u32) -> Option<Buffer> {
-        let node = &packed.nodes[node as usize];
-        let mut content = self.buffer(node.packed_size)?;
-        packed.packs.inflate(node.location, node.header_len.into(), &mut content, &mut self.buffers)?;
+    /// Decompresses a whole blob, or the bytes of a delta.
+    fn inflate(&mut self, packed: &PackedBlobs, node: u32) -> Option<Buffer> {
+        let Node { location, header_len, packed_size, .. } = packed.nodes[node as usize];
+        let mut content = self.buffer(packed_size)?;
+        packed.packs.inflate(
+            location,
+            header_len.into(),
+            packed.room(node),
+            &mut content,
+            &mut self.buffers,
+        )?;
         Some(content)
     }
 
     fn apply(&mut self, packed: &PackedBlobs, node: u32, base: &[u8]) -> Option<Buffer> {
-        let node = &packed.nodes[node as usize];
         if let Some(delta) = packed.kept(node) {
             return self.result(base, delta);
         }
-        let mut delta = self.buffer(node.packed_size)?;
-        packed.packs.inflate(node.location, node.header_len.into(), &mut delta, &mut self.buffers)?;
+        let delta = self.inflate(packed, node)?;
         let result = self.result(base, &delta);
         self.pool.give(delta);
         result

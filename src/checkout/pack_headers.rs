@@ -2,20 +2,16 @@
 //! their bases, level by level, in all threads.
 
 use std::collections::HashMap;
-use std::iter::{StepBy, Zip};
 use std::mem::take;
-use std::ops::RangeFrom;
-use std::slice::ChunksMut;
 use std::sync::{Mutex, PoisonError};
 
 use git2::ObjectType;
 
-use super::buffer::Buffer;
 use super::delta;
 use super::listing::{Listing, NONE};
 use super::pack::{Buffers, Location, Representation, STREAMED};
 use super::pack_object::MAX_CHAIN;
-use super::packed_blobs::{Form, Node, PackedBlobs};
+use super::packed_blobs::{Form, Grouped, Node, PackedBlobs};
 use super::parallel::{PIECE, for_each_piece};
 use crate::error::Result;
 
@@ -25,13 +21,17 @@ const MAX_NODES: usize = 1 << 20;
 /// Fewer objects than these are not worth another thread.
 const FEW: usize = 4 * PIECE;
 
-/// A delta is read to learn the size of its blob. So many bytes of deltas are kept for later; each thread takes them in
-/// chunks, and what is longer than a chunk is not kept.
+/// A delta is decompressed to learn the size of its blob. So many bytes of deltas are kept for later; each thread takes them
+/// in chunks. Of a longer delta, only the beginning is decompressed.
 const KEPT: usize = 16 << 20;
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 32 << 10;
 
-/// The free chunks, each with the position where it begins.
-type Chunks<'k> = Mutex<Zip<StepBy<RangeFrom<usize>>, ChunksMut<'k, u8>>>;
+/// Bytes that are free for deltas, and the position where they begin.
+#[derive(Default)]
+struct Free<'k> {
+    position: usize,
+    bytes: &'k mut [u8],
+}
 
 /// A node that is being read.
 struct PendingNode {
@@ -44,9 +44,8 @@ struct PendingNode {
 #[derive(Default)]
 struct Worker<'k> {
     buffers: Buffers,
-    delta: Buffer,
-    /// The rest of a chunk, and the position where it begins.
-    chunk: (usize, &'k mut [u8]),
+    /// The rest of a chunk.
+    chunk: Free<'k>,
 }
 
 impl PackedBlobs {
@@ -80,18 +79,24 @@ impl PackedBlobs {
     /// Reads the headers of all blobs, then of their bases, then of the bases of those.
     pub(super) fn read(&mut self, locations: &[(Location, u32)], threads: usize) -> Result<()> {
         let mut kept = vec![0; KEPT];
-        let chunks = Mutex::new((0..).step_by(CHUNK).zip(kept.chunks_mut(CHUNK)));
-        let mut known = HashMap::with_capacity(2 * locations.len());
-        let mut level: Vec<Location> = locations.iter().map(|(location, _)| *location).collect();
-        level.dedup();
+        let free = Mutex::new(Free { position: 0, bytes: &mut kept });
+        let mut worker = Worker::default();
+        let mut first: Vec<Location> = locations.iter().map(|(location, _)| *location).collect();
+        first.dedup();
+        first.truncate(MAX_NODES);
+        // The nodes of the first level are in the order of their locations; these are those of other levels.
+        let mut known = HashMap::new();
+        let mut level = first.clone();
         // The deltas whose base is still to be found.
         let mut waiting: Vec<(u32, Location)> = Vec::new();
         for _ in 0..=MAX_CHAIN {
             level.truncate(MAX_NODES.saturating_sub(self.nodes.len()));
-            let pending = self.read_level(&level, &chunks, threads)?;
+            let pending = self.read_level(&level, &first, &free, threads, &mut worker)?;
             let mut next = Vec::new();
             for PendingNode { location, node, base } in pending {
-                known.insert(location, self.nodes.len() as u32);
+                if self.nodes.len() >= first.len() {
+                    known.insert(location, self.nodes.len() as u32);
+                }
                 next.extend(base.map(|base| (self.nodes.len() as u32, base)));
                 self.nodes.push(node);
             }
@@ -112,38 +117,48 @@ impl PackedBlobs {
             }
         }
         self.kept = kept;
-        for (location, entry) in locations {
-            if let Some(&node) = known.get(location) {
+        let mut entries = Vec::with_capacity(locations.len());
+        for (node, same) in (0..).zip(locations.chunk_by(|one, next| one.0 == next.0)).take(first.len()) {
+            for (_, entry) in same {
                 self.node_of[*entry as usize] = node;
-                self.entries.push((node, *entry));
+                entries.push((node, *entry));
             }
         }
-        self.entries.sort_unstable();
+        self.entries = Grouped::new(self.nodes.len(), &entries);
         Ok(())
     }
 
-    /// Reads the headers at these locations, in all threads.
+    /// Reads the headers at these locations, in all threads, and finds those bases that are in the first level.
     fn read_level<'k>(
         &self,
         level: &[Location],
-        chunks: &Chunks<'k>,
+        first: &[Location],
+        free: &Mutex<Free<'k>>,
         threads: usize,
+        own: &mut Worker<'k>,
     ) -> Result<Vec<PendingNode>> {
         let unread = |&location| PendingNode { location, node: Node::new(location), base: None };
         let mut pending: Vec<_> = level.iter().map(unread).collect();
         let work = |worker: &mut Worker<'k>, _, piece: &mut [PendingNode]| {
             for pending in piece {
-                self.read_node(pending, worker, chunks);
+                self.read_node(pending, worker, free);
+                if let Some(Ok(base)) = pending.base.map(|base| first.binary_search(&base)) {
+                    pending.node.base = base as u32;
+                    pending.base = None;
+                }
             }
             Ok(())
         };
-        // Few chains are long, so the last levels are small.
-        let threads = if level.len() < FEW { 1 } else { threads };
-        for_each_piece(threads, PIECE, &mut pending, || Ok(Worker::default()), work, || Ok(()))?;
+        // Few chains are long, so there are many levels that are small.
+        if level.len() < FEW {
+            work(own, 0, &mut pending)?;
+        } else {
+            for_each_piece(threads, PIECE, &mut pending, || Ok(Worker::default()), work, || Ok(()))?;
+        }
         Ok(pending)
     }
 
-    fn read_node<'k>(&self, pending: &mut PendingNode, worker: &mut Worker<'k>, chunks: &Chunks<'k>) {
+    fn read_node<'k>(&self, pending: &mut PendingNode, worker: &mut Worker<'k>, free: &Mutex<Free<'k>>) {
         let PendingNode { location, node, base } = pending;
         let Some(header) = self.packs.header(*location, &mut worker.buffers) else { return };
         (node.header_len, node.packed_size, node.size) = (header.len as u8, header.size, header.size);
@@ -160,33 +175,42 @@ impl PackedBlobs {
         if header.size >= STREAMED {
             return;
         }
-        let kept = worker.room(header.size as usize, chunks);
-        let Worker { buffers, delta, .. } = worker;
-        let (position, delta) = if let Some((position, room)) = kept {
-            (Some(position as u32), room)
+        let kept = worker.free(header.size as usize, free);
+        let (position, size) = if let Some(Free { position, bytes }) = kept {
+            let read = self.packs.inflate(*location, header.len, usize::MAX, bytes, &mut worker.buffers);
+            let sizes = read.and_then(|()| delta::sizes(bytes));
+            (Some(position as u32), sizes.map(|(_, size, _)| size))
         } else {
-            delta.set_len(header.size as usize);
-            (None, &mut **delta)
+            let sizes = self.packs.delta_sizes(*location, header.len, &mut worker.buffers);
+            (None, sizes.map(|(_, size)| size))
         };
-        let read = self.packs.inflate(*location, header.len, delta, buffers);
-        let sizes = read.and_then(|()| delta::sizes(delta));
-        let Some((_, size, _)) = sizes.filter(|(_, size, _)| *size < STREAMED) else { return };
+        let Some(size) = size.filter(|size| *size < STREAMED) else { return };
         (node.form, node.size, node.kept) = (Form::Delta, size, position);
     }
 }
 
 impl<'k> Worker<'k> {
-    /// Takes room for a delta that is to be kept, if there is some left.
-    fn room(&mut self, len: usize, chunks: &Chunks<'k>) -> Option<(usize, &'k mut [u8])> {
+    /// Takes bytes for a delta that is to be kept, if enough are left.
+    fn free(&mut self, len: usize, free: &Mutex<Free<'k>>) -> Option<Free<'k>> {
         if len > CHUNK {
             return None;
         }
-        if self.chunk.1.len() < len {
-            self.chunk = chunks.lock().unwrap_or_else(PoisonError::into_inner).next()?;
+        if self.chunk.bytes.len() < len {
+            self.chunk = free.lock().unwrap_or_else(PoisonError::into_inner).take(CHUNK)?;
         }
-        let (position, bytes) = take(&mut self.chunk);
-        let (room, rest) = bytes.split_at_mut_checked(len)?;
-        self.chunk = (position + len, rest);
-        Some((position, room))
+        self.chunk.take(len)
+    }
+}
+
+impl Free<'_> {
+    /// Takes the first bytes.
+    fn take(&mut self, len: usize) -> Option<Self> {
+        if self.bytes.len() < len {
+            return None;
+        }
+        let (bytes, rest) = take(&mut self.bytes).split_at_mut(len);
+        let position = self.position;
+        *self = Self { position: position + len, bytes: rest };
+        Some(Self { position, bytes })
     }
 }

@@ -16,8 +16,8 @@ const FANOUT: usize = 256 * 4;
 const OFFSET: usize = 4;
 
 /// The number of ids that are read at once. Many look-ups in order read more, so that one read serves several of them.
-const WINDOW: u32 = 200;
-const WIDE_WINDOW: u32 = 8 * WINDOW;
+const WINDOW: u32 = 120;
+const WIDE_WINDOW: u32 = 1600;
 const LOOKUPS: u32 = 8;
 
 /// The number of guesses, before a binary search takes over: ids that somebody chose are not evenly spread.

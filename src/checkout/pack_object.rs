@@ -4,7 +4,7 @@
 //! wants. So a damaged pack takes neither endless time nor memory.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use git2::ObjectType;
 
@@ -21,7 +21,7 @@ const MAX_BASES: usize = 8 << 20;
 #[derive(Default)]
 pub struct PackReader {
     buffers: Buffers,
-    bases: HashMap<Location, (ObjectType, Rc<[u8]>)>,
+    bases: HashMap<Location, (ObjectType, Arc<Vec<u8>>)>,
     /// The bytes of these bases.
     held: usize,
 }
@@ -50,18 +50,23 @@ impl PackReader {
 
     /// Reads an object. Gives `None` if it is damaged, or if more than `limit` bytes have to be decompressed or made for it
     /// at a time.
-    pub fn read(&mut self, packs: &Packs, location: Location, limit: u64) -> Option<(ObjectType, Rc<[u8]>)> {
+    pub fn read(
+        &mut self,
+        packs: &Packs,
+        location: Location,
+        limit: u64,
+    ) -> Option<(ObjectType, Arc<Vec<u8>>)> {
         let mut deltas: Vec<(Location, Vec<u8>)> = Vec::new();
         let mut rest = limit;
         let mut at = location;
         let (kind, mut content) = loop {
             if let Some((kind, base)) = self.bases.get(&at) {
-                break (*kind, Rc::clone(base));
+                break (*kind, Arc::clone(base));
             }
             let header = packs.header(at, &mut self.buffers)?;
             rest = rest.checked_sub(header.size).filter(|_| deltas.len() <= MAX_CHAIN)?;
             let mut packed = vec![0; header.size as usize];
-            packs.inflate(at, header.len, &mut packed, &mut self.buffers)?;
+            packs.inflate(at, header.len, usize::MAX, &mut packed, &mut self.buffers)?;
             if let Representation::Whole(kind) = header.representation {
                 break (kind, self.keep(at, kind, packed));
             }
@@ -77,14 +82,14 @@ impl PackReader {
         Some((kind, content))
     }
 
-    fn keep(&mut self, location: Location, kind: ObjectType, content: Vec<u8>) -> Rc<[u8]> {
+    fn keep(&mut self, location: Location, kind: ObjectType, content: Vec<u8>) -> Arc<Vec<u8>> {
         if self.held > MAX_BASES {
             self.bases.clear();
             self.held = 0;
         }
         self.held += content.len();
-        let content = Rc::from(content);
-        self.bases.insert(location, (kind, Rc::clone(&content)));
+        let content = Arc::new(content);
+        self.bases.insert(location, (kind, Arc::clone(&content)));
         content
     }
 }

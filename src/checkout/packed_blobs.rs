@@ -1,15 +1,15 @@
 //! The blobs that a release needs, as the packs hold them: whole, or as deltas.
 //!
-//! Several deltas can have the same base, so whole blobs and the deltas made of them form *delta trees*. All blobs of a
-//! release are known before the first is read, so all their bases are found first, level by level and without recursion.
-//! Each delta tree is then decoded from its root, each base once. A blob whose delta chain is damaged or too large is in no
-//! delta tree, and is left to [`super::objects`].
+//! Several deltas can have the same base, so each whole blob and the deltas made of it, if there are any, form a *delta
+//! tree*. All blobs of a release are known before the first is read, so all their bases are found first, level by level and
+//! without recursion. Each delta tree is then decoded from its root, each base once. A blob that is too large or whose delta
+//! chain is damaged is in no delta tree, and is left to [`super::objects`].
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::buffer::Buffer;
 use super::listing::{Listing, NONE};
-use super::pack::{Buffers, Location, Packs, STREAMED};
+use super::pack::{Location, Packs, STREAMED};
 use crate::error::Result;
 
 /// A delta tree with more blobs than this is cut, so that several threads can share it.
@@ -22,11 +22,10 @@ pub struct PackedBlobs {
     pub(super) nodes: Vec<Node>,
     /// For each entry of the listing its node, or [`NONE`].
     pub(super) node_of: Vec<u32>,
-    /// Node and entry, sorted by node: one blob can be at several paths.
-    pub(super) entries: Vec<(u32, u32)>,
-    /// The deltas made of each node, from the one with the smallest subtree to the one with the largest; `first_child` says
-    /// where those of a node begin.
-    children: Vec<u32>,
+    /// The entries of each node: one blob can be at several paths.
+    pub(super) entries: Grouped,
+    /// The deltas made of each node, from the one with the smallest subtree to the one with the largest.
+    children: Grouped,
     /// The deltas that were kept when their headers were read.
     pub(super) kept: Vec<u8>,
     /// The roots of delta trees, and the nodes where large ones are cut, in the order of the listing. One thread decodes
@@ -46,13 +45,20 @@ pub(super) struct Node {
     pub is_in_delta_tree: bool,
     /// The node of the base of a delta, where it is known.
     pub base: u32,
-    first_child: u32,
     /// The size of the blob, or else of the delta, in bytes.
     pub packed_size: u64,
     /// The size of the blob in bytes, if it is known.
     pub(super) size: u64,
     /// The position in [`PackedBlobs::kept`] where the delta begins, if it is kept.
     pub(super) kept: Option<u32>,
+}
+
+/// Numbers that belong to nodes, in one array.
+#[derive(Debug, Default)]
+pub(super) struct Grouped {
+    numbers: Vec<u32>,
+    /// For each node the end of its numbers.
+    ends: Vec<u32>,
 }
 
 /// The form of an object in a pack.
@@ -78,11 +84,41 @@ impl Node {
             is_subtree_root: false,
             is_in_delta_tree: false,
             base: NONE,
-            first_child: 0,
             packed_size: 0,
             size: 0,
             kept: None,
         }
+    }
+}
+
+impl Grouped {
+    /// Groups pairs of node and number; the numbers of a node keep their order.
+    pub(super) fn new(nodes: usize, pairs: &[(u32, u32)]) -> Self {
+        let mut ends = vec![0; nodes];
+        for (node, _) in pairs {
+            ends[*node as usize] += 1;
+        }
+        let mut end = 0;
+        for count in &mut ends {
+            end += std::mem::replace(count, end);
+        }
+        // Each end is a start until its numbers are there.
+        let mut numbers = vec![0; pairs.len()];
+        for (node, number) in pairs {
+            let at = &mut ends[*node as usize];
+            numbers[*at as usize] = *number;
+            *at += 1;
+        }
+        Self { numbers, ends }
+    }
+
+    fn range(&self, node: u32) -> Range<usize> {
+        let start = node.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
+        start as usize..self.ends[node as usize] as usize
+    }
+
+    fn of(&self, node: u32) -> &[u32] {
+        &self.numbers[self.range(node)]
     }
 }
 
@@ -115,29 +151,30 @@ impl PackedBlobs {
         self.node(entry).is_some_and(|node| node.is_in_delta_tree)
     }
 
-    /// Reads a whole blob that is in no delta tree.
-    pub fn whole<'b>(&self, entry: u32, blob: &'b mut Buffer, buffers: &mut Buffers) -> Option<&'b [u8]> {
-        let node = self.node(entry).filter(|node| node.form == Form::Whole && node.size < STREAMED)?;
-        blob.set_len(node.size as usize);
-        self.packs.inflate(node.location, node.header_len.into(), blob, buffers)?;
-        Some(blob)
-    }
-
     /// Gives the entries whose blob is this node.
-    pub fn entries_of(&self, node: u32) -> impl Iterator<Item = u32> {
-        let first = self.entries.partition_point(|(at, _)| *at < node);
-        self.entries[first..].iter().take_while(move |(at, _)| *at == node).map(|(_, entry)| *entry)
+    #[must_use]
+    pub fn entries_of(&self, node: u32) -> &[u32] {
+        self.entries.of(node)
     }
 
     /// Gives the deltas that are made of a node.
     pub(super) fn children(&self, node: u32) -> &[u32] {
-        let last =
-            self.nodes.get(node as usize + 1).map_or(self.children.len(), |next| next.first_child as usize);
-        &self.children[self.nodes[node as usize].first_child as usize..last]
+        self.children.of(node)
+    }
+
+    /// Gives the number of bytes from a node to the next one in the same pack, which are at least its own: nodes were found in
+    /// the order of their locations. Blobs of one commit are mostly neighbours.
+    pub(super) fn room(&self, node: u32) -> usize {
+        let location = |node: usize| self.nodes.get(node).map(|node| node.location);
+        let (this, next) = (location(node as usize), location(node as usize + 1));
+        let room = this.zip(next).filter(|(this, next)| this.pack == next.pack);
+        room.and_then(|(this, next)| next.offset.checked_sub(this.offset))
+            .map_or(usize::MAX, |room| room as usize)
     }
 
     /// Gives the bytes of a delta, if they were kept.
-    pub(super) fn kept(&self, node: &Node) -> Option<&[u8]> {
+    pub(super) fn kept(&self, node: u32) -> Option<&[u8]> {
+        let node = &self.nodes[node as usize];
         self.kept.get(node.kept? as usize..)?.get(..node.packed_size as usize)
     }
 
@@ -145,20 +182,12 @@ impl PackedBlobs {
     fn connect(&mut self) {
         let is_child = |node: &Node| node.base != NONE && node.form == Form::Delta;
         let children = (0..).zip(&self.nodes).filter(|(_, node)| is_child(node));
-        let mut children: Vec<(u32, u32)> = children.map(|(at, node)| (node.base, at)).collect();
-        children.sort_unstable();
-        let mut at = 0;
-        for node in 0..self.nodes.len() {
-            self.nodes[node].first_child = at as u32;
-            while children.get(at).is_some_and(|(base, _)| *base == node as u32) {
-                at += 1;
-            }
-        }
-        self.children = children.into_iter().map(|(_, child)| child).collect();
+        let children: Vec<(u32, u32)> = children.map(|(at, node)| (node.base, at)).collect();
+        self.children = Grouped::new(self.nodes.len(), &children);
         // A cycle has no root, so that it is never entered from one.
         let is_root = |node: &u32| {
             let is = &self.nodes[*node as usize];
-            is.form == Form::Whole && is.size < STREAMED && !self.children(*node).is_empty()
+            is.form == Form::Whole && is.size < STREAMED
         };
         let mut order: Vec<(u32, u32)> =
             (0..self.nodes.len() as u32).filter(is_root).map(|root| (root, 0)).collect();
@@ -178,8 +207,8 @@ impl PackedBlobs {
         let mut weights = vec![(0, 0, NONE); self.nodes.len()];
         let mut subtrees = Vec::new();
         for (at, &(node, depth)) in order.iter().enumerate().rev() {
-            let own = self.entries_of(node).count() as u32;
-            let least = self.entries_of(node).next().unwrap_or(NONE);
+            let own = self.entries_of(node).len() as u32;
+            let least = self.entries_of(node).first().copied().unwrap_or(NONE);
             let (below, hanging, first) = weights[node as usize];
             let (all, here, first) = (below + own, hanging + own + 1, least.min(first));
             weights[node as usize] = (all, here, first);
@@ -193,9 +222,8 @@ impl PackedBlobs {
             }
         }
         for node in 0..self.nodes.len() as u32 {
-            let first = self.nodes[node as usize].first_child as usize;
-            let count = self.children(node).len();
-            self.children[first..first + count].sort_unstable_by_key(|child| weights[*child as usize].1);
+            let children = self.children.range(node);
+            self.children.numbers[children].sort_unstable_by_key(|child| weights[*child as usize].1);
         }
         subtrees.sort_unstable();
         self.subtrees = subtrees.into_iter().map(|(_, node)| node).collect();

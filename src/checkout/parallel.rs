@@ -1,8 +1,8 @@
 //! Divides work among threads in small pieces, so that no core is idle, be it one huge file or a million small ones.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -88,4 +88,106 @@ pub fn for_each_piece<T: Send, S>(
             }
         }
     })
+}
+
+/// Runs `work` on all `items` and on those that it adds, in `threads` threads; the items that were added last are next. Each
+/// thread has a state, which `start` makes.
+pub fn for_each_found<T: Send, S>(
+    threads: usize,
+    items: Vec<T>,
+    start: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, T) -> Vec<T> + Sync,
+) {
+    let shared =
+        Shared { items: Mutex::new(Items { waiting: items, begun: 0, idle: 0 }), changed: Condvar::new() };
+    let run = || {
+        let mut state = start();
+        while let Some(item) = shared.take() {
+            let mut begun = Begun { shared: &shared, found: Vec::new() };
+            begun.found = work(&mut state, item);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(run);
+        }
+        run();
+    });
+}
+
+/// The items that several threads share.
+struct Shared<T> {
+    items: Mutex<Items<T>>,
+    changed: Condvar,
+}
+
+struct Items<T> {
+    waiting: Vec<T>,
+    /// The number of items that are worked on.
+    begun: usize,
+    /// The number of threads that wait for an item.
+    idle: usize,
+}
+
+/// An item that is worked on, and what it led to. It ends when this is dropped: after a panic, too, no thread must wait for it.
+struct Begun<'a, T> {
+    shared: &'a Shared<T>,
+    found: Vec<T>,
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, Items<T>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an item. Gives [`None`] once there is none, and none is worked on that could lead to others.
+    fn take(&self) -> Option<T> {
+        let mut items = self.lock();
+        while items.waiting.is_empty() && items.begun > 0 {
+            items.idle += 1;
+            items = self.changed.wait(items).unwrap_or_else(PoisonError::into_inner);
+            items.idle -= 1;
+        }
+        let item = items.waiting.pop()?;
+        items.begun += 1;
+        Some(item)
+    }
+}
+
+impl<T> Drop for Begun<'_, T> {
+    fn drop(&mut self) {
+        let mut items = self.shared.lock();
+        items.begun -= 1;
+        items.waiting.append(&mut self.found);
+        if items.idle > 0 && (items.begun == 0 || !items.waiting.is_empty()) {
+            self.shared.changed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn everything_that_is_found_is_worked_on() {
+        let done = AtomicUsize::new(0);
+        let halve = |(): &mut (), number: usize| {
+            done.fetch_add(1, Ordering::Relaxed);
+            if number < 2 { Vec::new() } else { vec![number / 2, number - number / 2] }
+        };
+        for threads in [1, 3] {
+            done.store(0, Ordering::Relaxed);
+            for_each_found(threads, vec![1000], || (), halve);
+            assert_eq!(done.load(Ordering::Relaxed), 1999);
+        }
+        for_each_found(2, Vec::new(), || (), halve);
+    }
+
+    #[test]
+    fn a_panic_leaves_no_thread_waiting() {
+        let panics = || for_each_found(4, vec![1], || (), |(), _: i32| panic!("as a test"));
+        assert!(std::panic::catch_unwind(panics).is_err());
+    }
 }

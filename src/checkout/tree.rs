@@ -104,6 +104,16 @@ pub fn parse(mut data: &[u8], id_len: usize) -> Result<Vec<TreeEntry<'_>>, Unfit
     Ok(entries)
 }
 
+/// Gives the ids of the directories in a tree object, up to the first entry that cannot be parsed. Nothing is validated.
+pub fn directories(mut data: &[u8], id_len: usize) -> impl Iterator<Item = &[u8]> {
+    let entries = std::iter::from_fn(move || {
+        let (entry, rest) = parse_entry(data, id_len).ok()?;
+        data = rest;
+        Some(entry)
+    });
+    entries.filter(|entry| entry.kind == Kind::Directory).map(|entry| entry.id)
+}
+
 /// Compares two entries in git's order: a directory's name counts as if it ended in `/`.
 #[must_use]
 pub fn order(a: &TreeEntry, b: &TreeEntry) -> Ordering {

@@ -1,13 +1,13 @@
-//! Reads the tree objects of a commit before the release is planned: level by level, in all threads.
+//! Reads the tree objects of a commit before the release is planned, in all threads.
 //!
 //! A tree that is not found here or is damaged is left to the planner, which reads it by itself.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::parallel::{PIECE, for_each_piece};
-use super::tree::{self, Kind};
-use crate::error::Result;
+use super::parallel::for_each_found;
+use super::tree;
 
 /// The most bytes of trees that are read in advance, and one tree a thread more.
 const MAX_AHEAD: usize = 32 << 20;
@@ -15,15 +15,10 @@ const MAX_AHEAD: usize = 32 << 20;
 /// The trees that were found, by id.
 #[derive(Debug, Default)]
 pub struct Trees {
-    found: HashMap<Vec<u8>, Vec<u8>>,
-}
-
-/// A tree that is being read.
-struct PendingTree {
-    id: Vec<u8>,
-    data: Option<Vec<u8>>,
-    /// The ids of the trees in it.
-    below: Vec<Vec<u8>>,
+    /// A tree that is not read yet, or cannot be read, is empty.
+    found: HashMap<Vec<u8>, Arc<Vec<u8>>>,
+    /// The bytes of all of them.
+    held: usize,
 }
 
 impl Trees {
@@ -34,50 +29,35 @@ impl Trees {
         id_len: usize,
         threads: usize,
         start: impl Fn() -> R + Sync,
-        read: impl Fn(&mut R, &[u8]) -> Option<Vec<u8>> + Sync,
-    ) -> Result<Self> {
-        let mut trees = Self::default();
-        let mut level: Vec<Vec<u8>> = vec![root.to_vec()];
-        let held = AtomicUsize::new(0);
-        while !level.is_empty() {
-            // In the order of ids one read of an index serves several of them.
-            level.sort_unstable();
-            level.dedup();
-            let unread = |id| PendingTree { id, data: None, below: Vec::new() };
-            let mut pending: Vec<_> = level.drain(..).map(unread).collect();
-            let work = |reader: &mut R, _, piece: &mut [PendingTree]| {
-                for tree in piece {
-                    if held.load(Ordering::Relaxed) < MAX_AHEAD {
-                        tree.data = read(reader, &tree.id);
-                        tree.find_trees(id_len);
-                        held.fetch_add(tree.data.as_ref().map_or(0, Vec::len), Ordering::Relaxed);
-                    }
-                }
-                Ok(())
-            };
-            for_each_piece(threads, PIECE, &mut pending, || Ok(start()), work, || Ok(()))?;
-            for PendingTree { id, data, below } in pending {
-                let Some(data) = data else { continue };
-                level.extend(below);
-                trees.found.insert(id, data);
+        read: impl Fn(&mut R, &[u8]) -> Option<Arc<Vec<u8>>> + Sync,
+    ) -> Self {
+        let trees = Mutex::new(Self::default());
+        let work = |reader: &mut R, id: Vec<u8>| {
+            let data = read(reader, &id).unwrap_or_default();
+            let below: Vec<&[u8]> = tree::directories(&data, id_len).collect();
+            let mut trees = trees.lock().unwrap_or_else(PoisonError::into_inner);
+            trees.held += data.len();
+            trees.found.insert(id, Arc::clone(&data));
+            if trees.held > MAX_AHEAD {
+                return Vec::new();
             }
-            level.retain(|id| !trees.found.contains_key(id));
-        }
-        Ok(trees)
+            // Those that come first in the tree mostly come first in the pack, and the last one here is read next.
+            let new = below.iter().rev().filter_map(|id| match trees.found.entry(id.to_vec()) {
+                Entry::Occupied(_) => None,
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Arc::default());
+                    Some(id.to_vec())
+                }
+            });
+            new.collect()
+        };
+        for_each_found(threads, vec![root.to_vec()], start, work);
+        trees.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives the raw tree object with this id.
     #[must_use]
     pub fn get(&self, id: &[u8]) -> Option<&[u8]> {
-        self.found.get(id).map(Vec::as_slice)
-    }
-}
-
-impl PendingTree {
-    fn find_trees(&mut self, id_len: usize) {
-        // The planner says what is wrong with a tree that cannot be parsed.
-        let entries = tree::parse(self.data.as_deref().unwrap_or_default(), id_len).unwrap_or_default();
-        let trees = entries.iter().filter(|entry| entry.kind == Kind::Directory);
-        self.below = trees.map(|tree| tree.id.to_vec()).collect();
+        self.found.get(id).map(|tree| tree.as_slice()).filter(|tree| !tree.is_empty())
     }
 }

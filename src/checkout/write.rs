@@ -46,10 +46,12 @@ struct Worker<'a> {
     decoder: Decoder,
 }
 
-/// A subtree of a delta tree, and the stamps of the files that were written from it.
-struct Subtree {
-    root: u32,
-    stamps: Vec<(u32, Stamp)>,
+/// A part of the work.
+enum Part<'s> {
+    /// The entries from this one on, as far as they are in no delta tree.
+    Entries(u32, &'s mut [Stamp]),
+    /// The subtree of a delta tree that begins at this node, and the stamps of the files that were written from it.
+    Subtree(u32, Vec<(u32, Stamp)>),
 }
 
 impl Writer<'_> {
@@ -79,25 +81,30 @@ impl Writer<'_> {
             let walk = Walk::new(&self.plan.listing, self.root);
             Ok(Worker { reader: self.objects.reader(), walk, decoder: Decoder::default() })
         };
-        let work = |worker: &mut Worker, first: usize, piece: &mut [Stamp]| {
-            self.write_piece(worker, first as u32, piece)
+        let pieces = stamps.chunks_mut(PIECE).enumerate();
+        let pieces = pieces.map(|(at, stamps)| Part::Entries((at * PIECE) as u32, stamps));
+        let subtrees = self.packed.subtrees.iter().map(|&root| Part::Subtree(root, Vec::new()));
+        let mut parts: Vec<Part> = pieces.chain(subtrees).collect();
+        let work = |worker: &mut Worker, _, parts: &mut [Part]| {
+            parts.iter_mut().try_for_each(|part| match part {
+                Part::Entries(first, stamps) => self.write_entries(worker, *first, stamps),
+                Part::Subtree(root, stamps) => self.write_subtree(worker, *root, stamps),
+            })
         };
         let done = || tick(self.done.load(Ordering::Relaxed));
-        for_each_piece(threads, PIECE, stamps, start, work, done)?;
-        let roots = self.packed.subtrees.iter();
-        let mut subtrees: Vec<_> = roots.map(|&root| Subtree { root, stamps: Vec::new() }).collect();
-        let work = |worker: &mut Worker, _, subtrees: &mut [Subtree]| {
-            subtrees.iter_mut().try_for_each(|subtree| self.write_subtree(worker, subtree))
-        };
         // One subtree can be as much work as all others together.
-        for_each_piece(threads, 1, &mut subtrees, start, work, done)?;
-        for (entry, stamp) in subtrees.into_iter().flat_map(|subtree| subtree.stamps) {
+        for_each_piece(threads, 1, &mut parts, start, work, done)?;
+        let written = parts.into_iter().filter_map(|part| match part {
+            Part::Entries(..) => None,
+            Part::Subtree(_, stamps) => Some(stamps),
+        });
+        for (entry, stamp) in written.collect::<Vec<_>>().into_iter().flatten() {
             stamps[entry as usize] = stamp;
         }
         self.write_links(stamps)
     }
 
-    fn write_piece(&self, worker: &mut Worker, first: u32, piece: &mut [Stamp]) -> Result<()> {
+    fn write_entries(&self, worker: &mut Worker, first: u32, piece: &mut [Stamp]) -> Result<()> {
         let listing = &self.plan.listing;
         let mut directory = listing.directory_of(first);
         for (stamp, entry) in piece.iter_mut().zip(first..) {
@@ -105,20 +112,18 @@ impl Writer<'_> {
                 directory += 1;
             }
             if self.is_ours(entry) && !self.packed.is_in_delta_tree(entry) {
-                let Worker { reader, walk, decoder } = worker;
-                let whole = decoder.whole(self.packed, entry);
-                *stamp = self.keep_or_write(reader, walk, directory, entry, whole)?;
+                let Worker { reader, walk, .. } = worker;
+                *stamp = self.keep_or_write(reader, walk, directory, entry, None)?;
             }
         }
         Ok(())
     }
 
     /// Writes the files whose blobs a subtree holds.
-    fn write_subtree(&self, worker: &mut Worker, subtree: &mut Subtree) -> Result<()> {
-        let Worker { reader, walk, decoder, .. } = worker;
-        let Subtree { root, stamps } = subtree;
-        decoder.decode(self.packed, *root, |node, content| {
-            for entry in self.packed.entries_of(node).filter(|&entry| self.is_ours(entry)) {
+    fn write_subtree(&self, worker: &mut Worker, root: u32, stamps: &mut Vec<(u32, Stamp)>) -> Result<()> {
+        let Worker { reader, walk, decoder } = worker;
+        decoder.decode(self.packed, root, |node, content| {
+            for &entry in self.packed.entries_of(node).iter().filter(|&&entry| self.is_ours(entry)) {
                 let directory = self.plan.listing.directory_of(entry);
                 stamps.push((entry, self.keep_or_write(reader, walk, directory, entry, content)?));
             }
