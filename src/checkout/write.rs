@@ -19,6 +19,10 @@ use super::walk::Walk;
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 
+/// The number of subtrees that a thread takes at a time: most hold one blob, but one can be as much work as all others
+/// together.
+const FEW: usize = 4;
+
 /// The writer of a release, shared by all threads.
 pub struct Writer<'a> {
     /// The paths that are to be there.
@@ -50,8 +54,8 @@ struct Worker<'a> {
 enum Part<'s> {
     /// The entries from this one on, as far as they are in no delta tree.
     Entries(u32, &'s mut [Stamp]),
-    /// The subtree of a delta tree that begins at this node, and the stamps of the files that were written from it.
-    Subtree(u32, Vec<(u32, Stamp)>),
+    /// The subtrees of delta trees that begin at these nodes, and the stamps of the files that were written from them.
+    Subtrees(&'s [u32], Vec<(u32, Stamp)>),
 }
 
 impl Writer<'_> {
@@ -83,20 +87,21 @@ impl Writer<'_> {
         };
         let pieces = stamps.chunks_mut(PIECE).enumerate();
         let pieces = pieces.map(|(at, stamps)| Part::Entries((at * PIECE) as u32, stamps));
-        let subtrees = self.packed.subtrees.iter().map(|&root| Part::Subtree(root, Vec::new()));
+        let subtrees = self.packed.subtrees.chunks(FEW).map(|roots| Part::Subtrees(roots, Vec::new()));
         let mut parts: Vec<Part> = pieces.chain(subtrees).collect();
         let work = |worker: &mut Worker, _, parts: &mut [Part]| {
             parts.iter_mut().try_for_each(|part| match part {
                 Part::Entries(first, stamps) => self.write_entries(worker, *first, stamps),
-                Part::Subtree(root, stamps) => self.write_subtree(worker, *root, stamps),
+                Part::Subtrees(roots, stamps) => {
+                    roots.iter().try_for_each(|&root| self.write_subtree(worker, root, stamps))
+                }
             })
         };
         let done = || tick(self.done.load(Ordering::Relaxed));
-        // One subtree can be as much work as all others together.
         for_each_piece(threads, 1, &mut parts, start, work, done)?;
         let written = parts.into_iter().filter_map(|part| match part {
             Part::Entries(..) => None,
-            Part::Subtree(_, stamps) => Some(stamps),
+            Part::Subtrees(_, stamps) => Some(stamps),
         });
         for (entry, stamp) in written.collect::<Vec<_>>().into_iter().flatten() {
             stamps[entry as usize] = stamp;
