@@ -7,7 +7,7 @@ use super::Sandbox;
 
 /// The lock, held until it is dropped.
 #[must_use = "dropping it gives the lock back"]
-pub struct HeldLock(#[expect(dead_code, reason = "it is held, not read")] File);
+pub struct HeldLock(File);
 
 impl HeldLock {
     /// Takes the lock for a deployment by alice; the site must have been deployed to before.
@@ -25,5 +25,12 @@ impl HeldLock {
         });
         lock.write_all(holder.to_string().as_bytes()).unwrap();
         Self(lock)
+    }
+}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        // A child that another test starts just now has the descriptor too, until it runs its program.
+        self.0.unlock().unwrap();
     }
 }
