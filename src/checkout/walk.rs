@@ -40,13 +40,13 @@ pub struct Walk<'a> {
     /// The last ones at the end.
     open: Vec<(u32, Dir)>,
     /// The directory in which a file was created last, and its path with a slash at the end.
-    last: Option<(u32, Vec<u8>)>,
+    last: (u32, Vec<u8>),
 }
 
 impl<'a> Walk<'a> {
     /// Starts at the root of a release.
     pub fn new(listing: &'a Listing, root: &'a Dir) -> Self {
-        Self { listing, root, open: Vec::new(), last: None }
+        Self { listing, root, open: Vec::new(), last: (NONE, Vec::new()) }
     }
 
     /// Opens a directory of the listing, and the directories that lead to it.
@@ -77,7 +77,7 @@ impl<'a> Walk<'a> {
     /// Creates a file; fails if the name exists. Opens no directory, where the system allows that.
     pub fn create_file(&mut self, directory: u32, entry: u32, mode: u32) -> io::Result<File> {
         let name = self.listing.name(entry);
-        let (last, path) = self.last.get_or_insert((NONE, Vec::new()));
+        let (last, path) = &mut self.last;
         if *last != directory {
             let to = self.listing.directory_path(directory).join("");
             (*last, *path) = (directory, to.into_os_string().into_vec());
