@@ -189,10 +189,11 @@ fn said_by_git(path: &Path, ids: &[Oid]) -> Vec<Option<Vec<u8>>> {
                 rest = &rest[end + 1..];
                 continue;
             };
-            let Some(content) = (end + 1).checked_add(size).and_then(|last| rest.get(end + 1..last)) else {
+            // Where git dies, the line's end after the content is missing, even if the content would be empty.
+            let Some(content) = (end + 1).checked_add(size).and_then(|last| rest.get(end + 1..=last)) else {
                 break;
             };
-            said.push(head.contains(" blob ").then(|| content.to_vec()));
+            said.push(head.contains(" blob ").then(|| content[..size].to_vec()));
             rest = rest.get(end + size + 2..).unwrap_or_default();
         }
         if said.len() < ids.len() {
