@@ -18,6 +18,9 @@ use rustix::io::Errno;
 use self::mounts::Mount;
 
 const OPEN_DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
+/// A file that must not exist yet, not even as a dangling symlink.
+const CREATE_FILE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// An open directory.
 #[derive(Debug)]
@@ -75,16 +78,14 @@ impl Dir {
 
     /// Creates a file; fails if the name exists, even as a dangling symlink.
     pub fn create_file(&self, name: &[u8], mode: u32) -> io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?.into())
+        Ok(fs::openat(&self.0, name, CREATE_FILE, Mode::from_raw_mode(mode))?.into())
     }
 
-    /// Creates a file at any depth below this directory; a link or a mount on the way is refused, and the file
-    /// must not exist. Gives [`None`] where the system cannot promise that in one call.
+    /// Creates a file at any depth below this directory; fails if the file exists, or if a link or a mount is on the
+    /// way. Gives [`None`] where the system cannot do that in one call.
     pub fn create_file_below(&self, path: &[u8], mode: u32) -> Option<io::Result<File>> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        match fs::openat2(&self.0, path, flags, Mode::from_raw_mode(mode), resolve) {
+        match fs::openat2(&self.0, path, CREATE_FILE, Mode::from_raw_mode(mode), resolve) {
             Err(Errno::NOSYS | Errno::PERM) => None,
             created => Some(created.map(File::from).map_err(io::Error::from)),
         }
@@ -115,7 +116,7 @@ impl Dir {
         Ok(fs::readlinkat(&self.0, name, Vec::new())?.into_bytes())
     }
 
-    /// Calls `lstat` on a name.
+    /// Calls `lstat` on a name, or on a path: links that lead to its last component are followed.
     pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
         Ok(fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
