@@ -74,7 +74,8 @@ impl<'a> Walk<'a> {
         Ok(found.map_or(self.root, |at| &self.open[at].1))
     }
 
-    /// Creates a file; fails if the name exists. Opens no directory, where the system allows that.
+    /// Creates a file; fails if the name exists. No directory is opened for it, where the system can refuse links on the
+    /// whole way by itself.
     pub fn create_file(&mut self, directory: u32, entry: u32, mode: u32) -> io::Result<File> {
         let name = self.listing.name(entry);
         let (last, path) = &mut self.last;

@@ -99,6 +99,7 @@ impl Writer<'_> {
         };
         let done = || tick(self.done.load(Ordering::Relaxed));
         for_each_piece(threads, 1, &mut parts, start, work, done)?;
+        // The parts borrow the stamps, so they end before their own are added.
         let written = parts.into_iter().filter_map(|part| match part {
             Part::Entries(..) => None,
             Part::Subtrees(_, stamps) => Some(stamps),

@@ -26,7 +26,7 @@ pub struct Found {
     pub files: HashMap<PathBuf, Vec<u8>>,
     /// Those that it leaves to be read one by one.
     pub left: Vec<PathBuf>,
-    /// The number that it read from delta trees.
+    /// The number of those that were made of deltas.
     pub deltas: usize,
 }
 
