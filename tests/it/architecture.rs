@@ -226,29 +226,10 @@ fn every_file_says_first_what_it_is() {
 }
 
 #[test]
-fn no_comment_begins_with_a_question() {
-    let questions = ["What", "Who", "Whose", "Where", "How", "Whether", "Which", "When", "Why"];
-    let mut found = Vec::new();
-    for file in ["src", "tests", "benches", "fuzz"].into_iter().flat_map(sources) {
-        let text = text(&file);
-        let mut is_first = true;
-        for (at, line) in text.lines().enumerate() {
-            let comment = ["/// ", "//! "].iter().find_map(|mark| line.trim_start().strip_prefix(mark));
-            let word = comment.and_then(|comment| comment.split(' ').next());
-            if is_first && word.is_some_and(|word| questions.contains(&word)) {
-                found.push(format!("{}:{}: {}", file.display(), at + 1, line.trim()));
-            }
-            is_first = comment.is_none();
-        }
-    }
-    assert!(found.is_empty(), "a clause names nothing: begin with a noun or a verb\n{}", found.join("\n"));
-}
-
-#[test]
 fn no_file_is_longer_than_a_reader_can_hold() {
     for file in ["src", "tests", "benches", "fuzz"].into_iter().flat_map(sources) {
         let lines = text(&file).lines().count();
-        let longest = if file.starts_with("src") { 350 } else { 500 };
+        let longest = if file.starts_with("src") { 400 } else { 500 };
         assert!(lines <= longest, "{} has {lines} lines, at most {longest}: split it", file.display());
     }
 }
