@@ -1,6 +1,6 @@
 //! The readers of bytes that others chose, each as a function that must neither panic nor lie.
 //!
-//! The targets of cargo-fuzz and the short run of `cargo test --test it fuzz` both call these.
+//! The targets of cargo-fuzz and the short run of `cargo test --test integration fuzz` both call these.
 
 #[path = "handmade.rs"]
 pub mod handmade;

@@ -1,7 +1,7 @@
 //! bluegreen: a push becomes a release directory, and one rename makes it live.
 //!
 //! This library holds the rooms of the program. Each room imports only rooms below it in the table of
-//! ARCHITECTURE.md; `tests/it/architecture.rs` checks that.
+//! ARCHITECTURE.md; `tests/integration/architecture.rs` checks that.
 
 pub mod checkout;
 pub mod cli;

@@ -29,10 +29,10 @@ mod package;
 mod power;
 mod services;
 
-#[path = "../it/support/skip.rs"]
+#[path = "../integration/support/skip.rs"]
 #[allow(dead_code)]
 mod skip;
-#[path = "../it/support/snapshot.rs"]
+#[path = "../integration/support/snapshot.rs"]
 #[allow(dead_code)]
 mod snapshot;
 mod ssh;

@@ -2,7 +2,7 @@
 //!
 //! Names, contents, kinds and attributes are drawn from small sets that are picked for trouble, so that
 //! they meet often. Every case pushes several commits, so that later ones recycle earlier releases.
-//! `BLUEGREEN_CASES=1000 cargo test --test it differential` looks longer.
+//! `BLUEGREEN_CASES=1000 cargo test --test integration differential` looks longer.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 
 use crate::support::skip::program_or_skip;
-use crate::support::{Run, Two};
+use crate::support::{Run, TwoVersions};
 
 /// Calls that change the disk, or fail where it does: they die, fail (EIO), and find it full (ENOSPC). What
 /// stands in no list here is taken for one of them.
@@ -170,7 +170,7 @@ fn faults(call: &str) -> &'static [&'static str] {
 /// One run of a scenario, from the version that is live to the one that is to be live after it.
 struct Round<'a> {
     scenario: Scenario,
-    two: &'a Two,
+    two: &'a TwoVersions,
     before: usize,
     after: usize,
     /// The release that a rollback goes to.
@@ -180,10 +180,10 @@ struct Round<'a> {
 }
 
 impl Scenario {
-    fn server(self) -> Two {
+    fn server(self) -> TwoVersions {
         let two = match self {
-            Self::Deploy | Self::Prune | Self::Sweep | Self::Resume => Two::with_hook(10),
-            Self::Gate | Self::Refused | Self::Rollback | Self::RollbackRefused => Two::with_gate(),
+            Self::Deploy | Self::Prune | Self::Sweep | Self::Resume => TwoVersions::with_hook(10),
+            Self::Gate | Self::Refused | Self::Rollback | Self::RollbackRefused => TwoVersions::with_gate(),
         };
         // In one thread the calls are the same ones each time.
         two.sandbox.config("checkout-threads = 1");
@@ -197,7 +197,7 @@ impl Scenario {
 
 impl<'a> Round<'a> {
     /// Brings the server to where the scenario begins.
-    fn new(scenario: Scenario, two: &'a Two) -> Self {
+    fn new(scenario: Scenario, two: &'a TwoVersions) -> Self {
         let before = two.live();
         let stays = matches!(scenario, Scenario::Refused | Scenario::RollbackRefused | Scenario::Sweep);
         let after = if stays { before } else { 1 - before };
@@ -382,7 +382,7 @@ fn at_every_call(scenario: Scenario) {
 }
 
 /// Plays a scenario with one fault; returns whether it came about.
-fn strike(scenario: Scenario, two: &Two, fault: Fault) -> bool {
+fn strike(scenario: Scenario, two: &TwoVersions, fault: Fault) -> bool {
     let round = Round::new(scenario, two);
     let when = format!("{scenario:?} with {fault:?}");
     let (run, injected) = round.run_with(fault);

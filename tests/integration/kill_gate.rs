@@ -1,7 +1,7 @@
 //! SIGKILL at every call of the gate with steps and a shared directory that changes something: what is live is whole
 //! and good, nothing shared is lost, and after the next run the branch and the site agree.
 
-use crate::support::Two;
+use crate::support::TwoVersions;
 use crate::support::skip::program_or_skip;
 use crate::support::strace::{DISK_CALLS, killed_at_each_change};
 
@@ -13,7 +13,7 @@ fn killed_at_every_call_of_the_gate() {
     if !program_or_skip("strace") {
         return;
     }
-    let two = Two::with_gate();
+    let two = TwoVersions::with_gate();
     two.sandbox.config("checkout-threads = 1");
     let calls = [&DISK_CALLS[..], &CHILD_CALLS].concat();
     let killed = killed_at_each_change(

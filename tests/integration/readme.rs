@@ -232,10 +232,10 @@ fn files_and_tests_that_the_contributors_pages_name_are_there() {
                 assert!(exists || is_in("hooks/p"), "{document} names `{name}`, which does not exist");
                 paths += 1;
             } else if let Some((module, function)) = name.split_once("::")
-                && project(&format!("tests/it/{module}.rs")).exists()
+                && project(&format!("tests/integration/{module}.rs")).exists()
                 && !function.is_empty()
             {
-                let text = file(&format!("tests/it/{module}.rs"));
+                let text = file(&format!("tests/integration/{module}.rs"));
                 assert!(text.contains(&format!("\nfn {function}()")), "{document} names the test `{name}`");
                 tests += 1;
             }
@@ -270,8 +270,8 @@ fn every_promise_names_a_test_that_there_is() {
         for name in names {
             let is_module = |folder: &str| project(&format!("tests/{folder}/{name}.rs")).exists();
             assert!(
-                is_module("it") || is_module("system"),
-                "`{name}` is no module of tests/it or tests/system"
+                is_module("integration") || is_module("system"),
+                "`{name}` is no module of tests/integration or tests/system"
             );
             count += 1;
         }

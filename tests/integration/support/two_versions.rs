@@ -16,14 +16,14 @@ const STEPS: &str = "[shared]\ndirs = ['files/uploads']\n[steps]\nbuild = 'read 
     verify = 'read a <built; read b <../../current/version; test ! -e ../../bad && test \"$a\" = \"$b\"'";
 
 /// A sandbox with two commits, the live release of each, and every kind of change between them.
-pub struct Two {
+pub struct TwoVersions {
     pub sandbox: Sandbox,
     pub ids: [String; 2],
     pub has_gate: bool,
     expected: [Snapshot; 2],
 }
 
-impl Two {
+impl TwoVersions {
     /// Versions of so many files, deployed by `post-receive`. From the fourth deployment on it recycles.
     pub fn with_hook(files: usize) -> Self {
         let sandbox = Sandbox::new();

@@ -257,7 +257,7 @@ fn a_rails_application_lives_through_versions() {
     fs_extra::dir::copy(project("fixtures/rails"), &clone, &copy).unwrap();
     let gems = "ruby \"$0\" activerecord puma railties sprockets-rails sqlite3 && bundle lock --local";
     let mut pack = sandbox.command("sh");
-    pack.current_dir(&clone).args(["-c", gems]).arg(project("tests/it/support/pack_gems.rb"));
+    pack.current_dir(&clone).args(["-c", gems]).arg(project("tests/integration/support/pack_gems.rb"));
     Run::new(sandbox, &mut pack).ok();
     sandbox.commit_folder(&clone);
     lives_through_versions(&application, "app/models/page.rb", ("config/routes.rb", "/up"));

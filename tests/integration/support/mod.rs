@@ -13,11 +13,11 @@ pub mod skip;
 pub mod snapshot;
 pub mod strace;
 pub mod tree;
-pub mod two;
+pub mod two_versions;
 pub mod vandal;
 
 pub use run::{Reported, Run};
 pub use sandbox::Sandbox;
 pub use snapshot::{Snapshot, snapshot};
 pub use tree::Node;
-pub use two::Two;
+pub use two_versions::TwoVersions;

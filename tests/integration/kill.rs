@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use crate::support::skip::program_or_skip;
 use crate::support::strace::{DISK_CALLS, killed_at_each_change};
-use crate::support::{Run, Two};
+use crate::support::{Run, TwoVersions};
 
 #[test]
 fn killed_at_a_random_instant() {
-    let two = Two::with_hook(200);
+    let two = TwoVersions::with_hook(200);
     let rounds =
         std::env::var("BLUEGREEN_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(150_u32);
     let start = Instant::now();
@@ -54,7 +54,7 @@ fn killed_at_every_call_that_changes_the_file_system() {
     if !program_or_skip("strace") {
         return;
     }
-    let two = Two::with_hook(10);
+    let two = TwoVersions::with_hook(10);
     // In one thread the calls are the same ones each time.
     two.sandbox.config("checkout-threads = 1");
     // Another command sees who holds the lock.
@@ -76,7 +76,7 @@ fn a_killed_rollback_leaves_one_of_two_releases() {
     if !program_or_skip("strace") {
         return;
     }
-    let two = Two::with_hook(5);
+    let two = TwoVersions::with_hook(5);
     let killed = killed_at_each_change(
         &two.sandbox,
         &DISK_CALLS,
