@@ -8,7 +8,6 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod deploy;
-pub mod dir;
 pub mod error;
 pub mod gate;
 pub mod git;

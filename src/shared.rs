@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use crate::config::{Shared, SharedPath};
-use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
 use crate::site::{LockedSite, Site};
+use bluegreen_sys::dir::Dir;
 
 const SHARED: &str = "shared";
 /// The file of `.bluegreen/` that names the shared directory that is being filled: after a crash the next

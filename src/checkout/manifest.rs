@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::converted::Converted;
 use super::listing::Listing;
 use super::rows::{self, Row};
-use crate::dir::Dir;
+use bluegreen_sys::dir::Dir;
 
 /// The first line of the file. It must change with the format and with the rules of validation.
 const MAGIC: &[u8] = b"bluegreen manifest 4\n";
@@ -126,7 +126,7 @@ pub fn clock(dir: &Dir) -> io::Result<Ctime> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dir::Dir;
+    use bluegreen_sys::dir::Dir;
 
     fn manifest_of(stat: &Stat, instant: Ctime) -> Manifest {
         let mut listing = Listing::new(git2::Oid::ZERO_SHA1);

@@ -24,7 +24,6 @@ mod pack_headers;
 pub mod pack_index;
 mod pack_object;
 pub mod packed_blobs;
-mod parallel;
 pub mod plan;
 pub mod project_files;
 mod recycle;
@@ -57,11 +56,12 @@ use self::plan::Plan;
 use self::submodule::Projects;
 use self::write::Writer;
 use crate::config::{Config, Submodules, Symlinks};
-use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::run::child::Limits;
 use crate::run::signals::Stop;
+use bluegreen_sys::dir::Dir;
+use bluegreen_sys::parallel;
 
 /// From so many files on, a thread of its own reads the headers of the packs.
 const MANY: usize = 256;

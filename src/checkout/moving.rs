@@ -17,9 +17,9 @@ use super::recycle::Before;
 use super::scratch::Scratch;
 use super::walk::Walk;
 use crate::config::Lfs;
-use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::run::child::Limits;
+use bluegreen_sys::dir::Dir;
 
 /// Converted files of one project, in a scratch directory.
 pub struct Ready {

@@ -12,8 +12,8 @@ use super::listing::{Listing, NONE};
 use super::pack::{Buffers, Location, Representation, STREAMED};
 use super::pack_object::MAX_CHAIN;
 use super::packed_blobs::{Form, Grouped, Node, PackedBlobs};
-use super::parallel::{PIECE, for_each_piece};
 use crate::error::Result;
+use bluegreen_sys::parallel::{PIECE, for_each_piece};
 
 /// The most nodes, of about 100 bytes each.
 const MAX_NODES: usize = 1 << 20;

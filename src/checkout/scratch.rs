@@ -13,11 +13,11 @@ use tempfile::TempDir;
 
 use super::listing::Listing;
 use super::settings::Settings;
-use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::git::convert::Work;
 use crate::run::child::Limits;
+use bluegreen_sys::dir::Dir;
 
 /// The attributes that decide how a file is converted, as git looks them up.
 const ATTRIBUTES: [&str; 6] = ["filter", "ident", "working-tree-encoding", "eol", "text", "crlf"];

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::parallel::for_each_found;
 use super::tree;
+use bluegreen_sys::parallel::for_each_found;
 
 /// The most bytes of trees that are read in advance, and one tree a thread more.
 const MAX_AHEAD: usize = 32 << 20;

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::listing::{Listing, NONE};
-use crate::dir::Dir;
+use bluegreen_sys::dir::Dir;
 
 /// The number of directories that a walk leaves open behind it.
 const OPEN: usize = 64;

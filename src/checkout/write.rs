@@ -11,13 +11,13 @@ use super::manifest::{Manifest, Stamp, stamp};
 use super::objects::{Objects, Reader};
 use super::pack_decode::Decoder;
 use super::packed_blobs::PackedBlobs;
-use super::parallel::{PIECE, for_each_piece};
 use super::plan::Plan;
 use super::recycle::Before;
 use super::tree::Kind;
 use super::walk::Walk;
-use crate::dir::Dir;
 use crate::error::{Error, Result};
+use bluegreen_sys::dir::Dir;
+use bluegreen_sys::parallel::{PIECE, for_each_piece};
 
 /// The number of subtrees that a thread takes at a time: most hold one blob, but one can be as much work as all others
 /// together.

@@ -17,8 +17,8 @@ use rustix::fs::FileType;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Repository;
-use crate::dir::Dir;
 use crate::error::{Error, Result};
+use bluegreen_sys::dir::Dir;
 
 /// The directories of a repository that hold locks, and whether those below them do, too. Refs can lie deep.
 const PLACES: [(&str, bool); 5] =

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use super::paths::{CURRENT, NEXT, RELEASES, SHARED, STATE};
 use super::{Live, LockedSite};
-use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::release::{Record, ReleaseName, State};
+use bluegreen_sys::dir::Dir;
 
 impl LockedSite {
     /// Moves every file of the site that is not this program's into a release, all or nothing, and makes it

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::paths::{RELEASES, STATE};
 use super::{LockedSite, Site};
-use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::site::history::{Action, Actor};
+use bluegreen_sys::dir::Dir;
 
 const LOCK: &[u8] = b"lock";
 

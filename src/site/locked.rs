@@ -8,10 +8,10 @@ use super::lock::{Holder, write_holder};
 use super::paths::{CURRENT, NEXT, SHARED};
 use super::{Site, StateFile, record_name};
 use crate::checkout::manifest::Manifest;
-use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 use crate::site::logs;
+use bluegreen_sys::dir::Dir;
 
 /// A site whose lock this process holds.
 #[derive(Debug)]

@@ -30,11 +30,11 @@ use self::paths::{CURRENT, RELEASES, STATE};
 pub use self::staged::{Recycled, Staged};
 pub use self::state_file::StateFile;
 use crate::config::SiteConfig;
-use crate::dir::{Dir, Identity, identity};
 use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::release::{Record, Release, ReleaseName};
 use crate::text::timestamp;
+use bluegreen_sys::dir::{Dir, Identity};
 
 /// A site whose directory exists.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Site {
         match self.root.join(parent).metadata() {
             Ok(found) => {
                 let releases = self.dir.stat(RELEASES)?;
-                Ok(((found.dev(), found.ino()) == identity(&releases)).then_some(name))
+                Ok((Identity::from(&found) == Identity::from(&releases)).then_some(name))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -140,7 +140,7 @@ impl Site {
     fn is_at(&self, name: &ReleaseName, identity: Identity) -> Result<bool> {
         let path = self.release_path(name);
         match path.symlink_metadata() {
-            Ok(found) => Ok((found.dev(), found.ino()) == identity),
+            Ok(found) => Ok(Identity::from(&found) == identity),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::io("read", path)(error)),
         }

@@ -10,10 +10,10 @@ use super::LockedSite;
 use super::paths::INCOMING;
 use crate::checkout::Destination;
 use crate::checkout::manifest::Manifest;
-use crate::dir::{Dir, Identity};
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName};
 use crate::text::{bytes, count};
+use bluegreen_sys::dir::{Dir, Identity};
 
 impl LockedSite {
     /// Returns a release that can be turned into the next one: it has a manifest, owner and mode are those of a
@@ -170,7 +170,8 @@ impl Staged<'_> {
 
     fn write_record(&self, name: &ReleaseName, record: &Record) -> Result<()> {
         let lasts = self.dir.has_lasting_inodes().map_err(Error::io("read", self.site.release_path(name)))?;
-        self.site.write_record(name, &Record { inode: lasts.then_some(self.identity.1), ..record.clone() })
+        self.site
+            .write_record(name, &Record { inode: lasts.then_some(self.identity.inode), ..record.clone() })
     }
 
     /// Sets the release's mode to 0755, whatever the umask is, and keeps an inherited set-group-id bit.
@@ -183,7 +184,7 @@ impl Staged<'_> {
     /// Flushes the file system of the release, and that of its records if it is another one.
     fn flush(&self) -> io::Result<()> {
         self.dir.sync_file_system()?;
-        let is_shared = self.site.state.identity()?.0 == self.identity.0;
+        let is_shared = self.site.state.identity()?.device == self.identity.device;
         if is_shared { Ok(()) } else { self.site.state.sync_file_system() }
     }
 

@@ -9,8 +9,8 @@ use rustix::fs::OFlags;
 
 use super::Site;
 use super::paths::{INCOMING, STATE};
-use crate::dir::Dir;
 use crate::error::{Error, Result};
+use bluegreen_sys::dir::Dir;
 
 /// A file of a site's state, which may not exist.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use super::LockedSite;
 use super::paths::{INCOMING, NEXT};
-use crate::dir::Identity;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
+use bluegreen_sys::dir::Identity;
 
 impl LockedSite {
     /// Removes the leftovers of a crash: half-filled directories, releases whose steps never ended, temporary

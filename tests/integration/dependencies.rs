@@ -159,7 +159,7 @@ fn every_package_comes_from_the_registry() {
     let Some(packages) = packages() else { return };
     let is_known = |package: &&Package| match &package.source {
         Some(source) => source.starts_with("registry+"),
-        None => package.name == "bluegreen",
+        None => package.name.starts_with("bluegreen"),
     };
     let offenders: Vec<String> = packages
         .iter()

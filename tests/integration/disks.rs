@@ -4,7 +4,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
-use bluegreen::dir::Dir;
+use bluegreen_sys::dir::Dir;
 
 use crate::support::mount::Mounted;
 use crate::support::sandbox::{BLUEGREEN, NOBODY};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bluegreen::dir::Dir;
+use bluegreen_sys::dir::Dir;
 
 use crate::support::mount::Mounted;
 use crate::support::skip::{program_or_skip, root_or_skip};

@@ -1,7 +1,7 @@
-//! Mounts below a directory of the site: their files belong to somebody else and must not be removed.
+//! Finds mounts below a directory. Their files must not be removed.
 //!
-//! The kernel's list of mounts is read before anything is removed, so that no directory is half-emptied. If
-//! something is mounted later, [`Dir::open_inside`](super::Dir::open_inside) fails, which never crosses a mount.
+//! The kernel's mount table is read before a removal starts, so that no directory is emptied halfway. If a file system
+//! is mounted later, [`Dir::open_inside`](super::Dir::open_inside) fails, because it never crosses a mount.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,8 +14,8 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 
 use super::Dir;
 
-/// The mount that a directory is on. Kernels before 5.8 report no mount id; there, two mounts of one file
-/// system look the same.
+/// The mount that contains a directory. Kernels before 5.8 report no mount id. On these, two mounts of one file system
+/// compare equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mount {
     Id(u64),
@@ -23,7 +23,7 @@ pub(super) enum Mount {
 }
 
 impl Mount {
-    /// Reads which mount an open directory is on.
+    /// Returns the mount that contains an open directory.
     pub(super) fn of(dir: &Dir) -> io::Result<Self> {
         let stat = statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
         Ok(if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
@@ -35,8 +35,7 @@ impl Mount {
 }
 
 impl Dir {
-    /// Finds a mount on one of these names of the directory, or anywhere below one. It may be a mount of a single
-    /// file.
+    /// Finds a mount at one of these names in the directory, or below one of them. Single files can be mount points, too.
     pub fn find_mount(&self, names: &[&[u8]]) -> io::Result<Option<PathBuf>> {
         let own = fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd()))?;
         let paths: Vec<Vec<u8>> =
@@ -51,8 +50,8 @@ impl Dir {
     }
 }
 
-/// Reads the mount point, the fifth field, from a line of `/proc/<pid>/mountinfo` (proc(5)). Blanks and
-/// backslashes are escaped there: `\040`.
+/// Parses the mount point, the fifth field, of a line of `/proc/<pid>/mountinfo` (proc(5)). Spaces and backslashes are
+/// escaped as octal numbers, such as `\040`.
 fn mount_point(line: &[u8]) -> Option<Vec<u8>> {
     let mut rest = line.split(|&byte| byte == b' ').nth(4)?;
     let mut path = Vec::with_capacity(rest.len());

@@ -1,4 +1,4 @@
-//! Divides work among threads in small pieces, so that no core is idle, be it one huge file or a million small ones.
+//! Divides work among threads in small chunks, so that no core is idle, whether the items are few or many, small or large.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -6,25 +6,23 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::error::Result;
-
-/// The number of small items that a thread takes at a time.
+/// A good number of small items for a thread to take at a time.
 pub const PIECE: usize = 32;
 
 /// The time between two calls of `tick`.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Runs `work` on all `items`, in `threads` threads. `work` gets `piece` items at a time, with the index of the first, and the
-/// state of its thread, which `start` makes. The calling thread only calls `tick` from time to time. The first error ends
-/// the work.
-pub fn for_each_piece<T: Send, S>(
+/// Runs `work` on all `items`, in `threads` threads. `work` receives the state of its thread, which `start` creates, the
+/// index of the first item, and up to `piece` items. The calling thread only calls `tick` every 250 ms. Returns the first
+/// error, which stops all threads.
+pub fn for_each_piece<T: Send, S, E: Send>(
     threads: usize,
     piece: usize,
     items: &mut [T],
-    start: impl Fn() -> Result<S> + Sync,
-    work: impl Fn(&mut S, usize, &mut [T]) -> Result<()> + Sync,
-    tick: impl Fn() -> Result<()>,
-) -> Result<()> {
+    start: impl Fn() -> Result<S, E> + Sync,
+    work: impl Fn(&mut S, usize, &mut [T]) -> Result<(), E> + Sync,
+    tick: impl Fn() -> Result<(), E>,
+) -> Result<(), E> {
     if items.len() <= piece || threads == 1 {
         let mut state = start()?;
         for (index, items) in items.chunks_mut(piece).enumerate() {
@@ -33,8 +31,8 @@ pub fn for_each_piece<T: Send, S>(
         }
         return Ok(());
     }
-    // Two threads in one directory would wait for each other. So each begins with a region of its own, and helps in the
-    // others when that is done.
+    // Two threads that create files in one directory would contend for its lock. So each thread starts in a region of its
+    // own, and continues in the others' when it has finished.
     let region = items.len().div_ceil(threads);
     let regions: Vec<_> = items
         .chunks_mut(region)
@@ -90,8 +88,8 @@ pub fn for_each_piece<T: Send, S>(
     })
 }
 
-/// Runs `work` on all `items` and on those that it adds, in `threads` threads; the items that were added last are next. Each
-/// thread has a state, which `start` makes.
+/// Runs `work` on all `items` and on the items that it returns, in `threads` threads. The items that were added last come
+/// next. `start` creates the state of each thread.
 pub fn for_each_found<T: Send, S>(
     threads: usize,
     items: Vec<T>,
@@ -123,13 +121,14 @@ struct Shared<T> {
 
 struct Items<T> {
     waiting: Vec<T>,
-    /// The number of items that are worked on.
+    /// The number of items in progress.
     begun: usize,
-    /// The number of threads that wait for an item.
+    /// The number of threads that are waiting for an item.
     idle: usize,
 }
 
-/// An item that is worked on, and what it led to. It ends when this is dropped: after a panic, too, no thread must wait for it.
+/// An item in progress, and the items that it has added. Dropping it completes the item, even during a panic, so that no
+/// thread waits for it forever.
 struct Begun<'a, T> {
     shared: &'a Shared<T>,
     found: Vec<T>,
@@ -140,7 +139,7 @@ impl<T> Shared<T> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an item. Gives [`None`] once there is none, and none is worked on that could lead to others.
+    /// Takes an item. Returns [`None`] once no item is left or in progress.
     fn take(&self) -> Option<T> {
         let mut items = self.lock();
         while items.waiting.is_empty() && items.begun > 0 {
@@ -171,7 +170,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[test]
-    fn everything_that_is_found_is_worked_on() {
+    fn items_that_are_added_are_processed() {
         let done = AtomicUsize::new(0);
         let halve = |(): &mut (), number: usize| {
             done.fetch_add(1, Ordering::Relaxed);
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_leaves_no_thread_waiting() {
+    fn no_thread_waits_after_a_panic() {
         let panics = || for_each_found(4, vec![1], || (), |(), _: i32| panic!("as a test"));
         assert!(std::panic::catch_unwind(panics).is_err());
     }

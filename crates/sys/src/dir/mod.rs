@@ -1,15 +1,15 @@
 //! Directories as file descriptors, and changes to the names in them.
 //!
-//! Every write, rename and removal in a site goes through this room, and never through a symlink: one component at
-//! a time, or in one call that refuses symlinks. So nobody who exchanges a directory for a symlink meanwhile can
-//! redirect it.
+//! Every write, rename, and removal in a site goes through [`Dir`] and never follows a symlink: paths are opened one
+//! component at a time, or by one call that refuses symlinks. Exchanging a directory for a symlink cannot redirect them.
 
 mod mounts;
 mod remove;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
@@ -26,22 +26,26 @@ const CREATE_FILE: OFlags =
 #[derive(Debug)]
 pub struct Dir(OwnedFd);
 
-/// Device and inode number: equal if and only if two names lead to the same file or directory.
-pub type Identity = (u64, u64);
+/// Device and inode number. Two names refer to the same file or directory if and only if these are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    pub device: u64,
+    pub inode: u64,
+}
 
 impl Dir {
-    /// Opens a directory by its path, following symlinks: for the roots that an admin names.
+    /// Opens a directory by its path and follows symlinks. Only for roots that an administrator has configured.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self(fs::open(path, OPEN_DIRECTORY, Mode::empty())?))
     }
 
-    /// Opens a directory in this one; a link is refused (`ELOOP` or `ENOTDIR`).
+    /// Opens a subdirectory. Fails with `ELOOP` or `ENOTDIR` if the name is a symlink.
     pub fn open_dir(&self, name: &[u8]) -> io::Result<Self> {
         Ok(Self(fs::openat(&self.0, name, OPEN_DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?))
     }
 
-    /// Opens a directory in this one on which nothing is mounted; a link is refused, as by
-    /// [`Dir::open_dir`], and a mount with `CrossesDevices`.
+    /// Opens a subdirectory that is not a mount point. Fails like [`Dir::open_dir`] for a symlink, and with
+    /// `CrossesDevices` for a mount.
     pub fn open_inside(&self, name: &[u8]) -> io::Result<Self> {
         self.open_component(name, OPEN_DIRECTORY)
     }
@@ -49,7 +53,7 @@ impl Dir {
     fn open_component(&self, name: &[u8], flags: OFlags) -> io::Result<Self> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match fs::openat2(&self.0, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
-            // Kernels before 5.6 do not have openat2(2), and some sandboxes forbid it.
+            // Kernels before 5.6 lack openat2(2), and some sandboxes forbid it.
             Err(Errno::NOSYS | Errno::PERM) => {
                 let opened = Self(fs::openat(&self.0, name, flags, Mode::empty())?);
                 if Mount::of(&opened)? == Mount::of(self)? { Ok(opened) } else { Err(Errno::XDEV.into()) }
@@ -63,12 +67,12 @@ impl Dir {
         Ok(Self(self.0.try_clone()?))
     }
 
-    /// Makes a directory; fails if the name exists.
+    /// Creates a directory. Fails if the name exists.
     pub fn make_dir(&self, name: &[u8], mode: u32) -> io::Result<()> {
         Ok(fs::mkdirat(&self.0, name, Mode::from_raw_mode(mode))?)
     }
 
-    /// Opens a directory, and makes it first if it does not exist.
+    /// Opens a directory, and creates it first if it does not exist.
     pub fn open_or_make_dir(&self, name: &[u8], mode: u32) -> io::Result<Self> {
         match self.make_dir(name, mode) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
@@ -76,13 +80,13 @@ impl Dir {
         }
     }
 
-    /// Creates a file; fails if the name exists, even as a dangling symlink.
+    /// Creates a file. Fails if the name exists, even as a dangling symlink.
     pub fn create_file(&self, name: &[u8], mode: u32) -> io::Result<File> {
         Ok(fs::openat(&self.0, name, CREATE_FILE, Mode::from_raw_mode(mode))?.into())
     }
 
-    /// Creates a file at any depth below this directory; fails if the file exists, or if a link or a mount is on the
-    /// way. Gives [`None`] where the system cannot do that in one call.
+    /// Creates a file at any depth below this directory. Fails if the file exists, or if a component of the path is a
+    /// symlink or a mount point. Returns [`None`] if the kernel cannot check that in one call.
     pub fn create_file_below(&self, path: &[u8], mode: u32) -> Option<io::Result<File>> {
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         match fs::openat2(&self.0, path, CREATE_FILE, Mode::from_raw_mode(mode), resolve) {
@@ -91,13 +95,13 @@ impl Dir {
         }
     }
 
-    /// Opens a file with these flags; a symlink is refused.
+    /// Opens a file with these flags. Fails for a symlink.
     pub fn open_file(&self, name: &[u8], flags: OFlags) -> io::Result<File> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(fs::openat(&self.0, name, flags, Mode::from_raw_mode(0o600))?.into())
     }
 
-    /// Opens a regular file in the same way. Anything else is an error; a FIFO does not block.
+    /// Opens a regular file like [`Dir::open_file`]. Anything else is an error, and a FIFO does not block.
     pub fn open_regular(&self, name: &[u8], flags: OFlags) -> io::Result<File> {
         let file = self.open_file(name, flags | OFlags::NONBLOCK)?;
         match FileType::from_raw_mode(fs::fstat(&file)?.st_mode) {
@@ -106,7 +110,7 @@ impl Dir {
         }
     }
 
-    /// Makes a symlink; fails if the name exists.
+    /// Creates a symlink. Fails if the name exists.
     pub fn make_link(&self, target: &[u8], name: &[u8]) -> io::Result<()> {
         Ok(fs::symlinkat(target, &self.0, name)?)
     }
@@ -116,7 +120,7 @@ impl Dir {
         Ok(fs::readlinkat(&self.0, name, Vec::new())?.into_bytes())
     }
 
-    /// Calls `lstat` on a name, or on a path: links that lead to its last component are followed.
+    /// Calls `lstat` on a name or a path. Symlinks in all components but the last are followed.
     pub fn stat(&self, name: &[u8]) -> io::Result<Stat> {
         Ok(fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
@@ -126,13 +130,11 @@ impl Dir {
         Ok(fs::fstat(&self.0)?)
     }
 
-    /// The identity of this directory.
     pub fn identity(&self) -> io::Result<Identity> {
-        Ok(identity(&self.own_stat()?))
+        Ok(Identity::from(&self.own_stat()?))
     }
 
-    /// Returns whether inode numbers stay the same over a reboot. On overlayfs and FUSE they may be assigned
-    /// when a directory is read.
+    /// Returns whether inode numbers survive a reboot. Overlayfs and FUSE may assign them when a directory is read.
     pub fn has_lasting_inodes(&self) -> io::Result<bool> {
         const OVERLAYFS: u64 = 0x794c_7630;
         const FUSE: u64 = 0x6573_5546;
@@ -141,12 +143,12 @@ impl Dir {
         Ok(kind != OVERLAYFS && kind != FUSE)
     }
 
-    /// Free blocks and inodes of the file system.
+    /// Returns the free blocks and inodes of the file system.
     pub fn free_space(&self) -> io::Result<fs::StatVfs> {
         Ok(fs::fstatvfs(&self.0)?)
     }
 
-    /// Returns whether a name exists, of whatever kind.
+    /// Returns whether a name exists, whatever its type.
     pub fn contains(&self, name: &[u8]) -> io::Result<bool> {
         match self.stat(name) {
             Ok(_) => Ok(true),
@@ -155,9 +157,9 @@ impl Dir {
         }
     }
 
-    /// Lists all names but `.` and `..`, in no order, with their kind if the file system gives it.
+    /// Lists all names except `.` and `..`, in no order, with their type if the file system reports it.
     pub fn names(&self) -> io::Result<Vec<(Vec<u8>, FileType)>> {
-        // Reading moves the offset, which duplicated descriptors share, so this opens a new one.
+        // Reading moves the offset, which duplicated descriptors share. Open the directory again.
         let listing = fs::openat(&self.0, c".", OPEN_DIRECTORY, Mode::empty())?;
         let mut buffer = Vec::with_capacity(32 * 1024);
         let mut entries = RawDir::new(listing, buffer.spare_capacity_mut());
@@ -172,13 +174,13 @@ impl Dir {
         Ok(names)
     }
 
-    /// Renames within or between directories; replaces the target as rename(2) does.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    /// Renames within or between directories, and replaces the target as rename(2) does.
+    #[expect(clippy::disallowed_methods, reason = "callers of `Dir` never pass a path that follows symlinks")]
     pub fn rename(&self, name: &[u8], to: &Self, new_name: &[u8]) -> io::Result<()> {
         Ok(fs::renameat(&self.0, name, &to.0, new_name)?)
     }
 
-    /// Renames if the new name does not exist; otherwise fails with `AlreadyExists`.
+    /// Renames unless the new name exists. Fails with `AlreadyExists` if it does.
     pub fn rename_new(&self, name: &[u8], to: &Self, new_name: &[u8]) -> io::Result<()> {
         match fs::renameat_with(&self.0, name, &to.0, new_name, fs::RenameFlags::NOREPLACE) {
             // Some file systems, such as NFS, do not support RENAME_NOREPLACE.
@@ -200,10 +202,16 @@ impl Dir {
     }
 }
 
-/// The identity of the file that a stat describes.
-#[must_use]
-pub fn identity(stat: &Stat) -> Identity {
-    (stat.st_dev, stat.st_ino)
+impl From<&Stat> for Identity {
+    fn from(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+}
+
+impl From<&Metadata> for Identity {
+    fn from(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
 }
 
 impl AsFd for Dir {
@@ -225,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn files_below_are_created_through_no_link_and_over_no_file() {
+    fn create_file_below_follows_no_link_and_replaces_no_file() {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::open(temp.path()).unwrap();
         std::fs::create_dir_all(temp.path().join("a/b")).unwrap();

@@ -1,4 +1,4 @@
-//! Removes whole trees: of any depth, without following a symlink and without crossing a mount.
+//! Removes directory trees of any depth, without following symlinks and without crossing mounts.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -7,20 +7,20 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 
 use super::{Dir, Identity, OPEN_DIRECTORY};
 
-/// A parent of the directory that is being emptied. It is not kept open, so that a deep tree needs no more
-/// descriptors than a flat one.
+/// A parent of the directory that is being emptied. It is not kept open, so a deep tree needs no more descriptors
+/// than a flat one.
 struct Above {
     identity: Identity,
-    /// The names that are left to remove in it.
+    /// The names that remain to be removed.
     names: Vec<(Vec<u8>, FileType)>,
-    /// The directory in it that is being emptied.
+    /// The child that is being emptied.
     entered: Vec<u8>,
 }
 
 impl Dir {
-    /// Removes a name of any kind with all below it. Symlinks are removed, not followed; a directory that is not
-    /// readable or writable gets mode 0700 first. A mount is an error, `CrossesDevices` or `ResourceBusy`. A name
-    /// that does not exist is no error.
+    /// Removes a file, a symlink, or a directory with its content. Symlinks are not followed. A directory that is not
+    /// readable or writable gets mode 0700 first. Fails with `CrossesDevices` or `ResourceBusy` for a mount. Succeeds if
+    /// the name does not exist.
     pub fn remove(&self, name: &[u8]) -> io::Result<()> {
         match self.unlink(name, AtFlags::empty()) {
             Err(error) if error.kind() == ErrorKind::IsADirectory => self.remove_tree(name),
@@ -28,7 +28,7 @@ impl Dir {
         }
     }
 
-    /// Removes a tree depth first, without recursion, because a build may leave trees of any depth.
+    /// Removes a tree depth first. It does not recurse, because a build may leave trees of any depth.
     fn remove_tree(&self, name: &[u8]) -> io::Result<()> {
         let mut above: Vec<Above> = Vec::new();
         let mut dir = self.open_to_empty(name)?;
@@ -52,7 +52,7 @@ impl Dir {
         }
     }
 
-    /// Removes a name that is not a directory; returns whether it is one.
+    /// Removes a name unless it is a directory. Returns whether it is one.
     fn is_dir_after_unlink(&self, name: &[u8]) -> io::Result<bool> {
         match self.unlink(name, AtFlags::empty()) {
             Err(error) if error.kind() == ErrorKind::IsADirectory => Ok(true),
@@ -60,7 +60,7 @@ impl Dir {
         }
     }
 
-    /// Opens the parent directory, which must still be the expected one.
+    /// Opens the parent directory. Fails if it is no longer the expected one.
     fn parent(&self, expected: Identity) -> io::Result<Self> {
         let parent = Self(fs::openat(&self.0, c"..", OPEN_DIRECTORY, Mode::empty())?);
         if parent.identity()? == expected {
@@ -69,7 +69,7 @@ impl Dir {
         Err(io::Error::other("a directory was moved while it was being removed"))
     }
 
-    /// Opens a directory that is to be emptied, and changes its mode to 0700 if necessary.
+    /// Opens a directory to be emptied, and changes its mode to 0700 if necessary.
     fn open_to_empty(&self, name: &[u8]) -> io::Result<Self> {
         match self.open_inside(name) {
             Ok(dir) if dir.own_stat()?.st_mode & 0o700 == 0o700 => return Ok(dir),
@@ -83,7 +83,7 @@ impl Dir {
         Ok(Self(fs::openat(&path.0, c".", OPEN_DIRECTORY, Mode::empty())?))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    #[expect(clippy::disallowed_methods, reason = "`Dir::remove` is the replacement that the lint names")]
     fn unlink(&self, name: &[u8], flags: AtFlags) -> io::Result<()> {
         match fs::unlinkat(&self.0, name, flags) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_is_deeper_than_descriptors_go_is_removed() {
+    fn a_tree_deeper_than_the_descriptor_limit_is_removed() {
         let temp = tempfile::tempdir().unwrap();
         let root = Dir::open(temp.path()).unwrap();
         let mut at = root.try_clone().unwrap();

@@ -1,0 +1,4 @@
+//! What bluegreen needs from the operating system: directories as descriptors, and work divided among threads.
+
+pub mod dir;
+pub mod parallel;
