@@ -39,7 +39,7 @@ main() {
     changelog >"$staged/changelog"
     gzip -9n <CHANGELOG.md >"$staged/CHANGELOG.gz"
     # The crates of the static program, whichever build of it is packaged.
-    cargo tree --locked --target "$(uname -m)-unknown-linux-musl" -e normal,build --prefix none --format '{p}|{l}' |
+    cargo tree --locked -p bluegreen --target "$(uname -m)-unknown-linux-musl" -e normal,build --prefix none --format '{p}|{l}' |
         jq -nR -f packaging/spdx.jq --arg created "$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)" \
             >"$staged/bluegreen.spdx.json"
     cargo deb --quiet --no-build $speed --output "$staged/bluegreen.deb"
