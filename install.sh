@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets up a server for deployment by `git push`: --help has the options, docs/installing.md the whole story.
+# Sets up a server for deployment by `git push`: --help has the options, docs/howto/install.md the whole story.
 #
 # Whom it believes: root, and nobody else. What the deploy user can write (its home, the repository, the
 # config, the site) is read and written as that user, by as(), and no word of it decides what root does.

@@ -60,7 +60,7 @@ EOT
 .fi
 .SH SEE ALSO
 .BR bluegreen (1),
-/usr/share/doc/bluegreen/docs/installing.md
+/usr/share/doc/bluegreen/docs/howto/install.md
 EOT
 }
 

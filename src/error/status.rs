@@ -3,7 +3,7 @@
 use crate::error::Error;
 
 impl Error {
-    /// The exit status for this error: 1, 2 or 3, as docs/operating.md lists them.
+    /// The exit status for this error: 1, 2 or 3, as docs/howto/operate.md lists them.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {

@@ -131,14 +131,14 @@ impl PromoteConfig {
         let text = std::fs::read_to_string(&file).map_err(|error| {
             wrong(
                 format!("cannot read `{}`: {}", printable(&file), reason(&error)),
-                "docs/promote.md shows one to start from",
+                "docs/howto/promote.md shows one to start from",
             )
         })?;
         let mut config: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             wrong(
                 format!("{}:{line}: {}", printable(&file), error.message()),
-                "docs/promote.md lists the keys",
+                "docs/howto/promote.md lists the keys",
             )
         })?;
         if config.sides.is_empty() {
@@ -211,7 +211,9 @@ pub fn servers_of(side: &str, named: Option<&Path>) -> Result<Vec<ServerSpec>> {
         return servers.ok_or_else(|| {
             wrong(
                 format!("there is no side `{side}`: neither `{NAME}` nor a git remote names it"),
-                format!("`git remote add {side} deploy@{side}:sample_app`, or see docs/fleet.md"),
+                format!(
+                    "`git remote add {side} deploy@{side}:sample_app`, or see docs/howto/many-servers.md"
+                ),
             )
         });
     }

@@ -211,7 +211,7 @@ fn set(front: &Front, plan: &Plan, intent: &PromoteIntent, report: &Report) -> R
             "the switch says that all is well, but the front end shows {}",
             named(shown.as_deref())
         ),
-        hint: "look whether something else changes it, and run the switch by hand, as docs/switches.md shows"
+        hint: "look whether something else changes it, and run the switch by hand, as docs/reference/switches.md shows"
             .into(),
     })
 }
@@ -256,7 +256,7 @@ fn watch_public(
     report.warning(format_args!(
         "no answer at {url} names a server of {to}: that visitors get {to}, only the front end says"
     ));
-    report.hint("let each site send its server's name as `X-Served-By`: docs/promote.md shows how");
+    report.hint("let each site send its server's name as `X-Served-By`: docs/howto/promote.md shows how");
     Ok(())
 }
 

@@ -101,6 +101,6 @@ fn failed(what: &str, output: &program::Output) -> Error {
     let hint = output.stderr.lines().find_map(|line| line.strip_prefix("hint: "));
     Error::Promotion {
         problem: format!("the switch's `{what}` {}", output.words_with(3)),
-        hint: hint.unwrap_or("run the switch by hand, as docs/switches.md shows").to_owned(),
+        hint: hint.unwrap_or("run the switch by hand, as docs/reference/switches.md shows").to_owned(),
     }
 }

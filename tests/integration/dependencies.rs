@@ -187,5 +187,5 @@ fn one_version_of_git_is_named_everywhere() {
     let text =
         |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     assert!(text("Cargo.toml").contains(&format!("git (>= 1:{major}.{minor})")));
-    assert!(text("docs/gate.md").contains(&format!("git {major}.{minor}")));
+    assert!(text("docs/howto/gate.md").contains(&format!("git {major}.{minor}")));
 }

@@ -8,6 +8,7 @@
 mod architecture;
 mod attributes;
 mod bad_input;
+mod book;
 mod checkout;
 mod concurrency;
 mod config;
@@ -15,6 +16,7 @@ mod current;
 mod dependencies;
 mod differential;
 mod disks;
+mod documents;
 mod eio_gate;
 mod every_call;
 mod filters;
@@ -48,7 +50,7 @@ mod promote_look;
 mod promote_steps;
 mod property;
 mod push;
-mod readme;
+
 mod recycle;
 mod replaced;
 mod report;

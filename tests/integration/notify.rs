@@ -192,7 +192,8 @@ fn the_ready_made_lines_reach_a_log_a_mailbox_and_a_chat() {
     if !["logger", "msmtp", "jq", "curl"].into_iter().all(program_or_skip) {
         return;
     }
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/notify.md")).unwrap();
+    let page =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/howto/notify.md")).unwrap();
     let block = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let sandbox = Sandbox::new();
     let socket = sandbox.path("log");

@@ -266,7 +266,7 @@ fn the_workflows_push_to_the_side_that_is_not_public_and_promote_it() {
     {
         let Some(script) = script_of(workflow, keys) else { return };
         let pair = Pair::new();
-        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ci.md");
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/howto/ci.md");
         assert!(fs::read_to_string(page).unwrap().contains(&script), "{workflow} is not what the page shows");
         pair.green.commit("index.html", workflow);
         // The clone's top, where `.promote.toml` is looked for.

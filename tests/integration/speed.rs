@@ -1,6 +1,6 @@
 //! `docs/speed.svg`, the picture of the speed in the README: it shows the table that the benchmark printed.
 //!
-//! The table stands in `docs/speed.md`, where `docs/measure` writes it; `docs/record` draws the picture anew from it.
+//! The table stands in `docs/reference/benchmarks.md`, where `docs/measure` writes it; `docs/record` draws the picture anew from it.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -25,9 +25,11 @@ fn docs(name: &str) -> PathBuf {
 
 /// The rows of the first table that have a bar to hold, in their order.
 fn rows() -> Vec<Row> {
-    let text = std::fs::read_to_string(docs("speed.md")).unwrap();
-    let table =
-        text.split("| work | against |").nth(1).expect("docs/speed.md has the table of the benchmark");
+    let text = std::fs::read_to_string(docs("reference/benchmarks.md")).unwrap();
+    let table = text
+        .split("| work | against |")
+        .nth(1)
+        .expect("docs/reference/benchmarks.md has the table of the benchmark");
     let lines = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     lines
         .filter(|line| !line.contains("| none |"))
@@ -100,5 +102,8 @@ fn the_picture_shows_the_table_of_the_benchmark() {
         std::fs::write(docs("speed.svg"), &drawn).unwrap();
     }
     let shown = std::fs::read_to_string(docs("speed.svg")).unwrap_or_default();
-    assert!(shown == drawn, "docs/speed.svg does not show the table of docs/speed.md: run docs/record");
+    assert!(
+        shown == drawn,
+        "docs/speed.svg does not show the table of docs/reference/benchmarks.md: run docs/record"
+    );
 }

@@ -1,5 +1,5 @@
 //! The Ansible collection: its lint, and a fleet of two sides with two servers each that it sets up by the words of
-//! `docs/fleet.md`, that is pushed to and promoted, over real ssh and behind a real HAProxy.
+//! `docs/howto/many-servers.md`, that is pushed to and promoted, over real ssh and behind a real HAProxy.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,7 +13,7 @@ use crate::skip::skip;
 
 const CLONE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The servers, as the inventory of `docs/fleet.md` has them.
+/// The servers, as the inventory of `docs/howto/many-servers.md` has them.
 const SERVERS: [&str; 4] = ["blue-1", "blue-2", "green-1", "green-2"];
 
 /// The collection, installed where this test alone sees it, and Ansible's programs as `tests/run` installs them.
@@ -72,15 +72,15 @@ fn the_collection_is_clean_under_the_strictest_lint() {
     );
 }
 
-/// The code block of `docs/fleet.md` that begins with this line.
+/// The code block of `docs/howto/many-servers.md` that begins with this line.
 fn example(first: &str) -> String {
-    let page = std::fs::read_to_string(Path::new(CLONE).join("docs/fleet.md")).unwrap();
+    let page = std::fs::read_to_string(Path::new(CLONE).join("docs/howto/many-servers.md")).unwrap();
     let start = page.find(&format!("\n{first}\n")).unwrap_or_else(|| panic!("no block begins with {first}"));
     let block = &page[start + 1..];
     block[..block.find("```").unwrap()].to_owned()
 }
 
-/// The machine of those who set up, push and promote, with the fleet of `docs/fleet.md` before it.
+/// The machine of those who set up, push and promote, with the fleet of `docs/howto/many-servers.md` before it.
 struct Fleet {
     admin: Machine,
     servers: Vec<Machine>,

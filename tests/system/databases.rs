@@ -12,7 +12,7 @@ use crate::skip::skip;
 /// The address of the database: one machine is the developer's, the front end's and the database's.
 const DATABASE: &str = "PGHOST=192.0.2.13 PGUSER=app PGDATABASE=app";
 
-/// As the page says, docs/databases.md.
+/// As the page says, docs/howto/databases.md.
 const CONFIG: &str = r#"
 [site]
 keep = 1
@@ -389,7 +389,7 @@ fn while_somebody_deploys(story: &Story) {
 
 /// Every command of the page is one that ran here.
 fn the_page_says_what_was_run(story: &Story) {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/databases.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/howto/databases.md");
     let page = std::fs::read_to_string(page).unwrap();
     let story = story.ran.borrow();
     let commands: Vec<&str> = page

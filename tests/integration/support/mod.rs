@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 pub mod lock;
+pub mod markdown;
 pub mod mount;
 pub mod normalize;
 pub mod run;

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::lab::Lab;
 use crate::machine::Machine;
 
-/// The figures of docs/switches.md are of six.
+/// The figures of docs/reference/switches.md are of six.
 const MOVES: usize = 2;
 const SWITCH: &str =
     "SWITCH_ADDRESS=192.0.2.10/24 SWITCH_BLUE=root@blue SWITCH_GREEN=root@green timeout 60 /switches/address";

@@ -1,45 +1,17 @@
 //! The README, the pages of `docs/` and the files that users copy: examples parse, links lead somewhere.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bluegreen::config::Config;
 
 use crate::support::Sandbox;
-
-fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-fn file(path: &str) -> String {
-    fs::read_to_string(project(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-/// All files of a folder whose names end in `extension`, from the project's root.
-fn files(folder: &str, extension: &str) -> Vec<String> {
-    let names = fs::read_dir(project(folder)).unwrap().map(|entry| entry.unwrap().file_name());
-    let names = names.map(|name| Path::new(folder).join(name).to_str().unwrap().to_owned());
-    let mut names: Vec<String> = names.filter(|name| name.ends_with(extension)).collect();
-    names.sort();
-    names
-}
-
-/// Every document of the project.
-fn documents() -> Vec<String> {
-    ["", "docs", "hooks", "fuzz"].into_iter().flat_map(|folder| files(folder, ".md")).collect()
-}
-
-/// The blocks of a document in one language.
-fn blocks(document: &str, language: &str) -> Vec<String> {
-    let text = file(document);
-    let fence = format!("```{language}\n");
-    text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
-}
+use crate::support::markdown::{Document, file, files, project};
 
 #[test]
 fn the_config_reference_is_the_default() {
-    let reference = Config::parse(&blocks("docs/config.md", "toml")[0]).unwrap();
+    let reference =
+        Config::parse(Document::read("docs/reference/config.md").blocks("toml").next().unwrap()).unwrap();
     assert_eq!(format!("{reference:?}"), format!("{:?}", Config::default()));
 }
 
@@ -56,7 +28,7 @@ fn every_key_of_the_config_is_documented() {
     let mut count = 0;
     for section in ["", "site", "shared", "steps", "notify"] {
         for key in keys(section) {
-            for document in ["docs/config.md", "hooks/bluegreen.toml"] {
+            for document in ["docs/reference/config.md", "hooks/bluegreen.toml"] {
                 let text = file(document);
                 assert!(
                     text.contains(&format!("\n[{key}]")) || text.contains(&format!("{key} = ")),
@@ -72,14 +44,14 @@ fn every_key_of_the_config_is_documented() {
 #[test]
 fn every_example_of_a_config_parses() {
     let mut count = 0;
-    for document in documents() {
-        for block in blocks(&document, "toml") {
+    for document in Document::all() {
+        for block in document.blocks("toml") {
             // That is a `.promote.toml`.
             if block.contains("[sides]") || block.contains("[public]") {
                 continue;
             }
-            Config::parse(&block)
-                .unwrap_or_else(|(line, error)| panic!("{document}, line {line}: {error}\n{block}"));
+            Config::parse(block)
+                .unwrap_or_else(|(line, error)| panic!("{}, line {line}: {error}\n{block}", document.path));
             count += 1;
         }
     }
@@ -153,7 +125,7 @@ fn the_configs_for_common_stacks_parse() {
 }
 
 #[test]
-fn every_subcommand_stands_on_a_page() {
+fn a_page_explains_every_subcommand() {
     use clap::CommandFactory;
     let pages: String = files("docs", ".md").iter().map(|page| file(page)).collect();
     for command in bluegreen::cli::Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
@@ -165,60 +137,63 @@ fn every_subcommand_stands_on_a_page() {
 }
 
 #[test]
-fn the_readme_is_short_and_every_page_is_reached_from_it() {
+fn the_readme_has_at_most_150_lines() {
     let lines = file("README.md").lines().count();
     assert!(lines <= 150, "README.md has {lines} lines: move some to docs/");
-    let index = file("docs/README.md");
-    for page in files("docs", ".md").iter().filter(|page| *page != "docs/README.md") {
+}
+
+#[test]
+fn the_summary_lists_every_page_of_the_book() {
+    let summary = Document::read("docs/SUMMARY.md");
+    for page in files("docs", ".md").iter().filter(|page| *page != "docs/SUMMARY.md") {
         let name = page.strip_prefix("docs/").unwrap();
-        assert!(index.contains(&format!("]({name})")), "docs/README.md does not link {page}");
+        assert!(summary.links.iter().any(|link| link == name), "docs/SUMMARY.md does not list {page}");
     }
 }
 
 #[test]
-fn every_link_leads_to_a_file_and_a_heading_of_it() {
+fn every_link_points_to_a_file_and_a_heading() {
     let mut checked = 0;
-    for document in documents() {
-        let folder = Path::new(&document).parent().unwrap().to_owned();
-        for target in links(&file(&document)) {
+    for document in Document::all() {
+        let folder = Path::new(&document.path).parent().unwrap().to_owned();
+        for target in &document.links {
             if target.contains("://") || target.starts_with("mailto:") {
                 continue;
             }
-            let (path, heading) = target.split_once('#').unwrap_or((&target, ""));
-            let path = if path.is_empty() { PathBuf::from(&document) } else { folder.join(path) };
-            let path = path.to_str().unwrap();
-            assert!(project(path).exists(), "{document} links {target}, which does not exist");
-            if !heading.is_empty() {
-                assert!(
-                    headings(&file(path)).contains(heading),
-                    "{document} links {target}: no such heading"
-                );
-            }
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = if path.is_empty() { document.path.clone() } else { normalized(&folder.join(path)) };
+            assert!(project(&path).exists(), "{} links to {target}, which does not exist", document.path);
+            let is_in_book = |path: &str| path.starts_with("docs/");
+            assert!(
+                !is_in_book(&document.path) || is_in_book(&path),
+                "{} links to {target}, which is not part of the book: name the path instead",
+                document.path
+            );
+            assert!(
+                heading.is_empty() || Document::read(&path).anchors().contains(heading),
+                "{} links to {target}, a heading that does not exist",
+                document.path
+            );
             checked += 1;
         }
     }
     assert!(checked > 30, "{checked} links");
 }
 
-/// The targets of a document's links and pictures.
-fn links(text: &str) -> Vec<String> {
-    let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
-    let mut targets: Vec<String> = targets.map(|(target, _)| target.to_owned()).collect();
-    let sources = text.split("src=\"").skip(1).filter_map(|rest| rest.split_once('"'));
-    targets.extend(sources.map(|(target, _)| target.to_owned()));
-    targets
-}
-
-/// The headings of a document as links name them.
-fn headings(text: &str) -> BTreeSet<String> {
-    let headings = text.lines().filter(|line| line.starts_with('#'));
-    let is_kept = |character: &char| character.is_alphanumeric() || matches!(character, ' ' | '-' | '_');
-    let anchor = |line: &str| line.trim_start_matches('#').trim().chars().filter(is_kept).collect::<String>();
-    headings.map(|line| anchor(line).to_lowercase().replace(' ', "-")).collect()
+/// Resolves `..` in a relative path.
+fn normalized(path: &Path) -> String {
+    let mut normalized = PathBuf::new();
+    for component in path.components() {
+        match component {
+            std::path::Component::ParentDir => drop(normalized.pop()),
+            component => normalized.push(component),
+        }
+    }
+    normalized.to_str().unwrap().to_owned()
 }
 
 #[test]
-fn files_and_tests_that_the_contributors_pages_name_are_there() {
+fn files_and_tests_that_the_contributors_pages_name_exist() {
     let (mut tests, mut paths) = (0, 0);
     for document in ["CONTRIBUTING.md", "ARCHITECTURE.md"] {
         let text = file(document);
@@ -232,7 +207,7 @@ fn files_and_tests_that_the_contributors_pages_name_are_there() {
                 assert!(exists || is_in("hooks/p"), "{document} names `{name}`, which does not exist");
                 paths += 1;
             } else if let Some((module, function)) = name.split_once("::")
-                && project(&format!("tests/integration/{module}.rs")).exists()
+                && project(format!("tests/integration/{module}.rs")).exists()
                 && !function.is_empty()
             {
                 let text = file(&format!("tests/integration/{module}.rs"));
@@ -245,7 +220,7 @@ fn files_and_tests_that_the_contributors_pages_name_are_there() {
 }
 
 #[test]
-fn the_commands_of_the_contributors_page_run_tests_that_there_are() {
+fn the_commands_of_the_contributors_page_run_tests_that_exist() {
     let page = file("CONTRIBUTING.md");
     let mut count = 0;
     for line in page.lines().filter(|line| line.starts_with("cargo test --test ")) {
@@ -260,18 +235,17 @@ fn the_commands_of_the_contributors_page_run_tests_that_there_are() {
 }
 
 #[test]
-fn every_promise_names_a_test_that_there_is() {
+fn every_promise_names_a_test_that_exists() {
     let mut count = 0;
-    for row in file("docs/guarantees.md").lines().filter(|line| line.starts_with("| ")).skip(1) {
-        let cells: Vec<&str> = row.split(" | ").collect();
-        assert_eq!(cells.len(), 3, "{row}");
-        let names: Vec<&str> = cells[2].split('`').skip(1).step_by(2).collect();
-        assert!(!names.is_empty(), "no test is named: {row}");
+    for row in Document::read("docs/explanation/guarantees.md").rows.iter().skip(1) {
+        assert_eq!(row.len(), 3, "{row:?}");
+        let mut names = row[2].split('`').skip(1).step_by(2).peekable();
+        assert!(names.peek().is_some(), "no test is named: {row:?}");
         for name in names {
-            let is_module = |folder: &str| project(&format!("tests/{folder}/{name}.rs")).exists();
+            let is_module = |folder: &str| project(format!("tests/{folder}/{name}.rs")).exists();
             assert!(
                 is_module("integration") || is_module("system"),
-                "`{name}` is no module of tests/integration or tests/system"
+                "`{name}` is not a module of tests/integration or tests/system"
             );
             count += 1;
         }
