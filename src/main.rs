@@ -8,5 +8,5 @@ fn main() -> ExitCode {
     if std::env::var_os("RUST_LOG").is_some() {
         env_logger::init();
     }
-    ExitCode::from(bluegreen::command::run(std::env::args_os().collect()))
+    ExitCode::from(bluegreen::command::run(&std::env::args_os().collect::<Vec<_>>()))
 }

@@ -11,9 +11,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User, close, initgroups, setresgid, setresuid, setuid};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::key;
 use super::path_walk::PathWalk;
+use super::session;
 use crate::config::{self, Config};
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
@@ -35,10 +37,15 @@ pub struct Invocation<'a> {
 
 /// Closes the file descriptors that the caller left open, so that steps and filters do not inherit them.
 pub fn close_inherited() {
-    let Ok(open) = Path::new("/proc/self/fd").read_dir() else { return };
-    let numbers = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    for number in numbers.filter(|&number| number > 2).collect::<Vec<_>>() {
-        // The listing's own descriptor is gone already.
+    let listed = Path::new("/proc/self/fd").read_dir().map(|open| {
+        let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
+        open.flatten().filter_map(number).filter(|&number| number > 2).collect::<Vec<_>>()
+    });
+    // Without /proc, every number below the limit is tried, or as many as a few milliseconds allow.
+    let limit = || rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let open = listed.unwrap_or_else(|_| (3..limit().min(1 << 16) as i32).collect());
+    for number in open {
+        // The listing's own descriptor is closed already.
         let _ = close(number);
     }
 }
@@ -139,17 +146,20 @@ fn from_root(path: &Path) -> Result<Option<Repository>> {
 }
 
 /// Becomes a user for good, and enters the last directory of a walk with that user's rights. Returns the
-/// environment for the user's programs, which holds nothing of root's.
+/// environment for the user's programs, which holds nothing of root's. The user cannot trace this process.
 fn become_user(uid: Uid, walk: &PathWalk) -> io::Result<Vec<(OsString, OsString)>> {
     let no_such_user = || io::Error::other(format!("there is no user {uid}"));
     let user = User::from_uid(uid)?.ok_or_else(no_such_user)?;
     let name = CString::new(user.name.clone())?;
+    refuse_tracing()?;
     initgroups(&name, user.gid)?;
     setresgid(user.gid, user.gid, user.gid)?;
     setresuid(uid, uid, uid)?;
     if setuid(Uid::from_raw(0)).is_ok() {
         return Err(io::Error::other("root's rights cannot be dropped"));
     }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    session::stop_with_parent()?;
     rustix::process::fchdir(walk.end())?;
     Ok([
         ("PATH", search_path()),
@@ -159,6 +169,16 @@ fn become_user(uid: Uid, walk: &PathWalk) -> io::Result<Vec<(OsString, OsString)
     ]
     .map(|(name, value)| (name.into(), value))
     .into())
+}
+
+/// Refuses to drop privileges where the kernel would let the new user trace this process: a change of the user
+/// protects a process, unless an administrator has set this value to 1.
+fn refuse_tracing() -> io::Result<()> {
+    let file = "/proc/sys/fs/suid_dumpable";
+    if std::fs::read_to_string(file).is_ok_and(|value| value.trim_end() == "1") {
+        return Err(io::Error::other(format!("{file} is 1, which lets the owner trace this program")));
+    }
+    Ok(())
 }
 
 /// Refuses a repository that belongs to root if others can write a file in it that root would read.

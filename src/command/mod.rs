@@ -21,6 +21,7 @@ mod push;
 mod releases;
 mod resume;
 mod rollback;
+mod session;
 mod shell;
 mod status;
 pub mod sudo;
@@ -36,14 +37,15 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use self::invocation::{Invocation, called_by_git};
-use crate::cli::{Cli, Command, Hook};
+use self::session::Runner;
+use crate::cli::{Cli, Command, Generated, Hook};
 use crate::error::{Error, Result};
 use crate::promote::PromoteIntent;
 use crate::pusher::report::Report;
 
 /// Runs the program and returns its exit status.
 #[must_use]
-pub fn run(arguments: Vec<OsString>) -> u8 {
+pub fn run(arguments: &[OsString]) -> u8 {
     // The web server must be able to read releases, whatever the umask of the caller is.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let called_as = arguments.first().map(PathBuf::from).unwrap_or_default();
@@ -57,7 +59,7 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
         Some(hook) if arguments.len() == 1 && (called_by_git() || !stdin().is_terminal()) => {
             Ok(Ok(Cli { repository: None, command: Command::Hook { hook } }))
         }
-        _ if shell::is_called_as(&called_as) => shell::take(&arguments),
+        _ if shell::is_called_as(&called_as) => shell::take(arguments),
         _ => Ok(Cli::try_parse_from(arguments)),
     };
     let cli = match parsed {
@@ -75,6 +77,14 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
     let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
     let out = if is_gate { err.try_clone().unwrap_or(out) } else { out };
     let report = Report::new(out, err);
+    match choose_runner(&cli, arguments) {
+        Ok(Runner::Ourselves) => {}
+        Ok(Runner::Child(status)) => return status,
+        Err(error) => {
+            report.error(&error);
+            return error.exit_status();
+        }
+    }
     let invocation = Invocation {
         repository: cli.repository.as_deref(),
         called_as: &called_as,
@@ -89,6 +99,18 @@ pub fn run(arguments: Vec<OsString>) -> u8 {
             }
             error.exit_status()
         }
+    }
+}
+
+/// Enters a fresh session before a command reads any file that the deploy user can write. `push` enters one, too, so
+/// that ssh cannot ask at the terminal. The other commands of a clone may ask.
+fn choose_runner(cli: &Cli, arguments: &[OsString]) -> Result<Runner> {
+    match &cli.command {
+        Command::Push { .. } => session::leave_terminal(arguments),
+        Command::Promote { .. } => Ok(Runner::Ourselves),
+        Command::Public(_) if cli.repository.is_none() => Ok(Runner::Ourselves),
+        Command::Generate { what } if !matches!(what, Generated::Settings { .. }) => Ok(Runner::Ourselves),
+        _ => session::leave_callers(arguments),
     }
 }
 

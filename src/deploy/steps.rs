@@ -100,7 +100,7 @@ pub(super) fn shell(server: &Server, step: &Step) -> Command {
     let (home, login) =
         user.map_or_else(|| (PathBuf::from("/"), String::new()), |user| (user.dir, user.name));
     let site = &server.config.site.root;
-    let mut command = child::in_session("/bin/sh");
+    let mut command = child::command("/bin/sh");
     command
         .args(["-c", &step.run])
         .current_dir(site)

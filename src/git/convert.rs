@@ -63,10 +63,10 @@ impl Repository {
         Err(Error::Conversion(reason.unwrap_or_else(|| format!("{status}"))))
     }
 
-    /// Prepares a git in a session of its own that sees the settings of the owner and the machine, for their
+    /// Prepares a git in a process group of its own that sees the settings of the owner and the machine, for their
     /// filters. The caller overrides the settings that would change other files of a checkout.
     pub(super) fn owners_command(&self) -> Command {
-        let mut git = self.prepare(child::in_session("git"), &[]);
+        let mut git = self.prepare(child::command("git"), &[]);
         git.env_remove("GIT_CONFIG_NOSYSTEM").env("GIT_ATTR_NOSYSTEM", "1");
         if let Ok(Some(user)) = User::from_uid(Uid::effective()) {
             git.env("HOME", user.dir);

@@ -188,7 +188,7 @@ impl Repository {
         if !path.metadata().is_ok_and(is_executable) {
             return Ok(None);
         }
-        let mut hook = child::in_session(path);
+        let mut hook = child::command(path);
         self.hide_environment(&mut hook);
         hook.arg(OsStr::from_bytes(&update.name))
             .args([update.old.to_string(), update.new.to_string()])

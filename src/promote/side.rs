@@ -110,7 +110,7 @@ impl Remote {
     /// answer is soon given up, unless the config of git or ssh says otherwise.
     #[must_use]
     pub fn git(&self) -> Command {
-        let mut git = child::in_session("git");
+        let mut git = child::command("git");
         git.env("GIT_TERMINAL_PROMPT", "0");
         if let Some(line) = self.ssh.as_ref().and_then(Ssh::patient_line) {
             git.env("GIT_SSH_COMMAND", line);

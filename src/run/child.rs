@@ -1,18 +1,17 @@
 //! Runs a child process to its end, with a time limit. Background processes that the child leaves behind
 //! cannot block the caller.
 //!
-//! The child leads a session of its own, so that it has no controlling terminal: code that was pushed cannot
-//! read what an administrator types. When its time is up, its process group gets TERM, and after a grace
-//! period KILL. Once the child itself has ended, the rest of the group has a moment to print its last
-//! lines. All output comes through a pipe of our own, so that a background process cannot keep the
-//! pusher's connection open.
+//! The child leads a process group. At its timeout, the group gets TERM, and after a grace period KILL. Once
+//! the child itself has ended, the rest of the group has a moment to print its last lines. All output comes
+//! through a pipe of our own, so that a background process cannot keep the pusher's connection open.
+//!
+//! The child has no controlling terminal, because a server command has left it (`command/session.rs`).
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,13 +19,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::run::signals::Stop;
-
-/// The program of util-linux that starts a session. It does not fork unless it leads a process group, so
-/// that our child becomes the program that it starts.
-const SETSID: &str = "/usr/bin/setsid";
 
 /// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -54,15 +49,11 @@ pub enum End {
     Cancelled,
 }
 
-/// Prepares a program to run in a session of its own. Where `setsid` is not installed, [`run`] gives it only
-/// a process group of its own.
+/// Prepares a program to run in a process group of its own.
 #[expect(clippy::disallowed_methods, reason = "the other rooms get their commands here")]
-pub fn in_session(program: impl AsRef<OsStr>) -> Command {
-    if !Path::new(SETSID).exists() {
-        return Command::new(program);
-    }
-    let mut command = Command::new(SETSID);
-    command.arg(program);
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.process_group(0);
     command
 }
 
@@ -93,7 +84,7 @@ pub fn tell(
 fn read(command: &mut Command, input: Stdio, limits: Limits, output: impl FnMut(&[u8])) -> io::Result<End> {
     let (reader, writer) = io::pipe()?;
     command.stdin(input).stdout(writer.try_clone()?).stderr(writer);
-    let child = spawn(command)?;
+    let child = command.spawn()?;
     // The command keeps its own ends of the pipe open.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     supervise(child, reader, limits, true, output)
@@ -109,7 +100,7 @@ pub fn ask(
 ) -> io::Result<(End, Vec<u8>)> {
     let (reader, writer) = io::pipe()?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(writer);
-    let mut child = spawn(command)?;
+    let mut child = command.spawn()?;
     // The command keeps its own end of the pipe open.
     command.stderr(Stdio::null());
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -154,20 +145,9 @@ fn supervise(
     Ok(end.unwrap_or(End::Exited(status)))
 }
 
-/// Starts a program that leads a process group of its own, or is about to (`setsid`).
-fn spawn(command: &mut Command) -> io::Result<Child> {
-    if command.get_program() != SETSID {
-        command.process_group(0);
-    }
-    command.spawn()
-}
-
-/// Signals a process group whose leader has not been reaped yet. A group that is gone is no error; if
-/// `setsid` has not made the group yet, only the process gets the signal.
+/// Signals a process group whose leader has not been reaped yet. A group that no longer exists is no error.
 fn kill(group: Pid, signal: Signal) {
-    if kill_process_group(group, signal).is_err() {
-        let _ = kill_process(group, signal);
-    }
+    let _ = kill_process_group(group, signal);
 }
 
 struct Running<F> {

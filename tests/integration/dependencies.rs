@@ -10,8 +10,8 @@ use serde_json::Value;
 
 /// Permissive, and none asks more of a binary than that its text comes along. What a package brings from
 /// elsewhere is not asked here: libgit2 itself is GPL-2.0 with an exception that lets anybody link it.
-const LICENCES: [&str; 5] =
-    ["MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unlicense", "Unicode-3.0"];
+const LICENCES: [&str; 6] =
+    ["MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unlicense", "Unicode-3.0", "BSD-3-Clause"];
 
 /// Twice one of these is two sets of C symbols, or two kinds of the same descriptor.
 const ONCE: [&str; 4] = ["git2", "libgit2-sys", "rustix", "nix"];

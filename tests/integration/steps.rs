@@ -218,9 +218,9 @@ fn what_a_step_leaves_in_the_background_cannot_hold_the_push() {
 }
 
 #[test]
-fn a_step_has_a_session_of_its_own_and_no_terminal() {
+fn a_step_leads_a_process_group_and_has_no_terminal() {
     let sandbox = with_steps(
-        "build = [{ name = 'session', run = 'test $(ps -o sid= -p $$) = $$ && test $(ps -o pgid= -p $$) = $$' }, \
+        "build = [{ name = 'group', run = 'test $(ps -o pgid= -p $$) = $$' }, \
          { name = 'terminal', run = '! (: </dev/tty)' }]",
     );
     sandbox.commit("a", "1");
