@@ -167,9 +167,9 @@ leave() {
 # a clone, in /usr/share from the package.
 parts() {
     local part PARTS="$HERE/packaging/setup"
-    PACKAGED='' ASSETS=$HERE/hooks
+    PACKAGED='' ASSETS=$HERE/share
     [ -d "$PARTS" ] || PACKAGED=yes ASSETS=/usr/share/bluegreen PARTS=/usr/share/bluegreen/setup
-    [ -e "$ASSETS/bluegreen.toml" ] || fail "bluegreen.toml lies neither in $HERE/hooks nor in $ASSETS" 'run install.sh from a whole clone'
+    [ -e "$ASSETS/bluegreen.toml" ] || fail "bluegreen.toml lies neither in $HERE/share nor in $ASSETS" 'run install.sh from a whole clone'
     # shellcheck source=packaging/building.sh
     [ -n "$PACKAGED" ] || . "$HERE/packaging/building.sh"
     for part in ledger system preflight program account repository sudo site web boot uninstall; do

@@ -43,7 +43,7 @@ web_places() {
     HEADERS=mods-enabled/headers.load
 }
 
-# The site of hooks/web, with what holds here: its first lines explain the marks.
+# The site of share/web, with what holds here: its first lines explain the marks.
 site_text() {
     local php all='yes' no_php='yes' ipv6=''
     php=$(find /run/php -maxdepth 1 -name 'php*-fpm.sock' 2>/dev/null | sort -V | tail -n 1)

@@ -22,7 +22,7 @@ pub fn run(what: &Generated, invocation: &Invocation, report: &Report) -> Result
         Generated::Zsh => completions(Shell::Zsh),
         Generated::Fish => completions(Shell::Fish),
         Generated::Man => man().map_err(Error::io("write", "the man page"))?,
-        Generated::Config => include_str!("../../hooks/bluegreen.toml").into(),
+        Generated::Config => include_str!("../../share/bluegreen.toml").into(),
         Generated::GitSettings => {
             RECOMMENDED.map(|setting| format!("{} {}", setting.key, setting.value)).join("\n").into()
         }

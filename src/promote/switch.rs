@@ -11,13 +11,13 @@ use crate::error::{Error, Result};
 use crate::run::signals::Stop;
 
 const SHIPPED: [(&str, &str); 7] = [
-    ("address", include_str!("../../hooks/switches/address")),
-    ("aws", include_str!("../../hooks/switches/aws")),
-    ("caddy", include_str!("../../hooks/switches/caddy")),
-    ("digitalocean", include_str!("../../hooks/switches/digitalocean")),
-    ("haproxy", include_str!("../../hooks/switches/haproxy")),
-    ("hetzner", include_str!("../../hooks/switches/hetzner")),
-    ("nginx", include_str!("../../hooks/switches/nginx")),
+    ("address", include_str!("../../share/switches/address")),
+    ("aws", include_str!("../../share/switches/aws")),
+    ("caddy", include_str!("../../share/switches/caddy")),
+    ("digitalocean", include_str!("../../share/switches/digitalocean")),
+    ("haproxy", include_str!("../../share/switches/haproxy")),
+    ("hetzner", include_str!("../../share/switches/hetzner")),
+    ("nginx", include_str!("../../share/switches/nginx")),
 ];
 
 /// The time in which `show` must answer.

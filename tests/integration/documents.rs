@@ -28,7 +28,7 @@ fn every_key_of_the_config_is_documented() {
     let mut count = 0;
     for section in ["", "site", "shared", "steps", "notify"] {
         for key in keys(section) {
-            for document in ["docs/reference/config.md", "hooks/bluegreen.toml"] {
+            for document in ["docs/reference/config.md", "share/bluegreen.toml"] {
                 let text = file(document);
                 assert!(
                     text.contains(&format!("\n[{key}]")) || text.contains(&format!("{key} = ")),
@@ -61,7 +61,7 @@ fn every_example_of_a_config_parses() {
 #[test]
 fn the_program_prints_the_installed_config() {
     let sandbox = Sandbox::new();
-    assert_eq!(sandbox.bluegreen(&["generate", "config"]).ok().output(), file("hooks/bluegreen.toml"));
+    assert_eq!(sandbox.bluegreen(&["generate", "config"]).ok().output(), file("share/bluegreen.toml"));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn the_program_lays_all_files_that_the_installer_lays() {
 
 #[test]
 fn every_key_of_the_installed_config_shows_its_default() {
-    let annotated = file("hooks/bluegreen.toml");
+    let annotated = file("share/bluegreen.toml");
     let uncommented: String = annotated
         .lines()
         .map(|line| match line.strip_prefix('#') {
@@ -117,8 +117,8 @@ fn every_key_of_the_installed_config_shows_its_default() {
 
 #[test]
 fn the_configs_for_common_stacks_parse() {
-    let configs = files("hooks", ".toml");
-    assert!(configs.len() >= 6);
+    let configs = files("share/stacks", ".toml");
+    assert!(configs.len() >= 5);
     for path in configs {
         Config::parse(&file(&path)).unwrap_or_else(|(line, error)| panic!("{path}:{line}: {error}"));
     }
@@ -201,10 +201,10 @@ fn files_and_tests_that_the_contributors_pages_name_exist() {
         for name in text.split(|c: char| !is_part(c)).map(|name| name.trim_end_matches(['.', ':'])) {
             let is_in = |folder: &str| name.starts_with(folder) && name.len() > folder.len();
             if Path::new(name).extension().is_some_and(|end| end == "rs") && name.contains('/')
-                || ["src/", "tests/", "hooks/", "docs/"].into_iter().any(is_in)
+                || ["src/", "tests/", "hooks/", "share/", "docs/"].into_iter().any(is_in)
             {
                 let exists = project(name).exists() || project("src").join(name).exists();
-                assert!(exists || is_in("hooks/p"), "{document} names `{name}`, which does not exist");
+                assert!(exists, "{document} names `{name}`, which does not exist");
                 paths += 1;
             } else if let Some((module, function)) = name.split_once("::")
                 && project(format!("tests/integration/{module}.rs")).exists()

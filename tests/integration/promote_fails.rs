@@ -248,7 +248,7 @@ fn a_failure_is_json_too() {
 
 /// Reads a workflow as its YAML says it; gives the script that pushes and promotes.
 fn script_of(workflow: &str, keys: &str) -> Option<String> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks/ci").join(workflow);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("share/ci").join(workflow);
     let read = format!("import sys, yaml; print(yaml.safe_load(open(sys.argv[1])){keys}, end='')");
     let output = Command::new("/usr/bin/python3").args(["-c", &read]).arg(path).output().unwrap();
     if String::from_utf8_lossy(&output.stderr).contains("No module named 'yaml'") {

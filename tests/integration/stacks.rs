@@ -1,4 +1,4 @@
-//! The ready-made configs of `hooks/`: all of them are valid, and small applications of `fixtures/` run
+//! The ready-made configs of `share/stacks/`: all of them are valid, and small applications of `fixtures/` run
 //! with them for real: served, pushed in two versions, broken, and rolled back.
 
 use std::fs;
@@ -22,7 +22,7 @@ fn project(path: &str) -> PathBuf {
 }
 
 fn stack(name: &str) -> String {
-    fs::read_to_string(project(&format!("hooks/{name}.toml"))).unwrap()
+    fs::read_to_string(project(&format!("share/stacks/{name}.toml"))).unwrap()
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn all_configs_are_valid_and_say_sudo_exactly() {
         let commands = config.steps.iter().map(|step| sudo::commands(step).unwrap().len()).sum::<usize>();
         assert_eq!(commands, usize::from(name != "static"), "{name}");
     }
-    Config::parse(&stack("bluegreen")).unwrap();
+    Config::parse(&fs::read_to_string(project("share/bluegreen.toml")).unwrap()).unwrap();
 }
 
 /// A sandbox with a stack's config and an application that a `sudo` of ours starts as systemd would.
@@ -193,7 +193,7 @@ kill -USR2 "$(cat STATE/fpm.pid)"
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {state}/nginx-{kind};"))
             .join("\n");
-        // Where the document root leads is asked for each request, as hooks/php.toml says.
+        // Where the document root leads is asked for each request, as share/stacks/php.toml says.
         let web = format!(
             "user root; daemon off; pid {state}/nginx.pid; error_log {state}/nginx.log; events {{}}
              http {{ access_log off; {temporary}

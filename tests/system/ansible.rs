@@ -169,7 +169,7 @@ impl Fleet {
     fn starts_front_end(&self) {
         let dev = &self.admin;
         dev.bring(Path::new(env!("CARGO_BIN_EXE_bluegreen")), "/usr/local/bin/bluegreen");
-        let config = std::fs::read_to_string(Path::new(CLONE).join("hooks/switches/haproxy.cfg")).unwrap();
+        let config = std::fs::read_to_string(Path::new(CLONE).join("share/switches/haproxy.cfg")).unwrap();
         let two = |side, one, other| {
             let line = |number, address| format!("server {side}-{number} {address}:80");
             let check = "check inter 200ms fall 3 rise 1";

@@ -106,7 +106,7 @@ impl Story {
     fn starts_front_end(&self) {
         let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
         for file in [
-            "hooks/switches/haproxy.cfg",
+            "share/switches/haproxy.cfg",
             "tests/system/databases/writers.py",
             "tests/system/databases/verify.py",
         ] {

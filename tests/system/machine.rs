@@ -177,10 +177,10 @@ impl Machine {
             "demo.sh",
             "packaging/demo.pl",
             "packaging/building.sh",
-            "hooks/bluegreen.toml",
-            "hooks/web/apache.conf",
-            "hooks/web/nginx.conf",
-            "hooks/systemd/bluegreen@.service",
+            "share/bluegreen.toml",
+            "share/web/apache.conf",
+            "share/web/nginx.conf",
+            "share/systemd/bluegreen@.service",
         ] {
             self.bring(&Path::new(clone).join(file), &format!("/root/bluegreen/{file}"));
         }

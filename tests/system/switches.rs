@@ -22,7 +22,7 @@ fn front(lab: &Lab, needed: &[&str]) -> Option<Machine> {
         }
     }
     let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for switch in std::fs::read_dir(clone.join("hooks/switches")).unwrap() {
+    for switch in std::fs::read_dir(clone.join("share/switches")).unwrap() {
         let switch = switch.unwrap();
         front.bring(&switch.path(), &format!("/switches/{}", switch.file_name().to_str().unwrap()));
     }

@@ -34,7 +34,7 @@ fn an_address_moves_with_a_gap_that_is_known() {
     let dev = lab.client("dev");
     let (blue, green) = (server(&lab, "blue", &dev), server(&lab, "green", &dev));
     let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
-    dev.bring(&clone.join("hooks/switches/address"), "/switches/address");
+    dev.bring(&clone.join("share/switches/address"), "/switches/address");
     dev.bring(&clone.join("tests/system/switches/probe.py"), "/test/probe.py");
 
     dev.sh_as("dev", "ssh root@blue true; ssh root@green true").either_way();
@@ -72,7 +72,7 @@ fn moves(dev: &Machine) {
 /// Runs what the unit of the package runs at a boot.
 fn is_kept(dev: &Machine, blue: &Machine, green: &Machine) {
     let unit =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks/switches/address.service"))
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("share/switches/address.service"))
             .unwrap();
     let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap().replace("%%", "%");
     green.sh("test ! -e /var/lib/bluegreen/address").ok();

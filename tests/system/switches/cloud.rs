@@ -190,7 +190,7 @@ impl Moto {
 
     fn run(&self, more: &[(&str, &str)], arguments: &[&str]) -> Output {
         let path = format!("{}:/usr/bin:/bin", self.programs.display());
-        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks/switches/aws"))
+        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("share/switches/aws"))
             .args(arguments)
             .env_clear()
             .env("PATH", path)
