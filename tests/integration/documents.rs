@@ -72,7 +72,7 @@ fn the_program_lays_all_files_that_the_installer_lays() {
     let said = sandbox.bluegreen(&arguments).ok();
     assert!(said.output().contains("/laid/install.sh --binary "), "{}", said.output());
     let list =
-        "files() { find install.sh packaging/building.sh packaging/setup hooks -type f ! -name '.*' \"$@\" | sort; }
+        "files() { find install.sh packaging/building.sh packaging/setup hooks share -type f ! -name '.*' \"$@\" | sort; }
         files | xargs cksum; files -perm -100";
     let listed =
         |folder: &Path| sandbox.command("sh").args(["-ec", list]).current_dir(folder).output().unwrap();

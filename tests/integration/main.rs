@@ -27,6 +27,7 @@ mod gate;
 mod gate_edges;
 mod gate_http;
 mod gate_old_client;
+mod hooks;
 mod hostile;
 mod hostile_objects;
 mod hostile_packs;
