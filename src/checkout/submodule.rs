@@ -15,6 +15,7 @@ use super::objects::Objects;
 use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::run::child::Limits;
+use crate::text::{MAX_MESSAGE_CHARS, truncated};
 
 /// The project that is deployed, or a submodule.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl<'a> Projects<'a> {
         commit: Oid,
         directory: u32,
     ) -> Result<Oid> {
-        let failed = |problem: &str| Error::Submodule { path: path.into(), problem: problem.into() };
+        let failed = |problem: &str| failed(path, problem);
         let module = self.module(project, gitmodules, path)?;
         let name = OsStr::from_bytes(&module.name);
         let is_safe = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
@@ -97,7 +98,7 @@ impl<'a> Projects<'a> {
 
     /// The section of `.gitmodules` for a path.
     fn module(&mut self, project: usize, gitmodules: Option<Oid>, path: &Path) -> Result<Module> {
-        let failed = |problem: &str| Error::Submodule { path: path.into(), problem: problem.into() };
+        let failed = |problem: &str| failed(path, problem);
         let project = &mut self.all[project];
         if project.modules.is_none() {
             let blob = gitmodules.ok_or_else(|| failed("the commit has no `.gitmodules`"))?;
@@ -148,6 +149,11 @@ impl<'a> Projects<'a> {
         let tree = found.or_else(|_| repository.fetch(url, commit, self.limits).and_then(|()| tree()))?;
         Ok((repository, tree))
     }
+}
+
+/// The error of a submodule. The problem may name a URL from `.gitmodules`, which has any length.
+fn failed(path: &Path, problem: &str) -> Error {
+    Error::Submodule { path: path.into(), problem: truncated(problem, MAX_MESSAGE_CHARS).into_owned() }
 }
 
 /// Parses the output of `git config --list -z` for a `.gitmodules`.

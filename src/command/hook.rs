@@ -20,6 +20,7 @@ use crate::pusher::message::Message;
 use crate::pusher::report::Report;
 use crate::run::signals;
 use crate::site::history::Action;
+use crate::text::message;
 
 /// Runs the hook `post-receive`. Called by hand, it deploys the new revision of a line even if the branch has
 /// moved on.
@@ -111,7 +112,7 @@ pub fn proc_receive(invocation: &Invocation, report: &Report) -> Result<()> {
         .map(|update| {
             let answer = match &server {
                 Ok(server) => pass(server, &request, update),
-                Err(error) => Answer::Refused(error.to_string()),
+                Err(error) => Answer::Refused(message(error)),
             };
             (update.name.as_slice(), answer)
         })
@@ -149,7 +150,7 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
         // With exit status 3 the new release is live and the ref has moved: to git the push succeeded.
         Ok(()) => Answer::Moved,
         Err(error) if error.exit_status() == 3 => Answer::Moved,
-        Err(error) => Answer::Refused(error.to_string()),
+        Err(error) => Answer::Refused(message(&error)),
     }
 }
 

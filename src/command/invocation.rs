@@ -14,6 +14,7 @@ use nix::unistd::{Uid, User, close, initgroups, setresgid, setresuid, setuid};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::key;
+use super::ledger::{self, Entry, LEDGERS};
 use super::path_walk::PathWalk;
 use super::session;
 use crate::config::{self, Config};
@@ -22,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::git::{Repository, git_dir_of, login_name, search_path};
 use crate::pusher::report::Report;
 use crate::site::history::{Actor, Key};
+use crate::text::{MAX_NAME_CHARS, truncated};
 
 /// The call of the program: by what the repository is found, and who is behind it.
 pub struct Invocation<'a> {
@@ -89,8 +91,9 @@ impl Invocation<'_> {
         })
     }
 
-    /// Opens the repository: the one of `-C`, else of `GIT_DIR`, else the one whose `hooks/` the program was
-    /// called from, else the working directory. It becomes the working directory; root becomes its owner.
+    /// Opens the repository: the one from `-C`, else from `GIT_DIR`, else the one whose `hooks/` the program was
+    /// called from, else the working directory, else the only one that the installer has set up on this server. It
+    /// becomes the working directory; root becomes its owner.
     pub fn repository(&self) -> Result<Repository> {
         let named =
             self.repository.map(Path::to_path_buf).or_else(|| std::env::var_os("GIT_DIR").map(PathBuf::from));
@@ -101,23 +104,45 @@ impl Invocation<'_> {
         let candidates = named.map_or_else(|| around().map(Path::to_path_buf).collect(), |path| vec![path]);
         for path in candidates {
             let path = std::path::absolute(&path).map_err(Error::io("open", &path))?;
-            let found = if Uid::effective().is_root() { from_root(&path)? } else { as_ourselves(&path) };
-            match found {
+            match open(&path)? {
                 Some(repository) => return Ok(repository),
                 None if is_named => return Err(Error::NotARepository(path)),
                 None => {}
             }
         }
-        Err(Error::NoRepository)
+        match &ledger::read(Path::new(LEDGERS))[..] {
+            [] => Err(Error::NoRepository),
+            [Entry { repository, .. }] => {
+                let missing = || Error::NotARepository(repository.clone());
+                open(repository)?.ok_or_else(missing)
+            }
+            several => {
+                Err(Error::NameRepository(several.iter().map(|entry| entry.repository.clone()).collect()))
+            }
+        }
     }
 }
 
+/// Opens the repository at a path, if there is one; root becomes its owner.
+fn open(path: &Path) -> Result<Option<Repository>> {
+    if Uid::effective().is_root() { from_root(path) } else { as_ourselves(path) }
+}
+
 /// Opens the repository at a path, if there is one, as the current user.
-fn as_ourselves(path: &Path) -> Option<Repository> {
-    let repository = Repository::open(&git_dir_of(path)?).ok()?;
-    // The directory that the program was started in may be gone, and git needs a working directory.
-    std::env::set_current_dir(repository.path()).ok()?;
-    Some(repository)
+fn as_ourselves(path: &Path) -> Result<Option<Repository>> {
+    // `exists` reports a directory that may not be searched as missing.
+    if let Err(error) = path.join("HEAD").symlink_metadata()
+        && error.kind() == io::ErrorKind::PermissionDenied
+    {
+        return Err(Error::ClosedRepository(path.into()));
+    }
+    let open = || {
+        let repository = Repository::open(&git_dir_of(path)?).ok()?;
+        // The directory that the program was started in may be gone, and git needs a working directory.
+        std::env::set_current_dir(repository.path()).ok()?;
+        Some(repository)
+    };
+    Ok(open())
 }
 
 /// Opens the repository at a path as root: becomes its owner before reading anything in it.
@@ -138,9 +163,9 @@ fn from_root(path: &Path) -> Result<Option<Repository>> {
         let environment = become_user(owner, &walk).map_err(failed)?;
         // From here on every path is looked up with the owner's rights.
         let here = std::env::current_dir().map_err(failed)?;
-        return Ok(as_ourselves(&here).map(|repository| repository.in_environment(environment)));
+        return Ok(as_ourselves(&here)?.map(|repository| repository.in_environment(environment)));
     }
-    let Some(repository) = as_ourselves(path) else { return Ok(None) };
+    let Some(repository) = as_ourselves(path)? else { return Ok(None) };
     refuse_weak_repository(repository.path())?;
     Ok(Some(repository))
 }
@@ -212,7 +237,8 @@ fn step_of(site: &Path) -> Option<String> {
 }
 
 fn actor(invoker: Uid, key: Option<Key>, at_boot: bool) -> Actor {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let short = |value: String| truncated(&value, MAX_NAME_CHARS).into_owned();
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty()).map(short);
     let (sudo, ssh) = (variable("SUDO_USER"), variable("SSH_CONNECTION"));
     Actor {
         user: login_name(invoker),

@@ -1,7 +1,8 @@
 //! `log [RELEASE]`: prints the output of a release's steps.
 
+use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{ErrorKind, IsTerminal, Read, Write, stdout};
+use std::io::{ErrorKind, Read, Write, stdout};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::release::ReleaseName;
-use crate::site::Site;
-use crate::site::logs;
+use crate::site::{Holder, Site, history, logs};
+use crate::text::{escape_controls, without_colors};
 
 /// The pause between two reads of a log that is followed.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -20,22 +21,23 @@ pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let release: Option<ReleaseName> = release.map(str::parse).transpose()?;
     let (mut shown, mut open) = (None, None);
+    let mut printer = Printer::default();
     loop {
         // The lock is read before the log, so that the last lines of a deployment are not missed.
-        let running = site.holder().filter(|_| follow);
-        let begun = running.as_ref().and_then(|holder| humantime::parse_rfc3339(&holder.since).ok());
-        let newest = || logs::newest(&site, begun).map_err(Error::io("read", site.logs_path()));
-        let wanted = release.clone().map_or_else(newest, |name| Ok(Some(name)))?;
+        let running = site.holder();
+        let wanted =
+            release.clone().map_or_else(|| chosen(&site, running.as_ref(), follow), |name| Ok(Some(name)))?;
         if let Some(name) = wanted.filter(|name| shown.as_ref() != Some(name)) {
             open = logs::read(&site, &name).map_err(Error::io("read", site.log_path(&name)))?;
             shown = open.is_some().then_some(name);
         }
         if let (Some(file), Some(name)) = (&mut open, &shown)
-            && !print_rest(file, &site.log_path(name))?
+            && !printer.print_rest(file, &site.log_path(name))?
         {
             return Ok(());
         }
-        if running.is_none() {
+        if running.is_none() || !follow {
+            printer.finish()?;
             let missing = || Error::NoLog(release.as_ref().map(ToString::to_string));
             return shown.map(|_| ()).ok_or_else(missing);
         }
@@ -43,45 +45,93 @@ pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
     }
 }
 
-/// Prints the rest of a file; returns false once nobody reads the output.
-fn print_rest(file: &mut File, path: &Path) -> Result<bool> {
-    let mut out = stdout().lock();
-    let is_terminal = out.is_terminal();
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        let length = file.read(&mut buffer).map_err(Error::io("read", path))?;
-        let bytes = &buffer[..length];
-        let written = if is_terminal { out.write_all(&escaped(bytes)) } else { out.write_all(bytes) };
-        match written.and_then(|()| out.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
-            written => written.map_err(Error::io("write", "standard output"))?,
+/// Chooses the log that is printed by default: while a deployment runs, the one that it writes. Otherwise the one
+/// from the last attempt to make a release live. After a failed verification that is not the log that was written
+/// last, because the services of the previous release are restarted then.
+fn chosen(site: &Site, running: Option<&Holder>, follow: bool) -> Result<Option<ReleaseName>> {
+    let begun = running.and_then(|holder| humantime::parse_rfc3339(&holder.since).ok());
+    let newest = |begun| logs::newest(site, begun).map_err(Error::io("read", site.logs_path()));
+    let written = begun.map_or(Ok(None), |begun| newest(Some(begun)))?;
+    if written.is_none() && !(follow && begun.is_some()) {
+        let has_log = |name: &ReleaseName| matches!(logs::read(site, name), Ok(Some(_)));
+        let last = history::read(site)?.into_iter().rev().find_map(|entry| entry.release);
+        if let Some(name) = last.and_then(|name| name.parse().ok()).filter(has_log) {
+            return Ok(Some(name));
         }
-        if length == 0 {
-            return Ok(true);
+        return newest(None);
+    }
+    Ok(written)
+}
+
+/// A log on its way to standard output, piece by piece.
+#[derive(Default)]
+struct Printer {
+    /// The end of the last piece, if it may belong to the next one.
+    held: Vec<u8>,
+}
+
+impl Printer {
+    /// Prints the rest of a file; returns false once nobody reads the output.
+    fn print_rest(&mut self, file: &mut File, path: &Path) -> Result<bool> {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            let length = file.read(&mut buffer).map_err(Error::io("read", path))?;
+            self.held.extend_from_slice(&buffer[..length]);
+            let end = self.held.len() - unfinished(&self.held);
+            let piece: Vec<u8> = self.held.drain(..end).collect();
+            if !print(&piece)? {
+                return Ok(false);
+            }
+            if length == 0 {
+                return Ok(true);
+            }
         }
+    }
+
+    /// Prints what was held back.
+    fn finish(self) -> Result<()> {
+        print(&self.held).map(drop)
     }
 }
 
-/// Escapes control characters as `less` does: `^[`, `<U+009B>`. Some terminals obey C1 controls too, so
-/// these are escaped both as UTF-8 and as single bytes.
-fn escaped(bytes: &[u8]) -> Vec<u8> {
-    let mut safe = Vec::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '\n' | '\t' => safe.push(character as u8),
-                _ if character.is_ascii_control() => safe.extend([b'^', character as u8 ^ 0x40]),
-                _ if character.is_control() => {
-                    safe.extend(format!("<U+{:04X}>", u32::from(character)).into_bytes());
-                }
-                _ => safe.extend(character.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
+fn print(bytes: &[u8]) -> Result<bool> {
+    let mut out = stdout().lock();
+    match out.write_all(escaped(bytes).as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).map_err(Error::io("write", "standard output")),
+    }
+}
+
+/// Returns how many bytes at the end may be the start of a character, a color, or a line end.
+fn unfinished(bytes: &[u8]) -> usize {
+    const LONGEST_COLOR: usize = 32;
+    let tail = &bytes[bytes.len().saturating_sub(LONGEST_COLOR)..];
+    let is_unfinished = |at: &usize| match &tail[*at..] {
+        [b'\r' | 0x1b] => true,
+        [0x1b, b'[', parameters @ ..] => {
+            parameters.iter().all(|byte| matches!(byte, b'0'..=b'9' | b';' | b':'))
         }
-        for &byte in chunk.invalid() {
-            match byte {
-                0x80..=0x9f => safe.extend(format!("<{byte:02X}>").into_bytes()),
-                _ => safe.push(byte),
-            }
+        [0xc0..=0xff, ..] => {
+            std::str::from_utf8(&tail[*at..]).is_err_and(|error| error.error_len().is_none())
+        }
+        _ => false,
+    };
+    (0..tail.len()).find(is_unfinished).map_or(0, |at| tail.len() - at)
+}
+
+/// Formats a piece of a log: without colors, and with everything else escaped that a terminal acts on. Some
+/// terminals interpret single bytes from 0x80 to 0x9f as controls, so bytes that are not UTF-8 are escaped, too.
+fn escaped(bytes: &[u8]) -> String {
+    let mut safe = String::with_capacity(bytes.len());
+    for chunk in without_colors(bytes).utf8_chunks() {
+        let lines: Vec<String> = chunk
+            .valid()
+            .split('\n')
+            .map(|line| escape_controls(line.strip_suffix('\r').unwrap_or(line)))
+            .collect();
+        safe.push_str(&lines.join("\n"));
+        for byte in chunk.invalid() {
+            let _ = write!(safe, "\\x{byte:02x}");
         }
     }
     safe
@@ -89,12 +139,28 @@ fn escaped(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn a_terminal_gets_no_control_characters() {
-        let escaped = super::escaped;
-        assert_eq!(escaped(b"a\tb\x1b[2J\r\x7f\n"), b"a\tb^[[2J^M^?\n");
-        assert_eq!(escaped("caf\u{e9} \u{9b}2J".as_bytes()), "caf\u{e9} <U+009B>2J".as_bytes());
-        assert_eq!(escaped(b"\x9b2J \xe9 \xc2"), b"<9B>2J \xe9 \xc2");
-        assert_eq!(escaped(b"\x9b2J"), b"<9B>2J", "the second half of a character that was cut in two");
+    fn output_has_no_control_characters() {
+        assert_eq!(escaped(b"a\tb\x1b[2J\r\x7f\r\n"), "a\tb\\u{1b}[2J\\r\\u{7f}\n");
+        assert_eq!(escaped(b"\x1b[31mred\x1b[0m \x1b]0;title\x07"), "red \\u{1b}]0;title\\u{7}");
+        assert_eq!(escaped("caf\u{e9} \u{9b}2J \u{202e}abc".as_bytes()), "caf\u{e9} \\u{9b}2J \\u{202e}abc");
+        assert_eq!(escaped(b"\x9b2J \xe9 \xc2"), "\\x9b2J \\xe9 \\xc2");
+    }
+
+    #[test]
+    fn a_piece_may_end_anywhere() {
+        let text = "a\r\n\x1b[1;31mred\x1b[0m caf\u{e9} \u{1f600}\u{9b} \x1b[2J\r\n".as_bytes();
+        for cut in 0..=text.len() {
+            let (mut held, mut printed) = (Vec::new(), String::new());
+            for piece in [&text[..cut], &text[cut..]] {
+                held.extend_from_slice(piece);
+                let end = held.len() - unfinished(&held);
+                printed += &escaped(&held.drain(..end).collect::<Vec<_>>());
+            }
+            assert_eq!(printed + &escaped(&held), escaped(text), "{cut}");
+        }
+        assert_eq!(unfinished(&[b"\x1b[".to_vec(), vec![b'1'; 100]].concat()), 0, "too long for a color");
     }
 }

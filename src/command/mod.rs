@@ -12,6 +12,7 @@ mod hold;
 mod hook;
 mod invocation;
 mod key;
+mod ledger;
 mod log;
 pub mod options;
 mod path_walk;
@@ -69,14 +70,15 @@ pub fn run(arguments: &[OsString]) -> u8 {
             return if error.use_stderr() { 2 } else { 0 };
         }
         Err(error) => {
-            Report::new(out, err).error(&error);
+            Report::new(out, err).colored(is_colored()).error(&error);
             return error.exit_status();
         }
     };
     // git reads the gate's standard output as a protocol, so the gate prints messages on standard error.
     let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
     let out = if is_gate { err.try_clone().unwrap_or(out) } else { out };
-    let report = Report::new(out, err);
+    let is_hook = matches!(cli.command, Command::Hook { .. });
+    let report = Report::new(out, err).colored(!is_hook && is_colored());
     match choose_runner(&cli, arguments) {
         Ok(Runner::Ourselves) => {}
         Ok(Runner::Child(status)) => return status,
@@ -88,7 +90,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
     let invocation = Invocation {
         repository: cli.repository.as_deref(),
         called_as: &called_as,
-        for_client: matches!(cli.command, Command::Hook { .. }),
+        for_client: is_hook,
         at_boot: matches!(cli.command, Command::Resume { boot: true }),
     };
     match dispatch(&cli.command, &invocation, &report) {
@@ -112,6 +114,12 @@ fn choose_runner(cli: &Cli, arguments: &[OsString]) -> Result<Runner> {
         Command::Generate { what } if !matches!(what, Generated::Settings { .. }) => Ok(Runner::Ourselves),
         _ => session::leave_callers(arguments),
     }
+}
+
+/// Returns whether problems are colored: on a terminal, unless `NO_COLOR` or `CLICOLOR` turns colors off or
+/// `CLICOLOR_FORCE` turns them on.
+fn is_colored() -> bool {
+    anstream::AutoStream::choice(&stderr()) != anstream::ColorChoice::Never
 }
 
 fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Result<()> {

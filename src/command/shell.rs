@@ -10,15 +10,13 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use nix::unistd::{Uid, execvp};
 
+use super::ledger::{self, Entry, LEDGERS};
 use crate::cli::{Cli, Command};
 use crate::error::{Error, Result};
 use crate::git::login_name;
 
 /// The file name of the program as a login shell.
 const NAME: &str = "bluegreen-shell";
-
-/// The directory with a file for each repository that the installer has set up.
-const LEDGERS: &str = "/var/lib/bluegreen/repositories";
 
 /// The subcommands that run over ssh. [`is_allowed`] decides the same about a parsed command.
 pub const COMMANDS: [&str; 11] = [
@@ -45,7 +43,9 @@ pub fn take(arguments: &[OsString]) -> Result<Result<Cli, clap::Error>> {
     if is_git(&line) {
         return Err(become_git_shell(&line));
     }
-    parse(&line, &repositories(Path::new(LEDGERS), &login_name(Uid::current())))
+    let mine = |entry: &Entry| entry.user == login_name(Uid::current());
+    let repositories = ledger::read(Path::new(LEDGERS)).into_iter().filter(mine);
+    parse(&line, &repositories.map(|entry| entry.repository).collect::<Vec<_>>())
 }
 
 fn is_git(line: &str) -> bool {
@@ -141,20 +141,6 @@ fn choose(named: Option<&Path>, repositories: &[PathBuf]) -> Result<PathBuf> {
     }
 }
 
-/// Reads the repositories of an account from the installer's ledgers.
-fn repositories(ledgers: &Path, account: &str) -> Vec<PathBuf> {
-    let files = ledgers.read_dir().into_iter().flatten().flatten();
-    let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
-    let mut found: Vec<PathBuf> = texts.filter_map(|text| repository(&text, account)).collect();
-    found.sort();
-    found
-}
-
-fn repository(ledger: &str, account: &str) -> Option<PathBuf> {
-    let value = |key: &str| ledger.lines().filter_map(|line| line.strip_prefix(key)).next_back();
-    (value("user ")? == account).then(|| value("repository ").map(PathBuf::from))?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,14 +215,6 @@ mod tests {
         for line in ["git", "git-shell", "git status", "git-receive-packs", "gitreceive-pack x"] {
             assert!(!is_git(line), "{line}");
         }
-    }
-
-    #[test]
-    fn a_ledger_counts_for_its_user_alone() {
-        let ledger = "repository /home/deploy/a\nuser deploy\nsite /srv/a\nrepository /home/deploy/b\n";
-        assert_eq!(repository(ledger, "deploy"), Some("/home/deploy/b".into()));
-        assert_eq!(repository(ledger, "dep"), None);
-        assert_eq!(repository("user deploy\n", "deploy"), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ impl Server<'_> {
     /// Adds a line to the history, and keeps it for [`Server::notify`]. Where it cannot be added it is kept
     /// nevertheless.
     pub fn record(&self, site: &LockedSite, entry: Entry) -> Result<()> {
+        let entry = entry.bounded();
         let result = history::append(site, &entry);
         self.untold.borrow_mut().push(entry);
         result

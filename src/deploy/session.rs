@@ -11,7 +11,7 @@ use crate::pusher::message::Message;
 use crate::release::ReleaseName;
 use crate::site::history::{Action, Actor, Entry, Outcome};
 use crate::site::{Holder, Live, LockedSite, Site};
-use crate::text::{printable, timestamp};
+use crate::text::{message, printable, timestamp};
 
 /// One attempt to change the live release, as the history records it.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl Server<'_> {
 
     /// Records the outcome of a commit that was to become live.
     fn settle(&self, site: &LockedSite, commit: Option<CommitId>, error: Option<&Error>) {
-        let failed = commit.zip(error.map(ToString::to_string));
+        let failed = commit.zip(error.map(message));
         if let Err(error) = site.settle(failed, || self.repository.tip_to_record(&self.config.branch)) {
             self.report.warning(error);
         }
@@ -182,7 +182,7 @@ impl Server<'_> {
                 Ok(()) | Err(Error::AfterFlip(_)) => Outcome::Live,
                 Err(_) => Outcome::Failed,
             },
-            error: result.as_ref().err().map(ToString::to_string),
+            error: result.as_ref().err().map(message),
             promotion: None,
         };
         if let Err(error) = self.record(site, entry) {

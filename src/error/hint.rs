@@ -1,7 +1,7 @@
 //! The hints: for each error, one thing that the reader can do.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::text::printable;
@@ -13,25 +13,17 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage(_) => "`bluegreen --help` shows what it takes".into(),
-            Self::NoRepository | Self::NotARepository(_) => "name the bare repository with `-C`".into(),
-            Self::NoShell(commands) | Self::NotOverSsh { commands, .. } => {
-                format!("it runs {}, as in `ssh deploy@blue status`", commands.join(", "))
-            }
-            Self::SeveralRepositories(names) => {
-                format!("name one of them ({}), as in `status -C {}`", names.join(", "), names[0])
-            }
-            Self::UnknownRepository { there, .. } => format!("it has {}", there.join(", ")),
-            Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
-            Self::ForeignPath(_, _, at, None) => format!("`chmod go-w {}`", printable(at)),
-            Self::ForeignPath(.., Some(other)) => {
-                format!("run it as {other}: `sudo -u {other} bluegreen ...`; or name a path that is the owner's alone")
-            }
-            Self::ConfigUnsafe { file, .. } => {
-                format!(
-                    "it holds commands: `chmod go-w {0}`, and let the repository's owner own it",
-                    printable(file)
-                )
-            }
+            Self::NoRepository
+            | Self::NotARepository(_)
+            | Self::NameRepository(_)
+            | Self::ClosedRepository(_)
+            | Self::NoShell(_)
+            | Self::NotOverSsh { .. }
+            | Self::SeveralRepositories(_)
+            | Self::UnknownRepository { .. }
+            | Self::NotOwner { .. }
+            | Self::ForeignPath(..)
+            | Self::ConfigUnsafe { .. } => return self.access_hint(),
             Self::UnfitDirectory(..) => "name a new or an empty directory, where you may write".into(),
             Self::GitMissing(_) => "install git: `apt-get install git`".into(),
             Self::Object { .. } => "check the repository with `git fsck`, then push again".into(),
@@ -110,6 +102,43 @@ impl Error {
             | Self::Cancelled => return None,
         };
         Some(hint)
+    }
+}
+
+impl Error {
+    /// The hint of an error that keeps the program from opening the repository.
+    fn access_hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoRepository | Self::NotARepository(_) => "name the bare repository with `-C`".into(),
+            Self::NameRepository(paths) => {
+                let named = |path: &PathBuf| format!("`bluegreen -C {} status`", printable(path));
+                format!("run {}", paths.iter().map(named).collect::<Vec<_>>().join(" or "))
+            }
+            Self::ClosedRepository(path) => {
+                format!("run it as the repository's owner: `sudo bluegreen -C {} ...`", printable(path))
+            }
+            Self::NoShell(commands) | Self::NotOverSsh { commands, .. } => {
+                format!("it runs {}, as in `ssh deploy@blue status`", commands.join(", "))
+            }
+            Self::SeveralRepositories(names) => {
+                format!("name one of them ({}), as in `status -C {}`", names.join(", "), names[0])
+            }
+            Self::UnknownRepository { there, .. } => format!("it has {}", there.join(", ")),
+            Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
+            Self::ForeignPath(_, _, at, None) => format!("`chmod go-w {}`", printable(at)),
+            Self::ForeignPath(.., Some(other)) => {
+                format!(
+                    "run it as {other}: `sudo -u {other} bluegreen ...`; or name a path that is the owner's alone"
+                )
+            }
+            Self::ConfigUnsafe { file, .. } => {
+                format!(
+                    "it holds commands: `chmod go-w {0}`, and let the repository's owner own it",
+                    printable(file)
+                )
+            }
+            _ => return None,
+        })
     }
 }
 

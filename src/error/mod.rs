@@ -28,6 +28,12 @@ pub enum Error {
     /// No repository was named, and the working directory is none.
     #[error("no repository found")]
     NoRepository,
+    /// No repository was named, and the installer has set up several on this server.
+    #[error("this server has several repositories: name one with `-C`")]
+    NameRepository(Vec<PathBuf>),
+    /// A path that the current user may not search.
+    #[error("cannot open the repository `{}`: permission denied", printable(.0))]
+    ClosedRepository(PathBuf),
     /// A path was named as a repository and is not one.
     #[error("`{}` is not a git repository", printable(.0))]
     NotARepository(PathBuf),

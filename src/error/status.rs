@@ -14,6 +14,8 @@ impl Error {
             | Self::SeveralRepositories(_)
             | Self::UnknownRepository { .. }
             | Self::NotARepository(_)
+            | Self::NameRepository(_)
+            | Self::ClosedRepository(_)
             | Self::NotOwner { .. }
             | Self::ForeignPath(..)
             | Self::Config { .. }

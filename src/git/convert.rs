@@ -9,6 +9,7 @@ use nix::unistd::{Uid, User};
 use super::{Repository, failure};
 use crate::error::{Error, Result};
 use crate::run::child::{self, End, Limits};
+use crate::text::{MAX_MESSAGE_CHARS, truncated};
 
 /// The settings and paths of a git process that converts files.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ pub struct Work<'a> {
     /// Its time limit, and the request to stop.
     pub limits: Limits<'a>,
 }
+
+/// The end of what git and its filters print on standard error that is kept, in bytes.
+const MAX_STDERR: usize = 64 << 10;
 
 impl Repository {
     /// Lists all settings that git sees for the repository's owner: the output of `--show-scope -z`.
@@ -49,9 +53,13 @@ impl Repository {
             .current_dir(work.tree)
             .env("GIT_INDEX_FILE", work.index);
         let mut said = Vec::new();
-        let asked = child::ask(&mut git, input, work.limits, |bytes| said.extend_from_slice(bytes));
+        let asked = child::ask(&mut git, input, work.limits, |bytes| {
+            said.extend_from_slice(bytes);
+            said.drain(..said.len().saturating_sub(MAX_STDERR));
+        });
         let said = String::from_utf8_lossy(&said);
-        let complaints = || said.lines().map(str::to_owned).collect::<Vec<_>>();
+        let complaints =
+            || said.lines().map(|line| truncated(line, MAX_MESSAGE_CHARS).into_owned()).collect::<Vec<_>>();
         let status = match asked.map_err(Error::GitMissing)? {
             (End::Exited(status), output) if status.success() => return Ok((output, complaints())),
             (End::Exited(status), _) => status,

@@ -9,9 +9,13 @@ use git2::{ObjectFormat, Oid};
 use super::{Repository, failure, search_path};
 use crate::error::{Error, Result};
 use crate::run::child::{self, End, Limits};
+use crate::text::{MAX_MESSAGE_CHARS, truncated};
 
 /// The protocols that a submodule's URL may use; not `file` and `ext`, which reach into this machine.
 const PROTOCOLS: &str = "https:ssh:git";
+
+/// The end of what a fetch prints on standard error that is kept, in bytes.
+const MAX_STDERR: usize = 64 << 10;
 
 /// The ssh command. Nobody can answer a question, so it must not ask for a password or a host key.
 const SSH: &str = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=30";
@@ -56,7 +60,11 @@ impl Repository {
             .env("GIT_SSH_COMMAND", SSH)
             .env("GIT_TERMINAL_PROMPT", "0");
         let mut stderr = Vec::new();
-        let end = child::run(&mut git, limits.timeout, limits.stop, |bytes| stderr.extend_from_slice(bytes));
+        let end = child::run(&mut git, limits.timeout, limits.stop, |bytes| {
+            // The end gives the reason.
+            stderr.extend_from_slice(bytes);
+            stderr.drain(..stderr.len().saturating_sub(MAX_STDERR));
+        });
         match end.map_err(Error::GitMissing)? {
             End::Exited(status) if status.success() => Ok(()),
             End::Exited(status) => Err(refusal(&Output { status, stdout: Vec::new(), stderr })),
@@ -80,8 +88,9 @@ fn refusal(output: &Output) -> Error {
     if last.is_empty() {
         return failure("fetch", output);
     }
-    let stderr = last.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
-    Error::Git { command: "fetch".into(), stderr }
+    let stderr: String =
+        last.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    Error::Git { command: "fetch".into(), stderr: truncated(&stderr, MAX_MESSAGE_CHARS).into_owned() }
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use nix::unistd::{Uid, User};
 
 use self::id::CommitId;
 use crate::error::{Error, Result};
+use crate::text::{MAX_MESSAGE_CHARS, truncated};
 
 /// A repository on this machine. [`Repository::refuse_foreign`] makes sure that it is the user's own.
 #[derive(Debug, Clone)]
@@ -219,7 +220,7 @@ fn failure(command: &str, output: &Output) -> Error {
     // The lines after the last `fatal:` belong to it, such as a list of unknown extensions.
     let last = text.rfind("fatal: ").or_else(|| text.trim_end().rfind('\n')).unwrap_or_default();
     let stderr = text[last..].split_whitespace().collect::<Vec<_>>().join(" ");
-    Error::Git { command: command.into(), stderr }
+    Error::Git { command: command.into(), stderr: truncated(&stderr, MAX_MESSAGE_CHARS).into_owned() }
 }
 
 /// Finds the git directory of a repository, bare or not.

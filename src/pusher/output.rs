@@ -7,6 +7,7 @@ use std::io::Write;
 
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
+use crate::text::without_colors;
 
 /// The longest line that the pusher gets, in bytes.
 const LONGEST: usize = 1000;
@@ -73,7 +74,8 @@ impl<'a> Output<'a> {
         let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
         // A terminal would overwrite the text before a carriage return, so it is left out.
         let shown = line.rsplit(|&byte| byte == b'\r').next().unwrap_or_default();
-        let text = String::from_utf8_lossy(shown);
+        let text = without_colors(shown);
+        let text = String::from_utf8_lossy(&text);
         let rest = if self.is_cut { "..." } else { "" };
         let is_printed = self.report.output(format_args!("{}{}{rest}", self.indent, text.trim_end()));
         self.dropped += u64::from(!is_printed);

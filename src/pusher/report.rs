@@ -11,19 +11,23 @@ use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use anstyle::{AnsiColor, Style};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
 use crate::checkout::monitor::Notice;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
-use crate::text::escape_controls;
+use crate::text::{escape_controls, truncated};
 
 /// The time that a report waits for a slow reader, all lines together, before it drops lines.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The most bytes in one write: if `poll` reports a pipe as writable, Linux guarantees space for this many.
 const PIPE_BUF: usize = 4096;
+
+/// The maximum length of a printed line, in characters. Single texts have shorter limits of their own.
+const MAX_LINE_CHARS: usize = 8000;
 
 /// The output streams to the pusher or operator. Under git both are one pipe.
 #[derive(Debug)]
@@ -35,6 +39,7 @@ pub struct Report {
     output_patience: Cell<Duration>,
     started: Instant,
     is_verbose: Cell<bool>,
+    is_colored: bool,
     /// The progress line that is shown now. It must end before another line begins.
     progress: RefCell<String>,
 }
@@ -50,8 +55,15 @@ impl Report {
             output_patience: Cell::new(PATIENCE),
             started: Instant::now(),
             is_verbose: Cell::new(false),
+            is_colored: false,
             progress: RefCell::default(),
         }
+    }
+
+    /// Colors the labels of problems.
+    #[must_use]
+    pub fn colored(self, is_colored: bool) -> Self {
+        Self { is_colored, ..self }
     }
 
     /// Prints nothing, for whoever wants JSON alone.
@@ -64,7 +76,7 @@ impl Report {
     /// Prints everything on standard error, beside JSON on standard output.
     pub fn beside_json(&self) -> Result<Self> {
         let copy = || self.err.try_clone();
-        let copied = copy().and_then(|out| Ok(Self::new(out, copy()?)));
+        let copied = copy().and_then(|out| Ok(Self::new(out, copy()?).colored(self.is_colored)));
         copied.map_err(Error::io("open", "standard error"))
     }
 
@@ -95,7 +107,7 @@ impl Report {
     /// Prints a line of a step's output; returns false if it was dropped.
     pub fn output(&self, line: impl Display) -> bool {
         self.end_progress();
-        send(&self.output_patience, self.out.as_fd(), &line.to_string(), "\n")
+        send(&self.output_patience, self.out.as_fd(), ["", &line.to_string(), "\n"])
     }
 
     /// Prints an error and its hint.
@@ -118,7 +130,14 @@ impl Report {
 
     fn problem(&self, label: &str, text: impl Display) {
         self.end_progress();
-        self.send(self.err.as_fd(), &format!("{label}: {text}"), "\n");
+        let style = match label {
+            _ if !self.is_colored => Style::new(),
+            "error" => AnsiColor::Red.on_default().bold(),
+            "warning" => AnsiColor::Yellow.on_default().bold(),
+            _ => AnsiColor::Cyan.on_default().bold(),
+        };
+        let label = format!("{style}{label}:{style:#} ");
+        send(&self.patience, self.err.as_fd(), [&label, &text.to_string(), "\n"]);
     }
 
     /// Prints a notice of a checkout.
@@ -150,14 +169,15 @@ impl Report {
     }
 
     fn send(&self, to: BorrowedFd<'_>, line: &str, end: &str) {
-        send(&self.patience, to, line, end);
+        send(&self.patience, to, ["", line, end]);
     }
 }
 
-/// Writes one line with control characters escaped; returns false if the reader did not take all of it.
-fn send(patience: &Cell<Duration>, to: BorrowedFd<'_>, line: &str, end: &str) -> bool {
-    let mut bytes = escape_controls(line);
-    bytes.push_str(end);
+/// Writes a label, a line with control characters escaped, and an end; returns false if the reader did not take all
+/// of it.
+fn send(patience: &Cell<Duration>, to: BorrowedFd<'_>, [label, line, end]: [&str; 3]) -> bool {
+    let line = truncated(line, MAX_LINE_CHARS);
+    let bytes = [label, &escape_controls(&line), end].concat();
     for piece in bytes.as_bytes().chunks(PIPE_BUF) {
         if !wait_for_room(patience, to) {
             log::info!("nobody reads, dropped: {line}");
@@ -201,6 +221,20 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "tab\tstays, \\u{1b}[2J goes\\r\n");
+    }
+
+    #[test]
+    fn labels_are_colored_on_request_and_lines_have_a_maximum() {
+        let (mut reader, report) = pipe();
+        let report = report.colored(true);
+        report.warning("\x1b[31mx");
+        report.warning("x".repeat(100_000));
+        drop(report);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        let (first, second) = text.split_once('\n').unwrap();
+        assert_eq!(first, "\x1b[1m\x1b[33mwarning:\x1b[0m \\u{1b}[31mx");
+        assert!(second.ends_with("xxx...\n") && second.len() < 2 * MAX_LINE_CHARS);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `history.jsonl`: one line for each change of the site, with the person who asked for it.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io::{ErrorKind, Read, Write};
 
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::git::id::CommitId;
 use crate::site::paths::STATE;
 use crate::site::{LockedSite, Site};
-use crate::text::{escape_controls, printable};
+use crate::text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, escape_controls, printable, truncated};
 
 const HISTORY: &[u8] = b"history.jsonl";
 
@@ -146,6 +147,32 @@ pub struct Promotion {
 }
 
 impl Entry {
+    /// Truncates all texts. They come from other programs, from the client of a promotion, and from a file that
+    /// the repository's owner can write, and end up in tables and in the environment of `[notify]`.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let bound = |text: &mut String, max| {
+            if let Cow::Owned(shorter) = truncated(text, max) {
+                *text = shorter;
+            }
+        };
+        let Actor { user, sudo, ssh, key, .. } = &mut self.by;
+        let names = [sudo.as_mut(), ssh.as_mut(), self.release.as_mut()].into_iter().flatten();
+        let key = key
+            .iter_mut()
+            .flat_map(|Key { name, fingerprint }| [Some(fingerprint), name.as_mut()].into_iter().flatten());
+        let promotion = self
+            .promotion
+            .iter_mut()
+            .flat_map(|Promotion { from, to, .. }| [Some(to), from.as_mut()].into_iter().flatten());
+        let all = names.chain(key).chain(promotion).chain([user, &mut self.time]);
+        all.for_each(|name| bound(name, MAX_NAME_CHARS));
+        if let Some(error) = &mut self.error {
+            bound(error, MAX_MESSAGE_CHARS);
+        }
+        self
+    }
+
     /// Formats the outcome: "live", "failed: cancelled".
     #[must_use]
     pub fn ending(&self) -> String {
@@ -191,7 +218,8 @@ pub fn read(site: &Site) -> Result<Vec<Entry>> {
 }
 
 fn parse(text: &[u8]) -> Vec<Entry> {
-    text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    let entries = text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    entries.map(Entry::bounded).collect()
 }
 
 #[cfg(test)]

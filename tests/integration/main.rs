@@ -65,3 +65,4 @@ mod steps;
 mod submodules;
 mod submodules_ssh;
 mod support;
+mod terminal;
