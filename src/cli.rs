@@ -50,6 +50,9 @@ pub enum Command {
         /// Keep printing while a deployment runs
         #[arg(short, long)]
         follow: bool,
+        /// Print the output of the release's instance of the application [default: the live release's]
+        #[arg(long)]
+        app: bool,
     },
     /// End the running deployment; what is live stays
     Cancel,

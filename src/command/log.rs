@@ -94,7 +94,7 @@ impl Printer {
     }
 }
 
-fn print(bytes: &[u8]) -> Result<bool> {
+pub(super) fn print(bytes: &[u8]) -> Result<bool> {
     let mut out = stdout().lock();
     match out.write_all(escaped(bytes).as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),

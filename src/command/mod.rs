@@ -14,6 +14,7 @@ mod invocation;
 mod key;
 mod ledger;
 mod log;
+mod log_app;
 pub mod options;
 mod path_walk;
 mod promote;
@@ -135,7 +136,10 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
         Command::Status(table) => status::run(&invocation.open(report)?, table.json),
         Command::History(table) => history::run(&invocation.open(report)?, table.json),
         Command::Check(table) => check::run(invocation, table.json),
-        Command::Log { release, follow } => log::run(&invocation.open(report)?, release.as_deref(), *follow),
+        Command::Log { release, follow, app } => {
+            let (server, print) = (invocation.open(report)?, if *app { log_app::run } else { log::run });
+            print(&server, release.as_deref(), *follow)
+        }
         Command::Hold => hold::run(&invocation.open(report)?),
         Command::Push { push, options } => push::run(push, options, report),
         Command::Public(options) if invocation.repository.is_some() => {

@@ -2,6 +2,7 @@
 //!
 //! Every key is optional, and so is the file. An error names file, line, key and what was expected.
 
+mod app;
 mod notify;
 mod shared;
 mod steps;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
+pub use self::app::AppConfig;
 pub use self::notify::Notify;
 pub use self::shared::{Shared, SharedPath};
 pub use self::steps::{Environment, Phase, Step, StepsConfig};
@@ -42,6 +44,8 @@ pub struct Config {
     pub checkout_threads: usize,
     /// The `[site]` section.
     pub site: SiteConfig,
+    /// The application that runs once per release; `None` if the site has none.
+    pub app: Option<AppConfig>,
     /// The paths that outlive releases.
     pub shared: Shared,
     /// The site's own commands.
@@ -136,6 +140,7 @@ impl Default for Config {
             lock_timeout: Duration::from_secs(10 * 60),
             checkout_threads: 0,
             site: SiteConfig::default(),
+            app: None,
             shared: Shared::default(),
             steps: StepsConfig::default(),
             notify: Notify::default(),

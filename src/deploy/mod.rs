@@ -1,5 +1,6 @@
 //! The order of a deployment ([`deploy`]), and the dry run. Other files do the parts.
 
+pub mod app;
 mod decide;
 mod journal;
 pub mod notify;
@@ -16,6 +17,7 @@ use std::time::SystemTime;
 
 use git2::Oid;
 
+use self::app::App;
 use self::decide::Decision;
 pub use self::decide::Target;
 use self::server::Server;
@@ -66,6 +68,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let contents = objects.reader().commit(commit.oid()?)?;
     let recycled = recyclable(&releases, live.release(), config.site.keep)
         .into_iter()
+        .filter(|name| !site.may_run(name))
         .find_map(|name| site.recycle(name));
     let (mut staged, manifest) = fill_recycled_or_new(server, site, &objects, contents.tree, recycled)?;
     warn_of_submodules(server, &manifest.listing);
@@ -77,6 +80,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
 
     let steps = Steps::new(server, site, &name, live.release());
     steps.run(Phase::Build, Some(server.stop()))?;
+    let started = App::of(server, site).map(|app| app.start(&name)).transpose()?;
     steps.run(Phase::Check, Some(server.stop()))?;
 
     record.state = State::Ready;
@@ -94,7 +98,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
         push: target.push(),
         is_stuck: Cell::default(),
     }
-    .publish(Some(staged))?;
+    .publish(Some(staged), started)?;
     report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
     prune(server, site, &name);
     Ok(())
@@ -222,7 +226,8 @@ fn prune(server: &Server, site: &mut LockedSite, live: &ReleaseName) {
     server.phase(site, "prune");
     let surplus = site.releases().map(|releases| surplus(&releases, live, server.config.site.keep));
     let results = match surplus {
-        Ok(names) => names.iter().map(|name| site.remove(name)).collect(),
+        // A release whose instance still drains is removed by a later deployment.
+        Ok(names) => names.iter().filter(|name| !site.may_run(name)).map(|name| site.remove(name)).collect(),
         Err(error) => vec![Err(error)],
     };
     for error in results.into_iter().filter_map(Result::err) {

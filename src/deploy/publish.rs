@@ -8,6 +8,7 @@
 use std::cell::Cell;
 
 use crate::config::Phase;
+use crate::deploy::app::{App, Started};
 use crate::deploy::journal::{self, Entry};
 use crate::deploy::server::Server;
 use crate::deploy::steps::Steps;
@@ -42,8 +43,8 @@ pub struct Publication<'a> {
 
 impl Publication<'_> {
     /// Moves the ref, flips, and runs `restart` and `verify`. If a step fails, the previous release becomes
-    /// live again. After the flip, `staged` is not removed any more.
-    pub fn publish(&self, staged: Option<Staged>) -> Result<()> {
+    /// live again. After the flip, `staged` is not removed any more, and `started` not stopped.
+    pub fn publish(&self, staged: Option<Staged>, started: Option<Started>) -> Result<()> {
         staged.as_ref().map_or(Ok(()), Staged::refuse_replaced)?;
         let has_more = self.push.is_some() || self.server.config.steps.has_after_flip();
         if has_more {
@@ -58,12 +59,17 @@ impl Publication<'_> {
         let flip = match stop.check().and_then(|()| self.move_ref()).and_then(|()| activate()) {
             Ok(flip) => flip,
             Err(error) => {
+                // The instance stops before its files are removed.
+                drop(started);
                 drop(staged);
                 return self.finish().and(Err(error));
             }
         };
         if let Some(staged) = staged {
             staged.keep();
+        }
+        if let Some(started) = started {
+            started.keep();
         }
         let verified = self.verify(Some(stop));
         if has_more {
@@ -77,7 +83,7 @@ impl Publication<'_> {
     fn verify(&self, stop: Option<&Stop>) -> Result<()> {
         let steps = Steps::new(self.server, self.site, self.release, self.previous.release());
         let result = steps.run(Phase::Restart, stop).and_then(|()| steps.run(Phase::Verify, stop));
-        result.or_else(|error| self.go_back(error))
+        result.map(|()| self.settle(self.release)).or_else(|error| self.go_back(error))
     }
 
     /// Makes the previous release live again. Always returns an error: the given one, or a worse one.
@@ -92,6 +98,7 @@ impl Publication<'_> {
         let Some(previous) = self.previous.release() else { return after_flip(error) };
         self.server.report.line(Message::GoingBack(previous));
         self.server.phase(self.site, "go back");
+        self.start_previous(previous);
         match self.site.activate(previous) {
             Ok(Flip::Done) => {}
             Ok(Flip::Unflushed(unflushed)) => self.server.report.warning(unflushed),
@@ -101,7 +108,27 @@ impl Publication<'_> {
             }
         }
         self.restart_previous(previous);
+        self.settle(previous);
         Err(error)
+    }
+
+    /// Starts the instance of the previous release where it does not run any more. If that fails, the flip back
+    /// still happens: the failed release is worse.
+    fn start_previous(&self, previous: &ReleaseName) {
+        let Some(app) = App::of(self.server, self.site) else { return };
+        if self.site.socket(previous).is_some() {
+            match app.start(previous) {
+                Ok(started) => started.keep(),
+                Err(error) => self.server.report.warning(error),
+            }
+        }
+    }
+
+    /// Lets the instances of all other releases drain.
+    fn settle(&self, live: &ReleaseName) {
+        if let Some(app) = App::of(self.server, self.site) {
+            app.settle(live);
+        }
     }
 
     /// Restarts services on the release that is live again, and moves the ref back.

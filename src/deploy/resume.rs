@@ -4,6 +4,7 @@
 //! commit is "up to date" from then on, so that no push of it helps. A tip that has its outcome is not tried
 //! again: one that is live, failed, was cancelled, skipped or refused, or from which somebody rolled back.
 
+use crate::deploy::app::App;
 use crate::deploy::server::Server;
 use crate::deploy::{Target, run};
 use crate::error::Result;
@@ -19,6 +20,10 @@ pub fn resume(server: &Server) -> Result<()> {
         report.line(Leftover::Removed(&lock));
     }
     server.change_site(Action::Deploy, |site, attempt| {
+        if let Some((app, live)) = App::of(server, site).zip(site.live()?.release()) {
+            // After a boot the worker does not run either.
+            app.settle(live);
+        }
         let Some(tip) = repository.tip(&config.branch)? else { return Ok(()) };
         match site.look_up(&config.branch, tip)? {
             Look::Live | Look::Settled(_) => Ok(()),

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use crate::deploy::app::App;
 use crate::deploy::publish::Publication;
 use crate::deploy::server::Server;
 use crate::deploy::session::Attempt;
@@ -43,6 +44,7 @@ fn run(
         }
         server.report.warning(replaced);
     }
+    let started = App::of(server, site).map(|app| app.start(name)).transpose()?;
     attempt.new = release.commit();
     attempt.release = Some(name.clone());
     server.set_tip_aside(site, attempt.new, "rolled back");
@@ -55,7 +57,7 @@ fn run(
         push: None,
         is_stuck: Cell::default(),
     }
-    .publish(None)?;
+    .publish(None, started)?;
     server.report.line(Message::RolledBack { release: name, from: &live, took: attempt.took() });
     Ok(())
 }

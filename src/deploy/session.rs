@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::deploy::app::App;
 use crate::deploy::publish::{self, Ended};
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
@@ -108,9 +109,12 @@ impl Server<'_> {
 
     /// Sweeps what a crash left, ends a publication that it cut off, and notes what is live then.
     fn recover(&self, site: &LockedSite, attempt: &mut Attempt) -> Result<()> {
+        let app = App::of(self, site);
+        app.map_or(Ok(()), App::stop_strays)?;
         for leftover in site.sweep()? {
             self.report.warning(leftover);
         }
+        app.map_or(Ok(()), App::ensure_live)?;
         let (begun, started) = (SystemTime::now(), Instant::now());
         if let Some(Ended { release, commit, previous, is_new, was_live, result }) =
             publish::resume(self, site)?
@@ -122,6 +126,7 @@ impl Server<'_> {
             let ended = Attempt { started, release: Some(release), old, new: commit };
             self.record_attempt(site, action, begun, &ended, &result);
         }
+        app.map_or(Ok(()), App::settle_interrupted)?;
         let branch = &self.config.branch;
         if let Err(error) = site.begin_account(branch, || self.repository.tip_to_record(branch)) {
             self.report.warning(error);

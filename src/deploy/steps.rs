@@ -22,7 +22,7 @@ use crate::site::logs;
 use crate::text::{seconds, timestamp};
 
 /// The `PATH` of steps, the same for everybody who deploys; `[env]` may replace it.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The steps of one release.
 #[derive(Debug)]
@@ -89,7 +89,8 @@ impl<'a> Steps<'a> {
             .current_dir(self.site.release_path(self.release))
             .env("BLUEGREEN_RELEASE", self.release.to_string())
             .env("BLUEGREEN_COMMIT", commit.map_or_else(String::new, |record| record.commit.to_string()))
-            .env("BLUEGREEN_PREVIOUS", previous);
+            .env("BLUEGREEN_PREVIOUS", previous)
+            .env("BLUEGREEN_SOCKET", self.site.socket(self.release).unwrap_or_default());
         command
     }
 }

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::text::printable;
 
+/// The hint for an application that does not start.
+const APP: &str =
+    "the application must listen on the path in `$SOCKET`; `bluegreen log --app` shows its output";
+
 impl Error {
     /// One thing that the reader can do, a line without a full stop. The match names every variant, so that a
     /// new one does not go without a hint by accident.
@@ -25,6 +29,7 @@ impl Error {
             | Self::ForeignPath(..)
             | Self::ConfigUnsafe { .. } => return self.access_hint(),
             Self::UnfitDirectory(..) => "name a new or an empty directory, where you may write".into(),
+            Self::AppControl { .. } | Self::AppUnhealthy { .. } => APP.into(),
             Self::GitMissing(_) => "install git: `apt-get install git`".into(),
             Self::Object { .. } => "check the repository with `git fsck`, then push again".into(),
             Self::LinkOutside { .. } => {

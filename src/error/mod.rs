@@ -103,6 +103,24 @@ pub enum Error {
     /// A directory that cannot be filled with new files.
     #[error("cannot put files into `{}`: {}", printable(.0), reason(.1))]
     UnfitDirectory(PathBuf, io::Error),
+    /// The command that starts and stops instances failed.
+    #[error("cannot {verb} the application: `{command} {verb}` failed: {how}")]
+    AppControl {
+        /// The verb: "start", "stop".
+        verb: &'static str,
+        /// The command.
+        command: String,
+        /// The exit status and the last line of its output.
+        how: String,
+    },
+    /// An instance did not become healthy, so its release is not live.
+    #[error("the application is unhealthy: `GET {path}` {how}")]
+    AppUnhealthy {
+        /// The path of the health check.
+        path: String,
+        /// The response, or why there was none.
+        how: String,
+    },
     /// git itself could not be started.
     #[error("cannot run `git`: {}", reason(.0))]
     GitMissing(io::Error),

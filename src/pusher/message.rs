@@ -53,6 +53,8 @@ pub enum Message<'a> {
         /// The live release, which stays.
         live_line: &'a LiveLine,
     },
+    /// The instance of the new release became healthy, after this time.
+    Healthy(Duration),
     /// A release became live.
     Live {
         /// The release.
@@ -187,6 +189,7 @@ impl Display for Message<'_> {
                 write!(to, "unknown push option `{option}`: this server knows `skip`, `public` and `verbose`")
             }
             Self::Phase(phase) => write!(to, "Phase: {phase}"),
+            Self::Healthy(took) => write!(to, "Application started: healthy after {}", seconds(*took)),
             Self::Live { release, changed, files, size, took } => {
                 let changed = count(*changed, "file");
                 write!(to, "Release {release} is live: {changed} changed, {}", seconds(*took))?;

@@ -7,6 +7,7 @@
 mod adopt;
 pub mod history;
 pub mod holder;
+mod instance;
 mod lock;
 mod locked;
 pub mod logs;

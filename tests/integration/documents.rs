@@ -26,12 +26,12 @@ fn keys(section: &str) -> Vec<String> {
 #[test]
 fn every_key_of_the_config_is_documented() {
     let mut count = 0;
-    for section in ["", "site", "shared", "steps", "notify"] {
+    for section in ["", "site", "app", "shared", "steps", "notify"] {
         for key in keys(section) {
             for document in ["docs/reference/config.md", "share/bluegreen.toml"] {
                 let text = file(document);
                 assert!(
-                    text.contains(&format!("\n[{key}]")) || text.contains(&format!("{key} = ")),
+                    text.contains(&format!("[{key}]")) || text.contains(&format!("{key} = ")),
                     "{document} lacks the key `{key}` of `[{section}]`"
                 );
             }

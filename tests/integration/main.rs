@@ -5,6 +5,7 @@
 // The rule that keeps the program's own children in two modules is not one for tests.
 #![allow(clippy::disallowed_methods)]
 
+mod app;
 mod architecture;
 mod attributes;
 mod bad_input;

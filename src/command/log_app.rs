@@ -1,0 +1,34 @@
+//! `log --app [RELEASE]`: prints the output of a release's instance of the application.
+
+use std::time::Duration;
+
+use crate::command::log::print;
+use crate::deploy::app;
+use crate::deploy::server::Server;
+use crate::error::{Error, Result};
+use crate::run::child::{self, End};
+use crate::site::Site;
+
+/// The time after which the output is not followed any more.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Prints the output of a release's instance, by default the live release's; `follow` keeps printing.
+pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
+    let release = match release {
+        Some(name) => name.parse()?,
+        None => Site::open(&server.config.site)?.live()?.release().cloned().ok_or(Error::NoLog(None))?,
+    };
+    let Some(mut command) = app::log_command(server, &release, follow) else {
+        return Err(Error::Usage("bluegreen.toml has no section `[app]`".into()));
+    };
+    let mut printed = Ok(true);
+    let end = child::run(&mut command, LONGEST, Some(server.stop()), |bytes| {
+        if matches!(printed, Ok(true)) {
+            printed = print(bytes);
+        }
+    });
+    match end.map_err(Error::io("run", command.get_program()))? {
+        End::Exited(status) if !status.success() => Err(Error::NoLog(Some(release.to_string()))),
+        _ => printed.map(|_| ()),
+    }
+}

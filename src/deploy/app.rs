@@ -1,0 +1,231 @@
+//! The instances of an application: each release has its own, on a unix socket of its own.
+//!
+//! An instance must be healthy on its socket before the flip. After the flip the instance of the previous release
+//! keeps running for a while, for the requests that it has accepted. A helper that root owns starts and stops
+//! instances: `start RELEASE` prints the path of the socket, `stop RELEASE` stops the instance at once, `live
+//! RELEASE SECONDS` stops all other instances after that time, and `log RELEASE` prints the instance's output.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::config::AppConfig;
+use crate::deploy::server::Server;
+use crate::deploy::steps::PATH;
+use crate::error::{Error, Result};
+use crate::pusher::message::Message;
+use crate::pusher::output::Output;
+use crate::release::{ReleaseName, State};
+use crate::run::child::{self, End, Limits};
+use crate::site::{Live, LockedSite, logs};
+
+/// The directory of the helpers, one for each application, named like its repository.
+const HELPERS: &str = "/usr/local/lib/bluegreen/apps";
+/// The file of `.bluegreen/` that names the release whose instance was declared live last.
+const SETTLED: &str = "app";
+/// The time limit of a command that does not wait for an instance to stop.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time limit of `stop`: longer than the time that systemd gives an instance.
+const STOP_TIMEOUT: Duration = Duration::from_secs(120);
+/// The time limit of one health check.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause between two health checks.
+const PROBE_INTERVAL: Duration = Duration::from_millis(25);
+
+/// The application of a site.
+#[derive(Debug, Clone, Copy)]
+pub struct App<'a> {
+    server: &'a Server<'a>,
+    config: &'a AppConfig,
+    site: &'a LockedSite,
+}
+
+/// An instance that was started for a release that is not live yet. Dropping it stops the instance.
+#[derive(Debug)]
+#[must_use = "dropping it stops the instance"]
+pub struct Started<'a> {
+    app: App<'a>,
+    release: ReleaseName,
+}
+
+impl<'a> App<'a> {
+    /// Returns the application of a site; `None` if the config has no `[app]`.
+    #[must_use]
+    pub fn of(server: &'a Server<'a>, site: &'a LockedSite) -> Option<Self> {
+        server.config.app.as_ref().map(|config| Self { server, config, site })
+    }
+
+    /// Starts the instance of a release, unless it runs, and waits until it is healthy.
+    pub fn start(self, release: &ReleaseName) -> Result<Started<'a>> {
+        let began = Instant::now();
+        self.server.phase(self.site, "start");
+        let started = Started { app: self, release: release.clone() };
+        let printed =
+            self.control("start", &[&release.to_string()], self.config.within.max(CONTROL_TIMEOUT))?;
+        let socket = PathBuf::from(printed.trim_end());
+        self.site.link_socket(release, &socket)?;
+        if let Err(error) = self.wait_until_healthy(&socket) {
+            self.print_log(release);
+            return Err(error);
+        }
+        self.server.report.line(Message::Healthy(began.elapsed()));
+        Ok(started)
+    }
+
+    fn wait_until_healthy(self, socket: &Path) -> Result<()> {
+        let unhealthy = |how: String| Err(Error::AppUnhealthy { path: self.config.health.clone(), how });
+        let deadline = Instant::now() + self.config.within;
+        loop {
+            self.server.stop().check()?;
+            let failed = match probe(socket, &self.config.health) {
+                Ok(200..=399) => return Ok(()),
+                Ok(status) => format!("responded with status {status}"),
+                Err(error) => format!("got no response: {}", crate::text::reason(&error)),
+            };
+            // systemd removes the directory when the instance exits.
+            if !socket.parent().is_some_and(Path::exists) {
+                return unhealthy("got no response: the application exited during its start".into());
+            }
+            if Instant::now() >= deadline {
+                let within = humantime::format_duration(self.config.within);
+                return unhealthy(format!("{failed} after {within}"));
+            }
+            thread::sleep(PROBE_INTERVAL);
+        }
+    }
+
+    /// Declares a release live: the instances of all others are stopped after the drain time, and the worker
+    /// of this one runs. It never fails a deployment: the next holder of the lock tries again.
+    pub fn settle(self, live: &ReleaseName) {
+        let (live, seconds) = (live.to_string(), self.config.drain.as_secs().to_string());
+        let settled = self.control("live", &[&live, &seconds], CONTROL_TIMEOUT);
+        let recorded = settled.and_then(|_| self.site.write_state(SETTLED, live.as_bytes()));
+        if let Err(error) = recorded {
+            self.server.report.warning(error);
+        }
+    }
+
+    /// Stops the instances of releases whose deployment was interrupted. Run before a sweep removes these.
+    pub fn stop_strays(self) -> Result<()> {
+        let live = self.site.live()?;
+        for release in self.site.releases()? {
+            let is_unfinished = release.record.is_some_and(|record| record.state == State::Staged);
+            if is_unfinished && live.release() != Some(&release.name) && self.site.may_run(&release.name) {
+                self.stop(&release.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the instance of the live release if it does not run, as after a reboot.
+    pub fn ensure_live(self) -> Result<()> {
+        if let Live::Release(live) = self.site.live()?
+            && self.site.socket(&live).is_some()
+            && !self.site.may_run(&live)
+        {
+            match self.start(&live) {
+                Ok(started) => started.keep(),
+                Err(error) => self.server.report.warning(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Settles the live release if an interrupted run did not.
+    pub fn settle_interrupted(self) -> Result<()> {
+        let settled = self.site.read_state(SETTLED)?;
+        if let Live::Release(live) = self.site.live()?
+            && self.site.socket(&live).is_some()
+            && settled.as_deref() != Some(live.to_string().as_bytes())
+        {
+            self.settle(&live);
+        }
+        Ok(())
+    }
+
+    fn stop(self, release: &ReleaseName) {
+        if let Err(error) = self.control("stop", &[&release.to_string()], STOP_TIMEOUT) {
+            self.server.report.warning(error);
+        }
+    }
+
+    /// Passes the last lines that an instance printed on to the pusher and the release's log.
+    fn print_log(self, release: &ReleaseName) {
+        let Ok(text) = self.control("log", &[&release.to_string()], CONTROL_TIMEOUT) else { return };
+        let log = logs::open(self.site, release);
+        let mut output = Output::new(self.server.report, log.as_ref().ok(), "  ");
+        output.take(text.as_bytes());
+        output.end();
+    }
+
+    fn control(self, verb: &'static str, arguments: &[&str], timeout: Duration) -> Result<String> {
+        let words = command(self.server, self.config);
+        let failed = |how: String| Error::AppControl { verb, command: words.join(" "), how };
+        let mut complaint = Vec::new();
+        let mut program = prepare(&words);
+        program.arg(verb).args(arguments);
+        let limits = Limits { timeout, stop: None };
+        let ran = child::ask(&mut program, b"", limits, |bytes| complaint.extend_from_slice(bytes));
+        let (end, printed) = ran.map_err(|error| failed(crate::text::reason(&error)))?;
+        let complaint = String::from_utf8_lossy(&complaint);
+        let reason = complaint.trim_end().lines().next_back().map(|line| format!(": {line}"));
+        match end {
+            End::Exited(status) if status.success() => Ok(String::from_utf8_lossy(&printed).into_owned()),
+            End::Exited(status) => Err(failed(format!("{status}{}", reason.unwrap_or_default()))),
+            End::TimedOut | End::Cancelled => Err(failed("timed out".into())),
+        }
+    }
+}
+
+/// Returns the words of the command that controls the instances of a server.
+fn command(server: &Server, config: &AppConfig) -> Vec<String> {
+    config.control.clone().unwrap_or_else(|| {
+        let name = server.repository.path().file_name().unwrap_or_default().to_string_lossy();
+        let name = name.strip_suffix(".git").unwrap_or(&name);
+        vec!["sudo".into(), "-n".into(), format!("{HELPERS}/{name}")]
+    })
+}
+
+/// Prepares the command that prints the output of an instance; `None` if the config has no `[app]`.
+#[must_use]
+pub fn log_command(server: &Server, release: &ReleaseName, follow: bool) -> Option<Command> {
+    let words = command(server, server.config.app.as_ref()?);
+    let mut program = prepare(&words);
+    program.args(["log", &release.to_string()]).args(follow.then_some("--follow"));
+    Some(program)
+}
+
+fn prepare(words: &[String]) -> Command {
+    let mut program = child::command(&words[0]);
+    program.args(&words[1..]).current_dir("/").env_clear().env("PATH", PATH);
+    program
+}
+
+/// Asks for a path on a unix socket; returns the response's status.
+fn probe(socket: &Path, path: &str) -> std::io::Result<u16> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    stream.set_write_timeout(Some(PROBE_TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    // "HTTP/1.1 200" is all that counts.
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    let status = head.strip_prefix(b"HTTP/1.").and_then(|rest| std::str::from_utf8(rest.get(2..)?).ok());
+    status.and_then(|status| status.parse().ok()).ok_or_else(|| std::io::ErrorKind::InvalidData.into())
+}
+
+impl Started<'_> {
+    /// Keeps the instance, because its release is live.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        self.app.stop(&self.release);
+    }
+}

@@ -1,0 +1,313 @@
+//! `[app]`: each release has its own instance, on its own socket, healthy before the flip and drained after it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use crate::support::Sandbox;
+use crate::support::skip::program_or_skip;
+
+/// Stands for the helper and systemd: an instance is a process, and its directory exists as long as it runs.
+const CONTROL: &str = r#"#!/bin/sh
+set -eu
+cd ROOT
+echo "$*" >>calls
+directory=ROOT/run/${2:-none}
+end() {
+    [ ! -e "run/$1/pid" ] || kill "$(cat "run/$1/pid")" 2>/dev/null || :
+    rm -rf "run/$1"
+}
+case $1 in
+    start)
+        echo "$directory/s"
+        rm -f "$directory/draining"
+        [ ! -e "$directory" ] || exit 0
+        mkdir -p "$directory"
+        cd "site/releases/$2"
+        setsid sh -c 'echo $$ >"$1/pid"; SOCKET=$1/s python3 server.py; rm -rf "$1"' sh "$directory" >"ROOT/log-$2" 2>&1 </dev/null &
+        while [ -e "$directory" ] && [ ! -e "$directory/pid" ]; do sleep 0.01; done
+        ;;
+    stop) end "$2" ;;
+    live)
+        for other in run/*; do
+            [ "$other" = "run/$2" ] || touch "$other/draining"
+        done
+        ;;
+    drained) for other in run/*; do [ ! -e "$other/draining" ] || end "${other#run/}"; done ;;
+    log) cat "log-$2" ;;
+esac
+"#;
+
+/// An application that reports its version. Other first words of the version make it fail.
+const SERVER: &str = r#"
+import os, signal, socketserver, sys
+from http.server import BaseHTTPRequestHandler
+version = open("version").read()
+if version.startswith("crash"):
+    print("cannot start: no database", flush=True)
+    sys.exit(7)
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        sick = version.startswith("sick") and self.path == "/health"
+        self.send_response(500 if sick else 200)
+        self.end_headers()
+        self.wfile.write(version.encode())
+    def address_string(self): return "local"
+    def log_message(self, *arguments): pass
+server = socketserver.UnixStreamServer(os.environ["SOCKET"], Handler)
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+server.serve_forever()
+"#;
+
+struct Site {
+    sandbox: Sandbox,
+}
+
+impl Site {
+    fn new(site: &str, rest: &str) -> Option<Self> {
+        if !program_or_skip("python3") {
+            return None;
+        }
+        let sandbox = Sandbox::new();
+        let root = sandbox.path("");
+        let root = root.to_str().unwrap().trim_end_matches('/');
+        let control = sandbox.path("control");
+        fs::write(&control, CONTROL.replace("ROOT", root)).unwrap();
+        fs::set_permissions(&control, fs::Permissions::from_mode(0o755)).unwrap();
+        sandbox.site_config(site).config_section(&format!(
+            "[app]\ncontrol = '{}'\nwithin = '10s'\ndrain = '1m'\n{rest}",
+            control.display()
+        ));
+        sandbox.commit("server.py", SERVER);
+        Some(Self { sandbox })
+    }
+
+    fn version(&self, version: &str) -> &Sandbox {
+        self.sandbox.commit("version", version)
+    }
+
+    /// Asks the live release's instance as the web server does.
+    fn get(&self) -> String {
+        let start = Instant::now();
+        let mut stream = loop {
+            match UnixStream::connect(self.sandbox.current(".app.sock")) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(start.elapsed() < Duration::from_secs(5), "{error}"),
+            }
+        };
+        write!(stream, "GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        response.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    /// The commands that the helper got since this was called last, with short names of the releases.
+    fn calls(&self) -> Vec<String> {
+        let calls = fs::read_to_string(self.sandbox.path("calls")).unwrap_or_default();
+        let _ = fs::remove_file(self.sandbox.path("calls"));
+        calls.lines().map(str::to_owned).collect()
+    }
+
+    fn running(&self) -> Vec<String> {
+        let Ok(entries) = self.sandbox.path("run").read_dir() else { return Vec::new() };
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let status = self.sandbox.command(self.sandbox.path("control")).args(arguments).status();
+        assert!(status.unwrap().success());
+        self.calls();
+    }
+
+    /// Ends all instances at once, as a power cut does.
+    fn lose_power(&self) {
+        for release in self.running() {
+            self.control(&["stop", &release]);
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for release in self.running() {
+            let _ = self.sandbox.command(self.sandbox.path("control")).args(["stop", &release]).status();
+        }
+    }
+}
+
+fn sorted(mut names: [String; 2]) -> Vec<String> {
+    names.sort();
+    names.into()
+}
+
+#[test]
+fn an_instance_is_started_before_the_checks_and_the_previous_one_drains_after_the_flip() {
+    let check = "[steps]\nbuild = 'test -z \"$BLUEGREEN_SOCKET\"'\ncheck = 'test -S $BLUEGREEN_SOCKET'\nrestart = 'test -S $BLUEGREEN_SOCKET'";
+    let Some(site) = Site::new("", check) else { return };
+    site.version("one").push().ok().says_only(&[
+        "Master ref received.  Deploying master branch to blue...",
+        "Step build: test -z \"$BLUEGREEN_SOCKET\"",
+        "Application started: healthy after <time>",
+        "Step check: test -S $BLUEGREEN_SOCKET",
+        "Step restart: test -S $BLUEGREEN_SOCKET",
+        "Release <release> is live: 2 files changed, <time>",
+        "Git hooks deploy complete.",
+    ]);
+    let first = site.sandbox.live();
+    assert_eq!(site.calls(), [format!("start {first}"), format!("live {first} 60")]);
+    assert_eq!(site.get(), "one");
+    site.version("two").push().ok();
+    let second = site.sandbox.live();
+    assert_eq!(site.calls(), [format!("start {second}"), format!("live {second} 60")]);
+    assert_eq!((site.get().as_str(), site.running()), ("two", sorted([first, second])));
+}
+
+#[test]
+fn a_version_that_exits_or_is_unhealthy_is_never_live() {
+    let Some(site) = Site::new("", "") else { return };
+    site.version("one").push().ok();
+    let first = site.sandbox.live();
+    site.calls();
+    let began = Instant::now();
+    site.version("crash").push().not_deployed().says("  cannot start: no database").says(
+        "error: the application is unhealthy: `GET /health` got no response: the application exited during its start",
+    );
+    assert!(began.elapsed() < Duration::from_secs(8), "a crash is reported at once");
+    let calls = site.calls();
+    let failed = calls[0].strip_prefix("start ").unwrap();
+    assert_eq!(calls[1..], [format!("log {failed}"), format!("stop {failed}")]);
+    let config = fs::read_to_string(site.sandbox.config_path()).unwrap().replace("10s", "300ms");
+    site.sandbox.raw_config(&config);
+    site.version("sick")
+        .push()
+        .not_deployed()
+        .says("error: the application is unhealthy: `GET /health` responded with status 500 after 300ms");
+    assert_eq!((site.get().as_str(), site.running()), ("one", vec![first.clone()]));
+    assert_eq!(site.sandbox.releases(), [first]);
+    site.sandbox.is_tidy();
+}
+
+#[test]
+fn a_check_that_fails_stops_the_new_instance_only() {
+    let Some(site) = Site::new("", "[steps]\ncheck = 'grep -v bad version'") else { return };
+    site.version("one").push().ok();
+    let first = site.sandbox.live();
+    site.version("bad").push().not_deployed();
+    assert_eq!((site.get().as_str(), site.running()), ("one", vec![first]));
+}
+
+#[test]
+fn the_output_of_an_instance_is_printed_without_control_characters() {
+    let Some(site) = Site::new("", "") else { return };
+    site.version("one").push().ok();
+    let live = site.sandbox.live();
+    fs::write(site.sandbox.path(format!("log-{live}")), "listening\u{1b}[2J\n").unwrap();
+    assert_eq!(site.sandbox.bluegreen(&["log", "--app"]).ok().output(), "listening\\u{1b}[2J\n");
+    let missing = "20261122T201500Z-1a2b3c4d5e6f";
+    site.sandbox.bluegreen(&["log", "--app", missing]).fails(1);
+}
+
+#[test]
+fn a_rollback_starts_the_old_instance_before_the_flip() {
+    let Some(site) = Site::new("", "") else { return };
+    site.version("one").push().ok();
+    let first = site.sandbox.live();
+    site.version("two").push().ok();
+    let second = site.sandbox.live();
+    site.control(&["drained"]);
+    assert_eq!(site.running(), std::slice::from_ref(&second));
+    site.sandbox.bluegreen(&["rollback"]).ok();
+    assert_eq!(site.calls(), [format!("start {first}"), format!("live {first} 60")]);
+    assert_eq!(site.get(), "one");
+
+    // An old release that does not start any more changes nothing.
+    site.sandbox.bluegreen(&["rollback", &second]).ok();
+    site.control(&["drained"]);
+    fs::write(site.sandbox.site().join("releases").join(&first).join("version"), "crash").unwrap();
+    site.sandbox.bluegreen(&["rollback"]).fails(1).says("  cannot start: no database");
+    assert_eq!((site.get().as_str(), site.running()), ("two", vec![second]));
+}
+
+#[test]
+fn a_verification_that_fails_goes_back_to_an_instance_that_runs() {
+    let Some(site) = Site::new("", "[steps]\nverify = 'grep -v bad version'") else { return };
+    site.version("one").push().ok();
+    let first = site.sandbox.live();
+    site.calls();
+    site.version("bad").push().not_deployed();
+    assert_eq!(site.get(), "one");
+    assert_eq!(site.calls()[1..], [format!("start {first}"), format!("live {first} 60")]);
+}
+
+#[test]
+fn a_release_whose_instance_runs_is_neither_recycled_nor_removed() {
+    let Some(site) = Site::new("keep = 0", "") else { return };
+    for version in ["one", "two", "three", "four"] {
+        site.version(version).push().ok();
+    }
+    assert_eq!((site.sandbox.releases().len(), site.running().len()), (4, 4));
+    for release in &site.running() {
+        let version = site.sandbox.site().join("releases").join(release).join("version");
+        assert!(version.exists(), "{release}");
+    }
+    site.control(&["drained"]);
+    site.version("five").push().ok();
+    assert_eq!(site.sandbox.releases().len(), 2, "the live one and the one that drains");
+}
+
+#[test]
+fn a_killed_deployment_leaves_no_instance_behind() {
+    let stuck = "[steps]\ncheck = 'if grep stuck version; then kill -9 $PPID; sleep 60; fi'";
+    let Some(site) = Site::new("", stuck) else { return };
+    site.version("one").push().ok();
+    let first = site.sandbox.live();
+    drop(site.version("stuck").push());
+    assert_eq!(site.running().len(), 2, "the hook was killed");
+    site.version("two").push().ok();
+    let second = site.sandbox.live();
+    assert_eq!((site.get().as_str(), site.running()), ("two", sorted([first, second])));
+}
+
+#[test]
+fn a_deployment_killed_after_the_flip_is_finished_by_the_next_run() {
+    let stuck = "[steps]\nrestart = 'if grep stuck version && test ! -e ROOT/once; then touch ROOT/once; kill -9 $PPID; sleep 60; fi'";
+    let Some(site) = Site::new("", "") else { return };
+    let root = site.sandbox.path("once");
+    let stuck = stuck.replace("ROOT/once", root.to_str().unwrap());
+    site.sandbox.config_section(&stuck);
+    site.version("one").push().ok();
+    drop(site.version("stuck").push());
+    assert_eq!(site.get(), "stuck");
+    let live = site.sandbox.live();
+    assert!(!site.calls().contains(&format!("live {live} 60")));
+    site.sandbox.bluegreen(&["resume"]).warned();
+    assert!(site.calls().contains(&format!("live {live} 60")));
+    assert_eq!(site.get(), "stuck");
+}
+
+#[test]
+fn a_boot_starts_the_instance_of_the_live_release() {
+    let Some(site) = Site::new("", "") else { return };
+    for version in ["one", "two"] {
+        site.version(version).push().ok();
+    }
+    let live = site.sandbox.live();
+    site.lose_power();
+    site.sandbox.bluegreen(&["resume", "--boot"]).ok();
+    assert_eq!(site.calls(), [format!("start {live}"), format!("live {live} 60")]);
+    assert_eq!((site.get().as_str(), site.running()), ("two", vec![live]));
+}
+
+#[test]
+fn a_helper_that_fails_is_named_with_its_last_line() {
+    let Some(site) = Site::new("", "") else { return };
+    fs::write(site.sandbox.path("control"), "#!/bin/sh\necho 'no such unit' >&2; exit 5\n").unwrap();
+    site.version("one").push().not_deployed();
+    let error = site.sandbox.history()[0]["error"].as_str().unwrap().to_owned();
+    assert!(error.ends_with("control start` failed: exit status: 5: no such unit"), "{error}");
+}
