@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::unistd::{Uid, User};
 
-use super::{Repository, failure};
+use super::{NO_HOOKS, Repository, failure};
 use crate::error::{Error, Result};
 use crate::run::child::{self, End, Limits};
 use crate::text::{MAX_MESSAGE_CHARS, truncated};
@@ -74,15 +74,14 @@ impl Repository {
     /// Prepares a git in a process group of its own that sees the settings of the owner and the machine, for their
     /// filters. The caller overrides the settings that would change other files of a checkout.
     pub(super) fn owners_command(&self) -> Command {
-        let mut git = self.prepare(child::command("git"), &[]);
+        let mut git = child::command("git");
+        self.prepare(&mut git);
         git.env_remove("GIT_CONFIG_NOSYSTEM").env("GIT_ATTR_NOSYSTEM", "1");
         if let Ok(Some(user)) = User::from_uid(Uid::effective()) {
             git.env("HOME", user.dir);
         }
-        // No hook and no fsmonitor may run, and no shared index may be written into the repository.
-        for setting in ["core.hooksPath=/dev/null", "core.fsmonitor=false", "core.splitIndex=false"] {
-            git.args(["-c", setting]);
-        }
+        // No shared index may be written into the repository.
+        git.args(NO_HOOKS).args(["-c", "core.splitIndex=false"]);
         git
     }
 }

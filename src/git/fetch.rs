@@ -57,8 +57,7 @@ impl Repository {
             .args(["--no-write-fetch-head", "--no-recurse-submodules"])
             .args(arguments)
             .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
-            .env("GIT_SSH_COMMAND", SSH)
-            .env("GIT_TERMINAL_PROMPT", "0");
+            .env("GIT_SSH_COMMAND", SSH);
         let mut stderr = Vec::new();
         let end = child::run(&mut git, limits.timeout, limits.stop, |bytes| {
             // The end gives the reason.

@@ -155,7 +155,8 @@ impl Repository {
 
     /// A setting of the repository's own config.
     pub fn setting(&self, key: &str) -> Result<Option<String>> {
-        let output = self.run(&["config", "--get", key])?;
+        // `config` runs no hooks, and our own value must not hide the repository's `core.hooksPath`.
+        let output = self.with_hooks().args(["config", "--get", key]).output().map_err(Error::GitMissing)?;
         match output.status.code() {
             Some(0) => Ok(Some(String::from_utf8_lossy(output.stdout.trim_ascii_end()).into_owned())),
             Some(1) => Ok(None),
@@ -179,14 +180,25 @@ impl Repository {
         self.command(arguments).output().map_err(Error::GitMissing)
     }
 
-    /// Prepares a git command that sees this repository, and no settings but the repository's own.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    /// Prepares a git command that sees this repository, and no settings but the repository's own. It connects to
+    /// no other machine.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        self.prepare(Command::new("git"), arguments)
+        let mut git = self.with_hooks();
+        git.args(NO_HOOKS).args(arguments);
+        git
+    }
+
+    /// The same git without arguments, which would run hooks.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    fn with_hooks(&self) -> Command {
+        let mut git = Command::new("git");
+        self.prepare(&mut git);
+        git.env("GIT_ALLOW_PROTOCOL", "none");
+        git
     }
 
     /// Sets arguments and environment so that git sees this repository, and no settings but its own.
-    fn prepare(&self, mut git: Command, arguments: &[&str]) -> Command {
+    fn prepare(&self, git: &mut Command) {
         git.env_clear()
             .env("PATH", search_path())
             // git's messages are matched in English.
@@ -194,14 +206,24 @@ impl Repository {
             // Anybody who may push can push refs/replace/*, but the commit itself must be deployed.
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("GIT_CONFIG_NOSYSTEM", "1")
+            .envs(RUN_NOTHING)
+            .args(NO_FSMONITOR)
             // Without HOME git reads no user's settings, and does not fail on an unreadable file there.
             .arg("--git-dir")
             .arg(&self.path)
-            .args(arguments)
             .stdin(Stdio::null());
-        git
     }
 }
+
+/// The environment in which git neither fetches objects that a partial clone lacks, with the repository's
+/// `core.sshCommand`, nor asks for a password.
+pub(crate) const RUN_NOTHING: [(&str, &str); 2] = [("GIT_NO_LAZY_FETCH", "1"), ("GIT_TERMINAL_PROMPT", "0")];
+
+/// The arguments with which git runs no hooks, such as `reference-transaction` for each ref that moves.
+const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
+
+/// The arguments with which git does not run the program that watches a work tree.
+const NO_FSMONITOR: [&str; 2] = ["-c", "core.fsmonitor=false"];
 
 /// The `PATH` for git and its helpers.
 #[must_use]

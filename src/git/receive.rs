@@ -6,44 +6,29 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
 use super::id::CommitId;
 use super::push::RefUpdate;
-use super::{Repository, failure};
+use super::{NO_FSMONITOR, RUN_NOTHING, Repository, failure};
 use crate::error::{Error, Result};
 use crate::run::child;
 
-/// The prefix of the refs that keep objects during a deployment. `transfer.hideRefs` hides them from clients.
+/// The prefix of the refs that keep objects during a push. `transfer.hideRefs` hides them from clients.
 const KEPT: &str = "refs/bluegreen/deploying/";
 
-/// Arguments of git that let no hook run for the refs of this program.
-const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
-
-/// A guard that keeps the objects of a commit by a ref of this program's own.
+/// A guard that keeps the objects of a commit by a ref of this process's own.
 #[must_use = "they are kept until it is dropped"]
 #[derive(Debug)]
 pub struct Kept<'a> {
     repository: &'a Repository,
-}
-
-impl Kept<'_> {
-    /// Removes all refs of this kind. The caller holds the site's lock, so no other deployment needs one.
-    fn release(&self) -> Result<()> {
-        let output = self.repository.run(&["for-each-ref", "--format=%(refname)", KEPT])?;
-        for name in String::from_utf8_lossy(&output.stdout).lines() {
-            let output = self.repository.run(&[NO_HOOKS[0], NO_HOOKS[1], "update-ref", "-d", name])?;
-            if !output.status.success() {
-                return Err(failure("update-ref", &output));
-            }
-        }
-        Ok(())
-    }
+    name: String,
 }
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.release() {
-            log::warn!("{error}");
-        }
+        self.repository.release(&self.name);
     }
 }
 
@@ -68,7 +53,8 @@ impl Repository {
         }
     }
 
-    /// Moves, creates or deletes a ref, with a line in its reflog, if it still points to the old id.
+    /// Moves, creates or deletes a ref, with a line in its reflog, if it still points to the old id. The
+    /// repository's hook `reference-transaction` runs, as it does when git moves the ref of a push.
     pub fn move_ref(&self, update: &RefUpdate, message: &str) -> Result<()> {
         let (new, old) = (update.new.to_string(), update.old.to_string());
         let mut git = self.as_receive_pack(&["update-ref", "-m", message]);
@@ -162,7 +148,9 @@ impl Repository {
     /// Returns whether the whole history of a commit is in the repository. It is not after a push from a
     /// shallow clone, because git does not update its file `shallow` for a ref that the gate moves.
     pub fn has_history_of(&self, commit: CommitId) -> Result<bool> {
-        let output = self.run(&["rev-list", "--quiet", commit.as_str(), "--not", "--all"])?;
+        // The refs that keep objects prove nothing.
+        let ours = format!("--exclude={KEPT}*");
+        let output = self.run(&["rev-list", "--quiet", commit.as_str(), "--not", &ours, "--all"])?;
         match output.status.code() {
             Some(0) => Ok(true),
             Some(128) => Ok(false),
@@ -170,14 +158,34 @@ impl Repository {
         }
     }
 
-    /// Protects the objects of a commit that no ref leads to yet from `git gc`, until the guard is dropped.
-    /// A crash leaves the guard's ref behind, and the next call removes it.
+    /// Protects the objects of a commit that is not reachable from any ref from `git gc`, until the guard is dropped.
+    /// Removes the refs of processes that no longer exist. A push that waits for the site's lock needs its own.
     pub fn keep(&self, commit: CommitId) -> Result<Kept<'_>> {
-        let kept = Kept { repository: self };
-        kept.release()?;
-        let name = format!("{KEPT}{commit}");
-        let output = self.run(&[NO_HOOKS[0], NO_HOOKS[1], "update-ref", &name, commit.as_str()])?;
-        if output.status.success() { Ok(kept) } else { Err(failure("update-ref", &output)) }
+        let output = self.run(&["for-each-ref", "--format=%(refname)", KEPT])?;
+        let names = String::from_utf8_lossy(&output.stdout);
+        for stale in names.lines().filter(|name| !is_of_running_process(name)) {
+            self.release(stale);
+        }
+        let name = format!("{KEPT}{}-{commit}", std::process::id());
+        let output = self.run(&["update-ref", &name, commit.as_str()])?;
+        if output.status.success() {
+            return Ok(Kept { repository: self, name });
+        }
+        let is_missing = self.run(&["cat-file", "-e", commit.as_str()])?.status.code() == Some(1);
+        if is_missing {
+            let reason = "its objects are missing: has `git gc --prune=now` removed them? push again";
+            return Err(Error::PushRefused(reason.into()));
+        }
+        Err(failure("update-ref", &output))
+    }
+
+    /// Removes a ref that keeps objects. If that fails, such as beside `git pack-refs`, a later push removes it.
+    fn release(&self, name: &str) {
+        match self.run(&["update-ref", "-d", name]) {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => log::warn!("{}", failure("update-ref", &output)),
+            Err(error) => log::warn!("{error}"),
+        }
     }
 
     /// Prepares one of the repository's hooks, with arguments and environment as receive-pack sets them;
@@ -203,9 +211,24 @@ impl Repository {
     fn as_receive_pack(&self, arguments: &[&str]) -> Command {
         let mut git = Command::new("git");
         self.hide_environment(&mut git);
-        git.env("LC_ALL", "C").arg("--git-dir").arg(&self.path).args(arguments).stdin(Stdio::null());
+        git.env("LC_ALL", "C")
+            .envs(RUN_NOTHING)
+            .env("GIT_ALLOW_PROTOCOL", "none")
+            .args(NO_FSMONITOR)
+            .arg("--git-dir")
+            .arg(&self.path)
+            .args(arguments)
+            .stdin(Stdio::null());
         git
     }
+}
+
+/// Returns whether the process that keeps objects by this ref still exists.
+fn is_of_running_process(name: &str) -> bool {
+    let id =
+        name.strip_prefix(KEPT).and_then(|name| name.split_once('-')).and_then(|(id, _)| id.parse().ok());
+    // Another user's process exists, too.
+    id.and_then(Pid::from_raw).is_some_and(|id| test_kill_process(id) != Err(Errno::SRCH))
 }
 
 /// Returns whether `receive.procReceiveRefs` with these values gives an update of this ref to the hook, as

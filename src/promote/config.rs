@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::program;
 use crate::error::{Error, Result};
+use crate::git::RUN_NOTHING;
 use crate::text::{escape_controls, printable, reason};
 
 /// The file's name at the top of the clone.
@@ -230,10 +231,13 @@ fn remote(name: &str) -> Option<(String, Servers)> {
     Some((name.to_owned(), Servers::Several(servers)))
 }
 
-/// Asks git in the working directory; `None` where it fails or prints nothing.
+/// Asks git in the working directory; `None` where it fails or prints nothing. It runs no program
+/// that the clone's config names, such as that of a lazy fetch.
 #[must_use]
 pub fn git(arguments: &[&str]) -> Option<String> {
-    let output = program::run(program::command("git").args(arguments), Duration::from_secs(10), None).ok()?;
+    let mut git = program::command("git");
+    git.envs(RUN_NOTHING).args(["-c", "log.showSignature=false"]).args(arguments);
+    let output = program::run(&mut git, Duration::from_secs(10), None).ok()?;
     let text = output.stdout.trim_end().to_owned();
     (output.is_ok() && !text.is_empty()).then_some(text)
 }

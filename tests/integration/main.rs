@@ -28,6 +28,7 @@ mod gate;
 mod gate_edges;
 mod gate_http;
 mod gate_old_client;
+mod git_programs;
 mod hooks;
 mod hostile;
 mod hostile_objects;

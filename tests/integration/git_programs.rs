@@ -1,0 +1,80 @@
+//! Programs that the settings of a repository name: git runs them where they are meant, and nowhere else.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::support::Sandbox;
+use crate::support::sandbox::BLUEGREEN;
+
+/// A sandbox whose program `spy` appends its arguments, and the refs of a transaction, to the file `ran`.
+fn spied() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let spy = sandbox.path("spy");
+    let ran = sandbox.path("ran");
+    std::fs::write(&ran, "").unwrap();
+    let script = "#!/bin/sh\necho \"$@\" >>RAN\n[ \"$*\" != committed ] || cat >>RAN\n";
+    std::fs::write(&spy, script.replace("RAN", &ran.display().to_string())).unwrap();
+    std::fs::set_permissions(&spy, std::fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox
+}
+
+impl Sandbox {
+    fn set(&self, key: &str, value: &str) {
+        self.git_in(&self.repository(), &["config", key, value]);
+    }
+
+    fn ran(&self) -> String {
+        std::fs::read_to_string(self.path("ran")).unwrap()
+    }
+}
+
+/// Has the repository miss a commit that it would fetch through `spy`.
+fn miss_an_object(sandbox: &Sandbox) {
+    let spy = sandbox.path("spy").display().to_string();
+    sandbox.set("core.repositoryFormatVersion", "1");
+    sandbox.set("extensions.partialClone", "origin");
+    sandbox.set("remote.origin.promisor", "true");
+    sandbox.set("remote.origin.url", "deploy@192.0.2.1:x");
+    sandbox.set("core.sshCommand", &spy);
+    sandbox.set("core.gitProxy", &spy);
+    sandbox.set("core.askPass", &spy);
+    sandbox.set("core.pager", &spy);
+    sandbox.set("core.fsmonitor", &spy);
+    let branch = sandbox.repository().join("refs/heads/master");
+    std::fs::write(branch, format!("{}\n", "1".repeat(40))).unwrap();
+}
+
+#[test]
+fn a_lazy_fetch_runs_nothing() {
+    let sandbox = spied();
+    sandbox.commit("index.html", "v1").push().ok();
+    miss_an_object(&sandbox);
+    for command in
+        [&["status"][..], &["check"], &["deploy"], &["deploy", "HEAD"], &["deploy", "--dry-run"], &["resume"]]
+    {
+        let mut command = sandbox.bluegreen_command(command);
+        command.output().unwrap();
+        assert_eq!(sandbox.ran(), "", "{command:?}");
+    }
+    // The control: git itself does fetch.
+    let mut git = sandbox.git_command(&sandbox.repository());
+    git.args(["rev-parse", "--verify", "refs/heads/master^{commit}"]).output().unwrap();
+    assert_ne!(sandbox.ran(), "");
+}
+
+#[test]
+fn the_hook_reference_transaction_sees_the_branch_alone() {
+    let sandbox = spied();
+    symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
+    sandbox.set("receive.procReceiveRefs", "refs/heads/master");
+    symlink(sandbox.path("spy"), sandbox.repository().join("hooks/reference-transaction")).unwrap();
+    sandbox.commit("index.html", "v1").push().ok();
+    let ran = sandbox.ran();
+    assert!(ran.contains("committed") && ran.contains(" refs/heads/master"), "{ran}");
+    assert!(!ran.contains("refs/bluegreen"), "{ran}");
+    std::fs::write(sandbox.path("ran"), "").unwrap();
+    for command in [&["status"][..], &["check"], &["deploy"], &["rollback"], &["resume"]] {
+        let mut command = sandbox.bluegreen_command(command);
+        command.output().unwrap();
+        assert_eq!(sandbox.ran(), "", "{command:?}");
+    }
+}
