@@ -132,13 +132,17 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
     if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
         return Answer::Refused("namespaces cannot be pushed to through the gate".into());
     }
-    let checked = rules::check(&server.repository, update, server.report, server.stop());
+    // Until the branch has moved, the commit is not reachable from any ref, and `git gc` could remove its objects.
+    let kept = (!update.is_deletion()).then(|| server.repository.keep(update.new)).transpose();
+    let checked = kept.and_then(|kept| {
+        rules::check(&server.repository, update, server.report, server.stop()).map(|()| kept)
+    });
     let checked = checked.map_err(|error| match error {
         Error::PushRefused(_) => error,
         // A push that could not be checked is more than one that was refused.
         error => report_failure(server.report, error, &server.live_line()),
     });
-    let result = checked.and_then(|()| {
+    let result = checked.and_then(|_kept| {
         let options = read_options(server, request.options.iter().map(Vec::as_slice));
         match update {
             _ if update.is_deletion() => delete(server, update),

@@ -58,8 +58,6 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
     attempt.new = Some(commit);
     refuse_public(server, site, target)?;
-    // Until the gate has moved the branch, no ref leads to the commit, and `git gc` could remove its objects.
-    let _kept = target.push().map(|_| repository.keep(commit)).transpose()?;
 
     shared::require(site, &config.shared)?;
     let releases = site.releases()?;

@@ -1,9 +1,12 @@
 //! The edges of the gate: hooks in chains, other names of the branch, tags, shallow clones, and a `gc` that
 //! runs during a deployment.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
+use crate::support::lock::HeldLock;
+use crate::support::run::spawn;
 use crate::support::sandbox::BLUEGREEN;
 use crate::support::{Run, Sandbox};
 
@@ -101,14 +104,52 @@ fn git_may_tidy_up_while_a_push_is_built() {
 }
 
 #[test]
+fn git_may_tidy_up_while_a_push_waits_for_the_lock() {
+    let sandbox = gated("");
+    sandbox.commit("index.html", "v1").push().ok();
+    sandbox.commit("index.html", "v2");
+    let lock = HeldLock::take(&sandbox);
+    let (mut child, reader) = spawn(&mut sandbox.push_command(&["master"]));
+    let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("Waiting for")));
+    sandbox.git_in(&sandbox.repository(), &["gc", "-q", "--prune=now"]);
+    drop(lock);
+    let rest = lines.collect::<Vec<_>>().join("\n");
+    assert!(child.wait().unwrap().success(), "{rest}");
+    sandbox.serves("index.html", "v2");
+    assert_eq!(refs(&sandbox).trim(), "refs/heads/master", "nothing of ours is left");
+}
+
+#[test]
+fn a_push_whose_objects_are_missing_says_so() {
+    // The first hook stands for a `gc` that comes before ours has begun.
+    let sandbox = gated("");
+    sandbox.commit("index.html", "v1").push().ok();
+    let hook = sandbox.repository().join("hooks/proc-receive");
+    std::fs::remove_file(&hook).unwrap();
+    let script = format!("#!/bin/sh\ngit gc -q --prune=now\nexec {BLUEGREEN} hook proc-receive\n");
+    std::fs::write(&hook, script).unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let push = sandbox.commit("index.html", "v2").push();
+    refused(&push, "(its objects are missing: has git gc --prune=now removed them? push again)");
+    sandbox.serves("index.html", "v1");
+}
+
+#[test]
 fn a_ref_that_a_crash_left_goes_with_the_next_push() {
     let sandbox = gated("");
     sandbox.commit("index.html", "v1").push().ok();
     let id = sandbox.id("master");
-    let name = format!("refs/bluegreen/deploying/{id}");
-    sandbox.git_in(&sandbox.repository(), &["update-ref", &name, &id]);
+    // A process that has exited, one that runs, and a name of an earlier version.
+    let mut exited = Command::new("true").spawn().unwrap();
+    exited.wait().unwrap();
+    let name = |process: u32| format!("refs/bluegreen/deploying/{process}-{id}");
+    let running = name(std::process::id());
+    for name in [name(exited.id()), running.clone(), format!("refs/bluegreen/deploying/{id}")] {
+        sandbox.git_in(&sandbox.repository(), &["update-ref", &name, &id]);
+    }
     sandbox.commit("index.html", "v2").push().ok();
-    assert_eq!(refs(&sandbox).trim(), "refs/heads/master");
+    assert_eq!(refs(&sandbox).trim(), format!("{running}\nrefs/heads/master"));
 }
 
 #[test]
