@@ -2,15 +2,9 @@
 //!
 //! The targets of cargo-fuzz and the short run of `cargo test --test integration fuzz` both call these.
 
-#[path = "handmade.rs"]
-pub mod handmade;
-#[path = "packs.rs"]
-pub mod packs;
-
 use bluegreen::checkout::attributes::Context;
 use bluegreen::checkout::lfs::Pointer;
 use bluegreen::checkout::manifest::Manifest;
-use bluegreen::checkout::tree;
 use bluegreen::config::Config;
 use bluegreen::gate::protocol::{self, Answer};
 use bluegreen::git::push::RefUpdate;
@@ -20,7 +14,7 @@ use bluegreen::release::{Record, ReleaseName};
 pub fn push(data: &[u8]) {
     for update in RefUpdate::parse_all(data).iter().flatten() {
         assert!(update.name.starts_with(b"refs/"));
-        assert_eq!(update.is_deletion(), update.new.is_none());
+        assert_eq!(update.is_deletion(), update.new.is_null());
         let line = format!("{} {} {}", update.old, update.new, update.name.escape_ascii());
         if update.name.is_ascii()
             && !update.name.contains(&b'\\')
@@ -118,20 +112,6 @@ pub fn record(data: &[u8]) {
     let _ = toml::from_str::<Record>(text);
 }
 
-/// A raw tree object, of both formats of ids.
-pub fn tree(data: &[u8]) {
-    for id_len in [20, 32] {
-        let Ok(entries) = tree::parse(data, id_len) else { continue };
-        assert!(entries.windows(2).all(|pair| tree::order(&pair[0], &pair[1]).is_lt()));
-        for entry in entries {
-            assert_eq!(entry.id.len(), id_len);
-            assert!(!entry.name.is_empty() && entry.name.len() <= 255);
-            assert!(!entry.name.contains(&b'/') && !entry.name.contains(&0));
-            assert!(![&b"."[..], b"..", b".git"].contains(&entry.name.to_ascii_lowercase().as_slice()));
-        }
-    }
-}
-
 /// A manifest, with all that is looked up in it.
 pub fn manifest(data: &[u8]) {
     let Some(manifest) = Manifest::parse(data) else { return };
@@ -164,14 +144,4 @@ pub fn attributes(data: &[u8]) {
         assert_eq!(pointer.oid.len(), 64);
         assert!(!pointer.is_in(&["/nowhere".into()]) || pointer.size == 0);
     }
-}
-
-/// A pack and its index, byte by byte.
-pub fn pack(data: &[u8]) {
-    packs::read(data);
-}
-
-/// The objects of a pack before they are compressed: deltas, claims, and offsets in the index.
-pub fn delta(data: &[u8]) {
-    packs::read_handmade(data);
 }

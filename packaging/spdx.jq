@@ -1,13 +1,9 @@
 # Turns the lines "CRATE vVERSION (PATH)|LICENCE" of `cargo tree` into a list, by SPDX 2.3, of what the program is
-# made of: every crate that is linked or builds one, and the C code in three of them. The first line is the
+# made of: every crate that is linked or builds one, and the C code in one of them. The first line is the
 # program's own. $created is the time that the list bears.
 
-# C code, by the crate that holds it.
-{
-    "libdeflate-sys": {name: "libdeflate", licence: "MIT"},
-    "libgit2-sys": {name: "libgit2", licence: "GPL-2.0-only WITH GCC-exception-2.0"},
-    "libz-sys": {name: "zlib", licence: "Zlib"}
-} as $bundled
+# C code, by the crate that contains it.
+{"libdeflate-sys": {name: "libdeflate", licence: "MIT"}} as $bundled
 
 | def package(licence): {
     SPDXID: ("SPDXRef-" + (.name + "-" + .version | gsub("[^A-Za-z0-9.-]"; "-"))),
@@ -31,12 +27,9 @@ def relation($from; $type; $to): {spdxElementId: $from, relationshipType: $type,
 [inputs | capture("^(?<name>[^ ]+) v(?<version>[^ |]+)[^|]*[|](?<licence>.*)$")] as $lines
 | ($lines | unique_by(.name, .version)) as $crates
 | ($lines[0] | crate) as $program
-# "libgit2-sys 0.18.8+1.9.7" has after the plus what its C code is; another crate's version says nothing of it.
 | [$crates[] | select($bundled[.name]) | {
     in: crate.SPDXID,
-    c: (. as {$name, $version} | $bundled[.name]
-        | .version = ($version | if contains("+") then sub(".*[+]"; "") else "as-in-" + $name + "-" + . end)
-        | package(.licence))
+    c: (. as {$name, $version} | $bundled[.name] | .version = "as-in-" + $name + "-" + $version | package(.licence))
 }] as $c
 | {
     spdxVersion: "SPDX-2.3",

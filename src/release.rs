@@ -6,10 +6,10 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 use std::time::SystemTime;
 
+use bluegreen_object_store::ObjectId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::git::id::{CommitId, SHORT};
 
 /// A release's name, `20261122T201500Z-1a2b3c4d5e6f`: the UTC time of staging and 12 digits of the commit, then
 /// `-2`, `-3` for more releases in one second. Names are ordered by age.
@@ -24,10 +24,10 @@ impl ReleaseName {
     /// Makes the name for a release of `commit` staged at `now`. It sorts after `newest`, even if the clock was
     /// set back.
     #[must_use]
-    pub fn next(now: SystemTime, commit: CommitId, newest: Option<&Self>) -> Self {
+    pub fn next(now: SystemTime, commit: ObjectId, newest: Option<&Self>) -> Self {
         let mut second = humantime::format_rfc3339_seconds(now).to_string();
         second.retain(|character| character.is_ascii_alphanumeric());
-        let name = Self { second, sequence: 1, commit: commit.short().to_owned() };
+        let name = Self { second, sequence: 1, commit: commit.short() };
         match newest {
             Some(newest) if newest.second >= name.second => {
                 Self { second: newest.second.clone(), sequence: newest.sequence + 1, ..name }
@@ -72,8 +72,8 @@ impl FromStr for ReleaseName {
                     15 => byte == b'Z',
                     _ => byte.is_ascii_digit(),
                 });
-            let is_commit =
-                commit.len() == SHORT && commit.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            let is_commit = commit.len() == ObjectId::SHORT_LEN
+                && commit.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
             let sequence = match parts.next() {
                 None => 1,
                 Some(digits) if digits.starts_with(|first: char| ('1'..='9').contains(&first)) => {
@@ -104,7 +104,7 @@ pub enum State {
 #[serde(rename_all = "kebab-case")]
 pub struct Record {
     /// Its commit.
-    pub commit: CommitId,
+    pub commit: ObjectId,
     /// The first line of the commit's message.
     pub subject: String,
     /// Its state.
@@ -121,7 +121,7 @@ pub struct Record {
 impl Record {
     /// The record of a release that is not ready yet.
     #[must_use]
-    pub fn new(commit: CommitId, subject: String, files: u64) -> Self {
+    pub fn new(commit: ObjectId, subject: String, files: u64) -> Self {
         Self { commit, subject, state: State::Staged, files, sealed: None, inode: None }
     }
 }
@@ -150,7 +150,7 @@ impl Release {
 
     /// Its commit.
     #[must_use]
-    pub fn commit(&self) -> Option<CommitId> {
+    pub fn commit(&self) -> Option<ObjectId> {
         Some(self.record.as_ref()?.commit)
     }
 
@@ -207,7 +207,7 @@ mod tests {
     }
 
     fn release(text: &str, state: State) -> Release {
-        let record = Record { state, ..Record::new(CommitId::NONE, String::new(), 0) };
+        let record = Record { state, ..Record::new(ObjectId::NULL, String::new(), 0) };
         Release { name: name(text), record: Some(record) }
     }
 

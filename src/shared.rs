@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use bluegreen_sys::dir::Dir;
 use rustix::fs::FileType;
 
 use crate::config::{Shared, SharedPath};
@@ -16,7 +17,6 @@ use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
 use crate::site::{LockedSite, Site};
-use bluegreen_sys::dir::Dir;
 
 const SHARED: &str = "shared";
 /// The file of `.bluegreen/` that names the shared directory that is being filled: after a crash the next

@@ -7,11 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bluegreen_object_store::Reader;
+
 use super::converted::Converted;
 use super::lfs::Pointer;
 use super::listing::{Listing, NONE};
 use super::manifest::Manifest;
-use super::objects::Reader;
 use super::plan::Plan;
 use super::project_files::ProjectFiles;
 use super::submodule::Project;

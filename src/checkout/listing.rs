@@ -8,12 +8,12 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use git2::Oid;
+use bluegreen_object_store::ObjectId;
+use bluegreen_object_store::tree::{EntryKind, TreeEntry};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::rows::{self, Row};
-use super::tree::{Kind, TreeEntry};
 
 /// The index that stands for no entry or directory.
 pub const NONE: u32 = u32::MAX;
@@ -22,7 +22,7 @@ pub const NONE: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// The end of its name in `names`; it begins at the end of the previous one.
     pub(super) name_end: u32,
     /// A file's size, or a directory's index in `directories`: one field for both, because there may be millions
@@ -74,7 +74,7 @@ impl Row<13> for Entry {
     fn from_row(&[kind, ref rest @ ..]: &[u8; 13]) -> Option<Self> {
         let (name_end, value) = rest.split_first_chunk()?;
         Some(Self {
-            kind: *Kind::ALL.get(usize::from(kind))?,
+            kind: *EntryKind::ALL.get(usize::from(kind))?,
             name_end: u32::from_le_bytes(*name_end),
             value: u64::from_le_bytes(value.try_into().ok()?),
         })
@@ -82,7 +82,7 @@ impl Row<13> for Entry {
 }
 
 impl Listing {
-    pub(super) fn new(root: Oid) -> Self {
+    pub(super) fn new(root: ObjectId) -> Self {
         Self {
             root: ByteBuf::from(root.as_bytes()),
             names: ByteBuf::new(),
@@ -135,9 +135,9 @@ impl Listing {
 
     /// The id of an entry's object.
     #[must_use]
-    pub fn id(&self, entry: u32) -> Oid {
+    pub fn id(&self, entry: u32) -> ObjectId {
         // All ids in a listing have the length of an id of the repository.
-        Oid::from_bytes(self.raw_id(entry)).unwrap_or(Oid::ZERO_SHA1)
+        ObjectId::from_bytes(self.raw_id(entry)).unwrap_or(ObjectId::NULL)
     }
 
     /// The raw id of a directory's tree, or of a submodule's commit.
@@ -184,7 +184,7 @@ impl Listing {
     #[must_use]
     pub fn is_submodule(&self, directory: u32) -> bool {
         let entry = self.directories[directory as usize].entry;
-        entry != NONE && self.entries[entry as usize].kind == Kind::Submodule
+        entry != NONE && self.entries[entry as usize].kind == EntryKind::Submodule
     }
 
     /// All entries below a directory, at any depth.
@@ -251,13 +251,13 @@ impl Listing {
     /// The submodules' paths.
     #[must_use]
     pub fn submodules(&self) -> Vec<PathBuf> {
-        let submodules = (0..).zip(&self.entries).filter(|(_, entry)| entry.kind == Kind::Submodule);
+        let submodules = (0..).zip(&self.entries).filter(|(_, entry)| entry.kind == EntryKind::Submodule);
         submodules.map(|(entry, _)| self.directory_path(self.directory_at(entry))).collect()
     }
 
     pub(super) fn push(&mut self, entry: &TreeEntry) {
         self.names.extend_from_slice(entry.name);
-        self.ids.extend_from_slice(entry.id);
+        self.ids.extend_from_slice(entry.id.as_bytes());
         self.entries.push(Entry { kind: entry.kind, name_end: self.names.len() as u32, value: 0 });
     }
 

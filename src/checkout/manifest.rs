@@ -9,13 +9,13 @@
 
 use std::io::{self, BufWriter, Write};
 
+use bluegreen_sys::dir::Dir;
 use rustix::fs::{Stat, fstat};
 use serde::{Deserialize, Serialize};
 
 use super::converted::Converted;
 use super::listing::Listing;
 use super::rows::{self, Row};
-use bluegreen_sys::dir::Dir;
 
 /// The first line of the file. It must change with the format and with the rules of validation.
 const MAGIC: &[u8] = b"bluegreen manifest 4\n";
@@ -125,16 +125,14 @@ pub fn clock(dir: &Dir) -> io::Result<Ctime> {
 
 #[cfg(test)]
 mod tests {
+    use bluegreen_object_store::ObjectId;
+    use bluegreen_object_store::tree::{EntryKind, TreeEntry};
+
     use super::*;
-    use bluegreen_sys::dir::Dir;
 
     fn manifest_of(stat: &Stat, instant: Ctime) -> Manifest {
-        let mut listing = Listing::new(git2::Oid::ZERO_SHA1);
-        listing.push(&super::super::tree::TreeEntry {
-            kind: super::super::tree::Kind::File,
-            name: b"file",
-            id: &[0; 20],
-        });
+        let mut listing = Listing::new(ObjectId::NULL);
+        listing.push(&TreeEntry { kind: EntryKind::File, name: b"file", id: ObjectId::NULL });
         listing.set_size(0, stat.st_size.cast_unsigned());
         let entries = vec![stamp(stat)];
         Manifest { listing, entries, directories: Vec::new(), converted: Converted::default(), instant }

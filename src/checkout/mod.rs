@@ -5,25 +5,14 @@
 //! release can be made from this one.
 
 pub mod attributes;
-mod buffer;
 pub mod convert;
 pub mod converted;
-pub mod delta;
-mod difference;
 pub mod lfs;
 pub mod listing;
-mod loose;
 pub mod manifest;
 pub mod monitor;
 mod moving;
-pub mod objects;
-pub mod pack;
-pub mod pack_decode;
-mod pack_file;
-mod pack_headers;
-pub mod pack_index;
-mod pack_object;
-pub mod packed_blobs;
+mod packed;
 pub mod plan;
 pub mod project_files;
 mod recycle;
@@ -32,8 +21,6 @@ pub mod scratch;
 pub mod settings;
 pub mod submodule;
 mod symlinks;
-pub mod tree;
-mod trees;
 mod walk;
 mod write;
 
@@ -43,25 +30,24 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::thread::{self, ScopedJoinHandle, available_parallelism};
 
-use git2::Oid;
+use bluegreen_object_store::{ObjectId, ObjectStore, Reader};
+use bluegreen_sys::dir::Dir;
+use bluegreen_sys::parallel;
 
 use self::convert::Conversion;
 use self::listing::{Listing, NONE};
 use self::manifest::{Manifest, Stamp, clock, stamp};
 use self::monitor::Monitor;
 use self::moving::Ready;
-use self::objects::Objects;
-use self::packed_blobs::PackedBlobs;
+use self::packed::PackedEntries;
 use self::plan::Plan;
 use self::submodule::Projects;
 use self::write::Writer;
 use crate::config::{Config, Submodules, Symlinks};
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
+use crate::git::Repository;
 use crate::run::child::Limits;
 use crate::run::signals::Stop;
-use bluegreen_sys::dir::Dir;
-use bluegreen_sys::parallel;
 
 /// From so many files on, a thread of its own reads the headers of the packs.
 const MANY: usize = 256;
@@ -72,7 +58,7 @@ pub struct Checkout {
     /// The paths.
     pub plan: Plan,
     conversion: Conversion,
-    packed: PackedBlobs,
+    packed: PackedEntries,
 }
 
 /// The directory that a checkout fills.
@@ -92,18 +78,20 @@ impl Checkout {
     /// Reads a commit's tree and refuses what must not be written. `recycled` is the manifest of the release to
     /// be recycled; `scratch` is a directory on the same file system, for temporary directories.
     pub fn plan(
-        objects: &Objects,
-        tree: Oid,
+        repository: &Repository,
+        objects: &ObjectStore,
+        tree: ObjectId,
         recycled: Option<&Manifest>,
         config: &Config,
         scratch: &Path,
         stop: Option<&Stop>,
     ) -> Result<Self> {
-        let mut projects = Projects::new(objects, Limits { timeout: config.site.submodule_timeout, stop });
+        let mut projects =
+            Projects::new(repository, objects, Limits { timeout: config.site.submodule_timeout, stop });
         let fetched = (config.site.submodules == Submodules::Fetch).then_some(&mut projects);
         let older = recycled.map(|manifest| &manifest.listing);
         if recycled.is_none() {
-            objects.read_trees(tree, threads(config));
+            objects.prefetch_trees(tree, threads(config));
         }
         let mut plan = Plan::read(objects, tree, older, config.site.max_files, fetched)?;
         if config.site.symlinks == Symlinks::Inside {
@@ -144,7 +132,7 @@ impl Checkout {
     /// Writes the files into a directory that is not a release yet.
     pub fn write(
         self,
-        objects: &Objects,
+        objects: &ObjectStore,
         destination: &Destination,
         config: &Config,
         monitor: &Monitor,
@@ -204,13 +192,13 @@ fn write_files(
 /// Counts the files and links of `tree` that differ from those of the commit `old`. If that commit is unknown or
 /// gone, all of them count.
 #[must_use]
-pub fn changed(objects: &Objects, old: Option<CommitId>, tree: Oid, listing: &Listing) -> u64 {
-    let differences = || {
+pub fn changed(objects: &ObjectStore, old: Option<ObjectId>, tree: ObjectId, listing: &Listing) -> u64 {
+    let changes = || {
         let reader = objects.reader();
-        let old = reader.commit(old?.oid().ok()?).ok()?;
-        difference::count(&reader, objects.id_len(), old.tree, tree).ok()
+        let old = reader.commit(old?).ok()?;
+        reader.count_changes(old.tree, tree).ok()
     };
-    differences().unwrap_or_else(|| listing.files())
+    changes().unwrap_or_else(|| listing.files())
 }
 
 /// Refuses a checkout that is larger than the config allows. A small push can be one: the same blob may be at
@@ -222,35 +210,26 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
     Err(Error::Limit { limit: crate::text::bytes(max_size), what: "of files", key: "max-size" })
 }
 
-/// Finds the files that are to be written in the packs, and their sizes.
-fn measure(plan: &Plan, objects: &Objects, threads: usize) -> Result<(PackedBlobs, Vec<(u32, u64)>)> {
-    let wanted: Vec<u32> = plan.new_entries().collect();
+/// Finds the blobs of all new files in the packs, and the sizes of these files.
+fn measure(plan: &Plan, objects: &ObjectStore, threads: usize) -> Result<(PackedEntries, Vec<(u32, u64)>)> {
     let listing = &plan.listing;
-    let mut packed = PackedBlobs::default();
-    if !wanted.is_empty() {
-        packed = PackedBlobs::new(objects.packs(), listing, &wanted, threads)?;
-    }
+    let packed = PackedEntries::find(objects, listing, plan.new_entries().collect(), threads);
+    let wanted = packed.entries();
     let (mut sizes, mut others) = (Vec::with_capacity(wanted.len()), Vec::new());
-    for entry in wanted {
-        match packed.size(entry) {
+    for (position, &entry) in wanted.iter().enumerate() {
+        match packed.blobs.size(position) {
             Some(size) => sizes.push((entry, size)),
             None => others.push((entry, 0)),
         }
     }
-    let work = |reader: &mut objects::Reader, _, piece: &mut [(u32, u64)]| {
+    let work = |reader: &mut Reader, _, piece: &mut [(u32, u64)]| {
         piece.iter_mut().try_for_each(|(entry, size)| {
             *size = reader.blob_size(listing.id(*entry))?;
             Ok(())
         })
     };
-    parallel::for_each_piece(
-        threads,
-        parallel::PIECE,
-        &mut others,
-        || Ok(objects.reader()),
-        work,
-        || Ok(()),
-    )?;
+    let start = || Ok::<_, Error>(objects.reader());
+    parallel::for_each_piece(threads, parallel::PIECE, &mut others, start, work, || Ok(()))?;
     sizes.append(&mut others);
     Ok((packed, sizes))
 }
@@ -269,7 +248,7 @@ fn directory_stamps(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Stamp
                 *to = stamp(&stat.map_err(Error::io("read", path))?);
             }
         }
-        Ok(())
+        Ok::<_, Error>(())
     };
     parallel::for_each_piece(threads, parallel::PIECE, &mut stamps, || Ok(()), work, || Ok(()))?;
     Ok(stamps)

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use bluegreen_object_store::ObjectStore;
+use bluegreen_sys::dir::Dir;
 use rustix::fs::OFlags;
 
 use super::converted::Converted;
 use super::listing::Listing;
 use super::manifest::{Stamp, stamp};
 use super::monitor::{Monitor, Notice};
-use super::objects::Objects;
 use super::plan::Plan;
 use super::project_files::{ProjectFiles, pointer};
 use super::recycle::Before;
@@ -19,7 +20,6 @@ use super::walk::Walk;
 use crate::config::Lfs;
 use crate::error::{Error, Result};
 use crate::run::child::Limits;
-use bluegreen_sys::dir::Dir;
 
 /// Converted files of one project, in a scratch directory.
 pub struct Ready {
@@ -107,7 +107,7 @@ pub fn find_pointers(
     plan: &Plan,
     root: &Dir,
     written: &[u32],
-    objects: &Objects,
+    objects: &ObjectStore,
     lfs: Lfs,
     converted: &mut Converted,
     monitor: &Monitor,

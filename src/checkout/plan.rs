@@ -8,13 +8,13 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use git2::Oid;
+use bluegreen_object_store::ObjectId;
+use bluegreen_object_store::tree::{self, EntryKind, TreeEntry, sort_key};
+use bluegreen_object_store::{ObjectStore, Reader};
 use serde_bytes::ByteBuf;
 
 use super::listing::{Directory, Entry, Listing, NONE};
-use super::objects::{Objects, Reader};
 use super::submodule::{Projects, path_in};
-use super::tree::{self, Kind, TreeEntry, sort_key};
 use crate::error::{Error, Result};
 
 /// The depth of the deepest tree that is checked out: git's own limit (`core.maxTreeDepth`).
@@ -49,7 +49,6 @@ struct Pending {
 /// Reads the trees of a commit into a plan.
 struct Planner<'a, 'p> {
     reader: Rc<Reader<'p>>,
-    id_len: usize,
     max_entries: u32,
     older: Option<&'a Listing>,
     plan: Plan,
@@ -64,22 +63,22 @@ impl Plan {
     /// Reads and validates the whole tree `root`, with at most `max_entries` entries, and notes which of them the `older`
     /// listing has at the same path. A directory that is the same in both is not read again.
     pub fn read<'p>(
-        objects: &'p Objects<'p>,
-        root: Oid,
+        objects: &'p ObjectStore<'p>,
+        root: ObjectId,
         older: Option<&Listing>,
         max_entries: u32,
         projects: Option<&mut Projects<'p>>,
     ) -> Result<Self> {
-        let is_submodule =
-            |entry: &u32| older.is_some_and(|older| older.entries[*entry as usize].kind == Kind::Submodule);
+        let is_submodule = |entry: &u32| {
+            older.is_some_and(|older| older.entries[*entry as usize].kind == EntryKind::Submodule)
+        };
         let older_entries = older.map_or(0, |older| older.entries.len() as u32);
         let mut planner = Planner {
             reader: Rc::new(objects.reader()),
             projects,
             older_submodules: (0..older_entries).filter(is_submodule).collect(),
-            id_len: objects.id_len(),
             max_entries,
-            older: older.filter(|older| older.root.len() == objects.id_len()),
+            older: older.filter(|older| older.root.len() == objects.format().id_len()),
             plan: Plan { listing: Listing::new(root), same_in_old: Vec::new(), directory_in_old: Vec::new() },
             pending: Vec::new(),
         };
@@ -112,8 +111,8 @@ impl Plan {
         let Listing { entries, directories, .. } = &mut self.listing;
         for at in (0..directories.len()).rev() {
             let Directory { parent, entry, first, last, end, is_made } = directories[at];
-            let is_file = |entry: &Entry| entry.kind != Kind::Directory;
-            let is_submodule = entry != NONE && entries[entry as usize].kind == Kind::Submodule;
+            let is_file = |entry: &Entry| entry.kind != EntryKind::Directory;
+            let is_submodule = entry != NONE && entries[entry as usize].kind == EntryKind::Submodule;
             let is_made = is_made
                 || at == 0
                 || is_submodule
@@ -135,7 +134,7 @@ impl Planner<'_, '_> {
             entry => ByteBuf::from(self.plan.listing.raw_id(entry)),
         };
         let is_submodule = pending.entry != NONE
-            && self.plan.listing.entries[pending.entry as usize].kind == Kind::Submodule;
+            && self.plan.listing.entries[pending.entry as usize].kind == EntryKind::Submodule;
         if let Some(older) = self.older.filter(|_| pending.in_old != NONE && !is_submodule)
             && !self.has_submodules(older, pending.in_old)
             && older.directory_id(pending.in_old) == id.as_slice()
@@ -158,7 +157,7 @@ impl Planner<'_, '_> {
         if pending.entry != NONE {
             self.plan.listing.set_directory(pending.entry, directory);
         }
-        let mut tree = Oid::from_bytes(&id).unwrap_or(Oid::ZERO_SHA1);
+        let mut tree = ObjectId::from_bytes(&id).unwrap_or(ObjectId::NULL);
         let mut project = pending.project;
         if is_submodule {
             let Some(opened) = self.open_submodule(directory, tree, project)? else { return Ok(()) };
@@ -166,8 +165,8 @@ impl Planner<'_, '_> {
         }
         let reader = Rc::clone(&self.reader);
         let data = reader.tree(tree)?;
-        let unfit = |unfit: tree::Unfit| self.unfit(directory, &unfit.name, unfit.problem);
-        let entries = tree::parse(&data, self.id_len).map_err(unfit)?;
+        let invalid = |invalid: tree::InvalidTree| self.invalid(directory, &invalid.name, invalid.problem);
+        let entries = tree::parse(&data, reader.format()).map_err(invalid)?;
         for entry in &entries {
             self.plan.listing.push(entry);
             self.plan.same_in_old.push(NONE);
@@ -181,9 +180,9 @@ impl Planner<'_, '_> {
     fn open_submodule(
         &mut self,
         directory: u32,
-        commit: Oid,
+        commit: ObjectId,
         project: usize,
-    ) -> Result<Option<(Oid, usize)>> {
+    ) -> Result<Option<(ObjectId, usize)>> {
         let Some(projects) = &mut self.projects else { return Ok(None) };
         let listing = &self.plan.listing;
         let root = projects.all[project].directory;
@@ -213,7 +212,7 @@ impl Planner<'_, '_> {
             let path_len = pending.path_len + entry.name.len() as u32 + 1;
             let depth = pending.depth + 1;
             if path_len > MAX_PATH || depth > MAX_DEPTH {
-                return Err(self.unfit(directory, entry.name, "the path is too long or too deep"));
+                return Err(self.invalid(directory, entry.name, "the path is too long or too deep"));
             }
             let found = self.older.map_or(NONE, |old| find(old, &mut older, entry));
             if entry.kind.is_directory() {
@@ -221,7 +220,7 @@ impl Planner<'_, '_> {
                 let project = pending.project;
                 children.push(Pending { parent: directory, entry: index, in_old, depth, path_len, project });
             } else if let Some(old) = self.older.filter(|_| found != NONE)
-                && old.raw_id(found) == entry.id
+                && old.raw_id(found) == entry.id.as_bytes()
                 && old.entries[found as usize].kind == entry.kind
             {
                 self.plan.same_in_old[index as usize] = found;
@@ -247,7 +246,8 @@ impl Planner<'_, '_> {
         listing.links.sort_unstable_by_key(|(entry, _)| *entry);
         let known: Vec<u32> = listing.links.iter().map(|(entry, _)| *entry).collect();
         for entry in 0..listing.entries.len() as u32 {
-            if listing.entries[entry as usize].kind != Kind::Link || known.binary_search(&entry).is_ok() {
+            if listing.entries[entry as usize].kind != EntryKind::Link || known.binary_search(&entry).is_ok()
+            {
                 continue;
             }
             let id = listing.id(entry);
@@ -281,7 +281,7 @@ impl Planner<'_, '_> {
         Err(Error::Limit { limit, what: "files and directories", key: "max-files" })
     }
 
-    fn unfit(&self, directory: u32, name: &[u8], problem: &str) -> Error {
+    fn invalid(&self, directory: u32, name: &[u8], problem: &str) -> Error {
         let path = self.plan.listing.directory_path(directory).join(OsStr::from_bytes(name));
         Error::Tree { path, problem: problem.into() }
     }

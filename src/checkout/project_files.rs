@@ -4,14 +4,15 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use bluegreen_object_store::Reader;
+use bluegreen_object_store::tree::EntryKind;
+
 use super::attributes::{Context, Match};
 use super::lfs::{MAX_POINTER, Pointer};
 use super::listing::Listing;
-use super::objects::Reader;
 use super::scratch::Scratch;
 use super::settings::Settings;
 use super::submodule::{Project, path_in};
-use super::tree::Kind;
 use crate::error::Result;
 use crate::git::Repository;
 use crate::run::child::Limits;
@@ -134,8 +135,9 @@ impl ProjectFiles {
 
     /// Finds the files that a converting line could match, in order.
     fn candidates(&self, listing: &Listing, sources: &[Source], context: &Context) -> Vec<u32> {
-        let is_file =
-            |&entry: &u32| matches!(listing.entries[entry as usize].kind, Kind::File | Kind::Executable);
+        let is_file = |&entry: &u32| {
+            matches!(listing.entries[entry as usize].kind, EntryKind::File | EntryKind::Executable)
+        };
         if self.settings.converts_all() {
             return self.own(self.entries.clone()).filter(is_file).collect();
         }

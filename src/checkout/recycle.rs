@@ -6,6 +6,8 @@
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 
+use bluegreen_sys::dir::Dir;
+use bluegreen_sys::parallel::{PIECE, for_each_piece};
 use rustix::fs::Stat;
 
 use super::listing::{Directory, Listing, NONE};
@@ -13,8 +15,6 @@ use super::manifest::Manifest;
 use super::plan::Plan;
 use super::walk::Walk;
 use crate::error::{Error, Result};
-use bluegreen_sys::dir::Dir;
-use bluegreen_sys::parallel::{PIECE, for_each_piece};
 
 /// The number of parts for each thread into which the directories of a new release are divided.
 const PARTS: usize = 8;
@@ -72,7 +72,7 @@ pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>, threads: us
                 });
             }
         }
-        Ok(())
+        Ok::<_, Error>(())
     };
     for_each_piece(threads, 1, &mut parts, || Ok(Walk::new(listing, root)), work, || Ok(()))?;
     Ok(parts.into_iter().flat_map(|(_, states)| states).collect())

@@ -9,6 +9,7 @@ use std::fs::create_dir;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use bluegreen_sys::dir::Dir;
 use tempfile::TempDir;
 
 use super::listing::Listing;
@@ -17,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::git::convert::Work;
 use crate::run::child::Limits;
-use bluegreen_sys::dir::Dir;
 
 /// The attributes that decide how a file is converted, as git looks them up.
 const ATTRIBUTES: [&str; 6] = ["filter", "ident", "working-tree-encoding", "eol", "text", "crlf"];

@@ -9,9 +9,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use git2::Oid;
+use bluegreen_object_store::{ObjectId, ObjectStore};
 
-use super::objects::Objects;
 use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::run::child::Limits;
@@ -41,7 +40,7 @@ struct Module {
 /// All projects of a release, the deployed one first.
 #[derive(Debug)]
 pub struct Projects<'a> {
-    objects: &'a Objects<'a>,
+    objects: &'a ObjectStore<'a>,
     limits: Limits<'a>,
     /// The projects.
     pub all: Vec<Project>,
@@ -50,15 +49,14 @@ pub struct Projects<'a> {
 impl<'a> Projects<'a> {
     /// Begins with the project that is deployed; `limits` apply to each fetch.
     #[must_use]
-    pub fn new(objects: &'a Objects<'a>, limits: Limits<'a>) -> Self {
-        let repository = objects.repository().clone();
-        let project = Project { directory: 0, repository, url: None, modules: None };
+    pub fn new(repository: &Repository, objects: &'a ObjectStore<'a>, limits: Limits<'a>) -> Self {
+        let project = Project { directory: 0, repository: repository.clone(), url: None, modules: None };
         Self { objects, limits, all: vec![project] }
     }
 
     /// The objects of the project and of its submodules.
     #[must_use]
-    pub fn objects(&self) -> &'a Objects<'a> {
+    pub fn objects(&self) -> &'a ObjectStore<'a> {
         self.objects
     }
 
@@ -67,11 +65,11 @@ impl<'a> Projects<'a> {
     pub fn open(
         &mut self,
         project: usize,
-        gitmodules: Option<Oid>,
+        gitmodules: Option<ObjectId>,
         path: &Path,
-        commit: Oid,
+        commit: ObjectId,
         directory: u32,
-    ) -> Result<Oid> {
+    ) -> Result<ObjectId> {
         let failed = |problem: &str| failed(path, problem);
         let module = self.module(project, gitmodules, path)?;
         let name = OsStr::from_bytes(&module.name);
@@ -97,7 +95,7 @@ impl<'a> Projects<'a> {
     }
 
     /// The section of `.gitmodules` for a path.
-    fn module(&mut self, project: usize, gitmodules: Option<Oid>, path: &Path) -> Result<Module> {
+    fn module(&mut self, project: usize, gitmodules: Option<ObjectId>, path: &Path) -> Result<Module> {
         let failed = |problem: &str| failed(path, problem);
         let project = &mut self.all[project];
         if project.modules.is_none() {
@@ -137,15 +135,15 @@ impl<'a> Projects<'a> {
     }
 
     /// Opens a submodule's repository, and fetches the commit if it is missing. Returns the commit's tree too.
-    fn fetch(&self, git_dir: &Path, url: &str, commit: Oid) -> Result<(Repository, Oid)> {
+    fn fetch(&self, git_dir: &Path, url: &str, commit: ObjectId) -> Result<(Repository, ObjectId)> {
         let format = self.objects.format();
         if !git_dir.join("objects").is_dir() {
             Repository::init(git_dir, format)?;
         }
         let repository = Repository::open(git_dir)?;
         // If the commit is there, so are its objects: git fetches all of them or none.
-        let tree = || Ok(Objects::new(&repository, format).reader().commit(commit)?.tree);
-        let found: Result<Oid> = tree();
+        let tree = || Ok(repository.objects(format).reader().commit(commit)?.tree);
+        let found: Result<ObjectId> = tree();
         let tree = found.or_else(|_| repository.fetch(url, commit, self.limits).and_then(|()| tree()))?;
         Ok((repository, tree))
     }

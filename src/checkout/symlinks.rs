@@ -8,8 +8,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use bluegreen_object_store::tree::{EntryKind, sort_key};
+
 use super::listing::{Listing, NONE};
-use super::tree::{Kind, TreeEntry, order};
 use crate::config::Shared;
 use crate::error::{Error, Result};
 
@@ -105,30 +106,27 @@ impl Follow<'_> {
             return Some(Reached::Below(at, below));
         };
         match self.listing.entries[entry as usize].kind {
-            Kind::Link => {
+            EntryKind::Link => {
                 let links = &self.listing.links;
                 let found = links.binary_search_by_key(&entry, |(entry, _)| *entry).ok()?;
                 self.follow(Reached::Directory(at), &links[found].1)
             }
-            Kind::Directory | Kind::Submodule => Some(Reached::Directory(self.listing.directory_at(entry))),
-            Kind::File | Kind::Executable => Some(Reached::Below(at, below)),
+            EntryKind::Directory | EntryKind::Submodule => {
+                Some(Reached::Directory(self.listing.directory_at(entry)))
+            }
+            EntryKind::File | EntryKind::Executable => Some(Reached::Below(at, below)),
         }
     }
 }
 
 fn find(listing: &Listing, directory: u32, name: &[u8]) -> Option<u32> {
     let range = listing.entries_of(directory);
-    [Kind::File, Kind::Directory].into_iter().find_map(|kind| {
-        let wanted = TreeEntry { kind, name, id: &[] };
+    [EntryKind::File, EntryKind::Directory].into_iter().find_map(|kind| {
         let (mut low, mut high) = (range.start, range.end);
         while low < high {
             let middle = low.midpoint(high);
-            let entry = TreeEntry {
-                kind: listing.entries[middle as usize].kind,
-                name: listing.name(middle),
-                id: &[],
-            };
-            match order(&entry, &wanted) {
+            let entry = sort_key(listing.entries[middle as usize].kind, listing.name(middle));
+            match entry.cmp(sort_key(kind, name)) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
                 std::cmp::Ordering::Equal => return Some(middle),

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 
+use bluegreen_sys::dir::Dir;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::listing::{Listing, NONE};
-use bluegreen_sys::dir::Dir;
 
 /// The number of directories that a walk leaves open behind it.
 const OPEN: usize = 64;

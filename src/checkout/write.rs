@@ -3,25 +3,24 @@
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bluegreen_object_store::tree::EntryKind;
+use bluegreen_object_store::{CopyError, DecodedBlob, Decoder, ObjectStore, Reader, Subtree};
+use bluegreen_sys::dir::Dir;
+use bluegreen_sys::parallel::{PIECE, for_each_piece};
 use rustix::fs::fstat;
 
 use super::converted::Converted;
 use super::listing::NONE;
 use super::manifest::{Manifest, Stamp, stamp};
-use super::objects::{Objects, Reader};
-use super::pack_decode::Decoder;
-use super::packed_blobs::PackedBlobs;
+use super::packed::PackedEntries;
 use super::plan::Plan;
 use super::recycle::Before;
-use super::tree::Kind;
 use super::walk::Walk;
 use crate::error::{Error, Result};
-use bluegreen_sys::dir::Dir;
-use bluegreen_sys::parallel::{PIECE, for_each_piece};
 
 /// The number of subtrees that a thread takes at a time: most hold one blob, but one can be as much work as all others
 /// together.
-const FEW: usize = 4;
+const SUBTREES_AT_A_TIME: usize = 4;
 
 /// The writer of a release, shared by all threads.
 pub struct Writer<'a> {
@@ -36,9 +35,9 @@ pub struct Writer<'a> {
     /// The release.
     pub root: &'a Dir,
     /// The objects of the repository.
-    pub objects: &'a Objects<'a>,
+    pub objects: &'a ObjectStore<'a>,
     /// The blobs, as far as packs hold them.
-    pub packed: &'a PackedBlobs,
+    pub packed: &'a PackedEntries,
     /// The number of files that are done.
     pub done: AtomicU64,
 }
@@ -55,7 +54,7 @@ enum Part<'s> {
     /// The entries from this one on, as far as they are in no delta tree.
     Entries(u32, &'s mut [Stamp]),
     /// The subtrees of delta trees that begin at these nodes, and the stamps of the files that were written from them.
-    Subtrees(&'s [u32], Vec<(u32, Stamp)>),
+    Subtrees(&'s [Subtree], Vec<(u32, Stamp)>),
 }
 
 impl Writer<'_> {
@@ -87,7 +86,12 @@ impl Writer<'_> {
         };
         let pieces = stamps.chunks_mut(PIECE).enumerate();
         let pieces = pieces.map(|(at, stamps)| Part::Entries((at * PIECE) as u32, stamps));
-        let subtrees = self.packed.subtrees.chunks(FEW).map(|roots| Part::Subtrees(roots, Vec::new()));
+        let subtrees = self
+            .packed
+            .blobs
+            .subtrees()
+            .chunks(SUBTREES_AT_A_TIME)
+            .map(|roots| Part::Subtrees(roots, Vec::new()));
         let mut parts: Vec<Part> = pieces.chain(subtrees).collect();
         let work = |worker: &mut Worker, _, parts: &mut [Part]| {
             parts.iter_mut().try_for_each(|part| match part {
@@ -126,10 +130,16 @@ impl Writer<'_> {
     }
 
     /// Writes the files whose blobs a subtree holds.
-    fn write_subtree(&self, worker: &mut Worker, root: u32, stamps: &mut Vec<(u32, Stamp)>) -> Result<()> {
+    fn write_subtree(
+        &self,
+        worker: &mut Worker,
+        root: Subtree,
+        stamps: &mut Vec<(u32, Stamp)>,
+    ) -> Result<()> {
         let Worker { reader, walk, decoder } = worker;
-        decoder.decode(self.packed, root, |node, content| {
-            for &entry in self.packed.entries_of(node).iter().filter(|&&entry| self.is_ours(entry)) {
+        decoder.decode(&self.packed.blobs, root, |DecodedBlob { blobs, content, .. }| {
+            let entries = blobs.iter().map(|&blob| self.packed.entry(blob));
+            for entry in entries.filter(|&entry| self.is_ours(entry)) {
                 let directory = self.plan.listing.directory_of(entry);
                 stamps.push((entry, self.keep_or_write(reader, walk, directory, entry, content)?));
             }
@@ -140,7 +150,7 @@ impl Writer<'_> {
     /// Returns whether an entry is a file that git does not convert.
     fn is_ours(&self, entry: u32) -> bool {
         let kind = self.plan.listing.entries[entry as usize].kind;
-        matches!(kind, Kind::File | Kind::Executable) && !self.converted.contains(entry)
+        matches!(kind, EntryKind::File | EntryKind::Executable) && !self.converted.contains(entry)
     }
 
     /// Writes a file, unless the recycled release holds it. Its content is given, or else read by itself.
@@ -155,7 +165,7 @@ impl Writer<'_> {
         self.done.fetch_add(1, Ordering::Relaxed);
         let listing = &self.plan.listing;
         let failed = |error| Error::io("write", listing.path(directory, entry))(error);
-        let mode = if listing.entries[entry as usize].kind == Kind::Executable { 0o755 } else { 0o644 };
+        let mode = if listing.entries[entry as usize].kind == EntryKind::Executable { 0o755 } else { 0o644 };
         let created = if self.before[directory as usize] == Before::Empty {
             walk.create_file(directory, entry, mode)
         } else {
@@ -166,11 +176,15 @@ impl Writer<'_> {
             self.make(dir, directory, entry, || dir.create_file(listing.name(entry), mode))
         };
         let mut file = created.map_err(failed)?;
-        let written = match content.filter(|content| content.len() as u64 == listing.size_of(entry)) {
-            Some(content) => file.write_all(content),
-            None => reader.write_blob(listing.id(entry), listing.size_of(entry), &mut file)?,
-        };
-        written.and_then(|()| Ok(stamp(&fstat(&file)?))).map_err(failed)
+        match content.filter(|content| content.len() as u64 == listing.size_of(entry)) {
+            Some(content) => file.write_all(content).map_err(failed)?,
+            None => match reader.write_blob(listing.id(entry), listing.size_of(entry), &mut file) {
+                Ok(()) => {}
+                Err(CopyError::Read(error)) => return Err(error.into()),
+                Err(CopyError::Write(error)) => return Err(failed(error)),
+            },
+        }
+        fstat(&file).map(|stat| stamp(&stat)).map_err(|error| failed(error.into()))
     }
 
     fn write_links(&self, stamps: &mut [Stamp]) -> Result<()> {

@@ -1,9 +1,10 @@
 //! `history`: lists deployments, rollbacks and promotions, with their author, duration and outcome.
 
+use bluegreen_object_store::ObjectId;
+
 use super::table::{print_json, print_rows};
 use crate::deploy::server::Server;
 use crate::error::Result;
-use crate::git::id::CommitId;
 use crate::site::Site;
 use crate::site::history::{self, Entry};
 
@@ -20,7 +21,7 @@ pub fn run(server: &Server, json: bool) -> Result<()> {
 }
 
 fn row(entry: &Entry) -> [String; 7] {
-    let short = |commit: Option<CommitId>| commit.map_or("-".into(), |id| id.short().to_owned());
+    let short = |commit: Option<ObjectId>| commit.map_or("-".into(), |id| id.short());
     [
         entry.time.clone(),
         entry.action.to_string(),

@@ -1,11 +1,11 @@
 //! `releases`: lists the releases on the disk.
 
+use bluegreen_object_store::ObjectId;
 use serde::Serialize;
 
 use super::table::{print_json, print_rows};
 use crate::deploy::server::Server;
 use crate::error::Result;
-use crate::git::id::CommitId;
 use crate::release::Release;
 use crate::site::{Live, Site};
 use crate::text::printable;
@@ -16,7 +16,7 @@ struct Row {
     name: String,
     live: bool,
     state: &'static str,
-    commit: Option<CommitId>,
+    commit: Option<ObjectId>,
     subject: Option<String>,
     files: Option<u64>,
     sealed: Option<String>,

@@ -1,12 +1,12 @@
 //! `status`: what is live, and what is being done.
 
+use bluegreen_object_store::ObjectId;
 use serde::Serialize;
 
 use super::table::{print_json, print_text};
 use crate::deploy::pending::{self, Pending};
 use crate::deploy::server::Server;
 use crate::error::Result;
-use crate::git::id::CommitId;
 use crate::release::ReleaseName;
 use crate::site::public::PublicMark;
 use crate::site::{Holder, Live, Site};
@@ -22,7 +22,7 @@ pub(super) struct Status<'a> {
     live: Option<String>,
     /// The target of `current` if that is no release.
     elsewhere: Option<String>,
-    commit: Option<CommitId>,
+    commit: Option<ObjectId>,
     subject: Option<String>,
     sealed: Option<String>,
     /// The time since which it is live: that of the last flip.
@@ -32,7 +32,7 @@ pub(super) struct Status<'a> {
     /// The mark of the last promotion, or null.
     public: Option<PublicMark>,
     /// The branch's commit in the repository.
-    tip: Option<CommitId>,
+    tip: Option<ObjectId>,
     /// The reason why the tip is not live, or null.
     why: Option<String>,
     /// All that a crash left to be done.

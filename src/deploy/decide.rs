@@ -1,16 +1,17 @@
 //! Decides which commit is deployed, if any. Pure functions, so that every case has a test.
 
+use bluegreen_object_store::ObjectId;
+
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
 use crate::git::push::RefUpdate;
 
 /// The commit that is to be deployed.
 #[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
     /// The tip of the branch, read under the lock. A push has just moved it to this commit.
-    Tip(CommitId),
+    Tip(ObjectId),
     /// This commit, even if it is live already.
-    Commit(CommitId),
+    Commit(ObjectId),
     /// The new commit of a push through the gate, which has not moved the branch yet.
     Gate(&'a RefUpdate),
 }
@@ -19,9 +20,9 @@ pub enum Target<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Make a release of this commit.
-    Deploy(CommitId),
+    Deploy(ObjectId),
     /// This commit is live already, and good.
-    AlreadyLive(CommitId),
+    AlreadyLive(ObjectId),
     /// The branch does not exist any more.
     NoBranch,
 }
@@ -35,7 +36,7 @@ impl<'a> Target<'a> {
 
     /// Decides from the tip of the branch and the live commit (`None` if the live release is bad). The lock is
     /// not a queue: each holder deploys the tip, so a later one may find its commit live already.
-    pub fn decide(self, branch: Option<CommitId>, live: Option<CommitId>) -> Result<Decision> {
+    pub fn decide(self, branch: Option<ObjectId>, live: Option<ObjectId>) -> Result<Decision> {
         let unless_live = |commit| {
             if live == Some(commit) { Decision::AlreadyLive(commit) } else { Decision::Deploy(commit) }
         };
@@ -43,7 +44,7 @@ impl<'a> Target<'a> {
             Self::Commit(commit) => Ok(Decision::Deploy(commit)),
             Self::Tip(_) => Ok(branch.map_or(Decision::NoBranch, unless_live)),
             // The push would fail when the branch is moved. Checked now, it does not build for nothing.
-            Self::Gate(push) if branch != Some(push.old).filter(|old| !old.is_none()) => {
+            Self::Gate(push) if branch != Some(push.old).filter(|old| !old.is_null()) => {
                 Err(Error::RefMoved(push.name.clone()))
             }
             Self::Gate(push) => Ok(unless_live(push.new)),
@@ -55,11 +56,11 @@ impl<'a> Target<'a> {
 mod tests {
     use super::*;
 
-    fn id(digit: char) -> CommitId {
+    fn id(digit: char) -> ObjectId {
         digit.to_string().repeat(40).parse().unwrap()
     }
 
-    fn push(old: CommitId, new: CommitId) -> RefUpdate {
+    fn push(old: ObjectId, new: ObjectId) -> RefUpdate {
         RefUpdate { old, new, name: b"refs/heads/master".to_vec() }
     }
 
@@ -82,10 +83,10 @@ mod tests {
     fn the_gate_refuses_a_push_whose_branch_has_moved() {
         let decide = |old, branch, live| Target::Gate(&push(old, id('2'))).decide(branch, live);
         assert_eq!(decide(id('1'), Some(id('1')), None).unwrap(), Decision::Deploy(id('2')));
-        assert_eq!(decide(CommitId::NONE, None, None).unwrap(), Decision::Deploy(id('2')));
+        assert_eq!(decide(ObjectId::NULL, None, None).unwrap(), Decision::Deploy(id('2')));
         assert_eq!(decide(id('1'), Some(id('1')), Some(id('2'))).unwrap(), Decision::AlreadyLive(id('2')));
         assert!(decide(id('1'), Some(id('3')), None).is_err());
         assert!(decide(id('1'), None, None).is_err());
-        assert!(decide(CommitId::NONE, Some(id('1')), None).is_err());
+        assert!(decide(ObjectId::NULL, Some(id('1')), None).is_err());
     }
 }

@@ -3,10 +3,10 @@
 //! It is written before the branch moves and `current` flips, and removed once services run and the site is
 //! verified. Whoever takes the lock after a crash finds it, and ends what it names.
 
+use bluegreen_object_store::ObjectId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
 use crate::git::push::RefUpdate;
 use crate::release::ReleaseName;
 use crate::site::{LockedSite, Site};
@@ -22,7 +22,7 @@ pub struct Entry {
     /// True if the release was made for this, and goes if it never becomes live.
     pub is_new: bool,
     /// Ref, old and new id.
-    push: Option<(String, CommitId, CommitId)>,
+    push: Option<(String, ObjectId, ObjectId)>,
     /// The number of runs that began to end it, this one included.
     #[serde(default)]
     pub attempts: u8,

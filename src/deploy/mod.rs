@@ -15,7 +15,7 @@ pub mod steps;
 use std::cell::Cell;
 use std::time::SystemTime;
 
-use git2::Oid;
+use bluegreen_object_store::{ObjectId, ObjectStore};
 
 use self::app::App;
 use self::decide::Decision;
@@ -23,13 +23,11 @@ pub use self::decide::Target;
 use self::server::Server;
 use self::session::Attempt;
 use crate::checkout::monitor::{Monitor, Notice};
-use crate::checkout::objects::Objects;
 use crate::checkout::{self, Checkout, listing::Listing, manifest::Manifest};
 use crate::config::{Phase, Submodules, WhenPublic};
 use crate::deploy::publish::Publication;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
 use crate::pusher::message::Message;
 use crate::release::{Record, ReleaseName, State, recyclable, surplus};
 use crate::shared;
@@ -62,8 +60,8 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     shared::require(site, &config.shared)?;
     let releases = site.releases()?;
     let name = ReleaseName::next(SystemTime::now(), commit, releases.last().map(|newest| &newest.name));
-    let objects = Objects::new(repository, commit.format());
-    let contents = objects.reader().commit(commit.oid()?)?;
+    let objects = repository.objects(commit.format());
+    let contents = objects.reader().commit(commit)?;
     let recycled = recyclable(&releases, live.release(), config.site.keep)
         .into_iter()
         .filter(|name| !site.may_run(name))
@@ -121,8 +119,8 @@ fn refuse_public(server: &Server, site: &LockedSite, target: Target<'_>) -> Resu
 fn fill_recycled_or_new<'a>(
     server: &Server,
     site: &'a LockedSite,
-    objects: &Objects,
-    tree: Oid,
+    objects: &ObjectStore,
+    tree: ObjectId,
     recycled: Option<Recycled>,
 ) -> Result<(Staged<'a>, Manifest)> {
     let is_recycled = recycled.is_some();
@@ -137,15 +135,16 @@ fn fill_recycled_or_new<'a>(
 fn fill<'a>(
     server: &Server,
     site: &'a LockedSite,
-    objects: &Objects,
-    tree: Oid,
+    objects: &ObjectStore,
+    tree: ObjectId,
     recycled: Option<Recycled>,
 ) -> Result<(Staged<'a>, Manifest)> {
     let Server { config, report, .. } = server;
     server.phase(site, "read the commit");
     let manifest = recycled.as_ref().map(|old| &old.manifest);
     let scratch = site.releases_path();
-    let checkout = Checkout::plan(objects, tree, manifest, config, &scratch, Some(server.stop()))?;
+    let checkout =
+        Checkout::plan(&server.repository, objects, tree, manifest, config, &scratch, Some(server.stop()))?;
     site.refuse_full_disk(checkout.plan.new_sizes())?;
     server.phase(site, "check out");
     let staged = site.stage(recycled)?;
@@ -157,22 +156,30 @@ fn fill<'a>(
 }
 
 /// Reports what a deployment would do. Changes nothing and needs no lock.
-pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
+pub fn dry_run(server: &Server, commit: ObjectId) -> Result<()> {
     let site = crate::site::Site::open(&server.config.site)?;
     let live = site.live()?;
     shared::require(&site, &server.config.shared)?;
-    let objects = Objects::new(&server.repository, commit.format());
-    let contents = objects.reader().commit(commit.oid()?)?;
+    let objects = server.repository.objects(commit.format());
+    let contents = objects.reader().commit(commit)?;
     let mut config = server.config.clone();
     if config.site.submodules == Submodules::Fetch {
         // A dry run fetches nothing.
         config.site.submodules = Submodules::Warn;
     }
-    let checkout = Checkout::plan(&objects, contents.tree, None, &config, &std::env::temp_dir(), None)?;
+    let checkout = Checkout::plan(
+        &server.repository,
+        &objects,
+        contents.tree,
+        None,
+        &config,
+        &std::env::temp_dir(),
+        None,
+    )?;
     let listing = &checkout.plan.listing;
     warn_of_submodules(server, listing);
     server.report.line(Message::DryRun {
-        commit: commit.short(),
+        commit: &commit.short(),
         subject: &contents.subject,
         files: listing.files(),
         changed: checkout::changed(&objects, site.commit(&live), contents.tree, listing),
@@ -183,7 +190,7 @@ pub fn dry_run(server: &Server, commit: CommitId) -> Result<()> {
 }
 
 /// Decides under the lock which commit to deploy. If there is none, reports why and returns `None`.
-fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -> Result<Option<CommitId>> {
+fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -> Result<Option<ObjectId>> {
     let Server { config, report, repository, .. } = server;
     let branch = match target {
         Target::Commit(_) => None,
@@ -193,7 +200,7 @@ fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -
     if let (Target::Tip(pushed), Some(tip)) = (target, branch)
         && tip != pushed
     {
-        report.line(Message::Superseded { commit: pushed.short(), tip: tip.short() });
+        report.line(Message::Superseded { commit: &pushed.short(), tip: &tip.short() });
     }
     let good = site.commit(live).filter(|_| site.is_good(live));
     match target.decide(branch, good)? {
@@ -201,7 +208,7 @@ fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -
         Decision::AlreadyLive(commit) => {
             target.push().map_or(Ok(()), |push| repository.move_ref(push, "push"))?;
             if let Some(release) = live.release() {
-                report.line(Message::AlreadyLive { commit: commit.short(), release });
+                report.line(Message::AlreadyLive { commit: &commit.short(), release });
             }
         }
         Decision::NoBranch => {

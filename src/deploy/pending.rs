@@ -54,7 +54,7 @@ pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pe
     }
     found.extend(begun.map(|release| pending(Kind::Publication, Leftover::Begun(&release), "resume")));
     found.extend(tip.zip(look).and_then(|(tip, look)| {
-        let tip = tip.short();
+        let tip = &tip.short();
         match look {
             Look::Unseen => Some(pending(Kind::Tip, Leftover::NotSeen { branch, tip }, "resume")),
             Look::GivenUp => {

@@ -7,13 +7,14 @@
 
 use std::cell::Cell;
 
+use bluegreen_object_store::ObjectId;
+
 use crate::config::Phase;
 use crate::deploy::app::{App, Started};
 use crate::deploy::journal::{self, Entry};
 use crate::deploy::server::Server;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
 use crate::git::push::RefUpdate;
 use crate::pusher::leftover::Leftover;
 use crate::pusher::message::Message;
@@ -166,7 +167,7 @@ pub struct Ended {
     /// The release that was to become live.
     pub release: ReleaseName,
     /// Its commit, where it is known.
-    pub commit: Option<CommitId>,
+    pub commit: Option<ObjectId>,
     /// The release that was live before.
     pub previous: Live,
     /// True if the release was made for this: a deployment, no rollback.

@@ -28,13 +28,13 @@ pub fn resume(server: &Server) -> Result<()> {
         match site.look_up(&config.branch, tip)? {
             Look::Live | Look::Settled(_) => Ok(()),
             Look::GivenUp => {
-                report.warning(Leftover::GivenUp { tip: tip.short(), attempts: ATTEMPTS });
+                report.warning(Leftover::GivenUp { tip: &tip.short(), attempts: ATTEMPTS });
                 Ok(())
             }
             Look::Unseen => {
                 report.line(Leftover::Unseen {
                     branch: &config.branch,
-                    tip: tip.short(),
+                    tip: &tip.short(),
                     server: &server.name,
                 });
                 site.begin_attempt(tip)?;

@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use bluegreen_object_store::ObjectId;
+
 use crate::deploy::app::App;
 use crate::deploy::publish::{self, Ended};
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
 use crate::site::history::{Action, Actor, Entry, Outcome};
@@ -21,9 +22,9 @@ pub struct Attempt {
     /// The release that is to become live.
     pub release: Option<ReleaseName>,
     /// The commit that was live before.
-    pub old: Option<CommitId>,
+    pub old: Option<ObjectId>,
     /// The commit that is to become live.
-    pub new: Option<CommitId>,
+    pub new: Option<ObjectId>,
 }
 
 impl Attempt {
@@ -146,8 +147,8 @@ impl Server<'_> {
 
     /// Records that the tip of the branch is not to become live, where another commit is about to: after a
     /// crash from here on, `resume` leaves it alone. A full disk is no reason not to roll back.
-    pub fn set_tip_aside(&self, site: &LockedSite, other: Option<CommitId>, why: &str) {
-        let set_aside = |tip: Option<CommitId>| match tip.filter(|_| tip != other) {
+    pub fn set_tip_aside(&self, site: &LockedSite, other: Option<ObjectId>, why: &str) {
+        let set_aside = |tip: Option<ObjectId>| match tip.filter(|_| tip != other) {
             Some(tip) => site.set_aside(tip, why),
             None => Ok(()),
         };
@@ -157,7 +158,7 @@ impl Server<'_> {
     }
 
     /// Records the outcome of a commit that was to become live.
-    fn settle(&self, site: &LockedSite, commit: Option<CommitId>, error: Option<&Error>) {
+    fn settle(&self, site: &LockedSite, commit: Option<ObjectId>, error: Option<&Error>) {
         let failed = commit.zip(error.map(message));
         if let Err(error) = site.settle(failed, || self.repository.tip_to_record(&self.config.branch)) {
             self.report.warning(error);

@@ -31,7 +31,7 @@ impl Error {
             Self::UnfitDirectory(..) => "name a new or an empty directory, where you may write".into(),
             Self::AppControl { .. } | Self::AppUnhealthy { .. } => APP.into(),
             Self::GitMissing(_) => "install git: `apt-get install git`".into(),
-            Self::Object { .. } => "check the repository with `git fsck`, then push again".into(),
+            Self::Object(_) => "check the repository with `git fsck`, then push again".into(),
             Self::LinkOutside { .. } => {
                 "remove the link, or set `symlinks = \"any\"` in bluegreen.toml".into()
             }

@@ -150,15 +150,8 @@ pub enum Error {
     #[error("`{}` is not a commit in this repository", printable(.0))]
     UnknownRevision(String),
     /// An object of the repository is missing or damaged.
-    #[error("cannot read {kind} {id} of the repository: {message}")]
-    Object {
-        /// "commit", "tree" or "blob".
-        kind: &'static str,
-        /// The object's id.
-        id: git2::Oid,
-        /// The object reader's message.
-        message: String,
-    },
+    #[error(transparent)]
+    Object(#[from] bluegreen_object_store::Error),
     /// A tree that no checkout may write.
     #[error("the commit cannot be checked out: `{}`: {problem}", printable(.path))]
     Tree {

@@ -35,14 +35,14 @@ pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop:
             }
         }
     } else {
-        if repository.resolve(update.new.as_str())? != Some(update.new) {
+        if repository.resolve(&update.new.to_string())? != Some(update.new) {
             return refused("cannot write a tag or another non-commit object to a branch");
         }
         if !repository.has_history_of(update.new)? {
             return refused("shallow update not allowed: the gate needs the whole history");
         }
         if is_set("receive.denynonfastforwards")
-            && !update.old.is_none()
+            && !update.old.is_null()
             && !repository.is_ancestor(update.old, update.new)?
         {
             return refused("non-fast-forward");

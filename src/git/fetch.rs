@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use git2::{ObjectFormat, Oid};
+use bluegreen_object_store::{ObjectFormat, ObjectId};
 
 use super::{Repository, failure, search_path};
 use crate::error::{Error, Result};
@@ -37,7 +37,7 @@ impl Repository {
     }
 
     /// Fetches one commit: by its id if the server allows that, else with all branches and tags.
-    pub fn fetch(&self, url: &str, commit: Oid, limits: Limits) -> Result<()> {
+    pub fn fetch(&self, url: &str, commit: ObjectId, limits: Limits) -> Result<()> {
         let alone = format!("+{commit}:refs/bluegreen/{commit}");
         let begun = Instant::now();
         let first = self.fetch_refs(&["--depth=1", "--", url, &alone], limits);

@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use bluegreen_sys::dir::Dir;
 use nix::unistd::{SysconfVar, sysconf};
 use rustix::fs::FileType;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Repository;
 use crate::error::{Error, Result};
-use bluegreen_sys::dir::Dir;
 
 /// The directories of a repository that hold locks, and whether those below them do, too. Refs can lie deep.
 const PLACES: [(&str, bool); 5] =

@@ -2,11 +2,11 @@
 //!
 //! Only git can resolve a revision in every ref format and with every extension, convert files, and fetch. A
 //! branch whose ref is plain is read without it.
-//! Objects are read by [`crate::checkout`].
+//! Objects are read by [`bluegreen_object_store`].
 
 pub mod convert;
 mod fetch;
-pub mod id;
+mod large_object;
 mod locks;
 mod plain;
 pub mod push;
@@ -16,15 +16,13 @@ pub mod settings;
 pub use self::receive::Setting;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use git2::Oid;
+use bluegreen_object_store::{ObjectFormat, ObjectId, ObjectStore};
 use nix::unistd::{Uid, User};
 
-use self::id::CommitId;
 use crate::error::{Error, Result};
 use crate::text::{MAX_MESSAGE_CHARS, truncated};
 
@@ -83,7 +81,7 @@ impl Repository {
     }
 
     /// The commit that a branch points to, if it exists.
-    pub fn tip(&self, branch: &str) -> Result<Option<CommitId>> {
+    pub fn tip(&self, branch: &str) -> Result<Option<ObjectId>> {
         match self.plain_tip(branch) {
             Some(id) => Ok(Some(id)),
             None => self.resolve(&format!("refs/heads/{branch}")),
@@ -91,22 +89,22 @@ impl Repository {
     }
 
     /// The same for a record of it. Most often it is a file of its own, and then nothing else is read.
-    pub fn tip_to_record(&self, branch: &str) -> Result<Option<CommitId>> {
+    pub fn tip_to_record(&self, branch: &str) -> Result<Option<ObjectId>> {
         let loose = std::fs::read(self.path.join("refs/heads").join(branch)).ok();
-        match loose.and_then(|id| CommitId::parse(id.strip_suffix(b"\n")?)) {
+        match loose.and_then(|id| ObjectId::parse(id.strip_suffix(b"\n")?)) {
             Some(id) => Ok(Some(id)),
             None => self.tip(branch),
         }
     }
 
     /// The commit that a revision names: a branch, a tag, or any other form that git resolves.
-    pub fn resolve(&self, revision: &str) -> Result<Option<CommitId>> {
+    pub fn resolve(&self, revision: &str) -> Result<Option<ObjectId>> {
         if revision.starts_with('-') || revision.contains('\0') {
             return Ok(None);
         }
         let output = self.run(&["rev-parse", "--verify", "--quiet", &format!("{revision}^{{commit}}")])?;
         match output.status.code() {
-            Some(0) => Ok(CommitId::parse(output.stdout.trim_ascii())),
+            Some(0) => Ok(ObjectId::parse(output.stdout.trim_ascii())),
             Some(1) => Ok(None),
             // git prints this for an ambiguous abbreviation and for paths like `HEAD:file`.
             _ if [&b"ambiguous"[..], b"unknown revision"]
@@ -120,37 +118,15 @@ impl Repository {
     }
 
     /// Reads a blob as a file of settings: the output of `git config --blob -z`.
-    pub fn settings_of_blob(&self, blob: Oid) -> Result<Vec<u8>> {
+    pub fn settings_of_blob(&self, blob: ObjectId) -> Result<Vec<u8>> {
         let output = self.run(&["config", "--blob", &blob.to_string(), "--list", "-z"])?;
         if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
     }
 
-    /// Copies an object of known type and size, from this repository or from one of the object directories `others`.
-    pub fn stream_object(
-        &self,
-        kind: &str,
-        id: Oid,
-        size: u64,
-        others: &[PathBuf],
-        to: &mut impl Write,
-    ) -> Result<io::Result<()>> {
-        let others = std::env::join_paths(others).unwrap_or_default();
-        let mut git = self
-            .command(&["cat-file", kind, &id.to_string()])
-            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", others)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(Error::GitMissing)?;
-        // A byte more than the size tells that git has more.
-        let copied =
-            git.stdout.take().map_or(Ok(0), |stdout| io::copy(&mut stdout.take(size.saturating_add(1)), to));
-        let output = git.wait_with_output().map_err(Error::GitMissing)?;
-        match copied {
-            Ok(copied) if copied == size && output.status.success() => Ok(Ok(())),
-            Ok(_) => Err(failure("cat-file", &output)),
-            Err(error) => Ok(Err(error)),
-        }
+    /// The objects of this repository, whose ids have the given format.
+    #[must_use]
+    pub fn objects(&self, format: ObjectFormat) -> ObjectStore<'_> {
+        ObjectStore::new(&self.path.join("objects"), format, self)
     }
 
     /// A setting of the repository's own config.
@@ -238,11 +214,16 @@ pub fn login_name(uid: Uid) -> String {
 }
 
 fn failure(command: &str, output: &Output) -> Error {
+    Error::Git { command: command.into(), stderr: reason(output) }
+}
+
+/// Returns the last error message of a failed git.
+fn reason(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
     // The lines after the last `fatal:` belong to it, such as a list of unknown extensions.
     let last = text.rfind("fatal: ").or_else(|| text.trim_end().rfind('\n')).unwrap_or_default();
-    let stderr = text[last..].split_whitespace().collect::<Vec<_>>().join(" ");
-    Error::Git { command: command.into(), stderr: truncated(&stderr, MAX_MESSAGE_CHARS).into_owned() }
+    let last = text[last..].split_whitespace().collect::<Vec<_>>().join(" ");
+    truncated(&last, MAX_MESSAGE_CHARS).into_owned()
 }
 
 /// Finds the git directory of a repository, bare or not.

@@ -6,8 +6,9 @@
 use std::fs;
 use std::io::ErrorKind;
 
+use bluegreen_object_store::ObjectId;
+
 use super::Repository;
-use super::id::CommitId;
 use super::settings::RECOMMENDED;
 
 /// The largest `packed-refs` that is read whole, in bytes. Git searches it faster from there on.
@@ -15,24 +16,24 @@ const MAX_PACKED: u64 = 1 << 20;
 
 impl Repository {
     /// The commit that a branch points to, where git would certainly say the same.
-    pub(super) fn plain_tip(&self, branch: &str) -> Option<CommitId> {
+    pub(super) fn plain_tip(&self, branch: &str) -> Option<ObjectId> {
         let config = fs::read_to_string(self.path.join("config")).ok()?;
         if !is_plain_name(branch) || !is_plain_config(&config) || self.path.join("commondir").exists() {
             return None;
         }
         let name = format!("refs/heads/{branch}");
         match fs::read(self.path.join(&name)) {
-            Ok(text) => CommitId::parse(text.strip_suffix(b"\n")?),
+            Ok(text) => ObjectId::parse(text.strip_suffix(b"\n")?),
             Err(error) if error.kind() == ErrorKind::NotFound => self.packed_tip(&name),
             Err(_) => None,
         }
     }
 
-    fn packed_tip(&self, name: &str) -> Option<CommitId> {
+    fn packed_tip(&self, name: &str) -> Option<ObjectId> {
         let path = self.path.join("packed-refs");
         let text =
             if path.metadata().ok()?.len() <= MAX_PACKED { fs::read(path).ok()? } else { return None };
-        let id = |line: &'_ [u8]| CommitId::parse(line.strip_suffix(name.as_bytes())?.strip_suffix(b" ")?);
+        let id = |line: &'_ [u8]| ObjectId::parse(line.strip_suffix(name.as_bytes())?.strip_suffix(b" ")?);
         text.split(|&byte| byte == b'\n').find_map(id)
     }
 }

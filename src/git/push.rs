@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::id::CommitId;
+use bluegreen_object_store::ObjectId;
+
 use crate::error::{Error, Result};
 use crate::text::printable;
 
@@ -11,9 +12,9 @@ use crate::text::printable;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefUpdate {
     /// The commit that it pointed to; none for a new ref.
-    pub old: CommitId,
+    pub old: ObjectId,
     /// The commit that it points to now; none for a deleted ref.
-    pub new: CommitId,
+    pub new: ObjectId,
     /// The full name, bytes that need not be UTF-8: `refs/heads/master`.
     pub name: Vec<u8>,
 }
@@ -22,7 +23,7 @@ impl RefUpdate {
     /// Parses one line without its line end. Ids have 40 digits, or 64 in a SHA-256 repository.
     pub fn parse(line: &[u8]) -> Result<Self> {
         let mut words = line.splitn(3, |&byte| byte == b' ');
-        let mut id = || words.next().and_then(CommitId::parse);
+        let mut id = || words.next().and_then(ObjectId::parse);
         let (old, new) = (id(), id());
         match (old, new, words.next()) {
             (Some(old), Some(new), Some(name)) if old.format() == new.format() && is_ref_name(name) => {
@@ -53,7 +54,7 @@ impl RefUpdate {
     /// Returns whether the push deleted the ref.
     #[must_use]
     pub fn is_deletion(&self) -> bool {
-        self.new.is_none()
+        self.new.is_null()
     }
 }
 

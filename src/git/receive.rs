@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use bluegreen_object_store::ObjectId;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use super::id::CommitId;
 use super::push::RefUpdate;
 use super::{NO_FSMONITOR, RUN_NOTHING, Repository, failure};
 use crate::error::{Error, Result};
@@ -43,11 +43,11 @@ pub struct Setting {
 
 impl Repository {
     /// Returns the commit that a ref points to, if it exists.
-    pub fn id_of(&self, name: &[u8]) -> Result<Option<CommitId>> {
+    pub fn id_of(&self, name: &[u8]) -> Result<Option<ObjectId>> {
         let mut git = self.command(&["rev-parse", "--verify", "--quiet"]);
         let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::GitMissing)?;
         match output.status.code() {
-            Some(0) => Ok(CommitId::parse(output.stdout.trim_ascii())),
+            Some(0) => Ok(ObjectId::parse(output.stdout.trim_ascii())),
             Some(1) => Ok(None),
             _ => Err(failure("rev-parse", &output)),
         }
@@ -117,8 +117,8 @@ impl Repository {
     }
 
     /// Returns whether one commit is in the history of another.
-    pub fn is_ancestor(&self, old: CommitId, new: CommitId) -> Result<bool> {
-        let output = self.run(&["merge-base", "--is-ancestor", old.as_str(), new.as_str()])?;
+    pub fn is_ancestor(&self, old: ObjectId, new: ObjectId) -> Result<bool> {
+        let output = self.run(&["merge-base", "--is-ancestor", &old.to_string(), &new.to_string()])?;
         match output.status.code() {
             Some(code @ (0 | 1)) => Ok(code == 0),
             _ => Err(failure("merge-base", &output)),
@@ -147,10 +147,10 @@ impl Repository {
 
     /// Returns whether the whole history of a commit is in the repository. It is not after a push from a
     /// shallow clone, because git does not update its file `shallow` for a ref that the gate moves.
-    pub fn has_history_of(&self, commit: CommitId) -> Result<bool> {
+    pub fn has_history_of(&self, commit: ObjectId) -> Result<bool> {
         // The refs that keep objects prove nothing.
         let ours = format!("--exclude={KEPT}*");
-        let output = self.run(&["rev-list", "--quiet", commit.as_str(), "--not", &ours, "--all"])?;
+        let output = self.run(&["rev-list", "--quiet", &commit.to_string(), "--not", &ours, "--all"])?;
         match output.status.code() {
             Some(0) => Ok(true),
             Some(128) => Ok(false),
@@ -160,18 +160,18 @@ impl Repository {
 
     /// Protects the objects of a commit that is not reachable from any ref from `git gc`, until the guard is dropped.
     /// Removes the refs of processes that no longer exist. A push that waits for the site's lock needs its own.
-    pub fn keep(&self, commit: CommitId) -> Result<Kept<'_>> {
+    pub fn keep(&self, commit: ObjectId) -> Result<Kept<'_>> {
         let output = self.run(&["for-each-ref", "--format=%(refname)", KEPT])?;
         let names = String::from_utf8_lossy(&output.stdout);
         for stale in names.lines().filter(|name| !is_of_running_process(name)) {
             self.release(stale);
         }
         let name = format!("{KEPT}{}-{commit}", std::process::id());
-        let output = self.run(&["update-ref", &name, commit.as_str()])?;
+        let output = self.run(&["update-ref", &name, &commit.to_string()])?;
         if output.status.success() {
             return Ok(Kept { repository: self, name });
         }
-        let is_missing = self.run(&["cat-file", "-e", commit.as_str()])?.status.code() == Some(1);
+        let is_missing = self.run(&["cat-file", "-e", &commit.to_string()])?.status.code() == Some(1);
         if is_missing {
             let reason = "its objects are missing: has `git gc --prune=now` removed them? push again";
             return Err(Error::PushRefused(reason.into()));

@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
+use bluegreen_object_store::ObjectId;
+use bluegreen_sys::dir::Dir;
+
 use super::paths::{CURRENT, NEXT, RELEASES, SHARED, STATE};
 use super::{Live, LockedSite};
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
 use crate::release::{Record, ReleaseName, State};
-use bluegreen_sys::dir::Dir;
 
 impl LockedSite {
     /// Moves every file of the site that is not this program's into a release, all or nothing, and makes it
@@ -29,10 +30,10 @@ impl LockedSite {
         }
         // The release gets its final name at once: a sweep must not remove the files that an interrupted run
         // has moved into it. The next run goes on with that release.
-        let begun = |release: &ReleaseName| release.commit() == CommitId::NONE.short();
+        let begun = |release: &ReleaseName| release.commit() == ObjectId::NULL.short();
         let newest = self.releases()?.pop().filter(|newest| newest.record.is_none() && begun(&newest.name));
         let name = newest
-            .map_or_else(|| ReleaseName::next(SystemTime::now(), CommitId::NONE, None), |newest| newest.name);
+            .map_or_else(|| ReleaseName::next(SystemTime::now(), ObjectId::NULL, None), |newest| newest.name);
         let text = name.to_string();
         let release = self
             .releases
@@ -47,7 +48,7 @@ impl LockedSite {
         }
         let record = Record {
             state: State::Ready,
-            ..Record::new(CommitId::NONE, "What the site held before".into(), 0)
+            ..Record::new(ObjectId::NULL, "What the site held before".into(), 0)
         };
         self.write_record(&name, &record)?;
         self.activate(&name)?.flushed()?;

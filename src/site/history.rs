@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io::{ErrorKind, Read, Write};
 
+use bluegreen_object_store::ObjectId;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
 use crate::site::paths::STATE;
 use crate::site::{LockedSite, Site};
 use crate::text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, escape_controls, printable, truncated};
@@ -118,9 +118,9 @@ pub struct Entry {
     /// The release that was to become live, where it got a name.
     pub release: Option<String>,
     /// The commit that was live before.
-    pub old: Option<CommitId>,
+    pub old: Option<ObjectId>,
     /// The commit that was to become live.
-    pub new: Option<CommitId>,
+    pub new: Option<ObjectId>,
     /// The time that it took in seconds, waiting included.
     pub seconds: f64,
     /// Its outcome.
@@ -187,8 +187,8 @@ impl Entry {
     #[must_use]
     pub fn sentence(&self, server: &str) -> String {
         let side = self.promotion.as_ref().map(|promotion| promotion.to.as_str());
-        let commit = self.new.as_ref().map(CommitId::short);
-        let what: Vec<&str> = [side, commit].into_iter().flatten().collect();
+        let commit = self.new.as_ref().map(ObjectId::short);
+        let what: Vec<&str> = [side, commit.as_deref()].into_iter().flatten().collect();
         let of = if what.is_empty() { String::new() } else { format!(" of {}", what.join(" ")) };
         let Self { action, by, seconds, .. } = self;
         escape_controls(&format!("{server}: {action}{of} by {by}: {} ({seconds:.2} s)", self.ending()))
@@ -255,7 +255,7 @@ mod tests {
             by,
             release: None,
             old: None,
-            new: CommitId::parse(&b"1".repeat(40)),
+            new: ObjectId::parse(&b"1".repeat(40)),
             seconds: 0.5,
             outcome: Outcome::Failed,
             error: Some("cancelled".into()),

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bluegreen_sys::dir::Dir;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,6 @@ use super::paths::{RELEASES, STATE};
 use super::{LockedSite, Site};
 use crate::error::{Error, Result};
 use crate::site::history::{Action, Actor};
-use bluegreen_sys::dir::Dir;
 
 const LOCK: &[u8] = b"lock";
 

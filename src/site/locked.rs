@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 
+use bluegreen_sys::dir::Dir;
+
 use super::lock::{Holder, write_holder};
 use super::paths::{CURRENT, NEXT, SHARED};
 use super::{Site, StateFile, record_name};
@@ -11,7 +13,6 @@ use crate::checkout::manifest::Manifest;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 use crate::site::logs;
-use bluegreen_sys::dir::Dir;
 
 /// A site whose lock this process holds.
 #[derive(Debug)]

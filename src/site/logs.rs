@@ -8,13 +8,13 @@ use std::fs::File;
 use std::io;
 use std::time::SystemTime;
 
+use bluegreen_sys::dir::Dir;
 use rustix::fs::OFlags;
 
 use crate::error::{Error, Result};
 use crate::release::ReleaseName;
 use crate::site::paths::{STATE, log_name};
 use crate::site::{LockedSite, Site};
-use bluegreen_sys::dir::Dir;
 
 const LOGS: &[u8] = b"logs";
 const NOTICES: &[u8] = b"notify.log";

@@ -30,12 +30,13 @@ pub use self::locked::{Flip, LockedSite};
 use self::paths::{CURRENT, RELEASES, STATE};
 pub use self::staged::{Recycled, Staged};
 pub use self::state_file::StateFile;
+use bluegreen_object_store::ObjectId;
+use bluegreen_sys::dir::{Dir, Identity};
+
 use crate::config::SiteConfig;
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
 use crate::release::{Record, Release, ReleaseName};
 use crate::text::timestamp;
-use bluegreen_sys::dir::{Dir, Identity};
 
 /// A site whose directory exists.
 #[derive(Debug)]
@@ -196,7 +197,7 @@ impl Site {
 
     /// Returns the commit of the live release, if its record has it.
     #[must_use]
-    pub fn commit(&self, live: &Live) -> Option<CommitId> {
+    pub fn commit(&self, live: &Live) -> Option<ObjectId> {
         Some(self.record(live.release()?)?.commit)
     }
 

@@ -4,11 +4,11 @@
 //! has looked at: git had moved the branch, and a crash came before the deployment. A deployment that succeeds
 //! writes nothing here, and one that a crash cut off has no entry, so that `resume` finds its tip.
 
+use bluegreen_object_store::ObjectId;
 use serde::{Deserialize, Serialize};
 
 use super::{Live, LockedSite, Site, history};
 use crate::error::{Error, Result};
-use crate::git::id::CommitId;
 
 const SEEN: &str = "seen";
 
@@ -19,7 +19,7 @@ pub const ATTEMPTS: u8 = 3;
 /// A tip that somebody has decided about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
-    tip: CommitId,
+    tip: ObjectId,
     /// The reason why it is not live: the error of its deployment, "skipped", "rolled back".
     why: String,
     /// The number of times that `resume` began to deploy it, while none of them has ended.
@@ -37,17 +37,17 @@ struct Account {
 }
 
 impl Account {
-    fn find(&self, tip: CommitId) -> Option<&Seen> {
+    fn find(&self, tip: ObjectId) -> Option<&Seen> {
         self.tips.iter().find(|seen| seen.tip == tip)
     }
 
     /// Puts an entry into the place of what there was of its tip.
-    fn put(&mut self, tip: CommitId, why: &str, attempts: u8) {
+    fn put(&mut self, tip: ObjectId, why: &str, attempts: u8) {
         self.forget(tip);
         self.tips.push(Seen { tip, why: why.to_owned(), attempts });
     }
 
-    fn forget(&mut self, tip: CommitId) {
+    fn forget(&mut self, tip: ObjectId) {
         self.tips.retain(|seen| seen.tip != tip);
     }
 }
@@ -75,7 +75,7 @@ impl Look {
 
 impl Site {
     /// Looks up what became of the tip of a branch.
-    pub fn look_up(&self, branch: &str, tip: CommitId) -> Result<Look> {
+    pub fn look_up(&self, branch: &str, tip: ObjectId) -> Result<Look> {
         if self.good_commit()? == Some(tip) {
             return Ok(Look::Live);
         }
@@ -97,7 +97,7 @@ impl Site {
     }
 
     /// The commit that is live, if it is good.
-    pub fn good_commit(&self) -> Result<Option<CommitId>> {
+    pub fn good_commit(&self) -> Result<Option<ObjectId>> {
         let live = self.live()?;
         Ok(self.commit(&live).filter(|_| self.is_good(&live)))
     }
@@ -107,7 +107,7 @@ impl Site {
         Ok(self.live()? == Live::Nothing && self.releases()?.is_empty() && history::read(self)?.is_empty())
     }
 
-    fn has_bad_release_of(&self, commit: CommitId) -> Result<bool> {
+    fn has_bad_release_of(&self, commit: ObjectId) -> Result<bool> {
         Ok(self.releases()?.iter().any(|release| release.is_bad() && release.commit() == Some(commit)))
     }
 }
@@ -115,7 +115,7 @@ impl Site {
 impl LockedSite {
     /// Begins to keep account of a branch, where nobody has. What became of its tip is not known then, unless it
     /// is live or the site is new.
-    pub fn begin_account(&self, branch: &str, tip: impl FnOnce() -> Result<Option<CommitId>>) -> Result<()> {
+    pub fn begin_account(&self, branch: &str, tip: impl FnOnce() -> Result<Option<ObjectId>>) -> Result<()> {
         if self.account()?.is_some_and(|account| account.branch == branch) {
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl LockedSite {
     }
 
     /// Records that a tip is not to become live, and why, unless a reason stands there already.
-    pub fn set_aside(&self, tip: CommitId, why: &str) -> Result<()> {
+    pub fn set_aside(&self, tip: ObjectId, why: &str) -> Result<()> {
         let mut account = self.account()?.unwrap_or_default();
         if account.find(tip).is_some_and(|seen| seen.attempts == 0) {
             return Ok(());
@@ -140,7 +140,7 @@ impl LockedSite {
     }
 
     /// Forgets a tip: somebody wants it to be deployed.
-    pub fn forget_seen(&self, tip: CommitId) -> Result<()> {
+    pub fn forget_seen(&self, tip: ObjectId) -> Result<()> {
         let mut account = self.account()?.unwrap_or_default();
         if account.find(tip).is_none() {
             return Ok(());
@@ -150,7 +150,7 @@ impl LockedSite {
     }
 
     /// Records that `resume` begins to deploy a tip.
-    pub fn begin_attempt(&self, tip: CommitId) -> Result<()> {
+    pub fn begin_attempt(&self, tip: ObjectId) -> Result<()> {
         let mut account = self.account()?.unwrap_or_default();
         let attempts = account.find(tip).map_or(0, |seen| seen.attempts);
         account.put(tip, "its deployment was cut off", attempts + 1);
@@ -161,8 +161,8 @@ impl LockedSite {
     /// live, is forgotten.
     pub fn settle(
         &self,
-        failed: Option<(CommitId, String)>,
-        tip: impl FnOnce() -> Result<Option<CommitId>>,
+        failed: Option<(ObjectId, String)>,
+        tip: impl FnOnce() -> Result<Option<ObjectId>>,
     ) -> Result<()> {
         let stored = self.account()?.unwrap_or_default();
         let mut account = stored.clone();

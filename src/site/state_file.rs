@@ -5,12 +5,12 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use bluegreen_sys::dir::Dir;
 use rustix::fs::OFlags;
 
 use super::Site;
 use super::paths::{INCOMING, STATE};
 use crate::error::{Error, Result};
-use bluegreen_sys::dir::Dir;
 
 /// A file of a site's state, which may not exist.
 #[derive(Debug)]

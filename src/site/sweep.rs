@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use bluegreen_sys::dir::Identity;
+
 use super::LockedSite;
 use super::paths::{INCOMING, NEXT};
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
-use bluegreen_sys::dir::Identity;
 
 impl LockedSite {
     /// Removes the leftovers of a crash: half-filled directories, releases whose steps never ended, temporary

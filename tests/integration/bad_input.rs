@@ -91,12 +91,12 @@ fn commits_that_do_not_exist_are_refused() {
         let zero = "0".repeat(unknown.len());
         let run = sandbox.by_hand(format!("{zero} {unknown} refs/heads/master\n")).fails(1);
         let said = run.lines();
-        assert!(said[1].starts_with("error: cannot read commit <commit> of the repository: "), "{said:?}");
+        assert!(said[1].starts_with("error: cannot read commit <commit>: "), "{said:?}");
         run.says("hint: check the repository with `git fsck`, then push again").says(STILL);
     }
     let tree = sandbox.id("master^{tree}");
     let run = sandbox.by_hand(format!("{id} {tree} refs/heads/master\n")).fails(1);
-    run.says("error: cannot read commit <commit> of the repository: it is a tree").says(STILL);
+    run.says("error: cannot read commit <commit>: it is a tree").says(STILL);
 }
 
 #[test]

@@ -4,91 +4,12 @@
 pub mod entries;
 
 use bluegreen::checkout::manifest::{Manifest, Stamp};
-use bluegreen::checkout::objects::Objects;
 use bluegreen::checkout::plan::Plan;
 use bluegreen::git::Repository;
-use git2::{ObjectFormat, ObjectType, Oid};
-use proptest::prelude::*;
-use proptest::sample::Index;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use bluegreen_object_store::ObjectFormat;
 
-use crate::packs::Packed;
-
-/// A change to valid input.
-#[derive(Debug, Clone)]
-enum Mutation {
-    Set(Index, u8),
-    Insert(Index, Vec<u8>),
-    Remove(Index, u8),
-    Repeat(Index, u8),
-}
-
-fn mutation() -> impl Strategy<Value = Mutation> {
-    let at = any::<Index>;
-    prop_oneof![
-        (at(), any::<u8>()).prop_map(|(at, byte)| Mutation::Set(at, byte)),
-        (at(), prop::collection::vec(any::<u8>(), 1..8)).prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
-        (at(), any::<u8>()).prop_map(|(at, count)| Mutation::Remove(at, count)),
-        (at(), any::<u8>()).prop_map(|(at, count)| Mutation::Repeat(at, count)),
-    ]
-}
-
-fn mutate(mut data: Vec<u8>, mutations: &[Mutation]) -> Vec<u8> {
-    for mutation in mutations {
-        if data.is_empty() {
-            data.push(0);
-        }
-        let span =
-            |at: &Index, count: u8, len| (at.index(len), (at.index(len) + usize::from(count)).min(len));
-        match mutation {
-            Mutation::Set(at, byte) => {
-                let at = at.index(data.len());
-                data[at] = *byte;
-            }
-            Mutation::Insert(at, bytes) => {
-                let at = at.index(data.len());
-                data.splice(at..at, bytes.iter().copied());
-            }
-            Mutation::Remove(at, count) => {
-                let (from, to) = span(at, *count, data.len());
-                data.drain(from..to);
-            }
-            Mutation::Repeat(at, count) => {
-                let (from, to) = span(at, *count, data.len());
-                data.extend_from_within(from..to);
-            }
-        }
-    }
-    data
-}
-
-/// Feeds a target with mutations of its seeds.
-fn run(target: fn(&[u8]), seeds: &[Vec<u8>]) {
-    let cases = std::env::var("BLUEGREEN_FUZZ").ok().and_then(|cases| cases.parse().ok());
-    run_cases(target, seeds, cases.unwrap_or(4000));
-}
-
-fn run_cases(target: fn(&[u8]), seeds: &[Vec<u8>], cases: u32) {
-    run_with(target, seeds, TestRunner::new(config_of(cases)));
-}
-
-fn config_of(cases: u32) -> Config {
-    Config { cases, failure_persistence: None, ..Config::default() }
-}
-
-fn run_with(target: fn(&[u8]), seeds: &[Vec<u8>], mut runner: TestRunner) {
-    for seed in seeds {
-        target(seed);
-    }
-    let input = (prop::sample::select(seeds.to_vec()), prop::collection::vec(mutation(), 0..6))
-        .prop_map(|(seed, mutations)| mutate(seed, &mutations));
-    runner
-        .run(&input, |data| {
-            target(&data);
-            Ok(())
-        })
-        .unwrap();
-}
+use crate::mutate::run;
+use crate::support::objects::Objects;
 
 fn text(seeds: &[&str]) -> Vec<Vec<u8>> {
     seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect()
@@ -155,26 +76,6 @@ fn record() {
     );
 }
 
-fn object(entries: &[(&str, &[u8])], id: &[u8]) -> Vec<u8> {
-    entries.iter().flat_map(|(mode, name)| [mode.as_bytes(), b" ", name, b"\0", id].concat()).collect()
-}
-
-#[test]
-fn tree() {
-    let entries: &[(&str, &[u8])] = &[
-        ("100644", b".gitattributes"),
-        ("120000", b"a"),
-        ("100755", b"b"),
-        ("40000", b"c"),
-        ("160000", b"d"),
-        ("100644", b".git\xe2\x80\x8cx"),
-    ];
-    run(
-        entries::tree,
-        &[object(&entries[..5], &[7; 20]), object(&entries[..5], &[7; 32]), object(entries, &[7; 20])],
-    );
-}
-
 #[test]
 fn attributes() {
     let pointer =
@@ -188,24 +89,18 @@ fn attributes() {
     );
 }
 
-/// The manifest of a small tree with a directory in a directory, an empty one and a link.
+/// The manifest of a small tree with nested and empty directories, a link, and a submodule.
 fn real_manifest() -> Vec<u8> {
     let temp = tempfile::tempdir().unwrap();
-    let raw = git2::Repository::init_bare(temp.path()).unwrap();
-    let write = |kind, data: &[u8]| raw.odb().unwrap().write(kind, data).unwrap();
-    let entry = |mode: &str, name: &str, id: Oid| {
-        [mode.as_bytes(), b" ", name.as_bytes(), b"\0", id.as_bytes()].concat()
-    };
-    let blob = write(ObjectType::Blob, b"a");
-    let empty = write(ObjectType::Tree, b"");
-    let inner = write(ObjectType::Tree, &[entry("100644", "f", blob), entry("120000", "l", blob)].concat());
-    let outer =
-        write(ObjectType::Tree, &[entry("40000", "empty", empty), entry("40000", "inner", inner)].concat());
-    let root =
-        [entry("100755", "b", blob), entry("40000", "dir", outer), entry("160000", "sub", blob)].concat();
-    let root = write(ObjectType::Tree, &root);
+    std::fs::write(temp.path().join("HEAD"), "ref: refs/heads/master\n").unwrap();
+    let raw = Objects::of(temp.path());
+    let blob = raw.blob(b"a");
+    let empty = raw.tree(&[]);
+    let inner = raw.tree(&[("100644", b"f", blob), ("120000", b"l", blob)]);
+    let outer = raw.tree(&[("40000", b"empty", empty), ("40000", b"inner", inner)]);
+    let root = raw.tree(&[("100755", b"b", blob), ("40000", b"dir", outer), ("160000", b"sub", blob)]);
     let repository = Repository::open(temp.path()).unwrap();
-    let objects = Objects::new(&repository, ObjectFormat::Sha1);
+    let objects = repository.objects(ObjectFormat::Sha1);
     let listing = Plan::read(&objects, root, None, 1000, None).unwrap().listing;
     let manifest = Manifest {
         entries: vec![Stamp { inode: 1, ctime: (1, 2) }; listing.entries.len()],
@@ -224,65 +119,4 @@ fn manifest() {
     let data = real_manifest();
     assert!(Manifest::parse(&data).is_some());
     run(entries::manifest, &[data]);
-}
-
-/// A pack of a small history and its index, as one input.
-fn real_pack(format: ObjectFormat, has_offsets: bool) -> Vec<u8> {
-    let packed = Packed::new(format);
-    packed.history(16, 0..4);
-    packed.git(&["-c", &format!("repack.useDeltaBaseOffset={has_offsets}"), "repack", "-qadf"], b"");
-    let pack = packed.packs().pop().unwrap();
-    let read = |extension| std::fs::read(pack.with_extension(extension)).unwrap();
-    entries::packs::join(if format == ObjectFormat::Sha1 { 20 } else { 32 }, &read("pack"), &read("idx"))
-}
-
-#[test]
-fn pack() {
-    let seeds = [
-        real_pack(ObjectFormat::Sha1, true),
-        real_pack(ObjectFormat::Sha1, false),
-        real_pack(ObjectFormat::Sha256, true),
-        real_pack(ObjectFormat::Sha256, false),
-    ];
-    run_packs(entries::pack, &seeds);
-}
-
-/// Runs fewer cases, because git is asked twice or more about each. `BLUEGREEN_FUZZ_PACKS` is the number of cases.
-fn run_packs(target: fn(&[u8]), seeds: &[Vec<u8>]) {
-    let cases = std::env::var("BLUEGREEN_FUZZ_PACKS").ok().and_then(|cases| cases.parse().ok());
-    let always_the_same = || TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let runner = match cases {
-        Some(cases) => TestRunner::new(config_of(cases)),
-        None => TestRunner::new_with_rng(config_of(100), always_the_same()),
-    };
-    run_with(target, seeds, runner);
-}
-
-/// An object as `delta` parses it: its kind, its base, a claim or a lie, and its content.
-fn packed_object(kind: u8, base: u8, odd: u8, content: &[u8]) -> Vec<u8> {
-    [&[kind, base, odd, content.len() as u8], content].concat()
-}
-
-#[test]
-fn delta() {
-    let whole = packed_object(3, 0, 0, b"0123456789abcdef");
-    // Copies 4 bytes from the 8th on and inserts 2, by the offset of the base and by its id.
-    let change = [16, 6, 0x91, 8, 4, 2, b'x', b'y'];
-    let (near, far) = (packed_object(6, 0, 0, &change), packed_object(7, 0, 0, &change));
-    let onto = packed_object(7, 1, 0, &[6, 4, 0x90, 4]);
-    let cycle = [packed_object(7, 1, 0, &[6, 6, 0x90, 6]), packed_object(7, 0, 0, &[6, 6, 0x90, 6])].concat();
-    let odd = [
-        packed_object(3 | 8, 0, 0xff, b"claim"),
-        packed_object(3 | 16, 0, 0xff, b"lie"),
-        packed_object(7, 0, 0, &[5, 5]),
-    ]
-    .concat();
-    let seed = |format: u8, objects: &[&[u8]]| [&[format], objects.concat().as_slice()].concat();
-    let seeds = [
-        seed(0, &[&whole, &near, &far, &onto]),
-        seed(1, &[&whole, &far, &onto, &near]),
-        seed(0, &[&cycle, &whole]),
-        seed(1, &[&odd, &whole, &near]),
-    ];
-    run_packs(entries::delta, &seeds);
 }

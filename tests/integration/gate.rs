@@ -3,9 +3,10 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use bluegreen::git::settings::RECOMMENDED;
+
 use crate::support::sandbox::BLUEGREEN;
 use crate::support::{Run, Sandbox};
-use bluegreen::git::settings::RECOMMENDED;
 
 const REFUSED: &str = " ! [remote rejected] master -> master";
 

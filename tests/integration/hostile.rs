@@ -5,40 +5,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use bluegreen_object_store::ObjectId;
+
+use crate::support::objects::Objects;
 use crate::support::skip::root_or_skip;
 use crate::support::{Node, Sandbox};
-use git2::{ObjectType, Oid};
-
-/// The objects of a repository, into which anything can be written.
-struct Objects(git2::Repository);
-
-impl Objects {
-    fn of(path: &Path) -> Self {
-        Self(git2::Repository::open_bare(path).unwrap())
-    }
-
-    fn write(&self, kind: ObjectType, data: &[u8]) -> Oid {
-        self.0.odb().unwrap().write(kind, data).unwrap()
-    }
-
-    fn blob(&self, content: &[u8]) -> Oid {
-        self.write(ObjectType::Blob, content)
-    }
-
-    /// A tree object of just these entries, in just this order.
-    fn tree(&self, entries: &[(&str, &[u8], Oid)]) -> Oid {
-        let entry = |(mode, name, id): &(&str, &[u8], Oid)| {
-            [mode.as_bytes(), b" ", name, b"\0", id.as_bytes()].concat()
-        };
-        self.write(ObjectType::Tree, &entries.iter().flat_map(entry).collect::<Vec<_>>())
-    }
-
-    fn commit(&self, tree: Oid) -> Oid {
-        let who = "Eve <eve@example.com> 1700000000 +0000";
-        let text = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nHarmless\n");
-        self.write(ObjectType::Commit, text.as_bytes())
-    }
-}
 
 /// A site that serves v1 and a repository for trees.
 fn served() -> (Sandbox, Objects) {
@@ -50,7 +21,7 @@ fn served() -> (Sandbox, Objects) {
 
 /// Deploys a tree that must be refused with just this error; all else stays as it is.
 #[track_caller]
-fn refused(sandbox: &Sandbox, objects: &Objects, tree: Oid, error: &str) {
+fn refused(sandbox: &Sandbox, objects: &Objects, tree: ObjectId, error: &str) {
     let commit = objects.commit(tree).to_string();
     let before = (
         crate::support::snapshot(&sandbox.site().join("releases")),
@@ -76,17 +47,17 @@ fn names_that_lead_elsewhere_are_refused() {
     let long = "x".repeat(256);
     for (name, shown, problem) in [
         (&b""[..], "", "empty name"),
-        (b".", ".", "`.` and `..` are not names"),
-        (b"..", "..", "`.` and `..` are not names"),
-        (b"../../home/owned", "../../home/owned", "`/` in a name"),
-        (b"/etc/passwd", "/etc/passwd", "`/` in a name"),
-        (b".git", ".git", "`.git` is git's own"),
-        (b".GIT", ".GIT", "`.git` is git's own"),
-        (b"git~1", "git~1", "`.git` is git's own"),
-        (b".git ", ".git ", "`.git` is git's own"),
-        (b".git...", ".git...", "`.git` is git's own"),
-        (b".git::$INDEX_ALLOCATION", ".git::$INDEX_ALLOCATION", "`.git` is git's own"),
-        (b".g\xe2\x80\x8cit", ".g\u{200c}it", "`.git` is git's own"),
+        (b".", ".", "`.` and `..` are reserved"),
+        (b"..", "..", "`.` and `..` are reserved"),
+        (b"../../home/owned", "../../home/owned", "name contains `/`"),
+        (b"/etc/passwd", "/etc/passwd", "name contains `/`"),
+        (b".git", ".git", "names equivalent to `.git` are reserved"),
+        (b".GIT", ".GIT", "names equivalent to `.git` are reserved"),
+        (b"git~1", "git~1", "names equivalent to `.git` are reserved"),
+        (b".git ", ".git ", "names equivalent to `.git` are reserved"),
+        (b".git...", ".git...", "names equivalent to `.git` are reserved"),
+        (b".git::$INDEX_ALLOCATION", ".git::$INDEX_ALLOCATION", "names equivalent to `.git` are reserved"),
+        (b".g\xe2\x80\x8cit", ".g\u{200c}it", "names equivalent to `.git` are reserved"),
         (long.as_bytes(), &long, "name longer than 255 bytes"),
     ] {
         for (mode, id) in [("100644", blob), ("40000", objects.tree(&[("100644", b"x", blob)]))] {
@@ -126,7 +97,7 @@ fn names_are_escaped_where_they_are_printed() {
         &sandbox,
         &objects,
         device,
-        "the commit cannot be checked out: `\\u{1b}[2J\\nremote: all is well\\xff`: neither file, directory, link nor submodule",
+        "the commit cannot be checked out: `\\u{1b}[2J\\nremote: all is well\\xff`: invalid mode",
     );
 }
 
@@ -135,7 +106,7 @@ fn kinds_and_orders_that_no_git_writes_are_refused() {
     let (sandbox, objects) = served();
     let blob = objects.blob(b"/etc");
     let dir = objects.tree(&[("100644", b"passwd", blob)]);
-    let kind = "neither file, directory, link nor submodule";
+    let kind = "invalid mode";
     for (entries, path, problem) in [
         (vec![("20644", &b"device"[..], blob)], "device", kind),
         (vec![("60644", b"device", blob)], "device", kind),
@@ -150,7 +121,7 @@ fn kinds_and_orders_that_no_git_writes_are_refused() {
             "a",
             "duplicate entry",
         ),
-        (vec![("120000", b".gitmodules", blob)], ".gitmodules", "`.gitmodules` is a link"),
+        (vec![("120000", b".gitmodules", blob)], ".gitmodules", "`.gitmodules` is a symlink"),
         (vec![("120000", b"empty", objects.blob(b""))], "empty", "the link has no target"),
         (vec![("120000", b"nul", objects.blob(b"a\0b"))], "nul", "the link's target has a NUL byte"),
         (vec![("120000", b"long", objects.blob(&[b'x'; 4096]))], "long", "the link's target is too long"),
@@ -159,8 +130,8 @@ fn kinds_and_orders_that_no_git_writes_are_refused() {
         refused(&sandbox, &objects, tree, &format!("the commit cannot be checked out: `{path}`: {problem}"));
     }
     let entries = |id| objects.tree(&[("100644", b"a", id)]);
-    let absent = Oid::from_str(&"3".repeat(40)).unwrap();
-    refused(&sandbox, &objects, entries(dir), "cannot read blob <commit> of the repository: it is a tree");
+    let absent = "3".repeat(40).parse::<ObjectId>().unwrap();
+    refused(&sandbox, &objects, entries(dir), "cannot read blob <commit>: it is a tree");
     let commit = objects.commit(entries(absent)).to_string();
     sandbox.bluegreen(&["deploy", &commit]).fails(1).serves("index.html", "v1");
     sandbox.is_tidy();
@@ -198,7 +169,7 @@ fn a_push_of_a_hostile_tree_is_refused_too() {
     sandbox
         .push_refs(&["--force", "master"])
         .not_deployed()
-        .says("error: the commit cannot be checked out: `.GIT`: `.git` is git's own")
+        .says("error: the commit cannot be checked out: `.GIT`: names equivalent to `.git` are reserved")
         .serves("index.html", "v1");
     sandbox.is_tidy();
 }

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use git2::{ObjectFormat, Oid};
+use bluegreen_object_store::ObjectFormat;
 
-use crate::fuzz::entries::handmade::{Object, id, id_len, index, pack};
+use crate::handmade::{Object, id, index, pack};
 use crate::hostile_packs::limited;
-use crate::packs::Packed;
+use crate::repository::Packed;
 
 /// The types of the objects that a release is made of: the commit, its tree, a file, attributes, and the target of a
 /// link.
@@ -23,9 +23,9 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// The objects of a sound commit.
 fn objects(format: ObjectFormat) -> Vec<Object> {
-    let digits = Oid::from_bytes(&id(1, format)).unwrap();
+    let digits = id(1, format);
     let entry = |mode: &str, name: &str, number| {
-        [format!("{mode} {name}\0").as_bytes(), id(number, format).as_slice()].concat()
+        [format!("{mode} {name}\0").as_bytes(), id(number, format).as_bytes()].concat()
     };
     let tree =
         [entry("100644", ".gitattributes", 3), entry("100644", "index.html", 2), entry("120000", "link", 4)];
@@ -49,7 +49,7 @@ fn damages(victim: usize, format: ObjectFormat) -> Vec<(&'static str, Vec<u8>, V
         let mut offsets = offsets.clone();
         offsets[victim] = offset;
         let mut index = index(&offsets, format);
-        let end = index.len() - 2 * id_len(format);
+        let end = index.len() - 2 * format.id_len();
         index.splice(end..end, more.iter().copied());
         (sound_pack.clone(), index)
     };
@@ -66,7 +66,9 @@ fn damages(victim: usize, format: ObjectFormat) -> Vec<(&'static str, Vec<u8>, V
     // Other searches find other entries: all but those that ours finds lie beyond the pack.
     let out_of_order = |shift: usize| {
         let mut index = index(&vec![1 << 30; OBJECTS], format);
-        let ids: Vec<u8> = (0..OBJECTS).flat_map(|number| id((number + shift) % OBJECTS, format)).collect();
+        let ids: Vec<u8> = (0..OBJECTS)
+            .flat_map(|number| id((number + shift) % OBJECTS, format).as_bytes().to_vec())
+            .collect();
         index[8 + 1024..][..ids.len()].copy_from_slice(&ids);
         (sound_pack.clone(), index)
     };
@@ -107,7 +109,7 @@ fn damage_to_any_object_is_an_error_that_names_it() {
         // Git resolves the branch of SHA-256, and compares the commit with its hash.
         let is_plain = format == ObjectFormat::Sha1;
         let commit = if is_plain {
-            Oid::from_bytes(&id(0, format)).unwrap().to_string()
+            id(0, format).to_string()
         } else {
             let commit = packed.git(&["hash-object", "-t", "commit", "-w", "--stdin"], &objects[0].content);
             String::from_utf8(commit).unwrap()
@@ -126,9 +128,9 @@ fn damage_to_any_object_is_an_error_that_names_it() {
                 let output = deploy();
                 let text = String::from_utf8_lossy(&output.stderr);
                 assert_eq!(output.status.code(), Some(1), "{kind} {victim}, {name}: {text}");
-                let id = Oid::from_bytes(&id(victim, format)).unwrap();
+                let id = id(victim, format);
                 let any = name.starts_with("out of order");
-                let error = format!("error: cannot read {kind} {id} of the repository: ");
+                let error = format!("error: cannot read {kind} {id}: ");
                 assert!(
                     text.contains(&error) || any && text.contains("error: cannot read "),
                     "{name}: {text}"

@@ -1,14 +1,14 @@
-//! Packs that no git would write, against the reader of packs and against whole deployments: what is sound is read,
-//! and the rest is an error, with little memory.
+//! Deployments of packs that git would never write: sound objects are deployed, and the others are errors, with little
+//! memory.
 
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use git2::{ObjectFormat, ObjectType, Oid};
+use bluegreen_object_store::{ObjectFormat, ObjectId, ObjectKind};
 
-use crate::fuzz::entries::handmade::{Object, id, id_len, index, pack};
-use crate::packs::{Found, Packed};
+use crate::handmade::{Object, id, index, pack};
+use crate::repository::Packed;
 
 /// The number of sound blobs beside a hostile one.
 const SOUND: usize = 300;
@@ -17,69 +17,18 @@ const SOUND: usize = 300;
 const MEMORY: &str = "700000";
 
 /// A repository with this pack, and a tree of those objects that are wanted.
-fn repository(pack: &[u8], index: &[u8], wanted: &[usize], format: ObjectFormat) -> (Packed, Oid) {
+fn repository(pack: &[u8], index: &[u8], wanted: &[usize], format: ObjectFormat) -> (Packed, ObjectId) {
     let packed = Packed::new(format);
     fs::write(packed.path("objects/pack/pack-1.pack"), pack).unwrap();
     fs::write(packed.path("objects/pack/pack-1.idx"), index).unwrap();
     let entries: Vec<u8> = wanted
         .iter()
-        .flat_map(|&number| [format!("100644 {number:06}\0").as_bytes(), &id(number, format)].concat())
+        .flat_map(|&number| {
+            [format!("100644 {number:06}\0").as_bytes(), id(number, format).as_bytes()].concat()
+        })
         .collect();
-    let tree = git2::Repository::open_bare(packed.temp.path()).unwrap();
-    let tree = tree.odb().unwrap().write(ObjectType::Tree, &entries).unwrap();
+    let tree = packed.write(ObjectKind::Tree, &entries);
     (packed, tree)
-}
-
-/// A repository with these objects in one pack, whose index lies about offsets.
-fn handmade(objects: &[Object], wanted: &[usize], lie: impl Fn(usize, u32) -> u32) -> (Packed, Oid) {
-    let format = ObjectFormat::Sha1;
-    let (pack, offsets) = pack(objects, format);
-    let offsets: Vec<u32> =
-        offsets.into_iter().enumerate().map(|(number, offset)| lie(number, offset)).collect();
-    repository(&pack, &index(&offsets, format), wanted, format)
-}
-
-#[test]
-fn hostile_blobs_are_left() {
-    let same = |_, offset| offset;
-    let names = |found: &Found| {
-        let mut names: Vec<_> = found.files.keys().map(|path| path.display().to_string()).collect();
-        names.sort();
-        names
-    };
-    // A chain of 50,000: copies of a byte.
-    let mut chain = vec![Object::blob(b"x")];
-    chain.extend((1..50_000).map(|number| Object::delta(number - 1, &[1, 1, 0x90, 1])));
-    let (packed, tree) = handmade(&chain, &[10, 4095, 49_999], same);
-    assert_eq!(names(&packed.read_tree(tree, 2)), ["000010", "004095"]);
-
-    // A delta that claims 16 EiB, as its size and as that of its result; a blob that does; a cycle; a delta of
-    // itself, of nothing, and of another size.
-    let endless = [1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0x90, 1];
-    let odd = [
-        Object::blob(b"x"),
-        Object::delta(0, &endless),
-        Object::delta(0, &[1, 1, 0x90, 1]).claiming(u64::MAX),
-        Object::blob(b"x").claiming(u64::MAX),
-        Object::delta(5, &[1, 1, 0x90, 1]),
-        Object::delta(4, &[1, 1, 0x90, 1]),
-        Object::delta(6, &[1, 1, 0x90, 1]),
-        Object::delta(999, &[1, 1, 0x90, 1]),
-        Object::delta(0, &[2, 1, 0x90, 1]),
-        Object::delta(3, &[1, 1, 0x90, 1]),
-        Object::delta(0, &[1, 1, 0x90, 1]),
-    ];
-    let (packed, tree) = handmade(&odd, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], same);
-    assert_eq!(names(&packed.read_tree(tree, 2)), ["000000", "000010"]);
-
-    // An index that lies: beyond the pack, into its middle, and to offsets of 64 bits that it does not have.
-    for lie in [1 << 30, 13, 0x8000_0000, u32::MAX] {
-        let few: Vec<_> =
-            (0..10).map(|number| Object::blob(format!("content {number}").as_bytes())).collect();
-        let lies = |number, offset| if number == 3 { lie } else { offset };
-        let (packed, tree) = handmade(&few, &[0, 3, 5], lies);
-        assert_eq!(names(&packed.read_tree(tree, 1)), ["000000", "000005"], "{lie:x}");
-    }
 }
 
 /// A program within little memory.
@@ -94,7 +43,7 @@ pub fn limited(packed: &Packed, program: &str, arguments: &[&str], input: &str) 
 
 /// The blobs as git reads them, unless it refuses one.
 fn said_by_git(packed: &Packed, wanted: &[usize], format: ObjectFormat) -> Option<Vec<Vec<u8>>> {
-    let ids = wanted.iter().map(|number| format!("{}\n", Oid::from_bytes(&id(*number, format)).unwrap()));
+    let ids = wanted.iter().map(|number| format!("{}\n", id(*number, format)));
     let output = limited(packed, "git", &["--git-dir=.", "cat-file", "--batch"], &ids.collect::<String>());
     let mut rest = output.stdout.as_slice();
     let mut next = || {
@@ -210,7 +159,7 @@ fn lying_indexes_and_torn_packs_are_deployed_right_or_an_error() {
             change(&mut index);
             is_right_or_an_error(name, &pack, &index, &wanted, format, true)
         };
-        let offset_of = |number: usize| ids + objects.len() * (id_len(format) + 4) + 4 * number;
+        let offset_of = |number: usize| ids + objects.len() * (format.id_len() + 4) + 4 * number;
         assert!(is_right("a sound index", &|_| ()));
         for (name, lie) in
             [("beyond the pack", 1 << 30), ("into the middle", 100), ("no long offsets", 1 << 31)]
@@ -221,11 +170,11 @@ fn lying_indexes_and_torn_packs_are_deployed_right_or_an_error() {
         is_right("the last long offset", &|index| index[offset_of(1234)..][..4].fill(0xff));
         is_right("a long offset of 16 EiB", &|index| {
             index[offset_of(1234)..][..4].copy_from_slice(&(1_u32 << 31).to_be_bytes());
-            let end = index.len() - 2 * id_len(format);
+            let end = index.len() - 2 * format.id_len();
             index.splice(end..end, [0xff; 8]);
         });
         is_right("unsorted ids", &|index| {
-            let len = id_len(format);
+            let len = format.id_len();
             let bytes = index[ids..ids + 2000 * len].to_vec();
             let reversed: Vec<u8> = bytes.chunks(len).rev().flatten().copied().collect();
             index[ids..ids + 2000 * len].copy_from_slice(&reversed);
@@ -249,50 +198,5 @@ fn lying_indexes_and_torn_packs_are_deployed_right_or_an_error() {
         let mut other = pack.clone();
         other[11] ^= 1;
         is_right_or_an_error("another number of objects", &other, &index_of_pack, &wanted, format, true);
-    }
-}
-
-/// A tree of deltas that is wide and deep, with blobs so large that not all bases can be held.
-#[test]
-fn bases_are_decoded_again_when_too_many_would_be_held() {
-    let content: Vec<u8> = (0..4_000_000_u32).map(|at| (at % 251) as u8).collect();
-    let size = [0x80, 0x92, 0xf4, 0x01];
-    let append = |byte: u8| {
-        let mut delta = size.to_vec();
-        delta.extend(size);
-        delta.extend([1, byte]);
-        let mut at: u32 = 1;
-        while at < 4_000_000 {
-            let len = (4_000_000 - at).min(0xff_ffff);
-            delta.push(0xff);
-            delta.extend(at.to_le_bytes());
-            delta.extend(&len.to_le_bytes()[..3]);
-            at += len;
-        }
-        delta
-    };
-    // Each one is the base of a side branch of two as well, which is decoded first.
-    let mut objects = vec![Object::blob(&content)];
-    for level in 1..9 {
-        objects.push(Object::delta(level - 1, &append(level as u8)));
-    }
-    for branch in 0..8 {
-        objects.push(Object::delta(branch, &append(100 + branch as u8)));
-        objects.push(Object::delta(9 + 2 * branch, &append(200 + branch as u8)));
-    }
-    let all: Vec<usize> = (0..objects.len()).collect();
-    let (packed, tree) = handmade(&objects, &all, |_, offset| offset);
-    let found = packed.read_tree(tree, 1);
-    assert_eq!((found.files.len(), found.left.len()), (objects.len(), 0));
-    assert!(found.deltas > 0);
-    for (path, read) in &found.files {
-        let number: usize = path.to_str().unwrap().parse().unwrap();
-        let first = match number {
-            0 => 0,
-            1..9 => number as u8,
-            _ if number % 2 == 1 => 100 + ((number - 9) / 2) as u8,
-            _ => 200 + ((number - 10) / 2) as u8,
-        };
-        assert!(read[0] == first && read[1..] == content[1..], "{number}");
     }
 }

@@ -40,12 +40,12 @@ mod lfs;
 mod links;
 mod lock;
 mod lost;
+mod many_packs;
 mod mounts;
 mod notify;
 mod operators;
 mod order;
 mod ownership;
-mod packs;
 mod picture;
 mod promote;
 mod promote_fails;
@@ -68,3 +68,11 @@ mod submodules;
 mod submodules_ssh;
 mod support;
 mod terminal;
+
+// Shared with the tests of the object store.
+#[path = "../../crates/object-store/fuzz/handmade.rs"]
+mod handmade;
+#[path = "../../crates/object-store/tests/store/mutate.rs"]
+mod mutate;
+#[path = "../../crates/object-store/tests/store/repository.rs"]
+mod repository;

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::skip::{program_or_skip, skip};
-use crate::support::{Run, Sandbox};
 use bluegreen::command::sudo;
 use bluegreen::config::{Config, Phase};
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::skip::{program_or_skip, skip};
+use crate::support::{Run, Sandbox};
 
 const STACKS: [&str; 5] = ["node", "php", "python", "rails", "static"];
 

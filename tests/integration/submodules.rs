@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::objects::Objects;
 use crate::support::run::spawn;
 use crate::support::{Node, Run, Sandbox};
 
@@ -319,17 +320,15 @@ fn a_hostile_submodule_is_refused_like_any_tree() {
     let sandbox = fetching();
     let origin = Origin::of(&sandbox);
     origin.commit("lib.git", &[("a", "1")], &[]);
-    let repository = git2::Repository::open_bare(origin.path("lib.git")).unwrap();
-    let write = |kind, data: &[u8]| repository.odb().unwrap().write(kind, data).unwrap();
-    let blob = write(git2::ObjectType::Blob, b"owned");
-    for (name, problem) in
-        [("../owned", "`/` in a name"), (".git", "`.git` is git's own"), ("..", "`.` and `..` are not names")]
-    {
-        let tree =
-            write(git2::ObjectType::Tree, &[b"100644 ", name.as_bytes(), b"\0", blob.as_bytes()].concat());
-        let who = "Eve <eve@example.com> 1700000000 +0000";
-        let commit = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nHarmless\n");
-        let commit = write(git2::ObjectType::Commit, commit.as_bytes()).to_string();
+    let objects = Objects::of(&origin.path("lib.git"));
+    let blob = objects.blob(b"owned");
+    for (name, problem) in [
+        ("../owned", "name contains `/`"),
+        (".git", "names equivalent to `.git` are reserved"),
+        ("..", "`.` and `..` are reserved"),
+    ] {
+        let tree = objects.tree(&[("100644", name.as_bytes(), blob)]);
+        let commit = objects.commit(tree).to_string();
         sandbox.git_in(&origin.path("lib.git"), &["update-ref", "refs/heads/main", &commit]);
         origin.add("lib", &origin.url("lib.git"), &commit);
         let error = format!("error: the commit cannot be checked out: `lib/{name}`: {problem}");

@@ -8,6 +8,7 @@ pub mod lock;
 pub mod markdown;
 pub mod mount;
 pub mod normalize;
+pub mod objects;
 pub mod run;
 pub mod sandbox;
 pub mod skip;

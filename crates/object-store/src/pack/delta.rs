@@ -1,22 +1,36 @@
-//! Applies the deltas of packs. A delta makes a new object of parts that it copies from a base and of bytes that it inserts.
+//! Applies the deltas of packs. A delta is a list of instructions that copy ranges of a base object or insert literal
+//! bytes.
 //!
-//! The format is that of git's `Documentation/gitformat-pack.adoc`, "Deltified representation".
+//! The format is described in git's `Documentation/gitformat-pack.adoc`, "Deltified representation".
 
-/// Parses the sizes of base and result that a delta claims, and gives the length of both numbers in bytes too.
-#[must_use]
-pub fn sizes(delta: &[u8]) -> Option<(u64, u64, usize)> {
-    let (base, first) = size(delta)?;
-    let (result, second) = size(&delta[first..])?;
-    Some((base, result, first + second))
+/// The start of a delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaHeader {
+    /// The size of the base, in bytes.
+    pub base_size: u64,
+    /// The size of the result, in bytes.
+    pub result_size: u64,
+    /// The length of this header, in bytes.
+    pub len: usize,
 }
 
-/// Applies a delta to its base and writes into `result`. Gives `None` if the delta is damaged: the sizes differ from those
-/// that it claims, or it ends too early or too late. The content of `result` is undefined then.
+impl DeltaHeader {
+    #[must_use]
+    pub fn parse(delta: &[u8]) -> Option<Self> {
+        let (base_size, first) = size(delta)?;
+        let (result_size, second) = size(&delta[first..])?;
+        Some(Self { base_size, result_size, len: first + second })
+    }
+}
+
+/// Applies a delta to its base and writes the result. Returns `None` if the delta is damaged: a size differs from its
+/// header, or it ends too early or too late. The content of `result` is undefined then.
 pub fn apply(base: &[u8], delta: &[u8], result: &mut [u8]) -> Option<()> {
-    let (base_size, result_size, mut at) = sizes(delta)?;
-    if base_size != base.len() as u64 || result_size != result.len() as u64 {
+    let header = DeltaHeader::parse(delta)?;
+    if header.base_size != base.len() as u64 || header.result_size != result.len() as u64 {
         return None;
     }
+    let mut at = header.len;
     let mut rest = result;
     while let Some(&op) = delta.get(at) {
         at += 1;
@@ -41,7 +55,7 @@ pub fn apply(base: &[u8], delta: &[u8], result: &mut [u8]) -> Option<()> {
     rest.is_empty().then_some(())
 }
 
-/// Parses a number of which only some bytes are stored: those whose bits are set in `bits`.
+/// Parses a little-endian number without its zero bytes. `bits` has a bit for each byte that is present.
 fn operand(delta: &[u8], at: &mut usize, bits: u8, bytes: u32) -> Option<usize> {
     let mut number = 0;
     for byte in 0..bytes {
@@ -53,7 +67,7 @@ fn operand(delta: &[u8], at: &mut usize, bits: u8, bytes: u32) -> Option<usize> 
     Some(number)
 }
 
-/// Parses a size, coded in groups of 7 bits with the lowest first, and gives its length in bytes too.
+/// Parses a size in groups of 7 bits, the lowest first. Returns the size and its length in bytes.
 fn size(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut size = 0;
     for (at, byte) in bytes.iter().enumerate().take(10) {
@@ -80,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_and_inserts_make_the_result() {
+    fn copies_and_inserts_are_applied() {
         assert_eq!(applied(b"hello world", &[11, 7, 0x91, 6, 5, 2, b'!', b'?'], 7).unwrap(), b"world!?");
         assert_eq!(applied(b"ab", &[2, 0], 0).unwrap(), b"");
         let base: Vec<u8> = (0..0x1_0000_u32).map(|at| (at % 251) as u8).collect();
@@ -88,29 +102,30 @@ mod tests {
     }
 
     #[test]
-    fn hostile_deltas_are_refused() {
+    fn hostile_deltas_are_rejected() {
         for delta in [
-            &[2, 3, 0x90, 3][..],                 // a copy beyond the base
-            &[2, 2, 0x9f, 255, 255, 255, 255, 2], // an offset beyond it
-            &[2, 3, 0x90, 2],                     // less than claimed
-            &[2, 1, 0x90, 2],                     // more than claimed
+            &[2, 3, 0x90, 3][..],                 // a copy beyond the end of the base
+            &[2, 2, 0x9f, 255, 255, 255, 255, 2], // an offset beyond the end
+            &[2, 3, 0x90, 2],                     // a result that is too short
+            &[2, 1, 0x90, 2],                     // a result that is too long
             &[2, 1, 0],                           // the reserved operation
-            &[2, 4, 4, b'x'],                     // an insertion that is cut off
-            &[2, 2, 0x91],                        // a copy that is cut off
-            &[3, 2, 0x90, 2],                     // of another base
+            &[2, 4, 4, b'x'],                     // a truncated insert
+            &[2, 2, 0x91],                        // a truncated copy
+            &[3, 2, 0x90, 2],                     // another size of the base
             &[2],
             &[],
         ] {
-            let claimed = sizes(delta).map_or(0, |(_, result, _)| result as usize);
+            let claimed = DeltaHeader::parse(delta).map_or(0, |header| header.result_size as usize);
             assert_eq!(applied(b"ab", delta, claimed), None, "{delta:?}");
         }
     }
 
     #[test]
-    fn sizes_are_read_up_to_64_bits() {
+    fn sizes_have_up_to_64_bits() {
         let most = [2, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
-        assert_eq!(sizes(&most), Some((2, u64::MAX, 11)));
-        assert_eq!(sizes(&[2, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]), None);
-        assert_eq!(sizes(&[255; 20]), None);
+        let header = DeltaHeader { base_size: 2, result_size: u64::MAX, len: 11 };
+        assert_eq!(DeltaHeader::parse(&most), Some(header));
+        assert_eq!(DeltaHeader::parse(&[2, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]), None);
+        assert_eq!(DeltaHeader::parse(&[255; 20]), None);
     }
 }

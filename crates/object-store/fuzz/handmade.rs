@@ -1,13 +1,13 @@
-//! Packs made by hand, object by object, with their indexes: also those that no git would write.
+//! Writes packs and indexes object by object, including those that git would never write.
 //!
-//! Their checksums are zeros: git verifies a pack once, when it receives it.
+//! Their checksums are zeros. Git verifies a pack only when it receives it.
 
-use git2::ObjectFormat;
+use bluegreen_object_store::{ObjectFormat, ObjectId};
 use libdeflater::{CompressionLvl, Compressor};
 
-/// An object of a pack. Its id is made of its number.
+/// An object of a pack. Its id is derived from its number.
 pub struct Object {
-    /// The kind as packs number it: 1 to 4 are whole objects, 6 and 7 are deltas.
+    /// The type as packs number it. 1 to 4 are whole objects, 6 and 7 are deltas.
     pub kind: u8,
     /// The number of a delta's base.
     pub base: usize,
@@ -18,6 +18,7 @@ pub struct Object {
 }
 
 impl Object {
+    #[must_use]
     pub fn blob(content: &[u8]) -> Self {
         Self::whole(3, content)
     }
@@ -27,28 +28,25 @@ impl Object {
         Self { kind, base: 0, content: content.to_vec(), claimed: content.len() as u64 }
     }
 
-    /// A delta that names its base by its id.
+    /// Creates a delta that refers to its base by id.
     pub fn delta(base: usize, delta: &[u8]) -> Self {
         Self { kind: 7, base, ..Self::blob(delta) }
     }
 
+    #[must_use]
     pub fn claiming(self, claimed: u64) -> Self {
         Self { claimed, ..self }
     }
 }
 
-pub fn id_len(format: ObjectFormat) -> usize {
-    if format == ObjectFormat::Sha1 { 20 } else { 32 }
-}
-
-/// The id of the object of this number: spread over all buckets of the index, in the order of numbers.
-pub fn id(number: usize, format: ObjectFormat) -> Vec<u8> {
-    let mut id = vec![7; id_len(format)];
+/// Returns the id of an object by its number. Ids are distributed over all buckets of the index, in ascending order.
+pub fn id(number: usize, format: ObjectFormat) -> ObjectId {
+    let mut id = [7; 32];
     id[..4].copy_from_slice(&((number as u32) << 12).to_be_bytes());
-    id
+    ObjectId::from_bytes(&id[..format.id_len()]).unwrap_or(ObjectId::NULL)
 }
 
-/// A pack of numbered objects, and the offset of each.
+/// Writes a pack of numbered objects. Returns it and the offset of each object.
 pub fn pack(objects: &[Object], format: ObjectFormat) -> (Vec<u8>, Vec<u32>) {
     let mut compressor = Compressor::new(CompressionLvl::fastest());
     let mut pack = b"PACK\0\0\0\x02".to_vec();
@@ -64,7 +62,7 @@ pub fn pack(objects: &[Object], format: ObjectFormat) -> (Vec<u8>, Vec<u32>) {
         }
         match object.kind {
             6 => pack.extend(distance(offset - offsets.get(object.base).unwrap_or(&offset))),
-            7 => pack.extend(id(object.base, format)),
+            7 => pack.extend(id(object.base, format).as_bytes()),
             _ => {}
         }
         offsets.push(offset);
@@ -72,11 +70,11 @@ pub fn pack(objects: &[Object], format: ObjectFormat) -> (Vec<u8>, Vec<u32>) {
         let len = compressor.zlib_compress(&object.content, &mut compressed).unwrap_or_default();
         pack.extend(&compressed[..len]);
     }
-    pack.extend(vec![0; id_len(format)]);
+    pack.extend(vec![0; format.id_len()]);
     (pack, offsets)
 }
 
-/// The distance back to a base: groups of 7 bits, highest first, each but the last one counted from 1.
+/// Encodes the distance back to a base: groups of 7 bits, the highest first, each but the last minus 1.
 fn distance(mut distance: u32) -> Vec<u8> {
     let mut bytes = vec![(distance & 0x7f) as u8];
     while distance > 0x7f {
@@ -86,17 +84,17 @@ fn distance(mut distance: u32) -> Vec<u8> {
     bytes
 }
 
-/// The index of a pack whose objects begin at these offsets.
+/// Writes the index of a pack whose objects start at these offsets.
 pub fn index(offsets: &[u32], format: ObjectFormat) -> Vec<u8> {
     let mut index = b"\xfftOc\0\0\0\x02".to_vec();
-    let ids: Vec<Vec<u8>> = (0..offsets.len()).map(|number| id(number, format)).collect();
+    let ids: Vec<ObjectId> = (0..offsets.len()).map(|number| id(number, format)).collect();
     for byte in 0..=255 {
-        let count = ids.iter().filter(|id| id[0] <= byte).count() as u32;
+        let count = ids.iter().filter(|id| id.as_bytes()[0] <= byte).count() as u32;
         index.extend(count.to_be_bytes());
     }
-    index.extend(ids.concat());
+    index.extend(ids.iter().flat_map(|id| id.as_bytes().to_vec()));
     index.extend(vec![0; 4 * offsets.len()]);
     index.extend(offsets.iter().flat_map(|offset| offset.to_be_bytes()));
-    index.extend(vec![0; 2 * id_len(format)]);
+    index.extend(vec![0; 2 * format.id_len()]);
     index
 }

@@ -1,35 +1,34 @@
-//! Buffers that are used again and again: a new one for each object would have to be taken from the system and cleared,
-//! only to be overwritten.
+//! Reusable buffers. A new one for each object would have to be allocated and cleared, only to be overwritten.
 
 use std::ops::{Deref, DerefMut};
 
-/// The most bytes and the most buffers that a pool keeps for later.
+/// The limits of a pool, in bytes and in buffers.
 const SPARE_BYTES: usize = 8 << 20;
-const SPARE: usize = 16;
+const SPARE_BUFFERS: usize = 16;
 
-/// The size of the smallest buffer: most files of a site fit into it.
-const LEAST: usize = 16 << 10;
+/// The minimum size of a buffer. Most files of a site fit into it.
+const MIN_SIZE: usize = 16 << 10;
 
-/// Bytes whose content is left from their last use.
+/// Bytes with undefined content.
 #[derive(Debug, Default)]
 pub struct Buffer {
     bytes: Vec<u8>,
     len: usize,
 }
 
-/// Buffers that wait for their next use.
+/// Buffers that are ready for reuse.
 #[derive(Debug, Default)]
 pub struct Pool {
     spare: Vec<Buffer>,
 }
 
 impl Buffer {
-    /// Changes the length. The content is undefined.
+    /// Changes the length. The content is undefined afterwards.
     pub fn set_len(&mut self, len: usize) {
         if self.bytes.len() < len {
             // Growing a vector would copy its content.
             self.bytes = Vec::new();
-            self.bytes = vec![0; len.next_power_of_two().max(LEAST)];
+            self.bytes = vec![0; len.next_power_of_two().max(MIN_SIZE)];
         }
         self.len = len;
     }
@@ -50,7 +49,7 @@ impl DerefMut for Buffer {
 }
 
 impl Pool {
-    /// Takes a buffer of this length: the smallest that is long enough, or a new one.
+    /// Returns a buffer of this length: the smallest spare one that is large enough, or a new one.
     pub fn take(&mut self, len: usize) -> Buffer {
         let fits = |(_, buffer): &(usize, &Buffer)| buffer.bytes.len() >= len;
         let found = self.spare.iter().enumerate().filter(fits).min_by_key(|(_, buffer)| buffer.bytes.len());
@@ -60,10 +59,10 @@ impl Pool {
         buffer
     }
 
-    /// Keeps a buffer for later, unless there are enough.
-    pub fn give(&mut self, buffer: Buffer) {
+    /// Keeps a buffer for reuse, unless the pool is full.
+    pub fn put(&mut self, buffer: Buffer) {
         let kept: usize = self.spare.iter().map(|spare| spare.bytes.len()).sum();
-        if self.spare.len() < SPARE && kept + buffer.bytes.len() <= SPARE_BYTES {
+        if self.spare.len() < SPARE_BUFFERS && kept + buffer.bytes.len() <= SPARE_BYTES {
             self.spare.push(buffer);
         }
     }
@@ -74,17 +73,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smallest_buffer_that_fits_is_used_again() {
+    fn the_smallest_sufficient_buffer_is_reused() {
         let mut pool = Pool::default();
         let (small, large) = (pool.take(10), pool.take(1 << 20));
         let places = [small.as_ptr(), large.as_ptr()];
-        pool.give(large);
-        pool.give(small);
-        let small = pool.take(LEAST);
-        assert_eq!((small.as_ptr(), small.len()), (places[0], LEAST));
-        assert_eq!(pool.take(LEAST).as_ptr(), places[1]);
+        pool.put(large);
+        pool.put(small);
+        let small = pool.take(MIN_SIZE);
+        assert_eq!((small.as_ptr(), small.len()), (places[0], MIN_SIZE));
+        assert_eq!(pool.take(MIN_SIZE).as_ptr(), places[1]);
         let huge = pool.take(SPARE_BYTES + 1);
-        pool.give(huge);
+        pool.put(huge);
         assert!(pool.spare.is_empty());
     }
 }

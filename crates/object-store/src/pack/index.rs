@@ -1,52 +1,54 @@
-//! Looks ids up in the index of a pack, and reads only those parts of it that a look-up needs.
+//! Looks object ids up in the index of a pack, and reads only the parts of it that a lookup needs.
 //!
-//! Memory holds the fanout, 1 KiB, whether the pack has a thousand objects or ten million. Ids are evenly spread, so the
-//! position of one can be guessed, and one read around the guess nearly always holds it. The formats are versions 1
-//! and 2 of git's `Documentation/gitformat-pack.adoc`.
+//! Only the fan-out table (1 KiB) stays in memory, whether the pack has a thousand objects or ten million. Ids are evenly
+//! distributed, so the position of an id can be interpolated, and one read around it nearly always contains the id. Versions
+//! 1 and 2 are supported, as described in git's `Documentation/gitformat-pack.adoc`.
 
 use std::ops::Range;
 use std::path::Path;
 
-use super::pack_file::PackFile;
+use super::file::PackFile;
+use crate::object_id::ObjectFormat;
 
 const MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
 const FANOUT: usize = 256 * 4;
 
-/// The length of an offset. In version 1 each is before its id, in version 2 all are behind the ids.
+/// The length of an offset. In version 1 each offset precedes its id. In version 2 all offsets follow the ids.
 const OFFSET: usize = 4;
 
-/// The number of ids that are read at once. Many look-ups in order read more, so that one read serves several of them.
+/// The number of ids in one read. Many sorted lookups read more at a time, so that one read serves about `LOOKUPS` of them.
 const WINDOW: u32 = 120;
 const WIDE_WINDOW: u32 = 1600;
 const LOOKUPS: u32 = 8;
 
-/// The number of guesses, before a binary search takes over: ids that somebody chose are not evenly spread.
-const GUESSES: usize = 3;
+/// The number of interpolations before a binary search takes over. An attacker can create ids that are not evenly
+/// distributed.
+const MAX_GUESSES: usize = 3;
 
 /// An open index.
 #[derive(Debug)]
 pub struct Index {
     file: PackFile,
-    /// The number of objects whose id begins with this byte or a lower one.
+    /// For each byte, the number of objects whose id starts with it or with a lower one.
     fanout: Box<[u32; 256]>,
     id_len: usize,
     is_version_1: bool,
 }
 
-/// The part of an index that was read last: ids that are looked up in order share it.
+/// The part of an index that was read last. Sorted lookups reuse it.
 #[derive(Debug)]
 pub struct Window {
     first: u32,
     entries: Vec<u8>,
-    /// The 32-bit offsets of these ids; empty until the first of them is needed.
+    /// The 32-bit offsets of these ids. Empty until one of them is needed.
     offsets: Vec<u8>,
     lookups: u32,
 }
 
 impl Index {
-    /// Opens an index, unless it is damaged.
+    /// Opens an index. Returns `None` if it cannot be read or its size and its counts contradict each other.
     #[must_use]
-    pub fn open(path: &Path, id_len: usize, is_kept_open: bool) -> Option<Self> {
+    pub fn open(path: &Path, format: ObjectFormat, is_kept_open: bool) -> Option<Self> {
         let file = PackFile::open(path, is_kept_open).ok()?;
         let mut head = [0; MAGIC.len() + FANOUT];
         file.read_exact_at(&mut head, 0).ok()?;
@@ -56,26 +58,27 @@ impl Index {
         for (count, bytes) in fanout.iter_mut().zip(counts.chunks_exact(4)) {
             *count = u32::from_be_bytes(bytes.try_into().ok()?);
         }
+        let id_len = format.id_len();
         let index = Self { file, fanout, id_len, is_version_1 };
-        // The checksums of objects and 32-bit offsets of version 2, then the checksums of the pack and of the index.
+        // Version 2 has a checksum and a 32-bit offset per object. Both end in the checksums of the pack and of the index.
         let more = if is_version_1 { 0 } else { 2 * OFFSET };
         let least = index.entry(index.objects()) + index.objects() * more as u64 + 2 * id_len as u64;
         let is_sound = index.fanout.is_sorted() && index.file.len().ok()? >= least;
         is_sound.then_some(index)
     }
 
-    /// Gives the length of an entry: an id, and in version 1 its offset before it.
+    /// Returns the length of an entry: an id, preceded by its offset in version 1.
     fn entry_len(&self) -> usize {
         self.id_len + if self.is_version_1 { OFFSET } else { 0 }
     }
 
-    /// Gives the position of an entry in the file.
+    /// Returns the position of an entry in the file.
     fn entry(&self, number: u64) -> u64 {
         let start = if self.is_version_1 { FANOUT } else { MAGIC.len() + FANOUT };
         start as u64 + number * self.entry_len() as u64
     }
 
-    /// Finds the offset of an object in the pack.
+    /// Returns the offset of an object in the pack.
     pub fn find(&self, id: &[u8], window: &mut Window) -> Option<u64> {
         let object = if id.len() == self.id_len { self.position(id, window)? } else { return None };
         if self.is_version_1 {
@@ -103,7 +106,7 @@ impl Index {
         self.fanout[255].into()
     }
 
-    /// Finds the position of an id among all ids. Each read leaves less to search, whatever the index holds.
+    /// Finds the position of an id among all ids. Each read shrinks the range that remains, even in a damaged index.
     fn position(&self, id: &[u8], window: &mut Window) -> Option<u32> {
         let first = usize::from(*id.first()?);
         let low = first.checked_sub(1).map_or(0, |before| self.fanout[before]);
@@ -122,13 +125,13 @@ impl Index {
             if rest.is_empty() {
                 return None;
             }
-            let at = if round < GUESSES { guess(id, &bucket) } else { rest.start.midpoint(rest.end) };
+            let at = if round < MAX_GUESSES { guess(id, &bucket) } else { rest.start.midpoint(rest.end) };
             self.read(at.clamp(rest.start, rest.end - 1), &rest, window)?;
         }
         None
     }
 
-    /// Reads the ids around the position `at`, within the rest that is searched.
+    /// Reads the ids around the position `at`, within the range that remains.
     fn read(&self, at: u32, rest: &Range<u32>, window: &mut Window) -> Option<()> {
         let few = (self.fanout[255] / window.lookups).saturating_mul(LOOKUPS);
         let count = if few <= WIDE_WINDOW { few.max(WINDOW) } else { WINDOW };
@@ -146,7 +149,7 @@ impl Index {
 }
 
 impl Window {
-    /// Makes a window for this number of look-ups in order.
+    /// Creates a window for this number of sorted lookups.
     #[must_use]
     pub fn new(lookups: u32) -> Self {
         Self { first: 0, entries: Vec::new(), offsets: Vec::new(), lookups: lookups.max(1) }
@@ -156,12 +159,12 @@ impl Window {
         self.first..self.first + (self.entries.len() / entry_len) as u32
     }
 
-    /// Finds the position of an id, or else the position where it would have to be.
+    /// Returns the position of an id, or else the position where it would be.
     fn search(&self, id: &[u8], entry_len: usize) -> Result<u32, u32> {
         let (mut low, mut high) = (0, self.entries.len() / entry_len);
         while low < high {
             let middle = low.midpoint(high);
-            // The id is the end of its entry.
+            // The id is the last part of its entry.
             let end = (middle + 1) * entry_len;
             match self.entries[end - id.len()..end].cmp(id) {
                 std::cmp::Ordering::Less => low = middle + 1,
@@ -173,7 +176,7 @@ impl Window {
     }
 }
 
-/// Guesses the position of an id in its bucket: the right one if all ids are evenly spread.
+/// Interpolates the position of an id in its bucket.
 fn guess(id: &[u8], bucket: &Range<u32>) -> u32 {
     let fraction = id.get(1..5).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
     bucket.start + ((u64::from(fraction) * u64::from(bucket.end - bucket.start)) >> 32) as u32

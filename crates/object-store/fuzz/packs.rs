@@ -1,29 +1,42 @@
-//! Packs with their indexes, as bytes that somebody else chose, with git as the oracle.
+//! Reads arbitrary packs and indexes, with git as the oracle.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bluegreen::checkout::objects::Objects;
-use bluegreen::checkout::pack_decode::Decoder;
-use bluegreen::checkout::packed_blobs::PackedBlobs;
-use bluegreen::checkout::plan::Plan;
-use bluegreen::git::Repository;
-use git2::{ObjectFormat, Oid};
+use bluegreen_object_store::{
+    CopyError, Decoder, Error, Fallback, LargeObject, ObjectFormat, ObjectId, ObjectStore,
+};
 
 use super::handmade::{Object, id, index, pack};
 
-/// The most objects that are looked up.
-const MOST: usize = 64;
+/// The maximum number of objects that are looked up.
+const MAX_OBJECTS: usize = 64;
 
 /// The offset of the ids in an index.
 const IDS: usize = 8 + 1024;
 
-/// A bare repository that is removed at the end.
+/// A bare repository that is removed when dropped.
 struct Scratch(PathBuf);
+
+/// Reads large and unusual objects of a repository with `git cat-file`, as the program does.
+#[derive(Debug)]
+pub struct Git(pub PathBuf);
+
+impl Fallback for Git {
+    fn copy(&self, object: &LargeObject, _: &[PathBuf], to: &mut dyn Write) -> Result<(), CopyError> {
+        let LargeObject { id, kind, size } = *object;
+        let content = git(&self.0, &["cat-file", kind.name(), &id.to_string()], b"");
+        if content.len() as u64 != size {
+            return Err(CopyError::Read(Error::Object { kind, id, problem: "git rejects it".into() }));
+        }
+        to.write_all(&content).map_err(CopyError::Write)
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
@@ -31,23 +44,23 @@ impl Drop for Scratch {
     }
 }
 
-/// Joins a pack and its index to one input: the length of ids, the length of the pack, pack, index.
+/// Joins a pack and its index to one input: the length of ids, the length of the pack, the pack, and the index.
 pub fn join(id_len: u8, pack: &[u8], index: &[u8]) -> Vec<u8> {
     [&[id_len][..], &(pack.len() as u32).to_le_bytes(), pack, index].concat()
 }
 
-/// Reads every object that the index names. What git reads is read equal; what git refuses is refused, or else it is the
-/// object that has this id.
+/// Reads every object in the index. An object that git reads must be equal. An object that git rejects must be rejected, or
+/// match its id.
 pub fn read(data: &[u8]) {
     let Some((&[id_len, a, b, c, d], rest)) = data.split_first_chunk() else { return };
-    let (format, id_len) = if id_len == 20 { (ObjectFormat::Sha1, 20) } else { (ObjectFormat::Sha256, 32) };
+    let format = if id_len == 20 { ObjectFormat::Sha1 } else { ObjectFormat::Sha256 };
     let (pack, index) = rest.split_at((u32::from_le_bytes([a, b, c, d]) as usize).min(rest.len()));
-    let ids = index.get(IDS..).unwrap_or_default().chunks_exact(id_len).take(MOST);
-    let ids: Vec<Oid> = ids.filter_map(|id| Oid::from_bytes(id).ok()).collect();
+    let ids = index.get(IDS..).unwrap_or_default().chunks_exact(format.id_len()).take(MAX_OBJECTS);
+    let ids: Vec<ObjectId> = ids.filter_map(ObjectId::from_bytes).collect();
     compare(format, pack, index, &ids);
 }
 
-/// Reads objects of a handmade pack: see [`objects`].
+/// Reads the objects of a handmade pack. [`objects`] describes the input.
 pub fn read_handmade(data: &[u8]) {
     let format = if data.first().is_some_and(|byte| byte & 1 == 1) {
         ObjectFormat::Sha256
@@ -57,12 +70,12 @@ pub fn read_handmade(data: &[u8]) {
     let (objects, lies) = objects(data.get(1..).unwrap_or_default());
     let (pack, mut offsets) = pack(&objects, format);
     offsets.iter_mut().zip(lies).for_each(|(offset, lie)| *offset = lie.unwrap_or(*offset));
-    let ids = (0..objects.len()).filter_map(|number| Oid::from_bytes(&id(number, format)).ok());
-    compare(format, &pack, &index(&offsets, format), &ids.collect::<Vec<_>>());
+    let ids: Vec<ObjectId> = (0..objects.len()).map(|number| id(number, format)).collect();
+    compare(format, &pack, &index(&offsets, format), &ids);
 }
 
-/// Parses objects, each with the offset that the index lies about it. One is a kind, the number of its base, a claim or
-/// a lie, a length, and so many bytes.
+/// Parses objects, each with a wrong offset for the index, if any. An object is a type, the number of its base, a wrong size or
+/// offset, a length, and that many bytes.
 fn objects(mut data: &[u8]) -> (Vec<Object>, Vec<Option<u32>>) {
     let (mut objects, mut lies) = (Vec::new(), Vec::new());
     while let Some((&[kind, base, odd, len], rest)) = data.split_first_chunk() {
@@ -72,25 +85,25 @@ fn objects(mut data: &[u8]) -> (Vec<Object>, Vec<Option<u32>>) {
         objects.push(Object { kind: kind & 7, base: base.into(), content: content.to_vec(), claimed });
         lies.push((kind & 16 != 0).then(|| u32::from(odd).rotate_right(4)));
         data = rest;
-        if objects.len() == MOST {
+        if objects.len() == MAX_OBJECTS {
             break;
         }
     }
     (objects, lies)
 }
 
-fn compare(format: ObjectFormat, pack: &[u8], index: &[u8], ids: &[Oid]) {
+fn compare(format: ObjectFormat, pack: &[u8], index: &[u8], ids: &[ObjectId]) {
     let scratch = repository(format, pack, index);
     let ours = ours(&scratch.0, format, ids);
-    // In an index that is out of order an id is found or not, by where a search begins.
+    // In an unsorted index, the result of a lookup depends on where the search starts.
     if !is_in_order(index, format) {
         return;
     }
-    // Git would follow a cycle for ever.
+    // Git would follow a cycle forever.
     let is_endless =
-        |id: &Oid| matches!(ours.get(id), Some(Err(error)) if error.contains("its pack is damaged"));
-    let asked: Vec<Oid> = ids.iter().copied().filter(|id| !is_endless(id)).collect();
-    for (id, said) in asked.iter().zip(said_by_git(&scratch.0, &asked)) {
+        |id: &ObjectId| matches!(ours.get(id), Some(Err(error)) if error.contains("its pack is damaged"));
+    let asked: Vec<ObjectId> = ids.iter().copied().filter(|id| !is_endless(id)).collect();
+    for (id, said) in asked.iter().zip(read_by_git(&scratch.0, &asked)) {
         match (said, ours.get(id)) {
             (Some(said), ours) => assert_eq!(ours, Some(&Ok(said)), "{id}"),
             (None, Some(Ok(ours))) if ids.is_sorted() => {
@@ -102,13 +115,12 @@ fn compare(format: ObjectFormat, pack: &[u8], index: &[u8], ids: &[Oid]) {
     }
 }
 
-/// Returns whether the ids of an index are sorted, and its 256 counts are those of their first bytes.
+/// Returns whether the ids of an index are sorted and its 256 counts match their first bytes.
 fn is_in_order(index: &[u8], format: ObjectFormat) -> bool {
     let counts = index.get(8..IDS).unwrap_or_default().as_chunks::<4>().0;
     let counts: Vec<usize> = counts.iter().map(|count| u32::from_be_bytes(*count) as usize).collect();
     let Some(all) = counts.last() else { return false };
-    let id_len = if format == ObjectFormat::Sha1 { 20 } else { 32 };
-    let ids: Vec<&[u8]> = index[IDS..].chunks_exact(id_len).take(*all).collect();
+    let ids: Vec<&[u8]> = index[IDS..].chunks_exact(format.id_len()).take(*all).collect();
     let up_to = |first: usize| ids.iter().filter(|id| usize::from(id[0]) <= first).count();
     ids.is_sorted() && counts.iter().enumerate().all(|(first, count)| *count == up_to(first))
 }
@@ -117,7 +129,7 @@ fn repository(format: ObjectFormat, pack: &[u8], index: &[u8]) -> Scratch {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     let name = format!("bluegreen-fuzz-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let path = std::env::temp_dir().join(name);
-    let extension = if format == ObjectFormat::Sha1 { "" } else { "[extensions]\nobjectFormat = sha256\n" };
+    let extension = format!("[extensions]\nobjectFormat = {}\n", format.name());
     let config = format!("[core]\nrepositoryFormatVersion = 1\nbare = true\n{extension}");
     let make = || {
         fs::create_dir_all(path.join("objects/pack"))?;
@@ -131,54 +143,45 @@ fn repository(format: ObjectFormat, pack: &[u8], index: &[u8]) -> Scratch {
     Scratch(path)
 }
 
-/// The output of git, up to where it dies.
+/// Returns the output of git, up to the point where it dies.
 fn git(repository: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut git = Command::new("git");
     git.arg("--git-dir").arg(repository).args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null");
     git.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = git.spawn().unwrap_or_else(|error| panic!("git: {error}"));
-    // A git that dies early closes its end.
+    // A git that dies early closes the pipe.
     let _ = child.stdin.take().map(|mut to| to.write_all(input));
     child.wait_with_output().unwrap_or_else(|error| panic!("git: {error}")).stdout
 }
 
-/// The blobs as a release gets them, each with an error where it is refused.
-fn ours(path: &Path, format: ObjectFormat, ids: &[Oid]) -> HashMap<Oid, Result<Vec<u8>, String>> {
-    let entry =
-        |(number, id): (usize, &Oid)| [format!("100644 {number:02}\0").as_bytes(), id.as_bytes()].concat();
-    let tree: Vec<u8> = ids.iter().enumerate().flat_map(entry).collect();
-    let tree = git(path, &["hash-object", "-t", "tree", "--literally", "-w", "--stdin"], &tree);
-    let tree = Oid::from_str_ext(std::str::from_utf8(tree.trim_ascii()).unwrap_or_default(), format);
-    let repository = Repository::open(path).unwrap_or_else(|error| panic!("{error}"));
-    let objects = Objects::new(&repository, format);
-    let plan = Plan::read(&objects, tree.unwrap_or_else(|error| panic!("{error}")), None, 1000, None);
-    let listing = plan.unwrap_or_else(|error| panic!("{error}")).listing;
-    let wanted: Vec<u32> = (0..listing.entries.len() as u32).collect();
-    let Ok(packed) = PackedBlobs::new(objects.packs(), &listing, &wanted, 2) else { return HashMap::new() };
-    let reader = objects.reader();
+/// Reads the blobs as a checkout does. Rejected blobs have an error.
+fn ours(path: &Path, format: ObjectFormat, ids: &[ObjectId]) -> HashMap<ObjectId, Result<Vec<u8>, String>> {
+    let fallback = Git(path.into());
+    let store = ObjectStore::new(&path.join("objects"), format, &fallback);
+    let blobs = store.find_blobs(ids, 2);
     let mut decoder = Decoder::default();
-    let mut found: HashMap<u32, Vec<u8>> = HashMap::new();
-    for &root in &packed.subtrees {
-        let taken = decoder.decode(&packed, root, |node, content| {
-            let content = content.map(<[u8]>::to_vec);
-            found.extend(packed.entries_of(node).iter().filter_map(|&entry| Some((entry, content.clone()?))));
-            Ok(())
+    let mut found: HashMap<usize, Vec<u8>> = HashMap::new();
+    for &subtree in blobs.subtrees() {
+        let taken = decoder.decode(&blobs, subtree, |decoded| {
+            let content = decoded.content.map(<[u8]>::to_vec);
+            found.extend(decoded.blobs.iter().filter_map(|blob| Some((blob.position(), content.clone()?))));
+            Ok::<_, Infallible>(())
         });
         assert!(taken.is_ok());
     }
-    let mut read = |entry: u32| {
-        found
-            .remove(&entry)
-            .map_or_else(|| reader.blob(listing.id(entry)).map_err(|error| error.to_string()), Ok)
+    let reader = store.reader();
+    let mut read = |(position, id): (usize, &ObjectId)| {
+        let read_alone = || reader.blob(*id).map_err(|error| error.to_string());
+        (*id, found.remove(&position).map_or_else(read_alone, Ok))
     };
-    wanted.into_iter().map(|entry| (listing.id(entry), read(entry))).collect()
+    ids.iter().enumerate().map(&mut read).collect()
 }
 
-/// The blobs as git gives them. It dies at the first that is damaged, and is then asked for the rest.
-fn said_by_git(path: &Path, ids: &[Oid]) -> Vec<Option<Vec<u8>>> {
+/// Reads the blobs with git. It dies at the first damaged blob, and is then restarted for the rest.
+fn read_by_git(path: &Path, ids: &[ObjectId]) -> Vec<Option<Vec<u8>>> {
     let mut said = Vec::new();
     while said.len() < ids.len() {
-        let wanted: Vec<String> = ids[said.len()..].iter().map(Oid::to_string).collect();
+        let wanted: Vec<String> = ids[said.len()..].iter().map(ObjectId::to_string).collect();
         let output = git(path, &["cat-file", "--batch"], (wanted.join("\n") + "\n").as_bytes());
         let mut rest = output.as_slice();
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -189,7 +192,7 @@ fn said_by_git(path: &Path, ids: &[Oid]) -> Vec<Option<Vec<u8>>> {
                 rest = &rest[end + 1..];
                 continue;
             };
-            // Where git dies, the line's end after the content is missing, even if the content would be empty.
+            // If git dies, the newline after the content is missing, even after empty content.
             let Some(content) = (end + 1).checked_add(size).and_then(|last| rest.get(end + 1..=last)) else {
                 break;
             };
