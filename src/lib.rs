@@ -17,4 +17,3 @@ pub mod release;
 pub mod run;
 pub mod shared;
 pub mod site;
-pub mod text;

@@ -207,7 +207,7 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
     if plan.listing.size() <= max_size {
         return Ok(());
     }
-    Err(Error::Limit { limit: crate::text::bytes(max_size), what: "of files", key: "max-size" })
+    Err(Error::Limit { limit: bluegreen_text::bytes(max_size), what: "of files", key: "max-size" })
 }
 
 /// Finds the blobs of all new files in the packs, and the sizes of these files.

@@ -10,11 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use bluegreen_object_store::{ObjectId, ObjectStore};
+use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 
 use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::run::child::Limits;
-use crate::text::{MAX_MESSAGE_CHARS, truncated};
 
 /// The project that is deployed, or a submodule.
 #[derive(Debug)]

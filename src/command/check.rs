@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use bluegreen_text::explain::Explain;
+use bluegreen_text::{count, printable, reason};
 use nix::unistd::{AccessFlags, Uid, access};
 use serde::Serialize;
 
@@ -17,7 +19,6 @@ use crate::error::{Error, Result};
 use crate::git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
 use crate::git::{Repository, login_name};
 use crate::site::{Live, Site};
-use crate::text::{count, printable, reason};
 
 /// Something that is wrong, or could be better; as `--json` shows it.
 #[derive(Debug, Serialize)]

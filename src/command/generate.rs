@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use bluegreen_text::printable;
 use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 
@@ -13,7 +14,6 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::git::settings::RECOMMENDED;
 use crate::pusher::report::Report;
-use crate::text::printable;
 
 /// Prints one of these files, or writes `files` into a directory.
 pub fn run(what: &Generated, invocation: &Invocation, report: &Report) -> Result<()> {

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use bluegreen_text::timestamp;
 use serde_json::{Value, json};
 
 use super::status;
@@ -17,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::run::signals;
 use crate::site::LockedSite;
 use crate::site::history::{Actor, Entry};
-use crate::text::timestamp;
 
 /// The time without a line after which the client counts as gone.
 const LEASE: Duration = Duration::from_secs(20);

@@ -5,6 +5,9 @@ use std::io::{self, Read, stdin, stdout};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use bluegreen_text::explain::Explain;
+use bluegreen_text::message;
+
 use super::invocation::{Invocation, called_by_git, host_name};
 use crate::command::options::PushOptions;
 use crate::deploy::server::Server;
@@ -20,7 +23,6 @@ use crate::pusher::message::Message;
 use crate::pusher::report::Report;
 use crate::run::signals;
 use crate::site::history::Action;
-use crate::text::message;
 
 /// Runs the hook `post-receive`. Called by hand, it deploys the new revision of a line even if the branch has
 /// moved on.

@@ -10,6 +10,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bluegreen_text::{MAX_NAME_CHARS, truncated};
 use nix::unistd::{Uid, User, close, initgroups, setresgid, setresuid, setuid};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -23,7 +24,6 @@ use crate::error::{Error, Result};
 use crate::git::{Repository, git_dir_of, login_name, search_path};
 use crate::pusher::report::Report;
 use crate::site::history::{Actor, Key};
-use crate::text::{MAX_NAME_CHARS, truncated};
 
 /// The call of the program: by what the repository is found, and who is behind it.
 pub struct Invocation<'a> {

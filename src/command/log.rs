@@ -7,11 +7,12 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use bluegreen_text::{escape_controls, without_colors};
+
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::release::ReleaseName;
 use crate::site::{Holder, Site, history, logs};
-use crate::text::{escape_controls, without_colors};
 
 /// The pause between two reads of a log that is followed.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);

@@ -36,6 +36,7 @@ use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use bluegreen_text::explain::Explain;
 use clap::Parser;
 
 use self::invocation::{Invocation, called_by_git};

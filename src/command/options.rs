@@ -3,9 +3,10 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use bluegreen_text::printable;
+
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
-use crate::text::printable;
 
 /// The push options that this program knows.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::io::{BufRead, IsTerminal, stdin};
 use std::time::Instant;
 
+use bluegreen_text::explain::Explain;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::table::print_json;

@@ -1,5 +1,6 @@
 //! `public`: which side visitors get, and what both serve; on a server, its own mark.
 
+use bluegreen_text::escape_controls;
 use serde::Serialize;
 
 use super::promote::ssh_client;
@@ -13,7 +14,6 @@ use crate::promote::{check, ending, hold_all, named};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
 use crate::site::Site;
-use crate::text::escape_controls;
 
 /// One server, as `--json` shows it.
 #[derive(Serialize)]

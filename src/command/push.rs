@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, stderr};
 
+use bluegreen_text::count;
+
 use super::promote::ssh_client;
 use super::table::{print_json, print_rows};
 use crate::cli::{Promotable, Pushable};
@@ -10,7 +12,6 @@ use crate::promote::config::servers_of;
 use crate::promote::push::{Outcome, PushIntent, Pushed, push};
 use crate::promote::side::Remote;
 use crate::pusher::report::Report;
-use crate::text::count;
 
 /// Pushes to every server of a side, and prints a row for each; the worst of them decides.
 pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result<()> {
@@ -49,7 +50,7 @@ fn cells(pushed: &Pushed) -> [String; 5] {
         result.into(),
         pushed.commit.as_ref().map_or_else(|| "-".into(), |id| id.chars().take(12).collect()),
         format!("{:.1} s", pushed.seconds),
-        pushed.problem.as_deref().map(crate::text::escape_controls).unwrap_or_default(),
+        pushed.problem.as_deref().map(bluegreen_text::escape_controls).unwrap_or_default(),
     ]
 }
 

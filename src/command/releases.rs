@@ -1,6 +1,7 @@
 //! `releases`: lists the releases on the disk.
 
 use bluegreen_object_store::ObjectId;
+use bluegreen_text::printable;
 use serde::Serialize;
 
 use super::table::{print_json, print_rows};
@@ -8,7 +9,6 @@ use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::release::Release;
 use crate::site::{Live, Site};
-use crate::text::printable;
 
 /// One release, as `--json` shows it.
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! `status`: what is live, and what is being done.
 
 use bluegreen_object_store::ObjectId;
+use bluegreen_text::{escape_controls, printable};
 use serde::Serialize;
 
 use super::table::{print_json, print_text};
@@ -10,7 +11,6 @@ use crate::error::Result;
 use crate::release::ReleaseName;
 use crate::site::public::PublicMark;
 use crate::site::{Holder, Live, Site};
-use crate::text::{escape_controls, printable};
 
 /// The state of a server, as `--json` shows it.
 #[derive(Serialize)]

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::io::{Write, stdout};
 
 use anstyle::{AnsiColor, Style};
+use bluegreen_text::{escape_controls, is_unsafe};
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::error::{Error, Result};
-use crate::text::{escape_controls, is_unsafe};
 
 /// The maximum width of a column outside of a terminal, where nothing wraps. A column is narrower on a terminal.
 const MAX_COLUMN: usize = 500;

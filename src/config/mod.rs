@@ -172,7 +172,7 @@ impl Config {
     pub fn read(git_dir: &Path) -> Result<Self> {
         let file = git_dir.join(FILE);
         match Self::read_file(&file) {
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::Io(error)) if error.source.kind() == std::io::ErrorKind::NotFound => {
                 Ok(Self::default())
             }
             read => read,

@@ -83,7 +83,7 @@ impl<'a> App<'a> {
             let failed = match probe(socket, &self.config.health) {
                 Ok(200..=399) => return Ok(()),
                 Ok(status) => format!("responded with status {status}"),
-                Err(error) => format!("got no response: {}", crate::text::reason(&error)),
+                Err(error) => format!("got no response: {}", bluegreen_text::reason(&error)),
             };
             // systemd removes the directory when the instance exits.
             if !socket.parent().is_some_and(Path::exists) {
@@ -169,7 +169,7 @@ impl<'a> App<'a> {
         program.arg(verb).args(arguments);
         let limits = Limits { timeout, stop: None };
         let ran = child::ask(&mut program, b"", limits, |bytes| complaint.extend_from_slice(bytes));
-        let (end, printed) = ran.map_err(|error| failed(crate::text::reason(&error)))?;
+        let (end, printed) = ran.map_err(|error| failed(bluegreen_text::reason(&error)))?;
         let complaint = String::from_utf8_lossy(&complaint);
         let reason = complaint.trim_end().lines().next_back().map(|line| format!(": {line}"));
         match end {

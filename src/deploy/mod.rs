@@ -20,6 +20,8 @@ use bluegreen_object_store::{ObjectId, ObjectStore};
 use self::app::App;
 use self::decide::Decision;
 pub use self::decide::Target;
+use bluegreen_text::timestamp;
+
 use self::server::Server;
 use self::session::Attempt;
 use crate::checkout::monitor::{Monitor, Notice};
@@ -33,7 +35,6 @@ use crate::release::{Record, ReleaseName, State, recyclable, surplus};
 use crate::shared;
 use crate::site::history::Action;
 use crate::site::{Live, LockedSite, Recycled, Staged};
-use crate::text::timestamp;
 
 /// Deploys a commit, and reports the result to the pusher.
 pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
@@ -126,7 +127,7 @@ fn fill_recycled_or_new<'a>(
     let is_recycled = recycled.is_some();
     match fill(server, site, objects, tree, recycled) {
         // The old release may hold files of another user, for instance. A new directory does not.
-        Err(Error::Io { .. }) if is_recycled => fill(server, site, objects, tree, None),
+        Err(Error::Io(_)) if is_recycled => fill(server, site, objects, tree, None),
         filled => filled,
     }
 }

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::Write;
 use std::time::{Instant, SystemTime};
 
+use bluegreen_text::{printable, reason, seconds, timestamp};
+
 use crate::config::Step;
 use crate::deploy::server::Server;
 use crate::deploy::steps::{how, note, shell};
@@ -14,7 +16,6 @@ use crate::pusher::message::Message;
 use crate::run::child;
 use crate::site::history::{self, Entry};
 use crate::site::{LockedSite, Site, logs};
-use crate::text::{printable, reason, seconds, timestamp};
 
 /// The end of what a line printed, in bytes, that is looked at for its last words.
 const TAIL: usize = 1000;

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bluegreen_object_store::ObjectId;
+use bluegreen_text::{message, printable, timestamp};
 
 use crate::deploy::app::App;
 use crate::deploy::publish::{self, Ended};
@@ -13,7 +14,6 @@ use crate::pusher::message::Message;
 use crate::release::ReleaseName;
 use crate::site::history::{Action, Actor, Entry, Outcome};
 use crate::site::{Holder, Live, LockedSite, Site};
-use crate::text::{message, printable, timestamp};
 
 /// One attempt to change the live release, as the history records it.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Instant, SystemTime};
 
+use bluegreen_text::{seconds, timestamp};
 use nix::unistd::{Uid, User};
 
 use crate::config::{Phase, Step};
@@ -19,7 +20,6 @@ use crate::run::child::{self, End};
 use crate::run::signals::Stop;
 use crate::site::LockedSite;
 use crate::site::logs;
-use crate::text::{seconds, timestamp};
 
 /// The `PATH` of steps, the same for everybody who deploys; `[env]` may replace it.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

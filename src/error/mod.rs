@@ -3,8 +3,7 @@
 //! Each variant has an exit status and may have a hint. The last line of a failure, which says what is still
 //! live, comes from the deployment.
 
-mod hint;
-mod status;
+mod explain;
 mod wording;
 
 use std::ffi::OsStr;
@@ -13,8 +12,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bluegreen_text::explain::IoError;
+use bluegreen_text::{printable, reason};
+
 use self::wording::{foreign, listed, no_log, place, submodules};
-use crate::text::{printable, reason};
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -91,15 +92,8 @@ pub enum Error {
         problem: String,
     },
     /// A system call on a path failed.
-    #[error("cannot {verb} `{}`: {}", printable(.path), reason(.source))]
-    Io {
-        /// The verb, an infinitive: "write".
-        verb: &'static str,
-        /// The path that the verb is about.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] IoError),
     /// A directory that cannot be filled with new files.
     #[error("cannot put files into `{}`: {}", printable(.0), reason(.1))]
     UnfitDirectory(PathBuf, io::Error),
@@ -361,7 +355,7 @@ pub enum Error {
 impl Error {
     /// Wraps an error of the system with a verb and a path.
     pub fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io { verb, path, source }
+        let add = IoError::on(verb, path);
+        move |source| Self::Io(add(source))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::text::printable;
+use bluegreen_text::printable;
 
 pub(super) fn place(file: &Path, line: usize) -> String {
     let file = printable(file);

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
+use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 use nix::unistd::{Uid, User};
 
 use super::{NO_HOOKS, Repository, failure};
 use crate::error::{Error, Result};
 use crate::run::child::{self, End, Limits};
-use crate::text::{MAX_MESSAGE_CHARS, truncated};
 
 /// The settings and paths of a git process that converts files.
 #[derive(Debug)]

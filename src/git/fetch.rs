@@ -5,11 +5,11 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use bluegreen_object_store::{ObjectFormat, ObjectId};
+use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 
 use super::{Repository, failure, search_path};
 use crate::error::{Error, Result};
 use crate::run::child::{self, End, Limits};
-use crate::text::{MAX_MESSAGE_CHARS, truncated};
 
 /// The protocols that a submodule's URL may use; not `file` and `ext`, which reach into this machine.
 const PROTOCOLS: &str = "https:ssh:git";

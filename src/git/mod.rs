@@ -21,10 +21,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use bluegreen_object_store::{ObjectFormat, ObjectId, ObjectStore};
+use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 use nix::unistd::{Uid, User};
 
 use crate::error::{Error, Result};
-use crate::text::{MAX_MESSAGE_CHARS, truncated};
 
 /// A repository on this machine. [`Repository::refuse_foreign`] makes sure that it is the user's own.
 #[derive(Debug, Clone)]

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use bluegreen_object_store::ObjectId;
+use bluegreen_text::printable;
 
 use crate::error::{Error, Result};
-use crate::text::printable;
 
 /// One ref that a push moved, created or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bluegreen_text::escape_controls;
+
 use super::program;
 use crate::error::Result;
 use crate::run::signals::Stop;
-use crate::text::escape_controls;
 
 /// The time in which an answer must come.
 const LIMIT: &str = "5";

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bluegreen_text::{escape_controls, printable, reason};
 use serde::{Deserialize, Deserializer};
 
 use super::program;
 use crate::error::{Error, Result};
 use crate::git::RUN_NOTHING;
-use crate::text::{escape_controls, printable, reason};
 
 /// The file's name at the top of the clone.
 pub const NAME: &str = ".promote.toml";

@@ -2,6 +2,8 @@
 
 use std::time::{Instant, SystemTime};
 
+use bluegreen_text::explain::Explain;
+use bluegreen_text::timestamp;
 use serde_json::json;
 
 use super::check;
@@ -12,7 +14,6 @@ use super::watch::Watched;
 use crate::error::{Error, Result};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
-use crate::text::timestamp;
 
 /// Goes back to the side before. The error stays the reason; with [`Error::AfterFlip`] the new side is
 /// public nevertheless.

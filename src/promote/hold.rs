@@ -101,7 +101,7 @@ impl Hold {
     #[must_use]
     pub fn notify(self) -> Vec<String> {
         let said = self.connection.ask_within("notify", "notified", NOTICES);
-        let words = |value: &Value| value.as_str().map(crate::text::escape_controls);
+        let words = |value: &Value| value.as_str().map(bluegreen_text::escape_controls);
         match said.map(|said| said["notified"].as_array().cloned()) {
             Ok(warnings) => warnings.iter().flatten().filter_map(words).collect(),
             Err(_) => vec![format!("`{}` does not say how its `[notify]` went", self.url())],
@@ -135,7 +135,7 @@ impl Connection {
         let deadline = Instant::now() + time;
         while let Ok(answer) = self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if let Some(problem) = answer.get("error").and_then(Value::as_str) {
-                return Err(self.lost(&format!("says: {}", crate::text::escape_controls(problem))));
+                return Err(self.lost(&format!("says: {}", bluegreen_text::escape_controls(problem))));
             }
             if answer.get(key).is_some() {
                 return Ok(answer);
@@ -146,7 +146,7 @@ impl Connection {
 
     fn lost(&self, how: &str) -> Error {
         let said = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = crate::text::escape_controls(said.trim_start_matches("error: "));
+        let said = bluegreen_text::escape_controls(said.trim_start_matches("error: "));
         let reason = if said.is_empty() { String::new() } else { format!(": {said}") };
         Error::Promotion {
             problem: format!("`{}` {how}{reason}", self.url),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use bluegreen_text::count;
 use serde::Serialize;
 
 use super::PromoteIntent;
@@ -14,7 +15,6 @@ use super::switch::Switch;
 use crate::error::{Error, Result};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
-use crate::text::count;
 
 /// The most commits that a plan names.
 const SHOWN: usize = 20;
@@ -112,7 +112,7 @@ impl Plan {
         let format = ["log", "--left-right", "--format=%m %h %s (%an)", "--no-color"];
         let text = range.and_then(|range| git(&[&format[..], &[range.as_str(), "--"]].concat()));
         let line = |line: &str| {
-            let line = crate::text::escape_controls(line);
+            let line = bluegreen_text::escape_controls(line);
             line.strip_prefix('>').map_or_else(|| line.replacen('<', "-", 1), |rest| format!("+{rest}"))
         };
         text.iter().flat_map(|text| text.lines()).map(line).collect()

@@ -19,6 +19,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use bluegreen_text::{count, seconds};
 use serde::Serialize;
 
 use self::hold::Hold;
@@ -28,7 +29,6 @@ use self::watch::{Watched, watch};
 use crate::error::{Error, Result};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
-use crate::text::{count, seconds};
 
 /// The options of `promote`, as they were given.
 #[derive(Debug)]

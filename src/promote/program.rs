@@ -8,11 +8,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bluegreen_text::{escape_controls, reason};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Error, Result};
 use crate::run::signals::Stop;
-use crate::text::{escape_controls, reason};
 
 const TICK: Duration = Duration::from_millis(5);
 

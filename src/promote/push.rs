@@ -7,13 +7,13 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bluegreen_text::{count, reason, seconds};
 use serde::Serialize;
 
 use super::side::{Remote, State};
 use crate::pusher::report::Report;
 use crate::run::child::{self, End, Limits};
 use crate::run::signals::Stop;
-use crate::text::{count, reason, seconds};
 
 /// The time that a push may take: steps have limits of their own, and Ctrl-C ends it.
 const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);

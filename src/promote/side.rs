@@ -5,6 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use bluegreen_text::escape_controls;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -17,7 +18,6 @@ use crate::run::child;
 use crate::run::signals::Stop;
 use crate::site::Holder;
 use crate::site::public::PublicMark;
-use crate::text::escape_controls;
 
 /// The time in which a server must say what it serves.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -68,7 +68,7 @@ impl Switch {
             return Err(failed("show", &output));
         }
         let side = output.stdout.trim();
-        Ok((!side.is_empty()).then(|| crate::text::escape_controls(side)))
+        Ok((!side.is_empty()).then(|| bluegreen_text::escape_controls(side)))
     }
 
     /// Sets the public side, one that is down too where somebody insists. Nothing interrupts it but its limit;

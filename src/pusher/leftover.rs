@@ -3,8 +3,9 @@
 use std::fmt::{self, Display};
 use std::path::Path;
 
+use bluegreen_text::printable;
+
 use crate::release::ReleaseName;
-use crate::text::printable;
 
 /// Something that a crash left.
 #[derive(Debug)]

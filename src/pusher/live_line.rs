@@ -2,9 +2,10 @@
 
 use std::fmt::{self, Display};
 
+use bluegreen_text::printable;
+
 use crate::release::ReleaseName;
 use crate::site::Live;
-use crate::text::printable;
 
 /// A server and its live release.
 #[derive(Debug)]

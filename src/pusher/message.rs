@@ -9,12 +9,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bluegreen_text::{bytes, count, printable, reason, seconds};
+
 use crate::config::Phase;
 use crate::pusher::live_line::LiveLine;
 use crate::release::ReleaseName;
 use crate::site::history::Action;
 use crate::site::{Holder, Live};
-use crate::text::{bytes, count, printable, reason, seconds};
 
 /// A line to the pusher.
 #[derive(Debug)]

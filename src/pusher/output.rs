@@ -5,9 +5,10 @@
 use std::fs::File;
 use std::io::Write;
 
+use bluegreen_text::without_colors;
+
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
-use crate::text::without_colors;
 
 /// The longest line that the pusher gets, in bytes.
 const LONGEST: usize = 1000;

@@ -12,13 +12,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
+use bluegreen_text::explain::Explain;
+use bluegreen_text::{escape_controls, truncated};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
 use crate::checkout::monitor::Notice;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
-use crate::text::{escape_controls, truncated};
 
 /// The time that a report waits for a slow reader, all lines together, before it drops lines.
 const PATIENCE: Duration = Duration::from_secs(2);

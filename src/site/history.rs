@@ -5,13 +5,13 @@ use std::fmt::{self, Display};
 use std::io::{ErrorKind, Read, Write};
 
 use bluegreen_object_store::ObjectId;
+use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, escape_controls, printable, truncated};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::site::paths::STATE;
 use crate::site::{LockedSite, Site};
-use crate::text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, escape_controls, printable, truncated};
 
 const HISTORY: &[u8] = b"history.jsonl";
 
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
     use crate::config::SiteConfig;
     use crate::site::Holder;
-    use crate::text::timestamp;
+    use bluegreen_text::timestamp;
     use std::time::SystemTime;
 
     #[test]

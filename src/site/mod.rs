@@ -32,11 +32,11 @@ pub use self::staged::{Recycled, Staged};
 pub use self::state_file::StateFile;
 use bluegreen_object_store::ObjectId;
 use bluegreen_sys::dir::{Dir, Identity};
+use bluegreen_text::timestamp;
 
 use crate::config::SiteConfig;
 use crate::error::{Error, Result};
 use crate::release::{Record, Release, ReleaseName};
-use crate::text::timestamp;
 
 /// A site whose directory exists.
 #[derive(Debug)]

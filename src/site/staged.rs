@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 
 use bluegreen_sys::dir::{Dir, Identity};
+use bluegreen_text::{bytes, count};
 use rustix::fs::{Mode, fchmod};
 use rustix::process::geteuid;
 
@@ -13,7 +14,6 @@ use crate::checkout::Destination;
 use crate::checkout::manifest::Manifest;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName};
-use crate::text::{bytes, count};
 
 impl LockedSite {
     /// Returns a release that can be turned into the next one: it has a manifest, owner and mode are those of a

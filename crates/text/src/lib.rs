@@ -1,4 +1,6 @@
-//! Formatting of names, sizes, counts and times in messages.
+//! Text for people: names, sizes, counts, times, and errors with hints.
+
+pub mod explain;
 
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};

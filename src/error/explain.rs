@@ -1,20 +1,20 @@
-//! The hints: for each error, one thing that the reader can do.
+//! The hint and the exit status of each error.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use bluegreen_text::explain::Explain;
+use bluegreen_text::printable;
 
 use crate::error::Error;
-use crate::text::printable;
 
 /// The hint for an application that does not start.
 const APP: &str =
     "the application must listen on the path in `$SOCKET`; `bluegreen log --app` shows its output";
 
-impl Error {
+impl Explain for Error {
     /// One thing that the reader can do, a line without a full stop. The match names every variant, so that a
     /// new one does not go without a hint by accident.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage(_) => "`bluegreen --help` shows what it takes".into(),
             Self::NoRepository
@@ -94,7 +94,7 @@ impl Error {
             Self::Submodule { .. } => {
                 "fix it, or leave submodules empty: `submodules = \"warn\"` in bluegreen.toml".into()
             }
-            Self::Io { source, path, .. } => return io_hint(source, path),
+            Self::Io(error) => return error.hint(),
             Self::AfterFlip(error) | Self::Reported(error) | Self::WentBack(error, _) => return error.hint(),
             Self::Config { .. }
             | Self::Git { .. }
@@ -107,6 +107,29 @@ impl Error {
             | Self::Cancelled => return None,
         };
         Some(hint)
+    }
+
+    /// The exit status for this error: 1, 2 or 3, as docs/howto/operate.md lists them.
+    fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_)
+            | Self::NoRepository
+            | Self::NoShell(_)
+            | Self::NotOverSsh { .. }
+            | Self::SeveralRepositories(_)
+            | Self::UnknownRepository { .. }
+            | Self::NotARepository(_)
+            | Self::NameRepository(_)
+            | Self::ClosedRepository(_)
+            | Self::NotOwner { .. }
+            | Self::ForeignPath(..)
+            | Self::Config { .. }
+            | Self::PromoteConfig { .. }
+            | Self::ConfigUnsafe { .. } => 2,
+            Self::AfterFlip(_) => 3,
+            Self::Reported(error) => error.exit_status(),
+            _ => 1,
+        }
     }
 }
 
@@ -144,19 +167,5 @@ impl Error {
             }
             _ => return None,
         })
-    }
-}
-
-fn io_hint(error: &io::Error, path: &Path) -> Option<String> {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            Some(format!("let the repository's owner own `{}`", printable(path)))
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Some("free some space, or lower `keep` in bluegreen.toml".into())
-        }
-        io::ErrorKind::FileTooLarge => Some("raise the limit of file sizes: `ulimit -f unlimited`".into()),
-        io::ErrorKind::ReadOnlyFilesystem => Some("mount the file system writable, then push again".into()),
-        _ => None,
     }
 }
