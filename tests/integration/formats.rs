@@ -18,7 +18,7 @@ fn with_formats(objects: &str, refs: &str) -> Option<Sandbox> {
             init.arg(format!("--ref-format={refs}"));
         }
         if !init.output().unwrap().status.success() {
-            skip("this git has no other ref formats");
+            skip("this version of git supports only one ref format");
             return None;
         }
     }

@@ -20,7 +20,7 @@ impl Apache {
     fn start(sandbox: &Sandbox, user: &str) -> Option<Self> {
         let modules = ["/usr/lib/apache2/modules", "/usr/lib64/httpd/modules"];
         let Some(modules) = modules.iter().find(|path| fs::exists(path).unwrap()) else {
-            skip("needs the modules of Apache");
+            skip("the Apache modules are not installed");
             return None;
         };
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

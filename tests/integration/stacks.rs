@@ -232,7 +232,7 @@ fn a_php_application_lives_through_versions() {
     }
     let mut programs = fs::read_dir("/usr/sbin").unwrap().map(|entry| entry.unwrap().path());
     let is_fpm = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("php-fpm");
-    let Some(fpm) = programs.find(is_fpm) else { return skip("needs `php-fpm`") };
+    let Some(fpm) = programs.find(is_fpm) else { return skip("`php-fpm` is not installed") };
     let application = Application::with_service("php", Fpm::RELOAD).with_fixture("php");
     let _servers = Fpm::start(&application, &fpm);
     lives_through_versions(&application, "app/Page.php", ("public/index.php", "/up"));

@@ -31,7 +31,7 @@ fn sshd_or_skip() -> Option<&'static str> {
     let paths = ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"];
     let found = paths.into_iter().find(|path| Path::new(path).is_file());
     if found.is_none() {
-        skip("needs `sshd`");
+        skip("`sshd` is not installed");
     }
     found
 }
@@ -40,7 +40,7 @@ fn can_mount_or_skip() -> bool {
     let unshare = Command::new("unshare").args(["--mount", "true"]).status();
     let can = unshare.is_ok_and(|status| status.success());
     if !can {
-        skip("needs namespaces");
+        skip("this user cannot create namespaces");
     }
     can
 }

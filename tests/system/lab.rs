@@ -34,7 +34,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Lays the network, or tells why it cannot: see the module `main`.
+    /// Creates the network. Skips the test where that is impossible: see the module `main`.
     pub fn new() -> Option<Self> {
         if let Some(reason) = unable() {
             skip(&reason);
@@ -127,5 +127,5 @@ fn unable() -> Option<String> {
     }
     let namespaces =
         Command::new("unshare").args(["--mount", "--net", "--pid", "--fork", "true"]).status().ok()?;
-    (!namespaces.success()).then(|| "this root may not make namespaces".into())
+    (!namespaces.success()).then(|| "this root cannot create namespaces".into())
 }

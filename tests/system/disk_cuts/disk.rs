@@ -103,7 +103,7 @@ pub fn can_cut_or_skip(kind: FileSystem) -> bool {
         && ["mkfs.xfs", &mkfs].into_iter().all(|program| {
             let found = ["/usr/sbin", "/sbin"].iter().any(|place| Path::new(place).join(program).exists());
             if !found {
-                crate::skip::skip(&format!("needs `{program}`"));
+                crate::skip::skip(&format!("`{program}` is not installed"));
             }
             found
         })
