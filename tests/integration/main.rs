@@ -11,6 +11,7 @@ mod attributes;
 mod bad_input;
 mod book;
 mod checkout;
+mod cli_reference;
 mod concurrency;
 mod config;
 mod current;

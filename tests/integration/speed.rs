@@ -1,109 +1,88 @@
-//! `docs/speed.svg`, the picture of the speed in the README: it shows the table that the benchmark printed.
-//!
-//! The table stands in `docs/reference/benchmarks.md`, where `docs/measure` writes it; `docs/record` draws the picture anew from it.
+//! `docs/speed.svg`, the chart in the README: it shows the first table of `docs/reference/benchmarks.md` with
+//! durations. `docs/record` draws it.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 
-/// A row of the table: a work of the program, and the ratio of its time to another program's.
+use crate::support::markdown::{Document, project};
+
+/// A repository, and the duration of each program from the command to the page.
 struct Row {
-    work: String,
-    against: String,
-    ratio: f64,
+    repository: String,
+    seconds: Vec<(String, f64)>,
 }
 
-/// The colours, for light pages and for dark ones.
+/// The colors, for light and dark pages.
 const STYLE: &str = "text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #59636e } \
-    .work, .value { font-weight: 600; fill: #1f2328 } .page { fill: #ffffff; stroke: #d1d9e0 } \
-    .one { stroke: #59636e; stroke-dasharray: 3 3 } .less { fill: #2da44e } .more { fill: #9a6700 } \
-    @media (prefers-color-scheme: dark) { text { fill: #9198a1 } .work, .value { fill: #f0f6fc } \
-    .page { fill: #0d1117; stroke: #3d444d } .one { stroke: #9198a1 } .less { fill: #3fb950 } .more { fill: #d29922 } }";
+    .title, .value { font-weight: 600; fill: #1f2328 } .page { fill: #ffffff; stroke: #d1d9e0 } \
+    .ours { fill: #2da44e } .theirs { fill: #8c959f } \
+    @media (prefers-color-scheme: dark) { text { fill: #9198a1 } .title, .value { fill: #f0f6fc } \
+    .page { fill: #0d1117; stroke: #3d444d } .ours { fill: #3fb950 } .theirs { fill: #656c76 } }";
 
-fn docs(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "docs", name].iter().collect()
-}
-
-/// The rows of the first table that have a bar to hold, in their order.
+/// Reads the table "From the command to the page".
 fn rows() -> Vec<Row> {
-    let text = std::fs::read_to_string(docs("reference/benchmarks.md")).unwrap();
-    let table = text
-        .split("| work | against |")
-        .nth(1)
-        .expect("docs/reference/benchmarks.md has the table of the benchmark");
-    let lines = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    lines
-        .filter(|line| !line.contains("| none |"))
-        .map(|line| {
-            // A pipe in a cell is written as `\|`.
-            let line = line.replace("\\|", "\u{1}");
-            let cells: Vec<String> =
-                line.split('|').map(|cell| cell.trim().replace('\u{1}', "|").replace('`', "")).collect();
-            let ratio = cells[4].trim_matches('*').parse().unwrap_or_else(|_| panic!("no ratio: {line}"));
-            Row { work: cells[1].clone(), against: cells[2].clone(), ratio }
-        })
-        .collect()
+    let document = Document::read("docs/reference/benchmarks.md");
+    let start = document.rows.iter().position(|row| row[0] == "repository" && row[1] == "the bash hook");
+    let mut rows = document.rows[start.expect("the table of durations")..].iter();
+    let names = &rows.next().unwrap()[1..];
+    rows.map_while(|row| {
+        let seconds = row[1..].iter().map(|cell| cell.strip_suffix(" s")?.parse().ok());
+        let seconds = names.iter().cloned().zip(seconds.collect::<Option<Vec<f64>>>()?).collect();
+        Some(Row { repository: row[0].clone(), seconds })
+    })
+    .collect()
 }
 
-/// Draws a bar for each row, under a heading for each work; the other program's is the line at 1.
+/// Draws a bar for each duration, in groups.
 fn draw(rows: &[Row]) -> String {
-    const LABELS: usize = 300;
-    const ONE: usize = 300;
-    const ROW: usize = 18;
-    const HEADING: usize = 28;
-    let works: Vec<&[Row]> = rows.chunk_by(|a, b| a.work == b.work).collect();
-    let (width, height) = (LABELS + ONE + 180, works.len() * HEADING + rows.len() * ROW + 66);
-    let (bottom, one) = (height - 14, LABELS + ONE);
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    const LEFT: usize = 130;
+    const LONGEST: usize = 420;
+    const BAR: usize = 20;
+    const GROUP: usize = 34;
+    let longest = rows.iter().flat_map(|row| &row.seconds).map(|(_, seconds)| *seconds).fold(0.0, f64::max);
+    let bars: usize = rows.iter().map(|row| row.seconds.len()).sum();
+    let (width, height) = (LEFT + LONGEST + 80, 46 + rows.len() * GROUP + bars * BAR);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
-         <title>Time that bluegreen takes; that of the other program is 1</title>\n\
+         <title>Seconds from the command to the new page</title>\n\
          <style>{STYLE}</style>\n\
          <rect width=\"{width}\" height=\"{height}\" rx=\"8\" class=\"page\"/>\n\
-         <text x=\"16\" y=\"26\">the time of bluegreen: shorter is better</text>\n\
-         <text x=\"{one}\" y=\"26\" text-anchor=\"middle\">the other program = 1.00</text>\n\
-         <line x1=\"{one}\" y1=\"36\" x2=\"{one}\" y2=\"{bottom}\" class=\"one\"/>\n"
+         <text x=\"16\" y=\"26\">seconds from the command to the new page: shorter is better</text>\n"
     );
     let mut y = 36;
-    for work in works {
-        y += HEADING;
-        writeln!(svg, "<text x=\"16\" y=\"{}\" class=\"work\">{}</text>", y - 6, escape(&work[0].work))
-            .unwrap();
-        for row in work {
-            // Whole percents, so that a bar is a whole number of pixels.
-            let percent = format!("{:.0}", row.ratio * 100.0).parse::<usize>().unwrap();
-            let bar = (percent * ONE / 100).clamp(2, ONE + 130);
-            let class = if row.ratio < 1.0 { "less" } else { "more" };
+    for row in rows {
+        writeln!(svg, "<text x=\"16\" y=\"{}\" class=\"title\">{}</text>", y + 22, row.repository).unwrap();
+        y += GROUP;
+        for (program, seconds) in &row.seconds {
+            // Whole pixels: formatting avoids a cast.
+            let bar: usize = format!("{:.0}", seconds / longest * LONGEST as f64).parse().unwrap();
+            let class = if program == "bluegreen" { "ours" } else { "theirs" };
             writeln!(
                 svg,
-                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n\
-                 <rect x=\"{LABELS}\" y=\"{y}\" width=\"{bar}\" height=\"{}\" rx=\"2\" class=\"{class}\"/>\n\
-                 <text x=\"{}\" y=\"{}\" class=\"value\">{:.2}</text>",
-                LABELS - 10,
-                y + 11,
-                escape(&row.against),
-                ROW - 4,
-                LABELS + bar + 6,
-                y + 11,
-                row.ratio
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{program}</text>\n\
+                 <rect x=\"{LEFT}\" y=\"{y}\" width=\"{bar}\" height=\"{}\" rx=\"2\" class=\"{class}\"/>\n\
+                 <text x=\"{}\" y=\"{}\" class=\"value\">{seconds:.2} s</text>",
+                LEFT - 10,
+                y + 12,
+                BAR - 5,
+                LEFT + bar + 6,
+                y + 12
             )
             .unwrap();
-            y += ROW;
+            y += BAR;
         }
     }
     svg + "</svg>\n"
 }
 
 #[test]
-fn the_picture_shows_the_table_of_the_benchmark() {
+fn the_chart_shows_the_table_of_durations() {
     let rows = rows();
-    assert!(rows.len() >= 8, "{} rows", rows.len());
+    assert!(rows.len() >= 2 && rows.iter().all(|row| row.seconds.len() >= 3));
     let drawn = draw(&rows);
+    let path = project("docs/speed.svg");
     if std::env::var_os("BLUEGREEN_RECORD").is_some() {
-        std::fs::write(docs("speed.svg"), &drawn).unwrap();
+        std::fs::write(&path, &drawn).unwrap();
     }
-    let shown = std::fs::read_to_string(docs("speed.svg")).unwrap_or_default();
-    assert!(
-        shown == drawn,
-        "docs/speed.svg does not show the table of docs/reference/benchmarks.md: run docs/record"
-    );
+    let shown = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(shown == drawn, "docs/speed.svg does not show docs/reference/benchmarks.md: run docs/record");
 }

@@ -29,6 +29,11 @@ mod package;
 mod power;
 mod services;
 
+#[path = "../integration/support/markdown.rs"]
+#[allow(dead_code)]
+mod markdown;
+#[path = "../integration/support/normalize.rs"]
+mod normalize;
 #[path = "../integration/support/skip.rs"]
 #[allow(dead_code)]
 mod skip;

@@ -2,6 +2,9 @@
 
 use crate::lab::Lab;
 use crate::machine::Machine;
+use crate::markdown::Document;
+use crate::normalize::normalize;
+use crate::package;
 
 const FLOATING: &str = "192.0.2.100";
 
@@ -29,6 +32,55 @@ fn on_servers_that_systemd_runs() {
     dev.commit("App v4", "Application version 4");
     dev.push("blue HEAD:master").ok().says("is live: ");
     assert_eq!(dev.get("blue"), "App v4");
+}
+
+#[test]
+fn the_commands_of_the_page_print_what_it_shows() {
+    let Some(lab) = Lab::new() else { return };
+    let Some(package) = package::build() else { return };
+    let (blue, green, dev) = (lab.booted("blue"), lab.booted("green"), lab.client("dev"));
+    for server in [&blue, &green] {
+        server.write("/root/.ssh/authorized_keys", &dev.public_key("id_ed25519"));
+        server.sh("chmod -R go= /root/.ssh; rm -rf /root/bluegreen").ok();
+    }
+    dev.bring(package.path(), "/home/dev/bluegreen.deb");
+    dev.write("/etc/sudoers.d/dev", "dev ALL=(ALL) NOPASSWD: ALL\n");
+    let mut directory = String::new();
+    let mut count = 0;
+    for block in Document::read("docs/tutorial/ten-minutes.md").blocks("console") {
+        for (command, shown) in commands(block) {
+            let ran = dev.sh_as("dev", &format!("cd ~/{directory}\n{command}")).ok();
+            let text = normalize(ran.text());
+            let mut printed = text.lines();
+            for line in shown {
+                assert!(printed.any(|found| found == line), "{command}\nlacks: {line}\n{text}");
+            }
+            if let Some(to) = command.strip_prefix("cd ") {
+                directory = to.trim_start_matches('~').to_owned();
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count} commands");
+}
+
+/// Returns the commands of a console block, each with the normalized lines that it prints.
+fn commands(block: &str) -> Vec<(String, Vec<String>)> {
+    let mut commands: Vec<(String, Vec<String>)> = Vec::new();
+    for line in block.lines() {
+        if let Some(command) = line.strip_prefix("$ ") {
+            commands.push((command.to_owned(), Vec::new()));
+            continue;
+        }
+        let (command, shown) = commands.last_mut().expect("a block begins with a command");
+        if command.contains("<<'END'") && !command.ends_with("\nEND") {
+            command.push('\n');
+            command.push_str(line);
+        } else {
+            shown.push(normalize(line));
+        }
+    }
+    commands
 }
 
 fn tutorial(web_server: &str, blue: &Machine, green: &Machine, dev: &Machine) {
