@@ -1,88 +1,114 @@
-//! `docs/demo.svg`, the picture of a terminal in the README: it shows what the program prints today.
+//! `docs/demo.svg`, the animated terminal in the README: it shows what the program prints.
 //!
-//! `docs/record` runs this test with `BLUEGREEN_RECORD` set, and it draws the picture anew. Without it, the picture is
-//! compared with what happens; only names, ids and durations may differ.
+//! `docs/record` runs this test with `BLUEGREEN_RECORD` set, which records the animation. Without it, the test
+//! compares the animation with a new run. Only names, ids, and numbers may differ.
 
 use std::fmt::Write;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use crate::promote::Pair;
+use crate::support::Node;
+use crate::support::markdown::project;
 use crate::support::normalize::normalize;
 use crate::support::sandbox::BLUEGREEN;
-use crate::support::{Node, Sandbox};
 
 const PICTURE: &str = "docs/demo.svg";
-/// The height of a line in pixels.
+/// The height of a line, in pixels.
 const LINE: usize = 20;
 /// The width of a character, in hundredths of a pixel.
 const CHARACTER: usize = 842;
+/// The number of lines that the terminal shows.
+const WINDOW: usize = 18;
 
-/// A terminal in which commands are typed, and the lines that it shows.
-struct Terminal<'a> {
-    sandbox: &'a Sandbox,
+/// A terminal in a developer's clone, and the lines that it shows.
+struct Terminal {
+    pair: Pair,
     lines: Vec<String>,
 }
 
-impl Terminal<'_> {
+impl Terminal {
     fn say(&mut self, comment: &str) {
-        self.lines.extend([String::new(), format!("# {comment}")]);
+        if !self.lines.is_empty() {
+            self.lines.push(String::new());
+        }
+        self.lines.push(format!("# {comment}"));
     }
 
-    /// Runs a command in the developer's clone; `is_shown` chooses lines of its output.
+    /// Runs a command and shows it as `typed`. `is_shown` chooses lines of its output.
     fn run(&mut self, typed: &str, command: &mut Command, is_shown: impl Fn(&str) -> bool) {
         self.lines.push(format!("$ {typed}"));
-        let output = command.output().unwrap();
+        let output = command.current_dir(self.pair.blue.clone_path()).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8(text).unwrap().replace("\u{1b}[K", "");
         let shown = text.lines().map(str::trim_end).filter(|line| is_shown(line));
         self.lines.extend(shown.map(str::to_owned));
     }
 
-    fn push(&mut self, remote: &str) {
-        let mut git = self.sandbox.git_command(&self.sandbox.clone_path());
-        git.args(["push", remote, "master"]);
+    fn push(&mut self) {
+        let mut git = self.pair.blue.git_command(&self.pair.blue.clone_path());
+        git.args(["push", "blue", "master"]);
         let is_shown = |line: &str| line.starts_with("remote:") || line.contains("rejected]");
-        self.run(&format!("git push {remote} master"), &mut git, is_shown);
+        self.run("git push blue master", &mut git, is_shown);
     }
 
-    fn bluegreen(&mut self, arguments: &str) {
-        let words: Vec<&str> = arguments.split(' ').collect();
-        let mut program = self.sandbox.bluegreen_command(&words);
-        self.run(&format!("bluegreen {arguments}"), &mut program, |_| true);
+    fn promote(&mut self, side: &str) {
+        let mut promote = self.pair.command(&["promote", side, "--yes"]);
+        let first = self.lines.len();
+        self.run(&format!("bluegreen promote {side} --yes"), &mut promote, |_| true);
+        // On a terminal, each line of progress replaces the one before.
+        let is_progress = |line: &String| line.starts_with("  ") && line.contains(" requests, ");
+        let last = self.lines.iter().rposition(is_progress).expect("a line of progress");
+        let mut at = 0;
+        self.lines.retain(|line| {
+            at += 1;
+            at - 1 < first || at - 1 == last || !is_progress(line)
+        });
+    }
+
+    fn commit(&self, subject: &str, page: &str) {
+        self.pair.blue.commit_to("master", subject, &[(b"index.html", Node::file(page))]);
     }
 }
 
-/// Two versions, one that is refused, and the way back.
+/// A new version, one that fails its check, and a promotion and back.
 fn demonstration() -> Vec<String> {
-    let sandbox = Sandbox::new();
-    let repository = sandbox.repository();
-    sandbox.config_section("[steps]\nbuild = \"./build\"\ncheck = { name = \"the page has a heading\", run = \"grep -q '<h1>' public/index.html\" }");
-    sandbox.git_in(&repository, &["config", "receive.procReceiveRefs", "refs/heads/master"]);
-    symlink(BLUEGREEN, repository.join("hooks/proc-receive")).unwrap();
-    sandbox.git(&["remote", "add", "blue", repository.to_str().unwrap()]);
+    let pair = Pair::new();
+    let (blue, green) = (&pair.blue, &pair.green);
+    for (name, sandbox) in [("blue", blue), ("green", green)] {
+        blue.git(&["remote", "add", name, sandbox.repository().to_str().unwrap()]);
+        sandbox.raw_config(&format!(
+            "server = \"{name}\"\n[site]\nroot = \"{}\"\n[steps]\nbuild = \"./build\"\n\
+             check = {{ name = \"the page has a heading\", run = \"grep -q '<h1>' public/index.html\" }}\n",
+            sandbox.site().display()
+        ));
+    }
+    blue.git_in(&blue.repository(), &["config", "receive.procReceiveRefs", "refs/heads/master"]);
+    symlink(BLUEGREEN, blue.repository().join("hooks/proc-receive")).unwrap();
+    pair.write("public", "green\n").configure("watch = \"0.4s\"", "watch = \"2s\"");
     let build = "#!/bin/sh\nmkdir public && cp index.html public/ && echo 'built 1 page'\n";
-    sandbox.commit_to(
+    blue.commit_to(
         "master",
         "Welcome the first visitors",
         &[(b"build", Node::Executable(build.into())), (b"index.html", Node::file("<h1>One</h1>\n"))],
     );
-    let mut terminal = Terminal { sandbox: &sandbox, lines: Vec::new() };
-    terminal.push("blue");
-    let change = |subject: &str, page: &str| {
-        sandbox.commit_to("master", subject, &[(b"index.html", Node::file(page))]);
-    };
+    for side in ["blue", "green"] {
+        blue.git(&["push", "--quiet", "--force", side, "master"]);
+    }
+    let mut terminal = Terminal { pair, lines: Vec::new() };
     // Two releases of one second would have names of two lengths.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    change("Say more", "<h1>Two</h1>\n");
-    terminal.say("a second version");
-    terminal.push("blue");
-    change("Break the page", "Three\n");
-    terminal.say("one that is broken: the push fails, and nothing has changed");
-    terminal.push("blue");
-    terminal.say("on blue: the way back is one rename");
-    terminal.bluegreen("rollback");
-    terminal.bluegreen("releases");
+    std::thread::sleep(Duration::from_millis(1100));
+    terminal.commit("Show prices with tax", "<h1>Two</h1>\n");
+    terminal.say("Visitors get green. Deploy a new version to blue:");
+    terminal.push();
+    terminal.commit("Break the page", "Three\n");
+    terminal.say("A broken version: the push fails, and nothing changes.");
+    terminal.push();
+    terminal.say("Send visitors to blue:");
+    terminal.promote("blue");
+    terminal.say("And back to green:");
+    terminal.promote("green");
     terminal.lines
 }
 
@@ -92,44 +118,63 @@ fn color(line: &str) -> &'static str {
         _ if line.starts_with('#') => "#8b949e",
         _ if line.contains("error:") || line.contains("rejected]") => "#ff7b72",
         _ if line.contains("hint:") => "#e3b341",
-        _ if line.contains(" is live") => "#7ee787",
+        _ if line.contains(" is live") || line.contains(" is public") => "#7ee787",
         _ => "#c9d1d9",
     }
 }
 
-/// Draws the lines as a terminal; each appears a little after the one before.
+/// Draws the lines as a terminal in which they appear one after the other, scroll up, and repeat.
 fn draw(lines: &[String]) -> String {
     let columns = lines.iter().map(|line| line.chars().count()).max().unwrap();
-    let (width, height) = (columns * CHARACTER / 100 + 40, lines.len() * LINE + 60);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" xml:space=\"preserve\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
-         <title>Two versions are pushed, a broken one is refused, and a rollback</title>\n\
-         <style>text {{ font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; white-space: pre; \
-         animation: appear 0.2s backwards }} @keyframes appear {{ from {{ opacity: 0 }} }}\n\
-         @media (prefers-reduced-motion: reduce) {{ text {{ animation: none }} }}</style>\n\
-         <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#0d1117\"/>\n\
-         <circle cx=\"22\" cy=\"20\" r=\"6\" fill=\"#ff5f56\"/><circle cx=\"42\" cy=\"20\" r=\"6\" fill=\"#ffbd2e\"/>\
-         <circle cx=\"62\" cy=\"20\" r=\"6\" fill=\"#27c93f\"/>\n"
+    let (width, height) = (columns * CHARACTER / 100 + 40, WINDOW * LINE + 60);
+    // When each line appears, in tenths of a second. The last screen stays for six seconds.
+    let mut now = 0;
+    let times: Vec<usize> = lines
+        .iter()
+        .map(|line| {
+            now += if line.starts_with('#') { 14 } else { 5 };
+            now
+        })
+        .collect();
+    let total = now + 60;
+    let percent = |time: usize| format!("{:.2}%", time as f64 * 100.0 / total as f64);
+    let mut style = format!(
+        "text {{ font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; white-space: pre }}\n\
+         text, #lines {{ animation-duration: {}s; animation-timing-function: step-end; animation-iteration-count: infinite }}\n\
+         #lines {{ animation-name: scroll }}\n@keyframes scroll {{ 0% {{ transform: none }} ",
+        total as f64 / 10.0
     );
-    let mut delay = 0.0;
-    for (at, line) in lines.iter().enumerate() {
-        delay += if line.starts_with('$') { 0.9 } else { 0.15 };
-        if line.is_empty() {
-            continue;
-        }
+    for (at, time) in times.iter().enumerate().skip(WINDOW) {
+        let up = (at + 1 - WINDOW) * LINE;
+        write!(style, "{} {{ transform: translateY(-{up}px) }} ", percent(*time)).unwrap();
+    }
+    style.push_str("}\n");
+    let mut texts = String::new();
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
         let text = line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        let (y, color) = (at * LINE + 54, color(line));
-        let text_length = line.chars().count() * CHARACTER / 100;
+        let (y, color, length) = (at * LINE + 54, color(line), line.chars().count() * CHARACTER / 100);
+        let shown = percent(times[at]);
+        writeln!(style, "@keyframes l{at} {{ 0% {{ opacity: 0 }} {shown} {{ opacity: 1 }} }}").unwrap();
         writeln!(
-            svg,
-            "<text x=\"20\" y=\"{y}\" fill=\"{color}\" textLength=\"{text_length}\" style=\"animation-delay: {delay:.2}s\">{text}</text>"
+            texts,
+            "<text x=\"20\" y=\"{y}\" fill=\"{color}\" textLength=\"{length}\" style=\"animation-name: l{at}\">{text}</text>"
         )
         .unwrap();
     }
-    svg + "</svg>\n"
+    style.push_str("@media (prefers-reduced-motion: reduce) { text, #lines { animation: none !important } }");
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" xml:space=\"preserve\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
+         <title>A deployment, a rejected deployment, a promotion, and back</title>\n<style>{style}</style>\n\
+         <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#0d1117\"/>\n\
+         <circle cx=\"22\" cy=\"20\" r=\"6\" fill=\"#ff5f56\"/><circle cx=\"42\" cy=\"20\" r=\"6\" fill=\"#ffbd2e\"/>\
+         <circle cx=\"62\" cy=\"20\" r=\"6\" fill=\"#27c93f\"/>\n\
+         <clipPath id=\"window\"><rect y=\"36\" width=\"{width}\" height=\"{}\"/></clipPath>\n\
+         <g clip-path=\"url(#window)\"><g id=\"lines\">\n{texts}</g></g>\n</svg>\n",
+        WINDOW * LINE + 4
+    )
 }
 
-/// The lines that a picture shows.
+/// Returns the lines that an animation shows.
 fn lines_of(svg: &str) -> Vec<String> {
     let texts = svg.split("<text ").skip(1).map(|text| {
         let text = text.split_once('>').unwrap().1.split("</text>").next().unwrap();
@@ -139,15 +184,17 @@ fn lines_of(svg: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_picture_shows_what_the_program_prints() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PICTURE);
+fn the_animation_shows_what_the_program_prints() {
     let lines = demonstration();
     if std::env::var_os("BLUEGREEN_RECORD").is_some() {
-        std::fs::write(&path, draw(&lines)).unwrap();
+        std::fs::write(project(PICTURE), draw(&lines)).unwrap();
     }
-    let shown: Vec<String> = lines_of(&std::fs::read_to_string(path).unwrap_or_default());
-    let normalized = |lines: &[String]| -> Vec<String> {
-        lines.iter().filter(|line| !line.is_empty()).map(|line| normalize(line)).collect()
+    let shown = lines_of(&std::fs::read_to_string(project(PICTURE)).unwrap_or_default());
+    // Durations and counts of requests differ from run to run.
+    let number = regex::Regex::new(r"\d+(\.\d+)?").unwrap();
+    let comparable = |lines: &[String]| -> Vec<String> {
+        let lines = lines.iter().filter(|line| !line.is_empty());
+        lines.map(|line| number.replace_all(&normalize(line), "<n>").into_owned()).collect()
     };
-    assert_eq!(normalized(&shown), normalized(&lines), "{PICTURE} is not what happens: run docs/record");
+    assert_eq!(comparable(&shown), comparable(&lines), "{PICTURE} is not what happens: run docs/record");
 }
