@@ -252,3 +252,39 @@ fn every_promise_names_a_test_that_exists() {
     }
     assert!(count >= 10);
 }
+
+#[test]
+fn every_page_says_who_needs_it() {
+    for page in files("docs", ".md").iter().filter(|page| *page != "docs/SUMMARY.md") {
+        let text = file(page);
+        let first = text.lines().find(|line| !line.is_empty() && !line.starts_with(['#', '<']));
+        let first = first.unwrap_or_default();
+        let starts = ["This page is for ", "This tutorial is for ", "This documentation is for "];
+        assert!(starts.iter().any(|start| first.starts_with(start)), "{page} begins with: {first}");
+    }
+}
+
+#[test]
+fn the_messages_of_the_troubleshooting_page_are_those_of_the_program() {
+    let sources = files("src", ".rs").into_iter().chain(files("crates", ".rs"));
+    let program: String = sources.map(|path| file(&path)).collect();
+    let page = Document::read("docs/howto/troubleshoot.md");
+    let mut count = 0;
+    for message in page.rows.iter().filter_map(|row| {
+        let message = row[0].trim_matches('`');
+        message.strip_prefix("error: ").or_else(|| message.strip_prefix("warning: "))
+    }) {
+        // Paths, numbers, and names differ from case to case.
+        for part in message.split(['`', ':', ',']).flat_map(|part| part.split("...")).map(str::trim) {
+            let is_example = |word: &str| {
+                word.contains(['/', '.']) || ["10m", "deploy", "alice", "cannot"].contains(&word)
+            };
+            for words in part.split(' ').collect::<Vec<_>>().split(|word| is_example(word)) {
+                let words = words.join(" ");
+                assert!(program.contains(&words), "no source contains `{words}` of: {message}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 12, "{count} fragments");
+}
