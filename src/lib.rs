@@ -1,6 +1,6 @@
 //! bluegreen: a push becomes a release directory, and one rename makes it live.
 //!
-//! This library holds the rooms of the program. Each room imports only rooms below it in the table of
+//! This library contains the modules of the program. Each imports only modules below it in the table of
 //! ARCHITECTURE.md; `tests/integration/architecture.rs` checks that.
 
 pub mod checkout;

@@ -1,5 +1,5 @@
 //! The subcommands. [`run`] chooses one by the program's name and arguments, and returns its exit status.
-//! Only this room reads the arguments, the environment and standard input.
+//! Only this module reads the arguments, the environment and standard input.
 
 mod adopt;
 mod cancel;

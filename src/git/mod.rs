@@ -1,4 +1,4 @@
-//! The repository, and the only room that runs git.
+//! The repository, and the only module that runs git.
 //!
 //! Only git can resolve a revision in every ref format and with every extension, convert files, and fetch. A
 //! branch whose ref is plain is read without it.

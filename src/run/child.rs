@@ -50,7 +50,7 @@ pub enum End {
 }
 
 /// Prepares a program to run in a process group of its own.
-#[expect(clippy::disallowed_methods, reason = "the other rooms get their commands here")]
+#[expect(clippy::disallowed_methods, reason = "the other modules get their commands here")]
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.process_group(0);

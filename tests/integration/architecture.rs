@@ -1,5 +1,5 @@
-//! The plan of the house: rooms import only rooms below them, files never in a circle, and every file
-//! introduces itself. The rooms are listed in one place, the table of `ARCHITECTURE.md`.
+//! The map of the code: modules import only modules below them, no files import each other in a circle, and every file
+//! begins with its description. The table in `ARCHITECTURE.md` lists the modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -38,15 +38,15 @@ fn text(path: &Path) -> String {
     fs::read_to_string(project().join(path)).unwrap()
 }
 
-/// The room of a file: the folder or file directly in `src/`.
-fn room(path: &Path) -> String {
+/// The top-level module of a file: the folder or file directly in `src/`.
+fn top_module(path: &Path) -> String {
     Path::new(path.components().nth(1).unwrap().as_os_str()).file_stem().unwrap().to_str().unwrap().to_owned()
 }
 
-/// The rooms as the table of `ARCHITECTURE.md` lists them, from the top down.
-fn rooms() -> Vec<String> {
+/// The modules as the table of `ARCHITECTURE.md` lists them, from the top down.
+fn modules() -> Vec<String> {
     let document = fs::read_to_string(project().join("ARCHITECTURE.md")).unwrap();
-    let section = document.split("\n## Rooms\n").nth(1).expect("ARCHITECTURE.md has a section `Rooms`");
+    let section = document.split("\n## Modules\n").nth(1).expect("ARCHITECTURE.md has a section `Modules`");
     let section = section.split("\n## ").next().unwrap();
     let names = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     names.map(|(name, _)| name.to_owned()).collect()
@@ -137,14 +137,14 @@ fn file_of(path: &[String], files: &BTreeMap<Vec<String>, PathBuf>) -> Option<Pa
 }
 
 #[test]
-fn every_room_imports_only_rooms_below_it() {
-    let rooms = rooms();
-    let floor = |name: &str| rooms.iter().position(|room| room == name);
+fn every_module_imports_only_modules_below_it() {
+    let modules = modules();
+    let floor = |name: &str| modules.iter().position(|module| module == name);
     let mut wrong = Vec::new();
     for file in sources("src").iter().filter(|file| !file.ends_with("lib.rs")) {
-        let own = room(file);
+        let own = top_module(file);
         let Some(own_floor) = floor(&own) else {
-            wrong.push(format!("{}: add the room `{own}` to the table in ARCHITECTURE.md", file.display()));
+            wrong.push(format!("{}: add the module `{own}` to the table in ARCHITECTURE.md", file.display()));
             continue;
         };
         for import in imports(file).iter().filter(|import| !import.path.is_empty()) {
@@ -152,7 +152,7 @@ fn every_room_imports_only_rooms_below_it() {
             if *other != own && floor(other).is_some_and(|other| other < own_floor) {
                 let (file, line) = (file.display(), import.line);
                 wrong.push(format!(
-                    "{file}:{line} imports `{}`, which goes up: `{own}` stands below `{other}`",
+                    "{file}:{line} imports `{}`, which goes up: `{own}` is below `{other}`",
                     import.path.join("::")
                 ));
             }
@@ -160,7 +160,7 @@ fn every_room_imports_only_rooms_below_it() {
     }
     assert!(
         wrong.is_empty(),
-        "the rooms of ARCHITECTURE.md import only what is below them:\n{}",
+        "the modules of ARCHITECTURE.md import only what is below them:\n{}",
         wrong.join("\n")
     );
 }
@@ -172,7 +172,7 @@ fn no_files_import_each_other_in_a_circle() {
     let mut graph: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
     for file in &all {
         let targets = imports(file).into_iter().filter_map(|import| file_of(&import.path, &files));
-        // A `mod.rs` is its room's door: its own files may ask it what it declares.
+        // A `mod.rs` is its folder's entry: its own files may import what it declares.
         let is_door = |target: &PathBuf| target.ends_with("mod.rs") && file.parent() == target.parent();
         graph.insert(file.clone(), targets.filter(|target| target != file && !is_door(target)).collect());
     }

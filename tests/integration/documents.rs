@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bluegreen::config::Config;
+use bluegreen::promote::config::{Check, PromoteConfig};
 
 use crate::support::Sandbox;
 use crate::support::markdown::{Document, file, files, project};
@@ -15,7 +16,28 @@ fn the_config_reference_is_the_default() {
     assert_eq!(format!("{reference:?}"), format!("{:?}", Config::default()));
 }
 
-/// The keys that a section of the config knows, as the error about an unknown one lists them.
+#[test]
+fn the_promotion_config_reference_shows_the_defaults_of_the_program() {
+    let page = Document::read("docs/reference/promote-config.md");
+    let example: PromoteConfig = toml::from_str(page.blocks("toml").next().unwrap()).unwrap();
+    assert_eq!(format!("{:?}", example.check), format!("{:?}", Check::default()));
+    let minimal = "[public]\nurl = 'http://a/'\nswitch = 'caddy'";
+    let minimal: PromoteConfig = toml::from_str(minimal).unwrap();
+    assert_eq!(example.public.within, minimal.public.within);
+    // An error about an unknown key lists the keys of its section.
+    for (section, required) in [("public", "url = ''\nswitch = ''\n"), ("check", "")] {
+        let text = "[public]\nurl = ''\nswitch = ''\n[check]\n"
+            .replace(&format!("[{section}]\n{required}"), &format!("[{section}]\n{required}'?' = 1\n"));
+        let error = toml::from_str::<PromoteConfig>(&text).unwrap_err().to_string();
+        let keys = error.split_once("expected ").expect("the error lists the keys").1;
+        for key in keys.split('`').skip(1).step_by(2).filter(|key| *key != "settings") {
+            let name = format!("`[{section}] {key}`");
+            assert!(page.rows.iter().any(|row| row[0] == name), "{} lacks {name}", page.path);
+        }
+    }
+}
+
+/// Returns the keys of a section of the config, from the error about an unknown one.
 fn keys(section: &str) -> Vec<String> {
     let text = if section.is_empty() { "'?' = 1".into() } else { format!("[{section}]\n'?' = 1") };
     let (_, error) = Config::parse(&text).unwrap_err();
