@@ -142,6 +142,9 @@ pub struct Promotable {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Trust the programs and settings of this clone's .promote.toml from now on
+    #[arg(long)]
+    pub trust: bool,
 }
 
 /// The hooks of git that this program can be.

@@ -12,6 +12,7 @@ pub mod error;
 pub mod gate;
 pub mod git;
 pub mod promote;
+pub mod protocol;
 pub mod pusher;
 pub mod release;
 pub mod run;

@@ -19,7 +19,7 @@ use super::submodule::Project;
 use crate::config::{Lfs, SiteConfig};
 use crate::error::{Error, Result};
 use crate::git::search_path;
-use crate::run::child::Limits;
+use crate::run::process::Limits;
 use crate::run::signals::Stop;
 
 /// The conversions that one release needs.

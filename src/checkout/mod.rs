@@ -46,7 +46,7 @@ use self::write::Writer;
 use crate::config::{Config, Submodules, Symlinks};
 use crate::error::{Error, Result};
 use crate::git::Repository;
-use crate::run::child::Limits;
+use crate::run::process::Limits;
 use crate::run::signals::Stop;
 
 /// From so many files on, a thread of its own reads the headers of the packs.

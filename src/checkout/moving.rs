@@ -19,7 +19,7 @@ use super::scratch::Scratch;
 use super::walk::Walk;
 use crate::config::Lfs;
 use crate::error::{Error, Result};
-use crate::run::child::Limits;
+use crate::run::process::Limits;
 
 /// Converted files of one project, in a scratch directory.
 pub struct Ready {

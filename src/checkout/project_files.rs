@@ -15,7 +15,7 @@ use super::settings::Settings;
 use super::submodule::{Project, path_in};
 use crate::error::Result;
 use crate::git::Repository;
-use crate::run::child::Limits;
+use crate::run::process::Limits;
 
 /// So few files are written by git whether or not it converts them: that takes less time than to ask. Filters are an
 /// exception, because what they make of a file may be missing.

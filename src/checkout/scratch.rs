@@ -17,7 +17,7 @@ use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::git::Repository;
 use crate::git::convert::Work;
-use crate::run::child::Limits;
+use crate::run::process::Limits;
 
 /// The attributes that decide how a file is converted, as git looks them up.
 const ATTRIBUTES: [&str; 6] = ["filter", "ident", "working-tree-encoding", "eol", "text", "crlf"];

@@ -14,7 +14,7 @@ use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 
 use crate::error::{Error, Result};
 use crate::git::Repository;
-use crate::run::child::Limits;
+use crate::run::process::Limits;
 
 /// The project that is deployed, or a submodule.
 #[derive(Debug)]

@@ -274,7 +274,7 @@ fn check_pending(repository: &Repository, branch: &str, site: &Site, findings: &
         let command = format!("`bluegreen {command}`");
         match kind {
             Kind::Lock => findings.error(message, command),
-            Kind::Publication | Kind::Tip => findings.warning(message, command),
+            Kind::Publication | Kind::Tip | Kind::Other => findings.warning(message, command),
         }
     }
 }

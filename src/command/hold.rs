@@ -1,115 +1,200 @@
-//! `hold`: the server's end of a promotion. It holds the site's lock for as long as a client asks, line by
-//! line, and answers each line with one of JSON.
+//! `hold`: the server's end of a promotion. It holds the site's lock for as long as a client asks, line by line, and
+//! answers each line with one of JSON.
 //!
-//! The lock ends with the client: at the end of input, or after a while without a line.
+//! The lock is released when the client's input ends, or after 20 seconds without a line. A client that sends an
+//! endless line, or that does not read the replies, loses the lock too.
 
-use std::cell::Cell;
-use std::io::{BufRead, Write, stdin, stdout};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
-use std::thread;
+use std::cell::{Cell, RefCell};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime};
 
-use bluegreen_text::timestamp;
-use serde_json::{Value, json};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::status;
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
-use crate::run::signals;
+use crate::protocol::hold::{MAX_REQUEST, Reply, Request};
+use crate::run::signals::{self, Stop};
 use crate::site::LockedSite;
 use crate::site::history::{Actor, Entry};
+use bluegreen_text::timestamp;
 
-/// The time without a line after which the client counts as gone.
+/// The time without a line after which the client is considered lost.
 const LEASE: Duration = Duration::from_secs(20);
 
-/// Holds the lock until the client goes.
+/// The most bytes in one write: if `poll` reports a pipe as writable, Linux guarantees space for this many.
+const PIPE_BUF: usize = 4096;
+
+/// Holds the lock until the client releases it or is lost.
 pub fn run(server: &Server) -> Result<()> {
-    let lines = read_lines();
-    let heard = Cell::new(Instant::now());
+    let client = Client::new(server.stop());
     let announce = |holder: &str| {
-        let _ = answer(&json!({ "waiting": holder }));
+        let _ = client.reply(&Reply::Waiting(holder.to_owned()));
     };
     let go_on = || loop {
-        match lines.try_recv() {
-            Ok(_) => {
-                heard.set(Instant::now());
-                answer(&json!({ "beat": true }))?;
-            }
-            Err(TryRecvError::Empty) if heard.get().elapsed() < LEASE => return server.stop().check(),
-            Err(_) => return Err(Error::HoldLost),
+        match client.receive(Instant::now())? {
+            Input::Line(_) => client.reply(&Reply::Beat(true))?,
+            Input::Nothing => return Ok(()),
+            Input::End => return Err(Error::HoldLost),
         }
     };
-    server.stop();
     let site = server.hold(announce, go_on)?;
-    answer(&json!({ "held": state(server)? }))?;
-    if serve(server, &site, &lines)? {
+    client.reply(&Reply::Held(Box::new(status::read(server)?.0)))?;
+    if serve(server, &site, &client)? {
         drop(site);
-        // Whoever held on may go: the lines of `[notify]` end by themselves.
+        // The client may disconnect now: the commands of `[notify]` have timeouts of their own.
         signals::outlive_the_client();
-        answer(&json!({ "notified": server.notify() }))?;
+        client.reply(&Reply::Notified(server.notify()))?;
     }
     Ok(())
 }
 
-fn read_lines() -> Receiver<String> {
-    let (sender, lines) = channel();
-    thread::spawn(move || {
-        for line in stdin().lock().lines().map_while(std::result::Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    lines
-}
-
-/// Answers lines until the client goes; returns whether it wants `[notify]` to be told of what it recorded.
-fn serve(server: &Server, site: &LockedSite, lines: &Receiver<String>) -> Result<bool> {
-    let mut heard = Instant::now();
+/// Answers requests until the client disconnects; returns whether it asks for `[notify]`.
+fn serve(server: &Server, site: &LockedSite, client: &Client) -> Result<bool> {
     loop {
-        match lines.recv_timeout(Duration::from_millis(200)) {
-            Ok(line) if line.trim() == "notify" => return Ok(true),
-            Ok(line) => {
-                heard = Instant::now();
-                let said = take(server, site, line.trim())
-                    .unwrap_or_else(|error| json!({ "error": error.to_string() }));
-                answer(&said)?;
-            }
-            Err(RecvTimeoutError::Disconnected) => return Ok(false),
-            Err(RecvTimeoutError::Timeout) if heard.elapsed() >= LEASE => return Err(Error::HoldLost),
-            Err(RecvTimeoutError::Timeout) => server.stop().check()?,
-        }
+        let line = match client.receive(client.lease_end())? {
+            Input::Line(line) => line,
+            Input::Nothing => continue,
+            Input::End => return Ok(false),
+        };
+        let reply = match line.parse() {
+            Ok(Request::Notify) => return Ok(true),
+            Ok(request) => take(server, site, request),
+            Err(problem) => Err(Error::Usage(problem)),
+        };
+        client.reply(&reply.unwrap_or_else(|error| Reply::Error(error.to_string())))?;
     }
 }
 
-/// Does what one line asks for.
-fn take(server: &Server, site: &LockedSite, line: &str) -> Result<Value> {
-    let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
-    match (verb, rest) {
-        ("beat", _) => Ok(json!({ "beat": true })),
-        ("status", _) => Ok(json!({ "status": state(server)? })),
-        ("public", "yes" | "no") => {
-            site.mark_public(rest == "yes", &timestamp(SystemTime::now()))?;
-            Ok(json!({ "marked": rest }))
+fn take(server: &Server, site: &LockedSite, request: Request) -> Result<Reply> {
+    match request {
+        Request::Beat | Request::Notify => Ok(Reply::Beat(true)),
+        Request::Status => Ok(Reply::Status(Box::new(status::read(server)?.0))),
+        Request::Public(public) => {
+            site.mark_public(public, &timestamp(SystemTime::now()))?;
+            Ok(Reply::Marked(if public { "yes" } else { "no" }.into()))
         }
-        ("record", entry) => {
-            let entry = serde_json::from_str(entry)
-                .map_err(|error| Error::Usage(format!("`record` needs an entry of the history: {error}")))?;
-            // The server knows better than its client who that is.
-            let entry = Entry { by: Actor::clone(&server.actor), ..entry };
+        Request::Record(entry) => {
+            // The server identifies the actor itself, whatever the client claims.
+            let entry = Entry { by: Actor::clone(&server.actor), ..*entry };
             server.record(site, entry)?;
-            Ok(json!({ "recorded": true }))
+            Ok(Reply::Recorded(true))
         }
-        _ => Err(Error::Usage(format!("`hold` does not know `{verb}`"))),
     }
 }
 
-fn state(server: &Server) -> Result<Value> {
-    serde_json::to_value(status::read(server)?.0)
-        .map_err(|error| Error::io("write", "standard output")(error.into()))
+/// What the client has sent.
+enum Input {
+    Line(String),
+    /// No complete line yet.
+    Nothing,
+    End,
 }
 
-fn answer(value: &Value) -> Result<()> {
-    let mut out = stdout().lock();
-    writeln!(out, "{value}").and_then(|()| out.flush()).map_err(Error::io("write", "standard output"))
+/// The client at the other end of standard input and output.
+struct Client<'a> {
+    stop: &'a Stop,
+    heard: Cell<Instant>,
+    received: RefCell<Vec<u8>>,
+    has_ended: Cell<bool>,
+}
+
+impl<'a> Client<'a> {
+    fn new(stop: &'a Stop) -> Self {
+        Self {
+            stop,
+            heard: Cell::new(Instant::now()),
+            received: RefCell::default(),
+            has_ended: Cell::new(false),
+        }
+    }
+
+    fn lease_end(&self) -> Instant {
+        self.heard.get() + LEASE
+    }
+
+    /// Fails if the program was asked to stop, or if the client has sent no line for too long.
+    fn check(&self) -> Result<()> {
+        self.stop.check()?;
+        if Instant::now() >= self.lease_end() { Err(Error::HoldLost) } else { Ok(()) }
+    }
+
+    /// Receives the next line, or nothing if none has come until then.
+    fn receive(&self, until: Instant) -> Result<Input> {
+        loop {
+            if let Some(line) = self.next_line()? {
+                self.heard.set(Instant::now());
+                return Ok(Input::Line(line));
+            }
+            if self.has_ended.get() {
+                return Ok(Input::End);
+            }
+            self.check()?;
+            if self.wait(std::io::stdin().as_fd(), PollFlags::IN, until)? {
+                self.read()?;
+            } else if Instant::now() >= until {
+                return Ok(Input::Nothing);
+            }
+        }
+    }
+
+    fn next_line(&self) -> Result<Option<String>> {
+        let mut received = self.received.borrow_mut();
+        match received.iter().position(|&byte| byte == b'\n') {
+            Some(end) => {
+                let line: Vec<u8> = received.drain(..=end).collect();
+                Ok(Some(String::from_utf8_lossy(&line).into_owned()))
+            }
+            None if received.len() > MAX_REQUEST => {
+                Err(Error::Usage(format!("a request of more than {MAX_REQUEST} bytes")))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn read(&self) -> Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        let length = retry_on_intr(|| rustix::io::read(std::io::stdin(), &mut buffer))
+            .map_err(|error| Error::io("read", "standard input")(error.into()))?;
+        self.has_ended.set(length == 0);
+        self.received.borrow_mut().extend_from_slice(&buffer[..length]);
+        Ok(())
+    }
+
+    /// Sends a reply. A client that does not read it loses the lock at the end of its lease.
+    fn reply(&self, reply: &Reply) -> Result<()> {
+        let failed = Error::io("write", "standard output");
+        let mut text = match serde_json::to_vec(reply) {
+            Ok(text) => text,
+            Err(error) => return Err(failed(error.into())),
+        };
+        text.push(b'\n');
+        let mut rest = text.as_slice();
+        while !rest.is_empty() {
+            if self.wait(std::io::stdout().as_fd(), PollFlags::OUT, self.lease_end())? {
+                let piece = &rest[..rest.len().min(PIPE_BUF)];
+                match retry_on_intr(|| rustix::io::write(std::io::stdout(), piece)) {
+                    Ok(length) => rest = &rest[length..],
+                    Err(error) => return Err(failed(error.into())),
+                }
+            } else {
+                self.check()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a descriptor is ready, a signal comes, or until a time; returns whether it is ready.
+    fn wait(&self, descriptor: BorrowedFd<'_>, flags: PollFlags, until: Instant) -> Result<bool> {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        let mut wanted = vec![PollFd::from_borrowed_fd(descriptor, flags)];
+        wanted.extend(self.stop.readable().map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
+        match poll(&mut wanted, Some(&timeout)) {
+            Ok(_) => Ok(!wanted[0].revents().is_empty()),
+            Err(Errno::INTR) => Ok(false),
+            Err(error) => Err(Error::io("wait for", "the client")(error.into())),
+        }
+    }
 }

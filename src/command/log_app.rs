@@ -6,7 +6,7 @@ use crate::command::log::print;
 use crate::deploy::app;
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
-use crate::run::child::{self, End};
+use crate::run::process::{self, End};
 use crate::site::Site;
 
 /// The time after which the output is not followed any more.
@@ -22,7 +22,7 @@ pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
         return Err(Error::Usage("bluegreen.toml has no section `[app]`".into()));
     };
     let mut printed = Ok(true);
-    let end = child::run(&mut command, LONGEST, Some(server.stop()), |bytes| {
+    let end = process::run(&mut command, LONGEST, Some(server.stop()), |bytes| {
         if matches!(printed, Ok(true)) {
             printed = print(bytes);
         }

@@ -1,6 +1,6 @@
 //! `promote`: visitors get the other side.
 
-use std::io::{BufRead, IsTerminal, stdin};
+use std::io::{IsTerminal, stdin};
 use std::time::Instant;
 
 use bluegreen_text::explain::Explain;
@@ -9,16 +9,18 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::table::print_json;
 use crate::cli::Promotable;
 use crate::error::{Error, Result};
-use crate::promote::look::Front;
+use crate::promote::plan::{Access, Topology};
 use crate::promote::ssh::Client;
+use crate::promote::trust::{self, state_dir};
 use crate::promote::{PromoteIntent, named, promote, summary};
 use crate::pusher::report::Report;
 use crate::run::signals::Stop;
 
-/// Promotes a side; the last line says who is public.
+/// The longest answer to a question, in bytes.
+const MAX_ANSWER: usize = 100;
+
+/// Promotes a side. The last line names the public side.
 pub fn run(options: &Promotable, intent: &PromoteIntent, report: &Report) -> Result<()> {
-    let front = Front::open(options.config.as_deref(), &ssh_client())?;
-    let stop = Stop::catch(false);
     let beside;
     let lines = if options.json {
         beside = report.beside_json()?;
@@ -26,9 +28,11 @@ pub fn run(options: &Promotable, intent: &PromoteIntent, report: &Report) -> Res
     } else {
         report
     };
-    go(&front, options, intent, &stop, lines).map_err(|error| {
+    let topology = Topology::open(&access(options), &Judge { is_trusted: options.trust, report: lines })?;
+    let stop = Stop::catch(false);
+    go(&topology, options, intent, &stop, lines).map_err(|error| {
         lines.error(&error);
-        let public = front.switch.show(None);
+        let public = topology.switch.show(None);
         let last = last_line(public.as_ref().ok().map(|public| named(public.as_deref())), &error);
         lines.line(&last);
         let failed = serde_json::json!({
@@ -40,34 +44,67 @@ pub fn run(options: &Promotable, intent: &PromoteIntent, report: &Report) -> Res
     })
 }
 
-/// The ssh client of whoever promotes or pushes, as git finds it.
+/// Reads from the environment what the client needs.
+pub fn access(options: &Promotable) -> Access<'_> {
+    let path = |name| std::env::var_os(name).map(Into::into);
+    let state = state_dir(path("XDG_STATE_HOME"), path("HOME"));
+    Access { config: options.config.as_deref(), client: ssh_client(), state }
+}
+
+/// Finds the user's ssh client, as git finds it.
 pub fn ssh_client() -> Client {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     Client::find(variable("GIT_SSH_COMMAND"), variable("GIT_SSH"))
 }
 
+/// The user, who decides whether a clone is trusted.
+pub struct Judge<'a> {
+    /// True if the command line says so already.
+    pub is_trusted: bool,
+    /// The output.
+    pub report: &'a Report,
+}
+
+impl trust::Judge for Judge<'_> {
+    fn trusts(&self, what: &[String]) -> Result<bool> {
+        if self.is_trusted || !stdin().is_terminal() {
+            return Ok(self.is_trusted);
+        }
+        self.report
+            .line("The `.promote.toml` of this clone is not trusted yet. With your permissions, it uses:");
+        for line in what {
+            self.report.line(format_args!("  {line}"));
+        }
+        self.report.line("Trust it from now on? [y/N]");
+        confirm(&Stop::catch(false))
+    }
+}
+
 fn last_line(public: Option<&str>, error: &Error) -> String {
-    let begun =
-        if matches!(error, Error::AfterFlip(_)) { "Promoted, but not all is well" } else { "Not promoted" };
+    let begun = if matches!(error, Error::AfterFlip(_)) {
+        "Promoted, but something failed afterwards"
+    } else {
+        "Not promoted"
+    };
     match (public, error) {
-        (Some(side), Error::WentBack(_, None)) => format!("{begun}: {side} is public again, and answers."),
+        (Some(side), Error::WentBack(_, None)) => format!("{begun}: {side} is public again, and healthy."),
         (Some(side), Error::WentBack(_, Some(problem))) => {
             format!("{begun}: {side} is public again, but {problem}.")
         }
         (Some(side), _) => format!("{begun}: {side} is public."),
-        (None, _) => format!("{begun}: the front end does not say who is public."),
+        (None, _) => format!("{begun}: the front end does not report which side is public."),
     }
 }
 
 fn go(
-    front: &Front,
+    topology: &Topology,
     options: &Promotable,
     intent: &PromoteIntent,
     stop: &Stop,
     report: &Report,
 ) -> Result<()> {
     let started = Instant::now();
-    let plan = front.plan(intent, stop, report)?;
+    let plan = topology.plan(intent, stop, report)?;
     for line in plan.lines() {
         report.line(line);
     }
@@ -75,38 +112,52 @@ fn go(
         return if options.json { print_json(&plan) } else { Ok(()) };
     }
     for reason in &plan.left_out {
-        report.warning(format_args!("{reason}: it is neither held nor marked"));
+        report.warning(format_args!("{reason}: it is neither locked nor marked"));
     }
     if !intent.yes && !plan.is_public() {
         ask(stop, report)?;
     }
-    let mut done = promote(front, &plan, intent, stop, report)?;
+    let mut done = promote(topology, &plan, intent, stop, report)?;
     done.summary = summary(&done, started.elapsed());
     report.line(&done.summary);
     if options.json { print_json(&done) } else { Ok(()) }
 }
 
-/// Returns whether standard input can be read, after a moment at most.
-fn has_input() -> Result<bool> {
-    let (stdin, moment) = (stdin(), Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
-    let mut descriptors = [PollFd::new(&stdin, PollFlags::IN)];
-    match poll(&mut descriptors, Some(&moment)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(Error::io("read", "standard input")(error.into())),
-    }
-}
-
+/// Asks for a confirmation at the terminal.
 fn ask(stop: &Stop, report: &Report) -> Result<()> {
     if !stdin().is_terminal() {
-        return Err(Error::Usage("nobody can be asked: add `--yes`".into()));
+        return Err(Error::NoTerminal);
     }
     report.line("Go ahead? [y/N]");
-    // Reading alone would go on after Ctrl-C, until somebody types.
-    while !has_input()? {
+    if confirm(stop)? { Ok(()) } else { Err(Error::Cancelled) }
+}
+
+/// Reads the answer to a question. Ctrl-C interrupts it, which a plain read would not notice.
+fn confirm(stop: &Stop) -> Result<bool> {
+    let failed = |error: rustix::io::Errno| Error::io("read", "standard input")(error.into());
+    let mut answer = Vec::new();
+    while answer.len() < MAX_ANSWER && !answer.ends_with(b"\n") {
         stop.check()?;
+        if !has_input().map_err(failed)? {
+            continue;
+        }
+        let mut buffer = [0; MAX_ANSWER];
+        match rustix::io::read(stdin(), &mut buffer) {
+            Ok(0) => break,
+            Ok(length) => answer.extend_from_slice(&buffer[..length]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(failed(error)),
+        }
     }
-    let mut answer = String::new();
-    stdin().lock().read_line(&mut answer).map_err(Error::io("read", "standard input"))?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Error::Cancelled) }
+    Ok(matches!(answer.trim_ascii(), b"y" | b"Y" | b"yes"))
+}
+
+/// Returns whether standard input can be read, after a moment at most.
+fn has_input() -> rustix::io::Result<bool> {
+    let (stdin, moment) = (stdin(), Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
+    match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&moment)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -1,71 +1,76 @@
 //! `public`: which side visitors get, and what both serve; on a server, its own mark.
 
-use bluegreen_text::escape_controls;
 use serde::Serialize;
 
-use super::promote::ssh_client;
+use super::promote::{Judge, access};
 use super::table::{print_json, print_rows, print_text};
 use crate::cli::Promotable;
 use crate::deploy::server::Server;
-use crate::error::Result;
-use crate::promote::look::{Front, Looked};
-use crate::promote::side::{State, at_once};
-use crate::promote::{check, ending, hold_all, named};
+use crate::error::{Error, Result};
+use crate::promote::hold::Heartbeat;
+use crate::promote::plan::{Failed, ServerStatus, Topology};
+use crate::promote::remote::Remote;
+use crate::promote::{finish, hold_all, named, probe};
+use crate::protocol::status::Status;
 use crate::pusher::report::Report;
+use crate::run::concurrent;
 use crate::run::signals::Stop;
 use crate::site::Site;
+use bluegreen_text::{MAX_NAME_CHARS, truncated};
+
+/// The longest subject of a commit in the table, in characters.
+const MAX_SUBJECT: usize = 50;
 
 /// One server, as `--json` shows it.
 #[derive(Serialize)]
 struct Row {
     side: String,
+    url: String,
     /// True if the front end shows its side.
     is_public: bool,
+    /// True if the server reported its state.
+    is_reachable: bool,
     healthy: bool,
     health: String,
+    /// The state, if the server reported it.
     #[serde(flatten)]
-    state: State,
+    status: Option<Status>,
 }
 
-/// Prints a row for each server, and puts marks right that a cut-off promotion left.
+/// Prints a row for each server, and corrects marks that an interrupted promotion has left.
 pub fn run(options: &Promotable, report: &Report) -> Result<()> {
-    let front = Front::open(options.config.as_deref(), &ssh_client())?;
+    let beside;
+    let lines = if options.json {
+        beside = report.beside_json()?;
+        &beside
+    } else {
+        report
+    };
+    let topology = Topology::open(&access(options), &Judge { is_trusted: options.trust, report: lines })?;
     let stop = Stop::catch(false);
-    let public = front.switch.show(Some(&stop))?;
-    let (looked, mut errors) = front.look(&stop)?;
-    let url = check::place(&front.config.public.url, &front.config.check.paths[0]);
-    let server = |side: &str, url: &str| front.sides[side].iter().find(|server| server.url == url);
-    let asked = at_once(&looked, |(side, at, _)| {
-        check::ask(&url, server(side, at).map(|server| server.address.as_str()))
-    });
-    let mut rows = Vec::new();
-    for ((side, url, state), answer) in looked.iter().zip(asked) {
-        for pending in &state.pending {
-            report.warning(format!("{}: {}", state.server, escape_controls(&pending.message)));
-            if let Some(server) = server(side, url) {
-                report.hint(server.line(&escape_controls(&pending.command)));
-            }
+    let public = topology.switch.show(Some(&stop))?;
+    let (states, failed) = topology.look(&stop, lines)?;
+    for (server, pending) in
+        states.iter().flat_map(|server| server.status.pending.iter().map(move |pending| (server, pending)))
+    {
+        lines.warning(format_args!("{}: {}", server.status.server, pending.message));
+        if let Some(remote) = find(&topology, &server.side, &server.url) {
+            lines.hint(remote.line(&pending.command));
         }
-        let answer = answer?;
-        rows.push(Row {
-            side: side.clone(),
-            is_public: public.as_ref() == Some(side),
-            healthy: answer.is_good(),
-            health: if answer.is_good() { "well".into() } else { answer.words() },
-            state: state.clone(),
-        });
     }
-    put_right(&front, public.as_deref(), &looked, &rows, &stop, report)?;
-    for side in front.sides.keys() {
+    let rows = rows(&topology, public.as_deref(), &states, &failed, &stop)?;
+    correct_marks(&topology, public.as_deref(), &states, &stop, lines)?;
+    for side in topology.sides.keys() {
         let mut commits: Vec<_> =
-            rows.iter().filter(|row| row.side == *side).map(|row| &row.state.commit).collect();
+            states.iter().filter(|server| server.side == *side).map(|server| server.status.commit).collect();
         commits.dedup();
         if commits.len() > 1 {
-            report.warning(format!("the servers of {side} do not serve the same commit"));
+            lines.warning(format_args!("the servers of {side} serve different commits"));
         }
     }
     print(&rows, options.json)?;
-    // The last of them is printed by whoever called.
+    // The last error is printed by the caller.
+    let mut errors: Vec<Error> = failed.into_iter().map(|failed| failed.error.into_error()).collect();
     let last = errors.pop();
     for error in &errors {
         report.error(error);
@@ -73,32 +78,71 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
     last.map_or(Ok(()), Err)
 }
 
-/// Corrects marks that say otherwise than the front end, unless something runs that may write them itself.
-fn put_right(
-    front: &Front,
+fn find<'t>(topology: &'t Topology, side: &str, url: &str) -> Option<&'t Remote> {
+    topology.sides.get(side)?.iter().find(|server| server.url == url)
+}
+
+/// Checks the health of every server, also of those that ssh does not reach; returns a row for each, in the order of
+/// the config.
+fn rows(
+    topology: &Topology,
     public: Option<&str>,
-    looked: &[Looked],
-    rows: &[Row],
+    states: &[ServerStatus],
+    failed: &[Failed],
+    stop: &Stop,
+) -> Result<Vec<Row>> {
+    let url = probe::join_url(&topology.config.public.url, &topology.config.check.paths[0]);
+    let servers =
+        topology.sides.iter().flat_map(|(side, servers)| servers.iter().map(move |server| (side, server)));
+    let rows = concurrent::map(servers, |(side, server)| {
+        let response = probe::probe(&url, Some(&server.address), Some(stop))?;
+        let status = states.iter().find(|state| state.url == server.url).map(|state| state.status.clone());
+        let problem = failed.iter().find(|failed| failed.url == server.url);
+        let health = if response.is_good() { "well".into() } else { response.words() };
+        let health = match problem {
+            Some(failed) => format!("{health}, but {}", failed.error),
+            None => health,
+        };
+        Ok(Row {
+            side: side.clone(),
+            url: server.url.clone(),
+            is_public: public == Some(side.as_str()),
+            is_reachable: status.is_some(),
+            healthy: response.is_good(),
+            health,
+            status,
+        })
+    });
+    rows.into_iter().collect()
+}
+
+/// Corrects marks that disagree with the front end, unless something runs that may write them itself.
+fn correct_marks(
+    topology: &Topology,
+    public: Option<&str>,
+    states: &[ServerStatus],
     stop: &Stop,
     report: &Report,
 ) -> Result<()> {
-    // Before the first promotion there are none; one that was cut off may have left some.
-    let has_marks = rows.iter().any(|row| row.state.public.is_some());
-    let mark = |row: &Row| row.state.public.as_ref().is_some_and(|mark| mark.public);
-    let is_wrong = |row: &&Row| has_marks && mark(row) != row.is_public;
-    let wrong: Vec<&Row> = rows.iter().filter(is_wrong).collect();
-    if wrong.is_empty() || looked.iter().any(|(_, _, state)| state.running.is_some()) {
+    // Before the first promotion there are no marks. An interrupted one may have left some.
+    let has_marks = states.iter().any(|server| server.status.public.is_some());
+    let mark = |server: &ServerStatus| server.status.public.as_ref().is_some_and(|mark| mark.public);
+    let is_wrong = |server: &&ServerStatus| has_marks && mark(server) != (public == Some(&server.side));
+    let wrong: Vec<&ServerStatus> = states.iter().filter(is_wrong).collect();
+    if wrong.is_empty() || states.iter().any(|server| server.status.running.is_some()) {
         return Ok(());
     }
-    for row in wrong {
-        let (server, side) = (&row.state.server, named(public));
-        report.warning(format!("the mark of {server} was wrong or missing: put right, {side} is public"));
+    for server in wrong {
+        let (server, side) = (&server.status.server, named(public));
+        report.warning(format_args!(
+            "corrected the mark of {server}, which was wrong or missing: {side} is public"
+        ));
     }
-    let states: Vec<_> = looked.iter().map(|(_, url, state)| (url.clone(), state.clone())).collect();
-    ending::mark(front, &mut hold_all(front, &states, stop, report)?, stop)
+    let heartbeat = Heartbeat::start()?;
+    finish::mark(topology, &mut hold_all(topology, states, &heartbeat, stop, report)?, stop)
 }
 
-/// Prints the mark of one server, which knows of itself alone: the front end is asked from a clone.
+/// Prints the mark of one server, which only has information about itself: a clone can ask the front end.
 pub fn of_server(server: &Server, json: bool) -> Result<()> {
     let mark = Site::open(&server.config.site)?.public_mark();
     if json {
@@ -126,17 +170,18 @@ fn print(rows: &[Row], json: bool) -> Result<()> {
 
 fn cells(row: &Row) -> [String; 7] {
     let dash = || "-".to_owned();
-    let commit = row.state.commit.as_ref().map_or_else(dash, |id| id[..id.len().min(12)].to_owned());
+    let status = row.status.as_ref();
+    let commit = status.and_then(|status| status.commit);
+    let subject = status.and_then(|status| status.subject.as_ref());
+    let mark = status.and_then(|status| status.public.as_ref());
     [
         row.side.clone(),
-        escape_controls(&row.state.server),
+        status
+            .map_or_else(|| truncated(&row.url, MAX_NAME_CHARS).into_owned(), |status| status.server.clone()),
         if row.is_public { "yes" } else { "no" }.into(),
-        commit,
-        row.state
-            .subject
-            .as_ref()
-            .map_or_else(dash, |subject| escape_controls(subject).chars().take(50).collect()),
-        row.state.public.as_ref().map_or_else(dash, |mark| escape_controls(&mark.since)),
+        commit.map_or_else(dash, |id| id.short()),
+        subject.map_or_else(dash, |subject| subject.chars().take(MAX_SUBJECT).collect()),
+        mark.map_or_else(dash, |mark| mark.since.clone()),
         row.health.clone(),
     ]
 }

@@ -7,13 +7,13 @@ use bluegreen_text::count;
 use super::promote::ssh_client;
 use super::table::{print_json, print_rows};
 use crate::cli::{Promotable, Pushable};
-use crate::error::{Error, Result};
+use crate::error::{ClientError, Error, Result};
 use crate::promote::config::servers_of;
 use crate::promote::push::{Outcome, PushIntent, Pushed, push};
-use crate::promote::side::Remote;
+use crate::promote::remote::Remote;
 use crate::pusher::report::Report;
 
-/// Pushes to every server of a side, and prints a row for each; the worst of them decides.
+/// Pushes to every server of a side, and prints a row for each. The worst result decides the exit status.
 pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result<()> {
     let Pushable { side, refspecs, push_options } = pushable;
     let client = ssh_client();
@@ -48,7 +48,7 @@ fn cells(pushed: &Pushed) -> [String; 5] {
     [
         pushed.server.clone(),
         result.into(),
-        pushed.commit.as_ref().map_or_else(|| "-".into(), |id| id.chars().take(12).collect()),
+        pushed.commit.map_or_else(|| "-".into(), |id| id.short()),
         format!("{:.1} s", pushed.seconds),
         pushed.problem.as_deref().map(bluegreen_text::escape_controls).unwrap_or_default(),
     ]
@@ -57,14 +57,11 @@ fn cells(pushed: &Pushed) -> [String; 5] {
 fn judge(side: &str, pushed: &[Pushed]) -> Result<()> {
     let of = |outcome| pushed.iter().filter(move |pushed| pushed.result == outcome).count() as u64;
     let all = count(pushed.len() as u64, "server");
-    let error = |problem: String| Error::Promotion {
-        problem,
-        hint: format!("fix it, then `bluegreen push {side}` again: nothing is pushed twice"),
-    };
+    let error = |problem: String| Error::Client(ClientError::Push { problem, side: side.to_owned() });
     match (of(Outcome::Failed), of(Outcome::Bad)) {
         (0, 0) => Ok(()),
         (0, bad) => Err(Error::AfterFlip(Box::new(error(format!(
-            "{bad} of {all} of {side}: what is live did not pass its verification"
+            "{bad} of {all} of {side} failed the verification, and the commit is live there"
         ))))),
         (failed, _) => Err(error(format!("{failed} of {all} of {side} failed"))),
     }

@@ -1,45 +1,13 @@
 //! `status`: what is live, and what is being done.
 
-use bluegreen_object_store::ObjectId;
-use bluegreen_text::{escape_controls, printable};
-use serde::Serialize;
-
 use super::table::{print_json, print_text};
 use crate::deploy::pending::{self, Pending};
 use crate::deploy::server::Server;
 use crate::error::Result;
+use crate::protocol::status::Status;
 use crate::release::ReleaseName;
-use crate::site::public::PublicMark;
-use crate::site::{Holder, Live, Site};
-
-/// The state of a server, as `--json` shows it.
-#[derive(Serialize)]
-pub(super) struct Status<'a> {
-    server: &'a str,
-    branch: &'a str,
-    site: String,
-    /// The live release, or null.
-    live: Option<String>,
-    /// The target of `current` if that is no release.
-    elsewhere: Option<String>,
-    commit: Option<ObjectId>,
-    subject: Option<String>,
-    sealed: Option<String>,
-    /// The time since which it is live: that of the last flip.
-    since: Option<String>,
-    /// True if the live release did not fail its verification.
-    good: bool,
-    /// The mark of the last promotion, or null.
-    public: Option<PublicMark>,
-    /// The branch's commit in the repository.
-    tip: Option<ObjectId>,
-    /// The reason why the tip is not live, or null.
-    why: Option<String>,
-    /// All that a crash left to be done.
-    pending: Vec<Pending>,
-    /// The holder of the lock, or null.
-    running: Option<Holder>,
-}
+use crate::site::{Live, Site};
+use bluegreen_text::{escape_controls, printable};
 
 /// Prints the state of the server.
 pub fn run(server: &Server, json: bool) -> Result<()> {
@@ -51,15 +19,15 @@ pub fn run(server: &Server, json: bool) -> Result<()> {
 }
 
 /// Reads the state of the server.
-pub(super) fn read<'a>(server: &'a Server) -> Result<(Status<'a>, Live)> {
+pub(super) fn read(server: &Server) -> Result<(Status, Live)> {
     let site = Site::open(&server.config.site)?;
     let live = site.live()?;
     let tip = server.repository.tip(&server.config.branch)?;
     let record =
         live.release().map(|name| site.release(name)).transpose()?.and_then(|release| release.record);
     let status = Status {
-        server: &server.name,
-        branch: &server.config.branch,
+        server: server.name.clone(),
+        branch: server.config.branch.clone(),
         site: printable(site.root()),
         live: live.release().map(ReleaseName::to_string),
         elsewhere: if let Live::Elsewhere(path) = &live { Some(printable(path)) } else { None },

@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::config::Step;
-use crate::run::child::{self, End};
+use crate::run::process::{self, End};
 
 /// The time that `sudo` may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,9 +21,9 @@ pub fn commands(step: &Step) -> Result<Vec<String>, String> {
 
 /// Asks `sudo` whether this user may run a command of [`commands`] without a password.
 pub fn allows(command: &str) -> io::Result<bool> {
-    let mut sudo = child::command("sudo");
+    let mut sudo = process::command("sudo");
     sudo.args(["-n", "-l", "--"]).args(command.split(' '));
-    let end = child::run(&mut sudo, TIMEOUT, None, |_| ())?;
+    let end = process::run(&mut sudo, TIMEOUT, None, |_| ())?;
     Ok(matches!(end, End::Exited(status) if status.success()))
 }
 

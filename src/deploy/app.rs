@@ -19,13 +19,16 @@ use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::pusher::output::Output;
 use crate::release::{ReleaseName, State};
-use crate::run::child::{self, End, Limits};
+use crate::run::process::{self, End, Limits};
 use crate::site::{Live, LockedSite, logs};
 
 /// The directory of the helpers, one for each application, named like its repository.
 const HELPERS: &str = "/usr/local/lib/bluegreen/apps";
 /// The file of `.bluegreen/` that names the release whose instance was declared live last.
 const SETTLED: &str = "app";
+/// The most that the helper may print, in bytes.
+const MAX_ANSWER: usize = 64 << 10;
+
 /// The time limit of a command that does not wait for an instance to stop.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time limit of `stop`: longer than the time that systemd gives an instance.
@@ -168,7 +171,9 @@ impl<'a> App<'a> {
         let mut program = prepare(&words);
         program.arg(verb).args(arguments);
         let limits = Limits { timeout, stop: None };
-        let ran = child::ask(&mut program, b"", limits, |bytes| complaint.extend_from_slice(bytes));
+        let ran = process::output(&mut program, b"", limits, MAX_ANSWER, |bytes| {
+            process::keep_end(&mut complaint, bytes);
+        });
         let (end, printed) = ran.map_err(|error| failed(bluegreen_text::reason(&error)))?;
         let complaint = String::from_utf8_lossy(&complaint);
         let reason = complaint.trim_end().lines().next_back().map(|line| format!(": {line}"));
@@ -199,7 +204,7 @@ pub fn log_command(server: &Server, release: &ReleaseName, follow: bool) -> Opti
 }
 
 fn prepare(words: &[String]) -> Command {
-    let mut program = child::command(&words[0]);
+    let mut program = process::command(&words[0]);
     program.args(&words[1..]).current_dir("/").env_clear().env("PATH", PATH);
     program
 }

@@ -13,7 +13,7 @@ use crate::deploy::server::Server;
 use crate::deploy::steps::{how, note, shell};
 use crate::error::Result;
 use crate::pusher::message::Message;
-use crate::run::child;
+use crate::run::process;
 use crate::site::history::{self, Entry};
 use crate::site::{LockedSite, Site, logs};
 
@@ -53,7 +53,7 @@ impl Server<'_> {
         note(log, format_args!("--- {} notify: {}", timestamp(SystemTime::now()), line.line()));
         let (started, mut tail) = (Instant::now(), Vec::new());
         let end = self.command(line, entry).and_then(|(mut command, text)| {
-            child::tell(&mut command, &text, line.timeout, |bytes| {
+            process::run_with_stdin(&mut command, &text, line.timeout, |bytes| {
                 log.map_or(Ok(()), |mut log| log.write_all(bytes)).unwrap_or_default();
                 tail.extend_from_slice(bytes);
                 tail.drain(..tail.len().saturating_sub(TAIL));

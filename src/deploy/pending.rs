@@ -1,36 +1,12 @@
 //! [`Pending`]: what a crash left to be done, for those who only look.
 
-use serde::{Deserialize, Serialize};
-
 use crate::deploy::journal;
 use crate::error::Result;
 use crate::git::Repository;
+pub use crate::protocol::status::{Kind, Pending};
 use crate::pusher::leftover::Leftover;
 use crate::site::Site;
 use crate::site::seen::{ATTEMPTS, Look};
-
-/// Something that a crash left to be done, as `--json` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pending {
-    /// Its kind.
-    pub kind: Kind,
-    /// The problem in words.
-    pub message: String,
-    /// The command of this program that ends it: "resume".
-    pub command: String,
-}
-
-/// The kinds of what can be pending.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Git left a lock before the boot, and refuses pushes.
-    Lock,
-    /// A publication has begun.
-    Publication,
-    /// Nobody has looked at the tip of the branch.
-    Tip,
-}
 
 /// Finds all that is pending.
 pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pending>> {

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::pusher::output::Output;
 use crate::release::ReleaseName;
-use crate::run::child::{self, End};
+use crate::run::process::{self, End};
 use crate::run::signals::Stop;
 use crate::site::LockedSite;
 use crate::site::logs;
@@ -66,7 +66,7 @@ impl<'a> Steps<'a> {
         report.line(Message::Step { phase, name });
         note(log, format_args!("--- {} {phase}: {}", timestamp(SystemTime::now()), step.line()));
         let (started, mut output) = (Instant::now(), Output::new(report, log, "  "));
-        let end = child::run(&mut self.command(step), step.timeout, stop, |bytes| output.take(bytes));
+        let end = process::run(&mut self.command(step), step.timeout, stop, |bytes| output.take(bytes));
         output.end();
         let result = match end.map_err(Error::io("run", "/bin/sh"))? {
             End::Cancelled => Err(Error::Cancelled),
@@ -101,7 +101,7 @@ pub(super) fn shell(server: &Server, step: &Step) -> Command {
     let (home, login) =
         user.map_or_else(|| (PathBuf::from("/"), String::new()), |user| (user.dir, user.name));
     let site = &server.config.site.root;
-    let mut command = child::command("/bin/sh");
+    let mut command = process::command("/bin/sh");
     command
         .args(["-c", &step.run])
         .current_dir(site)

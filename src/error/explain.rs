@@ -85,7 +85,9 @@ impl Explain for Error {
             }
             Self::NoLog(_) => "a release has a log when its config has steps".into(),
             Self::Public(_) => "push to the other side and promote it, or deploy here all the same: `git push -o public`".into(),
-            Self::PromoteConfig { hint, .. } | Self::Promotion { hint, .. } => hint.clone(),
+            Self::PromoteConfig { hint, .. } => hint.clone(),
+            Self::NoTerminal => "add `--yes`".into(),
+            Self::Client(error) => return error.hint(),
             Self::RefMoved(_) => "fetch, then push again".into(),
             Self::UnknownRevision(_) => "name a branch, a tag or a commit that was pushed to this server".into(),
             Self::NoBranch(_) => "push it first".into(),
@@ -125,8 +127,10 @@ impl Explain for Error {
             | Self::ForeignPath(..)
             | Self::Config { .. }
             | Self::PromoteConfig { .. }
+            | Self::NoTerminal
             | Self::ConfigUnsafe { .. } => 2,
             Self::AfterFlip(_) => 3,
+            Self::Client(error) => error.exit_status(),
             Self::Reported(error) => error.exit_status(),
             _ => 1,
         }

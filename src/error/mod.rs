@@ -3,6 +3,7 @@
 //! Each variant has an exit status and may have a hint. The last line of a failure, which says what is still
 //! live, comes from the deployment.
 
+mod client;
 mod explain;
 mod wording;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use bluegreen_text::explain::IoError;
 use bluegreen_text::{printable, reason};
 
+pub use self::client::ClientError;
 use self::wording::{foreign, listed, no_log, place, submodules};
 
 /// The result of everything that can fail here.
@@ -330,14 +332,12 @@ pub enum Error {
         /// One thing that the reader can do.
         hint: String,
     },
-    /// A step of a promotion failed.
-    #[error("{problem}")]
-    Promotion {
-        /// The problem.
-        problem: String,
-        /// One thing that the reader can do.
-        hint: String,
-    },
+    /// A step of `push`, `public`, or `promote` failed.
+    #[error(transparent)]
+    Client(ClientError),
+    /// A confirmation is needed, and standard input is not a terminal.
+    #[error("cannot ask for confirmation: standard input is not a terminal")]
+    NoTerminal,
     /// The operator or the system asked the program to stop.
     #[error("cancelled")]
     Cancelled,

@@ -9,7 +9,7 @@ use crate::git::push::RefUpdate;
 use crate::git::{Repository, Setting};
 use crate::pusher::output::Output;
 use crate::pusher::report::Report;
-use crate::run::child::{self, End};
+use crate::run::process::{self, End};
 use crate::run::signals::Stop;
 
 /// The time limit of the `update` hook.
@@ -60,7 +60,7 @@ fn runs_update_hook(
 ) -> Result<bool> {
     let Some(mut hook) = repository.hook("update", update)? else { return Ok(true) };
     let mut output = Output::new(report, None, "");
-    let end = child::run(&mut hook, TIMEOUT, Some(stop), |bytes| output.take(bytes));
+    let end = process::run(&mut hook, TIMEOUT, Some(stop), |bytes| output.take(bytes));
     output.end();
     match end.map_err(Error::io("run", "hooks/update"))? {
         End::Exited(status) => Ok(status.success()),

@@ -9,7 +9,7 @@ use nix::unistd::{Uid, User};
 
 use super::{NO_HOOKS, Repository, failure};
 use crate::error::{Error, Result};
-use crate::run::child::{self, End, Limits};
+use crate::run::process::{self, End, Limits, keep_end};
 
 /// The settings and paths of a git process that converts files.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub struct Work<'a> {
     pub limits: Limits<'a>,
 }
 
-/// The end of what git and its filters print on standard error that is kept, in bytes.
-const MAX_STDERR: usize = 64 << 10;
+/// The most bytes that git may print while it converts files.
+const MAX_OUTPUT: usize = 256 << 20;
 
 impl Repository {
     /// Lists all settings that git sees for the repository's owner: the output of `--show-scope -z`.
@@ -53,10 +53,8 @@ impl Repository {
             .current_dir(work.tree)
             .env("GIT_INDEX_FILE", work.index);
         let mut said = Vec::new();
-        let asked = child::ask(&mut git, input, work.limits, |bytes| {
-            said.extend_from_slice(bytes);
-            said.drain(..said.len().saturating_sub(MAX_STDERR));
-        });
+        let asked =
+            process::output(&mut git, input, work.limits, MAX_OUTPUT, |bytes| keep_end(&mut said, bytes));
         let said = String::from_utf8_lossy(&said);
         let complaints =
             || said.lines().map(|line| truncated(line, MAX_MESSAGE_CHARS).into_owned()).collect::<Vec<_>>();
@@ -74,7 +72,7 @@ impl Repository {
     /// Prepares a git in a process group of its own that sees the settings of the owner and the machine, for their
     /// filters. The caller overrides the settings that would change other files of a checkout.
     pub(super) fn owners_command(&self) -> Command {
-        let mut git = child::command("git");
+        let mut git = process::command("git");
         self.prepare(&mut git);
         git.env_remove("GIT_CONFIG_NOSYSTEM").env("GIT_ATTR_NOSYSTEM", "1");
         if let Ok(Some(user)) = User::from_uid(Uid::effective()) {

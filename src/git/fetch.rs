@@ -9,13 +9,10 @@ use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 
 use super::{Repository, failure, search_path};
 use crate::error::{Error, Result};
-use crate::run::child::{self, End, Limits};
+use crate::run::process::{self, End, Limits, keep_end};
 
 /// The protocols that a submodule's URL may use; not `file` and `ext`, which reach into this machine.
 const PROTOCOLS: &str = "https:ssh:git";
-
-/// The end of what a fetch prints on standard error that is kept, in bytes.
-const MAX_STDERR: usize = 64 << 10;
 
 /// The ssh command. Nobody can answer a question, so it must not ask for a password or a host key.
 const SSH: &str = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=30";
@@ -59,11 +56,7 @@ impl Repository {
             .env("GIT_ALLOW_PROTOCOL", PROTOCOLS)
             .env("GIT_SSH_COMMAND", SSH);
         let mut stderr = Vec::new();
-        let end = child::run(&mut git, limits.timeout, limits.stop, |bytes| {
-            // The end gives the reason.
-            stderr.extend_from_slice(bytes);
-            stderr.drain(..stderr.len().saturating_sub(MAX_STDERR));
-        });
+        let end = process::run(&mut git, limits.timeout, limits.stop, |bytes| keep_end(&mut stderr, bytes));
         match end.map_err(Error::GitMissing)? {
             End::Exited(status) if status.success() => Ok(()),
             End::Exited(status) => Err(refusal(&Output { status, stdout: Vec::new(), stderr })),

@@ -13,7 +13,7 @@ use rustix::process::{Pid, test_kill_process};
 use super::push::RefUpdate;
 use super::{NO_FSMONITOR, RUN_NOTHING, Repository, failure};
 use crate::error::{Error, Result};
-use crate::run::child;
+use crate::run::process;
 
 /// The prefix of the refs that keep objects during a push. `transfer.hideRefs` hides them from clients.
 const KEPT: &str = "refs/bluegreen/deploying/";
@@ -196,7 +196,7 @@ impl Repository {
         if !path.metadata().is_ok_and(is_executable) {
             return Ok(None);
         }
-        let mut hook = child::command(path);
+        let mut hook = process::command(path);
         self.hide_environment(&mut hook);
         hook.arg(OsStr::from_bytes(&update.name))
             .args([update.old.to_string(), update.new.to_string()])

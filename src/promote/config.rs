@@ -1,24 +1,33 @@
 //! `.promote.toml`: the sides, the public address and its switch, and the checks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bluegreen_text::{escape_controls, printable, reason};
 use serde::{Deserialize, Deserializer};
 
 use super::program;
 use crate::error::{Error, Result};
 use crate::git::RUN_NOTHING;
+use crate::run::process;
+use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, printable, reason, truncated};
 
 /// The file's name at the top of the clone.
 pub const NAME: &str = ".promote.toml";
 
-/// The file as it is written.
+/// Stands for the key in messages, which is known where the file is read.
+const KEY: &str = "{key}";
+
+/// The longest config that is read, in bytes.
+const MAX_CONFIG: u64 = 1024 * 1024;
+
+/// The parsed file.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PromoteConfig {
-    /// The servers of each side; empty where the remotes of the clone are the sides.
+    /// The servers of each side; empty if the remotes of the clone are the sides.
     #[serde(default)]
     pub sides: BTreeMap<String, Servers>,
     /// The address that visitors type, and the switch.
@@ -37,11 +46,11 @@ pub struct PromoteConfig {
 pub enum Servers {
     /// One server.
     One(ServerSpec),
-    /// Several that are deployed alike.
+    /// Several servers that are deployed alike.
     Several(Vec<ServerSpec>),
 }
 
-/// One server. As a variant, the table is not read from a list of two strings, as a struct would be.
+/// One server. A struct instead of the variant would also be read from a list of two strings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum ServerSpec {
@@ -74,7 +83,7 @@ pub struct Public {
     pub url: String,
     /// The name of a switch of the program, or a path.
     pub switch: String,
-    /// The time in which its `set` must end.
+    /// The timeout of its `set`.
     #[serde(default = "ninety_seconds", deserialize_with = "duration")]
     pub within: Duration,
     /// The settings of the switch.
@@ -86,17 +95,17 @@ pub struct Public {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Check {
-    /// The paths that must answer 2xx or 3xx.
+    /// The paths that must return 2xx or 3xx.
     pub paths: Vec<String>,
-    /// So many good answers in a row.
+    /// The number of good responses in a row.
     pub healthy: u32,
-    /// The time in which they must come.
+    /// The time in which they must arrive.
     #[serde(deserialize_with = "duration")]
     pub within: Duration,
     /// The time for which the public address is watched.
     #[serde(deserialize_with = "duration")]
     pub watch: Duration,
-    /// Failed answers before it goes back.
+    /// The failures that are tolerated before it goes back.
     pub tolerate: u64,
 }
 
@@ -107,54 +116,76 @@ impl Default for Check {
     }
 }
 
-/// Clouds give up after one minute by themselves.
+/// The longest duration of the config: deadlines are computed from it.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The switches for clouds give up after one minute themselves.
 fn ninety_seconds() -> Duration {
     Duration::from_secs(90)
 }
 
 fn duration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    humantime::parse_duration(&text)
-        .map_err(|error| serde::de::Error::custom(format!("`{text}`: {error}, write \"30s\"")))
+    /// Anything that a duration may be mistaken for.
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        Number(f64),
+        Other(serde::de::IgnoredAny),
+    }
+    let wrong = |problem: String| Err(serde::de::Error::custom(problem));
+    match Written::deserialize(from)? {
+        Written::Text(text) => match humantime::parse_duration(&text) {
+            Ok(duration) if duration <= MAX_DURATION => Ok(duration),
+            Ok(_) => wrong(format!("`{text}` is too long: write at most \"365d\"")),
+            Err(error) => {
+                wrong(format!("invalid duration `{text}`: {error}; write a number and a unit: \"30s\""))
+            }
+        },
+        Written::Number(number) => wrong(format!("`{KEY}` needs a unit: `{KEY} = \"{number}s\"`")),
+        Written::Other(_) => wrong(format!("`{KEY}` is a duration: `{KEY} = \"30s\"`")),
+    }
 }
 
-/// Says what is wrong with the file.
+/// The error for a config that cannot be used.
 #[must_use]
-pub fn wrong(problem: impl Into<String>, hint: impl Into<String>) -> Error {
+pub fn invalid(problem: impl Into<String>, hint: impl Into<String>) -> Error {
     Error::PromoteConfig { problem: problem.into(), hint: hint.into() }
 }
 
 impl PromoteConfig {
-    /// Reads the file, and the remotes of the clone where it names no sides.
+    /// Reads the file, and the remotes of the clone if it names no sides; returns its path, too.
     pub fn read(named: Option<&Path>) -> Result<(Self, PathBuf)> {
         let top = git(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
         let file = named.map_or_else(|| top.unwrap_or_default().join(NAME), Path::to_path_buf);
-        let text = std::fs::read_to_string(&file).map_err(|error| {
-            wrong(
+        let text = read_bounded(&file).map_err(|error| {
+            invalid(
                 format!("cannot read `{}`: {}", printable(&file), reason(&error)),
                 "docs/howto/promote.md shows one to start from",
             )
         })?;
         let mut config: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            wrong(
-                format!("{}:{line}: {}", printable(&file), error.message()),
+            let key = text.lines().nth(line - 1).and_then(|line| Some(line.split_once('=')?.0.trim()));
+            let message = error.message().replace(KEY, key.unwrap_or("it"));
+            invalid(
+                format!("{}:{line}: {}", printable(&file), truncated(&message, MAX_MESSAGE_CHARS)),
                 "docs/howto/promote.md lists the keys",
             )
         })?;
         if config.sides.is_empty() {
             config.sides = ["blue", "green"].into_iter().filter_map(remote).collect();
         }
-        config.refuse_nonsense(&file)?;
-        let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
-        Ok((config, folder))
+        config.check(&file)?;
+        Ok((config, file))
     }
 
-    fn refuse_nonsense(&self, file: &Path) -> Result<()> {
-        let refuse = |problem: &str, hint: &str| Err(wrong(format!("{}: {problem}", printable(file)), hint));
+    fn check(&self, file: &Path) -> Result<()> {
+        let refuse =
+            |problem: &str, hint: &str| Err(invalid(format!("{}: {problem}", printable(file)), hint));
         if self.sides.len() != 2 {
             return refuse(
-                "there must be two sides",
+                "two sides are needed",
                 "name them in `[sides]`, or add the git remotes `blue` and `green`",
             );
         }
@@ -164,8 +195,8 @@ impl PromoteConfig {
                 && !name.starts_with('-')
         };
         if let Some(name) = self.sides.keys().find(|name| !is_name(name)) {
-            let problem = format!("`{}` is no name of a side", escape_controls(name));
-            return refuse(&problem, "use lower-case letters, digits and hyphens");
+            let problem = format!("invalid name of a side: `{}`", truncated(name, MAX_NAME_CHARS));
+            return refuse(&problem, "use lower-case letters, digits, and hyphens");
         }
         let mut urls = BTreeSet::new();
         for (name, servers) in &self.sides {
@@ -173,10 +204,10 @@ impl PromoteConfig {
             if servers.is_empty() {
                 return refuse(&format!("the side `{name}` has no server"), "name at least one");
             }
-            // Its lock would be waited for by the one who holds it.
+            // Listing a server twice would deadlock on its own lock.
             if let Some(twice) = servers.iter().find(|server| !urls.insert(server.url().to_owned())) {
-                let problem = format!("`{}` is named twice", escape_controls(twice.url()));
-                return refuse(&problem, "a server belongs to one side");
+                let problem = format!("`{}` is listed twice", truncated(twice.url(), MAX_NAME_CHARS));
+                return refuse(&problem, "list each server on one side");
             }
         }
         if self.check.paths.is_empty() || !self.check.paths.iter().all(|path| path.starts_with('/')) {
@@ -203,15 +234,15 @@ impl Servers {
     }
 }
 
-/// The servers of a side that is to be pushed to. Without the file, a side is a remote of the clone.
+/// Returns the servers of a side. Without the file, a side is a remote of the clone.
 pub fn servers_of(side: &str, named: Option<&Path>) -> Result<Vec<ServerSpec>> {
     let top = git(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
     let has_file = named.is_some() || top.is_some_and(|top| top.join(NAME).exists());
     if !has_file {
         let servers = remote(side).map(|(_, servers)| servers.list());
         return servers.ok_or_else(|| {
-            wrong(
-                format!("there is no side `{side}`: neither `{NAME}` nor a git remote names it"),
+            invalid(
+                format!("unknown side `{side}`: neither `{NAME}` nor a git remote names it"),
                 format!(
                     "`git remote add {side} deploy@{side}:sample_app`, or see docs/howto/many-servers.md"
                 ),
@@ -221,21 +252,28 @@ pub fn servers_of(side: &str, named: Option<&Path>) -> Result<Vec<ServerSpec>> {
     let (config, _) = PromoteConfig::read(named)?;
     let names = config.sides.keys().cloned().collect::<Vec<_>>().join(" or ");
     let side = config.sides.get(side).map(Servers::list);
-    side.ok_or_else(|| wrong(format!("there is no such side in `{NAME}`"), format!("it is {names}")))
+    side.ok_or_else(|| invalid(format!("`{NAME}` has no such side"), format!("use {names}")))
 }
 
-/// All push URLs of a remote of the clone.
+/// Reads the config, which may have up to 1 MB.
+fn read_bounded(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(MAX_CONFIG + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_CONFIG { Err(std::io::Error::other("it is too long")) } else { Ok(text) }
+}
+
+/// Returns all push URLs of a remote of the clone.
 fn remote(name: &str) -> Option<(String, Servers)> {
     let urls = git(&["remote", "get-url", "--push", "--all", name])?;
     let servers = urls.lines().map(|url| ServerSpec::Url(url.to_owned())).collect();
     Some((name.to_owned(), Servers::Several(servers)))
 }
 
-/// Asks git in the working directory; `None` where it fails or prints nothing. It runs no program
-/// that the clone's config names, such as that of a lazy fetch.
+/// Runs git in the working directory; returns `None` if it fails or prints nothing. It runs no program that the
+/// clone's config names, such as that of a lazy fetch.
 #[must_use]
 pub fn git(arguments: &[&str]) -> Option<String> {
-    let mut git = program::command("git");
+    let mut git = process::command("git");
     git.envs(RUN_NOTHING).args(["-c", "log.showSignature=false"]).args(arguments);
     let output = program::run(&mut git, Duration::from_secs(10), None).ok()?;
     let text = output.stdout.trim_end().to_owned();

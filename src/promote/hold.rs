@@ -1,211 +1,246 @@
-//! The client's end of a hold: `bluegreen hold` on a server keeps deployments out for as long as it hears of
-//! us, and we know that it does for as long as it answers.
+//! The client's end of a hold: `bluegreen hold` on a server blocks deployments for as long as this client sends a line
+//! every few seconds. The client is sure of it for as long as the server replies.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::program;
-use super::side::{Remote, State};
-use crate::error::{Error, Result};
+use super::program::{self, last_lines};
+use super::remote::Remote;
+use crate::error::{ClientError, Error, Result};
+use crate::protocol::history::Entry;
+use crate::protocol::hold::{Reply, Request};
+use crate::protocol::status::Status;
+use crate::run::dialog::{Dialog, Received};
 use crate::run::signals::Stop;
+use bluegreen_text::message;
 
 /// The time between two beats.
 const BEAT: Duration = Duration::from_secs(3);
 
-/// The time in which an answer must come; the server's own lease is longer.
-const ANSWER: Duration = Duration::from_secs(10);
+/// The time in which a reply must arrive. The server's own lease is longer.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time for which a promotion waits for `[notify]`, which goes on without it.
-const NOTICES: Duration = Duration::from_secs(30);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time for which a promotion waits for a lock.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The most warnings of `[notify]` that are printed.
+const MAX_WARNINGS: usize = 20;
 
 /// The lock of one server, for as long as this lives.
 #[derive(Debug)]
 pub struct Hold {
     /// The state of the server, which nobody else changes now.
-    pub state: State,
+    pub status: Status,
     connection: Connection,
 }
 
 /// A `bluegreen hold` that runs on a server.
 #[derive(Debug)]
 struct Connection {
-    url: String,
-    child: Child,
-    input: Arc<Mutex<Option<ChildStdin>>>,
-    answers: Receiver<Value>,
-    last_words: LastWords,
+    remote: Remote,
+    dialog: Arc<Mutex<Dialog>>,
 }
 
-/// The last line that the server, or ssh itself, said to people.
-type LastWords = Arc<Mutex<String>>;
+/// The dialogs of all holds that still exist.
+type Dialogs = Mutex<Vec<Weak<Mutex<Dialog>>>>;
+
+/// Sends the beats of all holds, from one thread.
+#[derive(Debug)]
+pub struct Heartbeat {
+    dialogs: Arc<Dialogs>,
+    has_ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Heartbeat {
+    /// Starts the thread. It fails before anything is held if the system has no thread left.
+    pub fn start() -> Result<Self> {
+        let (dialogs, has_ended) = (Arc::<Dialogs>::default(), Arc::<AtomicBool>::default());
+        let (all, end) = (Arc::clone(&dialogs), Arc::clone(&has_ended));
+        let beat = move || {
+            while !end.load(Ordering::Relaxed) {
+                let all = lock(&all).clone();
+                all.iter().filter_map(Weak::upgrade).for_each(|dialog| beat(&dialog));
+                thread::park_timeout(BEAT);
+            }
+        };
+        let thread = thread::Builder::new().spawn(beat).map_err(Error::io("start", "a thread"))?;
+        Ok(Self { dialogs, has_ended, thread: Some(thread) })
+    }
+
+    fn add(&self, dialog: &Arc<Mutex<Dialog>>) {
+        lock(&self.dialogs).push(Arc::downgrade(dialog));
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sends a beat and discards the replies to earlier ones. A dialog that is in use sends lines of its own.
+fn beat(dialog: &Mutex<Dialog>) {
+    let Ok(mut dialog) = dialog.try_lock() else { return };
+    while let Ok(Received::Line(_)) = dialog.receive(Instant::now(), None) {}
+    let _ = dialog.send(&Request::Beat.to_string(), Instant::now());
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Hold {
-    /// Takes the lock of a server. `announce` gets the holder that it waits for.
-    pub fn take(remote: &Remote, stop: &Stop, announce: impl Fn(&str)) -> Result<Self> {
-        let connection = Connection::open(remote)?;
-        let started = Instant::now();
+    /// Takes the lock of a server. `announce` receives the holder that it waits for.
+    pub fn take(
+        remote: &Remote,
+        heartbeat: &Heartbeat,
+        stop: &Stop,
+        announce: impl Fn(&str),
+    ) -> Result<Self> {
+        let mut command = remote.command(&["hold"])?;
+        let dialog =
+            Dialog::start(&mut command).map_err(|error| program::cannot_run(&command, error).into_error())?;
+        let connection = Connection { remote: remote.clone(), dialog: Arc::new(Mutex::new(dialog)) };
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        let mut holder = String::new();
         loop {
-            stop.check()?;
-            match connection.answers.recv_timeout(Duration::from_millis(50)) {
-                Ok(answer) => {
-                    if let Some(held) = answer.get("held") {
-                        let state = connection.state(held)?;
-                        return Ok(Self { state, connection });
-                    }
-                    if let Some(holder) = answer.get("waiting").and_then(Value::as_str) {
-                        announce(holder);
-                    }
+            let next = (Instant::now() + BEAT).min(deadline);
+            let reply =
+                connection.receive(&mut lock(&connection.dialog), next, Some(stop), "cannot be locked")?;
+            match reply {
+                Some(Reply::Held(status)) => {
+                    heartbeat.add(&connection.dialog);
+                    return Ok(Self { status: *status, connection });
                 }
-                Err(RecvTimeoutError::Disconnected) => return Err(connection.lost("cannot be held")),
-                Err(RecvTimeoutError::Timeout) if started.elapsed() >= PATIENCE => {
-                    return Err(connection.lost("is still busy after 60 s"));
+                Some(Reply::Waiting(other)) => {
+                    announce(&other);
+                    holder = format!(": {other}");
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Some(_) => {}
+                None if Instant::now() >= deadline => {
+                    let url = connection.remote.url.clone();
+                    return Err(ClientError::StillBusy { url, holder, waited: LOCK_TIMEOUT }.into_error());
+                }
+                None => {
+                    stop.check()?;
+                    // A line keeps the lease. One that cannot be sent is noticed at the next reply.
+                    let _ = lock(&connection.dialog).send(&Request::Beat.to_string(), Instant::now());
+                }
             }
         }
     }
 
-    /// The server's address.
+    /// Returns the server's address.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.connection.url
+        &self.connection.remote.url
     }
 
-    /// Asks the server whether it still holds the lock: an answer that comes now is proof, a clock is not,
-    /// because that of a laptop stands still while it sleeps.
-    pub fn confirm(&self) -> Result<State> {
-        self.connection.state(&self.connection.ask("status", "status")?["status"])
+    /// Checks that the server still holds the lock. Only a reply that arrives now is proof: the clock of a laptop stands
+    /// still while it is suspended.
+    pub fn confirm(&self) -> Result<Status> {
+        self.connection.request(&Request::Status, REPLY_TIMEOUT, |reply| match reply {
+            Reply::Status(status) => Some(*status),
+            _ => None,
+        })
     }
 
     /// Writes the mark.
     pub fn mark(&self, public: bool) -> Result<()> {
-        self.connection.ask(if public { "public yes" } else { "public no" }, "marked").map(drop)
+        self.connection.request(&Request::Public(public), REPLY_TIMEOUT, |reply| {
+            matches!(reply, Reply::Marked(_)).then_some(())
+        })
     }
 
-    /// Adds a line to the history.
-    pub fn record(&self, entry: &Value) -> Result<()> {
-        self.connection.ask(&format!("record {entry}"), "recorded").map(drop)
+    /// Adds an entry to the history.
+    pub fn record(&self, entry: &Entry) -> Result<()> {
+        let request = Request::Record(Box::new(entry.clone()));
+        self.connection
+            .request(&request, REPLY_TIMEOUT, |reply| matches!(reply, Reply::Recorded(_)).then_some(()))
     }
 
-    /// Lets go, and has the server run its `[notify]` for what it recorded; returns what went wrong.
+    /// Releases the lock, and has the server run its `[notify]` for what it recorded; returns the warnings.
     #[must_use]
     pub fn notify(self) -> Vec<String> {
-        let said = self.connection.ask_within("notify", "notified", NOTICES);
-        let words = |value: &Value| value.as_str().map(bluegreen_text::escape_controls);
-        match said.map(|said| said["notified"].as_array().cloned()) {
-            Ok(warnings) => warnings.iter().flatten().filter_map(words).collect(),
-            Err(_) => vec![format!("`{}` does not say how its `[notify]` went", self.url())],
+        let said = self.connection.request(&Request::Notify, NOTIFY_TIMEOUT, |reply| match reply {
+            Reply::Notified(warnings) => Some(warnings),
+            _ => None,
+        });
+        match said {
+            Ok(warnings) => warnings.iter().take(MAX_WARNINGS).map(message).collect(),
+            Err(_) => vec![format!("`{}` did not report the result of its `[notify]`", self.url())],
         }
     }
 }
 
 impl Connection {
-    fn open(remote: &Remote) -> Result<Self> {
-        let mut command = remote.command(&["hold"])?;
-        command.stdin(std::process::Stdio::piped());
-        let mut child = command.spawn().map_err(|error| program::missing(&command, &error))?;
-        let input = Arc::new(Mutex::new(child.stdin.take()));
-        let last_words = LastWords::default();
-        let answers = listen(&mut child, &last_words);
-        beat(&input);
-        Ok(Self { url: remote.url.clone(), child, input, answers, last_words })
+    /// Receives a reply; `None` if none arrives in time. `problem` describes the end of the connection.
+    fn receive(
+        &self,
+        dialog: &mut Dialog,
+        until: Instant,
+        stop: Option<&Stop>,
+        problem: &str,
+    ) -> Result<Option<Reply>> {
+        match dialog.receive(until, stop) {
+            Ok(Received::Line(line)) => Reply::parse(&line)
+                .map(Some)
+                .map_err(|error| self.remote.invalid_response(&error).into_error()),
+            Ok(Received::Nothing) => Ok(None),
+            Ok(Received::End) => Err(self.lost(dialog, problem)),
+            Err(error) => Err(self.remote.invalid_response(&error).into_error()),
+        }
     }
 
-    fn state(&self, answer: &Value) -> Result<State> {
-        State::deserialize(answer)
-            .map_err(|error| self.lost(&format!("answers what cannot be read: {error}")))
-    }
-
-    fn ask(&self, line: &str, key: &str) -> Result<Value> {
-        self.ask_within(line, key, ANSWER)
-    }
-
-    fn ask_within(&self, line: &str, key: &str, time: Duration) -> Result<Value> {
-        write(&self.input, line).ok_or_else(|| self.lost("is not held any more"))?;
-        let deadline = Instant::now() + time;
-        while let Ok(answer) = self.answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            if let Some(problem) = answer.get("error").and_then(Value::as_str) {
-                return Err(self.lost(&format!("says: {}", bluegreen_text::escape_controls(problem))));
+    /// Sends a request, and returns the reply that it waits for. The dialog stays locked until then, so that no beat
+    /// discards the reply.
+    fn request<R>(
+        &self,
+        request: &Request,
+        timeout: Duration,
+        wanted: impl Fn(Reply) -> Option<R>,
+    ) -> Result<R> {
+        const LOST: &str = "is no longer locked";
+        let (mut dialog, deadline) = (lock(&self.dialog), Instant::now() + timeout);
+        if dialog.send(&request.to_string(), deadline).is_err() {
+            return Err(self.lost(&mut dialog, LOST));
+        }
+        while let Some(reply) = self.receive(&mut dialog, deadline, None, LOST)? {
+            if let Reply::Error(problem) = reply {
+                let how = format!("reports: {problem}");
+                return Err(ClientError::Hold { url: self.remote.url.clone(), how }.into_error());
             }
-            if answer.get(key).is_some() {
-                return Ok(answer);
+            if let Some(result) = wanted(reply) {
+                return Ok(result);
             }
         }
-        Err(self.lost("is not held any more"))
+        Err(self.lost(&mut dialog, LOST))
     }
 
-    fn lost(&self, how: &str) -> Error {
-        let said = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        let said = bluegreen_text::escape_controls(said.trim_start_matches("error: "));
-        let reason = if said.is_empty() { String::new() } else { format!(": {said}") };
-        Error::Promotion {
-            problem: format!("`{}` {how}{reason}", self.url),
-            hint: "look with `bluegreen public`, then promote again".into(),
+    fn lost(&self, dialog: &mut Dialog, how: &str) -> Error {
+        let stderr = dialog.errors();
+        if let Some(error) = self.remote.explain(&stderr) {
+            return error.into_error();
         }
+        let how =
+            std::iter::once(how.to_owned()).chain(last_lines(&stderr, 1)).collect::<Vec<_>>().join(": ");
+        ClientError::Hold { url: self.remote.url.clone(), how }.into_error()
     }
 }
 
 impl Drop for Connection {
-    /// The end of input releases the lock.
+    /// Releases the lock now, even if a beat is about to be sent.
     fn drop(&mut self) {
-        self.input.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < deadline {
-            if let Ok(Some(_)) | Err(_) = self.child.try_wait() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        program::end(&mut self.child);
+        lock(&self.dialog).close();
     }
-}
-
-fn listen(child: &mut Child, last_words: &LastWords) -> Receiver<Value> {
-    let (sender, answers) = channel();
-    if let Some(errors) = child.stderr.take() {
-        let last_words = Arc::clone(last_words);
-        // A full pipe would stop the server.
-        thread::spawn(move || {
-            for line in BufReader::new(errors).lines().map_while(std::result::Result::ok) {
-                if !line.starts_with("hint: ") && !line.trim().is_empty() {
-                    *last_words.lock().unwrap_or_else(PoisonError::into_inner) = line;
-                }
-            }
-        });
-    }
-    if let Some(output) = child.stdout.take() {
-        thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(std::result::Result::ok) {
-                if serde_json::from_str(&line).is_ok_and(|answer| sender.send(answer).is_err()) {
-                    return;
-                }
-            }
-        });
-    }
-    answers
-}
-
-/// Sends a line every few seconds, until the input is closed.
-fn beat(input: &Arc<Mutex<Option<ChildStdin>>>) {
-    let input = Arc::clone(input);
-    thread::spawn(move || {
-        while write(&input, "beat").is_some() {
-            thread::sleep(BEAT);
-        }
-    });
-}
-
-fn write(input: &Mutex<Option<ChildStdin>>, line: &str) -> Option<()> {
-    let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
-    writeln!(input.as_mut()?, "{line}").ok()
 }

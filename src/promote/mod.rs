@@ -1,20 +1,22 @@
-//! A promotion: visitors get the other side. The order stands in [`promote`]: look, hold, check, set, watch,
-//! mark; nothing is switched before all that comes before it holds.
+//! The client: pushes to the servers of a side, and promotions, after which visitors get the other side.
 //!
-//! Its last line always says which side is public, as the front end itself shows it.
+//! [`promote`] shows the order: look, hold, check, set, watch, mark. Nothing is switched before the first three have
+//! succeeded. The last line always names the public side, as the front end itself shows it.
 
-pub mod check;
 pub mod config;
-pub mod ending;
+pub mod finish;
 pub mod hold;
-pub mod look;
+pub mod plan;
+pub mod probe;
 pub mod program;
 pub mod push;
-pub mod side;
+pub mod remote;
 pub mod ssh;
 pub mod switch;
+pub mod trust;
 pub mod watch;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,24 +24,26 @@ use std::time::{Duration, Instant, SystemTime};
 use bluegreen_text::{count, seconds};
 use serde::Serialize;
 
-use self::hold::Hold;
-use self::look::{Front, Plan, all};
-use self::side::{Remote, State, at_once};
+use self::hold::{Heartbeat, Hold};
+use self::plan::{Plan, ServerStatus, Topology, all};
+use self::remote::Remote;
 use self::watch::{Watched, watch};
-use crate::error::{Error, Result};
+use crate::error::{ClientError, Error, Result};
 use crate::pusher::report::Report;
+use crate::run::concurrent;
 use crate::run::signals::Stop;
+use bluegreen_object_store::ObjectId;
 
 /// The options of `promote`, as they were given.
 #[derive(Debug)]
 pub struct PromoteIntent<'a> {
-    /// The side; without one, the one that is not public.
+    /// The side; by default the one that is not public.
     pub side: Option<&'a str>,
-    /// True if nobody is to be asked.
+    /// True if there is no confirmation.
     pub yes: bool,
-    /// True if nothing is to be changed.
+    /// True if nothing is changed.
     pub dry_run: bool,
-    /// True if a side that is not well is no obstacle.
+    /// True if an unhealthy side is promoted, too.
     pub force: bool,
 }
 
@@ -50,21 +54,21 @@ pub struct Promoted {
     pub from: Option<String>,
     /// The side that is public now.
     pub to: String,
-    /// The same, as a failure says it too.
+    /// The same, under the name that a failure has too.
     pub public: String,
-    /// Always `live`; a failure says `failed`.
+    /// Always `live`; a failure has `failed`.
     pub outcome: &'static str,
     /// The commit that visitors get.
-    pub commit: Option<String>,
+    pub commit: Option<ObjectId>,
     /// The time that the switch took, in seconds.
     pub switch_seconds: f64,
-    /// The requests while it watched.
+    /// The requests during the watch.
     pub requests: u64,
-    /// Those that failed.
+    /// The requests that failed.
     pub failures: u64,
-    /// The median time of an answer, in milliseconds.
+    /// The median response time, in milliseconds.
     pub p50_ms: u128,
-    /// The time in which 99 of 100 answers came, in milliseconds.
+    /// The 99th percentile of the response time, in milliseconds.
     pub p99_ms: u128,
     /// The servers that answered, by their `X-Served-By`.
     pub answered_by: Vec<String>,
@@ -74,36 +78,43 @@ pub struct Promoted {
 
 /// Promotes the side of the plan.
 pub fn promote(
-    front: &Front,
+    topology: &Topology,
     plan: &Plan,
     intent: &PromoteIntent,
     stop: &Stop,
     report: &Report,
 ) -> Result<Promoted> {
-    let mut holds = hold_all(front, &plan.states, stop, report)?;
-    if front.switch.show(Some(stop))? != plan.from {
-        return Err(changed("another side became public in the meantime"));
+    let heartbeat = Heartbeat::start()?;
+    let mut holds = hold_all(topology, &plan.states, &heartbeat, stop, report)?;
+    if topology.switch.show(Some(stop))? != plan.from {
+        return Err(ClientError::Changed("another side became public".into()).into_error());
     }
-    check_side(front, plan, intent, stop, report)?;
-    all(at_once(&mut holds, |hold| hold.confirm()), report)?;
+    check_side(topology, plan, intent, stop, report)?;
+    all(concurrent::map(&mut holds, |hold| hold.confirm()), report)?;
     stop.check()?;
     let begun = (SystemTime::now(), Instant::now());
     let mut watched = Watched::default();
-    let switched = if plan.is_public() { Ok(()) } else { set(front, plan, intent, report) };
-    let took = begun.1.elapsed();
-    let result = switched.and_then(|()| {
+    let mut took = Duration::ZERO;
+    // Even a panic must not leave visitors at a side that nobody has checked.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        if !plan.is_public() {
+            set(topology, plan, intent, report)?;
+        }
+        took = begun.1.elapsed();
         report.line(format_args!("The front end shows {} after {}.", plan.to, seconds(took)));
-        watch_public(front, plan, intent, stop, report, &mut watched)
-    });
-    let result = result.or_else(|error| ending::go_back(front, plan, error, report));
-    let result = ending::finish(front, plan, &mut holds, begun, &watched, result);
-    ending::let_go(holds, &front.sides[&plan.to], report);
+        watch_public(topology, plan, intent, stop, report, &mut watched)
+    }));
+    let result =
+        result.unwrap_or_else(|_| Err(ClientError::Internal("the watch panicked".into()).into_error()));
+    let result = result.or_else(|error| finish::go_back(topology, plan, error, report));
+    let result = finish::finish(topology, plan, &mut holds, begun, &watched, result);
+    finish::release_locks(holds, &topology.sides[&plan.to], report);
     result.map(|()| Promoted {
         from: plan.from.clone(),
         to: plan.to.clone(),
         public: plan.to.clone(),
         outcome: "live",
-        commit: plan.commit.clone(),
+        commit: plan.commit,
         switch_seconds: took.as_secs_f64(),
         requests: watched.requests(),
         failures: watched.failures,
@@ -114,40 +125,52 @@ pub fn promote(
     })
 }
 
-/// Holds all servers of both sides. Only who holds the first of them waits for the others, so that no two
-/// promotions wait for each other.
+/// Locks all servers of both sides. A promotion waits for the other servers only while it holds the first one, so that
+/// two promotions cannot deadlock.
 pub fn hold_all(
-    front: &Front,
-    states: &[(String, State)],
+    topology: &Topology,
+    states: &[ServerStatus],
+    heartbeat: &Heartbeat,
     stop: &Stop,
     report: &Report,
 ) -> Result<Vec<Hold>> {
-    let is_there = |server: &&Remote| states.iter().any(|(url, _)| *url == server.url);
-    let mut servers: Vec<_> = front.sides.values().flatten().filter(is_there).collect();
+    let is_there = |server: &&Remote| states.iter().any(|state| state.url == server.url);
+    let mut servers: Vec<_> = topology.sides.values().flatten().filter(is_there).collect();
     servers.sort_by(|a, b| a.url.cmp(&b.url));
     let (first, others) = servers.split_at(servers.len().min(1));
-    let mut holds = hold_at_once(first, stop, report)?;
-    holds.extend(hold_at_once(others, stop, report)?);
+    let mut holds = hold_together(first, heartbeat, stop, report)?;
+    holds.extend(hold_together(others, heartbeat, stop, report)?);
     for hold in &holds {
-        let before = states.iter().find(|(url, _)| url == hold.url());
-        if before.is_none_or(|(_, state)| (&state.live, state.good) != (&hold.state.live, hold.state.good)) {
-            return Err(changed(&format!("`{}` got another release in the meantime", hold.url())));
+        let before = states.iter().find(|state| state.url == hold.url()).map(|state| &state.status);
+        if before.is_none_or(|before| (&before.live, before.good) != (&hold.status.live, hold.status.good)) {
+            return Err(ClientError::Changed(format!("`{}` got another release", hold.url())).into_error());
         }
     }
     Ok(holds)
 }
 
-fn hold_at_once(servers: &[&Remote], stop: &Stop, report: &Report) -> Result<Vec<Hold>> {
+fn hold_together(
+    servers: &[&Remote],
+    heartbeat: &Heartbeat,
+    stop: &Stop,
+    report: &Report,
+) -> Result<Vec<Hold>> {
     let (sender, holders) = channel();
+    let take = |server: &&Remote, announce: &dyn Fn(String)| {
+        Hold::take(server, heartbeat, stop, |holder| {
+            announce(format!("Waiting for {holder} at {}...", server.url));
+        })
+    };
     let holds = thread::scope(|scope| {
-        let taking = scope.spawn(move || {
-            at_once(servers, |server| {
-                Hold::take(server, stop, |holder| {
-                    // Only who has given up does not listen.
-                    let _ = sender.send(format!("Waiting for {holder} at {}...", server.url));
-                })
+        let taking = thread::Builder::new().spawn_scoped(scope, move || {
+            concurrent::map(servers, |server| {
+                // The receiver hangs up only after it has given up.
+                take(server, &|line| sender.send(line).unwrap_or_default())
             })
         });
+        let Ok(taking) = taking else {
+            return servers.iter().map(|server| take(server, &|line| report.line(line))).collect();
+        };
         for line in holders {
             report.line(line);
         }
@@ -156,87 +179,82 @@ fn hold_at_once(servers: &[&Remote], stop: &Stop, report: &Report) -> Result<Vec
     all(holds, report)
 }
 
-fn changed(problem: &str) -> Error {
-    Error::Promotion {
-        problem: problem.into(),
-        hint: "look with `bluegreen public`, then promote again".into(),
-    }
-}
-
 /// Checks every path of every server of the side, at its own address.
 fn check_side(
-    front: &Front,
+    topology: &Topology,
     plan: &Plan,
     intent: &PromoteIntent,
     stop: &Stop,
     report: &Report,
 ) -> Result<()> {
-    let check = &front.config.check;
-    let (_, foreign) = plan.told_apart(&plan.to);
-    let servers = &front.sides[&plan.to];
-    let asked = servers.iter().flat_map(|server| check.paths.iter().map(move |path| (server, path)));
-    let checked = at_once(asked, |(server, path)| {
-        let (url, address) = (check::place(&front.config.public.url, path), &server.address);
-        let ask = || check::ask(&url, Some(address)).map(|answer| answer.not_from(&foreign));
-        let problem = check::until_healthy((check.healthy, check.within), Some(stop), ask)?;
-        let error = |problem| Error::Promotion {
-            problem: format!("{path} of `{}` at {address} {problem}", server.url),
-            hint: format!("see why with {}; `--force` promotes it as it is", check::try_it(&url, address)),
+    let check = &topology.config.check;
+    let (_, foreign) = plan.distinct_names(&plan.to);
+    let servers = &topology.sides[&plan.to];
+    let probes = servers.iter().flat_map(|server| check.paths.iter().map(move |path| (server, path)));
+    let checked = concurrent::map(probes, |(server, path)| {
+        let (url, address) = (probe::join_url(&topology.config.public.url, path), &server.address);
+        let request =
+            || probe::probe(&url, Some(address), Some(stop)).map(|response| response.not_from(&foreign));
+        let problem = probe::until_healthy((check.healthy, check.within), Some(stop), request)?;
+        let error = |how| ClientError::Unhealthy {
+            path: path.clone(),
+            url: server.url.clone(),
+            address: address.clone(),
+            how,
+            try_it: probe::try_it(&url, address),
         };
-        problem.map_or(Ok(()), |problem| Err(error(problem)))
+        problem.map_or(Ok(()), |how| Err(error(how).into_error()))
     });
-    let (unwell, checked): (Vec<_>, Vec<_>) = checked
-        .into_iter()
-        .partition(|result| intent.force && matches!(result, Err(Error::Promotion { .. })));
-    for error in unwell.into_iter().filter_map(Result::err) {
+    let is_waived = |result: &Result<()>| {
+        intent.force && matches!(result, Err(Error::Client(ClientError::Unhealthy { .. })))
+    };
+    let (waived, checked): (Vec<_>, Vec<_>) = checked.into_iter().partition(is_waived);
+    for error in waived.iter().filter_map(|result| result.as_ref().err()) {
         report.warning(error);
     }
     all(checked, report)?;
-    report.line(format_args!("Checked {}: {}.", plan.to, count(servers.len() as u64, "server")));
+    if waived.is_empty() {
+        report.line(format_args!("Checked {}: {}.", plan.to, count(servers.len() as u64, "server")));
+    } else {
+        report.warning(format_args!("{} failed its check; continuing because of --force", plan.to));
+    }
     Ok(())
 }
 
-/// Sets the switch, and believes only what the front end shows then.
-fn set(front: &Front, plan: &Plan, intent: &PromoteIntent, report: &Report) -> Result<()> {
+/// Runs the switch, and checks what the front end shows then.
+fn set(topology: &Topology, plan: &Plan, intent: &PromoteIntent, report: &Report) -> Result<()> {
     report.line(format_args!("Switching to {}...", plan.to));
-    let result = front.switch.set(&plan.to, intent.force);
-    let shown = front.switch.show(None)?;
+    let result = topology.switch.set(&plan.to, intent.force);
+    let shown = topology.switch.show(None)?;
     if shown.as_ref() == Some(&plan.to) {
-        // It did what it was to do, whatever it says of it.
+        // It has done its work, whatever it reports.
         return Ok(());
     }
     result?;
-    Err(Error::Promotion {
-        problem: format!(
-            "the switch says that all is well, but the front end shows {}",
-            named(shown.as_deref())
-        ),
-        hint: "look whether something else changes it, and run the switch by hand, as docs/reference/switches.md shows"
-            .into(),
-    })
+    Err(ClientError::NotSwitched(named(shown.as_deref()).to_owned()).into_error())
 }
 
-/// Watches what visitors get, and says so where nobody can see which side that is.
+/// Watches what visitors get, and warns if the side that answers cannot be identified.
 fn watch_public(
-    front: &Front,
+    topology: &Topology,
     plan: &Plan,
     intent: &PromoteIntent,
     stop: &Stop,
     report: &Report,
     watched: &mut Watched,
 ) -> Result<()> {
-    let (url, to) = (&front.config.public.url, &plan.to);
-    let (own, foreign) = plan.told_apart(to);
-    let mut check = front.config.check.clone();
+    let (url, to) = (&topology.config.public.url, &plan.to);
+    let (own, foreign) = plan.distinct_names(to);
+    let mut check = topology.config.check.clone();
     if intent.force {
-        // Whoever insists knows that it is not well, and wants no way back to what is worse.
+        // The side is known to be unhealthy, and what was public before may be worse.
         check.tolerate = u64::MAX;
     }
     let show = |line: &str| {
         let line = format!("  {line}");
         if report.is_at_terminal() { report.progress(line) } else { report.line(line) }
     };
-    // A log gets a few lines, not one each second.
+    // A log gets a few lines, not one for each second.
     let pause = if report.is_at_terminal() {
         Duration::from_secs(1)
     } else {
@@ -248,22 +266,25 @@ fn watch_public(
         return Ok(());
     }
     if is_seen(&foreign) && !intent.force {
-        return Err(Error::Promotion {
-            problem: format!("no server of {to} answers at {url}, only the other side does"),
-            hint: "look whether something else than the switch sends visitors to a side".into(),
-        });
+        return Err(ClientError::WrongSide { side: to.clone(), url: url.clone() }.into_error());
     }
     report.warning(format_args!(
-        "no answer at {url} names a server of {to}: that visitors get {to}, only the front end says"
+        "cannot confirm that visitors reach {to}: no response from {url} has the `X-Served-By` of one of its servers"
     ));
-    report.hint("let each site send its server's name as `X-Served-By`: docs/howto/promote.md shows how");
+    report.hint("have each site send its server's name as `X-Served-By`, as docs/howto/promote.md shows");
     Ok(())
 }
 
-/// Names a side, or nothing.
+/// Returns the name of a side, or "no side".
 #[must_use]
 pub fn named(side: Option<&str>) -> &str {
     side.unwrap_or("no side")
+}
+
+/// Returns the first digits of a commit, or "nothing".
+#[must_use]
+pub fn short(commit: Option<&ObjectId>) -> String {
+    commit.map_or_else(|| "nothing".into(), ObjectId::short)
 }
 
 /// Sums a promotion up in one line that can be pasted into a chat.

@@ -1,129 +1,93 @@
-//! The programs that a promotion runs: `ssh`, `curl`, `git` and the switch. Each has a process group of its
-//! own, so that Ctrl-C at the terminal is for `promote` alone, and a time limit.
+//! The programs that the client runs, `ssh`, `curl`, `git`, and the switch, and how their failures are worded.
 
-use std::io::{self, Read};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use bluegreen_text::{escape_controls, reason};
-use rustix::process::{Pid, Signal, kill_process_group};
-
-use crate::error::{Error, Result};
+use crate::error::{ClientError, Error, Result};
+use crate::run::process::{Captured, End, Task};
 use crate::run::signals::Stop;
+use bluegreen_text::truncated;
 
-const TICK: Duration = Duration::from_millis(5);
+/// The most that a program may print on its standard output, in bytes.
+pub const MAX_OUTPUT: usize = 1024 * 1024;
+
+/// The longest line of a program that is part of a message, in characters.
+const MAX_LINE_CHARS: usize = 300;
 
 /// The output and the end of a program.
 #[derive(Debug)]
 pub struct Output {
     /// Its standard output.
     pub stdout: String,
-    /// Its standard error, without the last line end.
+    /// The end of its standard error.
     pub stderr: String,
-    /// The status that it exited with; `None` if its time was up or a signal ended it.
+    /// The exit status, unless a signal or the timeout ended it.
     pub status: Option<i32>,
-    /// The time that it had, where that was up.
-    too_late: Option<Duration>,
+    /// The timeout, if it was exceeded.
+    timeout: Option<Duration>,
 }
 
 impl Output {
-    /// Returns whether it ended with status 0.
+    /// Converts the result of a task.
+    pub fn new((end, captured): (End, Captured), timeout: Duration) -> Result<Self> {
+        let (status, timeout) = match end {
+            End::Exited(status) => (status.code(), None),
+            End::TimedOut => (None, Some(timeout)),
+            End::Cancelled => return Err(Error::Cancelled),
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Self { stdout: text(&captured.stdout), stderr: text(&captured.stderr), status, timeout })
+    }
+
+    /// Returns whether it exited with status 0.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.status == Some(0)
     }
 
-    /// The end in words, with the last line that it printed as an error.
+    /// Describes the end, with the last line of standard error.
     #[must_use]
     pub fn words(&self) -> String {
         self.words_with(1)
     }
 
-    /// The same, with so many lines.
+    /// Describes the end, with the last lines of standard error.
     #[must_use]
     pub fn words_with(&self, lines: usize) -> String {
-        let status = match (self.status, self.too_late) {
+        let status = match (self.status, self.timeout) {
             (Some(code), _) => format!("exited with status {code}"),
-            (None, Some(limit)) => format!("did not end within {}", humantime::format_duration(limit)),
-            (None, None) => "was ended by a signal".into(),
+            (None, Some(timeout)) => format!("timed out after {}", humantime::format_duration(timeout)),
+            (None, None) => "was killed by a signal".into(),
         };
-        let is_said = |line: &&str| !line.starts_with("hint:") && !line.trim().is_empty();
-        let said: Vec<&str> = self.stderr.lines().filter(is_said).collect();
-        let said = said[said.len().saturating_sub(lines)..].iter();
-        let said = said.map(|line| escape_controls(line.trim_start_matches("error: ")));
-        std::iter::once(status).chain(said).collect::<Vec<_>>().join(": ")
+        std::iter::once(status).chain(last_lines(&self.stderr, lines)).collect::<Vec<_>>().join(": ")
     }
 }
 
-/// A command that is yet to run.
+/// Returns the last lines of standard error that give a reason: neither empty nor a hint.
 #[must_use]
-pub fn command(program: &str) -> Command {
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    let mut command = Command::new(program);
-    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+pub fn last_lines(stderr: &str, lines: usize) -> Vec<String> {
+    let is_reason = |line: &&str| !line.starts_with("hint:") && !line.trim().is_empty();
+    let reasons: Vec<&str> = stderr.lines().filter(is_reason).collect();
+    let last = reasons[reasons.len().saturating_sub(lines)..].iter();
+    last.map(|line| shorten(line.trim().trim_start_matches("error: "))).collect()
 }
 
-/// Runs a program to its end, or to its limit, or until we are asked to stop.
-pub fn run(command: &mut Command, limit: Duration, stop: Option<&Stop>) -> Result<Output> {
-    let started = Instant::now();
-    let mut child = command.spawn().map_err(|error| missing(command, &error))?;
-    let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
-    let (status, too_late) = loop {
-        match child.try_wait().map_err(|error| missing(command, &error))? {
-            Some(status) => break (status.code(), None),
-            None if started.elapsed() >= limit => {
-                end(&mut child);
-                break (None, Some(limit));
-            }
-            None => {}
-        }
-        if let Some(Err(error)) = stop.map(Stop::check) {
-            end(&mut child);
-            return Err(error);
-        }
-        thread::sleep(TICK);
-    };
-    // A process that it left in the background may hold the pipe open for ever.
-    let text = |receiver: Receiver<Vec<u8>>| {
-        let bytes = receiver.recv_timeout(Duration::from_millis(500)).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    Ok(Output { stdout: text(stdout), stderr: text(stderr).trim_end().to_owned(), status, too_late })
-}
-
-/// Ends a program and all that it started.
-pub fn end(child: &mut Child) {
-    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
-    let _ = child.wait();
-}
-
-/// The error for a program that cannot be started.
+/// Truncates a line of another program.
 #[must_use]
-pub fn missing(command: &Command, error: &io::Error) -> Error {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let hint = if program.contains('/') {
-        format!("it must be there and executable: `ls -l {program}`")
-    } else {
-        format!(
-            "install it: `apt-get install {}`",
-            if program == "ssh" { "openssh-client" } else { &program }
-        )
-    };
-    Error::Promotion { problem: format!("cannot run `{program}`: {}", reason(error)), hint }
+pub fn shorten(line: &str) -> String {
+    truncated(line.trim_end(), MAX_LINE_CHARS).into_owned()
 }
 
-fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            let _ = pipe.read_to_end(&mut bytes);
-        }
-        let _ = sender.send(bytes);
-    });
-    receiver
+/// Runs a program until it exits, times out, or this program is asked to stop.
+pub fn run(command: &mut Command, timeout: Duration, stop: Option<&Stop>) -> Result<Output> {
+    let task =
+        Task::start(command, timeout, MAX_OUTPUT).map_err(|error| cannot_run(command, error).into_error())?;
+    let done = task.finish(stop).map_err(|error| cannot_run(command, error).into_error())?;
+    Output::new(done, timeout)
+}
+
+/// The error for a program that cannot be run.
+#[must_use]
+pub fn cannot_run(command: &Command, source: std::io::Error) -> ClientError {
+    ClientError::Run { program: command.get_program().to_string_lossy().into_owned(), source }
 }

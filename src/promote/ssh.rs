@@ -4,31 +4,36 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::config::git;
-use super::program;
+use super::program::{self, last_lines};
+use crate::error::ClientError;
+use crate::run::process;
 
-/// The options by which a server that does not answer is noticed.
-const PATIENT: [&str; 3] = ["ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=2"];
+/// The options by which a server that does not respond is detected.
+const KEEPALIVE: [&str; 3] = ["ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=2"];
+
+/// The status with which ssh exits if it cannot connect.
+pub const CANNOT_CONNECT: i32 = 255;
 
 /// The client that git would call.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// A line for the shell.
+    /// A command for the shell.
     line: Option<String>,
-    /// A program, where there is no line.
+    /// A program, if there is no command.
     program: Option<String>,
 }
 
 /// A server that ssh reaches.
 #[derive(Debug, Clone)]
 pub struct Ssh {
-    /// The host, with the user where the address has one.
+    /// The host, with the user if the address has one.
     pub host: String,
     port: Option<String>,
     client: Client,
 }
 
 impl Client {
-    /// Finds the client. `line` and `program` are what the environment has as `GIT_SSH_COMMAND` and `GIT_SSH`.
+    /// Finds the client. `line` and `program` are `GIT_SSH_COMMAND` and `GIT_SSH` of the environment.
     #[must_use]
     pub fn find(line: Option<String>, program: Option<String>) -> Self {
         Self { line: line.or_else(|| git(&["config", "core.sshCommand"])), program }
@@ -36,21 +41,21 @@ impl Client {
 }
 
 impl Ssh {
-    /// A command that runs the client, up to the host.
+    /// Prepares a command that runs the client, up to the host.
     #[must_use]
     pub fn command(&self) -> Command {
         let Client { line, program } = &self.client;
         let program = program.as_deref().unwrap_or("ssh");
         let mut command = match line {
             Some(line) => {
-                let mut shell = program::command("sh");
+                let mut shell = process::command("sh");
                 shell.arg("-c").arg(format!("{line} \"$@\"")).arg(line);
                 shell
             }
-            None => program::command(program),
+            None => process::command(program),
         };
         if is_ssh(line.as_deref().unwrap_or(program)) {
-            for option in PATIENT {
+            for option in KEEPALIVE {
                 command.args(["-o", option]);
             }
         }
@@ -60,40 +65,63 @@ impl Ssh {
         command
     }
 
-    /// The line by which git itself calls a client that notices when a server does not answer; `None` where we
-    /// do not know the client.
+    /// Returns the command by which git itself calls a client that detects when a server does not respond; `None` if
+    /// the client is not OpenSSH.
     #[must_use]
     pub fn patient_line(&self) -> Option<String> {
         let Client { line, program } = &self.client;
         let line = line.as_deref().unwrap_or("ssh");
-        let options = PATIENT.map(|option| format!(" -o {option}")).concat();
+        let options = KEEPALIVE.map(|option| format!(" -o {option}")).concat();
         (is_ssh(line) && program.is_none()).then(|| format!("{line}{options}"))
     }
 
-    /// The host without the user.
+    /// Returns the host without the user.
     #[must_use]
     pub fn machine(&self) -> &str {
         self.host.rsplit('@').next().unwrap_or_default()
     }
 
-    /// The host as the config of ssh has it.
+    /// Returns the host name that the config of ssh has for this host.
     #[must_use]
     pub fn host_name(&self) -> String {
         let mut command = self.command();
-        let asked = program::run(command.args(["-G", &self.host]), Duration::from_secs(10), None).ok();
-        let found = asked.and_then(|output| {
+        let output = program::run(command.args(["-G", &self.host]), Duration::from_secs(10), None).ok();
+        let found = output.and_then(|output| {
             output.stdout.lines().find_map(|line| line.strip_prefix("hostname ").map(str::to_owned))
         });
         found.unwrap_or_else(|| self.machine().to_owned())
     }
+
+    /// Explains why ssh could not connect, from its standard error.
+    #[must_use]
+    pub fn explain(&self, url: &str, stderr: &str) -> ClientError {
+        let url = url.to_owned();
+        if stderr.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+            let host = match &self.port {
+                Some(port) => format!("'[{}]:{port}'", self.machine()),
+                None => self.machine().to_owned(),
+            };
+            return ClientError::HostKey { url, host };
+        }
+        let reason = last_lines(stderr, 1).pop().unwrap_or_else(|| "ssh gives no reason".into());
+        let reason = reason.trim_start_matches("ssh: ").to_owned();
+        let hint = if stderr.contains("Host key verification failed") {
+            format!("connect once to accept its host key: `ssh {}`", self.host)
+        } else if stderr.contains("Permission denied") {
+            "add your public key on the server: `install.sh --key NAME=FILE`".into()
+        } else {
+            format!("run `ssh {} status`", self.host)
+        };
+        ClientError::Unreachable { url, reason, hint }
+    }
 }
 
-/// Returns whether a shell line runs OpenSSH, whose options we know.
+/// Returns whether a shell command runs OpenSSH, whose options are known.
 fn is_ssh(line: &str) -> bool {
     line.split(' ').next().unwrap_or_default().rsplit('/').next() == Some("ssh")
 }
 
-/// Parts an address as git does: `ssh://`, `host:path`, else a path.
+/// Splits an address as git does: `ssh://`, `host:path`, or else a path.
 #[must_use]
 pub fn split(url: &str, client: &Client) -> Option<(Option<Ssh>, String)> {
     let ssh = |host: &str, port| {
@@ -121,7 +149,7 @@ pub fn split(url: &str, client: &Client) -> Option<(Option<Ssh>, String)> {
     }
 }
 
-/// A path as the account's own commands take it: they run in the home, which `~/` stands for.
+/// Returns a path as the account's own commands take it: they run in the home directory.
 fn in_home(path: &str) -> String {
     path.strip_prefix("~/").unwrap_or(path).to_owned()
 }
@@ -131,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_parted_as_git_does() {
+    fn addresses_are_split_as_git_does() {
         let client = Client { line: None, program: None };
         let show = |url: &str| {
             split(url, &client).map(|(ssh, path)| {

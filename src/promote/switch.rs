@@ -1,14 +1,19 @@
-//! The switch: a program that shows and sets the public side. The exit status of `set` proves nothing, so
-//! `show` is asked afterwards.
+//! The switch: a program that shows and sets the public side. The exit status of `set` proves nothing, so `show` is
+//! run afterwards.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::config::{Public, wrong};
-use super::program;
-use crate::error::{Error, Result};
+use super::config::{Public, invalid};
+use super::program::{self, Output};
+use super::trust::{Judge, Subject};
+use crate::error::{ClientError, Result};
+use crate::run::process;
 use crate::run::signals::Stop;
+use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
 const SHIPPED: [(&str, &str); 7] = [
     ("address", include_str!("../../share/switches/address")),
@@ -20,8 +25,15 @@ const SHIPPED: [(&str, &str); 7] = [
     ("nginx", include_str!("../../share/switches/nginx")),
 ];
 
-/// The time in which `show` must answer.
-const SHOW: Duration = Duration::from_secs(30);
+/// The timeout of `show`.
+const SHOW_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The comment by which a switch declares its settings: names, `SIDE` for the name of each side, and a `!` after those
+/// that name a file to write or a host that receives secrets.
+const DECLARATION: &str = "# settings: ";
+
+/// The bytes at the beginning of a program in which a declaration is looked for.
+const MAX_HEADER: u64 = 4096;
 
 /// A switch with its settings.
 #[derive(Debug)]
@@ -29,6 +41,8 @@ pub struct Switch {
     program: Program,
     within: Duration,
     settings: Vec<(String, String)>,
+    /// The settings that have to be trusted, as `key = value`.
+    sensitive: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -38,8 +52,8 @@ enum Program {
 }
 
 impl Switch {
-    /// Finds the switch of the config; a relative path is one from the config's folder.
-    pub fn new(public: &Public, folder: &Path) -> Result<Self> {
+    /// Finds the switch of the config. A relative path starts at the config's folder.
+    pub fn new(public: &Public, folder: &Path, sides: &[&str]) -> Result<Self> {
         let shipped = SHIPPED.iter().find(|(name, _)| *name == public.switch);
         let program = match shipped {
             Some((name, text)) => Program::Shipped(name, text),
@@ -49,58 +63,182 @@ impl Switch {
             }
             None => {
                 let names = SHIPPED.map(|(name, _)| name).join(", ");
-                return Err(wrong(
-                    format!("there is no switch `{}`", public.switch),
-                    format!("it is one of {names}, or a path with a slash"),
+                return Err(invalid(
+                    format!("unknown switch `{}`", truncated(&public.switch, MAX_NAME_CHARS)),
+                    format!("use one of {names}, or a path with a slash"),
                 ));
             }
         };
+        let declared = program.declaration();
+        let sensitive = check(public, declared.as_deref(), sides)?;
         let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let name = |key: &str| format!("SWITCH_{}", key.to_uppercase().replace('-', "_"));
         let settings = public.settings.iter().map(|(key, value)| (name(key), text(value))).collect();
-        Ok(Self { program, within: public.within, settings })
+        Ok(Self { program, within: public.within, settings, sensitive })
     }
 
-    /// Asks for the public side; `None` where none is.
+    /// Fails if the switch uses something of a clone that is not trusted.
+    pub fn check_trust(&self, config: &Path, state: Option<&Path>, judge: &dyn Judge) -> Result<()> {
+        let program = match &self.program {
+            Program::Shipped(..) => None,
+            Program::Own(path) => Some(path.as_path()),
+        };
+        Subject { config, program, settings: &self.sensitive }.check(state, judge)
+    }
+
+    /// Returns the public side; `None` if there is none.
     pub fn show(&self, stop: Option<&Stop>) -> Result<Option<String>> {
-        let output = program::run(self.command().arg("show"), SHOW, stop)?;
+        let output = program::run(self.command().arg("show"), SHOW_TIMEOUT, stop)?;
         if !output.is_ok() {
-            return Err(failed("show", &output));
+            return Err(failed("show".into(), &output).into_error());
         }
         let side = output.stdout.trim();
-        Ok((!side.is_empty()).then(|| bluegreen_text::escape_controls(side)))
+        Ok((!side.is_empty()).then(|| truncated(side, MAX_NAME_CHARS).into_owned()))
     }
 
-    /// Sets the public side, one that is down too where somebody insists. Nothing interrupts it but its limit;
-    /// whatever it did, only `show` knows.
+    /// Sets the public side, with `force` even if the front end reports it as down. Only its timeout interrupts it, and
+    /// only `show` can tell what it has done.
     pub fn set(&self, side: &str, force: bool) -> Result<()> {
         let mut command = self.command();
         if force {
             command.env("SWITCH_FORCE", "1");
         }
         let output = program::run(command.args(["set", side]), self.within, None)?;
-        if output.is_ok() { Ok(()) } else { Err(failed(&format!("set {side}"), &output)) }
+        if output.is_ok() { Ok(()) } else { Err(failed(format!("set {side}"), &output).into_error()) }
     }
 
     fn command(&self) -> Command {
         let mut command = match &self.program {
             Program::Shipped(name, text) => {
-                let mut shell = program::command("sh");
+                let mut shell = process::command("sh");
                 shell.arg("-c").arg(text).arg(name);
                 shell
             }
-            Program::Own(path) => program::command(&path.to_string_lossy()),
+            Program::Own(path) => process::command(path),
         };
         command.envs(self.settings.iter().map(|(key, value)| (key, value)));
         command
     }
 }
 
-/// The reason is what curl, ssh or a provider's client said before the switch itself did.
-fn failed(what: &str, output: &program::Output) -> Error {
-    let hint = output.stderr.lines().find_map(|line| line.strip_prefix("hint: "));
-    Error::Promotion {
-        problem: format!("the switch's `{what}` {}", output.words_with(3)),
-        hint: hint.unwrap_or("run the switch by hand, as docs/reference/switches.md shows").to_owned(),
+impl Program {
+    /// Returns the settings that the switch declares; `None` if a program of the user's own declares none.
+    fn declaration(&self) -> Option<String> {
+        let text = match self {
+            Self::Shipped(_, text) => (*text).to_owned(),
+            Self::Own(path) => {
+                let mut header = Vec::new();
+                File::open(path).ok()?.take(MAX_HEADER).read_to_end(&mut header).ok()?;
+                String::from_utf8_lossy(&header).into_owned()
+            }
+        };
+        text.lines().find_map(|line| line.strip_prefix(DECLARATION)).map(str::to_owned)
+    }
+}
+
+/// Checks the settings against what the switch declares; returns those that have to be trusted.
+fn check(public: &Public, declared: Option<&str>, sides: &[&str]) -> Result<Vec<String>> {
+    let is_name = |key: &str| {
+        !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let mut known: Vec<(&str, bool)> = Vec::new();
+    for word in declared.unwrap_or_default().split_whitespace() {
+        match word.strip_suffix('!') {
+            Some(name) => known.push((name, true)),
+            None if word == "SIDE" => known.extend(sides.iter().map(|side| (*side, false))),
+            None => known.push((word, false)),
+        }
+    }
+    let mut sensitive = Vec::new();
+    for (key, value) in &public.settings {
+        let found = known.iter().find(|(name, _)| name == key);
+        // A switch of the user's own that declares nothing takes everything, except what `--force` stands for.
+        if !is_name(key) || key == "force" || (declared.is_some() && found.is_none()) {
+            let problem = format!(
+                "unknown setting `{}` of the switch `{}`",
+                truncated(key, MAX_NAME_CHARS),
+                public.switch
+            );
+            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            let hint = if names.is_empty() {
+                "use lower-case letters, digits, and hyphens".into()
+            } else {
+                format!("`[public.settings]` takes {}", names.join(", "))
+            };
+            return Err(invalid(problem, hint));
+        }
+        let text = value.to_string();
+        if text.contains('\0') || value.as_str().is_some_and(|text| text.contains('\0')) {
+            return Err(invalid(format!("the setting `{key}` contains a NUL"), "remove it"));
+        }
+        if found.is_some_and(|(_, is_sensitive)| *is_sensitive) {
+            sensitive.push(format!("{key} = {}", truncated(&text, MAX_NAME_CHARS)));
+        }
+    }
+    Ok(sensitive)
+}
+
+/// The reason is what curl, ssh or a provider's client printed before the switch's own error.
+fn failed(command: String, output: &Output) -> ClientError {
+    let hint = output.stderr.lines().find_map(|line| line.strip_prefix("hint: ")).map(program::shorten);
+    ClientError::Switch { command, how: output.words_with(3), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bluegreen_text::explain::Explain;
+
+    fn public(switch: &str, settings: &str) -> Public {
+        let text = format!("url = 'http://x/'\nswitch = '{switch}'\n[settings]\n{settings}\n");
+        toml::from_str(&text).unwrap()
+    }
+
+    fn problem(switch: &str, settings: &str) -> String {
+        let switch = Switch::new(&public(switch, settings), Path::new("/nowhere"), &["blue", "green"]);
+        let error = switch.err().map(|error| format!("{error}; {}", error.hint().unwrap()));
+        error.unwrap_or_default()
+    }
+
+    #[test]
+    fn every_shipped_switch_declares_its_settings() {
+        for (name, text) in SHIPPED {
+            let declared = Program::Shipped(name, text).declaration().unwrap();
+            for line in text.lines().filter(|line| !line.starts_with('#')) {
+                for (at, _) in line.match_indices("${SWITCH_") {
+                    let key = line[at + 9..].split(['-', ':', '}']).next().unwrap();
+                    let key = key.to_lowercase().replace('_', "-");
+                    let is_known = declared.split(' ').any(|word| word.trim_end_matches('!') == key);
+                    assert!(is_known || key == "force", "{name}: {key}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_setting_is_an_error_that_lists_the_known_ones() {
+        assert_eq!(
+            problem("haproxy", "sockett = '/run/x'"),
+            "unknown setting `sockett` of the switch `haproxy`; `[public.settings]` takes socket, master, map, key"
+        );
+        assert_eq!(problem("haproxy", "socket = '/run/x'\nkey = 'a'"), "");
+        assert_eq!(problem("hetzner", "floating-ip = 1\nblue = 2\ngreen = 3"), "");
+        assert!(problem("hetzner", "red = 2").contains("blue, green"));
+        assert_eq!(problem("./own", "anything = 1"), "");
+        for key in ["force = 1", "\"a=b\" = 1", "\"\" = 1"] {
+            assert!(problem("./own", key).starts_with("unknown setting"), "{key}");
+        }
+        assert!(problem("./own", "a = \"\\u0000\"").contains("contains a NUL"));
+    }
+
+    #[test]
+    fn settings_that_write_files_or_receive_secrets_need_trust() {
+        let sensitive = |switch: &str, settings: &str| {
+            Switch::new(&public(switch, settings), Path::new("/"), &["blue", "green"]).unwrap().sensitive
+        };
+        assert_eq!(sensitive("hetzner", "api = 'https://evil'\nblue = 1"), ["api = \"https://evil\""]);
+        assert_eq!(sensitive("nginx", "flag = '/home/me/.ssh-is-green'").len(), 1);
+        assert_eq!(sensitive("haproxy", "map = '/etc/passwd'").len(), 1);
+        assert!(sensitive("haproxy", "socket = '/run/x'").is_empty());
     }
 }

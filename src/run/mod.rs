@@ -1,4 +1,7 @@
-//! Child processes with a time limit, and the signals that stop this program.
+//! Child processes with deadlines, and the signals that stop this program.
 
-pub mod child;
+pub mod concurrent;
+pub mod dialog;
+mod group;
+pub mod process;
 pub mod signals;

@@ -4,7 +4,6 @@
 //! file is never removed. Its content names the holder, for people.
 
 use std::cell::RefCell;
-use std::fmt::{self, Display};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -12,40 +11,18 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bluegreen_sys::dir::Dir;
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
 
 use super::paths::{RELEASES, STATE};
 use super::{LockedSite, Site};
 use crate::error::{Error, Result};
-use crate::site::history::{Action, Actor};
+pub use crate::protocol::status::Holder;
+use bluegreen_sys::dir::Dir;
 
 const LOCK: &[u8] = b"lock";
 
 /// The pause between two attempts to take the lock.
 const RETRY: Duration = Duration::from_millis(20);
-
-/// The holder of the lock, as the lock file names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// Its process id.
-    pub pid: u32,
-    /// Its action.
-    pub action: Action,
-    /// The person who asked for it.
-    pub by: Actor,
-    /// The time at which it began to wait for the lock, RFC 3339, UTC.
-    pub since: String,
-    /// Its current phase.
-    pub phase: String,
-}
-
-impl Display for Holder {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "a {} by {} (process {}, since {})", self.action, self.by, self.pid, self.since)
-    }
-}
 
 impl Site {
     /// Returns the holder of the lock right now, if there is one.

@@ -1,20 +1,10 @@
 //! The mark `.bluegreen/public`: whether this side is public, as the last promotion recorded it.
 
-use serde::{Deserialize, Serialize};
-
 use super::{LockedSite, Site};
 use crate::error::{Error, Result};
+pub use crate::protocol::status::PublicMark;
 
 const PUBLIC: &str = "public";
-
-/// The mark that a promotion leaves on each server of both sides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublicMark {
-    /// True if this side is public.
-    pub public: bool,
-    /// The time since which it is public, or not public, RFC 3339, UTC.
-    pub since: String,
-}
 
 impl Site {
     /// Reads the mark; `None` before the first promotion.

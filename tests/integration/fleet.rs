@@ -136,7 +136,8 @@ fn one_whose_deployment_fails_is_told_with_the_gate_and_without() {
     }
     let (status, results) = side.results(&["master"]);
     assert_eq!(status, 1);
-    let there = format!("master was there already, but is not live: {}", again(1));
+    let there =
+        format!("master is up to date, but not live: {}", again(1).replace("tries again", "deploys it"));
     assert_eq!(results[1..], [["failed".into(), there], ["live".into(), String::new()]]);
     side.0[1].bluegreen(&["deploy"]).ok();
     assert_eq!(side.results(&["master"]).0, 0);
@@ -178,7 +179,7 @@ fn a_side_is_what_the_file_or_the_remotes_name() {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.starts_with("error: there is no side `blue`: neither `.promote.toml` nor a git remote"),
+        said.starts_with("error: unknown side `blue`: neither `.promote.toml` nor a git remote"),
         "{said}"
     );
 
@@ -216,7 +217,7 @@ fn ctrl_c_ends_it_and_what_a_server_has_received_goes_on() {
     let output = push.wait_with_output().unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{out}");
-    assert_eq!(out.matches("cancelled; what the server has received goes on").count(), 2, "{out}");
+    assert_eq!(out.matches("cancelled; the server finishes what it has received").count(), 2, "{out}");
     drop(locks);
     for server in &side.0 {
         while fs::read_to_string(server.current("index.html")).is_ok_and(|text| text == "v1") {

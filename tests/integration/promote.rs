@@ -244,10 +244,13 @@ fn nothing_is_switched_where_anything_is_wrong() {
     assert_eq!((status, pair.public().as_str(), pair.marks()), (0, "blue", [None, None]), "{text}");
     let (status, text) = said(&pair.command(&["promote"]).output().unwrap());
     assert_eq!(status, 2, "{text}");
-    assert!(text.contains("nobody can be asked: add `--yes`"), "{text}");
+    assert!(
+        text.contains("cannot ask for confirmation: standard input is not a terminal\nhint: add `--yes`"),
+        "{text}"
+    );
     assert_eq!(pair.promote(&["red"]).0, 2);
 
-    pair.write("green.status", "500").fails(&[], "answers 500");
+    pair.write("green.status", "500").fails(&[], "returned 500");
     fs::remove_file(pair.file("green.status")).unwrap();
     let lock = crate::support::lock::HeldLock::take(&pair.green);
     pair.fails(&[], "is busy");
@@ -257,7 +260,7 @@ fn nothing_is_switched_where_anything_is_wrong() {
     );
     pair.fails(&[], "the switch's `set green` exited with status 1: curl: (7) no route: cannot ask\nhint: curl says why\n");
     pair.switch("exit 0");
-    pair.fails(&[], "the switch says that all is well, but the front end shows blue");
+    pair.fails(&[], "the switch reported success, but the front end shows blue");
 }
 
 #[test]
@@ -265,14 +268,14 @@ fn it_goes_back_by_itself() {
     let pair = Pair::new();
     let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
     let front = config.split('"').find(|word| word.starts_with("http:")).unwrap();
-    let still = format!("blue is public again, but {front} answers 502.");
-    pair.write("front.status", "502").fails_with(&[], "answers 502", &still);
+    let still = format!("blue is public again, but {front} returned 502.");
+    pair.write("front.status", "502").fails_with(&[], "returned 502", &still);
     fs::remove_file(pair.file("front.status")).unwrap();
     // Green alone has the fault.
-    let answers = "blue is public again, and answers.";
-    pair.write("front.green", "503").fails_with(&[], "answers 503", answers);
+    let answers = "blue is public again, and healthy.";
+    pair.write("front.green", "503").fails_with(&[], "returned 503", answers);
     fs::remove_file(pair.file("front.green")).unwrap();
-    pair.write("serves", "blue").fails_with(&[], "is answered by blue, which is on the other side", answers);
+    pair.write("serves", "blue").fails_with(&[], "was answered by blue, which is on the other side", answers);
     fs::remove_file(pair.file("serves")).unwrap();
     assert_eq!(pair.marks(), [Some(true), Some(false)]);
     assert_eq!(pair.blue.history().pop().unwrap()["outcome"], "failed");
@@ -280,7 +283,7 @@ fn it_goes_back_by_itself() {
     pair.configure(front, "http://127.0.0.1:1/");
     let (status, text) = pair.promote(&[]);
     assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
-    let last = "Not promoted: blue is public again, but http://127.0.0.1:1/ does not answer: exited with status 7: curl";
+    let last = "Not promoted: blue is public again, but http://127.0.0.1:1/ does not respond: exited with status 7: curl";
     assert!(text.contains(last), "{text}");
     assert_eq!(pair.write("promote.toml", &config).promote(&[]).0, 0);
 }
@@ -297,7 +300,7 @@ fn a_hold_ends_with_its_client_and_keeps_pushes_out() {
     writeln!(input, "beat\npublic yes\nnonsense").unwrap();
     let answers: Vec<String> = lines.by_ref().take(3).map(Result::unwrap).collect();
     assert_eq!(answers[..2], ["{\"beat\":true}", "{\"marked\":\"yes\"}"]);
-    assert!(answers[2].contains("`hold` does not know `nonsense`"), "{answers:?}");
+    assert!(answers[2].contains("unknown request `nonsense`"), "{answers:?}");
     drop(input);
     let asked = Instant::now();
     assert!(hold.wait().unwrap().success());

@@ -63,14 +63,14 @@ fn ctrl_c_before_the_switch_changes_nothing_and_after_it_goes_back() {
     assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
     assert!(
         text.contains("Going back to blue: ")
-            && text.contains("Not promoted: blue is public again, and answers."),
+            && text.contains("Not promoted: blue is public again, and healthy."),
         "{text}"
     );
     // While it watches.
     pair.switch(SETS);
     let (status, text) = interrupt(begin(&pair, "The front end shows green"));
     assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
-    assert!(text.contains("Not promoted: blue is public again, and answers."), "{text}");
+    assert!(text.contains("Not promoted: blue is public again, and healthy."), "{text}");
     assert_eq!(pair.marks(), [Some(true), Some(false)]);
 }
 
@@ -101,7 +101,7 @@ fn a_switch_that_hangs_is_ended_and_undone() {
     let pair = Pair::new();
     pair.configure("switch = \"./switch\"", "switch = \"./switch\"\nwithin = \"1s\"");
     pair.switch("sleep 60");
-    pair.fails(&[], "the switch's `set green` did not end within 1s");
+    pair.fails(&[], "the switch's `set green` timed out after 1s");
     // One that switched before it hung did what it was to do.
     pair.switch(&format!("{SETS}; sleep 60"));
     let (status, text) = pair.promote(&[]);
@@ -115,16 +115,16 @@ fn what_fails_after_the_switch_is_said_and_has_its_own_status() {
     pair.switch(&format!("{SETS}; printf '#!/bin/sh\\nexit 1\\n' >\"$here/switch.next\"; chmod +x \"$here/switch.next\"; mv \"$here/switch.next\" \"$here/switch\""));
     let (status, text) = pair.promote(&[]);
     assert_eq!((status, pair.public().as_str()), (3, "green"), "{text}");
-    assert!(text.contains("the front end does not say who is public."), "{text}");
+    assert!(text.contains("the front end does not report which side is public."), "{text}");
     pair.switch(SETS);
     assert_eq!(pair.promote(&["green"]).0, 0);
     // The hold of a server is lost while it watches.
     pair.configure("watch = \"0.4s\"", "watch = \"1s\"");
     let begun = begin_lost(&pair);
     assert_eq!((begun.0, pair.public().as_str()), (3, "blue"), "{}", begun.1);
-    assert!(begun.1.contains("Promoted, but not all is well: blue is public."), "{}", begun.1);
-    let told =
-        " is not held any more: not every server knows who is public\nhint: `bluegreen public` tells them\n";
+    assert!(begun.1.contains("Promoted, but something failed afterwards: blue is public."), "{}", begun.1);
+    assert!(begun.1.contains("` is no longer locked"), "{}", begun.1);
+    let told = ": not every server has recorded which side is public\nhint: run `bluegreen public`, which corrects the marks\n";
     assert!(begun.1.contains(told), "{}", begun.1);
     // `public` puts the marks right.
     let (status, text) = said(&pair.command(&["public"]).output().unwrap());
@@ -150,7 +150,7 @@ fn begin_lost(pair: &Pair) -> (i32, String) {
 fn whoever_insists_gets_a_side_that_is_not_well() {
     let pair = Pair::new();
     pair.switch(&format!("echo \"$2 ${{SWITCH_FORCE-no}}\" >>\"$here/sets\"; {SETS}"));
-    pair.write("green.status", "500").write("front.status", "500").fails(&[], "answers 500");
+    pair.write("green.status", "500").write("front.status", "500").fails(&[], "returned 500");
     let (status, text) = pair.promote(&["--force"]);
     assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
     assert!(text.contains("warning: / of ") && text.contains(" failed"), "{text}");
@@ -169,7 +169,9 @@ fn a_side_that_is_gone_can_be_left() {
     let (status, text) = run(&["promote", "--yes"]);
     assert_eq!(status, 1, "{text}");
     assert!(
-        text.contains("`deploy@blue:app` does not say what it serves: exited with status 255: ssh: connect"),
+        text.contains(
+            "cannot reach `deploy@blue:app` by ssh: connect to host blue: No route to host\nhint: "
+        ),
         "{text}"
     );
     assert!(
@@ -181,7 +183,7 @@ fn a_side_that_is_gone_can_be_left() {
     assert!(text.contains("green") && text.contains("No route to host"), "{text}");
     let (status, text) = run(&["promote", "--yes", "--force"]);
     assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
-    assert!(text.contains("No route to host: it is neither held nor marked"), "{text}");
+    assert!(text.contains("No route to host: it is neither locked nor marked"), "{text}");
     assert_eq!(pair.marks(), [None, Some(true)]);
     // A side of which no server answers is never promoted.
     let (status, text) = run(&["promote", "--yes", "--force", "blue"]);
@@ -203,7 +205,9 @@ fn a_side_of_several_servers_is_held_checked_and_marked_as_one() {
     let [v1, another] = [&pair.green, &other.green].map(|green| green.id("master")[..12].to_owned());
     pair.fails(
         &[],
-        &format!("the servers of green do not serve the same commit: `{one}` serves {v1}, `{two}` {another}"),
+        &format!(
+            "the servers of green serve different commits: `{one}` serves {v1}, `{two}` serves {another}"
+        ),
     );
     let clone = pair.green.clone_path();
     let push = ["push", "--force", "--quiet", other.green.repository().to_str().unwrap(), "master"]
@@ -240,7 +244,7 @@ fn a_failure_is_json_too() {
     assert_eq!(output.status.code(), Some(1));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&json["public"], &json["outcome"]), (&"blue".into(), &"failed".into()));
-    assert!(json["error"].as_str().unwrap().contains("answers 500") && json["hint"].is_string(), "{json}");
+    assert!(json["error"].as_str().unwrap().contains("returned 500") && json["hint"].is_string(), "{json}");
     let output = pair.command(&["promote", "--dry-run", "--json"]).output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&json["from"], &json["to"]), (&"blue".into(), &"green".into()));
@@ -283,6 +287,10 @@ fn the_workflows_push_to_the_side_that_is_not_public_and_promote_it() {
         let here = format!("here={}", pair.file("").display());
         fs::write(clone.join("switch"), switch.replace("here=$(dirname \"$0\")", &here)).unwrap();
         pair.green.git_in(&clone, &["remote", "add", "green", pair.green.repository().to_str().unwrap()]);
+        // The switch is a program of the clone.
+        let mut trust = pair.green.command(BLUEGREEN);
+        let (status, text) = said(&trust.args(["public", "--trust"]).current_dir(&clone).output().unwrap());
+        assert_eq!(status, 0, "{text}");
         let folder = std::path::Path::new(BLUEGREEN).parent().unwrap().display().to_string();
         let mut shell = pair.green.command("bash");
         shell.args(["-e", "-c", &script]).current_dir(&clone);

@@ -75,7 +75,7 @@ fn a_hold_that_is_lost_before_the_switch_ends_the_promotion() {
     let (status, text) = said(&child.wait_with_output().unwrap());
     assert_eq!((status, pair.public().as_str(), pair.marks()), (1, "blue", [None, None]), "{text}");
     assert!(
-        text.contains("` is not held any more") && text.contains("Not promoted: blue is public.\n"),
+        text.contains("` is no longer locked") && text.contains("Not promoted: blue is public.\n"),
         "{text}"
     );
 }
@@ -113,7 +113,7 @@ fn killed_at_each_step_it_leaves_no_lock_and_marks_that_the_next_puts_right() {
     fs::remove_file(pair.green.site().join(".bluegreen/public")).unwrap();
     let (_, text) = said(&pair.command(&["public"]).output().unwrap());
     assert!(
-        text.contains("warning: the mark of green was wrong or missing: put right, green is public"),
+        text.contains("warning: corrected the mark of green, which was wrong or missing: green is public"),
         "{text}"
     );
     assert_eq!(pair.marks(), [Some(false), Some(true)]);
@@ -257,7 +257,7 @@ fn promote(pair: &Pair, done: &AtomicU64, refused: &AtomicU64) {
         return;
     }
     let says =
-        ["` is busy: ", "` got another release in the meantime", "` cannot be held: gave up after 300ms: "];
+        ["` is busy: ", "` got another release in the meantime", "` cannot be locked: gave up after 300ms: "];
     assert!(status == 1 && says.iter().any(|words| text.contains(words)), "{text}");
     assert_eq!(pair.public(), before);
     assert!(refused.fetch_add(1, Ordering::Relaxed) < 200, "nothing can be promoted: {text}");

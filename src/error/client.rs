@@ -1,0 +1,264 @@
+//! Errors of `push`, `public`, and `promote`: what failed at a server, at the switch, or at the public address.
+
+use std::io;
+use std::time::Duration;
+
+use bluegreen_text::explain::Explain;
+use bluegreen_text::reason;
+
+use crate::error::Error;
+
+/// A situation that ends a command of the client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A program could not be started, or its output could not be read.
+    #[error("cannot run `{program}`: {}", reason(.source))]
+    Run {
+        /// The program.
+        program: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// ssh could not connect.
+    #[error("cannot reach `{url}` by ssh: {reason}")]
+    Unreachable {
+        /// The server's address.
+        url: String,
+        /// ssh's own reason.
+        reason: String,
+        /// One thing that the reader can do.
+        hint: String,
+    },
+    /// A server did not respond, but `--force` would do without it.
+    #[error("{0}")]
+    CanBeLeftOut(Box<ClientError>),
+    /// The server has another host key than before.
+    #[error("cannot reach `{url}` by ssh: the host key of {host} changed")]
+    HostKey {
+        /// The server's address.
+        url: String,
+        /// The host, as ssh-keygen takes it.
+        host: String,
+    },
+    /// A command failed on a server.
+    #[error("`bluegreen {command}` failed on `{url}`: {how}")]
+    Command {
+        /// The server's address.
+        url: String,
+        /// The command.
+        command: &'static str,
+        /// "exited with status 1: ..."
+        how: String,
+        /// The command that shows the problem.
+        try_it: String,
+    },
+    /// A server sent something else than this program does.
+    #[error("invalid response from `{url}`: {problem}")]
+    Response {
+        /// The server's address.
+        url: String,
+        /// The problem.
+        problem: String,
+    },
+    /// Something runs on a server.
+    #[error("`{url}` is busy: {holder}")]
+    Busy {
+        /// The server's address.
+        url: String,
+        /// The holder of its lock.
+        holder: String,
+    },
+    /// A server has no live release.
+    #[error("`{url}` serves no release")]
+    NothingLive {
+        /// The server's address.
+        url: String,
+        /// Its side.
+        side: String,
+    },
+    /// The servers of a side differ.
+    #[error("the servers of {side} serve different commits: {commits}")]
+    DifferentCommits {
+        /// The side.
+        side: String,
+        /// Two servers and their commits.
+        commits: String,
+    },
+    /// The live release of a server failed its verification.
+    #[error("the live release of `{url}` failed its verification")]
+    Unverified {
+        /// The server's address.
+        url: String,
+        /// Its side.
+        side: String,
+    },
+    /// No side is public, and none was named.
+    #[error("no side is public yet")]
+    NoPublicSide,
+    /// The front end shows a side that the config does not have.
+    #[error("`{0}` is public, but it is not a side of `.promote.toml`")]
+    UnknownPublicSide(String),
+    /// The state changed between the plan and the lock.
+    #[error("{0} in the meantime")]
+    Changed(String),
+    /// A lock could not be taken, or was lost.
+    #[error("`{url}` {how}")]
+    Hold {
+        /// The server's address.
+        url: String,
+        /// "cannot be locked: ..."
+        how: String,
+    },
+    /// A server of the side is unhealthy.
+    #[error("{path} of `{url}` at {address} {how}")]
+    Unhealthy {
+        /// The path that was checked.
+        path: String,
+        /// The server's address.
+        url: String,
+        /// Host and port of its web server.
+        address: String,
+        /// "returned 500"
+        how: String,
+        /// The command that shows the problem.
+        try_it: String,
+    },
+    /// The switch failed.
+    #[error("the switch's `{command}` {how}")]
+    Switch {
+        /// "set green"
+        command: String,
+        /// "exited with status 1: ..."
+        how: String,
+        /// The switch's own hint.
+        hint: Option<String>,
+    },
+    /// The switch reported success, but the front end shows another side.
+    #[error("the switch reported success, but the front end shows {0}")]
+    NotSwitched(String),
+    /// Requests to the public address failed.
+    #[error("{0}")]
+    Watch(String),
+    /// Requests to the public address could not be made.
+    #[error("cannot watch {url}: {source}")]
+    CannotWatch {
+        /// The public address.
+        url: String,
+        /// The reason.
+        source: Box<ClientError>,
+    },
+    /// Only the other side answers at the public address.
+    #[error("no server of {side} answers at {url}, only the other side does")]
+    WrongSide {
+        /// The side that is to answer.
+        side: String,
+        /// The public address.
+        url: String,
+    },
+    /// Not every server has its mark.
+    #[error("{0}: not every server has recorded which side is public")]
+    Marks(String),
+    /// A program of the clone is not trusted.
+    #[error("{0}")]
+    Untrusted(String),
+    /// A push failed at some servers.
+    #[error("{problem}")]
+    Push {
+        /// "1 of 3 servers of blue failed"
+        problem: String,
+        /// The side.
+        side: String,
+    },
+    /// The program itself failed.
+    #[error("internal error: {0}")]
+    Internal(String),
+    /// The lock of a server was not free in time.
+    #[error("`{url}` is still busy after {}{holder}", humantime::format_duration(*.waited))]
+    StillBusy {
+        /// The server's address.
+        url: String,
+        /// ": a deployment by ..."
+        holder: String,
+        /// The time that the client waited.
+        waited: Duration,
+    },
+}
+
+impl ClientError {
+    /// Converts it into the error of the program. An `impl From` would make the error type of many closures ambiguous.
+    #[must_use]
+    pub fn into_error(self) -> Error {
+        Error::Client(self)
+    }
+}
+
+impl Explain for ClientError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Run { program, source } => return run_hint(program, source),
+            Self::Unreachable { hint, .. } => hint.clone(),
+            Self::CanBeLeftOut(error) => {
+                let hint = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
+                format!("{hint}`--force` promotes without it")
+            }
+            Self::HostKey { host, .. } => {
+                format!("if you expect a new host key: `ssh-keygen -R {host}`, then connect once to accept it")
+            }
+            Self::Command { try_it, .. } => format!("run {try_it}"),
+            Self::Response { .. } => "install the same version of bluegreen on all servers".into(),
+            Self::Busy { .. } | Self::StillBusy { .. } => "wait until it has finished, then promote again".into(),
+            Self::NothingLive { side, .. } => format!("deploy to it first: `bluegreen push {side}`"),
+            Self::DifferentCommits { side, .. } => {
+                format!("deploy one commit to all of them: `bluegreen push {side}`")
+            }
+            Self::Unverified { side, .. } => {
+                format!("fix it and `bluegreen push {side}`, or promote it as it is with `--force`")
+            }
+            Self::NoPublicSide | Self::UnknownPublicSide(_) => "name the side: `bluegreen promote SIDE`".into(),
+            Self::Changed(_) | Self::Hold { .. } => "see `bluegreen public`, then promote again".into(),
+            Self::Unhealthy { try_it, .. } => {
+                format!("see the reason with {try_it}, or promote it as it is with `--force`")
+            }
+            Self::Switch { hint, .. } => {
+                hint.clone().unwrap_or_else(|| "run the switch by hand, as docs/reference/switches.md shows".into())
+            }
+            Self::NotSwitched(_) => {
+                "check whether something else changes it, and run the switch by hand, as docs/reference/switches.md shows".into()
+            }
+            Self::Watch(_) => {
+                "see the logs of that side, or raise `tolerate` in .promote.toml if such failures are acceptable".into()
+            }
+            Self::CannotWatch { source, .. } => return source.hint(),
+            Self::WrongSide { .. } => {
+                "check whether something other than the switch sends visitors to a side".into()
+            }
+            Self::Marks(_) => "run `bluegreen public`, which corrects the marks".into(),
+            Self::Untrusted(_) => {
+                "read it, then run the command again with `--trust`, which is remembered for this clone".into()
+            }
+            Self::Push { side, .. } => {
+                format!("fix it, then `bluegreen push {side}` again: nothing is pushed twice")
+            }
+            Self::Internal(_) => "report it, with what is printed above".into(),
+        };
+        Some(hint)
+    }
+
+    fn exit_status(&self) -> u8 {
+        if matches!(self, Self::Untrusted(_)) { 2 } else { 1 }
+    }
+}
+
+fn run_hint(program: &str, error: &io::Error) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied if program.contains('/') => {
+            Some(format!("it must exist and be executable: `ls -l {program}`"))
+        }
+        io::ErrorKind::NotFound => {
+            let package = if program == "ssh" { "openssh-client" } else { program };
+            Some(format!("install it: `apt-get install {package}`"))
+        }
+        io::ErrorKind::WouldBlock => Some("this user has reached its limit of processes: `ulimit -u`".into()),
+        _ => None,
+    }
+}

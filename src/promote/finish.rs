@@ -1,0 +1,115 @@
+//! The end of a promotion: switching back after a failure, marks and histories, and the release of the locks.
+
+use std::time::{Instant, SystemTime};
+
+use super::hold::Hold;
+use super::plan::{Plan, Topology};
+use super::probe::{join_url, probe, until_healthy};
+use super::remote::Remote;
+use super::watch::Watched;
+use crate::error::{ClientError, Error, Result};
+use crate::protocol::history::{Action, Actor, Entry, Outcome, Promotion};
+use crate::pusher::report::Report;
+use crate::run::concurrent;
+use crate::run::signals::Stop;
+use bluegreen_text::explain::Explain;
+use bluegreen_text::{message, timestamp};
+
+/// Switches back to the side before, and returns the error that made it necessary. With [`Error::AfterFlip`] the new
+/// side is public nevertheless.
+pub fn go_back(topology: &Topology, plan: &Plan, error: Error, report: &Report) -> Result<()> {
+    let shown = topology.switch.show(None);
+    if plan.is_public() || shown.as_ref().is_ok_and(|shown| *shown == plan.from) {
+        return Err(error);
+    }
+    let Some(from) = &plan.from else {
+        let is_elsewhere = shown.is_ok_and(|shown| shown.as_ref() != Some(&plan.to));
+        return Err(if is_elsewhere { error } else { Error::AfterFlip(Box::new(error)) });
+    };
+    report.line(format_args!("Going back to {from}: {error}"));
+    // The side that visitors had before is better than the one that failed, even if it is unhealthy.
+    let back = topology.switch.set(from, true);
+    if matches!(topology.switch.show(None), Ok(Some(shown)) if shown == *from) {
+        return Err(Error::WentBack(Box::new(error), problem_at(topology, plan, from)));
+    }
+    if let Err(stuck) = back {
+        report.warning(&stuck);
+        stuck.hint().into_iter().for_each(|hint| report.hint(hint));
+    }
+    Err(Error::AfterFlip(Box::new(error)))
+}
+
+/// Returns the problem that visitors have now that the side before is public again. An earlier Ctrl-C does not
+/// interrupt this.
+fn problem_at(topology: &Topology, plan: &Plan, side: &str) -> Option<String> {
+    let check = &topology.config.check;
+    let (_, foreign) = plan.distinct_names(side);
+    check.paths.iter().find_map(|path| {
+        let url = join_url(&topology.config.public.url, path);
+        let probe = || probe(&url, None, None).map(|response| response.not_from(&foreign));
+        let problem = until_healthy((check.healthy, check.within), None, probe);
+        problem
+            .unwrap_or_else(|error| Some(format!("cannot be checked: {error}")))
+            .map(|how| format!("{url} {how}"))
+    })
+}
+
+/// Writes marks and histories. A failure here does not change which side is public.
+pub fn finish(
+    topology: &Topology,
+    plan: &Plan,
+    holds: &mut [Hold],
+    (begun, started): (SystemTime, Instant),
+    watched: &Watched,
+    result: Result<()>,
+) -> Result<()> {
+    let public = match topology.switch.show(None) {
+        Ok(public) => public,
+        // The public side is unknown: the marks stay as they are, and the next `public` corrects them.
+        Err(error) => return Err(Error::AfterFlip(Box::new(result.err().unwrap_or(error)))),
+    };
+    let is_live = public.as_ref() == Some(&plan.to);
+    let entry = Entry {
+        time: timestamp(begun),
+        action: Action::Promote,
+        // The server replaces this by the actor that it identifies itself.
+        by: Actor { user: String::new(), sudo: None, boot: false, ssh: None, key: None },
+        release: None,
+        old: plan.old,
+        new: plan.commit,
+        seconds: started.elapsed().as_secs_f64(),
+        outcome: if is_live { Outcome::Live } else { Outcome::Failed },
+        error: result.as_ref().err().map(message),
+        promotion: Some(Promotion {
+            from: plan.from.clone(),
+            to: plan.to.clone(),
+            requests: watched.requests(),
+            failures: watched.failures,
+        }),
+    };
+    let marked = concurrent::map(holds, |hold| {
+        hold.mark(topology.is_on_side(public.as_deref(), hold.url())).and_then(|()| hold.record(&entry))
+    });
+    let marked = marked.into_iter().collect::<Result<()>>();
+    let marked = marked.map_err(|error| Error::Client(ClientError::Marks(error.to_string())));
+    result.and(marked.map_err(|error| Error::AfterFlip(Box::new(error))))
+}
+
+/// Releases the lock of every server, and has the first one of the side run its `[notify]`: there is one promotion to
+/// report, however many servers have recorded it.
+pub fn release_locks(mut holds: Vec<Hold>, side: &[Remote], report: &Report) {
+    let first = holds.iter().position(|hold| side.first().is_some_and(|server| server.url == hold.url()));
+    let first = first.map(|at| holds.swap_remove(at));
+    concurrent::map(holds, drop);
+    for warning in first.map(Hold::notify).unwrap_or_default() {
+        report.warning(warning);
+    }
+}
+
+/// Corrects the marks, under holds.
+pub fn mark(topology: &Topology, holds: &mut [Hold], stop: &Stop) -> Result<()> {
+    let public = topology.switch.show(Some(stop))?;
+    concurrent::map(holds, |hold| hold.mark(topology.is_on_side(public.as_deref(), hold.url())))
+        .into_iter()
+        .collect()
+}

@@ -1,0 +1,324 @@
+//! The plan of a promotion: which side is public, what every server serves, and whether the promotion may go ahead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::PromoteIntent;
+use super::config::{PromoteConfig, Servers, git, invalid};
+use super::remote::Remote;
+use super::ssh::Client;
+use super::switch::Switch;
+use super::trust::Judge;
+use super::{named, short};
+use crate::error::{ClientError, Error, Result};
+use crate::protocol::MAX_SUBJECT_CHARS;
+use crate::protocol::status::Status;
+use crate::pusher::report::Report;
+use crate::run::concurrent;
+use crate::run::signals::Stop;
+use bluegreen_object_store::ObjectId;
+use bluegreen_text::{count, message, truncated};
+
+/// The most commits that a plan lists.
+const MAX_COMMITS: usize = 20;
+
+/// The most servers that a progress line names.
+const MAX_NAMED: usize = 3;
+
+/// Sides and front end, as the config describes them.
+#[derive(Debug)]
+pub struct Topology {
+    /// The config.
+    pub config: PromoteConfig,
+    /// The servers of each side.
+    pub sides: BTreeMap<String, Vec<Remote>>,
+    /// The switch.
+    pub switch: Switch,
+}
+
+/// What is needed to open a topology: the config that was named, and the user's own settings.
+#[derive(Debug)]
+pub struct Access<'a> {
+    /// The config, if the user named one.
+    pub config: Option<&'a Path>,
+    /// The ssh client.
+    pub client: Client,
+    /// The directory in which answers about trust are remembered.
+    pub state: Option<PathBuf>,
+}
+
+/// A server of a side, and its state.
+#[derive(Debug, Clone)]
+pub struct ServerStatus {
+    /// The side.
+    pub side: String,
+    /// The server's address.
+    pub url: String,
+    /// The server's state.
+    pub status: Status,
+}
+
+/// A server that did not report its state.
+#[derive(Debug)]
+pub struct Failed {
+    /// The side.
+    pub side: String,
+    /// The server's address.
+    pub url: String,
+    /// The reason.
+    pub error: ClientError,
+}
+
+/// A promotion that may go ahead.
+#[derive(Debug, Serialize)]
+pub struct Plan {
+    /// The public side.
+    pub from: Option<String>,
+    /// The side that is to become public.
+    pub to: String,
+    /// The commit that visitors get now.
+    pub old: Option<ObjectId>,
+    /// The commit that they will get.
+    pub commit: Option<ObjectId>,
+    /// The state of every server, with its address.
+    #[serde(serialize_with = "pairs")]
+    pub states: Vec<ServerStatus>,
+    /// The servers' names, by side.
+    pub names: BTreeMap<String, Vec<String>>,
+    /// The reasons why servers are left out with `--force`.
+    pub left_out: Vec<String>,
+}
+
+/// Serializes states as the documented pairs of address and state.
+fn pairs<S: serde::Serializer>(states: &[ServerStatus], to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.collect_seq(states.iter().map(|server| (&server.url, &server.status)))
+}
+
+impl Plan {
+    /// Returns whether the side is public already.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.from.as_ref() == Some(&self.to)
+    }
+
+    /// Returns the names of the servers that only this side has, and of those that only the other one has.
+    #[must_use]
+    pub fn distinct_names(&self, side: &str) -> (Vec<String>, Vec<String>) {
+        let of = |is_own| -> BTreeSet<&String> {
+            self.names
+                .iter()
+                .filter(|(name, _)| (*name == side) == is_own)
+                .flat_map(|(_, names)| names)
+                .collect()
+        };
+        let (own, other) = (of(true), of(false));
+        let only = |these: &BTreeSet<&String>, those| these.difference(those).copied().cloned().collect();
+        (only(&own, &other), only(&other, &own))
+    }
+
+    /// Returns the lines that are printed before the question.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let (old, new) = (short(self.old.as_ref()), short(self.commit.as_ref()));
+        if self.is_public() {
+            return vec![format!("{} {new} is public already", self.to)];
+        }
+        let way = format!("{} {old} -> {} {new}", named(self.from.as_deref()), self.to);
+        if self.old == self.commit {
+            return vec![format!("{way}: the same commit")];
+        }
+        let commits = self.commits();
+        let (forward, back): (Vec<&String>, Vec<&String>) =
+            commits.iter().partition(|line| line.starts_with('+'));
+        let words = |commits: &[&String], way| {
+            (!commits.is_empty()).then(|| format!("{} {way}", count(commits.len() as u64, "commit")))
+        };
+        let words: Vec<_> =
+            [words(&forward, "forward"), words(&back, "back")].into_iter().flatten().collect();
+        if words.is_empty() {
+            return vec![way];
+        }
+        let more = commits.len().saturating_sub(MAX_COMMITS);
+        std::iter::once(format!("{way}: {}", words.join(", ")))
+            .chain(commits.iter().take(MAX_COMMITS).map(|commit| format!("  {commit}")))
+            .chain((more > 0).then(|| format!("  and {more} more")))
+            .collect()
+    }
+
+    /// Returns the commits that visitors get (`+`), and those that they lose (`-`), if the clone has both ends.
+    fn commits(&self) -> Vec<String> {
+        let range = self.old.as_ref().zip(self.commit.as_ref()).map(|(old, new)| format!("{old}...{new}"));
+        let format = ["log", "--left-right", "--format=%m %h %s (%an)", "--no-color"];
+        let text = range.and_then(|range| git(&[&format[..], &[range.as_str(), "--"]].concat()));
+        let line = |line: &str| {
+            let line = truncated(line, MAX_SUBJECT_CHARS);
+            line.strip_prefix('>').map_or_else(|| line.replacen('<', "-", 1), |rest| format!("+{rest}"))
+        };
+        text.iter().flat_map(|text| text.lines()).map(line).collect()
+    }
+}
+
+impl Topology {
+    /// Reads the config, and finds servers and switch. `judge` decides about a clone that is not trusted yet.
+    pub fn open(access: &Access, judge: &dyn Judge) -> Result<Self> {
+        let (config, file) = PromoteConfig::read(access.config)?;
+        let names: Vec<&str> = config.sides.keys().map(String::as_str).collect();
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let switch = Switch::new(&config.public, folder, &names)?;
+        if access.config.is_none() {
+            switch.check_trust(&file, access.state.as_deref(), judge)?;
+        }
+        let port = if config.public.url.starts_with("https:") { 443 } else { 80 };
+        let parse = |(name, servers): (&String, &Servers)| {
+            let servers = concurrent::map(servers.list(), |spec| Remote::parse(&spec, port, &access.client));
+            Ok((name.clone(), servers.into_iter().collect::<Result<Vec<_>>>()?))
+        };
+        let sides = config.sides.iter().map(parse).collect::<Result<_>>()?;
+        Ok(Self { config, sides, switch })
+    }
+
+    /// Requests the state of every server; also returns the servers that did not report it. A line of progress is
+    /// printed for every second that it waits.
+    pub fn look(&self, stop: &Stop, report: &Report) -> Result<(Vec<ServerStatus>, Vec<Failed>)> {
+        let servers: Vec<(&String, &Remote)> = self
+            .sides
+            .iter()
+            .flat_map(|(side, servers)| servers.iter().map(move |server| (side, server)))
+            .collect();
+        let mut progress = Progress::new(report);
+        let results = concurrent::map_with_progress(
+            &servers,
+            |(_, server)| server.status(Some(stop)),
+            |waiting| progress.show(waiting.iter().map(|&at| servers[at].1.host()).collect()),
+        );
+        report.end_progress();
+        let (mut found, mut failed) = (Vec::new(), Vec::new());
+        for ((side, server), status) in servers.into_iter().zip(results) {
+            let (side, url) = (side.clone(), server.url.clone());
+            match status {
+                Ok(status) => found.push(ServerStatus { side, url, status }),
+                Err(Error::Client(error)) => failed.push(Failed { side, url, error }),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((found, failed))
+    }
+
+    /// Returns whether a server belongs to that side.
+    #[must_use]
+    pub fn is_on_side(&self, side: Option<&str>, url: &str) -> bool {
+        let servers = side.and_then(|side| self.sides.get(side));
+        servers.is_some_and(|servers| servers.iter().any(|server| server.url == url))
+    }
+
+    /// Decides what a promotion would do, or why it must not.
+    pub fn plan(&self, intent: &PromoteIntent, stop: &Stop, report: &Report) -> Result<Plan> {
+        let from = self.switch.show(Some(stop))?;
+        let to = self.choose(intent.side, from.as_deref())?;
+        let (states, failed) = self.look(stop, report)?;
+        let is_there = states.iter().any(|server| server.side == to);
+        let errors: Vec<ClientError> = failed.into_iter().map(|failed| failed.error).collect();
+        let left_out = if intent.force && is_there {
+            errors.iter().map(ToString::to_string).collect()
+        } else {
+            let offer = |error| if is_there { ClientError::CanBeLeftOut(Box::new(error)) } else { error };
+            all::<()>(errors.into_iter().map(|error| Err(offer(error).into_error())).collect(), report)?;
+            Vec::new()
+        };
+        if let Some((server, holder)) =
+            states.iter().find_map(|server| Some((server, server.status.running.as_ref()?)))
+        {
+            return Err(ClientError::Busy { url: server.url.clone(), holder: message(holder) }.into_error());
+        }
+        let of = |side: &str| states.iter().filter(|server| server.side == side).collect::<Vec<_>>();
+        check_side(&to, &of(&to), intent)?;
+        let commit = |servers: &[&ServerStatus]| servers.first().and_then(|server| server.status.commit);
+        let old = from.as_deref().and_then(|side| commit(&of(side)));
+        let commit = commit(&of(&to));
+        let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for server in &states {
+            names.entry(server.side.clone()).or_default().push(server.status.server.clone());
+        }
+        Ok(Plan { from, to, old, commit, states, names, left_out })
+    }
+
+    fn choose(&self, side: Option<&str>, public: Option<&str>) -> Result<String> {
+        let names: Vec<&str> = self.sides.keys().map(String::as_str).collect();
+        match (side, public) {
+            (Some(side), _) if names.contains(&side) => Ok(side.to_owned()),
+            (Some(side), _) => {
+                Err(invalid(format!("unknown side `{side}`"), format!("use {}", names.join(" or "))))
+            }
+            (None, Some(public)) if names.contains(&public) => {
+                Ok(names.into_iter().find(|name| *name != public).unwrap_or(public).to_owned())
+            }
+            (None, Some(public)) => Err(ClientError::UnknownPublicSide(public.to_owned()).into_error()),
+            (None, None) => Err(ClientError::NoPublicSide.into_error()),
+        }
+    }
+}
+
+/// A line for every second at a terminal, and a few lines in a log.
+struct Progress<'a> {
+    report: &'a Report,
+    seconds: u64,
+}
+
+impl<'a> Progress<'a> {
+    fn new(report: &'a Report) -> Self {
+        Self { report, seconds: 0 }
+    }
+
+    fn show(&mut self, hosts: Vec<&str>) {
+        self.seconds += 1;
+        let more = hosts.len().saturating_sub(MAX_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let hosts = hosts.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
+        let line = format!("Waiting for {hosts}{more} to respond, {} s...", self.seconds);
+        if self.report.is_at_terminal() {
+            self.report.progress(line);
+        } else if self.seconds == 1 || self.seconds.is_multiple_of(10) {
+            self.report.line(line);
+        }
+    }
+}
+
+/// Rejects a side whose servers do not serve one good commit.
+fn check_side(side: &str, servers: &[&ServerStatus], intent: &PromoteIntent) -> Result<()> {
+    if let Some(server) = servers.iter().find(|server| server.status.commit.is_none()) {
+        return Err(ClientError::NothingLive { url: server.url.clone(), side: side.into() }.into_error());
+    }
+    if let [first, rest @ ..] = servers
+        && let Some(other) = rest.iter().find(|other| other.status.commit != first.status.commit)
+    {
+        let serves = |server: &ServerStatus| {
+            format!("`{}` serves {}", server.url, short(server.status.commit.as_ref()))
+        };
+        let commits = format!("{}, {}", serves(first), serves(other));
+        return Err(ClientError::DifferentCommits { side: side.into(), commits }.into_error());
+    }
+    if let Some(server) = servers.iter().find(|server| !server.status.good && !intent.force) {
+        return Err(ClientError::Unverified { url: server.url.clone(), side: side.into() }.into_error());
+    }
+    Ok(())
+}
+
+/// Returns all results, or prints all errors but the last, which it returns.
+pub fn all<R>(results: Vec<Result<R>>, report: &Report) -> Result<Vec<R>> {
+    let (mut done, mut errors) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(result) => done.push(result),
+            // A cancelled request says nothing about its server.
+            Err(Error::Cancelled) => return Err(Error::Cancelled),
+            Err(error) => errors.push(error),
+        }
+    }
+    let last = errors.pop();
+    for error in &errors {
+        report.error(error);
+    }
+    last.map_or(Ok(done), Err)
+}

@@ -1,0 +1,171 @@
+//! HTTP requests to a server or to the public address, each by a `curl` with a connection of its own.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::program::{self, Output};
+use crate::error::{ClientError, Error, Result};
+use crate::run::process::{self, Task};
+use crate::run::signals::Stop;
+use bluegreen_text::{MAX_NAME_CHARS, truncated};
+
+/// The time in which a response must arrive, in seconds, as curl takes it.
+const RESPONSE_TIMEOUT: &str = "5";
+
+/// The time in which curl itself must exit.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most bytes of response headers that are read.
+const MAX_HEADERS: usize = 256 * 1024;
+
+/// One response, or the reason why there is none.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The status, or the problem.
+    pub result: Result<u16, String>,
+    /// The response time.
+    pub took: Duration,
+    /// The header `X-Served-By`.
+    pub served_by: Option<String>,
+}
+
+impl Response {
+    /// Returns whether the status is 2xx or 3xx.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        matches!(self.result, Ok(200..400))
+    }
+
+    /// Describes the failure.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match &self.result {
+            Ok(status) => format!("returned {status}"),
+            Err(problem) => problem.clone(),
+        }
+    }
+
+    /// Counts the response as a failure if it comes from one of these servers.
+    #[must_use]
+    pub fn not_from(mut self, foreign: &[String]) -> Self {
+        if let Some(server) = self.served_by.as_ref().filter(|server| foreign.contains(server)) {
+            self.result = Err(format!("was answered by {server}, which is on the other side"));
+        }
+        self
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub struct Request {
+    task: Task,
+    started: Instant,
+}
+
+impl Request {
+    /// Sends a request for a URL, to `address` if one is given, under the public name.
+    pub fn start(url: &str, address: Option<&str>) -> Result<Self, ClientError> {
+        let mut curl = curl(url, address);
+        let started = Instant::now();
+        let task = Task::start(&mut curl, TIMEOUT, MAX_HEADERS)
+            .map_err(|error| program::cannot_run(&curl, error))?;
+        Ok(Self { task, started })
+    }
+
+    /// Returns the response once it is there, without waiting.
+    pub fn advance(&mut self) -> Result<Option<Response>> {
+        let failed = |error: std::io::Error| Response {
+            result: Err(format!("sent an invalid response: {}", bluegreen_text::reason(&error))),
+            took: self.started.elapsed(),
+            served_by: None,
+        };
+        match self.task.advance(None) {
+            Ok(None) => Ok(None),
+            Ok(Some(done)) => Ok(Some(parse(&Output::new(done, TIMEOUT)?, self.started.elapsed()))),
+            Err(error) => Ok(Some(failed(error))),
+        }
+    }
+
+    /// Returns the program that makes the request, to wait for several.
+    #[must_use]
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+}
+
+/// Requests a URL and waits for the response.
+pub fn probe(url: &str, address: Option<&str>, stop: Option<&Stop>) -> Result<Response> {
+    let mut request = Request::start(url, address).map_err(Error::Client)?;
+    loop {
+        if let Some(response) = request.advance()? {
+            return Ok(response);
+        }
+        stop.map_or(Ok(()), Stop::check)?;
+        process::wait_any(std::iter::once(&request.task), Instant::now() + Duration::from_secs(1), stop);
+    }
+}
+
+fn curl(url: &str, address: Option<&str>) -> Command {
+    let mut command = process::command("curl");
+    // `-q` ignores a user's own config. curl would expand brackets and braces in the URL without `--globoff`.
+    command.args(["-q", "-sS", "--globoff", "--proto", "=http,https", "-o", "/dev/null", "-D", "-"]);
+    command.args(["--max-time", RESPONSE_TIMEOUT, "-w", "\nstatus %{http_code}\ntook %{time_total}\n"]);
+    if let Some(address) = address {
+        command.args(["--noproxy", "*", "--connect-to", &format!("::{address}")]);
+    }
+    command.arg("--").arg(url);
+    command
+}
+
+fn parse(output: &Output, elapsed: Duration) -> Response {
+    let last = |key: &str| output.stdout.lines().rev().find_map(|line| line.strip_prefix(key));
+    let status = last("status ").and_then(|status| status.parse().ok());
+    // Starting curl is not part of the server's response time.
+    let took = last("took ").and_then(|took| Duration::try_from_secs_f64(took.parse().ok()?).ok());
+    let served_by = output.stdout.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("x-served-by").then(|| truncated(value.trim(), MAX_NAME_CHARS).into_owned())
+    });
+    let result = match status {
+        Some(status) if output.is_ok() => Ok(status),
+        _ => Err(format!("does not respond: {}", output.words())),
+    };
+    Response { result, took: took.unwrap_or(elapsed), served_by }
+}
+
+/// Joins the public URL and a path.
+#[must_use]
+pub fn join_url(url: &str, path: &str) -> String {
+    format!("{}{path}", url.trim_end_matches('/'))
+}
+
+/// Returns the command that makes the same request.
+#[must_use]
+pub fn try_it(url: &str, address: &str) -> String {
+    format!("`curl -v --globoff --connect-to ::{address} '{url}'`")
+}
+
+/// Requests until `healthy` responses in a row are good; returns the problem of the last one if the time is up before.
+pub fn until_healthy(
+    (healthy, within): (u32, Duration),
+    stop: Option<&Stop>,
+    mut probe: impl FnMut() -> Result<Response>,
+) -> Result<Option<String>> {
+    let deadline = Instant::now() + within;
+    let mut good = 0;
+    loop {
+        stop.map_or(Ok(()), Stop::check)?;
+        let response = probe()?;
+        good = if response.is_good() { good + 1 } else { 0 };
+        if good >= healthy {
+            return Ok(None);
+        }
+        if Instant::now() >= deadline {
+            let within = humantime::format_duration(within);
+            let few = || format!("responds, but not {healthy} times in a row within {within}");
+            return Ok(Some(if response.is_good() { few() } else { response.words() }));
+        }
+        thread::sleep(Duration::from_millis(if good > 0 { 50 } else { 500 }));
+    }
+}

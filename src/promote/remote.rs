@@ -1,0 +1,146 @@
+//! A server of a side as its client reaches it: over ssh, called as git calls it, or on this machine.
+
+use std::fmt::Display;
+use std::process::Command;
+use std::time::Duration;
+
+use super::config::{ServerSpec, invalid};
+use super::program::{self, Output};
+use super::ssh::{CANNOT_CONNECT, Client, Ssh, split};
+use crate::error::{ClientError, Error, Result};
+use crate::protocol::status::Status;
+use crate::run::process;
+use crate::run::signals::Stop;
+use bluegreen_text::{MAX_MESSAGE_CHARS, message, truncated};
+
+/// The time in which a server must report its state.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One server of a side.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// The address that `git push` takes, which is its name in messages too.
+    pub url: String,
+    ssh: Option<Ssh>,
+    path: String,
+    /// Host and port of its web server.
+    pub address: String,
+}
+
+impl Remote {
+    /// Parses the address of a server. `port` is that of the public address.
+    pub fn parse(spec: &ServerSpec, port: u16, client: &Client) -> Result<Self> {
+        let server = Self::to_push_to(spec, client)?;
+        let address = match (&spec, &server.ssh) {
+            (ServerSpec::Table { address: Some(address), .. }, _) => address.clone(),
+            (_, Some(ssh)) => format!("{}:{port}", ssh.host_name()),
+            (_, None) => {
+                let url = &server.url;
+                let hint = format!("write {{ ssh = \"{url}\", address = \"127.0.0.1:8081\" }}");
+                return Err(invalid(format!("`{url}` is on this machine and has no `address`"), hint));
+            }
+        };
+        Ok(Self { address, ..server })
+    }
+
+    /// Parses the address of a server whose web server is not needed.
+    pub fn to_push_to(spec: &ServerSpec, client: &Client) -> Result<Self> {
+        let url = spec.url();
+        let (ssh, path) = split(url, client).ok_or_else(|| {
+            invalid(
+                format!("invalid address of a repository: `{}`", truncated(url, MAX_MESSAGE_CHARS)),
+                "write `deploy@blue:sample_app`, or a path",
+            )
+        })?;
+        Ok(Self { url: url.to_owned(), ssh, path, address: String::new() })
+    }
+
+    /// Returns the host of the address, or the path of a repository on this machine.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.ssh.as_ref().map_or(&self.path, Ssh::machine)
+    }
+
+    /// Prepares a git that reaches this server. It never prompts, and it soon gives up a server that does not respond,
+    /// unless the config of git or ssh says otherwise.
+    #[must_use]
+    pub fn git(&self) -> Command {
+        let mut git = process::command("git");
+        git.env("GIT_TERMINAL_PROMPT", "0");
+        if let Some(line) = self.ssh.as_ref().and_then(Ssh::patient_line) {
+            git.env("GIT_SSH_COMMAND", line);
+        }
+        git
+    }
+
+    /// Prepares a command of this program on the server.
+    pub fn command(&self, words: &[&str]) -> Result<Command> {
+        let Some(ssh) = &self.ssh else {
+            let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
+            let mut command = process::command(program);
+            command.arg("-C").arg(&self.path).args(words);
+            return Ok(command);
+        };
+        let quoted = shlex::try_join(["-C", &self.path])
+            .map_err(|_| invalid("a path contains a NUL", "write the path of a repository"))?;
+        let mut command = ssh.command();
+        command.arg(&ssh.host).arg(format!("bluegreen {} {quoted}", words.join(" ")));
+        Ok(command)
+    }
+
+    /// Requests the state of the server.
+    pub fn status(&self, stop: Option<&Stop>) -> Result<Status> {
+        let mut command = self.command(&["status", "--json"])?;
+        let output = match program::run(&mut command, STATUS_TIMEOUT, stop) {
+            Ok(output) => output,
+            // The program itself could not be started, or the server sent more than a status.
+            Err(Error::Client(ClientError::Run { source, .. }))
+                if source.kind() == std::io::ErrorKind::Other =>
+            {
+                return Err(self.invalid_response(&source).into_error());
+            }
+            Err(error) => return Err(error),
+        };
+        if !output.is_ok() {
+            return Err(self.failed("status", &output).into_error());
+        }
+        serde_json::from_str(&output.stdout).map_err(|error| self.invalid_response(&error).into_error())
+    }
+
+    /// Explains why a command of this program failed on the server.
+    #[must_use]
+    pub fn failed(&self, command: &'static str, output: &Output) -> ClientError {
+        match &self.ssh {
+            Some(ssh) if output.status == Some(CANNOT_CONNECT) => ssh.explain(&self.url, &output.stderr),
+            _ => ClientError::Command {
+                url: self.url.clone(),
+                command,
+                how: output.words(),
+                try_it: self.line(command),
+            },
+        }
+    }
+
+    /// Explains why git or `hold` could not connect, from its standard error, if that is the reason.
+    #[must_use]
+    pub fn explain(&self, stderr: &str) -> Option<ClientError> {
+        let is_reason = ["REMOTE HOST IDENTIFICATION HAS CHANGED", "Host key verification failed"];
+        let ssh = self.ssh.as_ref().filter(|_| is_reason.iter().any(|words| stderr.contains(words)))?;
+        Some(ssh.explain(&self.url, stderr))
+    }
+
+    /// The error for a response that cannot be parsed.
+    #[must_use]
+    pub fn invalid_response(&self, problem: &impl Display) -> ClientError {
+        ClientError::Response { url: self.url.clone(), problem: message(problem) }
+    }
+
+    /// Returns the command line that runs a command of this program on the server.
+    #[must_use]
+    pub fn line(&self, command: &str) -> String {
+        match &self.ssh {
+            Some(ssh) => format!("`ssh {} {command} -C {}`", ssh.host, self.path),
+            None => format!("`bluegreen -C {} {command}`", self.path),
+        }
+    }
+}

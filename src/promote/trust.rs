@@ -1,0 +1,175 @@
+//! Trust in a clone whose `.promote.toml` runs a program or sends secrets somewhere: asked once, remembered outside of
+//! the clone.
+//!
+//! Like git's `safe.directory`, this protects a user who looks at a clone from somebody else. A config that is named
+//! with `--config` is trusted, because the user has named it.
+
+use std::fmt::Write as _;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{ClientError, Error, Result};
+use bluegreen_text::printable;
+
+/// The file in the state directory: one line per trusted clone, a checksum and the path of its config.
+const FILE: &str = "bluegreen/trusted";
+
+/// The longest file that is read, in bytes.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// The person who decides about a clone that is not trusted yet.
+pub trait Judge {
+    /// Returns whether these programs and settings are trusted.
+    fn trusts(&self, what: &[String]) -> Result<bool>;
+}
+
+/// Everything in a config that can harm the user who runs it.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// The config.
+    pub config: &'a Path,
+    /// The switch, if it is a program of the user's own.
+    pub program: Option<&'a Path>,
+    /// The settings that name files to write or hosts that receive secrets, as `key = value`.
+    pub settings: &'a [String],
+}
+
+impl Subject<'_> {
+    /// Fails unless there is nothing to trust, or it is trusted already, or `judge` decides so now.
+    pub fn check(&self, state: Option<&Path>, judge: &dyn Judge) -> Result<()> {
+        if self.program.is_none() && self.settings.is_empty() {
+            return Ok(());
+        }
+        let line = self.line()?;
+        if state.is_some_and(|state| remembers(&state.join(FILE), &line)) {
+            return Ok(());
+        }
+        if !judge.trusts(&self.list())? {
+            let what = self.list().join(", ");
+            let config = printable(self.config);
+            return Err(
+                ClientError::Untrusted(format!("`{config}` is not trusted, and it uses {what}")).into_error()
+            );
+        }
+        state.map_or(Ok(()), |state| remember(&state.join(FILE), &line))
+    }
+
+    fn list(&self) -> Vec<String> {
+        let program = self.program.iter().map(|path| format!("the program `{}`", printable(path)));
+        program.chain(self.settings.iter().map(|setting| format!("`{setting}`"))).collect()
+    }
+
+    /// Returns the line that is remembered: a change of the program or of a setting changes the checksum.
+    fn line(&self) -> Result<Vec<u8>> {
+        let mut hash = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_be_bytes());
+            hash.update(bytes);
+        };
+        if let Some(path) = self.program {
+            add(path.as_os_str().as_bytes());
+            add(&read(path).map_err(Error::io("read", path))?);
+        }
+        self.settings.iter().for_each(|setting| add(setting.as_bytes()));
+        let mut line = String::new();
+        for byte in hash.finalize() {
+            let _ = write!(line, "{byte:02x}");
+        }
+        let config = std::path::absolute(self.config).map_err(Error::io("find", self.config))?;
+        let config = config.canonicalize().unwrap_or(config);
+        line.push(' ');
+        line.push_str(&printable(&config));
+        Ok(line.into_bytes())
+    }
+}
+
+/// Finds the directory in which answers are remembered. `state` and `home` are `XDG_STATE_HOME` and `HOME`.
+#[must_use]
+pub fn state_dir(state: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+    let is_usable = |path: &PathBuf| path.is_absolute();
+    state.filter(is_usable).or_else(|| home.filter(is_usable).map(|home| home.join(".local/state")))
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::Error::other("it is too long"));
+    }
+    Ok(bytes)
+}
+
+fn remembers(file: &Path, line: &[u8]) -> bool {
+    read(file).is_ok_and(|text| text.split(|&byte| byte == b'\n').any(|known| known == line))
+}
+
+fn remember(file: &Path, line: &[u8]) -> Result<()> {
+    let write = || {
+        let folder = file.parent().unwrap_or(file);
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(file)?;
+        file.write_all(&[line, b"\n"].concat())
+    };
+    write().map_err(Error::io("write", file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    struct Answer {
+        answer: bool,
+        asked: Cell<u32>,
+    }
+
+    impl Judge for Answer {
+        fn trusts(&self, _: &[String]) -> Result<bool> {
+            self.asked.set(self.asked.get() + 1);
+            Ok(self.answer)
+        }
+    }
+
+    #[test]
+    fn trust_is_asked_once_and_again_after_a_change() {
+        let temp = tempfile::tempdir().unwrap();
+        let (config, program) = (temp.path().join(".promote.toml"), temp.path().join("switch"));
+        std::fs::write(&config, "").unwrap();
+        std::fs::write(&program, "one").unwrap();
+        let state = temp.path().join("state");
+        let judge = |answer| Answer { answer, asked: Cell::new(0) };
+        let (no, yes) = (judge(false), judge(true));
+        let check = |judge: &Answer, settings: &[String]| {
+            let subject = Subject { config: &config, program: Some(&program), settings };
+            subject.check(Some(&state), judge)
+        };
+        assert!(check(&no, &[]).unwrap_err().to_string().contains("is not trusted"));
+        check(&yes, &[]).unwrap();
+        check(&no, &[]).unwrap();
+        assert_eq!((no.asked.get(), yes.asked.get()), (1, 1));
+        assert!(check(&no, &["api = \"https://evil\"".into()]).is_err());
+        std::fs::write(&program, "two").unwrap();
+        assert!(check(&no, &[]).is_err());
+        // Another clone with the same content is another clone.
+        let other = temp.path().join("other.toml");
+        std::fs::write(&other, "").unwrap();
+        std::fs::write(&program, "one").unwrap();
+        let subject = Subject { config: &other, program: Some(&program), settings: &[] };
+        assert!(subject.check(Some(&state), &no).is_err());
+        // Nothing to trust.
+        Subject { config: &config, program: None, settings: &[] }.check(None, &no).unwrap();
+    }
+
+    #[test]
+    fn the_state_directory_is_absolute() {
+        let dir = |state: &str, home: &str| state_dir(Some(state.into()), Some(home.into()));
+        assert_eq!(dir("/s", "/h"), Some("/s".into()));
+        assert_eq!(dir("s", "/h"), Some("/h/.local/state".into()));
+        assert_eq!(dir("", ""), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! The state of a server: the output of `status --json`, and what a hold reports.
+
+use std::fmt::{self, Display};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::history::{Action, Actor};
+use super::{message, name, optional_message, optional_name, optional_subject, subject};
+use bluegreen_object_store::ObjectId;
+
+/// The most pending items that are kept.
+const MAX_PENDING: usize = 100;
+
+/// The state of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The server's name.
+    #[serde(deserialize_with = "name")]
+    pub server: String,
+    /// The branch that deploys.
+    #[serde(default, deserialize_with = "name")]
+    pub branch: String,
+    /// The site's directory.
+    #[serde(default, deserialize_with = "subject")]
+    pub site: String,
+    /// The live release.
+    #[serde(default, deserialize_with = "optional_name")]
+    pub live: Option<String>,
+    /// The target of `current` if that is not a release.
+    #[serde(default, deserialize_with = "optional_subject")]
+    pub elsewhere: Option<String>,
+    /// The live commit.
+    #[serde(default)]
+    pub commit: Option<ObjectId>,
+    /// Its subject.
+    #[serde(default, deserialize_with = "optional_subject")]
+    pub subject: Option<String>,
+    /// The time at which the live release was sealed.
+    #[serde(default, deserialize_with = "optional_name")]
+    pub sealed: Option<String>,
+    /// The time of the last activation.
+    #[serde(default, deserialize_with = "optional_name")]
+    pub since: Option<String>,
+    /// True if the live release did not fail its verification.
+    pub good: bool,
+    /// The mark of the last promotion.
+    #[serde(default)]
+    pub public: Option<PublicMark>,
+    /// The commit of the branch in the repository.
+    #[serde(default)]
+    pub tip: Option<ObjectId>,
+    /// The reason why the tip is not live.
+    #[serde(default, deserialize_with = "optional_message")]
+    pub why: Option<String>,
+    /// The work that a crash left unfinished.
+    #[serde(default, deserialize_with = "pending")]
+    pub pending: Vec<Pending>,
+    /// The holder of the lock.
+    #[serde(default)]
+    pub running: Option<Holder>,
+}
+
+/// The mark that a promotion leaves on each server of both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicMark {
+    /// True if this side is public.
+    pub public: bool,
+    /// The time since which it is public, or not public, RFC 3339, UTC.
+    #[serde(deserialize_with = "name")]
+    pub since: String,
+}
+
+/// Work that a crash left unfinished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Its kind.
+    pub kind: Kind,
+    /// The problem in words.
+    #[serde(deserialize_with = "message")]
+    pub message: String,
+    /// The command of this program that finishes it: "resume".
+    #[serde(deserialize_with = "name")]
+    pub command: String,
+}
+
+/// The kinds of pending work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Git left a stale lock before the last boot, and rejects pushes.
+    Lock,
+    /// A publication was interrupted.
+    Publication,
+    /// No deployment has examined the tip of the branch.
+    Tip,
+    /// A kind that this version does not recognize.
+    #[serde(other)]
+    Other,
+}
+
+/// The holder of the lock, as the lock file names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process id.
+    pub pid: u32,
+    /// Its action.
+    pub action: Action,
+    /// The person who asked for it.
+    pub by: Actor,
+    /// The time at which it began to wait for the lock, RFC 3339, UTC.
+    #[serde(deserialize_with = "name")]
+    pub since: String,
+    /// Its current phase.
+    #[serde(deserialize_with = "name")]
+    pub phase: String,
+}
+
+impl Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "a {} by {} (process {}, since {})", self.action, self.by, self.pid, self.since)
+    }
+}
+
+fn pending<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Pending>, D::Error> {
+    let mut pending = Vec::<Pending>::deserialize(from)?;
+    pending.truncate(MAX_PENDING);
+    Ok(pending)
+}

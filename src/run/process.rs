@@ -1,0 +1,365 @@
+//! The engine for child processes: a deadline, cancellation, and bounded output, without threads.
+//!
+//! A child leads a process group of its own. When its time is up or this program is asked to stop, the group gets
+//! TERM, and after a grace period KILL.
+//!
+//! Once the child has exited, everything that it wrote is in its pipes, and is read to the end. Background processes
+//! that it leaves behind may keep a pipe open for as long as they live, so their output is read only for a moment
+//! longer. All output goes through pipes of our own, so that they cannot keep the pusher's connection open either.
+
+use std::ffi::OsStr;
+use std::io::{self, PipeReader, Read, Write};
+use std::os::fd::AsFd;
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::ioctl_fionbio;
+use rustix::process::Signal;
+
+use super::group::{ProcessGroup, wait};
+use crate::run::signals::Stop;
+use bluegreen_text as text;
+
+/// The time between TERM and KILL.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The time in which background processes may still print after the child has exited.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// The bytes of standard error that [`Task`] keeps: the last ones give the reason of a failure.
+const MAX_STDERR: usize = 64 * 1024;
+
+/// The most bytes that are read at once. No unprivileged pipe contains more, so that one call of [`Running::read`]
+/// empties the pipe of a program that has exited.
+const PIPE_SIZE: usize = 1024 * 1024;
+
+/// The limits of a child process.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits<'a> {
+    /// The time that it may take.
+    pub timeout: Duration,
+    /// The request to stop, by a signal.
+    pub stop: Option<&'a Stop>,
+}
+
+/// The way in which a child process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It exited by itself.
+    Exited(ExitStatus),
+    /// It took too long and was killed.
+    TimedOut,
+    /// A signal asked this program to stop, and the child was killed.
+    Cancelled,
+}
+
+/// The two output streams of a child process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Prepares a program to run with an empty standard input. It gets a process group of its own when it is started, and
+/// has no controlling terminal where a server command has left its own (`command/session.rs`).
+#[expect(clippy::disallowed_methods, reason = "the other modules get their commands here")]
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs a program with an empty standard input. `output` receives everything that it prints. Background processes
+/// that it leaves are killed.
+pub fn run(
+    command: &mut Command,
+    timeout: Duration,
+    stop: Option<&Stop>,
+    output: impl FnMut(&[u8]),
+) -> io::Result<End> {
+    stream(command, None, Limits { timeout, stop }, output)
+}
+
+/// Runs a program with a text on its standard input, which it does not have to read. `output` receives everything
+/// that it prints. Background processes that it leaves are killed.
+pub fn run_with_stdin(
+    command: &mut Command,
+    text: &[u8],
+    timeout: Duration,
+    output: impl FnMut(&[u8]),
+) -> io::Result<End> {
+    stream(command, Some(text), Limits { timeout, stop: None }, output)
+}
+
+fn stream(
+    command: &mut Command,
+    input: Option<&[u8]>,
+    limits: Limits,
+    mut output: impl FnMut(&[u8]),
+) -> io::Result<End> {
+    let (reader, writer) = io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let mut running = Running::start(command, input, [Some(reader), None], limits.timeout)?;
+    running.owns_group = true;
+    complete(&mut running, limits.stop, &mut |_, bytes: &[u8]| {
+        output(bytes);
+        Ok(())
+    })
+}
+
+/// Runs a program with `input` on its standard input; also returns its standard output, which may have up to `max`
+/// bytes. `complaints` receives its standard error. Background processes that it leaves go on running, unless the
+/// program was killed.
+pub fn output(
+    command: &mut Command,
+    input: &[u8],
+    limits: Limits,
+    max: usize,
+    mut complaints: impl FnMut(&[u8]),
+) -> io::Result<(End, Vec<u8>)> {
+    let mut running = start_with_pipes(command, Some(input), limits.timeout)?;
+    let mut answer = Vec::new();
+    let end = complete(&mut running, limits.stop, &mut |stream, bytes: &[u8]| match stream {
+        Stream::Stdout => append(&mut answer, bytes, max),
+        Stream::Stderr => {
+            complaints(bytes);
+            Ok(())
+        }
+    })?;
+    Ok((end, answer))
+}
+
+/// A running program whose output is kept, for callers that wait for several at the same time.
+#[derive(Debug)]
+pub struct Task {
+    running: Running<'static>,
+    captured: Captured,
+    max: usize,
+}
+
+/// The output of a program.
+#[derive(Debug, Default)]
+pub struct Captured {
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error, of which only the end is kept.
+    pub stderr: Vec<u8>,
+}
+
+impl Task {
+    /// Starts a program with an empty standard input, which may print up to `max` bytes on its standard output.
+    pub fn start(command: &mut Command, timeout: Duration, max: usize) -> io::Result<Self> {
+        let running = start_with_pipes(command, None, timeout)?;
+        Ok(Self { running, captured: Captured::default(), max })
+    }
+
+    /// Reads what is there, without waiting; returns the result once the program has ended.
+    pub fn advance(&mut self, stop: Option<&Stop>) -> io::Result<Option<(End, Captured)>> {
+        let Self { running, captured, max } = self;
+        let end = running.advance(stop, &mut |stream, bytes: &[u8]| match stream {
+            Stream::Stdout => append(&mut captured.stdout, bytes, *max),
+            Stream::Stderr => {
+                keep_end(&mut captured.stderr, bytes);
+                Ok(())
+            }
+        })?;
+        Ok(end.map(|end| (end, std::mem::take(captured))))
+    }
+
+    /// Waits for the program to end.
+    pub fn finish(mut self, stop: Option<&Stop>) -> io::Result<(End, Captured)> {
+        loop {
+            if let Some(done) = self.advance(stop)? {
+                return Ok(done);
+            }
+            self.running.wait(stop);
+        }
+    }
+}
+
+/// Waits until one of these programs has printed something or has ended, or until a time.
+pub fn wait_any<'a>(tasks: impl Iterator<Item = &'a Task>, until: Instant, stop: Option<&Stop>) {
+    let (mut wanted, mut next) = (Vec::new(), until);
+    for task in tasks {
+        task.running.interest(&mut wanted);
+        next = next.min(task.running.wake_at());
+    }
+    let signals = stop.and_then(Stop::readable);
+    wanted.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
+    wait(&mut wanted, next);
+}
+
+/// Appends to a text of which only the last bytes are needed, such as the reason of a failure.
+pub fn keep_end(kept: &mut Vec<u8>, bytes: &[u8]) {
+    kept.extend_from_slice(bytes);
+    if kept.len() > 2 * MAX_STDERR {
+        kept.drain(..kept.len() - MAX_STDERR);
+    }
+}
+
+fn append(kept: &mut Vec<u8>, bytes: &[u8], max: usize) -> io::Result<()> {
+    if kept.len() + bytes.len() > max {
+        return Err(io::Error::other(format!("it printed more than {}", text::bytes(max as u64))));
+    }
+    kept.extend_from_slice(bytes);
+    Ok(())
+}
+
+fn start_with_pipes<'a>(
+    command: &mut Command,
+    input: Option<&'a [u8]>,
+    timeout: Duration,
+) -> io::Result<Running<'a>> {
+    let ((stdout, out), (stderr, err)) = (io::pipe()?, io::pipe()?);
+    command.stdout(out).stderr(err);
+    Running::start(command, input, [Some(stdout), Some(stderr)], timeout)
+}
+
+fn complete(
+    running: &mut Running,
+    stop: Option<&Stop>,
+    sink: &mut impl FnMut(Stream, &[u8]) -> io::Result<()>,
+) -> io::Result<End> {
+    loop {
+        if let Some(end) = running.advance(stop, sink)? {
+            return Ok(end);
+        }
+        running.wait(stop);
+    }
+}
+
+/// A program from its start until it is reaped. Dropping it earlier kills its group.
+#[derive(Debug)]
+struct Running<'a> {
+    group: ProcessGroup,
+    stdin: Option<(ChildStdin, &'a [u8])>,
+    outputs: [Option<PipeReader>; 2],
+    /// The time at which the next signal is due or, once the program has exited, at which its pipes are left.
+    next: Instant,
+    forced: Option<End>,
+    has_exited: bool,
+    /// True if background processes are killed.
+    owns_group: bool,
+}
+
+impl<'a> Running<'a> {
+    fn start(
+        command: &mut Command,
+        input: Option<&'a [u8]>,
+        outputs: [Option<PipeReader>; 2],
+        timeout: Duration,
+    ) -> io::Result<Self> {
+        command.stdin(input.map_or_else(Stdio::null, |_| Stdio::piped()));
+        let spawned = ProcessGroup::spawn(command);
+        // The command would keep its own ends of the pipes open.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut group = spawned?;
+        let stdin = group.take_stdin().zip(input);
+        for pipe in outputs.iter().flatten() {
+            ioctl_fionbio(pipe, true)?;
+        }
+        if let Some((stdin, _)) = &stdin {
+            ioctl_fionbio(stdin, true)?;
+        }
+        let next = Instant::now() + timeout;
+        Ok(Self { group, stdin, outputs, next, forced: None, has_exited: false, owns_group: false })
+    }
+
+    /// The descriptors that are worth waiting for.
+    fn interest<'f>(&'f self, wanted: &mut Vec<PollFd<'f>>) {
+        if !self.has_exited {
+            wanted.push(PollFd::from_borrowed_fd(self.group.exited(), PollFlags::IN));
+            wanted.extend(
+                self.stdin.as_ref().map(|(stdin, _)| PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::OUT)),
+            );
+        }
+        wanted.extend(self.outputs.iter().flatten().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+    }
+
+    fn wake_at(&self) -> Instant {
+        self.next
+    }
+
+    fn wait(&self, stop: Option<&Stop>) {
+        let mut wanted = Vec::with_capacity(5);
+        self.interest(&mut wanted);
+        let signals = stop.filter(|_| self.forced.is_none() && !self.has_exited).and_then(Stop::readable);
+        wanted.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
+        wait(&mut wanted, self.next);
+    }
+
+    /// Does everything that is possible without waiting; returns how the program ended once it has.
+    fn advance(
+        &mut self,
+        stop: Option<&Stop>,
+        sink: &mut impl FnMut(Stream, &[u8]) -> io::Result<()>,
+    ) -> io::Result<Option<End>> {
+        if !self.has_exited {
+            self.write();
+            self.has_exited = self.group.has_exited();
+            if self.has_exited {
+                self.stdin = None;
+                self.next = Instant::now() + LINGER;
+            }
+        }
+        // What the program has printed before it exited is in the pipes now, at most their size.
+        self.read(PIPE_SIZE, sink)?;
+        let is_late = Instant::now() >= self.next;
+        if self.has_exited {
+            let is_done = is_late || self.outputs.iter().all(Option::is_none);
+            return if is_done { self.reap().map(Some) } else { Ok(None) };
+        }
+        let is_asked = self.forced.is_none() && stop.is_some_and(|stop| stop.check().is_err());
+        if is_asked || is_late {
+            let signal = if self.forced.is_none() { Signal::TERM } else { Signal::KILL };
+            self.forced.get_or_insert(if is_asked { End::Cancelled } else { End::TimedOut });
+            self.next = Instant::now() + GRACE;
+            self.group.signal(signal);
+        }
+        Ok(None)
+    }
+
+    /// Reads up to `max` bytes from each pipe.
+    fn read(&mut self, max: usize, sink: &mut impl FnMut(Stream, &[u8]) -> io::Result<()>) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        for (stream, pipe) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut self.outputs) {
+            let mut left = max;
+            while let Some(reader) = pipe
+                && left > 0
+            {
+                match reader.read(&mut buffer) {
+                    Ok(0) => *pipe = None,
+                    Ok(length) => {
+                        sink(stream, &buffer[..length])?;
+                        left = left.saturating_sub(length);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => *pipe = None,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes as much of the input as the pipe takes. A program that does not read it is not an error.
+    fn write(&mut self) {
+        while let Some((stdin, rest)) = &mut self.stdin {
+            match stdin.write(rest) {
+                Ok(length) if length < rest.len() => *rest = &rest[length..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(_) | Err(_) => self.stdin = None,
+            }
+        }
+    }
+
+    fn reap(&mut self) -> io::Result<End> {
+        if self.owns_group || self.forced.is_some() {
+            self.group.signal(Signal::KILL);
+        }
+        let status = self.group.reap()?;
+        Ok(self.forced.unwrap_or(End::Exited(status)))
+    }
+}
