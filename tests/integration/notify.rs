@@ -98,7 +98,7 @@ fn nobody_waits_for_it_long_and_the_lock_is_free() {
     // Each would hold up the push for a minute: one that hangs, one whose child holds its output.
     let sandbox = told_by(
         "timeout = '1s'\nrun = ['cat >/dev/null; sleep 60', 'sleep 60 & exit 0', 'flock -n .bluegreen/lock touch free', \
-         'test $(ps -o sid= -p $$) = $$ && ! test -t 0']",
+         'test $(ps -o pgid= -p $$) = $$ && ! test -t 0']",
     );
     let start = Instant::now();
     let hangs = "warning: notice `cat >/dev/null; sleep 60` took longer than 1s and was ended";
