@@ -8,7 +8,57 @@ use bluegreen::checkout::manifest::Manifest;
 use bluegreen::config::Config;
 use bluegreen::gate::protocol::{self, Answer};
 use bluegreen::git::push::RefUpdate;
+use bluegreen::promote::probe;
+use bluegreen::promote::push::summarize;
+use bluegreen::protocol::hold::{Reply, Request};
+use bluegreen::protocol::status::Status;
 use bluegreen::release::{Record, ReleaseName};
+
+/// What a hostile server sends to the client: states, replies of a hold, HTTP headers, and the output of a push; and what
+/// a hostile client sends to a hold.
+pub fn client(data: &[u8]) {
+    if let Ok(status) = serde_json::from_slice::<Status>(data) {
+        bounded(&status);
+        assert!(serde_json::to_vec(&status).is_ok());
+    }
+    match Reply::parse(data) {
+        Ok(Reply::Held(status) | Reply::Status(status)) => bounded(&status),
+        Ok(Reply::Waiting(text) | Reply::Error(text)) => assert!(text.chars().count() <= 1000),
+        Ok(Reply::Marked(text)) => assert!(text.chars().count() <= 100),
+        Ok(_) | Err(_) => {}
+    }
+    let text = String::from_utf8_lossy(data);
+    match text.parse::<Request>() {
+        Ok(request) => {
+            let line = request.to_string();
+            assert!(!line.contains('\n'));
+            assert_eq!(line.parse::<Request>().as_ref(), Ok(&request));
+            if let Request::Record(entry) = request {
+                assert!(entry.error.as_ref().is_none_or(|error| error.chars().count() <= 1000));
+                assert!(
+                    !entry
+                        .sentence("green")
+                        .contains(|character: char| character.is_control() && character != '\t')
+                );
+            }
+        }
+        Err(problem) => assert!(problem.chars().count() < 1100),
+    }
+    let response = probe::parse(&text, true, std::time::Duration::ZERO);
+    assert!(response.served_by.is_none_or(|name| name.chars().count() <= 100));
+    let (lines, reason) = summarize(data);
+    assert!(lines.iter().all(|line| line.len() <= 3 * 4096 && !line.contains(['\n', '\r'])));
+    assert!(reason.chars().count() <= 300);
+}
+
+fn bounded(status: &Status) {
+    let names = [&status.server, &status.branch, &status.site];
+    let optional =
+        [&status.live, &status.elsewhere, &status.subject, &status.sealed, &status.since, &status.why];
+    let lengths = names.into_iter().chain(optional.into_iter().flatten()).map(|text| text.chars().count());
+    assert!(lengths.max().unwrap_or(0) <= 1000);
+    assert!(status.pending.len() <= 100);
+}
 
 /// Standard input of a hook.
 pub fn push(data: &[u8]) {

@@ -94,6 +94,12 @@ agree() {
             branch) wanted=$BRANCH BRANCH=$found option=--branch ;;
             server) wanted=$NAME NAME=$found option=--name ;;
             root) wanted=$SITE option=--site ;;
+            host) # the config sets no name, so it would be the host's
+                [ -z "$NAME" ] || [ "$NAME" = "$found" ] || fail "$CONFIG_NAME sets no \`server\`, so the name would be $found, not $NAME" \
+                    "add \`server = \"$NAME\"\` to the config, or leave out --name"
+                NAME=$found
+                continue
+                ;;
             *) continue ;; # of another version
         esac
         plain "$CONFIG_NAME: $key" "$found"

@@ -42,8 +42,9 @@ fn completions(shell: Shell) -> Vec<u8> {
 /// The values of a config that the installer needs.
 fn settings(config: &Config) -> Vec<u8> {
     let Config { branch, server, site, .. } = config;
-    let name = server.clone().unwrap_or_else(host_name);
-    format!("branch {branch}\nserver {name}\nroot {}", printable(&site.root)).into()
+    // The installer must not report the host name as a value of the config.
+    let (key, name) = server.clone().map_or_else(|| ("host", host_name()), |name| ("server", name));
+    format!("branch {branch}\n{key} {name}\nroot {}", printable(&site.root)).into()
 }
 
 /// Makes one man page for the program and all its subcommands.

@@ -82,7 +82,14 @@ impl Request {
         };
         match self.task.advance(None) {
             Ok(None) => Ok(None),
-            Ok(Some(done)) => Ok(Some(parse(&Output::new(done, TIMEOUT)?, self.started.elapsed()))),
+            Ok(Some(done)) => {
+                let output = Output::new(done, TIMEOUT)?;
+                let mut response = parse(&output.stdout, output.is_ok(), self.started.elapsed());
+                if response.result.is_err() {
+                    response.result = Err(format!("does not respond: {}", output.words()));
+                }
+                Ok(Some(response))
+            }
             Err(error) => Ok(Some(failed(error))),
         }
     }
@@ -118,18 +125,20 @@ fn curl(url: &str, address: Option<&str>) -> Command {
     command
 }
 
-fn parse(output: &Output, elapsed: Duration) -> Response {
-    let last = |key: &str| output.stdout.lines().rev().find_map(|line| line.strip_prefix(key));
+/// Parses the headers of a response, and what curl reports about it.
+#[must_use]
+pub fn parse(stdout: &str, is_ok: bool, elapsed: Duration) -> Response {
+    let last = |key: &str| stdout.lines().rev().find_map(|line| line.strip_prefix(key));
     let status = last("status ").and_then(|status| status.parse().ok());
     // Starting curl is not part of the server's response time.
     let took = last("took ").and_then(|took| Duration::try_from_secs_f64(took.parse().ok()?).ok());
-    let served_by = output.stdout.lines().find_map(|line| {
+    let served_by = stdout.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("x-served-by").then(|| truncated(value.trim(), MAX_NAME_CHARS).into_owned())
     });
     let result = match status {
-        Some(status) if output.is_ok() => Ok(status),
-        _ => Err(format!("does not respond: {}", output.words())),
+        Some(status) if is_ok => Ok(status),
+        _ => Err("does not respond".into()),
     };
     Response { result, took: took.unwrap_or(elapsed), served_by }
 }

@@ -363,3 +363,6 @@ impl<'a> Running<'a> {
         Ok(self.forced.unwrap_or(End::Exited(status)))
     }
 }
+
+#[cfg(test)]
+mod tests;

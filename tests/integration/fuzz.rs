@@ -53,6 +53,38 @@ fn gate() {
 }
 
 #[test]
+fn client() {
+    let id = "1a".repeat(20);
+    let actor = r#"{"user":"deploy","ssh":"192.0.2.7","key":{"name":"ada","fingerprint":"SHA256:x"}}"#;
+    let status = format!(
+        r#"{{"server":"green","branch":"master","site":"/srv","live":"20261122T201500Z-1a1a1a1a1a1a","commit":"{id}",
+        "subject":"\u001b]0;x\u0007","sealed":null,"since":null,"good":true,"public":{{"public":true,"since":"now"}},"tip":"{id}",
+        "why":"failed","pending":[{{"kind":"tip","message":"m","command":"resume"}}],"running":{{"pid":1,"action":"deploy",
+        "by":{actor},"since":"s","phase":"p"}}}}"#
+    );
+    let record = format!(
+        r#"record {{"time":"2026-11-22T20:15:00Z","action":"promote","by":{actor},"release":null,"old":"{id}","new":null,
+        "seconds":1.5,"outcome":"failed","error":"no","promotion":{{"from":"blue","to":"green","requests":1,"failures":0}}}}"#
+    )
+    .replace('\n', "");
+    record.parse::<bluegreen::protocol::hold::Request>().unwrap();
+    serde_json::from_str::<bluegreen::protocol::status::Status>(&status).unwrap();
+    run(
+        entries::client,
+        &text(&[
+            &status,
+            &format!(r#"{{"held":{status}}}"#),
+            r#"{"waiting":"a deployment by ada"}"#,
+            r#"{"error":"no space"}"#,
+            &record,
+            "public yes",
+            "HTTP/1.1 200 OK\r\nX-Served-By: green\r\n\r\nstatus 200\ntook 0.004\n",
+            "remote: Writing: 1%\rremote: error: no\n!\ta:refs/heads/b\t[remote rejected] (x)\nssh: no route\n",
+        ]),
+    );
+}
+
+#[test]
 fn config() {
     run(
         entries::config,

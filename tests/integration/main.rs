@@ -12,6 +12,7 @@ mod bad_input;
 mod book;
 mod checkout;
 mod cli_reference;
+mod client_limits;
 mod concurrency;
 mod config;
 mod current;

@@ -152,6 +152,12 @@ fn a_config_that_cannot_be_meant_is_refused() {
         ("blue = ", "Blue = ", "invalid name of a side: `Blue`"),
         ("healthy = 1", "paths = [\"health\"]", "each of `paths` must begin with a slash"),
         ("healthy = 1", "healthy = 0", "`healthy` must be at least 1"),
+        ("watch = \"0.4s\"", "watch = 30", "`watch` needs a unit: `watch = \"30s\"`"),
+        (
+            "./switch\"",
+            "haproxy\"\n[public.settings]\nsockett = \"/run/x\"",
+            "unknown setting `sockett` of the switch `haproxy`",
+        ),
         ("watch = \"0.4s\"", "watch = \"soon\"", "invalid duration `soon`: expected number"),
         ("./switch", "varnish", "unknown switch `varnish`"),
         ("http://", "gopher://", "`url` must begin with http:// or https://"),

@@ -88,15 +88,15 @@ fn is_kept(dev: &Machine, blue: &Machine, green: &Machine) {
 }
 
 fn is_refused(dev: &Machine) {
-    dev.sh_as("dev", &format!("{SWITCH} set pink")).fails().says("error: no server is known for `pink`");
-    dev.sh_as("dev", &format!("{SWITCH} set 'gre en'")).fails().says("is no name of a side");
+    dev.sh_as("dev", &format!("{SWITCH} set pink")).fails().says("error: no server is set for `pink`");
+    dev.sh_as("dev", &format!("{SWITCH} set 'gre en'")).fails().says("invalid name of a side");
     for (settings, said) in [
         ("SWITCH_ADDRESS=192.0.2.10", "has no prefix"),
-        ("SWITCH_ADDRESS='1.2.3.4/24;id'", "is no IPv4 address"),
-        ("SWITCH_ADDRESS=2001:db8::1/64", "is no IPv4 address"),
-        ("SWITCH_ADDRESS=1.2.3.4/24 SWITCH_DEVICE='e;id'", "is no network device"),
-        ("SWITCH_ADDRESS=192.0.2.10/24 SWITCH_GREEN=-oProxyCommand=id", "no server is known for `green`"),
-        ("SWITCH_ADDRESS=192.0.2.10/24 SWITCH_GREEN=root@green SWITCH_DEVICE=eth7", "cannot have 192.0.2.10"),
+        ("SWITCH_ADDRESS='1.2.3.4/24;id'", "invalid IPv4 address"),
+        ("SWITCH_ADDRESS=2001:db8::1/64", "invalid IPv4 address"),
+        ("SWITCH_ADDRESS=1.2.3.4/24 SWITCH_DEVICE='e;id'", "invalid network device"),
+        ("SWITCH_ADDRESS=192.0.2.10/24 SWITCH_GREEN=-oProxyCommand=id", "no server is set for `green`"),
+        ("SWITCH_ADDRESS=192.0.2.10/24 SWITCH_GREEN=root@green SWITCH_DEVICE=eth7", "cannot get 192.0.2.10"),
     ] {
         dev.sh_as("dev", &format!("{settings} /switches/address set green"))
             .fails()
@@ -109,7 +109,7 @@ fn is_refused(dev: &Machine) {
 /// A server that ssh does not reach is not believed to be gone as long as it answers for the address.
 fn loses_a_server(dev: &Machine, blue: &Machine) {
     blue.sh("kill $(cat /run/sshd.pid)").ok();
-    dev.sh_as("dev", &format!("{SWITCH} show")).fails().says("cannot ask blue at `root@blue`");
+    dev.sh_as("dev", &format!("{SWITCH} show")).fails().says("cannot reach blue at `root@blue`");
     dev.sh_as("dev", &format!("{SWITCH} set green")).fails().says("green has 192.0.2.10, but so has blue");
     blue.sh("ip link set eth0 down").ok();
     dev.sh_as("dev", &format!("{SWITCH} set green")).ok();

@@ -112,9 +112,9 @@ fn waits(cloud: &Cloud) {
 
 fn gives_up(cloud: &Cloud) {
     cloud.faults("{\"answers\": [[429, 60]]}");
-    cloud.run("", "set green").fails().says("answers 429: API rate limit exceeded.").says("try again later");
+    cloud.run("", "set green").fails().says("returned 429: API rate limit exceeded.").says("try again later");
     cloud.faults("{\"end\": \"errored\"}");
-    cloud.run("", "set green").fails().says("could not assign").says("look with `show`");
+    cloud.run("", "set green").fails().says("could not assign").says("check with `show`");
     cloud.shows("blue");
     for faults in ["{\"end\": \"never\"}", "{\"lies\": true}"] {
         cloud.faults(faults);
@@ -125,24 +125,28 @@ fn gives_up(cloud: &Cloud) {
     cloud.faults(&format!("{{\"answers\": {:?}}}", [[pending, 0]; 9]));
     let said = if cloud.name == "hetzner" { "the item is locked" } else { "already has a pending event" };
     cloud.run("SWITCH_WITHIN=2", "set green").fails().says("is not at green after 2 s").says(said);
-    cloud.run("SWITCH_API=http://127.0.0.1:1", "set green").fails().says("cannot ask http://127.0.0.1:1");
+    cloud.run("SWITCH_API=http://127.0.0.1:1", "set green").fails().says("cannot reach http://127.0.0.1:1");
     cloud.run("SWITCH_API=http://127.0.0.1:8001", "show").fails().says("error: ");
 }
 
 fn is_set_up_wrong(cloud: &Cloud) {
     cloud.faults("{}");
     let wrong = "DIGITALOCEAN_ACCESS_TOKEN=secret HCLOUD_TOKEN=secret";
-    cloud.run(wrong, "set green").fails().says("answers 401: Unable to authenticate you.").lacks("secret");
+    cloud.run(wrong, "set green").fails().says("returned 401: Unable to authenticate you.").lacks("secret");
     for token in ["", "a\"b", "'a b'"] {
         let token = format!("DIGITALOCEAN_ACCESS_TOKEN={token} HCLOUD_TOKEN={token}");
-        cloud.run(&token.replace("a\"b", "'a\"b'"), "show").fails().says("error: no token");
+        cloud.run(&token.replace("a\"b", "'a\"b'"), "show").fails().says("error: the API token is missing");
     }
     cloud.run("", "set off").fails().says("of `off` is off: nothing is switched");
     cloud.run("", "set gone-one").fails().says("could not be found");
-    cloud.run("", "set pink").fails().says("is known for `pink`");
-    cloud.run("SWITCH_BLUE='1; id'", "set blue").fails().says("is known for `blue`");
+    cloud.run("", "set pink").fails().says("is set for `pink`");
+    cloud.run("SWITCH_BLUE='1; id'", "set blue").fails().says("is set for `blue`");
     cloud.run("SWITCH_IP=1.2.3.4 SWITCH_FLOATING_IP=1", "set green").fails().says("could not be found");
-    cloud.run("SWITCH_IP=../x SWITCH_FLOATING_IP=../x", "show").fails().says("error: `../x` is no ");
+    cloud
+        .run("SWITCH_IP=../x SWITCH_FLOATING_IP=../x", "show")
+        .fails()
+        .says("error: invalid ")
+        .says(": `../x`");
     for side in ["", "'gre en'", "'green\"'", "../green"] {
         cloud.run("", &format!("set {side}")).fails().says("error: ");
     }
@@ -240,11 +244,11 @@ fn aws_moves_an_elastic_ip_and_takes_none_away() {
     moto.refuses(&[], "own", "would lose its own Elastic IP");
     moto.refuses(&[], "stopped", "is stopped: nothing is switched");
     moto.refuses(&[], "gone", "InvalidInstanceID.NotFound");
-    moto.refuses(&[], "pink", "no instance is known for `pink`");
-    moto.refuses(&[], "bl ue", "is no name of a side");
-    moto.refuses(&[("SWITCH_BLUE", "i-1; id")], "blue", "no instance is known for `blue`");
+    moto.refuses(&[], "pink", "no instance is set for `pink`");
+    moto.refuses(&[], "bl ue", "invalid name of a side");
+    moto.refuses(&[("SWITCH_BLUE", "i-1; id")], "blue", "no instance is set for `blue`");
     moto.refuses(&[("SWITCH_ALLOCATION", "eipalloc-0")], "green", "AllocationID");
-    moto.refuses(&[("SWITCH_ALLOCATION", "203.0.113.10")], "green", "is no Elastic IP");
+    moto.refuses(&[("SWITCH_ALLOCATION", "203.0.113.10")], "green", "invalid Elastic IP");
     moto.refuses(
         &[("SWITCH_API", "http://127.0.0.1:1"), ("AWS_MAX_ATTEMPTS", "1")],
         "green",
