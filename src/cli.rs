@@ -8,12 +8,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(version, about, propagate_version = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit status: 0 done; 1 failed, and what was live is still live; 2 wrong usage or config; \
-    3 the new release is live, but something after the flip failed."
+    after_help = "Exit status: 0 success; 1 failure, and the live release is unchanged; 2 invalid usage or config; \
+    3 the new release is live, but something failed afterwards."
 )]
 pub struct Cli {
-    /// The bare repository [default: `GIT_DIR`, else the repository whose hooks/ this program was called
-    /// from, else the working directory]
+    /// The bare repository, on a server [default: `GIT_DIR`, else the working directory, else the only repository of
+    /// the server]
     #[arg(short = 'C', value_name = "REPOSITORY", global = true)]
     pub repository: Option<PathBuf>,
     /// The subcommand.
@@ -28,7 +28,7 @@ pub enum Command {
     Deploy {
         /// Any revision that git resolves [default: the branch of the config]
         revision: Option<String>,
-        /// Only print what would be done
+        /// Print what would be done, and change nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -39,13 +39,20 @@ pub enum Command {
     },
     /// List the releases
     Releases(Format),
-    /// Show what is live and what is being done
+    /// Show what is live and what is running
     Status(Format),
-    /// Show what was done, by whom, and how it ended
-    History(Format),
-    /// Show what the steps of a release printed
+    /// Show deployments, rollbacks, and promotions, by whom, and their outcome
+    History {
+        /// Show only the newest ones
+        #[arg(short = 'n', long, value_name = "NUMBER")]
+        limit: Option<usize>,
+        /// The form of the table
+        #[command(flatten)]
+        table: Format,
+    },
+    /// Show the output of a release's steps
     Log {
-        /// The release's name [default: the one whose steps ran last]
+        /// The release's name [default: the one from the last deployment or rollback]
         release: Option<String>,
         /// Keep printing while a deployment runs
         #[arg(short, long)]
@@ -54,17 +61,17 @@ pub enum Command {
         #[arg(long)]
         app: bool,
     },
-    /// End the running deployment; what is live stays
+    /// Stop the running deployment; the live release stays
     Cancel,
-    /// End what a crash cut off, and deploy a tip of the branch that no deployment has looked at
+    /// Recover after a crash: finish an interrupted activation, and deploy a tip of the branch that was never deployed
     Resume {
-        /// Record it as done by the boot, not by you
+        /// Record the boot, instead of you, as the actor
         #[arg(long)]
         boot: bool,
     },
-    /// Hold the site's lock for `promote`, and answer its lines on standard input
+    /// Hold the site's lock for `promote`, and respond to its commands on standard input
     Hold,
-    /// Push to every server of a side at once, from a clone
+    /// Push to all servers of a side in parallel, from a clone
     Push {
         /// Side, refs and push options
         #[command(flatten)]
@@ -73,28 +80,28 @@ pub enum Command {
         #[command(flatten)]
         options: Promotable,
     },
-    /// Show which side is public, and what both serve
+    /// Show which side is public, and what both sides serve
     Public(Promotable),
-    /// Send visitors to the other side, and go back automatically if that fails
+    /// Send visitors to the other side, and go back automatically on a failure
     Promote {
         /// The side [default: the one that is not public]
         side: Option<String>,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
-        /// Only print what would be done
+        /// Print what would be done, and change nothing
         #[arg(short = 'n', long)]
         dry_run: bool,
-        /// Promote a side that is not well, or without the servers that do not answer
+        /// Promote an unhealthy side, or one with servers that do not respond
         #[arg(long)]
         force: bool,
         /// The options that `public` has too
         #[command(flatten)]
         options: Promotable,
     },
-    /// Find every problem of this set-up
+    /// Report every problem of this setup
     Check(Format),
-    /// Run as a git hook, with its lines on standard input
+    /// Run as a git hook, which reads ref updates from standard input
     Hook {
         /// The hook
         #[arg(value_enum)]
@@ -103,7 +110,7 @@ pub enum Command {
     /// Move the files of the site into a first release
     #[command(hide = true)]
     Adopt,
-    /// Print a file that belongs to the installation
+    /// Print a file of the installation
     #[command(hide = true)]
     Generate {
         /// The file
@@ -120,15 +127,15 @@ pub struct Format {
     pub json: bool,
 }
 
-/// The side that is pushed to, and what.
+/// The side that is pushed to, and the refs.
 #[derive(Debug, clap::Args)]
 pub struct Pushable {
-    /// The side, as .promote.toml has it; without that file, a git remote with all its push URLs
+    /// A side in .promote.toml; without that file, a git remote with all its push URLs
     pub side: String,
-    /// The refs, as `git push` takes it [default: the current branch]
+    /// A refspec, as in `git push` [default: the current branch]
     #[arg(value_name = "REFSPEC")]
     pub refspecs: Vec<String>,
-    /// A push option, such as `skip`, `public` or `verbose`
+    /// A push option: `skip`, `public`, or `verbose`
     #[arg(short = 'o', long = "push-option", value_name = "OPTION")]
     pub push_options: Vec<String>,
 }
@@ -136,7 +143,7 @@ pub struct Pushable {
 /// The options that `push`, `public` and `promote` share.
 #[derive(Debug, clap::Args)]
 pub struct Promotable {
-    /// The file that names sides and switch [default: .promote.toml at the top of the clone]
+    /// The file with the sides and the switch [default: .promote.toml at the top of the clone]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print JSON
@@ -147,12 +154,12 @@ pub struct Promotable {
     pub trust: bool,
 }
 
-/// The hooks of git that this program can be.
+/// The git hooks that this program can run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Hook {
     /// Runs after the refs have moved
     PostReceive,
-    /// Moves the branch itself, and only if the deployment succeeds: the gate
+    /// Moves the branch itself, only if the deployment succeeds: the gate
     ProcReceive,
 }
 
@@ -167,16 +174,16 @@ pub enum Generated {
     Zsh,
     /// Completions for fish
     Fish,
-    /// The installer, web sites, switches, front ends, unit and configs, in a new directory
+    /// The installer, web sites, switches, front ends, units, and configs, in a new directory
     Files {
         /// The directory
         directory: PathBuf,
     },
     /// The config of a new repository, with every key and its default
     Config,
-    /// The settings of git that a repository should have, a key and a value a line
+    /// The git settings that a repository should have, one key and value per line
     GitSettings,
-    /// Branch, server and site of the config, a key and a value a line
+    /// Branch, server, and site of the config, one key and value per line
     Settings {
         /// The config [default: that of the repository]
         #[arg(long, value_name = "FILE")]

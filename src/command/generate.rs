@@ -4,8 +4,10 @@ use std::io::Write;
 
 use bluegreen_text::printable;
 use clap::CommandFactory;
-use clap_complete::{Shell, generate};
+use clap_complete::env::{Bash, Fish, Zsh};
+use clap_mangen::Man;
 
+use super::completion;
 use super::files;
 use super::invocation::{Invocation, host_name};
 use super::table::print_text;
@@ -18,9 +20,9 @@ use crate::pusher::report::Report;
 /// Prints one of these files, or writes `files` into a directory.
 pub fn run(what: &Generated, invocation: &Invocation, report: &Report) -> Result<()> {
     let text = match what {
-        Generated::Bash => completions(Shell::Bash),
-        Generated::Zsh => completions(Shell::Zsh),
-        Generated::Fish => completions(Shell::Fish),
+        Generated::Bash => completion::registration(&Bash)?,
+        Generated::Zsh => completion::registration(&Zsh)?,
+        Generated::Fish => completion::registration(&Fish)?,
         Generated::Man => man().map_err(Error::io("write", "the man page"))?,
         Generated::Config => include_str!("../../share/bluegreen.toml").into(),
         Generated::GitSettings => {
@@ -33,12 +35,6 @@ pub fn run(what: &Generated, invocation: &Invocation, report: &Report) -> Result
     print_text(String::from_utf8_lossy(&text).trim_end())
 }
 
-fn completions(shell: Shell) -> Vec<u8> {
-    let mut text = Vec::new();
-    generate(shell, &mut Cli::command(), "bluegreen", &mut text);
-    text
-}
-
 /// The values of a config that the installer needs.
 fn settings(config: &Config) -> Vec<u8> {
     let Config { branch, server, site, .. } = config;
@@ -47,17 +43,46 @@ fn settings(config: &Config) -> Vec<u8> {
     format!("branch {branch}\n{key} {name}\nroot {}", printable(&site.root)).into()
 }
 
-/// Makes one man page for the program and all its subcommands.
+/// Creates one man page for the program and all its subcommands. The subcommands have no pages of their own, so the
+/// page lists none.
 fn man() -> std::io::Result<Vec<u8>> {
     let (mut cli, mut to) = (Cli::command(), Vec::new());
     cli.build();
-    clap_mangen::Man::new(cli.clone()).render(&mut to)?;
+    let page = Man::new(cli.clone());
+    page.render_title(&mut to)?;
+    page.render_name_section(&mut to)?;
+    writeln!(
+        to,
+        ".SH SYNOPSIS\n\\fBbluegreen\\fR [\\fB\\-C\\fR \\fIREPOSITORY\\fR] \\fICOMMAND\\fR [\\fIARGUMENT\\fR ...]"
+    )?;
+    page.render_description_section(&mut to)?;
+    page.render_options_section(&mut to)?;
     for subcommand in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
-        let man = clap_mangen::Man::new(subcommand.clone());
-        writeln!(to, ".SH {}", subcommand.get_name().to_uppercase())?;
-        man.render_synopsis_section(&mut to)?;
-        man.render_description_section(&mut to)?;
-        man.render_options_section(&mut to)?;
+        let name = subcommand.get_name();
+        if name == "help" {
+            continue;
+        }
+        writeln!(to, ".SH {}", name.to_uppercase())?;
+        // The usage of clap has the values of options, which that of clap_mangen lacks.
+        let usage = subcommand.clone().render_usage().to_string();
+        let usage = usage.trim_start_matches("Usage: ").replace('\\', "\\\\").replace('-', "\\-");
+        writeln!(to, ".nf\n{usage}\n.fi\n.PP")?;
+        let own = subcommand.clone().mut_args(|arg| {
+            let is_general = arg.is_global_set() || ["help", "version"].contains(&arg.get_id().as_str());
+            arg.hide(is_general)
+        });
+        let man = Man::new(own.clone());
+        let mut text = Vec::new();
+        man.render_description_section(&mut text)?;
+        if own.get_arguments().any(|arg| !arg.is_hide_set()) {
+            man.render_options_section(&mut text)?;
+        }
+        to.extend(String::from_utf8_lossy(&text).replace(".SH ", ".SS ").bytes());
     }
+    // The only text after the help is about the exit status.
+    let mut extra = Vec::new();
+    page.render_extra_section(&mut extra)?;
+    to.extend(String::from_utf8_lossy(&extra).replace(".SH EXTRA", ".SH EXIT STATUS").bytes());
+    page.render_version_section(&mut to)?;
     Ok(to)
 }

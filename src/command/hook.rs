@@ -10,6 +10,7 @@ use bluegreen_text::message;
 
 use super::invocation::{Invocation, called_by_git, host_name};
 use crate::command::options::PushOptions;
+use crate::config;
 use crate::deploy::server::Server;
 use crate::deploy::{Target, deploy};
 use crate::error::{Error, Result};
@@ -33,7 +34,7 @@ pub fn post_receive(invocation: &Invocation, report: &Report) -> Result<()> {
     let updates = read_updates().map_err(|error| report_failure(report, error, &server.live_line()))?;
     let mut outcome = Ok(());
     for update in &updates {
-        let result = answer(&server, update);
+        let result = answer(&server, update, updates.len() == 1);
         if result.is_err() {
             outcome = result;
         }
@@ -54,12 +55,14 @@ fn read_updates() -> Result<Vec<RefUpdate>> {
     RefUpdate::parse_all(&input)
 }
 
-fn answer(server: &Server, update: &RefUpdate) -> Result<()> {
+/// Deploys a ref update, or reports that it does not deploy. `is_alone` is true for the only update of a push.
+fn answer(server: &Server, update: &RefUpdate, is_alone: bool) -> Result<()> {
     let branch = &server.config.branch;
     // A push to a symbolic ref that leads to the branch has moved the branch without asking the gate.
     let is_alias = !update.is_branch(branch) && server.repository.is_alias(&update.name, branch);
     if !update.is_branch(branch) && !is_alias {
         server.report.line(Message::OtherRef { name: &update.name, branch });
+        hint_at_branch(server, update, is_alone);
         return Ok(());
     }
     signals::outlive_the_client();
@@ -80,6 +83,21 @@ fn answer(server: &Server, update: &RefUpdate) -> Result<()> {
         return skip_moved(server, update);
     }
     deploy(server, Target::Tip(update.new))
+}
+
+/// Hints at the commands that deploy another branch, as long as the branch that deploys does not exist: then the
+/// pushed one is probably meant.
+fn hint_at_branch(server: &Server, update: &RefUpdate, is_alone: bool) {
+    let Server { repository, config, name: server_name, .. } = server;
+    let name = update.name.strip_prefix(b"refs/heads/").and_then(|name| std::str::from_utf8(name).ok());
+    let is_meant = |name: &&str| !update.is_deletion() && (is_alone || ["main", "master"].contains(name));
+    let Some(name) = name.filter(is_meant) else { return };
+    // The file is looked for first, because most pushes of other branches must not wait for git.
+    let exists = repository.path().join("refs/heads").join(&config.branch).exists();
+    if !exists && matches!(repository.tip(&config.branch), Ok(None)) {
+        let (branch, config) = (&config.branch, repository.path().join(config::FILE));
+        server.report.hint(Message::OtherBranch { name, branch, server: server_name, config: &config });
+    }
 }
 
 /// Reads the push options from the environment, where git puts them for `post-receive`.
@@ -129,10 +147,10 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
     }
     if request.is_atomic {
         // git does not tell the hook about the other refs of the push, and they could still fail.
-        return Answer::Refused("the gate cannot be part of an atomic push: push without --atomic".into());
+        return Answer::Refused("the gate does not support atomic pushes: push without `--atomic`".into());
     }
     if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
-        return Answer::Refused("namespaces cannot be pushed to through the gate".into());
+        return Answer::Refused("the gate does not support namespaces".into());
     }
     // Until the branch has moved, the commit is not reachable from any ref, and `git gc` could remove its objects.
     let kept = (!update.is_deletion()).then(|| server.repository.keep(update.new)).transpose();

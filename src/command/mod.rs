@@ -4,6 +4,7 @@
 mod adopt;
 mod cancel;
 mod check;
+mod completion;
 mod deploy;
 mod files;
 mod generate;
@@ -63,7 +64,10 @@ pub fn run(arguments: &[OsString]) -> u8 {
             Ok(Ok(Cli { repository: None, command: Command::Hook { hook } }))
         }
         _ if shell::is_called_as(&called_as) => shell::take(arguments),
-        _ => Ok(Cli::try_parse_from(arguments)),
+        _ => match completion::answer(arguments) {
+            Some(status) => return status,
+            None => Ok(Cli::try_parse_from(arguments)),
+        },
     };
     let cli = match parsed {
         Ok(Ok(cli)) => cli,
@@ -135,7 +139,7 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
         Command::Adopt => adopt::run(&invocation.open(report)?),
         Command::Releases(table) => releases::run(&invocation.open(report)?, table.json),
         Command::Status(table) => status::run(&invocation.open(report)?, table.json),
-        Command::History(table) => history::run(&invocation.open(report)?, table.json),
+        Command::History { table, limit } => history::run(&invocation.open(report)?, table.json, *limit),
         Command::Check(table) => check::run(invocation, table.json),
         Command::Log { release, follow, app } => {
             let (server, print) = (invocation.open(report)?, if *app { log_app::run } else { log::run });

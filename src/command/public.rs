@@ -1,5 +1,6 @@
 //! `public`: which side visitors get, and what both serve; on a server, its own mark.
 
+use bluegreen_text::{age, escape_controls};
 use serde::Serialize;
 
 use super::promote::{Judge, access};
@@ -154,8 +155,11 @@ pub fn of_server(server: &Server, json: bool) -> Result<()> {
     }
     let name = &server.name;
     print_text(&match mark {
-        Some(mark) if mark.public => format!("{name} is public, since {}", mark.since),
-        Some(mark) => format!("{name} is not public, since {}", mark.since),
+        Some(mark) => {
+            let age = age(&mark.since).map(|age| format!(" ({age})")).unwrap_or_default();
+            let not = if mark.public { "" } else { "not " };
+            escape_controls(&format!("{name} is {not}public, since {}{age}", mark.since))
+        }
         None => format!("{name} was not part of a promotion yet"),
     })
 }

@@ -109,7 +109,7 @@ fn is_allowed(command: &Command) -> bool {
         Command::Status(_)
         | Command::Public(_)
         | Command::Releases(_)
-        | Command::History(_)
+        | Command::History { .. }
         | Command::Log { .. }
         | Command::Deploy { .. }
         | Command::Rollback { .. }
@@ -180,7 +180,7 @@ mod tests {
         let two = ["/home/deploy/sample_app".into(), "/srv/git/two".into()];
         let error = |line| parse(line, &two).unwrap_err().to_string();
         assert_eq!(error("status"), "this account has several repositories");
-        assert_eq!(error("status -C app"), "this account has no repository `app`");
+        assert_eq!(error("status -C app"), "unknown repository `app`");
         assert_eq!(parse("status -C two", &two).unwrap().unwrap().repository, Some("/srv/git/two".into()));
     }
 
@@ -194,8 +194,8 @@ mod tests {
             ("generate man status", "this account does not run `generate`"),
             ("-C sample_app generate man", "this account does not run `generate`"),
             ("hook post-receive -C status", "this account does not run `hook`"),
-            ("status -C /etc", "this account has no repository `/etc`"),
-            ("status -C ..", "this account has no repository `..`"),
+            ("status -C /etc", "unknown repository `/etc`"),
+            ("status -C ..", "unknown repository `..`"),
             ("status $(id)", "clap: unexpected argument found"),
             ("status; id", "this account does not run `status;`"),
             ("deploy --upload-pack=id", "clap: unexpected argument found"),

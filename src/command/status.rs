@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::protocol::status::Status;
 use crate::release::ReleaseName;
 use crate::site::{Live, Site};
-use bluegreen_text::{escape_controls, printable};
+use bluegreen_text::{age, escape_controls, printable};
 
 /// Prints the state of the server.
 pub fn run(server: &Server, json: bool) -> Result<()> {
@@ -48,19 +48,27 @@ pub(super) fn read(server: &Server) -> Result<(Status, Live)> {
     Ok((status, live))
 }
 
+/// Formats a time and its age.
+fn dated(time: &str) -> String {
+    let age = age(time).map(|age| format!(" ({age})")).unwrap_or_default();
+    escape_controls(&format!("{time}{age}"))
+}
+
 fn text(status: &Status, live: &Live) -> String {
     let unknown = || "unknown".to_owned();
     let mut lines = vec![format!("Server:   {}", status.server), format!("Site:     {}", status.site)];
     lines.push(match live {
-        Live::Nothing => "Live:     nothing yet".into(),
-        Live::Gone(name) => format!("Live:     nothing: release {name} is gone"),
-        Live::Elsewhere(path) => format!("Live:     `{}`, which is no release", printable(path)),
+        Live::Nothing => "Live:     nothing".into(),
+        Live::Gone(name) => {
+            format!("Live:     nothing: `current` points to release {name}, which does not exist")
+        }
+        Live::Elsewhere(path) => format!("Live:     `{}`, which is not a release", printable(path)),
         Live::Release(name) => format!("Live:     {name}"),
     });
     if let Live::Release(name) = live {
         let subject = status.subject.clone().unwrap_or_else(unknown);
         lines.push(format!("Commit:   {} {subject}", name.commit()));
-        lines.push(format!("Since:    {}", status.since.clone().unwrap_or_else(unknown)));
+        lines.push(format!("Since:    {}", status.since.as_deref().map_or_else(unknown, dated)));
     }
     let same = status.tip.is_some() && status.tip == status.commit;
     lines.push(match &status.tip {
@@ -78,14 +86,14 @@ fn text(status: &Status, live: &Live) -> String {
     });
     if let Some(mark) = &status.public {
         let not = if mark.public { "yes" } else { "no" };
-        lines.push(format!("Public:   {not}, since {}", mark.since));
+        lines.push(format!("Public:   {not}, since {}", dated(&mark.since)));
     }
     let pending =
         |Pending { message, command, .. }: &Pending| format!("Pending:  {message}: `bluegreen {command}`");
     lines.extend(status.pending.iter().map(pending));
     lines.push(match &status.running {
-        Some(holder) => format!("Running:  {holder}: {}", holder.phase),
+        Some(holder) => escape_controls(&format!("Running:  {holder}: {}", holder.phase)),
         None => "Running:  nothing".into(),
     });
-    lines.join("\n")
+    lines.iter().map(|line| escape_controls(line)).collect::<Vec<_>>().join("\n")
 }

@@ -203,9 +203,9 @@ fn refuse_unsafe(path: &Path, file: &File) -> Result<()> {
     let metadata = file.metadata().map_err(Error::io("read", path))?;
     let owner = metadata.uid();
     let problem = if metadata.mode() & 0o022 != 0 {
-        "may be written by others"
+        "is writable by other users"
     } else if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-        "belongs to another user"
+        "is owned by another user"
     } else {
         return Ok(());
     };
@@ -229,7 +229,7 @@ fn locate(text: &str, error: &toml::de::Error, key: &str) -> (usize, String) {
 fn in_words(message: &str) -> String {
     let Some((problem, expected)) = message.split_once(", expected ") else { return message.to_owned() };
     let expected = match expected {
-        "usize" | "u32" | "u64" => "a whole number from 0 on",
+        "usize" | "u32" | "u64" => "a whole number, at least 0",
         _ if expected.starts_with("struct ") => "a table",
         _ => expected,
     };
@@ -277,13 +277,19 @@ mod tests {
             (
                 "branch = 'refs/heads/x'",
                 1,
-                "`branch`: `refs/heads/x` is a ref, expected the branch's short name",
+                "`branch`: invalid branch name `refs/heads/x`, expected the short name",
             ),
-            ("lock-timeout = 'soon'", 1, "`lock-timeout`: `soon` is not a duration, expected one like"),
-            ("[site]\n\nroot = 'html'", 3, "`site.root`: `html` is not an absolute path, expected one like"),
-            ("[site]\nmax-size = '10 GiB'", 2, "`site.max-size`: `10 GiB` is not a size, expected one like"),
-            ("[site]\nmax-size = '-1'", 2, "`site.max-size`: `-1` is not a size"),
-            ("[site]\nmax-size = '99999999 TB'", 2, "`site.max-size`: `99999999 TB` is not a size"),
+            ("lock-timeout = 30", 1, "`lock-timeout`: the duration `30` needs a unit, as in \"30s\""),
+            (
+                "lock-timeout = true",
+                1,
+                "`lock-timeout`: invalid type: boolean `true`, expected a duration like",
+            ),
+            ("lock-timeout = 'soon'", 1, "`lock-timeout`: invalid duration `soon`, expected one like"),
+            ("[site]\n\nroot = 'html'", 3, "`site.root`: invalid path `html`, expected an absolute one like"),
+            ("[site]\nmax-size = '10 GiB'", 2, "`site.max-size`: invalid size `10 GiB`, expected one like"),
+            ("[site]\nmax-size = '-1'", 2, "`site.max-size`: invalid size `-1`"),
+            ("[site]\nmax-size = '99999999 TB'", 2, "`site.max-size`: invalid size `99999999 TB`"),
             ("[site]\nkeep = -1", 2, "`site.keep`: invalid value: integer `-1`, expected a whole number"),
             (
                 "[site]\nsymlinks = 'none'",
@@ -291,7 +297,7 @@ mod tests {
                 "`site.symlinks`: unknown variant `none`, expected `inside` or `any`",
             ),
             ("branch = ", 1, ""),
-            ("server = ' '", 1, "`server`: ` ` is not a name, expected one like"),
+            ("server = ' '", 1, "`server`: invalid name ` `, expected one like"),
             ("[site]\nkeep = 1\nkeep = 2", 3, "`keep` is set twice"),
         ] {
             let (at, error) = Config::parse(text).unwrap_err();

@@ -59,7 +59,7 @@ mod tests {
         for (text, message) in [
             ("run = ['x', '']", "`notify.run[1]`: expected a shell line"),
             ("run = 5", "`notify.run`: invalid type: integer `5`, expected a shell line"),
-            ("timeout = 'soon'", "`notify.timeout`: `soon` is not a duration"),
+            ("timeout = 'soon'", "`notify.timeout`: invalid duration `soon`"),
             ("mail = 'x'", "unknown field `mail`, expected `run` or `timeout`"),
         ] {
             let (line, error) = Config::parse(&format!("[notify]\n{text}")).unwrap_err();

@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Inside {
             return Ok(Self(path));
         }
         Err(de::Error::custom(format!(
-            "`{}` is not a path inside a release, expected one like \"storage/uploads\"",
+            "invalid path `{}`, expected one inside a release like \"storage/uploads\"",
             text.escape_debug()
         )))
     }
@@ -60,15 +60,15 @@ impl TryFrom<Raw> for Shared {
             let (a, b) = (&pair[0].path, &pair[1].path);
             if a == b {
                 let what = if pair[0].is_dir == pair[1].is_dir {
-                    "named twice"
+                    "listed twice"
                 } else {
-                    "both in `dirs` and `files`"
+                    "in both `dirs` and `files`"
                 };
                 return Err(format!("`{}` is {what}", a.display()));
             }
             if b.starts_with(a) {
                 return Err(format!(
-                    "`{}` lies below `{}`, which is shared already",
+                    "`{}` is inside `{}`, which is already shared",
                     b.display(),
                     a.display()
                 ));
@@ -126,16 +126,16 @@ mod tests {
                 (
                     2,
                     format!(
-                        "`shared.dirs[0]`: `{path}` is not a path inside a release, expected one like \"storage/uploads\""
+                        "`shared.dirs[0]`: invalid path `{path}`, expected one inside a release like \"storage/uploads\""
                     )
                 )
             );
         }
         for (lines, expected) in [
-            ("dirs = ['a', 'a']", "`a` is named twice"),
-            ("dirs = ['a']\nfiles = ['a']", "`a` is both in `dirs` and `files`"),
-            ("dirs = ['a', 'a.b', 'a/b/c']", "`a/b/c` lies below `a`, which is shared already"),
-            ("files = ['a']\ndirs = ['a/b']", "`a/b` lies below `a`, which is shared already"),
+            ("dirs = ['a', 'a']", "`a` is listed twice"),
+            ("dirs = ['a']\nfiles = ['a']", "`a` is in both `dirs` and `files`"),
+            ("dirs = ['a', 'a.b', 'a/b/c']", "`a/b/c` is inside `a`, which is already shared"),
+            ("files = ['a']\ndirs = ['a/b']", "`a/b` is inside `a`, which is already shared"),
         ] {
             let (_, message) = Config::parse(&format!("[shared]\n{lines}\n")).unwrap_err();
             assert_eq!(message, format!("`shared`: {expected}"));

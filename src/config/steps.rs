@@ -138,7 +138,7 @@ fn checked<E: de::Error>(step: WrittenStep) -> Result<WrittenStep, E> {
     if step.run.trim().is_empty() || step.run.contains('\0') {
         Err(E::custom("expected a shell line like \"npm ci\""))
     } else if step.timeout == Some(Duration::ZERO) {
-        Err(E::custom("a timeout of 0 leaves no time to run"))
+        Err(E::custom("invalid timeout 0, expected one like \"5m\""))
     } else if step.name.as_deref().is_some_and(|name| !is_name(name)) {
         Err(E::custom("expected a name like \"health\", one line of at most 100 characters"))
     } else {
@@ -254,12 +254,12 @@ impl TryFrom<BTreeMap<String, String>> for Environment {
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             if !is_name || value.contains('\0') {
                 return Err(format!(
-                    "`{}` is not a variable, expected one like RAILS_ENV = \"production\"",
+                    "invalid variable name `{}`, expected one like RAILS_ENV = \"production\"",
                     name.escape_debug()
                 ));
             }
             if name.starts_with("BLUEGREEN_") {
-                return Err(format!("`{name}` is set by bluegreen itself"));
+                return Err(format!("`{name}` is reserved: bluegreen sets it"));
             }
         }
         Ok(Self(variables))
@@ -324,10 +324,10 @@ mod tests {
                 "unknown field `tmeout`, expected one of `name`, `run`, `timeout`",
             ),
             ("[steps]\ncheck = { timeout = '1s' }", 2, "`steps.check`: missing field `run`"),
-            ("[steps]\ncheck = { run = 'a', timeout = '0s' }", 2, "`steps.check`: a timeout of 0"),
+            ("[steps]\ncheck = { run = 'a', timeout = '0s' }", 2, "`steps.check`: invalid timeout 0"),
             ("[steps]\ndeploy = 'a'", 2, "unknown field `deploy`, expected one of `build`"),
-            ("[env]\n'A B' = 'x'", 1, "`env`: `A B` is not a variable"),
-            ("[env]\nBLUEGREEN_SITE = 'x'", 1, "`env`: `BLUEGREEN_SITE` is set by bluegreen itself"),
+            ("[env]\n'A B' = 'x'", 1, "`env`: invalid variable name `A B`"),
+            ("[env]\nBLUEGREEN_SITE = 'x'", 1, "`env`: `BLUEGREEN_SITE` is reserved: bluegreen sets it"),
         ] {
             let (at, error) = Config::parse(text).unwrap_err();
             assert!(error.starts_with(message), "{text}: {error}");

@@ -1,11 +1,13 @@
 //! Deserializers that validate single values. Their errors say what was expected.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
+
+use bluegreen_text::MAX_NAME_CHARS;
 
 /// Deserializes a string and passes it to `rule`, whose error says what was expected.
 pub(super) fn text<'de, D: Deserializer<'de>, T, E: Display>(
@@ -16,11 +18,27 @@ pub(super) fn text<'de, D: Deserializer<'de>, T, E: Display>(
 }
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    text(deserializer, |text| {
+    deserializer.deserialize_any(DurationVisitor)
+}
+
+struct DurationVisitor;
+
+impl de::Visitor<'_> for DurationVisitor {
+    type Value = Duration;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a duration like \"90s\", \"10m\", or \"1h 30m\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
         humantime::Duration::from_str(text).map(Into::into).map_err(|_| {
-            format!("`{text}` is not a duration, expected one like \"90s\", \"10m\" or \"1h 30m\"")
+            E::custom(format!("invalid duration `{text}`, expected one like \"90s\", \"10m\", or \"1h 30m\""))
         })
-    })
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {
+        Err(E::custom(format!("the duration `{number}` needs a unit, as in \"{number}s\"")))
+    }
 }
 
 /// Deserializes a number of bytes with a decimal unit: "10 GB" is 10,000,000,000 bytes.
@@ -32,7 +50,7 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         let power = units.iter().position(|known| unit.trim_start().eq_ignore_ascii_case(known));
         let bytes = number.parse::<u64>().ok().zip(power);
         bytes.and_then(|(number, power)| number.checked_mul(1000_u64.pow(power as u32))).ok_or_else(|| {
-            format!("`{text}` is not a size, expected one like \"500 MB\", \"10 GB\" or a number of bytes")
+            format!("invalid size `{text}`, expected one like \"500 MB\" or \"10 GB\", or a number of bytes")
         })
     })
 }
@@ -44,15 +62,16 @@ pub(super) fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pat
         if path.is_absolute() && plain && path != Path::new("/") {
             Ok(path)
         } else {
-            Err(format!("`{text}` is not an absolute path, expected one like \"/var/www/html\""))
+            Err(format!("invalid path `{text}`, expected an absolute one like \"/var/www/html\""))
         }
     })
 }
 
 pub(super) fn server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     text(deserializer, |name| {
-        if name.trim().is_empty() || name.contains(char::is_control) {
-            Err(format!("`{}` is not a name, expected one like \"blue\"", name.escape_debug()))
+        if name.trim().is_empty() || name.contains(char::is_control) || name.chars().count() > MAX_NAME_CHARS
+        {
+            Err(format!("invalid name `{}`, expected one like \"blue\"", name.escape_debug()))
         } else {
             Ok(Some(name.to_owned()))
         }
@@ -65,9 +84,9 @@ pub(super) fn branch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Strin
     text(deserializer, |name| {
         let bad = |character: char| character.is_control() || " ~^:?*[\\".contains(character);
         if name.is_empty() || name.contains(bad) || name.contains("..") || name.starts_with('-') {
-            Err(format!("`{name}` is not a branch name, expected one like \"master\""))
+            Err(format!("invalid branch name `{name}`, expected one like \"master\""))
         } else if name.starts_with("refs/") {
-            Err(format!("`{name}` is a ref, expected the branch's short name like \"master\""))
+            Err(format!("invalid branch name `{name}`, expected the short name like \"master\""))
         } else {
             Ok(name.to_owned())
         }

@@ -2,6 +2,7 @@
 
 pub mod app;
 mod decide;
+mod failure;
 mod journal;
 pub mod notify;
 pub mod pending;

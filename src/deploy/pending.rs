@@ -5,8 +5,9 @@ use crate::error::Result;
 use crate::git::Repository;
 pub use crate::protocol::status::{Kind, Pending};
 use crate::pusher::leftover::Leftover;
-use crate::site::Site;
+use crate::release::Release;
 use crate::site::seen::{ATTEMPTS, Look};
+use crate::site::{Live, Site};
 
 /// Finds all that is pending.
 pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pending>> {
@@ -20,6 +21,10 @@ pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pe
         locks.iter().map(|lock| pending(Kind::Lock, Leftover::OldLock(lock), "resume")).collect();
     // Whoever holds the lock ends all else, and so does a push that waits for it.
     if site.holder().is_some() {
+        return Ok(found);
+    }
+    if site.live()? == Live::Nothing && site.releases()?.iter().any(Release::is_good) {
+        found.push(pending(Kind::Tip, Leftover::NoCurrent, "rollback"));
         return Ok(found);
     }
     let begun = journal::peek(site)?;

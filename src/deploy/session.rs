@@ -135,10 +135,12 @@ impl Server<'_> {
         let live = site.live()?;
         attempt.old = site.commit(&live);
         match &live {
-            Live::Gone(name) => self.report.warning(format!("release {name} was live, but it is gone")),
+            Live::Gone(name) => {
+                self.report.warning(format!("`current` points to release {name}, which does not exist"));
+            }
             Live::Elsewhere(path) => {
                 let path = printable(path);
-                self.report.warning(format!("`current` leads to `{path}`, which is no release"));
+                self.report.warning(format!("`current` points to `{path}`, which is not a release"));
             }
             Live::Nothing | Live::Release(_) => {}
         }

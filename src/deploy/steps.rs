@@ -11,6 +11,7 @@ use bluegreen_text::{seconds, timestamp};
 use nix::unistd::{Uid, User};
 
 use crate::config::{Phase, Step};
+use crate::deploy::failure;
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
@@ -22,7 +23,7 @@ use crate::site::LockedSite;
 use crate::site::logs;
 
 /// The `PATH` of steps, the same for everybody who deploys; `[env]` may replace it.
-pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The steps of one release.
 #[derive(Debug)]
@@ -70,15 +71,16 @@ impl<'a> Steps<'a> {
         output.end();
         let result = match end.map_err(Error::io("run", "/bin/sh"))? {
             End::Cancelled => Err(Error::Cancelled),
-            end => how(end, step).map_or(Ok(()), |how| Err(self.failed(name, how))),
+            end => how(end, step).map_or(Ok(()), |how| Err(self.failed(step, how))),
         };
         let outcome = result.as_ref().err().map_or_else(|| "done".into(), ToString::to_string);
         note(log, format_args!("--- {outcome}, {}", seconds(started.elapsed())));
         result
     }
 
-    fn failed(&self, name: &str, how: String) -> Error {
-        Error::Step { name: name.to_owned(), how, server: self.server.name.clone() }
+    fn failed(&self, step: &Step, how: String) -> Error {
+        let hint = failure::hint(step, &how, &self.server.config.steps, &self.server.name);
+        Error::Step { name: step.name.clone(), how, hint }
     }
 
     fn command(&self, step: &Step) -> Command {
@@ -133,17 +135,20 @@ pub(super) fn how(end: End, step: &Step) -> Option<String> {
         End::Exited(status) => status,
         End::TimedOut => {
             let limit = humantime::format_duration(step.timeout);
-            return Some(format!("took longer than {limit} and was ended"));
+            return Some(format!("timed out after {limit}"));
         }
         End::Cancelled => return Some("was cancelled".into()),
     };
     Some(match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with status {code}"),
+        (Some(code), _) => {
+            let meaning = failure::meaning(&step.run, code).map(|meaning| format!(": {meaning}"));
+            format!("exited with status {code}{}", meaning.unwrap_or_default())
+        }
         (None, Some(signal)) => {
             let name =
                 nix::sys::signal::Signal::try_from(signal).map_or("a signal", |signal| signal.as_str());
-            format!("was ended by {name}")
+            format!("was killed by {name}")
         }
-        (None, None) => "ended".into(),
+        (None, None) => "failed".into(),
     })
 }

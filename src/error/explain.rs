@@ -1,11 +1,15 @@
 //! The hint and the exit status of each error.
+//!
+//! Commands that need another user name it: a file that root creates in the site would block later deployments.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use bluegreen_text::explain::Explain;
 use bluegreen_text::printable;
 
 use crate::error::Error;
+use crate::error::wording::{grant, user};
 
 /// The hint for an application that does not start.
 const APP: &str =
@@ -16,7 +20,6 @@ impl Explain for Error {
     /// new one does not go without a hint by accident.
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Usage(_) => "`bluegreen --help` shows what it takes".into(),
             Self::NoRepository
             | Self::NotARepository(_)
             | Self::NameRepository(_)
@@ -28,80 +31,59 @@ impl Explain for Error {
             | Self::NotOwner { .. }
             | Self::ForeignPath(..)
             | Self::ConfigUnsafe { .. } => return self.access_hint(),
-            Self::UnfitDirectory(..) => "name a new or an empty directory, where you may write".into(),
+            Self::SharedMissing(_)
+            | Self::SharedKind { .. }
+            | Self::SharedInTheWay { .. }
+            | Self::NoSite(_)
+            | Self::CurrentOccupied { .. }
+            | Self::ReleasesLink { .. }
+            | Self::Mounted { .. }
+            | Self::NoSpace { .. } => return self.site_hint(),
+            Self::Usage(_) => "run `bluegreen --help`".into(),
+            Self::UnfitDirectory(..) => "name a new or empty directory that you can write to".into(),
+            Self::GitMissing(_) => "install git: `sudo apt-get install git`".into(),
             Self::AppControl { .. } | Self::AppUnhealthy { .. } => APP.into(),
-            Self::GitMissing(_) => "install git: `apt-get install git`".into(),
             Self::Object(_) => "check the repository with `git fsck`, then push again".into(),
             Self::LinkOutside { .. } => {
-                "remove the link, or set `symlinks = \"any\"` in bluegreen.toml".into()
+                "remove the symlink, or set `symlinks = \"any\"` in bluegreen.toml".into()
             }
             Self::Submodules(_) => "set `submodules = \"warn\"` or \"fetch\" in bluegreen.toml".into(),
             Self::Lfs { .. } => {
                 "push them with `git lfs push --all <remote>`, or set `lfs = \"warn\"` in bluegreen.toml to deploy pointers"
                     .into()
             }
-            Self::Limit { key, .. } => format!("raise `{key}` in bluegreen.toml if this is meant"),
-            Self::NoSpace { .. } => "free some space, or lower `keep` in bluegreen.toml".into(),
-            Self::SharedMissing(path) => {
-                let (dir, path) = (path.parent().unwrap_or(path), printable(path));
-                format!("make it on the server: `mkdir -p {0} && $EDITOR {path}`", printable(dir))
-            }
-            Self::SharedKind { path, .. } => {
-                format!(
-                    "move it away: `mv {0} {0}.old`, or change `[shared]` in bluegreen.toml",
-                    printable(path)
-                )
-            }
-            Self::SharedInTheWay { .. } => {
-                "remove it from the commit, or change `[shared]` in bluegreen.toml".into()
-            }
-            Self::NoSite(path) => {
-                format!(
-                    "make it and give it to the repository's owner: `install -d -o OWNER {}`",
-                    printable(path)
-                )
-            }
-            Self::CurrentOccupied { path, .. } => {
-                format!("move it away: `mv {0} {0}.old`, then push again", printable(path))
-            }
-            Self::ReleasesLink { path, target } => {
-                format!("mount the disk there instead: `rm {0} && mkdir {0} && mount --bind {1} {0}`", printable(path), printable(target))
-            }
-            Self::Mounted { mount, .. } => format!("`umount {}` if it is not needed there", printable(mount)),
-            Self::Replaced(_) => "let the steps of bluegreen.toml leave `$PWD` where it is".into(),
+            Self::Limit { key, .. } => format!("raise `{key}` in bluegreen.toml if this is intended"),
+            Self::Replaced(_) => "change the steps in bluegreen.toml so that they leave `$PWD` in place".into(),
             Self::ReplacedSince(name) => {
-                format!("go back to it all the same: `bluegreen rollback {name}`; or make a fresh release: `bluegreen deploy REVISION`")
+                format!("run `bluegreen rollback {name}` to use it anyway, or `bluegreen deploy REVISION` for a fresh release")
             }
-            Self::Locked { .. } | Self::StillRunning { .. } => "`bluegreen status` shows what it is doing".into(),
-            Self::InStep(_) => "let the step exit with a status other than 0: then the previous release stays live, or becomes live again".into(),
+            Self::Locked { .. } | Self::StillRunning { .. } => "run `bluegreen status` to see what it is doing".into(),
+            Self::InStep(_) => "make the step exit with a nonzero status instead: the previous release then stays live, or becomes live again".into(),
             Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
-                "`bluegreen releases` shows what there is".into()
-            }
-            Self::Step { server, .. } => {
-                format!("fix it and push again, or run `bluegreen deploy` on {server}")
+                "run `bluegreen releases` to list them".into()
             }
             Self::ConversionTimeout(_) => {
-                "look at the filters that attributes name, or raise `filter-timeout` in bluegreen.toml".into()
+                "check the filters in `.gitattributes`, or raise `filter-timeout` in bluegreen.toml".into()
             }
-            Self::NoLog(_) => "a release has a log when its config has steps".into(),
-            Self::Public(_) => "push to the other side and promote it, or deploy here all the same: `git push -o public`".into(),
-            Self::PromoteConfig { hint, .. } => hint.clone(),
+            Self::NoLog(_) => "only deployments with `[steps]` in bluegreen.toml write a log".into(),
+            Self::Public(_) => "push to the other side and promote it, or override with `git push -o public`".into(),
+            Self::Step { hint, .. } | Self::PromoteConfig { hint, .. } => hint.clone(),
             Self::NoTerminal => "add `--yes`".into(),
             Self::Client(error) => return error.hint(),
-            Self::RefMoved(_) => "fetch, then push again".into(),
-            Self::UnknownRevision(_) => "name a branch, a tag or a commit that was pushed to this server".into(),
+            Self::RefMoved(_) => "run `git fetch`, then push again".into(),
+            Self::UnknownRevision(_) => "name a branch, a tag, or a commit that was pushed to this server".into(),
             Self::NoBranch(_) => "push it first".into(),
-            Self::Tree { .. } => "take the path out of the commit, then push again".into(),
+            Self::Tree { .. } => "remove the path from the commit, then push again".into(),
             Self::Conversion(_) => "fix the filter or the attribute, then push again".into(),
             Self::Submodule { .. } => {
                 "fix it, or leave submodules empty: `submodules = \"warn\"` in bluegreen.toml".into()
             }
+            Self::Unverified(_) | Self::CutOff(_) => "push again, or run `bluegreen deploy` on the server".into(),
+            Self::Io(error) if error.source.kind() == ErrorKind::PermissionDenied => grant(&error.path),
             Self::Io(error) => return error.hint(),
             Self::AfterFlip(error) | Self::Reported(error) | Self::WentBack(error, _) => return error.hint(),
             Self::Config { .. }
             | Self::Git { .. }
-            | Self::Unverified(_)
-            | Self::CutOff(_)
             | Self::TooLate(_)
             | Self::PushRefused(_)
             | Self::Unhealthy(_)
@@ -141,7 +123,9 @@ impl Error {
     /// The hint of an error that keeps the program from opening the repository.
     fn access_hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoRepository | Self::NotARepository(_) => "name the bare repository with `-C`".into(),
+            Self::NoRepository | Self::NotARepository(_) => {
+                "name the bare repository, as in `bluegreen -C /home/deploy/sample_app status`".into()
+            }
             Self::NameRepository(paths) => {
                 let named = |path: &PathBuf| format!("`bluegreen -C {} status`", printable(path));
                 format!("run {}", paths.iter().map(named).collect::<Vec<_>>().join(" or "))
@@ -150,25 +134,59 @@ impl Error {
                 format!("run it as the repository's owner: `sudo bluegreen -C {} ...`", printable(path))
             }
             Self::NoShell(commands) | Self::NotOverSsh { commands, .. } => {
-                format!("it runs {}, as in `ssh deploy@blue status`", commands.join(", "))
+                format!("run one of {}, as in `ssh deploy@blue status`", commands.join(", "))
             }
             Self::SeveralRepositories(names) => {
                 format!("name one of them ({}), as in `status -C {}`", names.join(", "), names[0])
             }
-            Self::UnknownRepository { there, .. } => format!("it has {}", there.join(", ")),
+            Self::UnknownRepository { there, .. } => format!("name one of {}", there.join(", ")),
             Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
             Self::ForeignPath(_, _, at, None) => format!("`chmod go-w {}`", printable(at)),
             Self::ForeignPath(.., Some(other)) => {
                 format!(
-                    "run it as {other}: `sudo -u {other} bluegreen ...`; or name a path that is the owner's alone"
+                    "run it as {other}: `sudo -u {other} bluegreen ...`; or use a path that only its owner can modify"
                 )
+            }
+            Self::ConfigUnsafe { file, problem } if problem.contains("writable") => {
+                format!("it contains commands: `chmod go-w {}`", printable(file))
             }
             Self::ConfigUnsafe { file, .. } => {
-                format!(
-                    "it holds commands: `chmod go-w {0}`, and let the repository's owner own it",
-                    printable(file)
-                )
+                format!("it contains commands: `sudo chown -h {} {}`", user(), printable(file))
             }
+            _ => return None,
+        })
+    }
+
+    /// The hint of an error in the directories of the site.
+    fn site_hint(&self) -> Option<String> {
+        Some(match self {
+            Self::SharedMissing(path) => {
+                let (dir, path) = (path.parent().unwrap_or(path), printable(path));
+                let create = format!("mkdir -p {} && ${{EDITOR:-vi}} {path}", printable(dir));
+                format!("create it on the server: `sudo -u {} sh -c '{create}'`", user())
+            }
+            Self::SharedKind { path, .. } => {
+                let command = format!("sudo -u {0} mv {1} {1}.old", user(), printable(path));
+                format!("move it away: `{command}`, or change `[shared]` in bluegreen.toml")
+            }
+            Self::SharedInTheWay { .. } => {
+                "remove it from the commit, or change `[shared]` in bluegreen.toml".into()
+            }
+            Self::NoSite(path) => {
+                let (user, path) = (user(), printable(path));
+                format!("create it for the repository's owner: `sudo install -d -o {user} {path}`")
+            }
+            Self::CurrentOccupied { path, .. } => {
+                let command = format!("sudo -u {0} mv {1} {1}.old", user(), printable(path));
+                format!("move it away: `{command}`, then push again")
+            }
+            Self::ReleasesLink { path, .. } => {
+                format!("replace the symlink by a directory, or mount the disk at `{}`", printable(path))
+            }
+            Self::Mounted { mount, .. } => {
+                format!("unmount `{}` if it is not needed there", printable(mount))
+            }
+            Self::NoSpace { .. } => "free some space, or lower `keep` in bluegreen.toml".into(),
             _ => return None,
         })
     }

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bluegreen_text::explain::IoError;
-use bluegreen_text::{printable, reason};
+use bluegreen_text::{listed, printable, reason};
 
 pub use self::client::ClientError;
-use self::wording::{foreign, listed, no_log, place, submodules};
+use self::wording::{foreign, no_log, place, submodules};
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -41,7 +41,7 @@ pub enum Error {
     #[error("`{}` is not a git repository", printable(.0))]
     NotARepository(PathBuf),
     /// Somebody logs in to the deploy account, which has no shell but only these commands.
-    #[error("this account has no shell: it takes `git push`, `git fetch` and some commands")]
+    #[error("this account has no shell: it accepts `git push`, `git fetch`, and some commands")]
     NoShell(&'static [&'static str]),
     /// A command that does not run over ssh.
     #[error("this account does not run `{}`", printable(.command))]
@@ -55,15 +55,15 @@ pub enum Error {
     #[error("this account has several repositories")]
     SeveralRepositories(Vec<String>),
     /// A repository that is not one of the account's.
-    #[error("this account has no repository `{}`", printable(.named))]
+    #[error("unknown repository `{}`", printable(.named))]
     UnknownRepository {
         /// The name that a client gave.
         named: PathBuf,
         /// The names that exist.
         there: Vec<String>,
     },
-    /// The repository belongs to another user.
-    #[error("the repository `{}` belongs to {owner}, you are {user}", printable(.path))]
+    /// The repository is owned by another user.
+    #[error("the repository `{}` is owned by {owner}, and you are {user}", printable(.path))]
     NotOwner {
         /// The repository.
         path: PathBuf,
@@ -73,7 +73,7 @@ pub enum Error {
         user: String,
     },
     /// A path that somebody other than its owner can change: path, owner, the component, and by whom.
-    #[error("root cannot work in `{}`: it belongs to {}, but `{}` {}", printable(.0), .1, printable(.2), foreign(.3.as_deref()))]
+    #[error("root cannot work in `{}`, which is owned by {}: `{}` {}", printable(.0), .1, printable(.2), foreign(.3.as_deref()))]
     ForeignPath(PathBuf, String, PathBuf, Option<String>),
     /// The config cannot be understood; the message names file, line and key.
     #[error("{place}: {message}", place = place(.file, *.line))]
@@ -85,7 +85,7 @@ pub enum Error {
         /// Key, problem and what was expected.
         message: String,
     },
-    /// The config belongs to another user or may be written by others, although it holds commands.
+    /// The config is owned by another user or writable by others, although it contains commands.
     #[error("`{}` {problem}", printable(.file))]
     ConfigUnsafe {
         /// The config file.
@@ -97,7 +97,7 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] IoError),
     /// A directory that cannot be filled with new files.
-    #[error("cannot put files into `{}`: {}", printable(.0), reason(.1))]
+    #[error("cannot write files to `{}`: {}", printable(.0), reason(.1))]
     UnfitDirectory(PathBuf, io::Error),
     /// The command that starts and stops instances failed.
     #[error("cannot {verb} the application: `{command} {verb}` failed: {how}")]
@@ -129,10 +129,10 @@ pub enum Error {
         stderr: String,
     },
     /// git could not convert a file as its attributes ask for.
-    #[error("git cannot convert a file as its attributes say: {0}")]
+    #[error("git cannot convert a file: {0}")]
     Conversion(String),
     /// A filter hangs or takes too long.
-    #[error("git took longer than {} to convert files and was ended", humantime::format_duration(*.0))]
+    #[error("git timed out after {} while it converted files", humantime::format_duration(*.0))]
     ConversionTimeout(Duration),
     /// Files of Git LFS whose content is not on the server.
     #[error("{problem}: {}", listed(.paths))]
@@ -143,13 +143,13 @@ pub enum Error {
         paths: Vec<PathBuf>,
     },
     /// A revision that git does not know.
-    #[error("`{}` is not a commit in this repository", printable(.0))]
+    #[error("unknown revision `{}`", printable(.0))]
     UnknownRevision(String),
     /// An object of the repository is missing or damaged.
     #[error(transparent)]
     Object(#[from] bluegreen_object_store::Error),
     /// A tree that no checkout may write.
-    #[error("the commit cannot be checked out: `{}`: {problem}", printable(.path))]
+    #[error("cannot check out `{}`: {problem}", printable(.path))]
     Tree {
         /// The path in the tree.
         path: PathBuf,
@@ -157,7 +157,7 @@ pub enum Error {
         problem: String,
     },
     /// A link that leads out of the release.
-    #[error("link `{}` leads out of the release, to `{}`", printable(.path), printable(.target))]
+    #[error("symlink `{}` points outside the release, to `{}`", printable(.path), printable(.target))]
     LinkOutside {
         /// The link's path in the tree.
         path: PathBuf,
@@ -196,10 +196,10 @@ pub enum Error {
         free: String,
     },
     /// A shared file that does not exist yet.
-    #[error("the shared file `{}` does not exist", printable(.0))]
+    #[error("the shared file `{}` is missing", printable(.0))]
     SharedMissing(PathBuf),
     /// A path in `shared/` that is a file where the config says directory, or the other way round.
-    #[error("`{}` must be a {wanted}, as bluegreen.toml says", printable(.path))]
+    #[error("`{}` must be a {wanted}, as configured in bluegreen.toml", printable(.path))]
     SharedKind {
         /// Its path.
         path: PathBuf,
@@ -222,7 +222,7 @@ pub enum Error {
     #[error("the site `{}` does not exist", printable(.0))]
     NoSite(PathBuf),
     /// `current` is not a symbolic link, so that no rename can replace it.
-    #[error("`{}` is {kind}, not a symbolic link", printable(.path))]
+    #[error("`{}` is {kind}, not a symlink", printable(.path))]
     CurrentOccupied {
         /// The path of `current`.
         path: PathBuf,
@@ -230,7 +230,7 @@ pub enum Error {
         kind: &'static str,
     },
     /// `releases` is a symbolic link. The relative links to shared paths would not work through it.
-    #[error("`{}` is a link to `{}`, not a directory", printable(.path), printable(.target))]
+    #[error("`{}` is a symlink to `{}`, not a directory", printable(.path), printable(.target))]
     ReleasesLink {
         /// The path of `releases`.
         path: PathBuf,
@@ -238,7 +238,7 @@ pub enum Error {
         target: PathBuf,
     },
     /// Something is mounted where files were to be removed or moved.
-    #[error("`{}` is left alone: something is mounted at `{}`", printable(.path), printable(.mount))]
+    #[error("cannot remove or move `{}`: a file system is mounted at `{}`", printable(.path), printable(.mount))]
     Mounted {
         /// The path that was to be removed or moved.
         path: PathBuf,
@@ -246,13 +246,13 @@ pub enum Error {
         mount: PathBuf,
     },
     /// A step moved or removed the release that it ran in.
-    #[error("a step moved, removed or replaced the directory of release {0}")]
+    #[error("a step moved, removed, or replaced the directory of release {0}")]
     Replaced(String),
     /// An old release whose directory has another inode number than its record says.
     #[error("the directory of release {0} was replaced after the deployment")]
     ReplacedSince(String),
     /// Another process held the lock for too long.
-    #[error("gave up after {}: {holder} still holds the site's lock", humantime::format_duration(*.waited))]
+    #[error("timed out after {}: the site is still locked by {holder}", humantime::format_duration(*.waited))]
     Locked {
         /// The holder.
         holder: String,
@@ -263,10 +263,10 @@ pub enum Error {
     #[error("a step of release {0} cannot change the site: its own deployment holds the lock")]
     InStep(String),
     /// A release that does not exist.
-    #[error("there is no release `{}`", printable(.0))]
+    #[error("unknown release `{}`", printable(.0))]
     NoRelease(String),
     /// A release that must not become live again.
-    #[error("release {name} is {state}")]
+    #[error("cannot roll back to release {name}: it is {state}")]
     UnfitRelease {
         /// The release.
         name: String,
@@ -274,7 +274,7 @@ pub enum Error {
         state: &'static str,
     },
     /// No good release is older than the live one.
-    #[error("there is no good release older than the live one")]
+    #[error("no good release is older than the live one")]
     NoOlderRelease,
     /// A step of the config failed.
     #[error("step `{}` {how}", printable(.name))]
@@ -283,14 +283,14 @@ pub enum Error {
         name: String,
         /// "exited with status 1".
         how: String,
-        /// The server that it ran on.
-        server: String,
+        /// One thing that the reader can do.
+        hint: String,
     },
     /// A release whose publication was cut off before it was verified.
     #[error("release {0} was never verified")]
     Unverified(String),
     /// A release whose publication was cut off before it became live.
-    #[error("release {0} was cut off before it became live")]
+    #[error("the activation of release {0} was interrupted before it became live")]
     CutOff(String),
     /// A release without a log, or no log at all.
     #[error("{}", no_log(.0.as_deref()))]
@@ -304,7 +304,7 @@ pub enum Error {
         waited: Duration,
     },
     /// A deployment that ended before it could be cancelled.
-    #[error("it ended before it could be cancelled: {0}")]
+    #[error("the deployment finished before it could be cancelled: {0}")]
     TooLate(String),
     /// A push that is refused by git's own rules or by the `update` hook.
     #[error("{0}")]
@@ -313,7 +313,7 @@ pub enum Error {
     #[error("`{}` has moved in the meantime", printable(OsStr::from_bytes(.0)))]
     RefMoved(Vec<u8>),
     /// The branch does not exist.
-    #[error("the branch {0} does not exist")]
+    #[error("branch `{0}` does not exist")]
     NoBranch(String),
     /// `check` found problems, which are printed already.
     #[error("{0} found")]
@@ -322,7 +322,7 @@ pub enum Error {
     #[error("{0} is public")]
     Public(String),
     /// The client of `hold` went away, or sent nothing for too long.
-    #[error("the promotion that held the lock is gone")]
+    #[error("lost the connection to the promotion that held the lock")]
     HoldLost,
     /// `.promote.toml`, or something that it names, cannot be used.
     #[error("{problem}")]

@@ -1,8 +1,10 @@
 //! Formatting of values in error messages.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use bluegreen_text::printable;
+use bluegreen_text::{listed, printable};
+use nix::unistd::{Uid, User};
 
 pub(super) fn place(file: &Path, line: usize) -> String {
     let file = printable(file);
@@ -10,11 +12,11 @@ pub(super) fn place(file: &Path, line: usize) -> String {
 }
 
 pub(super) fn foreign(owner: Option<&str>) -> String {
-    owner.map_or_else(|| "may be written by others".into(), |name| format!("belongs to {name}"))
+    owner.map_or_else(|| "is writable by other users".into(), |name| format!("is owned by {name}"))
 }
 
 pub(super) fn no_log(release: Option<&str>) -> String {
-    release.map_or_else(|| "there is no log yet".into(), |name| format!("release {name} has no log"))
+    release.map_or_else(|| "no log yet".into(), |name| format!("release {name} has no log"))
 }
 
 pub(super) fn submodules(paths: &[PathBuf]) -> String {
@@ -22,13 +24,18 @@ pub(super) fn submodules(paths: &[PathBuf]) -> String {
     format!("{} {noun} ({})", paths.len(), listed(paths))
 }
 
-/// Formats the first ten paths of a list, and how many more there are.
-pub(super) fn listed(paths: &[PathBuf]) -> String {
-    const SHOWN: usize = 10;
-    let mut names: Vec<String> =
-        paths.iter().take(SHOWN).map(|path| format!("`{}`", printable(path))).collect();
-    if paths.len() > SHOWN {
-        names.push(format!("and {} more", paths.len() - SHOWN));
-    }
-    names.join(", ")
+/// The login name of the current user, for a command that an administrator runs.
+pub(super) fn user() -> String {
+    let uid = Uid::effective();
+    User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+/// Returns the command that lets the current user write where it may not: about the path, or the nearest directory
+/// above it that exists.
+pub(super) fn grant(path: &Path) -> String {
+    let found = path.ancestors().find_map(|path| Some((path, path.symlink_metadata().ok()?)));
+    let Some((path, found)) = found else { return format!("`ls -ld {}`", printable(path)) };
+    let is_ours = found.uid() == Uid::effective().as_raw();
+    let (user, path) = (user(), printable(path));
+    if is_ours { format!("`chmod u+rwX {path}`") } else { format!("`sudo chown -h {user} {path}`") }
 }

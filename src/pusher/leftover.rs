@@ -42,6 +42,8 @@ pub enum Leftover<'a> {
         /// The commit's first digits.
         tip: &'a str,
     },
+    /// `current` is missing, although there are releases.
+    NoCurrent,
     /// A lock that git left before the boot.
     OldLock(&'a Path),
     /// A lock of git was removed.
@@ -52,31 +54,39 @@ impl Display for Leftover<'_> {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CutOff { release, is_live: true } => {
-                write!(to, "an earlier run was cut off after release {release} became live: verifying it now")
-            }
-            Self::CutOff { release, is_live: false } => {
-                write!(to, "an earlier run was cut off before release {release} became live: undoing it")
-            }
-            Self::Unseen { branch, tip, server } => {
                 write!(
                     to,
-                    "{branch} is at {tip}, which no deployment has looked at: deploying it to {server}..."
+                    "a previous deployment was interrupted after release {release} became live: verifying it now"
                 )
             }
+            Self::CutOff { release, is_live: false } => {
+                write!(
+                    to,
+                    "a previous deployment was interrupted before release {release} became live: undoing it"
+                )
+            }
+            Self::Unseen { branch, tip, server } => {
+                write!(to, "{branch} is at {tip}, which was never deployed: deploying it to {server}...")
+            }
             Self::GivenUp { tip, attempts } => {
-                write!(to, "the deployment of {tip} was cut off {attempts} times and is not begun again")
+                write!(to, "the deployment of {tip} was interrupted {attempts} times and is not retried")
             }
             Self::Begun(release) => {
-                write!(to, "release {release} was cut off on its way to be live and verified")
+                write!(to, "the activation of release {release} was interrupted")
             }
             Self::NotSeen { branch, tip } => {
-                write!(to, "{branch} is at {tip}, which no deployment has looked at")
+                write!(to, "{branch} is at {tip}, which was never deployed")
             }
+            Self::NoCurrent => write!(to, "`current` is missing, so nothing is served"),
             Self::OldLock(path) => {
-                write!(to, "git left `{}` before the boot, and refuses pushes", printable(*path))
+                write!(
+                    to,
+                    "stale git lock `{}` from before the last boot: git rejects pushes until it is removed",
+                    printable(*path)
+                )
             }
             Self::Removed(path) => {
-                write!(to, "Removed `{}`, which git left before the boot", printable(*path))
+                write!(to, "Removed the stale git lock `{}`", printable(*path))
             }
         }
     }

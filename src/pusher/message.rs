@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bluegreen_text::{bytes, count, printable, reason, seconds};
+use bluegreen_text::{bytes, count, listed, printable, reason, seconds};
 
 use crate::config::Phase;
 use crate::pusher::live_line::LiveLine;
@@ -35,6 +35,17 @@ pub enum Message<'a> {
         name: &'a [u8],
         /// The branch that deploys.
         branch: &'a str,
+    },
+    /// Another branch moved, and the branch that deploys does not exist: the commands that deploy it.
+    OtherBranch {
+        /// The pushed branch.
+        name: &'a str,
+        /// The branch that deploys.
+        branch: &'a str,
+        /// The server's name, which is usually the name of the remote, too.
+        server: &'a str,
+        /// The config.
+        config: &'a Path,
     },
     /// The branch moved, and the push option `skip` asked for no deployment.
     Skipped {
@@ -176,6 +187,13 @@ impl Display for Message<'_> {
                     "Ref {name} successfully received.  Doing nothing: only the {branch} branch may be deployed on this server."
                 )
             }
+            Self::OtherBranch { name, branch, server, config } => {
+                let config = printable(*config);
+                write!(
+                    to,
+                    "to deploy it, run `git push {server} {name}:{branch}`, or set `branch = \"{name}\"` in {config} on {server}"
+                )
+            }
             Self::Deleted { branch, live_line } => {
                 write!(to, "{} ref deleted.  Doing nothing: {live_line}.", capitalized(branch))
             }
@@ -183,11 +201,11 @@ impl Display for Message<'_> {
                 let name = capitalized(branch);
                 write!(
                     to,
-                    "{name} ref received.  Doing nothing, as the push option `skip` asks: {live_line}."
+                    "{name} ref received.  Doing nothing, because of the push option `skip`: {live_line}."
                 )
             }
             Self::UnknownOption(option) => {
-                write!(to, "unknown push option `{option}`: this server knows `skip`, `public` and `verbose`")
+                write!(to, "unknown push option `{option}`: expected `skip`, `public`, or `verbose`")
             }
             Self::Phase(phase) => write!(to, "Phase: {phase}"),
             Self::Healthy(took) => write!(to, "Application started: healthy after {}", seconds(*took)),
@@ -201,33 +219,25 @@ impl Display for Message<'_> {
                 write!(to, " ({} of {} in all)", bytes(*size), count(*files, "file"))
             }
             Self::AlreadyLive { commit, release } => {
-                write!(to, "Nothing to do: {commit} is live already (release {release}).")
+                write!(to, "Nothing to do: {commit} is already live (release {release}).")
             }
             Self::Superseded { commit, tip } => {
                 write!(to, "Commit {commit} is superseded by {tip}, the tip of the branch.")
             }
-            Self::RolledBack { release, from, took } => {
-                write!(to, "Release {release} is live again")?;
-                match from {
-                    Live::Release(from) | Live::Gone(from) => write!(to, ", instead of {from}")?,
-                    Live::Elsewhere(path) => write!(to, ", instead of `{}`", printable(path))?,
-                    Live::Nothing => {}
-                }
-                write!(to, ": {}", seconds(*took))
-            }
+            Self::RolledBack { release, from, took } => rolled_back(to, release, from, *took),
             Self::Waiting { holder } => write!(to, "Waiting for {holder}..."),
             Self::NotDone(action, live_line) => write!(to, "Not {}: {live_line}.", participle(*action)),
             Self::PublicSide(server) => write!(to, "{server} is public: visitors see this at once"),
             Self::EmptySubmodules(paths) => {
-                write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), quoted(paths))
+                write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), listed(paths))
             }
             Self::Writing { done, total } => {
                 let percent = (done * 100).checked_div(*total).unwrap_or(100);
                 write!(to, "Writing files: {percent:>3}% ({done}/{total})")
             }
             Self::Pointers(paths) => {
-                let (files, names) = (count(paths.len() as u64, "file"), quoted(paths));
-                write!(to, "the content of {files} of Git LFS is missing, deployed as pointers: {names}")
+                let (files, names) = (count(paths.len() as u64, "file"), listed(paths));
+                write!(to, "the content of {files} in Git LFS is missing, so pointers are deployed: {names}")
             }
             Self::NotSeeded(path) => {
                 let path = printable(*path);
@@ -247,22 +257,37 @@ impl Display for Message<'_> {
             Self::Cancelled(live_line) => write!(to, "Cancelled: {live_line}."),
             Self::Step { phase, name } => write!(to, "Step {phase}: {name}"),
             Self::LinesDropped(lines) => {
-                write!(to, "  ... {} left out here; `bluegreen log` shows all", count(*lines, "line"))
+                write!(to, "  ... {} omitted; run `bluegreen log` to see all", count(*lines, "line"))
             }
-            Self::LogBroken(error) => write!(to, "the log cannot be written: {}", reason(error)),
+            Self::LogBroken(error) => write!(to, "cannot write the log: {}", reason(error)),
             Self::GoingBack(release) => write!(to, "Going back to release {release}..."),
-            Self::LiveNevertheless(live_line) => write!(to, "Deployed, but not all is well: {live_line}."),
+            Self::LiveNevertheless(live_line) => write!(to, "Deployed with errors: {live_line}."),
             Self::Adopted { release, site } => {
-                write!(to, "Release {release} is live: it holds what was in {} before", printable(*site))
+                write!(
+                    to,
+                    "Release {release} is live: it contains the previous files of {}",
+                    printable(*site)
+                )
             }
             Self::NothingToAdopt(site) => write!(to, "Nothing to adopt in {}", printable(*site)),
         }
     }
 }
 
-fn quoted(paths: &[PathBuf]) -> String {
-    let names: Vec<String> = paths.iter().map(|path| format!("`{}`", printable(path))).collect();
-    names.join(", ")
+/// Writes that an older release is live again, and which one was before.
+fn rolled_back(
+    to: &mut fmt::Formatter<'_>,
+    release: &ReleaseName,
+    from: &Live,
+    took: Duration,
+) -> fmt::Result {
+    write!(to, "Release {release} is live again")?;
+    match from {
+        Live::Release(from) | Live::Gone(from) => write!(to, ", instead of {from}")?,
+        Live::Elsewhere(path) => write!(to, ", instead of `{}`", printable(path))?,
+        Live::Nothing => {}
+    }
+    write!(to, ": {}", seconds(took))
 }
 
 fn capitalized(word: &str) -> String {

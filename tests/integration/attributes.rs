@@ -158,7 +158,7 @@ fn a_required_filter_that_fails_fails_the_deployment() {
         .commit("index.html", "v3")
         .push()
         .not_deployed()
-        .says("error: git cannot convert a file as its attributes say: fatal: a.txt: smudge filter broken failed")
+        .says("error: git cannot convert a file: fatal: a.txt: smudge filter broken failed")
         .serves("index.html", "v1");
     sandbox.is_tidy();
 }
@@ -172,9 +172,10 @@ fn an_encoding_that_is_none_is_told() {
     ]);
     sandbox.push().warned().serves("a.txt", "as it is\n").serves_checkout("master");
     sandbox.commit(".gitattributes", "*.txt working-tree-encoding\n");
-    sandbox.push().not_deployed().says(
-        "error: git cannot convert a file as its attributes say: fatal: true/false are no valid working-tree-encodings",
-    );
+    sandbox
+        .push()
+        .not_deployed()
+        .says("error: git cannot convert a file: fatal: true/false are no valid working-tree-encodings");
     sandbox.is_tidy();
 }
 

@@ -47,13 +47,13 @@ fn lines_that_are_no_ref_updates_are_refused_and_nothing_is_deployed() {
             said[0].starts_with("error: expected `<old> <new> <ref>` on standard input, got `"),
             "{said:?}"
         );
-        run.says("hint: `bluegreen --help` shows what it takes").says(STILL);
+        run.says("hint: run `bluegreen --help`").says(STILL);
         sandbox.by_hand(line).fails(2).serves("index.html", "v1");
     }
     assert_eq!(sandbox.releases().len(), 1);
     sandbox.by_hand("garbage").fails(2).says_only(&[
         "error: expected `<old> <new> <ref>` on standard input, got `garbage`",
-        "hint: `bluegreen --help` shows what it takes",
+        "hint: run `bluegreen --help`",
         STILL,
     ]);
 }
@@ -127,7 +127,7 @@ fn a_site_that_does_not_exist_is_named() {
     sandbox.commit("index.html", "v1").push().not_deployed().says_only(&[
         RECEIVED,
         "error: the site `<site>` does not exist",
-        "hint: make it and give it to the repository's owner: `install -d -o OWNER <site>`",
+        "hint: create it for the repository's owner: `sudo install -d -o root <site>`",
         "Not deployed: blue still serves what it served before.",
     ]);
     for command in ["status", "releases", "history", "rollback"] {
@@ -158,7 +158,7 @@ fn a_site_that_may_not_be_written_is_refused() {
     sandbox.push().not_deployed().says_only(&[
         RECEIVED,
         "error: cannot make `<site>/.bluegreen`: permission denied",
-        "hint: let the repository's owner own `<site>/.bluegreen`",
+        "hint: `sudo chown -h nobody <site>`",
         "Not deployed: blue serves nothing yet.",
     ]);
 }
@@ -173,7 +173,7 @@ fn another_users_repository_is_refused() {
     sandbox.owned_by(NOBODY);
     lchown(sandbox.repository(), Some(0), Some(0)).unwrap();
     let lines = [
-        "error: the repository `<repository>` belongs to root, you are nobody",
+        "error: the repository `<repository>` is owned by root, and you are nobody",
         "hint: run it as root: `sudo -u root bluegreen ...`",
     ];
     sandbox.bluegreen(&["deploy"]).fails(2).says_only(&lines).serves("index.html", "v1");
@@ -220,9 +220,10 @@ fn a_users_own_git_settings_do_not_change_what_is_written() {
 fn a_directory_that_is_no_repository_is_refused() {
     let sandbox = deployed();
     let mut elsewhere = sandbox.command(crate::support::sandbox::BLUEGREEN);
-    Run::new(&sandbox, elsewhere.args(["status", "-C"]).arg(sandbox.site()))
-        .fails(2)
-        .says_only(&["error: `<site>` is not a git repository", "hint: name the bare repository with `-C`"]);
+    Run::new(&sandbox, elsewhere.args(["status", "-C"]).arg(sandbox.site())).fails(2).says_only(&[
+        "error: `<site>` is not a git repository",
+        "hint: name the bare repository, as in `bluegreen -C /home/deploy/sample_app status`",
+    ]);
     let mut nowhere = sandbox.command(crate::support::sandbox::BLUEGREEN);
     Run::new(&sandbox, nowhere.arg("status").stdin(Stdio::null()))
         .fails(2)
@@ -358,7 +359,7 @@ fn a_missing_git_is_named() {
     let mut deploy = sandbox.bluegreen_command(&["deploy", "master"]);
     Run::new(&sandbox, deploy.env("PATH", "/nonexistent")).fails(1).says_only(&[
         "error: cannot run `git`: no such file or directory",
-        "hint: install git: `apt-get install git`",
+        "hint: install git: `sudo apt-get install git`",
     ]);
 }
 

@@ -85,8 +85,8 @@ fn links_that_lead_out_are_refused_unless_the_config_lets_them() {
             .commit_nodes(&[(b"self", Node::link(".")), (b"out", Node::link(target))])
             .push()
             .not_deployed()
-            .says(&format!("error: link `out` leads out of the release, to `{target}`"))
-            .says("hint: remove the link, or set `symlinks = \"any\"` in bluegreen.toml")
+            .says(&format!("error: symlink `out` points outside the release, to `{target}`"))
+            .says("hint: remove the symlink, or set `symlinks = \"any\"` in bluegreen.toml")
             .serves_nothing();
         assert!(sandbox.releases().is_empty(), "refused before the first write");
         sandbox.site_config("symlinks = \"any\"").bluegreen(&["deploy"]).ok().serves_checkout("master");
@@ -138,7 +138,7 @@ fn trees_that_no_git_would_write_are_refused_before_the_first_write() {
     ] {
         push_raw_tree(&sandbox, &entries)
             .not_deployed()
-            .says(&format!("error: the commit cannot be checked out: `{path}`: {problem}"))
+            .says(&format!("error: cannot check out `{path}`: {problem}"))
             .serves("index.html", "v1");
         assert_eq!(sandbox.releases().len(), 1);
     }
@@ -175,7 +175,7 @@ fn names_that_are_printed_cannot_move_the_cursor() {
         .commit_nodes(&[(b"evil\x1b[2J\n\xff", Node::link("/out"))])
         .push()
         .not_deployed()
-        .says("error: link `evil\\u{1b}[2J\\n\\xff` leads out of the release, to `/out`")
+        .says("error: symlink `evil\\u{1b}[2J\\n\\xff` points outside the release, to `/out`")
         .never_says("\x1b[2J");
 }
 

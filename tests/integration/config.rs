@@ -86,8 +86,8 @@ fn a_config_that_others_may_write_is_refused() {
     for mode in [0o666, 0o664, 0o646, 0o620] {
         fs::set_permissions(sandbox.config_path(), Permissions::from_mode(mode)).unwrap();
         sandbox.bluegreen(&["deploy"]).fails(2).says_only(&[
-            "error: `<repository>/bluegreen.toml` may be written by others",
-            "hint: it holds commands: `chmod go-w <repository>/bluegreen.toml`, and let the repository's owner own it",
+            "error: `<repository>/bluegreen.toml` is writable by other users",
+            "hint: it contains commands: `chmod go-w <repository>/bluegreen.toml`",
         ]);
     }
     sandbox.push().not_deployed().serves_nothing();
@@ -106,7 +106,7 @@ fn a_config_of_another_user_is_refused_but_for_roots() {
     sandbox
         .bluegreen(&["deploy"])
         .fails(2)
-        .says("error: `<repository>/bluegreen.toml` belongs to another user");
+        .says("error: `<repository>/bluegreen.toml` is owned by another user");
     lchown(sandbox.config_path(), Some(0), Some(0)).unwrap();
     sandbox.bluegreen(&["deploy"]).ok();
 }

@@ -18,8 +18,8 @@ fn a_real_directory_is_refused_with_the_remedy() {
         .not_deployed()
         .says_only(&[
             RECEIVED,
-            "error: `<site>/current` is a directory, not a symbolic link",
-            "hint: move it away: `mv <site>/current <site>/current.old`, then push again",
+            "error: `<site>/current` is a directory, not a symlink",
+            "hint: move it away: `sudo -u root mv <site>/current <site>/current.old`, then push again",
             "Not deployed: blue still serves what it served before.",
         ])
         .serves("index.html", "by hand");
@@ -38,7 +38,7 @@ fn a_file_is_refused_too() {
         .commit("index.html", "v1")
         .push()
         .not_deployed()
-        .says("error: `<site>/current` is a file, not a symbolic link");
+        .says("error: `<site>/current` is a file, not a symlink");
 }
 
 #[test]
@@ -46,12 +46,15 @@ fn a_dangling_link_is_replaced_with_a_warning() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     fs::remove_dir_all(sandbox.live_path()).unwrap();
-    sandbox.bluegreen(&["status"]).ok().says("Live:     nothing: release <release> is gone");
+    sandbox
+        .bluegreen(&["status"])
+        .ok()
+        .says("Live:     nothing: `current` points to release <release>, which does not exist");
     sandbox
         .commit("index.html", "v2")
         .push()
         .warned()
-        .says("warning: release <release> was live, but it is gone")
+        .says("warning: `current` points to release <release>, which does not exist")
         .serves("index.html", "v2");
     assert_eq!(sandbox.records().len(), 2, "the record and the manifest of v2 alone");
 }
@@ -72,7 +75,7 @@ fn an_admins_own_link_is_replaced_with_a_warning_and_its_target_is_left_alone() 
     fs::create_dir(&old).unwrap();
     fs::write(old.join("index.html"), "old").unwrap();
     symlink(&old, sandbox.site().join("current")).unwrap();
-    sandbox.bluegreen(&["status"]).ok().says("Live:     `<sandbox>/old-site`, which is no release");
+    sandbox.bluegreen(&["status"]).ok().says("Live:     `<sandbox>/old-site`, which is not a release");
     sandbox
         .commit_nodes(&[(b"out", Node::link("/etc"))])
         .push()
@@ -82,7 +85,7 @@ fn an_admins_own_link_is_replaced_with_a_warning_and_its_target_is_left_alone() 
         .commit_nodes(&[(b"out", Node::Nothing), (b"index.html", Node::file("v1"))])
         .push()
         .warned()
-        .says("warning: `current` leads to `<sandbox>/old-site`, which is no release")
+        .says("warning: `current` points to `<sandbox>/old-site`, which is not a release")
         .serves("index.html", "v1");
     assert_eq!(fs::read_to_string(old.join("index.html")).unwrap(), "old");
 }
@@ -141,7 +144,7 @@ fn what_failed_to_be_sealed_is_never_live_or_chosen() {
     sandbox.commit("index.html", "v2").push().ok();
     let state = sandbox.site().join(".bluegreen/releases").join(format!("{}.toml", sandbox.releases()[0]));
     fs::write(&state, fs::read_to_string(&state).unwrap().replace("ready", "staged")).unwrap();
-    sandbox.bluegreen(&["rollback"]).fails(1).says("error: there is no good release older than the live one");
+    sandbox.bluegreen(&["rollback"]).fails(1).says("error: no good release is older than the live one");
 }
 
 #[test]

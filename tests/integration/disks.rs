@@ -56,10 +56,8 @@ fn releases_behind_a_link_are_refused_with_the_remedy() {
         .commit("index.html", "v1")
         .push()
         .not_deployed()
-        .says("error: `<site>/releases` is a link to `<sandbox>/disk`, not a directory")
-        .says(
-            "hint: mount the disk there instead: `rm <site>/releases && mkdir <site>/releases && mount --bind <sandbox>/disk <site>/releases`",
-        );
+        .says("error: `<site>/releases` is a symlink to `<sandbox>/disk`, not a directory")
+        .says("hint: replace the symlink by a directory, or mount the disk at `<site>/releases`");
     assert_eq!(fs::read_dir(sandbox.path("disk")).unwrap().count(), 0);
     if root_or_skip() {
         fs::remove_file(sandbox.site().join("releases")).unwrap();

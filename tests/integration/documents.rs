@@ -114,7 +114,7 @@ fn the_program_lays_all_files_that_the_installer_lays() {
         let path = sandbox.path(path);
         let said = sandbox.bluegreen(&["generate", "files", path.to_str().unwrap()]).fails(1);
         let expected =
-            format!("error: cannot put files into `{}`: {problem}\nhint: name a new or", path.display());
+            format!("error: cannot write files to `{}`: {problem}\nhint: name a new or", path.display());
         assert!(said.output().starts_with(&expected), "{}", said.output());
     }
     // The other files are printed, and take no directory.

@@ -51,7 +51,7 @@ impl Server {
         assert!(self.sandbox.live().contains(&self.sandbox.tip()[..12]), "branch and site part after {when}");
         let has_failed = std::fs::read_to_string(trace).unwrap().contains("(INJECTED)");
         if self.sandbox.tip() != self.good {
-            assert!(has_failed && push.output.contains("Deployed, but not all is well"), "{when}");
+            assert!(has_failed && push.output.contains("Deployed with errors"), "{when}");
             self.sandbox.bluegreen(&["deploy", &self.good]).ok();
             self.sandbox.git_in(&self.sandbox.repository(), &["update-ref", "refs/heads/master", &self.good]);
         }

@@ -304,7 +304,7 @@ impl<'a> Round<'a> {
         }
         let has_moved = output.contains("ok refs/heads/master");
         let status = match run.status.code() {
-            Some(0) if is_gate && output.contains("but not all is well") => 3,
+            Some(0) if is_gate && output.contains("Deployed with errors") => 3,
             Some(0) if is_gate && !has_moved => 1,
             Some(status) => status,
             None => panic!("{when}"),

@@ -63,8 +63,7 @@ fn a_filter_that_leaves_a_daemon_and_fails_is_heard() {
     let daemon = Daemon::of(&sandbox);
     daemon.still_runs();
     let told = told.not_deployed();
-    let reason =
-        "error: git cannot convert a file as its attributes say: fatal: a.up: smudge filter daemon failed";
+    let reason = "error: git cannot convert a file: fatal: a.up: smudge filter daemon failed";
     told.says(reason).serves_nothing();
 }
 
@@ -136,6 +135,6 @@ fn a_filter_that_hangs_is_ended() {
     let begun = Instant::now();
     let told = sandbox.push().not_deployed();
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    told.says("error: git took longer than 1s to convert files and was ended").serves("a", "1");
+    told.says("error: git timed out after 1s while it converted files").serves("a", "1");
     sandbox.is_tidy();
 }

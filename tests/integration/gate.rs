@@ -156,7 +156,7 @@ fn a_disk_that_fails_on_the_way_back_does_not_part_site_and_branch() {
 fn a_first_release_that_fails_its_verification_stays_and_so_does_the_ref() {
     let sandbox = gated("verify = 'test ! -e broken'");
     sandbox.commit("broken", "");
-    sandbox.push().fails(0).says("Deployed, but not all is well: blue serves <commit> (release <release>).");
+    sandbox.push().fails(0).says("Deployed with errors: blue serves <commit> (release <release>).");
     agrees(&sandbox);
 }
 
@@ -261,7 +261,7 @@ fn an_atomic_push_is_refused_as_a_whole() {
     sandbox.commit("a", "2");
     let push = sandbox.push_refs(&["--atomic", "master", "master:refs/heads/topic"]);
     assert!(
-        push.output.contains("(the gate cannot be part of an atomic push: push without --atomic)"),
+        push.output.contains("(the gate does not support atomic pushes: push without --atomic)"),
         "{}",
         push.output
     );
@@ -308,7 +308,7 @@ fn push_options_reach_both_hooks() {
         sandbox
             .push_refs(&["-o", "skip", "master"])
             .ok()
-            .says_only(&["Master ref received.  Doing nothing, as the push option `skip` asks: blue still serves <commit> (release <release>)."])
+            .says_only(&["Master ref received.  Doing nothing, because of the push option `skip`: blue still serves <commit> (release <release>)."])
             .serves("a", "1");
         assert_eq!(tip(&sandbox), sandbox.id("master"));
         sandbox.commit("a", "3");
@@ -316,9 +316,9 @@ fn push_options_reach_both_hooks() {
         for phase in ["read the commit", "check out", "activate", "prune"] {
             assert!(told.output().contains(&format!("s] Phase: {phase}")), "{phase}: {}", told.output());
         }
-        let warnings = told.output().matches(
-            "warning: unknown push option `no\\u{1b}such`: this server knows `skip`, `public` and `verbose`",
-        );
+        let warnings = told
+            .output()
+            .matches("warning: unknown push option `no\\u{1b}such`: expected `skip`, `public`, or `verbose`");
         assert_eq!(warnings.count(), 1, "{}", told.output());
         told.serves("a", "3");
     }
@@ -329,7 +329,7 @@ fn a_commit_that_is_live_already_only_moves_the_ref() {
     let sandbox = gated("build = 'echo >> ../../builds'");
     sandbox.commit("a", "1").push().ok();
     server_git(&sandbox, &["update-ref", "-d", "refs/heads/master"]);
-    sandbox.push().ok().says("Nothing to do: <commit> is live already (release <release>).");
+    sandbox.push().ok().says("Nothing to do: <commit> is already live (release <release>).");
     assert_eq!(tip(&sandbox), sandbox.id("master"));
     assert_eq!(std::fs::read_to_string(sandbox.site().join("builds")).unwrap(), "\n");
 }
@@ -386,7 +386,7 @@ fn check_says_which_hook_deploys() {
     std::fs::remove_file(sandbox.repository().join("hooks/proc-receive")).unwrap();
     check()
         .fails(1)
-        .says("error: git asks `<repository>/hooks/proc-receive`, which does not run: every push to master fails")
+        .says("error: git runs `<repository>/hooks/proc-receive`, which is missing or not executable: every push to master fails")
         .says("Found 1 error.");
     server_git(&sandbox, &["config", "--unset-all", "receive.procReceiveRefs"]);
     let hook = "A push to master succeeds even if its deployment fails: `post-receive` deploys it.";
@@ -394,7 +394,7 @@ fn check_says_which_hook_deploys() {
     symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
     check()
         .warned()
-        .says("warning: git does not ask `<repository>/hooks/proc-receive` about master: the gate is open")
+        .says("warning: git does not run `<repository>/hooks/proc-receive` for master: the gate is off")
         .says("Found 1 warning.")
         .says(hook);
 }
@@ -418,10 +418,9 @@ fn killed_around_the_move_of_the_ref_the_next_run_makes_ref_and_site_agree() {
         assert!(sandbox.site().join(".bluegreen/publishing").exists());
         // The ref has moved, as update-ref lived on; whoever takes the lock next puts that right.
         assert_eq!(tip(&sandbox), sandbox.id("master"));
-        sandbox
-            .bluegreen(&["deploy", "master~1"])
-            .warned()
-            .says("warning: an earlier run was cut off before release <release> became live: undoing it");
+        sandbox.bluegreen(&["deploy", "master~1"]).warned().says(
+            "warning: a previous deployment was interrupted before release <release> became live: undoing it",
+        );
         assert_eq!(tip(&sandbox), sandbox.id("master~1"));
         agrees(&sandbox);
         sandbox.push().ok().serves("a", "2");

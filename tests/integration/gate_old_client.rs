@@ -47,7 +47,7 @@ fn an_old_client_is_told_ok_or_why_not() {
     let old = sandbox.id("master");
     sandbox.commit_tree(&[(b"passwd", crate::support::Node::link("/etc/passwd"))]);
     let report = push(&sandbox, &old);
-    assert!(report.contains("ng refs/heads/master link passwd leads out of the release"), "{report}");
+    assert!(report.contains("ng refs/heads/master symlink passwd points outside the release"), "{report}");
     sandbox.serves("index.html", "v1");
     let tip = sandbox.git_in(&sandbox.repository(), &["rev-parse", "master"]);
     assert_eq!(tip.trim(), old);

@@ -69,18 +69,8 @@ fn names_that_lead_elsewhere_are_refused() {
                 [b'/', ..] => (shown.into(), shown.into()),
                 _ => (shown.into(), format!("dir/{shown}")),
             };
-            refused(
-                &sandbox,
-                &objects,
-                tree,
-                &format!("the commit cannot be checked out: `{top}`: {problem}"),
-            );
-            refused(
-                &sandbox,
-                &objects,
-                below,
-                &format!("the commit cannot be checked out: `{deep}`: {problem}"),
-            );
+            refused(&sandbox, &objects, tree, &format!("cannot check out `{top}`: {problem}"));
+            refused(&sandbox, &objects, below, &format!("cannot check out `{deep}`: {problem}"));
         }
     }
 }
@@ -91,13 +81,13 @@ fn names_are_escaped_where_they_are_printed() {
     let blob = objects.blob(b"");
     let bell =
         objects.tree(&[("100644", b"\x07\x1b[2J\nremote: all is well\xff", blob), ("100644", b"\x01", blob)]);
-    refused(&sandbox, &objects, bell, "the commit cannot be checked out: `\\u{1}`: entries are not sorted");
+    refused(&sandbox, &objects, bell, "cannot check out `\\u{1}`: entries are not sorted");
     let device = objects.tree(&[("20644", b"\x1b[2J\nremote: all is well\xff", blob)]);
     refused(
         &sandbox,
         &objects,
         device,
-        "the commit cannot be checked out: `\\u{1b}[2J\\nremote: all is well\\xff`: invalid mode",
+        "cannot check out `\\u{1b}[2J\\nremote: all is well\\xff`: invalid mode",
     );
 }
 
@@ -127,7 +117,7 @@ fn kinds_and_orders_that_no_git_writes_are_refused() {
         (vec![("120000", b"long", objects.blob(&[b'x'; 4096]))], "long", "the link's target is too long"),
     ] {
         let tree = objects.tree(&entries);
-        refused(&sandbox, &objects, tree, &format!("the commit cannot be checked out: `{path}`: {problem}"));
+        refused(&sandbox, &objects, tree, &format!("cannot check out `{path}`: {problem}"));
     }
     let entries = |id| objects.tree(&[("100644", b"a", id)]);
     let absent = "3".repeat(40).parse::<ObjectId>().unwrap();
@@ -169,7 +159,7 @@ fn a_push_of_a_hostile_tree_is_refused_too() {
     sandbox
         .push_refs(&["--force", "master"])
         .not_deployed()
-        .says("error: the commit cannot be checked out: `.GIT`: names equivalent to `.git` are reserved")
+        .says("error: cannot check out `.GIT`: names equivalent to `.git` are reserved")
         .serves("index.html", "v1");
     sandbox.is_tidy();
 }
@@ -218,7 +208,12 @@ fn links_that_lead_out_are_refused_before_anything_is_written() {
         (vec![("120000", b"a", link("b")), ("120000", b"b", link("a"))], "a", "b"),
     ] {
         let tree = objects.tree(&entries);
-        refused(&sandbox, &objects, tree, &format!("link `{path}` leads out of the release, to `{target}`"));
+        refused(
+            &sandbox,
+            &objects,
+            tree,
+            &format!("symlink `{path}` points outside the release, to `{target}`"),
+        );
     }
     let inside = objects.tree(&[
         (
@@ -253,7 +248,7 @@ fn a_bomb_of_few_objects_is_refused_quickly_in_bounded_memory() {
     crate::support::Run::new(&sandbox, &mut limited)
         .fails(1)
         .says("error: the commit has more than 1000000 files and directories")
-        .says("hint: raise `max-files` in bluegreen.toml if this is meant")
+        .says("hint: raise `max-files` in bluegreen.toml if this is intended")
         .serves("index.html", "v1");
     assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
     sandbox.is_tidy();

@@ -127,7 +127,7 @@ fn pointers_are_deployed_where_the_config_says_so_and_become_content_later() {
             .commit("round", round)
             .push()
             .warned()
-            .says("warning: the content of 1 file of Git LFS is missing, deployed as pointers: `one.bin`")
+            .says("warning: the content of 1 file in Git LFS is missing, so pointers are deployed: `one.bin`")
             .serves("one.bin", &text);
     }
     upload(&sandbox);

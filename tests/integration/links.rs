@@ -53,7 +53,7 @@ fn a_link_back_out_of_a_shared_path_is_refused_before_the_first_write() {
         sandbox
             .push_refs(&["--force", "master"])
             .not_deployed()
-            .says(&format!("error: link `{path}` leads out of the release, to `{target}`"))
+            .says(&format!("error: symlink `{path}` points outside the release, to `{target}`"))
             .serves("index.html", "v1");
         assert_eq!(last_write(&sandbox), written, "{path} -> {target}: something was written");
         assert_eq!(snapshot(&sandbox.site().join("shared")), shared, "{path} -> {target}");

@@ -43,8 +43,8 @@ fn a_push_gives_up_after_the_time_that_the_config_gives_it() {
         .says_only(&[
             "Master ref received.  Deploying master branch to blue...",
             &format!("Waiting for {HOLDER}..."),
-            &format!("error: gave up after 300ms: {HOLDER} still holds the site's lock"),
-            "hint: `bluegreen status` shows what it is doing",
+            &format!("error: timed out after 300ms: the site is still locked by {HOLDER}"),
+            "hint: run `bluegreen status` to see what it is doing",
             "Not deployed: blue still serves <commit> (release <release>).",
         ])
         .serves("index.html", "v1");
@@ -59,7 +59,7 @@ fn operators_wait_and_give_up_too() {
     sandbox.config("lock-timeout = \"0s\"").commit("index.html", "v1").push().ok();
     sandbox.commit("index.html", "v2").push().ok();
     let _lock = HeldLock::take(&sandbox);
-    let error = format!("error: gave up after 0s: {HOLDER} still holds the site's lock");
+    let error = format!("error: timed out after 0s: the site is still locked by {HOLDER}");
     sandbox.bluegreen(&["deploy"]).fails(1).says(&error);
     sandbox
         .bluegreen(&["rollback"])
@@ -94,7 +94,7 @@ fn a_lock_file_full_of_garbage_is_no_obstacle() {
     sandbox
         .bluegreen(&["deploy"])
         .fails(1)
-        .says("error: gave up after 200ms: another process still holds the site's lock");
+        .says("error: timed out after 200ms: the site is still locked by another process");
     drop(lock);
     sandbox.bluegreen(&["deploy"]).ok();
 }

@@ -22,7 +22,7 @@ fn a_lost_state_directory_costs_no_release() {
     fs::remove_dir_all(sandbox.site().join(".bluegreen")).unwrap();
     let before = sandbox.releases();
     let run = sandbox.bluegreen(&["check"]);
-    assert!(run.output.contains("`bluegreen deploy` makes a release with a record"), "{}", run.output);
+    assert!(run.output.contains("`bluegreen deploy` makes a fresh release live"), "{}", run.output);
     for version in ["v6", "v7", "v8", "v9"] {
         sandbox.commit("index.html", version).push().ok().serves_checkout("master");
         let after = sandbox.releases();
@@ -35,8 +35,8 @@ fn a_lost_state_directory_costs_no_release() {
     // Those that are known are kept as ever.
     assert_eq!(sandbox.releases().len(), 5 + 2);
     let told = sandbox.bluegreen(&["check"]);
-    assert_eq!(told.output.matches("has no record").count(), 5, "{}", told.output);
-    assert_eq!(told.output.matches("`rm -r ").count(), 5, "{}", told.output);
+    assert_eq!(told.output.matches("has no readable record").count(), 5, "{}", told.output);
+    assert_eq!(told.output.matches(" rm -r ").count(), 5, "{}", told.output);
 }
 
 #[test]
@@ -59,7 +59,10 @@ fn a_record_that_cannot_be_read_is_no_verdict() {
         sandbox.commit("index.html", "v7").push().ok();
         assert!(sandbox.releases().contains(&name), "{damage}: {:?}", sandbox.releases());
         assert_eq!(sandbox.releases().len(), 3);
-        sandbox.bluegreen(&["rollback", &name]).fails(1).says("error: release <release> is without a record");
+        sandbox
+            .bluegreen(&["rollback", &name])
+            .fails(1)
+            .says("error: cannot roll back to release <release>: it is without a record");
     }
 }
 

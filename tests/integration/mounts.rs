@@ -64,7 +64,7 @@ fn a_release_with_a_mount_is_neither_recycled_nor_pruned_until_it_is_unmounted()
         site.bind(from, &at);
         for version in ["v4", "v5"] {
             let warning = format!(
-                "warning: `<site>/releases/<release>` is left alone: something is mounted at `{}`",
+                "warning: cannot remove or move `<site>/releases/<release>`: a file system is mounted at `{}`",
                 site.sandbox
                     .normalize_paths(at.to_str().unwrap())
                     .replace(oldest.file_name().unwrap().to_str().unwrap(), "<release>")
@@ -103,12 +103,7 @@ fn what_a_crash_left_with_a_mount_in_it_is_not_swept() {
     }
     site.sandbox.commit("index.html", "v4");
     let told = site.sandbox.push().warned();
-    assert_eq!(
-        told.output().matches("is left alone: something is mounted at").count(),
-        2,
-        "{}",
-        told.output()
-    );
+    assert_eq!(told.output().matches("a file system is mounted at").count(), 2, "{}", told.output());
     site.nothing_is_lost();
     for name in [".incoming-000001", staged] {
         assert!(releases.join(name).join("file").exists(), "{name} was emptied half-way");
@@ -133,7 +128,7 @@ fn a_deployment_that_fails_leaves_what_a_step_mounted() {
     site.nothing_is_lost();
     site.sandbox.commit("index.html", "v5");
     let told = site.sandbox.push().not_deployed();
-    assert!(told.output().contains("is left alone: something is mounted at"), "{}", told.output());
+    assert!(told.output().contains("a file system is mounted at"), "{}", told.output());
     site.nothing_is_lost();
     for release in site.sandbox.releases() {
         let at = site.sandbox.site().join("releases").join(release).join("up2");
@@ -198,8 +193,8 @@ fn adopting_moves_all_or_nothing() {
         let _mount = Mounted::bind(&sandbox.path("uploads"), &sandbox.site().join("up"));
         let before = names();
         let told = sandbox.bluegreen(&["adopt"]).fails(1);
-        told.says("error: `<site>` is left alone: something is mounted at `<site>/up`")
-            .says("hint: `umount <site>/up` if it is not needed there");
+        told.says("error: cannot remove or move `<site>`: a file system is mounted at `<site>/up`")
+            .says("hint: unmount `<site>/up` if it is not needed there");
         assert_eq!(names(), before);
     }
     // What cannot be moved for another reason: everything is moved back.

@@ -107,7 +107,7 @@ fn cancel_that_comes_too_late_says_so() {
     let mut entry = sandbox.history().remove(0);
     entry["by"] = serde_json::json!({"user": "x"});
     std::fs::write(&history, format!("{text}{entry}\n")).unwrap();
-    let line = "error: it ended before it could be cancelled: blue still serves <commit> (release <release>)";
+    let line = "error: the deployment finished before it could be cancelled: blue still serves <commit> (release <release>)";
     sandbox.bluegreen(&["cancel"]).fails(1).says(line);
     assert!(!holder.wait().unwrap().success());
 }
@@ -156,7 +156,7 @@ fn who_waits_for_the_lock_can_be_ended_too() {
 #[test]
 fn log_shows_the_newest_or_the_one_that_is_named() {
     let sandbox = with_steps("build = 'cat version'");
-    sandbox.bluegreen(&["log"]).fails(1).says("error: there is no log yet");
+    sandbox.bluegreen(&["log"]).fails(1).says("error: no log yet");
     sandbox.commit("version", "v1\n").push().ok();
     let first = sandbox.live();
     sandbox.commit("version", "v2\n").push().ok();
@@ -187,8 +187,7 @@ fn log_follows_what_runs_until_it_ends() {
 
 #[test]
 fn check_names_the_sudo_that_no_admin_allowed() {
-    let sandbox =
-        with_steps("restart = ['sudo /usr/bin/systemctl restart app', 'sudo /bin/true', 'sudo id']");
+    let sandbox = with_steps("restart = ['sudo /usr/sbin/nginx -s reload', 'sudo /bin/true', 'sudo id']");
     let programs = sandbox.path("programs");
     std::fs::create_dir(&programs).unwrap();
     let sudo = programs.join("sudo");
@@ -198,8 +197,8 @@ fn check_names_the_sudo_that_no_admin_allowed() {
     Run::new(&sandbox, sandbox.bluegreen_command(&["check"]).env("PATH", path))
         .warned()
         .says("warning: step `sudo id` uses `sudo`, but `id` is not an absolute path")
-        .says("warning: step `sudo /usr/bin/systemctl restart app`: `sudo /usr/bin/systemctl restart app` is not allowed")
-        .says("hint: an admin runs `./install.sh --sudo '/usr/bin/systemctl restart app'`, or `bluegreen-setup` likewise")
+        .says("warning: step `sudo /usr/sbin/nginx -s reload`: `sudo /usr/sbin/nginx -s reload` is not allowed")
+        .says("hint: ask an administrator to run `sudo ./install.sh --sudo '/usr/sbin/nginx -s reload'`, or `bluegreen-setup` likewise")
         .never_says("/bin/true");
 }
 

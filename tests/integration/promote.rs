@@ -229,7 +229,7 @@ fn public_says_what_a_crash_left() {
     let tip = &pair.green.id("master")[..12];
     let table = || said(&pair.command(&["public"]).output().unwrap()).1;
     let told = table();
-    let line = format!("warning: green: master is at {tip}, which no deployment has looked at\n");
+    let line = format!("warning: green: master is at {tip}, which was never deployed\n");
     assert!(told.contains(&line), "{told}");
     let hint = format!("hint: `bluegreen -C {} resume`\n", repository.display());
     assert!(told.contains(&hint), "{told}");

@@ -162,8 +162,8 @@ fn push_at_random(pushes: Vec<Command>, mut dice: Dice, stop: &AtomicBool) -> (u
         }
         let (status, text) = said(&push.output().unwrap());
         assert_eq!(status, 0, "{text}");
-        let gave_up = text.contains("error: gave up after 300ms: a promotion by ")
-            && text.contains("still holds the site's lock")
+        let gave_up = text
+            .contains("error: timed out after 300ms: the site is still locked by a promotion by ")
             && text.contains("Not deployed: ");
         let went_live = text.contains(" is live: ");
         assert!(gave_up != went_live, "{text}");
@@ -256,8 +256,11 @@ fn promote(pair: &Pair, done: &AtomicU64, refused: &AtomicU64) {
         assert_ne!(pair.public(), before);
         return;
     }
-    let says =
-        ["` is busy: ", "` got another release in the meantime", "` cannot be locked: gave up after 300ms: "];
+    let says = [
+        "` is busy: ",
+        "` got another release in the meantime",
+        "` cannot be locked: timed out after 300ms: ",
+    ];
     assert!(status == 1 && says.iter().any(|words| text.contains(words)), "{text}");
     assert_eq!(pair.public(), before);
     assert!(refused.fetch_add(1, Ordering::Relaxed) < 200, "nothing can be promoted: {text}");

@@ -83,12 +83,15 @@ fn only_the_exact_branch_deploys() {
     for name in
         ["refs/heads/topic", "refs/heads/x/master", "refs/tags/master", "refs/heads/master2", "refs/x/y"]
     {
-        sandbox
-            .commit("index.html", name)
-            .push_refs(&[&format!("master:{name}")])
-            .ok()
-            .says_only(&[&doing_nothing(name)])
-            .serves_nothing();
+        let told = sandbox.commit("index.html", name).push_refs(&[&format!("master:{name}")]).ok();
+        assert_eq!(told.lines()[0], doing_nothing(name));
+        // As long as master does not exist, another branch may be meant.
+        let hints = told.lines().iter().filter(|line| line.starts_with("hint: to deploy it, run ")).count();
+        assert_eq!(
+            (hints, told.lines().len()),
+            if name.starts_with("refs/heads/") { (1, 2) } else { (0, 1) }
+        );
+        told.serves_nothing();
     }
     assert!(!sandbox.site().join("releases").exists(), "a push that deploys nothing touches nothing");
 }
@@ -159,7 +162,7 @@ fn a_tip_that_is_live_already_is_left_alone() {
     let (live, id) = (sandbox.live(), sandbox.id("master"));
     sandbox.as_git(format!("{id} {id} refs/heads/master\n")).ok().says_only(&[
         RECEIVED,
-        "Nothing to do: <commit> is live already (release <release>).",
+        "Nothing to do: <commit> is already live (release <release>).",
         COMPLETE,
     ]);
     assert_eq!(sandbox.live(), live);

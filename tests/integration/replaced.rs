@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{Node, Sandbox, snapshot};
 
-const REPLACED: &str = "error: a step moved, removed or replaced the directory of release <release>";
+const REPLACED: &str = "error: a step moved, removed, or replaced the directory of release <release>";
 
 /// Two names change places.
 fn exchange(one: &Path, other: &Path) {
@@ -102,7 +102,8 @@ fn a_release_that_a_step_moved_or_removed_never_becomes_live() {
         let before = snapshot(&sandbox.live_path());
         sandbox.config_section(&format!("[steps]\n{phase} = '''{step}'''\n"));
         let told = sandbox.commit("index.html", "v2").push().not_deployed();
-        told.says(REPLACED).says("hint: let the steps of bluegreen.toml leave `$PWD` where it is");
+        told.says(REPLACED)
+            .says("hint: change the steps in bluegreen.toml so that they leave `$PWD` in place");
         if step.contains("aside") {
             let live = sandbox.site().join("current").read_link().unwrap();
             assert_eq!(snapshot(&sandbox.path("aside").join(live.file_name().unwrap())), before);
@@ -131,7 +132,7 @@ fn a_rollback_chooses_no_release_that_was_replaced_unless_it_is_named() {
         .bluegreen(&["rollback"])
         .fails(1)
         .says("error: the directory of release <release> was replaced after the deployment")
-        .says("hint: go back to it all the same: `bluegreen rollback <release>`; or make a fresh release: `bluegreen deploy REVISION`")
+        .says("hint: run `bluegreen rollback <release>` to use it anyway, or `bluegreen deploy REVISION` for a fresh release")
         .serves("index.html", "v2");
     fs::write(release.join("index.html"), "from a backup").unwrap();
     sandbox.bluegreen(&["rollback", &name]).warned().serves("index.html", "from a backup");

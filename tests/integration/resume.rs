@@ -1,4 +1,4 @@
-//! `resume`: after a crash the tip of the branch is deployed if no deployment has looked at it, and left alone if
+//! `resume`: after a crash the tip of the branch is deployed if which was never deployed it, and left alone if
 //! somebody has.
 
 use std::os::unix::fs::symlink;
@@ -104,7 +104,7 @@ fn a_tip_whose_hook_never_ran_is_deployed_by_the_boot() {
     boot(&sandbox)
         .ok()
         .says_only(&[
-            "master is at <commit>, which no deployment has looked at: deploying it to blue...",
+            "master is at <commit>, which was never deployed: deploying it to blue...",
             "Release <release> is live: 1 file changed, <time>",
         ])
         .serves("version", "two");
@@ -209,10 +209,10 @@ fn a_commit_that_brings_the_machine_down_does_not_do_so_for_ever() {
     drop(sandbox.push());
     for _ in 0..3 {
         let run = boot(&sandbox);
-        assert!(run.output.contains("no deployment has looked at"), "{}", run.output);
+        assert!(run.output.contains("which was never deployed"), "{}", run.output);
         assert!(!run.status.success());
     }
-    let given_up = "warning: the deployment of <commit> was cut off 3 times and is not begun again";
+    let given_up = "warning: the deployment of <commit> was interrupted 3 times and is not retried";
     boot(&sandbox).warned().says_only(&[given_up]).serves("version", "one");
     boot(&sandbox).warned().says_only(&[given_up]);
     sandbox.config_section("# builds");
@@ -338,7 +338,7 @@ fn what_is_pending_is_said_with_the_command_that_ends_it() {
     assert_eq!(status()["pending"], serde_json::json!([]));
     sandbox.commit("version", "two");
     push_cut_off(&sandbox);
-    let message = "master is at <commit>, which no deployment has looked at";
+    let message = "master is at <commit>, which was never deployed";
     sandbox.bluegreen(&["status"]).ok().says(&format!("Pending:  {message}: `bluegreen resume`"));
     assert_eq!(
         (&status()["pending"][0]["kind"], &status()["why"]),
@@ -350,7 +350,7 @@ fn what_is_pending_is_said_with_the_command_that_ends_it() {
     sandbox.config_section("[steps]\ncheck = '! grep -q fails version'\nverify = 'kill -9 $PPID; sleep 9'");
     drop(sandbox.bluegreen(&["resume"]));
     assert_eq!(status()["pending"][0]["kind"], "publication");
-    let message = "release <release> was cut off on its way to be live and verified";
+    let message = "the activation of release <release> was interrupted";
     sandbox.bluegreen(&["status"]).ok().says(&format!("Pending:  {message}: `bluegreen resume`"));
     let config = std::fs::read_to_string(sandbox.config_path()).unwrap();
     sandbox.raw_config(&config.replace("kill -9 $PPID; sleep 9", "true"));
@@ -367,7 +367,7 @@ fn what_is_pending_is_said_with_the_command_that_ends_it() {
 
     let lock = std::fs::File::create(sandbox.repository().join("refs/heads/master.lock")).unwrap();
     lock.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
-    let message = "git left `<repository>/refs/heads/master.lock` before the boot, and refuses pushes";
+    let message = "stale git lock `<repository>/refs/heads/master.lock` from before the last boot: git rejects pushes until it is removed";
     sandbox.bluegreen(&["status"]).ok().says(&format!("Pending:  {message}: `bluegreen resume`"));
     sandbox.bluegreen(&["check"]).fails(1).says(&format!("error: {message}"));
 }
@@ -391,9 +391,7 @@ fn locks_of_git_that_are_older_than_the_boot_go() {
     let told = boot(&sandbox).ok();
     for lock in stale {
         assert!(!repository.join(lock).exists(), "{lock}");
-        assert!(
-            told.lines().contains(&format!("Removed `<repository>/{lock}`, which git left before the boot"))
-        );
+        assert!(told.lines().contains(&format!("Removed the stale git lock `<repository>/{lock}`")));
     }
     assert_eq!(told.lines().len(), stale.len());
     for other in ["new.lock", "directory.lock", "link.lock"] {

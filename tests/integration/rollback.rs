@@ -28,8 +28,8 @@ fn rollback_goes_back_step_by_step_to_the_first_release() {
         .bluegreen(&["rollback"])
         .fails(1)
         .says_only(&[
-            "error: there is no good release older than the live one",
-            "hint: `bluegreen releases` shows what there is",
+            "error: no good release is older than the live one",
+            "hint: run `bluegreen releases` to list them",
             "Not rolled back: blue still serves <commit> (release <release>).",
         ])
         .serves("index.html", "v1");
@@ -44,7 +44,7 @@ fn rollback_goes_to_the_release_that_is_named() {
     sandbox
         .bluegreen(&["rollback", &releases[2]])
         .ok()
-        .says_only(&["Nothing to do: <commit> is live already (release <release>)."]);
+        .says_only(&["Nothing to do: <commit> is already live (release <release>)."]);
 }
 
 #[test]
@@ -53,8 +53,8 @@ fn a_release_that_does_not_exist_is_no_target() {
     for name in ["20200101T000000Z-000000000000", "v1", "../../etc", ".bluegreen", ""] {
         let told = sandbox.bluegreen(&["rollback", name]).fails(1);
         let said = told.lines();
-        assert!(said[0].starts_with("error: there is no release `"), "{said:?}");
-        told.says("hint: `bluegreen releases` shows what there is").serves("index.html", "v3");
+        assert!(said[0].starts_with("error: unknown release `"), "{said:?}");
+        told.says("hint: run `bluegreen releases` to list them").serves("index.html", "v3");
     }
 }
 
@@ -64,7 +64,10 @@ fn only_good_releases_are_rolled_back_to() {
     let record = |name: &str| sandbox.site().join(format!(".bluegreen/releases/{name}.toml"));
     let text = std::fs::read_to_string(record(&releases[1])).unwrap();
     std::fs::write(record(&releases[1]), text.replace("ready", "bad")).unwrap();
-    sandbox.bluegreen(&["rollback", &releases[1]]).fails(1).says("error: release <release> is marked bad");
+    sandbox
+        .bluegreen(&["rollback", &releases[1]])
+        .fails(1)
+        .says("error: cannot roll back to release <release>: it is marked bad");
     sandbox.bluegreen(&["rollback"]).ok().serves("index.html", "v1");
     std::fs::remove_file(record(&releases[2])).unwrap();
     sandbox.bluegreen(&["rollback", &releases[2]]).fails(1).serves("index.html", "v1");
@@ -113,17 +116,14 @@ fn what_git_cannot_resolve_is_refused() {
     let tree = sandbox.id("master^{tree}");
     for revision in ["nowhere", "master~7", "--help-me", "master:index.html", &tree, "", "0000000000"] {
         let told = sandbox.bluegreen(&["deploy", "--", revision]).fails(1);
-        told.says(&format!(
-            "error: `{}` is not a commit in this repository",
-            crate::support::normalize::normalize(revision)
-        ))
-        .serves("index.html", "v3");
+        told.says(&format!("error: unknown revision `{}`", crate::support::normalize::normalize(revision)))
+            .serves("index.html", "v3");
     }
     let empty = Sandbox::new();
     empty
         .bluegreen(&["deploy"])
         .fails(1)
-        .says_only(&["error: the branch master does not exist", "hint: push it first"]);
+        .says_only(&["error: branch `master` does not exist", "hint: push it first"]);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_dry_run_tells_and_changes_nothing() {
     sandbox
         .bluegreen(&["deploy", "--dry-run"])
         .fails(1)
-        .says("error: link `out` leads out of the release, to `/etc/passwd`");
+        .says("error: symlink `out` points outside the release, to `/etc/passwd`");
     sandbox.bluegreen(&["deploy", "--dry-run", "nowhere"]).fails(1);
     assert_eq!(sandbox.releases(), releases);
     let after = crate::support::snapshot(&sandbox.site());
@@ -253,7 +253,7 @@ fn status_says_what_is_live_and_what_is_not() {
     sandbox.bluegreen(&["status"]).ok().says_only(&[
         "Server:   blue",
         site,
-        "Live:     nothing yet",
+        "Live:     nothing",
         "Branch:   master does not exist yet",
         "Running:  nothing",
     ]);
@@ -263,7 +263,7 @@ fn status_says_what_is_live_and_what_is_not() {
         site,
         "Live:     <release>",
         "Commit:   <commit> Change the site",
-        "Since:    <time>",
+        "Since:    <time> (just now)",
     ];
     sandbox
         .bluegreen(&["status"])
@@ -279,7 +279,7 @@ fn status_says_what_is_live_and_what_is_not() {
             &live[..],
             &[
                 "Branch:   master is at <commit>, which is not live",
-                "Pending:  master is at <commit>, which no deployment has looked at: `bluegreen resume`",
+                "Pending:  master is at <commit>, which was never deployed: `bluegreen resume`",
                 "Running:  nothing",
             ],
         ]
@@ -301,7 +301,7 @@ fn the_history_tells_what_was_done_by_whom_and_how_it_ended() {
     assert_eq!(outcomes, ["live", "failed", "live"]);
     assert_eq!(history[0]["by"]["ssh"], "192.0.2.7");
     assert_eq!(history[2]["by"]["sudo"], "alice");
-    assert_eq!(history[1]["error"], "link `out` leads out of the release, to `../..`");
+    assert_eq!(history[1]["error"], "symlink `out` points outside the release, to `../..`");
     assert_eq!(
         (&history[1]["old"], &history[1]["new"]),
         (&sandbox.id("master~1").into(), &sandbox.id("master").into())
@@ -311,7 +311,7 @@ fn the_history_tells_what_was_done_by_whom_and_how_it_ended() {
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert!(lines[0].starts_with("TIME"));
     assert!(lines[1].contains("deployment  alice"), "{lines:?}");
-    assert!(lines[2].ends_with("failed: link `out` leads out of the release, to `../..`"), "{lines:?}");
+    assert!(lines[2].ends_with("failed: symlink `out` points outside the release, to `../..`"), "{lines:?}");
     assert!(lines[3].contains("from 192.0.2.7"), "{lines:?}");
 }
 

@@ -73,8 +73,8 @@ fn a_missing_shared_file_is_told_before_anything_is_made() {
     sandbox
         .push()
         .not_deployed()
-        .says("error: the shared file `<site>/shared/config/.env` does not exist")
-        .says("hint: make it on the server: `mkdir -p <site>/shared/config && $EDITOR <site>/shared/config/.env`")
+        .says("error: the shared file `<site>/shared/config/.env` is missing")
+        .says("hint: create it on the server: `sudo -u root sh -c 'mkdir -p <site>/shared/config && ${EDITOR:-vi} <site>/shared/config/.env'`")
         .serves_nothing();
     assert!(sandbox.releases().is_empty());
     write(&sandbox, "shared/config/.env", "SECRET=1");
@@ -90,12 +90,17 @@ fn files_and_directories_are_not_taken_for_each_other() {
     sandbox.config_section("[shared]\ndirs = ['uploads']\nfiles = ['.env']");
     write(&sandbox, "shared/.env/oops", "");
     sandbox.commit("index.html", "v1");
-    sandbox.push().not_deployed().says("error: `<site>/shared/.env` must be a file, as bluegreen.toml says");
+    sandbox
+        .push()
+        .not_deployed()
+        .says("error: `<site>/shared/.env` must be a file, as configured in bluegreen.toml");
     std::fs::remove_dir_all(sandbox.site().join("shared/.env")).unwrap();
     write(&sandbox, "shared/.env", "");
     write(&sandbox, "shared/uploads", "");
     let deploy = || sandbox.bluegreen(&["deploy", "master"]);
-    deploy().fails(1).says("error: `<site>/shared/uploads` must be a directory, as bluegreen.toml says");
+    deploy()
+        .fails(1)
+        .says("error: `<site>/shared/uploads` must be a directory, as configured in bluegreen.toml");
     std::fs::remove_file(sandbox.site().join("shared/uploads")).unwrap();
     deploy().ok();
     sandbox.commit("uploads", "a file");
@@ -144,7 +149,7 @@ fn links_into_a_shared_path_are_inside_and_links_above_it_are_not() {
         sandbox
             .push()
             .not_deployed()
-            .says(&format!("error: link `{path}` leads out of the release, to `{target}`"));
+            .says(&format!("error: symlink `{path}` points outside the release, to `{target}`"));
         sandbox.commit_nodes(&[(path.as_bytes(), Node::Nothing)]);
     }
     sandbox.push().ok();

@@ -126,7 +126,7 @@ fn a_failing_build_or_check_changes_nothing_that_is_live() {
     for (path, step, how) in [
         ("broken", "echo building; test ! -e broken", "exited with status 1"),
         ("unfit", "test ! -e unfit || exit 7", "exited with status 7"),
-        ("killed", "test ! -e killed || kill -9 $$", "was ended by SIGKILL"),
+        ("killed", "test ! -e killed || kill -9 $$", "was killed by SIGKILL"),
     ] {
         let sandbox = with_steps(
             "build = 'echo building; test ! -e broken'\n\
@@ -176,7 +176,7 @@ fn a_step_that_takes_too_long_is_ended_with_all_that_it_started() {
         .push()
         .not_deployed()
         .says("  ending")
-        .says("error: step `trap \"echo ending; exit 1\" TERM; sleep 1000 & echo $! > ../../child; wait` took longer than 1s and was ended");
+        .says("error: step `trap \"echo ending; exit 1\" TERM; sleep 1000 & echo $! > ../../child; wait` timed out after 1s");
     assert!(start.elapsed() < Duration::from_secs(5));
     let child = std::fs::read_to_string(sandbox.site().join("child")).unwrap();
     assert!(!is_running(child.trim()), "the background child was ended too");
@@ -321,8 +321,11 @@ fn a_failing_verify_goes_back_and_restarts_what_was_live() {
     assert_eq!(history[1]["outcome"], "failed");
     let bad = sandbox.releases().pop().unwrap();
     assert_ne!(bad, first);
-    sandbox.bluegreen(&["rollback", &bad]).fails(1).says("error: release <release> is marked bad");
-    sandbox.bluegreen(&["rollback"]).fails(1).says("error: there is no good release older than the live one");
+    sandbox
+        .bluegreen(&["rollback", &bad])
+        .fails(1)
+        .says("error: cannot roll back to release <release>: it is marked bad");
+    sandbox.bluegreen(&["rollback"]).fails(1).says("error: no good release is older than the live one");
     assert!(!sandbox.site().join(".bluegreen/publishing").exists());
 }
 
@@ -349,7 +352,7 @@ fn a_first_release_that_fails_its_verification_has_nothing_to_go_back_to() {
         .bluegreen(&["deploy", "other"])
         .fails(3)
         .says("error: step `test -e good` exited with status 1")
-        .says("Deployed, but not all is well: blue serves <commit> (release <release>).")
+        .says("Deployed with errors: blue serves <commit> (release <release>).")
         .serves("a", "v1");
     sandbox.commit("good", "").push().ok().serves("good", "");
 }
@@ -402,7 +405,7 @@ fn a_run_that_was_cut_off_after_the_flip_is_verified_by_the_next_one() {
     sandbox
         .bluegreen(&["deploy", "master"])
         .warned()
-        .says("warning: an earlier run was cut off after release <release> became live: verifying it now");
+        .says("warning: a previous deployment was interrupted after release <release> became live: verifying it now");
     assert!(!sandbox.site().join(".bluegreen/publishing").exists());
     assert_eq!(std::fs::read_to_string(sandbox.site().join("restarts")).unwrap(), "v1\nv2\nv2\nv2\n");
 }

@@ -331,7 +331,7 @@ fn a_hostile_submodule_is_refused_like_any_tree() {
         let commit = objects.commit(tree).to_string();
         sandbox.git_in(&origin.path("lib.git"), &["update-ref", "refs/heads/main", &commit]);
         origin.add("lib", &origin.url("lib.git"), &commit);
-        let error = format!("error: the commit cannot be checked out: `lib/{name}`: {problem}");
+        let error = format!("error: cannot check out `lib/{name}`: {problem}");
         sandbox.push_refs(&["--force", "master"]).not_deployed().says(&error).serves_nothing();
     }
     assert!(!sandbox.site().join("releases/owned").exists());

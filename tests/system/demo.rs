@@ -27,7 +27,7 @@ fn the_demonstration_shows_it_all_and_leaves_nothing() {
         .says("$ git push blue master\nremote: Master ref received.  Deploying master branch to blue...\n")
         .says("; blue serves App v1; green serves App v1\n")
         .says("; blue serves App v2; green serves App v1\n")
-        .says("remote: error: link `passwd` leads out of the release, to `/etc/passwd`\n")
+        .says("remote: error: symlink `passwd` points outside the release, to `/etc/passwd`\n")
         .says("remote: Not deployed: blue still serves ")
         .says("is live again, instead of ")
         .says("$ bluegreen promote blue --yes\ngreen ")

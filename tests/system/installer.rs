@@ -272,9 +272,9 @@ fn with_the_gate_a_push_fails_when_its_deployment_does() {
     dev.push("deploy@blue:sample_app master").ok().says("is live");
     dev.sh_as("dev", "cd sample_app && ln -s /etc/passwd passwd && git add passwd && git commit -qm two")
         .ok();
-    dev.push("deploy@blue:sample_app master")
-        .ends_with_status(1)
-        .says("! [remote rejected] master -> master (link passwd leads out of the release, to /etc/passwd)");
+    dev.push("deploy@blue:sample_app master").ends_with_status(1).says(
+        "! [remote rejected] master -> master (symlink passwd points outside the release, to /etc/passwd)",
+    );
     dev.sh_as("dev", "cd sample_app && git rm -q passwd && git commit -qm three").ok();
     dev.push("deploy@blue:sample_app master").ok().says("is live");
     let before = blue.written();

@@ -15,6 +15,7 @@ mod attack;
 mod attack_installer;
 mod boot_unit;
 mod booted;
+mod commands;
 mod databases;
 mod demo;
 mod disk_cuts;

@@ -17,7 +17,9 @@ fn steps_may_use_sudo_for_what_an_admin_says() {
     blue.install("").ok().says("Nothing had to be changed.");
     blue.sh(&format!("test ! -e {file}")).ok();
     let check = || blue.sh("bluegreen -C /home/deploy/sample_app check");
-    check().ok().says("hint: an admin runs `./install.sh --sudo '/usr/bin/touch /srv/restarted'`");
+    check()
+        .ok()
+        .says("hint: ask an administrator to run `sudo ./install.sh --sudo '/usr/bin/touch /srv/restarted'`");
 
     let laid = "sudo         deploy may run as root, without a password: /usr/bin/touch /srv/restarted\n";
     blue.install("--sudo '/usr/bin/touch /srv/restarted' --sudo /usr/bin/id").ok().says(laid);

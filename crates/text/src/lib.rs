@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// Formats a name or a path for printing: bytes that are not UTF-8 become `\xff`, control characters are
@@ -100,6 +100,18 @@ pub fn truncated(text: &str, max_chars: usize) -> Cow<'_, str> {
 #[must_use]
 pub fn message(error: &impl Display) -> String {
     truncated(&error.to_string(), MAX_MESSAGE_CHARS).into_owned()
+}
+
+/// Formats the first ten paths of a list, and how many more there are.
+#[must_use]
+pub fn listed(paths: &[PathBuf]) -> String {
+    const SHOWN: usize = 10;
+    let mut names: Vec<String> =
+        paths.iter().take(SHOWN).map(|path| format!("`{}`", printable(path))).collect();
+    if paths.len() > SHOWN {
+        names.push(format!("and {} more", paths.len() - SHOWN));
+    }
+    names.join(", ")
 }
 
 /// Formats a system error without the ` (os error N)` of the standard library.

@@ -1,24 +1,27 @@
-//! `check`: every problem of a set-up, each with a hint. It changes nothing and stops at nothing.
+//! `check`: reports every problem of a setup, each with a hint. It changes nothing, and no problem stops it.
+
+mod programs;
+mod service;
+mod site;
 
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
 
 use bluegreen_text::explain::Explain;
-use bluegreen_text::{count, printable, reason};
-use nix::unistd::{AccessFlags, Uid, access};
+use bluegreen_text::{count, escape_controls, printable, reason};
 use serde::Serialize;
 
-use super::hook::is_this_program;
-use super::invocation::{Invocation, refuse_weak};
-use super::sudo;
-use super::table::{print_json, print_text};
-use crate::config::Config;
+use crate::command::hook::is_this_program;
+use crate::command::invocation::{Invocation, refuse_weak};
+use crate::command::sudo;
+use crate::command::table::{print_json, print_text};
+use crate::config::{Config, Phase, Step};
 use crate::deploy::pending::{self, Kind, Pending};
+use crate::deploy::steps::PATH;
 use crate::error::{Error, Result};
+use crate::git::Repository;
 use crate::git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
-use crate::git::{Repository, login_name};
-use crate::site::{Live, Site};
+use crate::site::Site;
 
 /// Something that is wrong, or could be better; as `--json` shows it.
 #[derive(Debug, Serialize)]
@@ -71,13 +74,16 @@ pub fn run(invocation: &Invocation, json: bool) -> Result<()> {
     let config = findings.take(Config::read(repository.path()));
     let mode = config.as_ref().and_then(|config| check_gate(&repository, &config.branch, &mut findings));
     if let Some(config) = &config {
+        check_branch(&repository, &config.branch, &mut findings);
+        check_steps(config, &mut findings);
         check_sudo(config, &mut findings);
     }
+    site::check_keys(&mut findings);
     let config = config.filter(|config| findings.take(refuse_weak(&config.site.root)).is_some());
     if let Some(config) = config
         && let Some(site) = findings.take(Site::open(&config.site))
     {
-        check_site(&site, &mut findings);
+        site::check(&site, &config, &repository, &mut findings);
         check_pending(&repository, &config.branch, &site, &mut findings);
     }
     let Findings(findings) = findings;
@@ -111,13 +117,13 @@ fn text(mode: Option<&str>, findings: &[Finding]) -> String {
     } else {
         format!("Found {}.", found.join(" and "))
     });
-    lines.join("\n")
+    lines.iter().map(|line| escape_controls(line)).collect::<Vec<_>>().join("\n")
 }
 
 fn check_git(repository: &Repository, findings: &mut Findings) {
     let Some(version) = findings.take(repository.git_version()) else { return };
     if version < OLDEST_GIT {
-        let message = format!("git {}.{} is too old", version.0, version.1);
+        let message = format!("git {}.{} is not supported", version.0, version.1);
         findings.error(message, format!("install git {}.{} or newer", OLDEST_GIT.0, OLDEST_GIT.1));
     }
     let git_dir = printable(repository.path());
@@ -132,31 +138,78 @@ fn check_git(repository: &Repository, findings: &mut Findings) {
     }
 }
 
+/// Reports a push to a branch that exists in place of the one that deploys, and a repository that refuses pushes.
+fn check_branch(repository: &Repository, branch: &str, findings: &mut Findings) {
+    let git_dir = printable(repository.path());
+    if findings.take(repository.setting("core.bare")).flatten().as_deref() == Some("false") {
+        findings.warning(
+            format!("`{git_dir}` is not bare: git refuses pushes to the branch that is checked out"),
+            format!("`git -C {git_dir} config core.bare true`"),
+        );
+    }
+    if findings.take(repository.tip(branch)).flatten().is_some() {
+        return;
+    }
+    let mut others = ["main", "master"].into_iter().filter(|other| *other != branch);
+    if let Some(other) = others.find(|other| repository.tip(other).is_ok_and(|tip| tip.is_some())) {
+        findings.warning(
+            format!("`{other}` was pushed, but only `{branch}` deploys, and it does not exist"),
+            format!("set `branch = \"{other}\"` in {git_dir}/bluegreen.toml, or push {other}:{branch}"),
+        );
+    }
+}
+
+/// Reports programs of steps that are not installed.
+fn check_steps(config: &Config, findings: &mut Findings) {
+    let path = config.env.iter().find(|(name, _)| *name == "PATH").map_or(PATH, |(_, path)| path);
+    let phases = [Phase::Build, Phase::Check, Phase::Restart, Phase::Verify];
+    let steps = phases.iter().flat_map(|phase| config.steps.of(*phase)).map(|step| ("step", step));
+    for (kind, step) in steps.chain(config.notify.iter().map(|step| ("notice", step))) {
+        for program in programs::missing(&step.run, path) {
+            let message =
+                format!("{kind} `{}`: `{}` is not installed", printable(&step.name), printable(program));
+            let package = programs::package(program);
+            let hint = if program.starts_with('/') {
+                "install it, or correct the path in bluegreen.toml".to_owned()
+            } else {
+                format!(
+                    "`sudo apt-get install {package}`, or set `PATH` in `[env]` of bluegreen.toml ({path})"
+                )
+            };
+            if kind == "step" { findings.error(message, hint) } else { findings.warning(message, hint) }
+        }
+    }
+}
+
 /// Returns whether a push calls this program.
 fn check_hook(repository: &Repository, findings: &mut Findings) {
     if let Some(path) = findings.take(repository.setting("core.hooksPath")).flatten() {
-        let message = format!("`core.hooksPath` is `{}`: git does not look into hooks/", printable(&path));
-        findings
-            .error(message, "`git config --unset core.hooksPath` in the repository, or link the hook there");
+        let message = format!("`core.hooksPath` is `{}`: git ignores hooks/", printable(&path));
+        findings.error(
+            message,
+            format!("`git -C {} config --unset core.hooksPath`", printable(repository.path())),
+        );
     }
     let hook = repository.path().join("hooks/post-receive");
     let remedy = format!("`ln -s {} {}`", program(), printable(&hook));
     match hook.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound && hook.is_symlink() => {
-            findings
-                .error(format!("`{}` leads nowhere", printable(&hook)), format!("remove it, then {remedy}"));
+            findings.error(
+                format!("`{}` is a dangling symlink", printable(&hook)),
+                format!("remove it, then {remedy}"),
+            );
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             findings.error(format!("`{}` is missing: a push deploys nothing", printable(&hook)), remedy);
         }
         Err(error) => drop(findings.take(Err::<(), _>(Error::io("read", &hook)(error)))),
         Ok(metadata) if metadata.permissions().mode() & 0o100 == 0 => {
-            let message = format!("`{}` is not executable: git passes over it", printable(&hook));
+            let message = format!("`{}` is not executable: git skips it", printable(&hook));
             findings.error(message, format!("`chmod +x {}`", printable(&hook)));
         }
         Ok(_) if !is_this_program(&hook) => {
             let message = format!("`{}` is another program", printable(&hook));
-            findings.warning(message, "let it pass its standard input on to `bluegreen hook post-receive`");
+            findings.warning(message, "pipe its standard input to `bluegreen hook post-receive`");
         }
         Ok(_) => {}
     }
@@ -167,22 +220,26 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
     let gate = repository.path().join("hooks/proc-receive");
     let is_asked = findings.take(repository.asks_gate(branch))?;
     let runs = gate.metadata().is_ok_and(|file| file.permissions().mode() & 0o100 != 0);
-    let unset = "`git config --unset-all receive.procReceiveRefs`";
+    let git_dir = printable(repository.path());
+    let unset = format!("`git -C {git_dir} config --unset-all receive.procReceiveRefs`");
     if is_asked && !runs {
-        let message =
-            format!("git asks `{}`, which does not run: every push to {branch} fails", printable(&gate));
+        let message = format!(
+            "git runs `{}`, which is missing or not executable: every push to {branch} fails",
+            printable(&gate)
+        );
         findings.error(message, format!("`ln -s {} {}`, or {unset}", program(), printable(&gate)));
         return None;
     }
     if is_asked && !is_this_program(&gate) {
-        let message =
-            format!("`{}` is another program, and decides about pushes to {branch}", printable(&gate));
+        let message = format!("`{}` is another program, and handles pushes to {branch}", printable(&gate));
         findings.warning(message, format!("replace it, or {unset}"));
     } else if !is_asked && runs && is_this_program(&gate) {
-        let message = format!("git does not ask `{}` about {branch}: the gate is open", printable(&gate));
+        let message = format!("git does not run `{}` for {branch}: the gate is off", printable(&gate));
         findings.warning(
             message,
-            format!("`git config --add receive.procReceiveRefs refs/heads/{branch}`, or remove it"),
+            format!(
+                "`git -C {git_dir} config --add receive.procReceiveRefs refs/heads/{branch}`, or remove it"
+            ),
         );
     }
     Some(if is_asked {
@@ -192,21 +249,24 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
     })
 }
 
-/// Finds the steps whose `sudo` no admin has allowed.
+/// Reports steps whose `sudo` no administrator has allowed, and units that they cannot restart.
 fn check_sudo(config: &Config, findings: &mut Findings) {
-    for step in config.steps.iter().chain(config.notify.iter()) {
+    for step in all_steps(config) {
         let commands = sudo::commands(step).unwrap_or_else(|problem| {
             let message = format!("step `{}` uses `sudo`, but {problem}", printable(&step.name));
             findings.warning(message, "write it as `sudo /usr/bin/systemctl restart NAME`: plain words only");
             Vec::new()
         });
+        for (message, hint) in commands.iter().flat_map(|command| service::problems(command)) {
+            findings.error(format!("step `{}`: {message}", printable(&step.name)), hint);
+        }
         for command in commands {
             let step = printable(&step.name);
             match sudo::allows(&command) {
                 Ok(true) => {}
                 Ok(false) => findings.warning(
                     format!("step `{step}`: `sudo {command}` is not allowed"),
-                    format!("an admin runs `./install.sh --sudo '{command}'`, or `bluegreen-setup` likewise"),
+                    format!("ask an administrator to run `sudo ./install.sh --sudo '{command}'`, or `bluegreen-setup` likewise"),
                 ),
                 Err(error) => findings.warning(
                     format!("step `{step}`: cannot run `sudo`: {}", reason(&error)),
@@ -217,56 +277,16 @@ fn check_sudo(config: &Config, findings: &mut Findings) {
     }
 }
 
+/// All steps, and the lines of `[notify]`.
+fn all_steps(config: &Config) -> impl Iterator<Item = &Step> {
+    config.steps.iter().chain(config.notify.iter())
+}
+
 fn program() -> String {
     std::env::current_exe().map_or_else(|_| "/usr/local/bin/bluegreen".into(), |path| printable(&path))
 }
 
-fn check_site(site: &Site, findings: &mut Findings) {
-    check_owned(site.root(), findings);
-    for name in ["releases", ".bluegreen", "shared"] {
-        let path = site.root().join(name);
-        if path.exists() {
-            check_owned(&path, findings);
-        }
-    }
-    let state = site.root().join(".bluegreen");
-    if state.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
-        findings.warning(
-            format!("`{}` may be read by others", printable(&state)),
-            format!("`chmod 700 {}`", printable(&state)),
-        );
-    }
-    let live = findings.take(site.live());
-    match &live {
-        Some(Live::Gone(name)) => {
-            findings.error(
-                format!("release {name} is live, but it is gone"),
-                "`bluegreen deploy` or `bluegreen rollback`",
-            );
-        }
-        Some(Live::Elsewhere(path)) => {
-            let message = format!("`current` leads to `{}`, which is no release", printable(path));
-            findings.warning(message, "the next deployment replaces the link");
-        }
-        Some(Live::Nothing | Live::Release(_)) | None => {}
-    }
-    let releases = findings.take(site.releases()).unwrap_or_default();
-    for release in releases.iter().filter(|release| release.record.is_none()) {
-        let path: PathBuf = site.release_path(&release.name);
-        let message = format!(
-            "`{}` has no record that can be read: nobody knows whether it is complete, so it stays",
-            printable(&path)
-        );
-        let is_live = live.as_ref().and_then(Live::release) == Some(&release.name);
-        if is_live {
-            findings.warning(message, "`bluegreen deploy` makes a release with a record, and that live");
-        } else {
-            findings.warning(message, format!("`rm -r {}` if nobody needs it", printable(&path)));
-        }
-    }
-}
-
-/// Finds what a crash left to be done.
+/// Reports what a crash left to be done.
 fn check_pending(repository: &Repository, branch: &str, site: &Site, findings: &mut Findings) {
     for Pending { kind, message, command } in
         findings.take(pending::find(repository, branch, site)).unwrap_or_default()
@@ -276,16 +296,5 @@ fn check_pending(repository: &Repository, branch: &str, site: &Site, findings: &
             Kind::Lock => findings.error(message, command),
             Kind::Publication | Kind::Tip | Kind::Other => findings.warning(message, command),
         }
-    }
-}
-
-/// Returns whether a directory is ours to write.
-fn check_owned(path: &Path, findings: &mut Findings) {
-    let owner = path.metadata().map_or(0, |metadata| metadata.uid());
-    let may_write = access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
-    if !may_write || owner != Uid::effective().as_raw() {
-        let message = format!("`{}` does not belong to the repository's owner", printable(path));
-        let owner = login_name(Uid::effective());
-        findings.error(message, format!("`chown -R {owner} {}`", printable(path)));
     }
 }

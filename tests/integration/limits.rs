@@ -1,0 +1,176 @@
+//! The program under limits of processes, open files, memory, and file size: it never panics, never leaves a change
+//! half done, and never loses the history; once the limit is gone, the next push works.
+//!
+//! The hook, the gate, and a rollback run under each value of each limit from 1 to 64. Limits of processes do not
+//! apply to root, so a user of its own owns each sandbox.
+
+use std::os::unix::fs::{chown, symlink};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::promote::{Pair, said};
+use crate::support::run::Run;
+use crate::support::skip::{program_or_skip, root_or_skip};
+use crate::support::two_versions::TwoVersions;
+
+/// The values of a limit.
+const VALUES: std::ops::RangeInclusive<u32> = 1..=64;
+
+/// The first of the users that own sandboxes. No account has these numbers.
+const FIRST_USER: u32 = 61_100;
+
+/// A limit of prlimit(1) with a value, and the unit of the value.
+#[derive(Clone, Copy)]
+enum Limit {
+    Processes,
+    Files,
+    /// In MiB.
+    Memory,
+    /// In KiB.
+    FileSize,
+}
+
+impl Limit {
+    /// The command that runs another one under the limit. One that hangs is killed.
+    fn wrapper(self, value: u32) -> Vec<String> {
+        let (name, unit) = match self {
+            Self::Processes => ("nproc", 1),
+            Self::Files => ("nofile", 1),
+            Self::Memory => ("as", 1 << 20),
+            Self::FileSize => ("fsize", 1 << 10),
+        };
+        let limit = format!("--{name}={}", u64::from(value) * unit);
+        ["timeout", "--kill-after=5", "60", "prlimit", &limit].map(str::to_owned).into()
+    }
+}
+
+/// The entries of the history, oldest first. A line that was torn by a full disk is skipped, as the program does.
+fn history(two: &TwoVersions) -> Vec<Value> {
+    let path = two.sandbox.site().join(".bluegreen/history.jsonl");
+    let text = std::fs::read(path).unwrap_or_default();
+    text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+}
+
+/// Asserts that a run neither panicked nor hung, and that what is live and recorded is whole.
+#[track_caller]
+fn is_intact(two: &TwoVersions, run: &Run<'_>, before: &[Value], when: &str) {
+    assert!(!run.output.contains("panicked") && run.status.code() != Some(101), "{when}: {}", run.output);
+    assert!(!matches!(run.status.code(), Some(124 | 137)), "{when} hung: {}", run.output);
+    two.is_whole(when);
+    assert!(history(two).starts_with(before), "{when}: the history has lost entries");
+}
+
+/// Runs a push and a rollback under each value of the limit, and a push without it after each.
+fn survives(two: &TwoVersions, limit: Limit, user: u32) {
+    two.sandbox.owned_by(user);
+    if two.has_gate {
+        let gate = two.sandbox.repository().join("hooks/proc-receive");
+        std::fs::remove_file(&gate).unwrap();
+        symlink("post-receive", &gate).unwrap();
+    }
+    let mut succeeded = 0;
+    for value in VALUES {
+        let (to, wrapper) = (1 - two.live(), limit.wrapper(value));
+        let before = history(two);
+        let run = two.push(to, &wrapper);
+        succeeded += u32::from(run.status.success() && two.live() == to);
+        is_intact(two, &run, &before, &format!("a push under {}", wrapper[4]));
+
+        let before = history(two);
+        let run = two.push(to, &[]);
+        assert!(run.status.success() && two.live() == to, "after {}: {}", wrapper[4], run.output);
+        is_intact(two, &run, &before, &format!("the push after {}", wrapper[4]));
+        two.agrees(&wrapper[4]);
+        two.sandbox.is_tidy();
+
+        let before = history(two);
+        let mut rollback = two.command(&wrapper, two.sandbox.hook_path(), &["rollback"]);
+        let run = Run::new(&two.sandbox, &mut rollback);
+        is_intact(two, &run, &before, &format!("a rollback under {}", wrapper[4]));
+    }
+    assert!(succeeded > 0, "no push succeeded, so that the test does not test the limit");
+}
+
+/// Asserts that one side is public, that both sites are whole, and that no log of the run has a panic.
+#[track_caller]
+fn is_promoted_or_not(pair: &Pair, when: &str) {
+    assert!(["blue", "green"].contains(&pair.public().as_str()), "{when}: `{}` is public", pair.public());
+    for side in [&pair.blue, &pair.green] {
+        side.serves("index.html", "v1").is_tidy();
+    }
+}
+
+/// Promotes under each value of the limit, and without it after each.
+fn promotion_survives(limit: Limit, user: u32) {
+    let pair = Pair::new();
+    pair.configure("watch = \"0.4s\"", "watch = \"0.05s\"");
+    for side in [&pair.blue, &pair.green] {
+        side.owned_by(user);
+    }
+    for path in ["", "public", "switch", "promote.toml"] {
+        chown(pair.file(path), Some(user), Some(user)).unwrap();
+    }
+    let mut succeeded = 0;
+    for value in VALUES {
+        let wrapper = limit.wrapper(value);
+        let to = if pair.public() == "blue" { "green" } else { "blue" };
+        let promote = pair.command(&["promote", "--yes", to]);
+        let mut command = pair.blue.command(&wrapper[0]);
+        command.args(&wrapper[1..]).arg(promote.get_program()).args(promote.get_args());
+        let (status, text) = said(&command.stdin(Stdio::null()).output().unwrap());
+        let when = format!("a promotion under {}", wrapper[4]);
+        assert!(!text.contains("panicked") && ![101, 124, 137].contains(&status), "{when}: {status}: {text}");
+        succeeded += u32::from(status == 0 && pair.public() == to);
+        is_promoted_or_not(&pair, &when);
+        let (status, text) = pair.promote(&[to]);
+        assert_eq!(status, 0, "after {when}: {text}");
+        assert_eq!(pair.public(), to);
+        is_promoted_or_not(&pair, &when);
+    }
+    assert!(succeeded > 0, "no promotion succeeded, so that the test does not test the limit");
+}
+
+fn can_run() -> bool {
+    root_or_skip() && program_or_skip("prlimit")
+}
+
+macro_rules! limits {
+    ($($name:ident: $versions:expr, $limit:expr, $user:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            if can_run() {
+                survives(&$versions, $limit, FIRST_USER + $user);
+            }
+        }
+    )* };
+}
+
+macro_rules! promotion_limits {
+    ($($name:ident: $limit:expr, $user:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            if can_run() && program_or_skip("curl") {
+                promotion_survives($limit, FIRST_USER + $user);
+            }
+        }
+    )* };
+}
+
+promotion_limits! {
+    a_promotion_survives_limits_of_processes: Limit::Processes, 8;
+    a_promotion_survives_limits_of_open_files: Limit::Files, 9;
+    a_promotion_survives_limits_of_memory: Limit::Memory, 10;
+    a_promotion_survives_limits_of_file_size: Limit::FileSize, 11;
+}
+
+limits! {
+    the_hook_survives_limits_of_processes: TwoVersions::with_hook(20), Limit::Processes, 0;
+    the_hook_survives_limits_of_open_files: TwoVersions::with_hook(20), Limit::Files, 1;
+    the_hook_survives_limits_of_memory: TwoVersions::with_hook(20), Limit::Memory, 2;
+    the_hook_survives_limits_of_file_size: TwoVersions::with_hook(20), Limit::FileSize, 3;
+    the_gate_survives_limits_of_processes: TwoVersions::with_gate(), Limit::Processes, 4;
+    the_gate_survives_limits_of_open_files: TwoVersions::with_gate(), Limit::Files, 5;
+    the_gate_survives_limits_of_memory: TwoVersions::with_gate(), Limit::Memory, 6;
+    the_gate_survives_limits_of_file_size: TwoVersions::with_gate(), Limit::FileSize, 7;
+}

@@ -1,0 +1,26 @@
+//! Commands of an administrator on a server that the installer has set up.
+
+use crate::lab::Lab;
+
+#[test]
+fn root_needs_no_option_on_a_server_with_one_repository() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    blue.sh("cd /; bluegreen status").fails().says("no repository found");
+    blue.install("--web-server none").ok();
+    blue.sh("cd /; bluegreen status").ok().says("/var/www/html");
+    // An installer that was killed leaves a temporary file behind, and perhaps half a ledger.
+    blue.sh("cd /var/lib/bluegreen/repositories
+        for ledger in *; do cp \"$ledger\" \".$ledger.bluegreen-new\"; done
+        printf 'user deploy\\n' >half")
+        .ok();
+    blue.sh("cd /; bluegreen status").ok().says("/var/www/html");
+    blue.sh_as("deploy", "cd /; bluegreen-shell -c status").ok().says("/var/www/html");
+
+    blue.install("--repo two --site /srv/two --domain two.example --web-server none").ok();
+    blue.sh("cd /; bluegreen status")
+        .ends_with_status(2)
+        .says("error: this server has several repositories: name one with `-C`")
+        .says("`bluegreen -C /home/deploy/sample_app status` or `bluegreen -C /home/deploy/two status`");
+    blue.sh("cd /home/deploy/two; bluegreen status").ok().says("/srv/two");
+}
