@@ -23,9 +23,19 @@ run() { # WHAT COMMAND...
 # How many seconds a program of the deploy user's may take.
 PATIENCE=60
 
-# Runs a command as USER, who may be hostile: in a session of its own and on files, so that no terminal
-# can be read or typed into; with no descriptor of the caller's and nothing of root's environment; and
-# not for ever. Prints what it printed.
+# Replaces the session keyring, which PAM leaves as it is, by an empty one. A kernel without keys, or a sandbox that
+# refuses keyctl(2), keeps the command from all keys, too. The numbers are those of keyctl(2).
+LEAVE_KEYRING='use Config;
+my %keyctl = (x86_64 => 250, aarch64 => 219);
+my ($machine) = $Config{archname} =~ /^([^-]+)/;
+syscall($keyctl{$machine} // die("the number of keyctl on $machine is unknown\n"), 1, 0) >= 0
+    or $!{EPERM} or $!{ENOSYS} or die("cannot leave the session keyring: $!\n");
+exec(@ARGV) or die("cannot run $ARGV[0]: $!\n")'
+
+# Runs a command as USER, who may be hostile: in a session and with a keyring of its own and on files, so that no
+# terminal can be read or typed into; with no descriptor of the caller's and nothing of root's environment; and
+# with a time limit. All of it is left while still root, because USER can trace a process of its own. Prints what it
+# printed.
 as() { # USER COMMAND...
     local user="$1" status=0 printed
     shift
@@ -39,7 +49,7 @@ as() { # USER COMMAND...
             fd=${fd##*/}
             [ "$fd" -le 2 ] || exec {fd}>&-
         done
-        exec "$@"' as timeout --kill-after=5 "$PATIENCE" runuser -u "$user" -- "$@" >"$printed" 2>>"$SCRATCH/asides" || status=$?
+        exec perl -e "$0" -- "$@"' "$LEAVE_KEYRING" timeout --kill-after=5 "$PATIENCE" runuser -u "$user" -- "$@" >"$printed" 2>>"$SCRATCH/asides" || status=$?
     clean <"$printed"
     rm -f "$printed"
     return "$status"
