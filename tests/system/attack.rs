@@ -102,7 +102,7 @@ impl Siege {
     }
 
     /// Names what of root's has changed, ran or came out.
-    fn breaches(&self) -> String {
+    pub fn breaches(&self) -> String {
         let changed = difference(&self.before, &written(&self.blue));
         let is_roots = |path: &str| {
             !["./home/deploy/", "./var/www/html/"].iter().any(|own| path.starts_with(own))

@@ -13,6 +13,7 @@ mod adoption;
 mod ansible;
 mod attack;
 mod attack_installer;
+mod attack_session;
 mod boot_unit;
 mod booted;
 mod commands;
