@@ -26,7 +26,7 @@ fn front(lab: &Lab, needed: &[&str]) -> Option<Machine> {
         let switch = switch.unwrap();
         front.bring(&switch.path(), &format!("/switches/{}", switch.file_name().to_str().unwrap()));
     }
-    for script in ["origin.py", "load.py"] {
+    for script in ["origin.py", "load.py", "websocket.py"] {
         front.bring(&clone.join("tests/system/switches").join(script), &format!("/test/{script}"));
     }
     front

@@ -39,6 +39,14 @@ fn refuses(front: &Machine, switch: &str, down: &str) {
     assert_eq!(front.sh(&format!("/switches/{switch} show")).ok().text(), before);
 }
 
+/// Upgraded connections pass, and the side learns about the visitor.
+fn passes_everything(front: &Machine) {
+    front.sh("python3 /test/websocket.py 0").ok().says("echoed");
+    let headers = front.sh("curl -sS http://127.0.0.1/headers").ok();
+    let headers = headers.says("\"x-forwarded-for\": \"127.0.0.1\"").says("\"x-forwarded-proto\": \"http\"");
+    drop(headers.says("\"x-forwarded-host\": \"127.0.0.1\""));
+}
+
 /// Ten switches at once to both sides: one after another, and in the end all agree.
 fn takes_turns(front: &Machine, switch: &str) {
     front
@@ -99,6 +107,7 @@ pub(super) mod haproxy {
         front.sh("while pgrep -f '[/]switches/(late|haproxy) set' >/dev/null; do sleep 0.1; done").ok();
         front.sh("/switches/haproxy set blue").ok();
         nobody_notices(&front, "haproxy");
+        passes_everything(&front);
         takes_turns(&front, "haproxy");
         for side in ["green", "blue", "green"] {
             front.sh(&format!("/switches/haproxy set {side}")).ok();
@@ -204,6 +213,16 @@ print(ask())
     }
 }
 
+#[test]
+fn a_websocket_through_haproxy_may_be_silent() {
+    let Some(lab) = Lab::new() else { return };
+    let Some(front) = haproxy::machine(&lab, "") else { return };
+    // The time limits of connections that are no tunnels, shortened for the test.
+    front.sh("sed -i 's/timeout client .*/timeout client 1s/; s/timeout server .*/timeout server 1s/' /etc/haproxy/haproxy.cfg
+        kill -USR2 $(cat /run/haproxy.pid); sleep 2; python3 /test/websocket.py 3").ok().says("echoed");
+    front.sh("ps -o user= -C haproxy | sort -u").ok().says("haproxy");
+}
+
 pub(super) mod nginx {
     use super::*;
 
@@ -224,6 +243,7 @@ pub(super) mod nginx {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = machine(&lab) else { return };
         nobody_notices(&front, "nginx");
+        passes_everything(&front);
         takes_turns(&front, "nginx");
         for side in ["green", "blue", "green"] {
             front
@@ -278,6 +298,7 @@ mod caddy {
             .ok();
         shows(&front, "caddy", "blue");
         nobody_notices(&front, "caddy");
+        passes_everything(&front);
         takes_turns(&front, "caddy");
         for side in ["green", "blue", "green"] {
             front.sh(&format!("/switches/caddy set {side}; caddy reload --force --config /etc/caddy/Caddyfile 2>/tmp/reload.log; sleep 0.3")).ok();
