@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 
 pub use self::app::AppConfig;
 pub use self::notify::Notify;
-pub use self::shared::{Shared, SharedPath};
+pub use self::shared::{Inside, Shared, SharedPath};
 pub use self::steps::{Environment, Phase, Step, StepsConfig};
 use self::values::{absolute, branch, duration, server, size};
 
@@ -67,6 +67,13 @@ pub struct SiteConfig {
     pub keep: usize,
     /// True if a release is flushed to the disk before the flip.
     pub durable: bool,
+    /// The directories of hashed files that stay reachable after a flip.
+    pub assets: Vec<Inside>,
+    /// The time for which files stay that no release has deployed again.
+    #[serde(deserialize_with = "duration")]
+    pub assets_age: Duration,
+    /// The most such files that stay.
+    pub assets_max: u32,
     /// The treatment of symlinks that lead out of the release.
     pub symlinks: Symlinks,
     /// The treatment of submodules.
@@ -155,6 +162,9 @@ impl Default for SiteConfig {
             root: "/var/www/html".into(),
             keep: 5,
             durable: true,
+            assets: Vec::new(),
+            assets_age: Duration::from_secs(30 * 24 * 60 * 60),
+            assets_max: 10_000,
             symlinks: Symlinks::Inside,
             submodules: Submodules::Warn,
             submodule_timeout: Duration::from_secs(5 * 60),

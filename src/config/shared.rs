@@ -1,5 +1,6 @@
 //! `[shared]`: the paths that outlive releases. Paths are relative, stay inside, and do not overlap.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
@@ -29,7 +30,15 @@ struct Raw {
 }
 
 /// A relative path without `.` and `..`.
-struct Inside(PathBuf);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inside(PathBuf);
+
+impl Inside {
+    /// Iterates over the names on the path.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(OsStrExt::as_bytes)
+    }
+}
 
 impl<'de> Deserialize<'de> for Inside {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

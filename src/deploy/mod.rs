@@ -81,6 +81,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let started = App::of(server, site).map(|app| app.start(&name)).transpose()?;
     steps.run(Phase::Check, Some(server.stop()))?;
 
+    pool_assets(server, site, &name);
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
     staged.seal(&name, &record)?;
@@ -100,6 +101,14 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
     prune(server, site, &name);
     Ok(())
+}
+
+/// Keeps the assets of a release reachable for pages that visitors load from it. A failure is a warning: all that
+/// may be missing later is an old style sheet.
+fn pool_assets(server: &Server, site: &LockedSite, release: &ReleaseName) {
+    if let Err(error) = site.pool_assets(release, &server.config.site) {
+        server.report.warning(error);
+    }
 }
 
 /// Refuses a deployment to the public side, or warns of it, as `when-public` says. A deployment by hand is

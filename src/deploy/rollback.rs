@@ -45,6 +45,7 @@ fn run(
         server.report.warning(replaced);
     }
     let started = App::of(server, site).map(|app| app.start(name)).transpose()?;
+    super::pool_assets(server, site, name);
     attempt.new = release.commit();
     attempt.release = Some(name.clone());
     server.set_tip_aside(site, attempt.new, "rolled back");

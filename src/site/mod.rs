@@ -5,6 +5,7 @@
 //! a release by one rename, and becomes live by another.
 
 mod adopt;
+mod assets;
 pub mod history;
 pub mod holder;
 mod instance;

@@ -7,6 +7,7 @@
 
 mod app;
 mod architecture;
+mod assets;
 mod attributes;
 mod bad_input;
 mod book;
