@@ -37,8 +37,11 @@ Usage: $SELF [OPTION]...     set up this server, or bring it up to date (root; D
   --branch NAME         the branch that deploys [master]
   --name NAME           what messages call this server [its host name]
   --config FILE         make FILE the bluegreen.toml of the repository; \`-\` reads standard input
-  --web-server NAME     auto, apache, nginx or none [auto]
+  --web-server NAME     auto, apache, nginx, caddy, or none [auto]
   --domain NAME         answer for this host name only, as one site among several
+  --stack NAME          set up a whole application: static, php, node, python or rails
+  --run 'COMMAND'       what serves the application, in the release; it listens on \$SOCKET
+  --worker 'COMMAND'    what works in the background, for the live release only
   --gate                a failed deployment makes the push fail
   --login-shell         give USER a shell; without it the account takes pushes and a few commands
   --binary FILE         install this bluegreen instead of building one
@@ -83,6 +86,7 @@ indent() { sed 's/^/    /'; }
 
 options() {
     USER_NAME=deploy REPO=sample_app SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' WEB='' DOMAIN='' GATE='' LOGIN_SHELL='' BINARY=''
+    STACK='' RUN='' WORKER=''
     RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' YES=${YES:-} ACTION=set_up
     while [ $# -gt 0 ]; do
         case $1 in
@@ -113,6 +117,9 @@ option() { # OPTION VALUE
         --web-server) WEB=$2 ;;
         --domain) DOMAIN=$2 ;;
         --binary) BINARY=$2 ;;
+        --stack) STACK=$2 ;;
+        --run) RUN=$2 ;;
+        --worker) WORKER=$2 ;;
         --sudo) RULES=$RULES$2$LINE_END ;;
         --remove-sudo) DROPPED_RULES=$DROPPED_RULES$2$LINE_END ;;
         --remove-key) ACTION=remove_key REMOVED_KEY=$2 ;;
@@ -172,7 +179,7 @@ parts() {
     [ -e "$ASSETS/bluegreen.toml" ] || fail "bluegreen.toml lies neither in $HERE/share nor in $ASSETS" 'run install.sh from a whole clone'
     # shellcheck source=packaging/building.sh
     [ -n "$PACKAGED" ] || . "$HERE/packaging/building.sh"
-    for part in ledger system preflight program account repository sudo site web boot uninstall; do
+    for part in ledger system preflight program account repository sudo site web stack boot uninstall; do
         # shellcheck source=/dev/null
         . "$PARTS/$part.sh"
     done
@@ -214,9 +221,11 @@ set_up() {
     program
     user
     ssh_keys
+    app_user
     repository
     sudoers
     site
+    stack
     boot
     finish
 }

@@ -26,7 +26,7 @@ unit_name() { printf 'bluegreen@%s.service\n' "$(systemd-escape --path "$REPO")"
 
 unit_text() {
     local no_sudo=yes
-    [ -z "$(wanted_rules)" ] || no_sudo=''
+    [ -z "$(wanted_rules)$APP" ] || no_sudo=''
     sed -e '/^@:/d' -e "$(mark no-sudo "$no_sudo")" -e "s|@REPO@|$REPO|g" -e "s|@SITE@|$SITE|g" \
         -e "s|@HOME@|$HOME_DIR|g" -e "s|@USER@|$USER_NAME|g" -e "s|@PROGRAM@|$PROGRAM|g" "$ASSETS/systemd/bluegreen@.service"
 }

@@ -3,9 +3,12 @@
 preflight() {
     STEP=preflight
     settle
+    settle_stack
     check_keys
     check_rules
     find_web_server
+    check_stack
+    STEP=preflight
     find_binary
     check_repository
     check_hook post-receive

@@ -62,6 +62,12 @@ lay_config() {
         [ "$(text_of "$USER_NAME" "$file")" = "$CONFIG_TEXT" ] || lay_anyway "$LEDGER" "$USER_NAME" "$file" 644 "$CONFIG_TEXT"
     elif ! exists "$USER_NAME" "$file"; then
         lay "$LEDGER" "$USER_NAME" "$file" 644 "$(sed -e "s|^#branch = .*|branch = \"$BRANCH\"|" \
-            -e "s|^#server = .*|server = \"$NAME\"|" -e "s|^#root = .*|root = \"$SITE\"|" "$ASSETS/bluegreen.toml")"
+            -e "s|^branch = .*|branch = \"$BRANCH\"|" -e "s|^#server = .*|server = \"$NAME\"|" \
+            -e "s|^#\{0,1\}root = .*|root = \"$SITE\"|" "$(config_file)")"
     fi
+}
+
+# Prints the template of the config: the stack's, or the one with every key.
+config_file() {
+    if [ -n "$STACK" ]; then printf '%s\n' "$ASSETS/stacks/$STACK/bluegreen.toml"; else printf '%s\n' "$ASSETS/bluegreen.toml"; fi
 }

@@ -16,6 +16,8 @@ uninstall() {
     done
 
     unboot
+    settle_stack
+    unstack
     WEB=$(value "$LEDGER" web-server)
     [ "${WEB:-none}" = none ] || unserve "$last_of_server"
     for name in $(values "$LEDGER" hook); do
@@ -52,8 +54,10 @@ unserve() { # LAST_OF_SERVER
         [ -e "$WEB_DIR/sites-enabled/$DEFAULT_SITE" ] ||
             run 'enable the default site' put_link root "$default" "$WEB_DIR/sites-enabled/$DEFAULT_SITE"
     fi
+    [ -z "$1" ] || apache_modules_off
     [ -z "$1" ] || ! noted "$SERVER" apache-headers || run "disable Apache's module headers" rm -f "/etc/apache2/$HEADERS"
-    ! alive "$WEB_PID" || run "reload $WEB" web_graceful
+    [ -z "$1" ] || uncaddy
+    ! web_alive || run "reload $WEB" web_graceful
 }
 
 forget_user() {

@@ -3,7 +3,7 @@
 //! An instance must be healthy on its socket before the flip. After the flip the instance of the previous release
 //! keeps running for a while, for the requests that it has accepted. A helper that root owns starts and stops
 //! instances: `start RELEASE` prints the path of the socket, `stop RELEASE` stops the instance at once, `live
-//! RELEASE SECONDS` stops all other instances after that time, and `log RELEASE` prints the instance's output.
+//! RELEASE SECONDS` stops all other instances after that time, and `log RELEASE LINES` prints the instance's last output.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -157,7 +157,7 @@ impl<'a> App<'a> {
 
     /// Passes the last lines that an instance printed on to the pusher and the release's log.
     fn print_log(self, release: &ReleaseName) {
-        let Ok(text) = self.control("log", &[&release.to_string()], CONTROL_TIMEOUT) else { return };
+        let Ok(text) = self.control("log", &[&release.to_string(), "20"], CONTROL_TIMEOUT) else { return };
         let log = logs::open(self.site, release);
         let mut output = Output::new(self.server.report, log.as_ref().ok(), "  ");
         output.take(text.as_bytes());
@@ -199,7 +199,7 @@ fn command(server: &Server, config: &AppConfig) -> Vec<String> {
 pub fn log_command(server: &Server, release: &ReleaseName, follow: bool) -> Option<Command> {
     let words = command(server, server.config.app.as_ref()?);
     let mut program = prepare(&words);
-    program.args(["log", &release.to_string()]).args(follow.then_some("--follow"));
+    program.args(["log", &release.to_string(), "1000"]).args(follow.then_some("--follow"));
     Some(program)
 }
 

@@ -2,43 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::support::Sandbox;
 use crate::support::skip::program_or_skip;
-
-/// Stands for the helper and systemd: an instance is a process, and its directory exists as long as it runs.
-const CONTROL: &str = r#"#!/bin/sh
-set -eu
-cd ROOT
-echo "$*" >>calls
-directory=ROOT/run/${2:-none}
-end() {
-    [ ! -e "run/$1/pid" ] || kill "$(cat "run/$1/pid")" 2>/dev/null || :
-    rm -rf "run/$1"
-}
-case $1 in
-    start)
-        echo "$directory/s"
-        rm -f "$directory/draining"
-        [ ! -e "$directory" ] || exit 0
-        mkdir -p "$directory"
-        cd "site/releases/$2"
-        setsid sh -c 'echo $$ >"$1/pid"; SOCKET=$1/s python3 server.py; rm -rf "$1"' sh "$directory" >"ROOT/log-$2" 2>&1 </dev/null &
-        while [ -e "$directory" ] && [ ! -e "$directory/pid" ]; do sleep 0.01; done
-        ;;
-    stop) end "$2" ;;
-    live)
-        for other in run/*; do
-            [ "$other" = "run/$2" ] || touch "$other/draining"
-        done
-        ;;
-    drained) for other in run/*; do [ ! -e "$other/draining" ] || end "${other#run/}"; done ;;
-    log) cat "log-$2" ;;
-esac
-"#;
 
 /// An application that reports its version. Other first words of the version make it fail.
 const SERVER: &str = r#"
@@ -71,11 +39,7 @@ impl Site {
             return None;
         }
         let sandbox = Sandbox::new();
-        let root = sandbox.path("");
-        let root = root.to_str().unwrap().trim_end_matches('/');
-        let control = sandbox.path("control");
-        fs::write(&control, CONTROL.replace("ROOT", root)).unwrap();
-        fs::set_permissions(&control, fs::Permissions::from_mode(0o755)).unwrap();
+        let control = sandbox.control("python3 server.py");
         sandbox.site_config(site).config_section(&format!(
             "[app]\ncontrol = '{}'\nwithin = '10s'\ndrain = '1m'\n{rest}",
             control.display()
@@ -180,13 +144,13 @@ fn a_version_that_exits_or_is_unhealthy_is_never_live() {
     assert!(began.elapsed() < Duration::from_secs(8), "a crash is reported at once");
     let calls = site.calls();
     let failed = calls[0].strip_prefix("start ").unwrap();
-    assert_eq!(calls[1..], [format!("log {failed}"), format!("stop {failed}")]);
-    let config = fs::read_to_string(site.sandbox.config_path()).unwrap().replace("10s", "300ms");
+    assert_eq!(calls[1..], [format!("log {failed} 20"), format!("stop {failed}")]);
+    let config = fs::read_to_string(site.sandbox.config_path()).unwrap().replace("10s", "3s");
     site.sandbox.raw_config(&config);
     site.version("sick")
         .push()
         .not_deployed()
-        .says("error: the application is unhealthy: `GET /health` responded with status 500 after 300ms");
+        .says("error: the application is unhealthy: `GET /health` responded with status 500 after 3s");
     assert_eq!((site.get().as_str(), site.running()), ("one", vec![first.clone()]));
     assert_eq!(site.sandbox.releases(), [first]);
     site.sandbox.is_tidy();
@@ -206,6 +170,7 @@ fn the_output_of_an_instance_is_printed_without_control_characters() {
     let Some(site) = Site::new("", "") else { return };
     site.version("one").push().ok();
     let live = site.sandbox.live();
+    site.control(&["stop", &live]);
     fs::write(site.sandbox.path(format!("log-{live}")), "listening\u{1b}[2J\n").unwrap();
     assert_eq!(site.sandbox.bluegreen(&["log", "--app"]).ok().output(), "listening\\u{1b}[2J\n");
     let missing = "20261122T201500Z-1a2b3c4d5e6f";

@@ -62,7 +62,7 @@ fn symlinks_are_not_followed() {
     let target = outside.to_str().unwrap().to_owned();
     sandbox.commit_tree(&[
         (b"other", Node::link(&target)),
-        (b"public/assets/js/link", Node::link(&format!("{target}/secret"))),
+        (b"public/assets/js/link", Node::link(format!("{target}/secret"))),
         (b"public/assets/js/app.js", Node::file("app")),
     ]);
     sandbox.push().ok();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -23,55 +23,46 @@ fn project(path: &str) -> PathBuf {
 }
 
 fn stack(name: &str) -> String {
-    fs::read_to_string(project(&format!("share/stacks/{name}.toml"))).unwrap()
+    fs::read_to_string(project(&format!("share/stacks/{name}/bluegreen.toml"))).unwrap()
 }
 
 #[test]
-fn all_configs_are_valid_and_say_sudo_exactly() {
+fn all_configs_are_valid_and_restart_nothing_by_sudo() {
     for name in STACKS {
         let config = Config::parse(&stack(name)).unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert!(!config.steps.of(Phase::Check).is_empty(), "{name}");
-        assert!(!config.steps.of(Phase::Verify).is_empty(), "{name}");
+        assert!(!config.site.assets.is_empty(), "{name}");
+        assert_eq!(config.app.is_some(), !["php", "static"].contains(&name), "{name}");
         let commands = config.steps.iter().map(|step| sudo::commands(step).unwrap().len()).sum::<usize>();
-        assert_eq!(commands, usize::from(name != "static"), "{name}");
+        assert_eq!(commands, 0, "{name}");
     }
-    Config::parse(&fs::read_to_string(project("share/bluegreen.toml")).unwrap()).unwrap();
 }
 
-/// A sandbox with a stack's config and an application that a `sudo` of ours starts as systemd would.
+/// A sandbox with a stack's config and its application.
 struct Application {
     sandbox: Sandbox,
     port: u16,
 }
 
 impl Application {
-    /// `serve` is the service's command line.
+    /// `serve` is the application's command line.
     fn new(name: &str, serve: &str) -> Self {
-        Self::with_service(name, &SERVICE.replace("SERVE", serve))
-    }
-
-    /// `service` is a script that stands for `sudo` and systemd.
-    fn with_service(name: &str, service: &str) -> Self {
         let sandbox = Sandbox::new();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (site, bin) = (sandbox.site(), sandbox.path("bin"));
-        let text = stack(name);
-        let old_port = text.lines().find(|line| line.starts_with("PORT = ")).unwrap();
-        let text = text.replace(old_port, &format!("PORT = \"{port}\""));
-        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display());
-        let home = sandbox.path("home");
-        let env = format!("[env]\nPATH = \"{path}\"\nHOME = \"{}\"\n", home.display());
-        let text = text.replace("/var/www/html", site.to_str().unwrap()).replace("[env]\n", &env);
-        let text = text.replace("branch = \"main\"", "branch = \"master\"");
-        sandbox.raw_config(&format!("server = \"blue\"\n{text}"));
-        fs::create_dir(&bin).unwrap();
-        let service = service
-            .replace("STATE", sandbox.path(".").to_str().unwrap())
-            .replace("CURRENT", site.join("current").to_str().unwrap());
-        fs::write(bin.join("sudo"), service).unwrap();
-        fs::set_permissions(bin.join("sudo"), fs::Permissions::from_mode(0o755)).unwrap();
+        let site = sandbox.site();
+        let control = sandbox.control(serve);
+        let env = format!(
+            "PATH = \"/usr/local/bin:/usr/bin:/bin\"\nHOME = \"{}\"\n",
+            sandbox.path("home").display()
+        );
+        let mut text = stack(name).replace("/var/www/html", site.to_str().unwrap());
+        text = text.replace("branch = \"main\"", "branch = \"master\"").replace("#server", "server");
+        text = text.replace("[app]\n", &format!("[app]\ncontrol = \"{}\"\n", control.display()));
+        let section = if text.contains("[env]\n") { "" } else { "[env]\n" };
+        text = format!("{text}{section}{env}");
+        sandbox.raw_config(&text);
         fs::create_dir(site.join("shared")).unwrap();
-        fs::write(site.join("shared/.env"), "SECRET=1\n").unwrap();
+        fs::write(site.join("shared/.env"), "# One per line.\nSECRET=1\n").unwrap();
         Self { sandbox, port }
     }
 
@@ -80,20 +71,27 @@ impl Application {
         self
     }
 
-    /// Asks the application as a visitor does.
+    /// Asks the application as the web server does, or where the test has one, as a visitor.
     fn get(&self, path: &str) -> String {
+        let socket = self.sandbox.site().join("current/.app.sock");
+        if socket.is_symlink() {
+            return ask(UnixStream::connect(socket).unwrap(), path);
+        }
         let start = Instant::now();
-        let mut stream = loop {
+        let stream = loop {
             match TcpStream::connect(("127.0.0.1", self.port)) {
                 Ok(stream) => break stream,
                 Err(error) => assert!(start.elapsed() < Duration::from_secs(10), "{error}"),
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).unwrap();
-        response.split_once("\r\n\r\n").unwrap().1.to_owned()
+        ask(stream, path)
+    }
+
+    #[track_caller]
+    fn serves(&self, version: &str) {
+        let page = self.get("/");
+        assert!(page.contains(&format!("<h1>{version}</h1>")), "{page}");
     }
 
     fn change(&self, path: &str, from: &str, to: &str) -> &Sandbox {
@@ -101,88 +99,76 @@ impl Application {
         assert!(text.contains(from), "{text}");
         self.sandbox.commit(path, &(text.replace(from, to) + "\n"))
     }
+
+    /// Two versions, a third that its check refuses, and back.
+    fn lives_through_versions(&self, source: &str) {
+        let sandbox = &self.sandbox;
+        sandbox.push().ok();
+        self.serves("Version 1");
+        self.change(source, "Version 1", "Version 2").push().ok();
+        self.serves("Version 2");
+        let second = sandbox.live();
+        self.change(source, "Version 2", "Broken 3").push().not_deployed();
+        self.serves("Version 2");
+        assert_eq!(sandbox.live(), second, "the third version was never live");
+        sandbox.bluegreen(&["rollback"]).ok();
+        self.serves("Version 1");
+        self.change(source, "Broken 3", "Version 4").push().ok();
+        self.serves("Version 4");
+        sandbox.is_tidy();
+    }
+
+    /// A version that does not start is never live.
+    fn proves_versions(&self, file: &str, needed: &str) {
+        let live = self.sandbox.live();
+        self.change(file, needed, "not_there").push().not_deployed();
+        assert_eq!(self.sandbox.live(), live);
+        self.serves("Version 4");
+        self.change(file, "not_there", needed).push().ok();
+        self.serves("Version 4");
+    }
+}
+
+fn ask(mut stream: impl Read + Write, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response.split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 
 impl Drop for Application {
     fn drop(&mut self) {
-        let pid = fs::read_to_string(self.sandbox.path("pid")).ok().and_then(|pid| pid.trim().parse().ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::KILL);
+        for entry in self.sandbox.path("run").read_dir().into_iter().flatten().flatten() {
+            let stop = [std::ffi::OsStr::new("stop"), &entry.file_name()];
+            let _ = self.sandbox.command(self.sandbox.path("control")).args(stop).status();
         }
     }
 }
 
-/// Stands for `sudo` and systemd: restarts the one service that there is.
-const SERVICE: &str = r#"#!/bin/sh
-set -eu
-test "$*" = '/usr/bin/systemctl restart sample_app.service'
-cd STATE
-if test -e pid; then
-    kill "$(cat pid)" || :
-    rm pid
-fi
-cd -P CURRENT
-setsid sh -c 'echo $$ >STATE/pid.new; mv STATE/pid.new STATE/pid; exec SERVE' >STATE/service.log 2>&1 </dev/null &
-while ! test -e STATE/pid; do sleep 0.01; done
-"#;
-
-/// Two versions, a third that its check refuses, a fourth that does not come up, and back.
-fn lives_through_versions(application: &Application, source: &str, broken: (&str, &str)) {
-    let sandbox = &application.sandbox;
-    sandbox.push().ok();
-    assert_eq!(application.get("/"), "Version 1\n");
-    application.change(source, "Version 1", "Version 2").push().ok();
-    assert_eq!(application.get("/"), "Version 2\n");
-    let second = sandbox.live();
-
-    application.change(source, "Version 2", "Broken 3").push().not_deployed();
-    assert_eq!(application.get("/"), "Version 2\n");
-    assert_eq!(sandbox.live(), second, "the third version was never live");
-    application.change(source, "Broken 3", "Version 4");
-    application
-        .change(broken.0, broken.1, "not_there")
-        .push()
-        .not_deployed()
-        .says("Going back to release <release>...");
-    assert_eq!(application.get("/"), "Version 2\n", "the service was restarted with the release before");
-    assert_eq!(sandbox.live(), second);
-
-    sandbox.bluegreen(&["rollback"]).ok();
-    assert_eq!(application.get("/"), "Version 1\n");
-    application.change(broken.0, "not_there", broken.1).push().ok();
-    assert_eq!(application.get("/"), "Version 4\n");
-    sandbox.is_tidy();
-}
-
 #[test]
 fn a_node_application_lives_through_versions() {
-    if !["node", "npm", "curl"].into_iter().all(program_or_skip) {
+    if !["node", "npm"].into_iter().all(program_or_skip) {
         return;
     }
     let application = Application::new("node", "node server.js").with_fixture("node");
-    lives_through_versions(&application, "app.js", ("server.js", "dist/page.txt"));
+    application.lives_through_versions("page.js");
+    application.proves_versions("server.js", "\"./websocket\"");
 }
 
 #[test]
 fn a_python_application_lives_through_versions() {
-    if !["python3", "curl"].into_iter().all(program_or_skip) {
+    if !program_or_skip("python3") {
         return;
     }
     let application = Application::new("python", ".venv/bin/python server.py").with_fixture("python");
-    lives_through_versions(&application, "app.py", ("server.py", "import app"));
+    application.lives_through_versions("app.py");
+    application.proves_versions("server.py", "import storage");
 }
 
 /// php-fpm and nginx, which serve before the first push already, as on a server.
 struct Fpm(Vec<Child>);
 
 impl Fpm {
-    /// The unit's own way to reload it.
-    const RELOAD: &str = r#"#!/bin/sh
-set -eu
-test "$*" = '/usr/bin/systemctl reload php8.2-fpm.service'
-kill -USR2 "$(cat STATE/fpm.pid)"
-"#;
-
     fn start(application: &Application, fpm: &Path) -> Self {
         let sandbox = &application.sandbox;
         let (state, root) = (sandbox.path("."), sandbox.site().join("current/public"));
@@ -227,31 +213,29 @@ impl Drop for Fpm {
 
 #[test]
 fn a_php_application_lives_through_versions() {
-    if !["php", "composer", "nginx", "curl"].into_iter().all(program_or_skip) {
+    if !["php", "composer", "nginx"].into_iter().all(program_or_skip) {
         return;
     }
     let mut programs = fs::read_dir("/usr/sbin").unwrap().map(|entry| entry.unwrap().path());
     let is_fpm = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("php-fpm");
     let Some(fpm) = programs.find(is_fpm) else { return skip("`php-fpm` is not installed") };
-    let application = Application::with_service("php", Fpm::RELOAD).with_fixture("php");
+    let application = Application::new("php", "false").with_fixture("php");
     let _servers = Fpm::start(&application, &fpm);
-    lives_through_versions(&application, "app/Page.php", ("public/index.php", "/up"));
+    application.lives_through_versions("app/Page.php");
     assert!(application.sandbox.site().join("shared/storage/migrated").exists());
 }
 
 #[test]
 fn a_rails_application_lives_through_versions() {
-    if !["ruby", "bundle", "puma", "curl"].into_iter().all(program_or_skip) {
+    if !["ruby", "bundle", "puma"].into_iter().all(program_or_skip) {
         return;
     }
-    // As the unit has it, of which nothing but PORT comes from the steps here.
-    let serve = "env -i PATH=/usr/bin:/bin RAILS_ENV=production PORT=$PORT BUNDLE_PATH=vendor/bundle \
+    // As the unit has it.
+    let serve = "env -i PATH=/usr/bin:/bin RAILS_ENV=production SECRET_KEY_BASE=1 SOCKET=$SOCKET BUNDLE_PATH=vendor/bundle \
         BUNDLE_WITHOUT=development:test bundle exec puma -C config/puma.rb";
     let application = Application::new("rails", serve);
     let sandbox = &application.sandbox;
-    let shared = sandbox.site().join("shared/config");
-    fs::create_dir(&shared).unwrap();
-    fs::write(shared.join("master.key"), "0123456789abcdef0123456789abcdef").unwrap();
+    let shared = sandbox.site().join("shared");
     // The gems are the system's, packed where `bundle install` takes them from, without a network.
     let clone = sandbox.path("rails");
     let copy = fs_extra::dir::CopyOptions::new().copy_inside(true);
@@ -261,13 +245,14 @@ fn a_rails_application_lives_through_versions() {
     pack.current_dir(&clone).args(["-c", gems]).arg(project("tests/integration/support/pack_gems.rb"));
     Run::new(sandbox, &mut pack).ok();
     sandbox.commit_folder(&clone);
-    lives_through_versions(&application, "app/models/page.rb", ("config/routes.rb", "/up"));
-    assert!(shared.join("../storage/production.sqlite3").exists());
+    application.lives_through_versions("app/models/page.rb");
+    application.proves_versions("config/puma.rb", "threads 1, 5");
+    assert!(shared.join("storage/production.sqlite3").exists());
 }
 
 #[test]
 fn a_static_site_lives_through_versions() {
-    if !["python3", "curl"].into_iter().all(program_or_skip) {
+    if !program_or_skip("python3") {
         return;
     }
     let application = Application::new("static", "true").with_fixture("static");
@@ -287,7 +272,7 @@ fn a_static_site_lives_through_versions() {
     assert!(application.get("/").contains("Version 2"));
     sandbox.commit("index.html", "").push().not_deployed();
     assert!(application.get("/").contains("Version 2"));
-    assert_eq!(application.get("/css/site.css"), "h1 { color: teal; }\n");
+    assert!(application.get("/assets/site-1.css").contains("h1 { color: teal; }"));
     sandbox.bluegreen(&["rollback"]).ok();
     assert!(application.get("/").contains("Version 1"));
     server.kill().unwrap();

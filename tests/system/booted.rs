@@ -20,6 +20,7 @@ mount -t tmpfs -o mode=755 lab /mnt
 mkdir /mnt/written /mnt/work /mnt/root
 mount -t overlay -o lowerdir="$2",upperdir=/mnt/written,workdir=/mnt/work lab /mnt/root
 echo "$1" >/mnt/root/etc/hostname
+for unit in $4; do rm -f "/mnt/root/etc/systemd/system/multi-user.target.wants/$unit.service"; done
 printf '127.0.0.1 localhost\n192.0.2.11 blue\n192.0.2.12 green\n' >/mnt/root/etc/hosts
 echo up
 while read -r _; do
@@ -36,6 +37,9 @@ while read -r _; do
 done
 "#;
 
+/// The services that want the same ports as another one of the same base: no test has them started by the boot.
+const DISABLED: &str = "caddy nginx pebble";
+
 /// `systemd-nspawn`'s exit status where the server asked to be booted again.
 const WANTS_REBOOT: &str = "down 133\n";
 
@@ -49,11 +53,11 @@ pub struct Booted {
 
 impl Booted {
     /// Boots a new server and joins it to the bridge in the namespace of `bridge`.
-    pub fn boot(name: &str, address: &str, bridge: u32) -> Self {
+    pub fn boot(name: &str, address: &str, bridge: u32, packages: &str) -> Self {
         let groups = format!("bluegreen-tests-{bridge}-{name}");
         let mut holder = Command::new("unshare")
             .args(["--mount", "--mount-proc", "--pid", "--fork", "--kill-child"])
-            .args(["sh", "-ec", HOLD, "sh", name, &base(), &groups])
+            .args(["sh", "-ec", HOLD, "sh", name, &base(packages), &groups, DISABLED])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -151,8 +155,8 @@ fn init_below(process: &str) -> Option<String> {
 }
 
 /// The base of a booted server: of this machine's own Debian, on which the program under test runs.
-fn base() -> String {
-    build_base(&own_suite(), include_str!("booted-packages").split_whitespace())
+fn base(packages: &str) -> String {
+    build_base(&own_suite(), packages.split_whitespace())
 }
 
 /// The name of the release of Debian that this machine has.

@@ -85,7 +85,12 @@ impl Lab {
 
     /// Boots a server that has a systemd, and nothing on it but packages.
     pub fn booted(&self, name: &str) -> Booted {
-        let server = Booted::boot(name, &address_of(name), self.bridge.id());
+        self.booted_with(name, include_str!("booted-packages"))
+    }
+
+    /// The same with other packages.
+    pub fn booted_with(&self, name: &str, packages: &str) -> Booted {
+        let server = Booted::boot(name, &address_of(name), self.bridge.id(), packages);
         server.bring_installer();
         server
     }

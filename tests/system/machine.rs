@@ -184,6 +184,7 @@ impl Machine {
         ] {
             self.bring(&Path::new(clone).join(file), &format!("/root/bluegreen/{file}"));
         }
+        self.bring_folder(&Path::new(clone).join("share/stacks"), "/root/bluegreen/share/stacks", "root");
         for part in Path::new(clone).join("packaging/setup").read_dir().unwrap() {
             let part = part.unwrap();
             let name = part.file_name().into_string().unwrap();
@@ -200,6 +201,21 @@ impl Machine {
             .spawn()
             .unwrap();
         assert!(child.wait().unwrap().success(), "could not bring {}", file.display());
+    }
+
+    /// Copies a folder of the host's here, owned by that user.
+    pub fn bring_folder(&self, folder: &Path, path: &str, user: &str) {
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(folder).args(["--exclude=__pycache__", "-cf", "-", "."]);
+        let mut packed = tar.stdout(Stdio::piped()).spawn().unwrap();
+        let unpack =
+            format!("mkdir -p {path} && tar -C {path} --no-same-owner -xf - && chown -R {user}: {path}");
+        let unpacked = self.command("root", &unpack).stdin(packed.stdout.take().unwrap()).status().unwrap();
+        assert!(
+            packed.wait().unwrap().success() && unpacked.success(),
+            "could not bring {}",
+            folder.display()
+        );
     }
 
     /// Runs the installer with these options and the program under test.

@@ -43,6 +43,7 @@ mod skip;
 #[allow(dead_code)]
 mod snapshot;
 mod ssh;
+mod stacks;
 mod sudo;
 mod switches;
 mod tutorial;

@@ -4,6 +4,7 @@
 //! machine's: `sandbox.commit("index.html", "v1").push().ok().serves("index.html", "v1")`.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
+mod instances;
 pub mod lock;
 pub mod markdown;
 pub mod mount;

@@ -46,8 +46,18 @@ options:
     description: What messages call this server, for a new repository.
   web_server:
     type: str
-    choices: [auto, apache, nginx, none]
+    choices: [auto, apache, nginx, caddy, none]
     description: The web server that serves the site.
+  stack:
+    type: str
+    choices: [static, php, node, python, rails]
+    description: Set up a whole application of this kind.
+  run:
+    type: str
+    description: The command that serves the application, in the release; it listens on C($SOCKET).
+  worker:
+    type: str
+    description: The command that works in the background, for the live release only.
   domain:
     type: str
     description: Answer for this host name only, as one site among several.
@@ -95,7 +105,7 @@ import re
 from ansible.module_utils.basic import AnsibleModule
 
 PROGRAM = "/usr/sbin/bluegreen-setup"
-WITH_VALUE = ["user", "repo", "site", "branch", "name", "web_server", "domain"]
+WITH_VALUE = ["user", "repo", "site", "branch", "name", "web_server", "domain", "stack", "run", "worker"]
 FLAGS = ["gate", "login_shell"]
 
 
@@ -111,7 +121,10 @@ def main():
             site=dict(type="path"),
             branch=dict(type="str"),
             name=dict(type="str"),
-            web_server=dict(type="str", choices=["auto", "apache", "nginx", "none"]),
+            web_server=dict(type="str", choices=["auto", "apache", "nginx", "caddy", "none"]),
+            stack=dict(type="str", choices=["static", "php", "node", "python", "rails"]),
+            run=dict(type="str"),
+            worker=dict(type="str"),
             domain=dict(type="str"),
             gate=dict(type="bool", default=False),
             config=dict(type="str"),

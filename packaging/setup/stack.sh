@@ -1,0 +1,276 @@
+# Stacks: a whole application behind the web server. The folders of share/stacks/ have the files.
+
+APPS=/usr/local/lib/bluegreen/apps
+
+# Settles what runs: the options, else the ledger, else the stack's own settings.
+settle_stack() {
+    local had
+    had=$(value "$LEDGER" stack)
+    STACK=${STACK:-$had}
+    APP='' STACK_PUBLIC='' STACK_ASSETS_URL=''
+    if [ -z "$STACK" ]; then
+        [ -z "$RUN$WORKER" ] || misused '--run and --worker need --stack'
+        return 0
+    fi
+    case $STACK in
+        static | php | node | python | rails) ;;
+        *) misused "--stack wants static, php, node, python, or rails, not \`$STACK\`" ;;
+    esac
+    [ -z "$had" ] || [ "$had" = "$STACK" ] ||
+        fail "$REPO was set up with the stack $had" "$SELF --repo $REPO --uninstall first, then set it up with the stack $STACK"
+    STACK_KIND=app STACK_RUN='' STACK_NEEDS='' STACK_PACKAGES='' STACK_SHARED='' STACK_ENVIRONMENT='' STACK_PUBLIC='' STACK_ASSETS_URL=''
+    # shellcheck source=/dev/null
+    . "$ASSETS/stacks/$STACK/settings"
+    [ "$STACK_KIND" = app ] || [ -z "$RUN$WORKER" ] || misused "--run and --worker do not go with --stack $STACK"
+    RUN=${RUN:-$(value "$LEDGER" run)}
+    RUN=${RUN:-$STACK_RUN}
+    WORKER=${WORKER:-$(value "$LEDGER" worker)}
+    command_line --run "$RUN"
+    command_line --worker "$WORKER"
+    [ "$STACK_KIND" != files ] || return 0
+    APP=$(basename "$REPO" .git)
+    APP_USER=app-$APP
+    FPM=$(find /etc/php -mindepth 2 -maxdepth 2 -name fpm 2>/dev/null | sort -V | tail -n 1)
+    POOL=$FPM/pool.d/bluegreen-$APP.conf
+    CONTROL=$APPS/$APP
+    APP_SUDOERS=/etc/sudoers.d/bluegreen-app-$SLUG
+    INSTANCE_UNIT=bluegreen-app-$APP@.service WORKER_UNIT=bluegreen-worker-$APP@.service BOOT_UNIT=bluegreen-app-$APP.service
+}
+
+# A command of the application is a line for sh, inside double quotes of systemd.
+command_line() { # OPTION VALUE
+    case $2 in
+        *[!A-Za-z0-9._/+@:=,$\{\}\ -]*) misused "$1 may contain letters, digits, spaces, and ._/+@:=,\${}- only; put anything else into a script" ;;
+    esac
+}
+
+# Fails wherever stack() would.
+check_stack() {
+    local program other longest
+    STEP=stack
+    [ -n "$STACK" ] || return 0
+    for program in $STACK_NEEDS; do
+        has "$program" || fail "the stack $STACK needs \`$program\`, which is not installed" "apt-get install $STACK_PACKAGES"
+    done
+    [ -n "$APP" ] || return 0
+    has systemctl || fail 'an application needs systemd'
+    [ "$STACK_KIND" != fpm ] || [ -n "$FPM" ] || fail "the stack $STACK needs php-fpm, which is not installed" "apt-get install $STACK_PACKAGES"
+    case $APP in *[!a-z0-9_-]* | [!a-z_]*) fail "the repository's name $APP is not a user's name" 'use lowercase letters, digits, and _- only' ;; esac
+    [ "${#APP_USER}" -le 32 ] || fail "the user $APP_USER would have a name of more than 32 letters" 'give the repository a shorter name'
+    # connect(2) accepts a path of at most 107 bytes.
+    longest=$SITE/current/.app.sock
+    [ "${#longest}" -le 107 ] || fail "the path of the socket $longest is too long: ${#longest} of at most 107 bytes" 'a shorter --site'
+    for other in $(other_ledgers); do
+        [ "$(value "$other" app)" != "$APP" ] ||
+            fail "$APP is the application of $(value "$other" repository) already" 'give the repository another name'
+    done
+    [ ! -e "$CONTROL" ] || noted "$LEDGER" "app $APP" || fail "$CONTROL is in the way" 'move it away'
+}
+
+# Settles the text of a file of the stack: its own, or else the one that all applications share.
+stack_file() { # NAME
+    if [ -e "$ASSETS/stacks/$STACK/$1" ]; then printf '%s\n' "$ASSETS/stacks/$STACK/$1"; else printf '%s\n' "$ASSETS/stacks/app/$1"; fi
+}
+
+stack_text() { # NAME
+    local hidden=yes apache=''
+    [ "$WEB" != apache ] || apache=yes
+    case $SITE/ in /home/* | /root/*) hidden='' ;; esac
+    sed -e '/^@:/d' -e "$(mark hidden "$hidden")" -e "$(mark apache "$apache")" -e "s|@REPO@|$REPO|g" -e "s|@SITE@|$SITE|g" -e "s|@USER@|$USER_NAME|g" \
+        -e "s|@APP@|$APP|g" -e "s|@APP_USER@|${APP_USER-}|g" -e "s|@CONTROL@|${CONTROL-}|g" -e "s|@ENVIRONMENT@|$STACK_ENVIRONMENT|g" \
+        -e "s|@RUN@|$(for_systemd "$RUN")|g" -e "s|@WORKER@|$(for_systemd "$WORKER")|g" "$(stack_file "$1")"
+}
+
+# The shell expands variables, not systemd.
+for_systemd() { printf '%s\n' "$1" | sed -e 's/\$/$$/g' -e 's/[\\&|]/\\&/g'; }
+
+# The user that the application runs as. Its group may reach the sockets, and what the application shares.
+app_user() {
+    local member
+    STEP=app
+    [ -n "$APP" ] || return 0
+    id "$APP_USER" >/dev/null 2>&1 || {
+        note "$LEDGER" "app-user $APP_USER"
+        run "add the user $APP_USER" adduser --quiet --system --group --no-create-home --home /nonexistent --gecos '' "$APP_USER"
+    }
+    for member in "$USER_NAME" $(web_user); do
+        id -nG "$member" 2>/dev/null | tr ' ' '\n' | grep -Fqx "$APP_USER" || {
+            note "$LEDGER" "member $member"
+            run "add $member to the group $APP_USER" usermod -aG "$APP_USER" "$member"
+        }
+    done
+}
+
+# Prints the user that the web server runs as.
+web_user() {
+    case $WEB in
+        none) ;;
+        caddy) echo caddy ;;
+        *) echo www-data ;;
+    esac
+}
+
+stack() {
+    local before="$CHANGES" name
+    [ -n "$STACK" ] || return 0
+    STEP=stack
+    note "$LEDGER" "stack $STACK"
+    as "$USER_NAME" test -d "$SITE/shared" || run "create $SITE/shared" as "$USER_NAME" mkdir -p "$SITE/shared"
+    for name in $STACK_SHARED; do shared_directory "$name"; done
+    case $STACK_KIND in
+        app) app ;;
+        fpm) pool ;;
+    esac
+    environment_file
+}
+
+# A directory that the application may write to.
+shared_directory() { # NAME
+    exists "$USER_NAME" "$SITE/shared/$1" || run "create $SITE/shared/$1" as "$USER_NAME" sh -c \
+        'mkdir -p "$1" && { [ -z "$2" ] || { chgrp "$2" "$1" && chmod 2770 "$1"; }; }' sh "$SITE/shared/$1" "${APP:+$APP_USER}"
+}
+
+environment_file() {
+    local file="$SITE/shared/.env" secret
+    [ -e "$ASSETS/stacks/$STACK/env" ] && ! exists "$USER_NAME" "$file" || return 0
+    # A key that the application signs its cookies with.
+    secret=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')
+    sed "s/@SECRET@/$secret/" "$ASSETS/stacks/$STACK/env" >"$SCRATCH/env"
+    run "write $file" as "$USER_NAME" sh -c 'umask 077 && cat >"$1" && { [ -z "$2" ] || chgrp "$2" "$1"; } && chmod 640 "$1"' sh \
+        "$file" "${APP:+$APP_USER}" <"$SCRATCH/env"
+}
+
+# The pool of php-fpm, which runs as the application's user.
+pool() {
+    local unit
+    note "$LEDGER" "app $APP"
+    kept "$LEDGER" root "$POOL" "$(stack_text pool.conf)" || {
+        lay_anyway "$LEDGER" root "$POOL" 644 "$(stack_text pool.conf)"
+        unit=$(fpm_unit)
+        accepts_pool
+        ! systemd || run "reload $unit" systemctl reload-or-restart "$unit"
+    }
+}
+
+fpm_unit() { printf 'php%s-fpm.service\n' "$(basename "$(dirname "$FPM")")"; }
+
+accepts_pool() {
+    [ -n "$DRY_RUN" ] || accepts "php-fpm refuses $POOL" "/usr/sbin/php-fpm$(basename "$(dirname "$FPM")")" -t
+}
+
+app() {
+    local before="$CHANGES"
+    note "$LEDGER" "app $APP"
+    value_is "$LEDGER" run "$RUN"
+    value_is "$LEDGER" worker "$WORKER"
+    lay "$LEDGER" root "$CONTROL" 755 "$(stack_text control.sh)"
+    lay "$LEDGER" root "$UNITS/$INSTANCE_UNIT" 644 "$(stack_text instance.service)"
+    if [ -n "$WORKER" ]; then
+        lay "$LEDGER" root "$UNITS/$WORKER_UNIT" 644 "$(stack_text worker.service)"
+    else
+        unlay "$LEDGER" root "$UNITS/$WORKER_UNIT"
+    fi
+    lay "$LEDGER" root "$UNITS/$BOOT_UNIT" 644 "$(stack_text boot.service)"
+    [ -L "$WANTS/$BOOT_UNIT" ] || run "enable $BOOT_UNIT" systemctl enable --quiet "$BOOT_UNIT"
+    lay "$LEDGER" root "$APP_SUDOERS" 440 "$(stack_text sudoers)"
+    ! systemd || [ "$CHANGES" = "$before" ] || {
+        run '' systemctl daemon-reload
+        # An earlier installation may have left a live release whose instance was stopped with it.
+        ! as "$USER_NAME" test -L "$SITE/current" || run 'start the live release' systemctl restart --no-block "$BOOT_UNIT"
+    }
+}
+
+# Replaces the value of a key in a ledger.
+value_is() { # LEDGER KEY VALUE
+    local old
+    old=$(value "$1" "$2")
+    [ "$old" != "$3" ] || return 0
+    [ -z "$old" ] || unnote "$1" "$2 $old"
+    [ -z "$3" ] || note "$1" "$2 $3"
+}
+
+unstack() {
+    local name
+    [ -n "$APP" ] || return 0
+    if [ "$STACK_KIND" = fpm ]; then
+        unlay "$LEDGER" root "$POOL"
+        ! systemd || run "reload $(fpm_unit)" systemctl reload-or-restart "$(fpm_unit)"
+    else
+        unstack_app
+    fi
+    for name in $(values "$LEDGER" member); do
+        run "remove $name from the group $APP_USER" gpasswd -d "$name" "$APP_USER"
+    done
+}
+
+unstack_app() {
+    ! systemd || run "stop the instances of $APP" stop_instances
+    [ ! -L "$WANTS/$BOOT_UNIT" ] || run "disable $BOOT_UNIT" rm -f "$WANTS/$BOOT_UNIT"
+    for name in "$UNITS/$INSTANCE_UNIT" "$UNITS/$WORKER_UNIT" "$UNITS/$BOOT_UNIT" "$APP_SUDOERS" "$CONTROL"; do
+        unlay "$LEDGER" root "$name"
+    done
+    ! systemd || run '' systemctl daemon-reload
+}
+
+stop_instances() {
+    systemctl stop "bluegreen-drain-$APP-*.timer" "bluegreen-worker-$APP@*.service" "bluegreen-app-$APP@*.service"
+}
+
+# The modules of Apache that the site of a stack needs besides headers.
+apache_modules() {
+    local name
+    case ${STACK_KIND-} in
+        app) set -- proxy proxy_http rewrite ;;
+        fpm) set -- proxy proxy_fcgi rewrite ;;
+        files) set -- rewrite ;;
+        *) return 0 ;;
+    esac
+    for name in "$@"; do
+        [ ! -e "$WEB_DIR/mods-enabled/$name.load" ] || continue
+        note "$SERVER" "apache-module $name"
+        run "enable Apache's module $name" put_link root "../mods-available/$name.load" "$WEB_DIR/mods-enabled/$name.load"
+        [ ! -e "$WEB_DIR/mods-available/$name.conf" ] ||
+            run '' put_link root "../mods-available/$name.conf" "$WEB_DIR/mods-enabled/$name.conf"
+    done
+}
+
+apache_modules_off() {
+    local name
+    for name in $(values "$SERVER" apache-module); do
+        [ ! -e "$WEB_DIR/mods-enabled/$name.load" ] ||
+            run "disable Apache's module $name" rm -f "$WEB_DIR/mods-enabled/$name.load" "$WEB_DIR/mods-enabled/$name.conf"
+    done
+}
+
+CADDY_IMPORT='import /etc/caddy/sites-enabled/*'
+
+# Has the Caddyfile include our sites. The one of the package, a page that greets, gives way to that.
+caddy_import() {
+    local file="$WEB_DIR/Caddyfile"
+    ! grep -Fqxs "$CADDY_IMPORT" "$file" || return 0
+    if is_packaged "$file"; then
+        note "$SERVER" "caddyfile packaged"
+        [ -e "$file.packaged" ] || run '' cp -a "$file" "$file.packaged"
+        run "replace $file" replace root "$file" 644 "$CADDY_IMPORT"
+    else
+        note "$SERVER" "caddyfile extended"
+        run "include our sites in $file" replace root "$file" 644 "$(cat "$file")$LINE_END$CADDY_IMPORT"
+    fi
+}
+
+# True of a config file that is as its package brought it.
+is_packaged() { # FILE
+    local sum
+    sum=$(md5sum "$1" | cut -d' ' -f1)
+    dpkg-query -W -f '${Conffiles}\n' caddy 2>/dev/null | grep -Fq " $1 $sum"
+}
+
+uncaddy() {
+    local file="$WEB_DIR/Caddyfile"
+    [ "$WEB" = caddy ] || return 0
+    if [ -e "$file.packaged" ]; then
+        run "put $file of the package back" mv -fT "$file.packaged" "$file"
+    elif noted "$SERVER" 'caddyfile extended'; then
+        run "leave our sites out of $file" replace root "$file" 644 "$(grep -Fxv "$CADDY_IMPORT" "$file")"
+    fi
+}

@@ -1,0 +1,111 @@
+#!/bin/sh
+# Written by bluegreen's install.sh for @REPO@. Once changed by hand, it is left alone.
+# Starts and stops the instances of the application @APP@. The deploy user may run it as root with sudo,
+# so it accepts nothing but its verbs and the names of releases.
+set -eu
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+APP=@APP@
+SITE=@SITE@
+INSTANCE=bluegreen-app-$APP
+WORKER=bluegreen-worker-$APP
+DRAIN=bluegreen-drain-$APP
+
+fail() {
+    printf '%s\n' "$1" >&2
+    exit 2
+}
+
+release() {
+    case ${#1} in 29 | 3[0-9]) ;; *) fail 'invalid name of a release' ;; esac
+    case $1 in *[!0-9TZa-f-]* | -*) fail 'invalid name of a release' ;; esac
+}
+
+number() { case $1 in '' | *[!0-9]* | ??????*) fail 'invalid number' ;; esac }
+
+# Prints the releases whose instance, or worker, is not stopped: running UNIT
+running() {
+    systemctl list-units --all --plain --no-legend --state=active,activating,reloading,deactivating "$1@*.service" |
+        sed -nE "s/^$1@([0-9TZa-f-]+)\.service .*/\1/p"
+}
+
+cancel() { systemctl stop "$DRAIN-$1.timer" 2>/dev/null || :; }
+
+start() {
+    cancel "$1"
+    systemctl start "$INSTANCE@$1.service"
+}
+
+# Stops the instance of a release after a number of seconds.
+drain() {
+    systemctl --quiet is-active "$DRAIN-$1.timer" ||
+        systemd-run --quiet --collect --unit="$DRAIN-$1" --on-active="$2" --timer-property=AccuracySec=100ms "$0" expire "$1"
+}
+
+# The worker of one release runs, and no other.
+worker() {
+    [ -e "/etc/systemd/system/$WORKER@.service" ] || return 0
+    for other in $(running "$WORKER"); do
+        [ "$other" = "$1" ] || systemctl stop --no-block "$WORKER@$other.service"
+    done
+    systemctl start "$WORKER@$1.service"
+}
+
+live() {
+    start "$1"
+    for other in $(running "$INSTANCE"); do
+        [ "$other" = "$1" ] || drain "$other" "$2"
+    done
+    worker "$1"
+}
+
+live_release() { basename "$(readlink "$SITE/current")"; }
+
+log() {
+    journalctl --sync 2>/dev/null || :
+    set -- -u "$INSTANCE@$1.service" -u "$WORKER@$1.service" --lines="$2" --output=cat --no-pager ${3:+--follow}
+    exec journalctl --quiet "$@"
+}
+
+verb=${1-}
+case $verb:$# in
+    status:1)
+        for name in $(running "$INSTANCE"); do
+            if systemctl --quiet is-active "$DRAIN-$name.timer"; then
+                echo "$name draining"
+            else
+                echo "$name $(systemctl is-active "$INSTANCE@$name.service")"
+            fi
+        done
+        exit
+        ;;
+    boot:1)
+        [ -L "$SITE/current" ] || exit 0
+        name=$(live_release)
+        release "$name"
+        live "$name" 0
+        exit
+        ;;
+esac
+[ $# -ge 2 ] || fail 'usage: start|stop|log RELEASE, live RELEASE SECONDS, status'
+release "$2"
+case $verb:$# in
+    start:2)
+        start "$2"
+        echo "/run/bluegreen/$APP/$2/s"
+        ;;
+    stop:2)
+        cancel "$2"
+        systemctl stop "$INSTANCE@$2.service"
+        systemctl reset-failed "$INSTANCE@$2.service" 2>/dev/null || :
+        ;;
+    live:3)
+        number "$3"
+        live "$2" "$3"
+        ;;
+    log:3 | log:4)
+        number "$3"
+        log "$2" "$3" "${4:+follow}"
+        ;;
+    expire:2) [ "$(live_release)" = "$2" ] || systemctl stop "$INSTANCE@$2.service" ;;
+    *) fail 'usage: start|stop RELEASE, live RELEASE SECONDS, log RELEASE LINES, status' ;;
+esac

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Stands for the helper of root and for systemd: an instance is a process, and its directory exists as long as it runs.
+set -eu
+cd ROOT
+echo "$*" >>calls
+directory=ROOT/run/${2:-none}
+end() {
+    [ ! -e "run/$1/pid" ] || kill "$(cat "run/$1/pid")" 2>/dev/null || :
+    rm -rf "run/$1"
+}
+case $1 in
+    start)
+        echo "$directory/s"
+        rm -f "$directory/draining"
+        [ ! -e "$directory" ] || exit 0
+        mkdir -p "$directory"
+        cd "site/releases/$2"
+        setsid sh -c 'echo $$ >"$1/pid"; SOCKET=$1/s; export SOCKET; SERVE; rm -rf "$1"' sh "$directory" >"ROOT/log-$2" 2>&1 </dev/null &
+        while [ -e "$directory" ] && [ ! -e "$directory/pid" ]; do sleep 0.01; done
+        ;;
+    stop) end "$2" ;;
+    live)
+        for other in run/*; do
+            [ "$other" = "run/$2" ] || touch "$other/draining"
+        done
+        ;;
+    drained) for other in run/*; do [ ! -e "$other/draining" ] || end "${other#run/}"; done ;;
+    log) cat "log-$2" ;;
+esac

@@ -1,0 +1,18 @@
+//! Instances of an application in a sandbox, without systemd.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::Sandbox;
+
+impl Sandbox {
+    /// Writes a helper that starts and stops instances by this command line, and returns its path.
+    pub fn control(&self, serve: &str) -> PathBuf {
+        let control = self.path("control");
+        let script =
+            include_str!("control.sh").replace("ROOT", self.path("").to_str().unwrap().trim_end_matches('/'));
+        std::fs::write(&control, script.replace("SERVE", serve)).unwrap();
+        std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o755)).unwrap();
+        control
+    }
+}

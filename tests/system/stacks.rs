@@ -1,0 +1,351 @@
+//! Whole applications on a server that systemd runs: set up by one command, pushed over ssh, deployed and rolled back
+//! under load, and booted again.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::booted::Booted;
+use crate::lab::Lab;
+use crate::machine::{Background, Machine};
+
+/// The deployments under load behind each web server; `BLUEGREEN_TEST_DEPLOYMENTS` raises it. Every fifth is followed by
+/// a rollback, and so is the last.
+const DEPLOYMENTS: usize = 3;
+
+/// An application of `fixtures/` on a server, and its developer.
+struct Stack {
+    blue: Booted,
+    dev: Machine,
+    /// The version of the last commit, and the one that is live.
+    version: usize,
+    live: usize,
+    /// The part of a page that visitors ask for besides the page.
+    load: &'static str,
+}
+
+impl Stack {
+    fn boot(lab: &Lab, fixture: &str, load: &'static str) -> Self {
+        let blue = lab.booted_with("blue", include_str!("stack-packages"));
+        blue.sh("systemctl disable --quiet --now apache2").ok();
+        let dev = lab.client("dev");
+        let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
+        dev.bring_folder(&clone.join("fixtures").join(fixture), "/home/dev/sample_app", "dev");
+        dev.bring(&clone.join("tests/system/stacks/load.py"), "/usr/local/bin/load");
+        dev.bring(&clone.join("tests/integration/support/pack_gems.rb"), "/usr/local/bin/pack_gems");
+        let stack = Self { blue, dev, version: 1, live: 1, load };
+        stack.as_dev(&format!("git init -q; {}", if fixture == "rails" { PACK_GEMS } else { "" }));
+        stack.as_dev("git add -Af; git commit -qm 'Version 1'; git remote add blue deploy@blue:sample_app");
+        stack
+    }
+
+    fn as_dev(&self, script: &str) {
+        self.dev.sh_as("dev", &format!("cd sample_app; {script}")).ok();
+    }
+
+    /// Commits the next version: every file that names its version changes, and every hashed file gets a new name.
+    fn commit(&mut self) {
+        let old = self.version;
+        self.version += 1;
+        let new = self.version;
+        self.as_dev(&format!(
+            "git grep -lE 'Version [0-9]+' | xargs sed -i -E 's/Version [0-9]+/Version {new}/'
+            for file in assets/*-{old}.*; do
+                [ ! -e $file ] || git mv $file $(echo $file | sed s/-{old}/-{new}/)
+            done
+            sed -i 's/site-{old}.css/site-{new}.css/' index.html 2>/dev/null || :
+            git commit -qam 'Version {new}'"
+        ));
+    }
+
+    /// Deploys the next version; it must be what a visitor gets as soon as the push has ended.
+    fn deploy(&mut self) {
+        self.commit();
+        self.dev.push("blue master").ok().says("is live: ").lacks("warning:");
+        self.live = self.version;
+        self.serves();
+    }
+
+    fn roll_back(&mut self) {
+        self.blue.sh("bluegreen -C /home/deploy/sample_app rollback").ok();
+        self.live -= 1;
+        self.serves();
+    }
+
+    fn serves(&self) {
+        let page = self.dev.get("blue");
+        if !page.contains(&format!("Version {}<", self.live)) {
+            let logs =
+                "tail -n 20 /var/log/nginx/error.log /var/log/apache2/error.log; journalctl -n 40 --no-pager";
+            let logs = self.blue.sh(&format!("({logs}) 2>&1 | cut -c1-300")).either_way();
+            panic!("not version {}: {page}\n{}", self.live, logs.text());
+        }
+    }
+
+    fn soon_serves(&self) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while !self.dev.get("blue").contains(&format!("Version {}<", self.live)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        self.serves();
+    }
+
+    fn begin_load(&self) -> Background {
+        self.dev
+            .start("root", &format!("rm -f /tmp/load.stop; exec load {} http://blue/ /tmp/load", self.load))
+    }
+
+    fn end_load(&self, load: Background) -> Value {
+        self.dev.sh("touch /tmp/load.stop").ok();
+        let printed = load.finish();
+        let text = self.dev.sh("cat /tmp/load").ok();
+        serde_json::from_str(text.text()).unwrap_or_else(|error| panic!("{error}: {printed} {}", text.text()))
+    }
+
+    /// Installs the application behind a web server, then deploys and rolls back under load: no request fails, no page is
+    /// mixed, and no asset is missing.
+    fn lives_behind(&mut self, web_server: &str, options: &str) {
+        self.blue.install_for(&self.dev, &format!("--web-server {web_server} {options}")).ok();
+        if self.version == 1 {
+            self.dev.push("blue master").ok().says("is live: ");
+        }
+        self.soon_serves();
+        self.blue.install("").ok().says("Nothing had to be changed.");
+        let deployments = std::env::var("BLUEGREEN_TEST_DEPLOYMENTS").ok().and_then(|text| text.parse().ok());
+        let deployments = deployments.unwrap_or(DEPLOYMENTS);
+        let load = self.begin_load();
+        for number in 1..=deployments {
+            self.deploy();
+            if number % 5 == 0 || number == deployments {
+                self.roll_back();
+            }
+        }
+        let result = self.end_load(load);
+        let figures = format!("{web_server} {options}: {deployments} deployments: {result}\n");
+        std::io::stderr().write_all(figures.as_bytes()).unwrap();
+        for count in ["failed", "mixed", "stale"] {
+            assert_eq!(result[count], 0, "{web_server}: {result}");
+        }
+        assert!(result["requests"].as_u64() > Some(deployments as u64 * 40), "no steady load: {result}");
+        assert!(result["versions"].as_u64() > Some(deployments as u64 / 2), "{result}");
+    }
+
+    /// Takes everything back, so that another web server can be set up.
+    fn uninstall(&self, unit: &str) {
+        self.blue.install("--uninstall").ok();
+        self.blue
+            .sh(&format!("systemctl disable --quiet --now {unit}; ls /etc/systemd/system /etc/sudoers.d"))
+            .ok()
+            .lacks("bluegreen");
+    }
+
+    /// A boot brings back what was live.
+    fn survives_a_reboot(&mut self) {
+        self.blue.reboot();
+        self.soon_serves();
+        self.deploy();
+    }
+
+    /// A control: the same visitors notice a service that is restarted in place.
+    fn fails_where_the_service_is_restarted(&mut self) {
+        let load = self.begin_load();
+        let unit = "bluegreen-app-sample_app@$(basename $(readlink /var/www/html/current))";
+        self.blue.sh(&format!("for n in 1 2 3 4; do sleep 1; systemctl restart {unit}; done; sleep 1")).ok();
+        let result = self.end_load(load);
+        assert!(result["failed"].as_u64() > Some(0), "{result}");
+    }
+
+    /// A command that listens on nothing is never live.
+    fn never_serves_what_listens_on_nothing(&mut self) {
+        self.blue.install("--run 'sleep 600'").ok();
+        let within = "sed -i 's|^health = .*|&\\nwithin = \"2s\"|' /home/deploy/sample_app/bluegreen.toml";
+        self.blue.sh(within).ok();
+        self.commit();
+        self.dev
+            .push("blue master")
+            .ok()
+            .says("error: the application is unhealthy: `GET /health` got no response: no such file or directory after 2s")
+            .says("hint: the application must listen on the path in `$SOCKET`")
+            .says("Not deployed: blue still serves");
+        self.serves();
+    }
+
+    /// Forms, uploads, and what the application learns about its visitors.
+    fn works(&self) {
+        let asks = |arguments: &str| self.dev.sh(&format!("curl -sS --max-time 20 {arguments}")).ok();
+        asks("-o /dev/null -w '%{http_code}' -d text=hello http://blue/notes").says("30");
+        self.dev.sh("head -c 3000000 /dev/urandom >/tmp/upload").ok();
+        let sent = "curl -sS -L --max-time 20 -o /tmp/back -F file=@/tmp/upload http://blue/uploads";
+        self.dev.sh(&format!("{sent} && cmp /tmp/upload /tmp/back || curl -sS http://blue/uploads/upload | cmp - /tmp/upload"))
+            .ok();
+        asks("-H 'X-Forwarded-For: 198.51.100.7' http://blue/headers | tr -d ' '")
+            .says("\"x-forwarded-for\":")
+            .says("192.0.2.13")
+            .says("\"x-forwarded-proto\":\"http\"")
+            .says("\"x-forwarded-host\":\"blue\"");
+        // A response streams: its beginning comes at once.
+        self.dev
+            .sh("timeout 1.5 curl -sSN http://blue/slow || :")
+            .ok()
+            .says("begin Version")
+            .lacks("end Version");
+        for secret in
+            ["server.js", "package.json", ".env", ".git/config", "app/Page.php", "server.py", "config.ru"]
+        {
+            assert_eq!(self.dev.status_of(&format!("http://blue/{secret}")), "404", "{secret}");
+        }
+    }
+}
+
+/// The gems are the system's, packed where `bundle install` takes them from, without a network.
+const PACK_GEMS: &str =
+    "ruby /usr/local/bin/pack_gems activerecord puma railties sprockets-rails sqlite3 && bundle lock --local";
+
+#[test]
+fn node() {
+    let Some(lab) = Lab::new() else { return };
+    let mut stack = Stack::boot(&lab, "node", "--slow /slow --socket /socket");
+    let options = "--stack node --worker 'node worker.js'";
+    stack.lives_behind("nginx", options);
+    stack.works();
+    stack
+        .blue
+        .sh("timeout 10 sh -c 'until grep -q Version /var/www/html/shared/storage/done; do sleep 0.1; done'")
+        .ok();
+    stack.survives_a_reboot();
+    is_confined(&stack.blue);
+    stack.fails_where_the_service_is_restarted();
+    stack.uninstall("nginx");
+    stack.lives_behind("caddy", options);
+    stack.works();
+    stack.never_serves_what_listens_on_nothing();
+}
+
+#[test]
+fn node_behind_apache() {
+    let Some(lab) = Lab::new() else { return };
+    let mut stack = Stack::boot(&lab, "node", "--slow /slow --socket /socket");
+    stack.lives_behind("apache", "--stack node --worker 'node worker.js'");
+    stack.works();
+}
+
+/// The application's user can neither write releases nor read the repository, and deploy controls nothing else.
+fn is_confined(blue: &Machine) {
+    let as_app = |test: &str| blue.sh(&format!("runuser -u app-sample_app -- sh -c '{test}'"));
+    as_app("test -r /var/www/html/current/server.js && test -w /var/www/html/shared/storage").ok();
+    as_app("test -w /var/www/html/current || test -w /var/www/html/current/server.js").fails();
+    as_app("ls /home/deploy/sample_app").fails();
+    blue.sh("stat -c '%a %U:%G' /var/www/html/shared/.env").ok().says("640 deploy:app-sample_app\n");
+    let control = "sudo -n /usr/local/lib/bluegreen/apps/sample_app";
+    blue.sh_as("deploy", &format!("{control} status")).ok().says(" active\n");
+    for bad in [
+        "stop ssh",
+        "start '../x'",
+        "stop 20261122T201500Z-1a2b3c4d5e6f.service",
+        "log '--follow' 5",
+        "boot x",
+        "live",
+    ] {
+        blue.sh_as("deploy", &format!("{control} {bad}")).ends_with_status(2);
+    }
+    blue.sh_as("deploy", "sudo -n systemctl status").fails();
+    blue.sh_as("deploy", "cd; bluegreen -C sample_app log --app").ok().says("Started");
+}
+
+#[test]
+fn python() {
+    let Some(lab) = Lab::new() else { return };
+    let mut stack = Stack::boot(&lab, "python", "--slow /slow --socket /socket");
+    stack.lives_behind("nginx", "--stack python --worker '.venv/bin/python worker.py'");
+    stack.works();
+    stack
+        .blue
+        .sh("timeout 10 sh -c 'until grep -q Version /var/www/html/shared/media/done; do sleep 0.1; done'")
+        .ok();
+    stack.survives_a_reboot();
+}
+
+#[test]
+fn rails() {
+    let Some(lab) = Lab::new() else { return };
+    let mut stack = Stack::boot(&lab, "rails", "--slow /slow --socket /socket");
+    stack.lives_behind("nginx", "--stack rails --branch master --worker 'bundle exec ruby worker.rb'");
+    stack.works();
+    stack.survives_a_reboot();
+}
+
+#[test]
+fn php() {
+    let Some(lab) = Lab::new() else { return };
+    let mut stack = Stack::boot(&lab, "php", "--slow /slow");
+    for (web_server, unit) in [("apache", "apache2"), ("nginx", "nginx"), ("caddy", "caddy")] {
+        stack.lives_behind(web_server, "--stack php");
+        if web_server != "caddy" {
+            stack.uninstall(unit);
+        }
+    }
+    stack.survives_a_reboot();
+}
+
+#[test]
+fn static_files() {
+    let Some(lab) = Lab::new() else { return };
+    let mut stack = Stack::boot(&lab, "static", "");
+    stack.lives_behind("nginx", "--stack static");
+    stack.uninstall("nginx");
+    stack.lives_behind("caddy", "--stack static");
+    stack.uninstall("caddy");
+    stack.lives_behind("apache", "--stack static");
+    stack.survives_a_reboot();
+}
+
+#[test]
+fn bad_input_changes_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let blue = lab.server("blue");
+    let refused = |options: &str, error: &str, hint: &str| {
+        let before = blue.written();
+        blue.install(options).fails().says(error).says(hint);
+        let changed = blue.changed_since(&before);
+        assert_eq!(changed, "", "{options}");
+    };
+    blue.sh("apache2ctl start").ok();
+    refused("--stack node --web-server nginx", "port 80 is in use, and not by nginx", "ss -ltnp");
+    blue.sh("apache2ctl stop; while pidof apache2; do sleep 0.1; done; mv /usr/bin/npm /usr/bin/no-npm").ok();
+    refused(
+        "--stack node --web-server nginx",
+        "the stack node needs `npm`",
+        "hint: apt-get install nodejs npm",
+    );
+    blue.sh("mv /usr/bin/no-npm /usr/bin/npm").ok();
+    blue.write(
+        "/etc/nginx/sites-enabled/other",
+        "server { listen 80; server_name www.example.org example.org; }\n",
+    );
+    let nginx = "--stack node --web-server nginx";
+    refused(
+        &format!("{nginx} --domain example.org"),
+        "has the domain example.org already",
+        "another --domain",
+    );
+    let long = format!("/srv/{}", "x".repeat(90));
+    refused(&format!("{nginx} --site {long}"), "is too long: 113 of at most 107 bytes", "a shorter --site");
+    refused(&format!("{nginx} --repo Shop"), "is not a user's name", "lowercase");
+    refused("--stack perl", "--stack wants static, php, node, python, or rails", "--help");
+    refused("--run 'node server.js'", "--run and --worker need --stack", "--help");
+    refused(&format!("{nginx} --run 'node \"x\"'"), "--run may contain", "--help");
+    refused("--stack static --worker 'node worker.js'", "do not go with --stack static", "--help");
+
+    blue.install(&format!("{nginx} --dry-run"))
+        .ok()
+        .says("would write /usr/local/lib/bluegreen/apps/sample_app");
+    blue.install(nginx).ok();
+    refused("--stack python", "was set up with the stack node", "--uninstall first");
+    refused(
+        &format!("{nginx} --repo /home/deploy/other/sample_app --site /srv/other --domain other.example"),
+        "sample_app is the application of /home/deploy/sample_app already",
+        "another name",
+    );
+}
