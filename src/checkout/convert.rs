@@ -1,23 +1,20 @@
 //! Plans the conversion of files by attributes: filters such as Git LFS, encodings, `ident`, line ends.
 //!
-//! This module finds the files; git writes them into a [`super::scratch`] directory, and [`super::moving`]
+//! This module finds the files; git writes them into a [`super::scratch`] directory, and [`super::install_converted`]
 //! moves them into the release. For a tree without converting attributes only the `.gitattributes` are read
 //! and no process is started; otherwise the cost grows with the number of converted files.
-
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bluegreen_object_store::Reader;
 
 use super::converted::Converted;
+use super::error::{Error, Result};
 use super::lfs::Pointer;
 use super::listing::{Listing, NONE};
 use super::manifest::Manifest;
+use super::options::{Lfs, Options};
 use super::plan::Plan;
 use super::project_files::ProjectFiles;
 use super::submodule::Project;
-use crate::config::{Lfs, SiteConfig};
-use crate::error::{Error, Result};
 use crate::git::search_path;
 use crate::run::process::Limits;
 use crate::run::signals::Stop;
@@ -29,26 +26,18 @@ pub struct Conversion {
     pub converted: Converted,
     /// The projects with converted files.
     pub projects: Vec<ProjectFiles>,
-    /// The parent directory for scratch directories, on the file system of the release.
-    pub scratch: PathBuf,
-    /// The time limit for git.
-    pub timeout: Duration,
-    /// The treatment of pointers without content.
-    pub lfs: Lfs,
+    options: Options,
     /// The entries that are pointers now, with the sizes of their contents.
     contents: Vec<(u32, u64)>,
 }
 
 impl Conversion {
-    /// Makes an empty conversion.
     #[must_use]
-    pub fn new(scratch: &Path, site: &SiteConfig) -> Self {
+    pub fn new(options: &Options) -> Self {
         Self {
             converted: Converted::default(),
             projects: Vec::new(),
-            scratch: scratch.into(),
-            timeout: site.filter_timeout,
-            lfs: site.lfs,
+            options: options.clone(),
             contents: Vec::new(),
         }
     }
@@ -63,7 +52,7 @@ impl Conversion {
         stop: Option<&Stop>,
     ) -> Result<()> {
         let old = recycled.map(|manifest| &manifest.converted);
-        let limits = Limits { timeout: self.timeout, stop };
+        let limits = Limits { timeout: self.options.filter_timeout, stop };
         let mut candidates = Vec::new();
         for project in projects {
             let mut files = ProjectFiles::new(&plan.listing, project, projects);
@@ -83,7 +72,7 @@ impl Conversion {
                 });
             }
             let answer =
-                self.projects[at].ask_git(&plan.listing, candidates, reader, &self.scratch, limits)?;
+                self.projects[at].ask_git(&plan.listing, candidates, reader, &self.options, limits)?;
             self.converted.entries.extend(answer.converted);
             self.exclude_pointers(at, &plan.listing, &answer.pointers)?;
         }
@@ -140,7 +129,7 @@ impl Conversion {
         let (missing, found): (Vec<_>, Vec<_>) =
             pointers.iter().partition(|(_, pointer)| is_missing(pointer));
         let missing: Vec<u32> = missing.iter().map(|(entry, _)| *entry).collect();
-        if self.lfs == Lfs::Refuse && !missing.is_empty() {
+        if self.options.lfs == Lfs::Refuse && !missing.is_empty() {
             let problem = problem.unwrap_or("the content of these files of Git LFS is not on the server");
             return Err(Error::Lfs {
                 problem,

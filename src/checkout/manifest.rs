@@ -113,9 +113,10 @@ fn ctime(stat: &Stat) -> Ctime {
     (stat.st_ctime, stat.st_ctime_nsec as u32)
 }
 
-/// Reads the clock by which a file system stamps its files: the ctime of a file made for this in `dir`.
-pub fn clock(dir: &Dir) -> io::Result<Ctime> {
-    let name = b".incoming-clock";
+/// Reads the clock with which a file system stamps its files: the ctime of a temporary file in `dir`, whose name starts
+/// with `prefix`.
+pub fn clock(dir: &Dir, prefix: &str) -> io::Result<Ctime> {
+    let name = &[prefix.as_bytes(), b"clock"].concat();
     dir.remove(name)?;
     let file = dir.create_file(name, 0o600)?;
     let now = ctime(&fstat(&file)?);

@@ -1,21 +1,23 @@
 //! Checks a commit out: writes exactly the files that `git checkout` would write.
 //!
-//! [`plan`] reads and validates the whole tree before the first write, [`recycle`] makes the directories and
+//! [`plan`] reads and validates the whole tree before the first write, [`prepare_dirs`] creates the directories and
 //! removes old files, [`write`] writes the files, and [`manifest`] records what was written, so that a later
 //! release can be made from this one.
 
 pub mod attributes;
 pub mod convert;
 pub mod converted;
+mod error;
+mod install_converted;
 pub mod lfs;
 pub mod listing;
 pub mod manifest;
 pub mod monitor;
-mod moving;
+mod options;
 mod packed;
 pub mod plan;
+mod prepare_dirs;
 pub mod project_files;
-mod recycle;
 mod rows;
 pub mod scratch;
 pub mod settings;
@@ -26,31 +28,32 @@ mod write;
 
 use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::thread::{self, ScopedJoinHandle, available_parallelism};
+use std::thread::{self, ScopedJoinHandle};
 
 use bluegreen_object_store::{ObjectId, ObjectStore, Reader};
 use bluegreen_sys::dir::Dir;
 use bluegreen_sys::parallel;
 
 use self::convert::Conversion;
+pub use self::error::{Error, Result};
+use self::install_converted::ConvertedFiles;
 use self::listing::{Listing, NONE};
 use self::manifest::{Manifest, Stamp, clock, stamp};
 use self::monitor::Monitor;
-use self::moving::Ready;
+pub use self::options::{Lfs, Options, Submodules, Symlinks};
 use self::packed::PackedEntries;
 use self::plan::Plan;
 use self::submodule::Projects;
 use self::write::Writer;
-use crate::config::{Config, Submodules, Symlinks};
-use crate::error::{Error, Result};
+
 use crate::git::Repository;
 use crate::run::process::Limits;
 use crate::run::signals::Stop;
 
-/// From so many files on, a thread of its own reads the headers of the packs.
-const MANY: usize = 256;
+/// From this number of files on, a separate thread reads the headers of the packs.
+const MIN_PARALLEL_MEASURE: usize = 256;
 
 /// A planned checkout: everything is validated, nothing is written.
 #[derive(Debug)]
@@ -75,40 +78,39 @@ pub struct Destination<'a> {
 }
 
 impl Checkout {
-    /// Reads a commit's tree and refuses what must not be written. `recycled` is the manifest of the release to
-    /// be recycled; `scratch` is a directory on the same file system, for temporary directories.
+    /// Reads a commit's tree, and rejects what must not be written. `recycled` is the manifest of the release to be
+    /// recycled.
     pub fn plan(
         repository: &Repository,
         objects: &ObjectStore,
         tree: ObjectId,
         recycled: Option<&Manifest>,
-        config: &Config,
-        scratch: &Path,
+        options: &Options,
         stop: Option<&Stop>,
     ) -> Result<Self> {
         let mut projects =
-            Projects::new(repository, objects, Limits { timeout: config.site.submodule_timeout, stop });
-        let fetched = (config.site.submodules == Submodules::Fetch).then_some(&mut projects);
+            Projects::new(repository, objects, Limits { timeout: options.submodule_timeout, stop });
+        let fetched = (options.submodules == Submodules::Fetch).then_some(&mut projects);
         let older = recycled.map(|manifest| &manifest.listing);
         if recycled.is_none() {
-            objects.prefetch_trees(tree, threads(config));
+            objects.prefetch_trees(tree, options.threads());
         }
-        let mut plan = Plan::read(objects, tree, older, config.site.max_files, fetched)?;
-        if config.site.symlinks == Symlinks::Inside {
-            symlinks::refuse_outside(&plan.listing, &config.shared)?;
+        let mut plan = Plan::read(objects, tree, older, options.max_files, fetched)?;
+        if options.symlinks == Symlinks::Inside {
+            symlinks::refuse_outside(&plan.listing, options)?;
         }
-        if config.site.submodules == Submodules::Refuse {
+        if options.submodules == Submodules::Refuse {
             let submodules = plan.listing.submodules();
             if !submodules.is_empty() {
                 return Err(Error::Submodules(submodules));
             }
         }
-        let mut conversion = Conversion::new(scratch, &config.site);
+        let mut conversion = Conversion::new(options);
         let reader = objects.reader();
-        let measure = |plan: &Plan| measure(plan, objects, threads(config));
+        let measure = |plan: &Plan| measure(plan, objects, options.threads());
         let (packed, sizes) = match recycled {
             // Git, where it has to be asked, takes about as long as a look at the packs.
-            None if plan.listing.files() >= MANY as u64 => thread::scope(|scope| {
+            None if plan.listing.files() >= MIN_PARALLEL_MEASURE as u64 => thread::scope(|scope| {
                 let measuring = scope.spawn(|| measure(&plan));
                 conversion.find(&plan, None, &projects.all, &reader, stop)?;
                 measuring.join().unwrap_or_else(|panic| resume_unwind(panic))
@@ -125,7 +127,7 @@ impl Checkout {
             plan.listing.set_size(entry, size);
         }
         conversion.set_content_sizes(&mut plan.listing);
-        refuse_oversize(&plan, config.site.max_size)?;
+        refuse_oversize(&plan, options.max_size)?;
         Ok(Self { plan, conversion, packed })
     }
 
@@ -134,16 +136,16 @@ impl Checkout {
         self,
         objects: &ObjectStore,
         destination: &Destination,
-        config: &Config,
+        options: &Options,
         monitor: &Monitor,
     ) -> Result<Manifest> {
         let Self { mut plan, conversion, packed } = self;
-        let Conversion { mut converted, mut projects, scratch, timeout, lfs, .. } = conversion;
+        let Conversion { mut converted, mut projects, .. } = conversion;
         let Destination { root, recycled, .. } = *destination;
         let failed = |error| Error::io("fill", &destination.path)(error);
-        let threads = threads(config);
+        let threads = options.threads();
         walk::allow_depth(&plan.listing, threads + 1);
-        let before = recycle::prepare(&plan, root, recycled, threads)?;
+        let before = prepare_dirs::prepare(&plan, root, recycled, threads)?;
         let writer = Writer {
             plan: &plan,
             converted: &converted,
@@ -154,14 +156,15 @@ impl Checkout {
             packed: &packed,
             done: AtomicU64::new(0),
         };
-        let limits = Limits { timeout, stop: Some(monitor.stop()) };
-        let convert =
-            |missing: &[u32]| moving::convert(&plan.listing, &mut projects, missing, &scratch, limits);
+        let limits = Limits { timeout: options.filter_timeout, stop: Some(monitor.stop()) };
+        let convert = |missing: &[u32]| {
+            install_converted::convert(&plan.listing, &mut projects, missing, options, limits)
+        };
         let (mut entries, ready) = write_files(&writer, convert, threads, monitor)?;
-        let moved = moving::move_all(&mut plan, &ready, &before, root, &mut entries, monitor)?;
-        moving::find_pointers(&plan, root, &moved, objects, lfs, &mut converted, monitor)?;
+        let moved = install_converted::move_all(&mut plan, &ready, &before, root, &mut entries, monitor)?;
+        install_converted::find_pointers(&plan, root, &moved, objects, options.lfs, &mut converted, monitor)?;
         let directories = directory_stamps(&plan, root, threads)?;
-        let instant = clock(destination.clock).map_err(failed)?;
+        let instant = clock(destination.clock, options.scratch_prefix).map_err(failed)?;
         Ok(Manifest { listing: plan.listing, entries, directories, converted, instant })
     }
 }
@@ -170,10 +173,10 @@ impl Checkout {
 /// written, and what git made.
 fn write_files(
     writer: &Writer,
-    convert: impl FnOnce(&[u32]) -> Result<Vec<Ready>> + Send,
+    convert: impl FnOnce(&[u32]) -> Result<Vec<ConvertedFiles>> + Send,
     threads: usize,
     monitor: &Monitor,
-) -> Result<(Vec<Stamp>, Vec<Ready>)> {
+) -> Result<(Vec<Stamp>, Vec<ConvertedFiles>)> {
     let total = writer.plan.listing.files();
     let mut stamps = writer.kept_converted()?;
     let is_missing = |entry: &u32| stamps[*entry as usize] == Stamp::default();
@@ -252,11 +255,4 @@ fn directory_stamps(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Stamp
     };
     parallel::for_each_piece(threads, parallel::PIECE, &mut stamps, || Ok(()), work, || Ok(()))?;
     Ok(stamps)
-}
-
-fn threads(config: &Config) -> usize {
-    match config.checkout_threads {
-        0 => available_parallelism().map_or(1, Into::into),
-        threads => threads,
-    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use super::error::Result;
 use crate::run::signals::Stop;
 
 /// The time after which progress is shown.
@@ -46,7 +46,7 @@ impl<'a> Monitor<'a> {
         if self.started.elapsed() >= QUIET {
             self.notice(Notice::Progress { done, total });
         }
-        self.stop.check()
+        Ok(self.stop.check()?)
     }
 
     /// Reports something that does not stop the work.

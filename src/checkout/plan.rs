@@ -13,9 +13,9 @@ use bluegreen_object_store::tree::{self, EntryKind, TreeEntry, sort_key};
 use bluegreen_object_store::{ObjectStore, Reader};
 use serde_bytes::ByteBuf;
 
+use super::error::{Error, Result};
 use super::listing::{Directory, Entry, Listing, NONE};
 use super::submodule::{Projects, path_in};
-use crate::error::{Error, Result};
 
 /// The depth of the deepest tree that is checked out: git's own limit (`core.maxTreeDepth`).
 const MAX_DEPTH: u32 = 2048;

@@ -2,24 +2,25 @@
 //! attributes and its own config.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bluegreen_object_store::Reader;
 use bluegreen_object_store::tree::EntryKind;
 
 use super::attributes::{Context, Match};
+use super::error::Result;
 use super::lfs::{MAX_POINTER, Pointer};
 use super::listing::Listing;
+use super::options::Options;
 use super::scratch::Scratch;
 use super::settings::Settings;
 use super::submodule::{Project, path_in};
-use crate::error::Result;
 use crate::git::Repository;
 use crate::run::process::Limits;
 
-/// So few files are written by git whether or not it converts them: that takes less time than to ask. Filters are an
-/// exception, because what they make of a file may be missing.
-const FEW: usize = 64;
+/// Up to this number, git writes all candidates, because asking it which of them it converts would take longer. Filters are
+/// an exception, because the content that they produce may be missing.
+const MAX_UNASKED: usize = 64;
 
 /// The files of one project in a release.
 #[derive(Debug)]
@@ -175,15 +176,15 @@ impl ProjectFiles {
         listing: &Listing,
         candidates: &[u32],
         reader: &Reader,
-        scratch_parent: &Path,
+        options: &Options,
         limits: Limits,
     ) -> Result<Found> {
         let mut found = Found::default();
-        if candidates.len() <= FEW && !self.may_filter {
+        if candidates.len() <= MAX_UNASKED && !self.may_filter {
             found.converted = candidates.to_vec();
             return Ok(found);
         }
-        let scratch = self.take_scratch(listing, candidates, scratch_parent, limits)?;
+        let scratch = self.take_scratch(listing, candidates, options, limits)?;
         for (attributes, &entry) in
             scratch.attributes(&self.paths(listing, candidates), limits)?.iter().zip(candidates)
         {
@@ -206,10 +207,10 @@ impl ProjectFiles {
         &mut self,
         listing: &Listing,
         entries: &[u32],
-        scratch_parent: &Path,
+        options: &Options,
         limits: Limits,
     ) -> Result<(Scratch, Vec<String>)> {
-        let scratch = self.take_scratch(listing, entries, scratch_parent, limits)?;
+        let scratch = self.take_scratch(listing, entries, options, limits)?;
         let complaints = scratch.checkout(&self.root, &self.paths(listing, entries), limits)?;
         Ok((scratch, complaints))
     }
@@ -219,7 +220,7 @@ impl ProjectFiles {
         &mut self,
         listing: &Listing,
         entries: &[u32],
-        parent: &Path,
+        options: &Options,
         limits: Limits,
     ) -> Result<Scratch> {
         if let Some(scratch) = self.scratch.take_if(|scratch| scratch.has(entries)) {
@@ -231,7 +232,7 @@ impl ProjectFiles {
         indexed.sort_unstable();
         indexed.dedup();
         let paths = self.paths(listing, &indexed);
-        Scratch::new(parent, &self.repository, &self.settings, listing, indexed, &paths, limits)
+        Scratch::new(options, &self.repository, &self.settings, listing, indexed, &paths, limits)
     }
 
     /// The paths of entries, from the root of the project.

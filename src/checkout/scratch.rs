@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use bluegreen_sys::dir::Dir;
 use tempfile::TempDir;
 
+use super::error::{Error, Result};
 use super::listing::Listing;
+use super::options::Options;
 use super::settings::Settings;
-use crate::error::{Error, Result};
-use crate::git::Repository;
 use crate::git::convert::Work;
+use crate::git::{self, Repository};
 use crate::run::process::Limits;
 
 /// The attributes that decide how a file is converted, as git looks them up.
@@ -36,9 +37,9 @@ pub struct Scratch {
 pub struct Attributes(Vec<Vec<u8>>);
 
 impl Scratch {
-    /// Makes a scratch directory in `parent`, with an index of the entries `indexed`, in order, under `paths`.
+    /// Creates a scratch directory with an index of the entries `indexed`, in order, under `paths`.
     pub fn new(
-        parent: &Path,
+        options: &Options,
         repository: &Repository,
         settings: &Settings,
         listing: &Listing,
@@ -46,8 +47,9 @@ impl Scratch {
         paths: &[PathBuf],
         limits: Limits,
     ) -> Result<Self> {
-        let failed = |error| Error::io("make a directory in", parent)(error);
-        let dir = tempfile::Builder::new().prefix(".incoming-").tempdir_in(parent).map_err(failed)?;
+        let failed = |error| Error::io("make a directory in", &options.scratch)(error);
+        let mut builder = tempfile::Builder::new();
+        let dir = builder.prefix(options.scratch_prefix).tempdir_in(&options.scratch).map_err(failed)?;
         for name in ["empty", "files"] {
             create_dir(dir.path().join(name)).map_err(failed)?;
         }
@@ -83,7 +85,8 @@ impl Scratch {
         if attributes.len() == paths.len() {
             Ok(attributes)
         } else {
-            Err(Error::Git { command: "check-attr".into(), stderr: "its answer is too short".into() })
+            Err(git::Error::Failed { command: "check-attr".into(), stderr: "its output is too short".into() }
+                .into())
         }
     }
 
@@ -104,7 +107,7 @@ impl Scratch {
     fn git(&self, arguments: &[OsString], input: &[u8], limits: Limits) -> Result<(Vec<u8>, Vec<String>)> {
         let (index, work_tree) = (self.dir.path().join("index"), self.dir.path().join("empty"));
         let work = Work { settings: &self.settings, index: &index, tree: &work_tree, limits };
-        self.repository.convert(&work, arguments, input)
+        Ok(self.repository.convert(&work, arguments, input)?)
     }
 }
 

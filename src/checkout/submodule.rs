@@ -12,8 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use bluegreen_object_store::{ObjectId, ObjectStore};
 use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 
-use crate::error::{Error, Result};
-use crate::git::Repository;
+use super::error::{Error, Result};
+use crate::git::{self, Repository};
 use crate::run::process::Limits;
 
 /// The project that is deployed, or a submodule.
@@ -86,7 +86,7 @@ impl<'a> Projects<'a> {
         }
         let fetched = self.fetch(&git_dir, &url, commit);
         let (repository, tree) = fetched.map_err(|error| match error {
-            Error::Cancelled => error,
+            Error::Cancelled(_) | Error::Git(git::Error::Cancelled(_)) => error,
             error => failed(&error.to_string()),
         })?;
         self.objects.add(repository.path().join("objects"));
@@ -144,7 +144,10 @@ impl<'a> Projects<'a> {
         // If the commit is there, so are its objects: git fetches all of them or none.
         let tree = || Ok(repository.objects(format).reader().commit(commit)?.tree);
         let found: Result<ObjectId> = tree();
-        let tree = found.or_else(|_| repository.fetch(url, commit, self.limits).and_then(|()| tree()))?;
+        let tree = found.or_else(|_| {
+            repository.fetch(url, commit, self.limits)?;
+            tree()
+        })?;
         Ok((repository, tree))
     }
 }

@@ -10,22 +10,24 @@ use std::path::PathBuf;
 
 use bluegreen_object_store::tree::{EntryKind, sort_key};
 
+use super::error::{Error, Result};
 use super::listing::{Listing, NONE};
-use crate::config::Shared;
-use crate::error::{Error, Result};
+use super::options::Options;
 
 /// The most symlinks that are followed for one path, as in Linux.
 const MAX_LINKS: u32 = 40;
 
 /// Refuses a listing with a symlink that leads neither into the root nor into a shared path.
-pub fn refuse_outside(listing: &Listing, shared: &Shared) -> Result<()> {
+pub fn refuse_outside(listing: &Listing, options: &Options) -> Result<()> {
     for (entry, target) in &listing.links {
         let directory = listing.directory_of(*entry);
         // A symlink of the commit at a shared path is replaced by the one into `shared/`.
-        if !shared.is_empty() && shared.depth(&listing.path(directory, *entry)) == Some(0) {
+        if !options.replaced.is_empty()
+            && options.depth_in_replaced(&listing.path(directory, *entry)) == Some(0)
+        {
             continue;
         }
-        let mut tree = Follow { listing, shared, followed: 0 };
+        let mut tree = Follow { listing, options, followed: 0 };
         if tree.follow(tree.start(directory), target).is_none() {
             let path = listing.path(directory, *entry);
             return Err(Error::LinkOutside { path, target: OsStr::from_bytes(target).into() });
@@ -47,15 +49,15 @@ enum Reached {
 /// The following of one symlink.
 struct Follow<'a> {
     listing: &'a Listing,
-    shared: &'a Shared,
+    options: &'a Options,
     followed: u32,
 }
 
 impl Follow<'_> {
     /// Returns the position of a directory of the listing: one below a shared path will be in `shared/`.
     fn start(&self, directory: u32) -> Reached {
-        let depth = || self.shared.depth(&self.listing.directory_path(directory));
-        if self.shared.is_empty() { None } else { depth() }
+        let depth = || self.options.depth_in_replaced(&self.listing.directory_path(directory));
+        if self.options.replaced.is_empty() { None } else { depth() }
             .map_or(Reached::Directory(directory), Reached::Shared)
     }
 
@@ -97,8 +99,8 @@ impl Follow<'_> {
         };
         let is_listed = below.as_os_str().is_empty();
         below.push(OsStr::from_bytes(name));
-        if !self.shared.is_empty()
-            && self.shared.depth(&self.listing.directory_path(at).join(&below)) == Some(0)
+        if !self.options.replaced.is_empty()
+            && self.options.depth_in_replaced(&self.listing.directory_path(at).join(&below)) == Some(0)
         {
             return Some(Reached::Shared(0));
         }

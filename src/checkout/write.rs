@@ -4,19 +4,19 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bluegreen_object_store::tree::EntryKind;
-use bluegreen_object_store::{CopyError, DecodedBlob, Decoder, ObjectStore, Reader, Subtree};
+use bluegreen_object_store::{DecodedBlob, Decoder, ObjectStore, Reader, Subtree};
 use bluegreen_sys::dir::Dir;
 use bluegreen_sys::parallel::{PIECE, for_each_piece};
 use rustix::fs::fstat;
 
 use super::converted::Converted;
+use super::error::{Error, Result};
 use super::listing::NONE;
 use super::manifest::{Manifest, Stamp, stamp};
 use super::packed::PackedEntries;
 use super::plan::Plan;
-use super::recycle::Before;
+use super::prepare_dirs::Before;
 use super::walk::Walk;
-use crate::error::{Error, Result};
 
 /// The number of subtrees that a thread takes at a time: most hold one blob, but one can be as much work as all others
 /// together.
@@ -178,11 +178,9 @@ impl Writer<'_> {
         let mut file = created.map_err(failed)?;
         match content.filter(|content| content.len() as u64 == listing.size_of(entry)) {
             Some(content) => file.write_all(content).map_err(failed)?,
-            None => match reader.write_blob(listing.id(entry), listing.size_of(entry), &mut file) {
-                Ok(()) => {}
-                Err(CopyError::Read(error)) => return Err(error.into()),
-                Err(CopyError::Write(error)) => return Err(failed(error)),
-            },
+            None => reader
+                .write_blob(listing.id(entry), listing.size_of(entry), &mut file)
+                .map_err(|error| Error::copy(error, listing.path(directory, entry)))?,
         }
         fstat(&file).map(|stat| stamp(&stat)).map_err(|error| failed(error.into()))
     }

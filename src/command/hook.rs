@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::gate::branch::{delete, skip, skip_moved};
 use crate::gate::protocol::{self, Answer, Request};
 use crate::gate::rules;
+use crate::git;
 use crate::git::Repository;
 use crate::git::push::RefUpdate;
 use crate::pusher::live_line::LiveLine;
@@ -52,7 +53,7 @@ fn report_failure(report: &Report, error: Error, live_line: &LiveLine) -> Error 
 fn read_updates() -> Result<Vec<RefUpdate>> {
     let mut input = Vec::new();
     stdin().lock().read_to_end(&mut input).map_err(Error::io("read", "standard input"))?;
-    RefUpdate::parse_all(&input)
+    Ok(RefUpdate::parse_all(&input)?)
 }
 
 /// Deploys a ref update, or reports that it does not deploy. `is_alone` is true for the only update of a push.
@@ -154,11 +155,11 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
     }
     // Until the branch has moved, the commit is not reachable from any ref, and `git gc` could remove its objects.
     let kept = (!update.is_deletion()).then(|| server.repository.keep(update.new)).transpose();
-    let checked = kept.and_then(|kept| {
+    let checked = kept.map_err(Error::from).and_then(|kept| {
         rules::check(&server.repository, update, server.report, server.stop()).map(|()| kept)
     });
     let checked = checked.map_err(|error| match error {
-        Error::PushRefused(_) => error,
+        Error::Git(git::Error::PushRejected(_)) => error,
         // A push that could not be checked is more than one that was refused.
         error => report_failure(server.report, error, &server.live_line()),
     });

@@ -18,6 +18,8 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
+use crate::checkout::{Lfs, Submodules, Symlinks};
+
 pub use self::app::AppConfig;
 pub use self::notify::Notify;
 pub use self::shared::{Inside, Shared, SharedPath};
@@ -105,38 +107,6 @@ pub enum WhenPublic {
     Refuse,
     /// It is deployed.
     Deploy,
-}
-
-/// The treatment of symlinks that lead out of the release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Symlinks {
-    /// They are refused.
-    Inside,
-    /// They are written as they are.
-    Any,
-}
-
-/// The treatment of submodules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Submodules {
-    /// They stay empty directories, with a warning.
-    Warn,
-    /// The deployment fails.
-    Refuse,
-    /// They are fetched and deployed.
-    Fetch,
-}
-
-/// The treatment of files of Git LFS whose content is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Lfs {
-    /// The deployment fails.
-    Refuse,
-    /// Their pointers are deployed, with a warning.
-    Warn,
 }
 
 impl Default for Config {

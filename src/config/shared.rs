@@ -98,20 +98,11 @@ impl Shared {
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty()
     }
-
-    /// Counts the levels of `path` below a shared path: 0 for that path itself, `None` outside.
-    #[must_use]
-    pub fn depth(&self, path: &Path) -> Option<u32> {
-        self.paths
-            .iter()
-            .find_map(|shared| Some(path.strip_prefix(&shared.path).ok()?.components().count() as u32))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::config::Config;
-    use std::path::Path;
 
     #[test]
     fn paths_are_read_in_order() {
@@ -120,10 +111,6 @@ mod tests {
         let paths: Vec<_> =
             shared.iter().map(|shared| (shared.path.to_str().unwrap(), shared.is_dir)).collect();
         assert_eq!(paths, [(".env", false), ("a", true), ("storage/key", false), ("storage/uploads", true)]);
-        assert_eq!(shared.depth(Path::new("storage/uploads/x/y")), Some(2));
-        assert_eq!(shared.depth(Path::new("a")), Some(0));
-        assert_eq!(shared.depth(Path::new("storage")), None);
-        assert_eq!(shared.depth(Path::new("ab")), None);
     }
 
     #[test]

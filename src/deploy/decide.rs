@@ -2,7 +2,8 @@
 
 use bluegreen_object_store::ObjectId;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::git;
 use crate::git::push::RefUpdate;
 
 /// The commit that is to be deployed.
@@ -45,7 +46,7 @@ impl<'a> Target<'a> {
             Self::Tip(_) => Ok(branch.map_or(Decision::NoBranch, unless_live)),
             // The push would fail when the branch is moved. Checked now, it does not build for nothing.
             Self::Gate(push) if branch != Some(push.old).filter(|old| !old.is_null()) => {
-                Err(Error::RefMoved(push.name.clone()))
+                Err(git::Error::RefMoved(push.name.clone()).into())
             }
             Self::Gate(push) => Ok(unless_live(push.new)),
         }

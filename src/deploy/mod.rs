@@ -14,6 +14,7 @@ pub mod session;
 pub mod steps;
 
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use bluegreen_object_store::{ObjectId, ObjectStore};
@@ -26,8 +27,8 @@ use bluegreen_text::timestamp;
 use self::server::Server;
 use self::session::Attempt;
 use crate::checkout::monitor::{Monitor, Notice};
-use crate::checkout::{self, Checkout, listing::Listing, manifest::Manifest};
-use crate::config::{Phase, Submodules, WhenPublic};
+use crate::checkout::{self, Checkout, Options, Submodules, listing::Listing, manifest::Manifest};
+use crate::config::{Config, Phase, WhenPublic};
 use crate::deploy::publish::Publication;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ use crate::pusher::message::Message;
 use crate::release::{Record, ReleaseName, State, recyclable, surplus};
 use crate::shared;
 use crate::site::history::Action;
-use crate::site::{Live, LockedSite, Recycled, Staged};
+use crate::site::{INCOMING, Live, LockedSite, Recycled, Staged};
 
 /// Deploys a commit, and reports the result to the pusher.
 pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
@@ -153,17 +154,34 @@ fn fill<'a>(
     let Server { config, report, .. } = server;
     server.phase(site, "read the commit");
     let manifest = recycled.as_ref().map(|old| &old.manifest);
-    let scratch = site.releases_path();
+    let options = checkout_options(config, site.releases_path());
     let checkout =
-        Checkout::plan(&server.repository, objects, tree, manifest, config, &scratch, Some(server.stop()))?;
+        Checkout::plan(&server.repository, objects, tree, manifest, &options, Some(server.stop()))?;
     site.refuse_full_disk(checkout.plan.new_sizes())?;
     server.phase(site, "check out");
     let staged = site.stage(recycled)?;
     let listener = |notice: &Notice| report.notice(notice);
     let manifest =
-        checkout.write(objects, &staged.destination(), config, &Monitor::new(server.stop(), &listener))?;
+        checkout.write(objects, &staged.destination(), &options, &Monitor::new(server.stop(), &listener))?;
     shared::link(site, &config.shared, staged.dir(), report)?;
     Ok((staged, manifest))
+}
+
+fn checkout_options(config: &Config, scratch: PathBuf) -> Options {
+    let site = &config.site;
+    Options {
+        threads: config.checkout_threads,
+        max_files: site.max_files,
+        max_size: site.max_size,
+        symlinks: site.symlinks,
+        replaced: config.shared.iter().map(|shared| shared.path.clone()).collect(),
+        submodules: site.submodules,
+        submodule_timeout: site.submodule_timeout,
+        lfs: site.lfs,
+        filter_timeout: site.filter_timeout,
+        scratch,
+        scratch_prefix: INCOMING,
+    }
 }
 
 /// Reports what a deployment would do. Changes nothing and needs no lock.
@@ -173,20 +191,12 @@ pub fn dry_run(server: &Server, commit: ObjectId) -> Result<()> {
     shared::require(&site, &server.config.shared)?;
     let objects = server.repository.objects(commit.format());
     let contents = objects.reader().commit(commit)?;
-    let mut config = server.config.clone();
-    if config.site.submodules == Submodules::Fetch {
+    let mut options = checkout_options(&server.config, std::env::temp_dir());
+    if options.submodules == Submodules::Fetch {
         // A dry run fetches nothing.
-        config.site.submodules = Submodules::Warn;
+        options.submodules = Submodules::Warn;
     }
-    let checkout = Checkout::plan(
-        &server.repository,
-        &objects,
-        contents.tree,
-        None,
-        &config,
-        &std::env::temp_dir(),
-        None,
-    )?;
+    let checkout = Checkout::plan(&server.repository, &objects, contents.tree, None, &options, None)?;
     let listing = &checkout.plan.listing;
     warn_of_submodules(server, listing);
     server.report.line(Message::DryRun {

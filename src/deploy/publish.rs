@@ -15,6 +15,7 @@ use crate::deploy::journal::{self, Entry};
 use crate::deploy::server::Server;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
+use crate::git;
 use crate::git::push::RefUpdate;
 use crate::pusher::leftover::Leftover;
 use crate::pusher::message::Message;
@@ -55,9 +56,16 @@ impl Publication<'_> {
         self.server.phase(self.site, "activate");
         let stop = self.server.stop();
         // The last check for a request to stop: after the flip it would mean going back.
-        let activate = || stop.check().and_then(|()| self.site.activate(self.release));
-        let activate = || activate().inspect_err(|_| self.move_ref_back());
-        let flip = match stop.check().and_then(|()| self.move_ref()).and_then(|()| activate()) {
+        let activate = || {
+            stop.check()?;
+            self.site.activate(self.release)
+        };
+        let move_ref_and_activate = || {
+            stop.check()?;
+            self.move_ref()?;
+            activate().inspect_err(|_| self.move_ref_back())
+        };
+        let flip = match move_ref_and_activate() {
             Ok(flip) => flip,
             Err(error) => {
                 // The instance stops before its files are removed.
@@ -142,7 +150,7 @@ impl Publication<'_> {
     }
 
     fn move_ref(&self) -> Result<()> {
-        self.push.map_or(Ok(()), |push| self.server.repository.move_ref(push, "push"))
+        Ok(self.push.map_or(Ok(()), |push| self.server.repository.move_ref(push, "push"))?)
     }
 
     fn move_ref_back(&self) {
@@ -150,7 +158,7 @@ impl Publication<'_> {
         let back = RefUpdate { old: push.new, new: push.old, name: push.name.clone() };
         if let Err(error) = self.server.repository.move_ref(&back, "bluegreen: not deployed") {
             // If somebody else has moved the ref since, it stays as they left it.
-            self.is_stuck.set(!matches!(error, Error::RefMoved(_)));
+            self.is_stuck.set(!matches!(error, git::Error::RefMoved(_)));
             self.server.report.warning(error);
         }
     }

@@ -105,7 +105,9 @@ impl Server<'_> {
         let go_on = || self.in_step.clone().map_or(Ok(()), |release| Err(Error::InStep(release)));
         let site = Site::open(&self.config.site)?;
         site.live()?;
-        site.lock(holder, self.config.lock_timeout, announce, || go_on().and_then(|()| self.stop().check()))
+        site.lock(holder, self.config.lock_timeout, announce, || {
+            go_on().and_then(|()| Ok(self.stop().check()?))
+        })
     }
 
     /// Sweeps what a crash left, ends a publication that it cut off, and notes what is live then.
@@ -129,7 +131,7 @@ impl Server<'_> {
         }
         app.map_or(Ok(()), App::settle_interrupted)?;
         let branch = &self.config.branch;
-        if let Err(error) = site.begin_account(branch, || self.repository.tip_to_record(branch)) {
+        if let Err(error) = site.begin_account(branch, || Ok(self.repository.tip_to_record(branch)?)) {
             self.report.warning(error);
         }
         let live = site.live()?;
@@ -154,7 +156,9 @@ impl Server<'_> {
             Some(tip) => site.set_aside(tip, why),
             None => Ok(()),
         };
-        if let Err(error) = self.repository.tip_to_record(&self.config.branch).and_then(set_aside) {
+        if let Err(error) =
+            self.repository.tip_to_record(&self.config.branch).map_err(Error::from).and_then(set_aside)
+        {
             self.report.warning(error);
         }
     }
@@ -162,7 +166,7 @@ impl Server<'_> {
     /// Records the outcome of a commit that was to become live.
     fn settle(&self, site: &LockedSite, commit: Option<ObjectId>, error: Option<&Error>) {
         let failed = commit.zip(error.map(message));
-        if let Err(error) = site.settle(failed, || self.repository.tip_to_record(&self.config.branch)) {
+        if let Err(error) = site.settle(failed, || Ok(self.repository.tip_to_record(&self.config.branch)?)) {
             self.report.warning(error);
         }
     }

@@ -28,7 +28,6 @@ impl Explain for Error {
             | Self::NotOverSsh { .. }
             | Self::SeveralRepositories(_)
             | Self::UnknownRepository { .. }
-            | Self::NotOwner { .. }
             | Self::ForeignPath(..)
             | Self::ConfigUnsafe { .. } => return self.access_hint(),
             Self::SharedMissing(_)
@@ -44,15 +43,6 @@ impl Explain for Error {
             Self::GitMissing(_) => "install git: `sudo apt-get install git`".into(),
             Self::AppControl { .. } | Self::AppUnhealthy { .. } => APP.into(),
             Self::Object(_) => "check the repository with `git fsck`, then push again".into(),
-            Self::LinkOutside { .. } => {
-                "remove the symlink, or set `symlinks = \"any\"` in bluegreen.toml".into()
-            }
-            Self::Submodules(_) => "set `submodules = \"warn\"` or \"fetch\" in bluegreen.toml".into(),
-            Self::Lfs { .. } => {
-                "push them with `git lfs push --all <remote>`, or set `lfs = \"warn\"` in bluegreen.toml to deploy pointers"
-                    .into()
-            }
-            Self::Limit { key, .. } => format!("raise `{key}` in bluegreen.toml if this is intended"),
             Self::Replaced(_) => "change the steps in bluegreen.toml so that they leave `$PWD` in place".into(),
             Self::ReplacedSince(name) => {
                 format!("run `bluegreen rollback {name}` to use it anyway, or `bluegreen deploy REVISION` for a fresh release")
@@ -62,30 +52,21 @@ impl Explain for Error {
             Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
                 "run `bluegreen releases` to list them".into()
             }
-            Self::ConversionTimeout(_) => {
-                "check the filters in `.gitattributes`, or raise `filter-timeout` in bluegreen.toml".into()
-            }
             Self::NoLog(_) => "only deployments with `[steps]` in bluegreen.toml write a log".into(),
             Self::Public(_) => "push to the other side and promote it, or override with `git push -o public`".into(),
             Self::Step { hint, .. } | Self::PromoteConfig { hint, .. } => hint.clone(),
             Self::NoTerminal => "add `--yes`".into(),
             Self::Client(error) => return error.hint(),
-            Self::RefMoved(_) => "run `git fetch`, then push again".into(),
             Self::UnknownRevision(_) => "name a branch, a tag, or a commit that was pushed to this server".into(),
             Self::NoBranch(_) => "push it first".into(),
-            Self::Tree { .. } => "remove the path from the commit, then push again".into(),
-            Self::Conversion(_) => "fix the filter or the attribute, then push again".into(),
-            Self::Submodule { .. } => {
-                "fix it, or leave submodules empty: `submodules = \"warn\"` in bluegreen.toml".into()
-            }
             Self::Unverified(_) | Self::CutOff(_) => "push again, or run `bluegreen deploy` on the server".into(),
             Self::Io(error) if error.source.kind() == ErrorKind::PermissionDenied => grant(&error.path),
             Self::Io(error) => return error.hint(),
+            Self::Git(error) => return error.hint(),
+            Self::Checkout(error) => return error.hint(),
             Self::AfterFlip(error) | Self::Reported(error) | Self::WentBack(error, _) => return error.hint(),
             Self::Config { .. }
-            | Self::Git { .. }
             | Self::TooLate(_)
-            | Self::PushRefused(_)
             | Self::Unhealthy(_)
             | Self::HoldLost
             | Self::Cancelled => return None,
@@ -105,7 +86,6 @@ impl Explain for Error {
             | Self::NotARepository(_)
             | Self::NameRepository(_)
             | Self::ClosedRepository(_)
-            | Self::NotOwner { .. }
             | Self::ForeignPath(..)
             | Self::Config { .. }
             | Self::PromoteConfig { .. }
@@ -114,6 +94,8 @@ impl Explain for Error {
             Self::AfterFlip(_) => 3,
             Self::Client(error) => error.exit_status(),
             Self::Reported(error) => error.exit_status(),
+            Self::Git(error) => error.exit_status(),
+            Self::Checkout(error) => error.exit_status(),
             _ => 1,
         }
     }
@@ -140,7 +122,6 @@ impl Error {
                 format!("name one of them ({}), as in `status -C {}`", names.join(", "), names[0])
             }
             Self::UnknownRepository { there, .. } => format!("name one of {}", there.join(", ")),
-            Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
             Self::ForeignPath(_, _, at, None) => format!("`chmod go-w {}`", printable(at)),
             Self::ForeignPath(.., Some(other)) => {
                 format!(

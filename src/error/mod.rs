@@ -17,7 +17,9 @@ use bluegreen_text::explain::IoError;
 use bluegreen_text::{listed, printable, reason};
 
 pub use self::client::ClientError;
-use self::wording::{foreign, no_log, place, submodules};
+use self::wording::{foreign, no_log, place};
+use crate::run::signals::Cancelled;
+use crate::{checkout, git};
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -61,16 +63,6 @@ pub enum Error {
         named: PathBuf,
         /// The names that exist.
         there: Vec<String>,
-    },
-    /// The repository is owned by another user.
-    #[error("the repository `{}` is owned by {owner}, and you are {user}", printable(.path))]
-    NotOwner {
-        /// The repository.
-        path: PathBuf,
-        /// Its owner's name.
-        owner: String,
-        /// The name of the user who runs the program.
-        user: String,
     },
     /// A path that somebody other than its owner can change: path, owner, the component, and by whom.
     #[error("root cannot work in `{}`, which is owned by {}: `{}` {}", printable(.0), .1, printable(.2), foreign(.3.as_deref()))]
@@ -117,74 +109,21 @@ pub enum Error {
         /// The response, or why there was none.
         how: String,
     },
-    /// git itself could not be started.
+    /// git-shell could not be started.
     #[error("cannot run `git`: {}", reason(.0))]
     GitMissing(io::Error),
-    /// git ran and failed.
-    #[error("`git {command}` failed: {stderr}")]
-    Git {
-        /// The subcommand.
-        command: String,
-        /// The end of what it printed.
-        stderr: String,
-    },
-    /// git could not convert a file as its attributes ask for.
-    #[error("git cannot convert a file: {0}")]
-    Conversion(String),
-    /// A filter hangs or takes too long.
-    #[error("git timed out after {} while it converted files", humantime::format_duration(*.0))]
-    ConversionTimeout(Duration),
-    /// Files of Git LFS whose content is not on the server.
-    #[error("{problem}: {}", listed(.paths))]
-    Lfs {
-        /// The reason, "git-lfs is not installed".
-        problem: &'static str,
-        /// The files that would be pointers.
-        paths: Vec<PathBuf>,
-    },
+    /// git failed, or a repository cannot be used.
+    #[error(transparent)]
+    Git(git::Error),
+    /// A commit could not be checked out.
+    #[error(transparent)]
+    Checkout(checkout::Error),
     /// A revision that git does not know.
     #[error("unknown revision `{}`", printable(.0))]
     UnknownRevision(String),
     /// An object of the repository is missing or damaged.
     #[error(transparent)]
     Object(#[from] bluegreen_object_store::Error),
-    /// A tree that no checkout may write.
-    #[error("cannot check out `{}`: {problem}", printable(.path))]
-    Tree {
-        /// The path in the tree.
-        path: PathBuf,
-        /// The problem.
-        problem: String,
-    },
-    /// A link that leads out of the release.
-    #[error("symlink `{}` points outside the release, to `{}`", printable(.path), printable(.target))]
-    LinkOutside {
-        /// The link's path in the tree.
-        path: PathBuf,
-        /// Its target.
-        target: PathBuf,
-    },
-    /// A tree with submodules, where the config refuses them.
-    #[error("the commit has {} and `submodules = \"refuse\"`", submodules(.0))]
-    Submodules(Vec<PathBuf>),
-    /// A submodule that could not be fetched.
-    #[error("submodule `{}`: {problem}", printable(.path))]
-    Submodule {
-        /// Its path in its project.
-        path: PathBuf,
-        /// The problem.
-        problem: String,
-    },
-    /// The commit exceeds a limit of the config.
-    #[error("the commit has more than {limit} {what}")]
-    Limit {
-        /// The limit.
-        limit: String,
-        /// "files", "bytes".
-        what: &'static str,
-        /// The key of the config that holds the limit.
-        key: &'static str,
-    },
     /// The file system has not enough space for the release.
     #[error("not enough space in `{}`: the release needs {needed}, {free} are free", printable(.path))]
     NoSpace {
@@ -306,12 +245,6 @@ pub enum Error {
     /// A deployment that ended before it could be cancelled.
     #[error("the deployment finished before it could be cancelled: {0}")]
     TooLate(String),
-    /// A push that is refused by git's own rules or by the `update` hook.
-    #[error("{0}")]
-    PushRefused(String),
-    /// A ref does not point to the commit that the push expects.
-    #[error("`{}` has moved in the meantime", printable(OsStr::from_bytes(.0)))]
-    RefMoved(Vec<u8>),
     /// The branch does not exist.
     #[error("branch `{0}` does not exist")]
     NoBranch(String),
@@ -350,6 +283,33 @@ pub enum Error {
     /// The new release is live, but something after the flip failed.
     #[error("{0}")]
     AfterFlip(Box<Error>),
+}
+
+impl From<Cancelled> for Error {
+    fn from(Cancelled: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl From<git::Error> for Error {
+    fn from(error: git::Error) -> Self {
+        match error {
+            git::Error::Cancelled(_) => Self::Cancelled,
+            git::Error::Io(error) => Self::Io(error),
+            error => Self::Git(error),
+        }
+    }
+}
+
+impl From<checkout::Error> for Error {
+    fn from(error: checkout::Error) -> Self {
+        match error {
+            checkout::Error::Cancelled(_) => Self::Cancelled,
+            checkout::Error::Io(error) => Self::Io(error),
+            checkout::Error::Git(error) => error.into(),
+            error => Self::Checkout(error),
+        }
+    }
 }
 
 impl Error {

@@ -1,9 +1,9 @@
 //! Formatting of values in error messages.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bluegreen_text::{listed, printable};
+use bluegreen_text::printable;
 use nix::unistd::{Uid, User};
 
 pub(super) fn place(file: &Path, line: usize) -> String {
@@ -17,11 +17,6 @@ pub(super) fn foreign(owner: Option<&str>) -> String {
 
 pub(super) fn no_log(release: Option<&str>) -> String {
     release.map_or_else(|| "no log yet".into(), |name| format!("release {name} has no log"))
-}
-
-pub(super) fn submodules(paths: &[PathBuf]) -> String {
-    let noun = if paths.len() == 1 { "submodule" } else { "submodules" };
-    format!("{} {noun} ({})", paths.len(), listed(paths))
 }
 
 /// The login name of the current user, for a command that an administrator runs.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::git;
 use crate::git::push::RefUpdate;
 use crate::git::{Repository, Setting};
 use crate::pusher::output::Output;
@@ -18,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Refuses an update that receive-pack would refuse.
 pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop: &Stop) -> Result<()> {
     let settings = repository.section("receive")?;
-    let refused = |reason: &str| Err(Error::PushRefused(reason.into()));
+    let refused = |reason: &str| Err(git::Error::PushRejected(reason.into()).into());
     let is_set = |name| last(&settings, name).is_some_and(is_true);
     if allows(&settings, "receive.denycurrentbranch").is_none() && repository.is_checked_out(&update.name)? {
         return refused("branch is currently checked out");

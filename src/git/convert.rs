@@ -7,9 +7,10 @@ use std::process::Command;
 use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 use nix::unistd::{Uid, User};
 
+use super::error::{Error, Result};
 use super::{NO_HOOKS, Repository, failure};
-use crate::error::{Error, Result};
 use crate::run::process::{self, End, Limits, keep_end};
+use crate::run::signals::Cancelled;
 
 /// The settings and paths of a git process that converts files.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Repository {
             .owners_command()
             .args(["config", "--list", "--show-scope", "-z"])
             .output()
-            .map_err(Error::GitMissing)?;
+            .map_err(Error::NotStarted)?;
         if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
     }
 
@@ -58,11 +59,11 @@ impl Repository {
         let said = String::from_utf8_lossy(&said);
         let complaints =
             || said.lines().map(|line| truncated(line, MAX_MESSAGE_CHARS).into_owned()).collect::<Vec<_>>();
-        let status = match asked.map_err(Error::GitMissing)? {
+        let status = match asked.map_err(Error::NotStarted)? {
             (End::Exited(status), output) if status.success() => return Ok((output, complaints())),
             (End::Exited(status), _) => status,
             (End::TimedOut, _) => return Err(Error::ConversionTimeout(work.limits.timeout)),
-            (End::Cancelled, _) => return Err(Error::Cancelled),
+            (End::Cancelled, _) => return Err(Cancelled.into()),
         };
         let is_reason = |line: &String| line.starts_with("fatal: ") || line.starts_with("error: ");
         let reason = complaints().into_iter().rfind(is_reason).or_else(|| complaints().pop());

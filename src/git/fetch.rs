@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use bluegreen_object_store::{ObjectFormat, ObjectId};
 use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 
+use super::error::{Error, Result};
 use super::{Repository, failure, search_path};
-use crate::error::{Error, Result};
 use crate::run::process::{self, End, Limits, keep_end};
+use crate::run::signals::Cancelled;
 
 /// The protocols that a submodule's URL may use; not `file` and `ext`, which reach into this machine.
 const PROTOCOLS: &str = "https:ssh:git";
@@ -29,7 +30,7 @@ impl Repository {
             .args(["init", "--quiet", "--bare", "--template=", "--object-format", format])
             .arg(path)
             .output()
-            .map_err(Error::GitMissing)?;
+            .map_err(Error::NotStarted)?;
         if output.status.success() { Ok(()) } else { Err(failure("init", &output)) }
     }
 
@@ -39,7 +40,7 @@ impl Repository {
         let begun = Instant::now();
         let first = self.fetch_refs(&["--depth=1", "--", url, &alone], limits);
         first.or_else(|error| match limits.timeout.saturating_sub(begun.elapsed()) {
-            _ if matches!(error, Error::Cancelled) => Err(error),
+            _ if matches!(error, Error::Cancelled(_)) => Err(error),
             Duration::ZERO => Err(error),
             timeout => {
                 let all = ["--", url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
@@ -57,14 +58,14 @@ impl Repository {
             .env("GIT_SSH_COMMAND", SSH);
         let mut stderr = Vec::new();
         let end = process::run(&mut git, limits.timeout, limits.stop, |bytes| keep_end(&mut stderr, bytes));
-        match end.map_err(Error::GitMissing)? {
+        match end.map_err(Error::NotStarted)? {
             End::Exited(status) if status.success() => Ok(()),
             End::Exited(status) => Err(refusal(&Output { status, stdout: Vec::new(), stderr })),
             End::TimedOut => {
                 let stderr = format!("gave up after {}", humantime::format_duration(limits.timeout));
-                Err(Error::Git { command: "fetch".into(), stderr })
+                Err(Error::Failed { command: "fetch".into(), stderr })
             }
-            End::Cancelled => Err(Error::Cancelled),
+            End::Cancelled => Err(Cancelled.into()),
         }
     }
 }
@@ -82,7 +83,7 @@ fn refusal(output: &Output) -> Error {
     }
     let stderr: String =
         last.chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
-    Error::Git { command: "fetch".into(), stderr: truncated(&stderr, MAX_MESSAGE_CHARS).into_owned() }
+    Error::Failed { command: "fetch".into(), stderr: truncated(&stderr, MAX_MESSAGE_CHARS).into_owned() }
 }
 
 #[cfg(test)]

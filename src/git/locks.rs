@@ -18,7 +18,7 @@ use rustix::fs::FileType;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Repository;
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 
 /// The directories of a repository that hold locks, and whether those below them do, too. Refs can lie deep.
 const PLACES: [(&str, bool); 5] =

@@ -5,6 +5,7 @@
 //! Objects are read by [`bluegreen_object_store`].
 
 pub mod convert;
+mod error;
 mod fetch;
 mod large_object;
 mod locks;
@@ -13,6 +14,7 @@ pub mod push;
 mod receive;
 pub mod settings;
 
+pub use self::error::{Error, Result};
 pub use self::receive::Setting;
 
 use std::ffi::{OsStr, OsString};
@@ -23,8 +25,6 @@ use std::process::{Command, Output, Stdio};
 use bluegreen_object_store::{ObjectFormat, ObjectId, ObjectStore};
 use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 use nix::unistd::{Uid, User};
-
-use crate::error::{Error, Result};
 
 /// A repository on this machine. [`Repository::refuse_foreign`] makes sure that it is the user's own.
 #[derive(Debug, Clone)]
@@ -132,7 +132,7 @@ impl Repository {
     /// A setting of the repository's own config.
     pub fn setting(&self, key: &str) -> Result<Option<String>> {
         // `config` runs no hooks, and our own value must not hide the repository's `core.hooksPath`.
-        let output = self.with_hooks().args(["config", "--get", key]).output().map_err(Error::GitMissing)?;
+        let output = self.with_hooks().args(["config", "--get", key]).output().map_err(Error::NotStarted)?;
         match output.status.code() {
             Some(0) => Ok(Some(String::from_utf8_lossy(output.stdout.trim_ascii_end()).into_owned())),
             Some(1) => Ok(None),
@@ -153,7 +153,7 @@ impl Repository {
     }
 
     fn run(&self, arguments: &[&str]) -> Result<Output> {
-        self.command(arguments).output().map_err(Error::GitMissing)
+        self.command(arguments).output().map_err(Error::NotStarted)
     }
 
     /// Prepares a git command that sees this repository, and no settings but the repository's own. It connects to
@@ -214,7 +214,7 @@ pub fn login_name(uid: Uid) -> String {
 }
 
 fn failure(command: &str, output: &Output) -> Error {
-    Error::Git { command: command.into(), stderr: reason(output) }
+    Error::Failed { command: command.into(), stderr: reason(output) }
 }
 
 /// Returns the last error message of a failed git.

@@ -1,12 +1,8 @@
 //! The lines `<old> <new> <ref>` that git writes to a hook's standard input. Pure.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-
 use bluegreen_object_store::ObjectId;
-use bluegreen_text::printable;
 
-use crate::error::{Error, Result};
+use super::error::{Error, Result};
 
 /// One ref that a push moved, created or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +25,7 @@ impl RefUpdate {
             (Some(old), Some(new), Some(name)) if old.format() == new.format() && is_ref_name(name) => {
                 Ok(Self { old, new, name: name.to_vec() })
             }
-            _ => Err(Error::Usage(format!(
-                "expected `<old> <new> <ref>` on standard input, got `{}`",
-                printable(OsStr::from_bytes(&line[..line.len().min(200)]))
-            ))),
+            _ => Err(Error::InvalidRefUpdate(line[..line.len().min(200)].to_vec())),
         }
     }
 

@@ -10,9 +10,9 @@ use bluegreen_object_store::ObjectId;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use super::error::{Error, Result};
 use super::push::RefUpdate;
 use super::{NO_FSMONITOR, RUN_NOTHING, Repository, failure};
-use crate::error::{Error, Result};
 use crate::run::process;
 
 /// The prefix of the refs that keep objects during a push. `transfer.hideRefs` hides them from clients.
@@ -45,7 +45,7 @@ impl Repository {
     /// Returns the commit that a ref points to, if it exists.
     pub fn id_of(&self, name: &[u8]) -> Result<Option<ObjectId>> {
         let mut git = self.command(&["rev-parse", "--verify", "--quiet"]);
-        let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::GitMissing)?;
+        let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::NotStarted)?;
         match output.status.code() {
             Some(0) => Ok(ObjectId::parse(output.stdout.trim_ascii())),
             Some(1) => Ok(None),
@@ -64,7 +64,7 @@ impl Repository {
         } else {
             git.arg(name).arg(new)
         };
-        let output = git.arg(old).output().map_err(Error::GitMissing)?;
+        let output = git.arg(old).output().map_err(Error::NotStarted)?;
         if output.status.success() {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl Repository {
     /// The settings of a section as receive-pack sees them, in order; the last one of a name counts.
     pub fn section(&self, section: &str) -> Result<Vec<Setting>> {
         let mut git = self.as_receive_pack(&["config", "--null", "--get-regexp"]);
-        let output = git.arg(format!("^{section}\\.")).output().map_err(Error::GitMissing)?;
+        let output = git.arg(format!("^{section}\\.")).output().map_err(Error::NotStarted)?;
         match output.status.code() {
             Some(0 | 1) => {}
             _ => return Err(failure("config", &output)),
@@ -128,7 +128,7 @@ impl Repository {
     /// The path at which git looks for a hook, `core.hooksPath` included.
     pub fn hook_path(&self, name: &str) -> Result<PathBuf> {
         let mut git = self.as_receive_pack(&["rev-parse", "--git-path", &format!("hooks/{name}")]);
-        let output = git.output().map_err(Error::GitMissing)?;
+        let output = git.output().map_err(Error::NotStarted)?;
         if !output.status.success() {
             return Err(failure("rev-parse", &output));
         }
@@ -174,7 +174,7 @@ impl Repository {
         let is_missing = self.run(&["cat-file", "-e", &commit.to_string()])?.status.code() == Some(1);
         if is_missing {
             let reason = "its objects are missing: has `git gc --prune=now` removed them? push again";
-            return Err(Error::PushRefused(reason.into()));
+            return Err(Error::PushRejected(reason.into()));
         }
         Err(failure("update-ref", &output))
     }

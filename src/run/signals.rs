@@ -14,8 +14,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 
-use crate::error::{Error, Result};
-
 /// Lets a hook outlive its client: once the ref has moved, a lost connection or a Ctrl-C must not stop the
 /// deployment half-way. From 2.54 on git passes the signals that it gets on to its hooks. Every Rust
 /// program ignores SIGPIPE.
@@ -28,6 +26,11 @@ pub fn outlive_the_client() {
         }
     }
 }
+
+/// The operator or the system asked the program to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("cancelled")]
+pub struct Cancelled;
 
 /// A request to stop. The program checks it where it can stop cleanly; a signal interrupts nothing else.
 #[derive(Debug)]
@@ -55,13 +58,13 @@ impl Stop {
         Self { signals: registered.ok() }
     }
 
-    /// Fails with [`Error::Cancelled`] from the first signal on.
-    pub fn check(&self) -> Result<()> {
+    /// Fails from the first signal on.
+    pub fn check(&self) -> Result<(), Cancelled> {
         let Some(signals) = &self.signals else { return Ok(()) };
         // What came is not read, so that other threads which wait for it see it too.
         let now = Some(&Timespec { tv_sec: 0, tv_nsec: 0 });
         match retry_on_intr(|| poll(&mut [PollFd::new(signals, PollFlags::IN)], now)) {
-            Ok(1..) => Err(Error::Cancelled),
+            Ok(1..) => Err(Cancelled),
             _ => Ok(()),
         }
     }

@@ -28,6 +28,7 @@ use rustix::fs::FileType;
 
 pub use self::lock::Holder;
 pub use self::locked::{Flip, LockedSite};
+pub use self::paths::INCOMING;
 use self::paths::{CURRENT, RELEASES, STATE};
 pub use self::staged::{Recycled, Staged};
 pub use self::state_file::StateFile;

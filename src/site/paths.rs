@@ -12,7 +12,7 @@ pub(super) const RELEASES: &[u8] = b"releases";
 pub(super) const STATE: &[u8] = b".bluegreen";
 pub(super) const SHARED: &[u8] = b"shared";
 /// The prefix of every temporary name; a sweep removes what has it.
-pub(super) const INCOMING: &str = ".incoming-";
+pub const INCOMING: &str = ".incoming-";
 
 impl Site {
     /// The site itself.

@@ -54,7 +54,7 @@ impl Findings {
     }
 
     /// Takes an error for a finding.
-    fn take<T>(&mut self, result: Result<T>) -> Option<T> {
+    fn take<T, E: Explain>(&mut self, result: Result<T, E>) -> Option<T> {
         result
             .map_err(|error| {
                 let finding = Finding { level: Level::Error, message: error.to_string(), hint: error.hint() };

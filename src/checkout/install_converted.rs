@@ -2,27 +2,27 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bluegreen_object_store::ObjectStore;
 use bluegreen_sys::dir::Dir;
 use rustix::fs::OFlags;
 
 use super::converted::Converted;
+use super::error::{Error, Result};
 use super::listing::Listing;
 use super::manifest::{Stamp, stamp};
 use super::monitor::{Monitor, Notice};
+use super::options::{Lfs, Options};
 use super::plan::Plan;
+use super::prepare_dirs::Before;
 use super::project_files::{ProjectFiles, pointer};
-use super::recycle::Before;
 use super::scratch::Scratch;
 use super::walk::Walk;
-use crate::config::Lfs;
-use crate::error::{Error, Result};
 use crate::run::process::Limits;
 
 /// Converted files of one project, in a scratch directory.
-pub struct Ready {
+pub struct ConvertedFiles {
     entries: Vec<u32>,
     scratch: Scratch,
     /// The warnings of git and its filters.
@@ -34,15 +34,15 @@ pub fn convert(
     listing: &Listing,
     projects: &mut [ProjectFiles],
     entries: &[u32],
-    scratch: &Path,
+    options: &Options,
     limits: Limits,
-) -> Result<Vec<Ready>> {
+) -> Result<Vec<ConvertedFiles>> {
     let mut ready = Vec::new();
     for project in projects {
         let entries: Vec<u32> = entries.iter().copied().filter(|&entry| project.has(entry)).collect();
         if !entries.is_empty() {
-            let (scratch, complaints) = project.checkout(listing, &entries, scratch, limits)?;
-            ready.push(Ready { entries, scratch, complaints });
+            let (scratch, complaints) = project.checkout(listing, &entries, options, limits)?;
+            ready.push(ConvertedFiles { entries, scratch, complaints });
         }
     }
     Ok(ready)
@@ -51,13 +51,13 @@ pub fn convert(
 /// Moves converted files into the release, and records their sizes and stamps. Returns their entries.
 pub fn move_all(
     plan: &mut Plan,
-    ready: &[Ready],
+    ready: &[ConvertedFiles],
     before: &[Before],
     root: &Dir,
     stamps: &mut [Stamp],
     monitor: &Monitor,
 ) -> Result<Vec<u32>> {
-    for Ready { entries, scratch, complaints } in ready {
+    for ConvertedFiles { entries, scratch, complaints } in ready {
         for complaint in complaints {
             monitor.notice(Notice::Complaint(complaint));
         }

@@ -10,11 +10,11 @@ use bluegreen_sys::dir::Dir;
 use bluegreen_sys::parallel::{PIECE, for_each_piece};
 use rustix::fs::Stat;
 
+use super::error::{Error, Result};
 use super::listing::{Directory, Listing, NONE};
 use super::manifest::Manifest;
 use super::plan::Plan;
 use super::walk::Walk;
-use crate::error::{Error, Result};
 
 /// The number of parts for each thread into which the directories of a new release are divided.
 const PARTS: usize = 8;

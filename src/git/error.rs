@@ -1,0 +1,85 @@
+//! The errors of git and of repositories.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bluegreen_text::explain::{Explain, IoError};
+use bluegreen_text::{printable, reason};
+
+use crate::run::signals::Cancelled;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failed operation of git or on a repository.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Io(#[from] IoError),
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    #[error("`{}` is not a git repository", printable(.0))]
+    NotARepository(PathBuf),
+    /// The repository is owned by another user.
+    #[error("the repository `{}` is owned by {owner}, and you are {user}", printable(.path))]
+    NotOwner { path: PathBuf, owner: String, user: String },
+    #[error("cannot run `git`: {}", reason(.0))]
+    NotStarted(io::Error),
+    #[error("`git {command}` failed: {stderr}")]
+    Failed {
+        command: String,
+        /// The end of what git printed.
+        stderr: String,
+    },
+    /// Git could not convert a file as its attributes require.
+    #[error("git cannot convert a file: {0}")]
+    Conversion(String),
+    #[error("git timed out after {} while it converted files", humantime::format_duration(*.0))]
+    ConversionTimeout(Duration),
+    /// Standard input of a hook is not a list of ref updates.
+    #[error("expected `<old> <new> <ref>` on standard input, got `{}`", printable(OsStr::from_bytes(.0)))]
+    InvalidRefUpdate(Vec<u8>),
+    /// A push violates a rule of git, or the `update` hook rejects it.
+    #[error("{0}")]
+    PushRejected(String),
+    /// A ref does not point to the commit that the push expects.
+    #[error("`{}` has moved in the meantime", printable(OsStr::from_bytes(.0)))]
+    RefMoved(Vec<u8>),
+}
+
+impl Error {
+    /// Returns a function that adds a verb and a path to an I/O error, for `map_err`.
+    pub(super) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let add = IoError::on(verb, path);
+        move |source| Self::Io(add(source))
+    }
+}
+
+impl Explain for Error {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Io(error) => return error.hint(),
+            Self::NotARepository(_) => {
+                "name the bare repository, as in `bluegreen -C /home/deploy/sample_app status`".into()
+            }
+            Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
+            Self::NotStarted(_) => "install git: `sudo apt-get install git`".into(),
+            Self::Conversion(_) => "fix the filter or the attribute, then push again".into(),
+            Self::ConversionTimeout(_) => {
+                "check the filters in `.gitattributes`, or raise `filter-timeout` in bluegreen.toml".into()
+            }
+            Self::InvalidRefUpdate(_) => "run `bluegreen --help`".into(),
+            Self::RefMoved(_) => "run `git fetch`, then push again".into(),
+            Self::Cancelled(_) | Self::Failed { .. } | Self::PushRejected(_) => return None,
+        })
+    }
+
+    fn exit_status(&self) -> u8 {
+        match self {
+            Self::NotARepository(_) | Self::NotOwner { .. } | Self::InvalidRefUpdate(_) => 2,
+            _ => 1,
+        }
+    }
+}
