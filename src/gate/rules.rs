@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// Refuses an update that receive-pack would refuse.
 pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop: &Stop) -> Result<()> {
-    let settings = repository.section("receive")?;
+    let settings = repository.receive_settings()?;
     let refused = |reason: &str| Err(git::Error::PushRejected(reason.into()).into());
     let is_set = |name| last(&settings, name).is_some_and(is_true);
     if allows(&settings, "receive.denycurrentbranch").is_none() && repository.is_checked_out(&update.name)? {
@@ -36,7 +36,7 @@ pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop:
             }
         }
     } else {
-        if repository.resolve(&update.new.to_string())? != Some(update.new) {
+        if !repository.is_commit(update.new) {
             return refused("cannot write a tag or another non-commit object to a branch");
         }
         if !repository.has_history_of(update.new)? {
@@ -49,17 +49,22 @@ pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop:
             return refused("non-fast-forward");
         }
     }
-    if runs_update_hook(repository, update, report, stop)? { Ok(()) } else { refused("hook declined") }
+    if runs_update_hook(repository, update, &settings, report, stop)? {
+        Ok(())
+    } else {
+        refused("hook declined")
+    }
 }
 
 /// Runs the `update` hook, if there is one; returns whether it accepts the update.
 fn runs_update_hook(
     repository: &Repository,
     update: &RefUpdate,
+    settings: &[Setting],
     report: &Report,
     stop: &Stop,
 ) -> Result<bool> {
-    let Some(mut hook) = repository.hook("update", update)? else { return Ok(true) };
+    let Some(mut hook) = repository.hook("update", update, settings)? else { return Ok(true) };
     let mut output = Output::new(report, None, "");
     let end = process::run(&mut hook, TIMEOUT, Some(stop), |bytes| output.take(bytes));
     output.end();

@@ -129,6 +129,17 @@ impl Repository {
         ObjectStore::new(&self.path.join("objects"), format, self)
     }
 
+    /// All settings of the repository's own config, in order. The last one of a name counts.
+    pub fn own_settings(&self) -> Result<Vec<Setting>> {
+        let output =
+            self.with_hooks().args(["config", "--null", "--list"]).output().map_err(Error::NotStarted)?;
+        if output.status.success() {
+            Ok(Setting::parse_all(&output.stdout))
+        } else {
+            Err(failure("config", &output))
+        }
+    }
+
     /// A setting of the repository's own config.
     pub fn setting(&self, key: &str) -> Result<Option<String>> {
         // `config` runs no hooks, and our own value must not hide the repository's `core.hooksPath`.

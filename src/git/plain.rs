@@ -29,6 +29,14 @@ impl Repository {
         }
     }
 
+    /// Returns whether the repository is bare and has no linked work trees, so that no branch is checked out. May return
+    /// false for a config that only git can read.
+    pub(super) fn is_plainly_bare(&self) -> bool {
+        let config = fs::read_to_string(self.path.join("config")).unwrap_or_default();
+        let is_other = ["commondir", "worktrees"].iter().any(|name| self.path.join(name).exists());
+        is_plain_config(&config) && !is_other && is_bare(&config)
+    }
+
     fn packed_tip(&self, name: &str) -> Option<ObjectId> {
         let path = self.path.join("packed-refs");
         let text =
@@ -81,6 +89,23 @@ fn is_plain_config(text: &str) -> bool {
     })
 }
 
+/// Returns whether a plain config says that the repository is bare. The last setting counts.
+fn is_bare(config: &str) -> bool {
+    let mut section = "";
+    let mut bare = false;
+    for line in config.lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line;
+        } else if section.eq_ignore_ascii_case("[core]") {
+            let (key, value) = line.split_once('=').unwrap_or((line, "true"));
+            if key.trim().eq_ignore_ascii_case("bare") {
+                bare = value.trim() == "true";
+            }
+        }
+    }
+    bare
+}
+
 fn is_recommended(key: &str, value: &str) -> bool {
     RECOMMENDED.iter().any(|setting| setting.key == key && setting.value == value)
 }
@@ -118,6 +143,15 @@ mod tests {
             assert!(!is_plain_config(&format!("{plain}{odd}\n")), "{odd}");
         }
         assert!(!is_plain_config("bare = true"), "a key in no section");
+    }
+
+    #[test]
+    fn the_last_setting_says_whether_a_repository_is_bare() {
+        assert!(is_bare("[core]\n\tbare = true\n"));
+        assert!(is_bare("[Core]\nBare\n"));
+        for other in ["", "[core]\nbare = false", "[core]\nbare = true\nbare = false", "[gc]\nbare = true"] {
+            assert!(!is_bare(other), "{other}");
+        }
     }
 
     #[test]

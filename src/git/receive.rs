@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use bluegreen_object_store::ObjectId;
+use bluegreen_object_store::{ObjectId, ObjectKind};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
@@ -17,6 +17,8 @@ use crate::run::process;
 
 /// The prefix of the refs that keep objects during a push. `transfer.hideRefs` hides them from clients.
 const KEPT: &str = "refs/bluegreen/deploying/";
+
+const HOOKS_PATH: &str = "core.hookspath";
 
 /// A guard that keeps the objects of a commit by a ref of this process's own.
 #[must_use = "they are kept until it is dropped"]
@@ -41,9 +43,24 @@ pub struct Setting {
     pub value: Option<String>,
 }
 
+impl Setting {
+    /// Parses the output of `git config --null`.
+    pub(super) fn parse_all(output: &[u8]) -> Vec<Self> {
+        let setting = |entry: &str| match entry.split_once('\n') {
+            Some((name, value)) => Self { name: name.to_owned(), value: Some(value.to_owned()) },
+            None => Self { name: entry.to_owned(), value: None },
+        };
+        String::from_utf8_lossy(output).split_terminator('\0').map(setting).collect()
+    }
+}
+
 impl Repository {
     /// Returns the commit that a ref points to, if it exists.
     pub fn id_of(&self, name: &[u8]) -> Result<Option<ObjectId>> {
+        let branch = name.strip_prefix(b"refs/heads/").and_then(|branch| std::str::from_utf8(branch).ok());
+        if let Some(id) = branch.and_then(|branch| self.plain_tip(branch)) {
+            return Ok(Some(id));
+        }
         let mut git = self.command(&["rev-parse", "--verify", "--quiet"]);
         let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::NotStarted)?;
         match output.status.code() {
@@ -76,25 +93,21 @@ impl Repository {
         Err(failure("update-ref", &output))
     }
 
-    /// The settings of a section as receive-pack sees them, in order; the last one of a name counts.
-    pub fn section(&self, section: &str) -> Result<Vec<Setting>> {
-        let mut git = self.as_receive_pack(&["config", "--null", "--get-regexp"]);
-        let output = git.arg(format!("^{section}\\.")).output().map_err(Error::NotStarted)?;
+    /// Returns `receive.*` and `core.hooksPath` as receive-pack reads them, in order. The last one of a name counts.
+    pub fn receive_settings(&self) -> Result<Vec<Setting>> {
+        let pattern = format!("^receive\\.|^{HOOKS_PATH}$");
+        let mut git = self.as_receive_pack(&["config", "--null", "--get-regexp", &pattern]);
+        let output = git.output().map_err(Error::NotStarted)?;
         match output.status.code() {
             Some(0 | 1) => {}
             _ => return Err(failure("config", &output)),
         }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let setting = |entry: &str| match entry.split_once('\n') {
-            Some((name, value)) => Setting { name: name.to_owned(), value: Some(value.to_owned()) },
-            None => Setting { name: entry.to_owned(), value: None },
-        };
-        Ok(text.split_terminator('\0').map(setting).collect())
+        Ok(Setting::parse_all(&output.stdout))
     }
 
     /// Returns whether git lets `proc-receive` move a branch.
     pub fn asks_gate(&self, branch: &str) -> Result<bool> {
-        let settings = self.section("receive")?;
+        let settings = self.receive_settings()?;
         let values = settings.into_iter().filter(|setting| setting.name == "receive.procreceiverefs");
         let values: Vec<String> = values.filter_map(|setting| setting.value).collect();
         Ok(is_asked_about(format!("refs/heads/{branch}").as_bytes(), &values))
@@ -108,12 +121,21 @@ impl Repository {
 
     /// Returns whether a work tree has this branch checked out.
     pub fn is_checked_out(&self, name: &[u8]) -> Result<bool> {
+        if self.is_plainly_bare() {
+            return Ok(false);
+        }
         let output = self.run(&["worktree", "list", "--porcelain"])?;
         if !output.status.success() {
             return Err(failure("worktree", &output));
         }
         let line = [b"branch ", name].concat();
         Ok(output.stdout.split(|&byte| byte == b'\n').any(|found| found == line))
+    }
+
+    /// Returns whether an object exists and is a commit.
+    #[must_use]
+    pub fn is_commit(&self, id: ObjectId) -> bool {
+        self.objects(id.format()).reader().kind(id).is_ok_and(|kind| kind == ObjectKind::Commit)
     }
 
     /// Returns whether one commit is in the history of another.
@@ -190,8 +212,13 @@ impl Repository {
 
     /// Prepares one of the repository's hooks, with arguments and environment as receive-pack sets them;
     /// `None` if there is no such hook.
-    pub fn hook(&self, name: &str, update: &RefUpdate) -> Result<Option<Command>> {
-        let path = self.hook_path(name)?;
+    pub fn hook(&self, name: &str, update: &RefUpdate, settings: &[Setting]) -> Result<Option<Command>> {
+        let is_elsewhere = settings.iter().any(|setting| setting.name == HOOKS_PATH);
+        let path = if is_elsewhere || self.path.join("commondir").exists() {
+            self.hook_path(name)?
+        } else {
+            self.path.join("hooks").join(name)
+        };
         let is_executable = |file: std::fs::Metadata| file.is_file() && file.mode() & 0o111 != 0;
         if !path.metadata().is_ok_and(is_executable) {
             return Ok(None);

@@ -187,6 +187,11 @@ impl Reader<'_> {
         (object.kind == ObjectKind::Tree).then_some(object.content)
     }
 
+    /// Returns the type of an object, without reading its content.
+    pub fn kind(&self, id: ObjectId) -> Result<ObjectKind> {
+        Ok(self.find_any(id, ObjectKind::Commit, false)?.kind)
+    }
+
     pub fn blob(&self, id: ObjectId) -> Result<Vec<u8>> {
         self.read(id, ObjectKind::Blob)
     }
@@ -226,19 +231,24 @@ impl Reader<'_> {
 
     /// Finds an object of the given type. Reads its content on request, unless it is too large or cannot be decoded here.
     fn find(&self, id: ObjectId, kind: ObjectKind, with_content: bool) -> Result<Found> {
-        let mut found = self.look_up(id, kind, with_content);
-        if !matches!(found, Ok(Some(_))) {
-            // A concurrent `git gc` may have moved it into a new pack.
-            self.store.reopen();
-            self.opened.replace(None);
-            found = self.look_up(id, kind, with_content);
-        }
-        let found = found?.ok_or_else(|| unreadable(id, kind, "it does not exist"))?;
+        let found = self.find_any(id, kind, with_content)?;
         if found.kind == kind {
             Ok(found)
         } else {
             Err(unreadable(id, kind, &format!("it is a {}", found.kind)))
         }
+    }
+
+    /// Finds an object of any type. `expected` is the type for errors.
+    fn find_any(&self, id: ObjectId, expected: ObjectKind, with_content: bool) -> Result<Found> {
+        let mut found = self.look_up(id, expected, with_content);
+        if !matches!(found, Ok(Some(_))) {
+            // A concurrent `git gc` may have moved it into a new pack.
+            self.store.reopen();
+            self.opened.replace(None);
+            found = self.look_up(id, expected, with_content);
+        }
+        found?.ok_or_else(|| unreadable(id, expected, "it does not exist"))
     }
 
     fn look_up(&self, id: ObjectId, kind: ObjectKind, with_content: bool) -> Result<Option<Found>> {

@@ -126,10 +126,10 @@ fn check_git(repository: &Repository, findings: &mut Findings) {
         let message = format!("git {}.{} is not supported", version.0, version.1);
         findings.error(message, format!("install git {}.{} or newer", OLDEST_GIT.0, OLDEST_GIT.1));
     }
+    let Some(settings) = findings.take(repository.own_settings()) else { return };
     let git_dir = printable(repository.path());
     for Recommended { key, value, loss } in RECOMMENDED {
-        let Some(setting) = findings.take(repository.setting(key)) else { return };
-        if setting.is_none() {
+        if !settings.iter().any(|setting| setting.name.eq_ignore_ascii_case(key)) {
             findings.warning(
                 format!("`{key}` is not set: {loss}"),
                 format!("`git -C {git_dir} config {key} {value}`"),
