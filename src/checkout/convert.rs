@@ -1,4 +1,4 @@
-//! Plans the conversion of files by attributes: filters such as Git LFS, encodings, `ident`, line ends.
+//! Plans the conversion of files by attributes: filters such as Git LFS, encodings, `ident`, and line endings.
 //!
 //! This module finds the files; git writes them into a [`super::scratch`] directory, and [`super::install_converted`]
 //! moves them into the release. For a tree without converting attributes only the `.gitattributes` are read
@@ -22,12 +22,12 @@ use crate::run::signals::Stop;
 /// The conversions that one release needs.
 #[derive(Debug)]
 pub struct Conversion {
-    /// Everything that is converted.
+    /// All converted entries.
     pub converted: Converted,
     /// The projects with converted files.
     pub projects: Vec<ProjectFiles>,
     options: Options,
-    /// The entries that are pointers now, with the sizes of their contents.
+    /// The entries that are pointers, with the sizes of their contents.
     contents: Vec<(u32, u64)>,
 }
 
@@ -81,8 +81,8 @@ impl Conversion {
         Ok(())
     }
 
-    /// Plans those files of a recycled release as new ones that would be converted differently now. Keeps the
-    /// others converted.
+    /// Treats files of a recycled release as new if they would be converted differently now. Keeps the conversions of the
+    /// others.
     pub fn forget_changed(&mut self, plan: &mut Plan, recycled: &Manifest) {
         let old = &recycled.converted;
         if self.is_like(old) {
@@ -93,19 +93,19 @@ impl Conversion {
         }
     }
 
-    /// Returns whether an old conversion was done by the same rules.
+    /// Returns whether an old conversion followed the same rules.
     fn is_like(&self, old: &Converted) -> bool {
         old.fingerprint == self.converted.fingerprint
     }
 
-    /// Sets the sizes of pointers to those of their contents, for the checks of limits and free space.
+    /// Sets the sizes of pointers to the sizes of their contents, to check limits and free space.
     pub fn set_content_sizes(&self, listing: &mut Listing) {
         for &(entry, size) in &self.contents {
             listing.set_size(entry, size);
         }
     }
 
-    /// Refuses pointers whose content is missing, or with `lfs = "warn"` excludes them from the conversion.
+    /// Rejects pointers whose content is missing, or with [`Lfs::Warn`] excludes them from the conversion.
     fn exclude_pointers(
         &mut self,
         project: usize,
@@ -144,7 +144,7 @@ impl Conversion {
     }
 }
 
-/// Plans files as new for which `is_other` returns true; it gets the old entry and the new one.
+/// Treats files as new for which `is_other` returns true. It receives the old entry and the new one.
 fn forget_same(plan: &mut Plan, is_other: impl Fn(u32, u32) -> bool) {
     for (entry, same) in plan.same_in_old.iter_mut().enumerate() {
         if *same != NONE && is_other(*same, entry as u32) {

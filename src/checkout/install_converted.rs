@@ -25,7 +25,7 @@ use crate::run::process::Limits;
 pub struct ConvertedFiles {
     entries: Vec<u32>,
     scratch: Scratch,
-    /// The warnings of git and its filters.
+    /// Warnings from git and its filters.
     complaints: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ fn move_in(
         let (directory, name) = (listing.directory_of(entry), listing.name(entry));
         let (from, to) = (from.enter(directory)?, to.enter(directory)?);
         if from.stat(name)?.st_mode != listing.entries[entry as usize].kind.mode() {
-            return Err(io::Error::other("git made something else of it"));
+            return Err(io::Error::other("git has written another type of file"));
         }
         if before[directory as usize] == Before::Used {
             to.remove(name)?;
@@ -102,7 +102,7 @@ fn move_in(
     Ok(moved)
 }
 
-/// Finds the pointers that git-lfs did not replace, which its settings may allow.
+/// Finds the pointers that git-lfs did not replace. Its settings may allow that.
 pub fn find_pointers(
     plan: &Plan,
     root: &Dir,

@@ -1,7 +1,7 @@
 //! [`Listing`]: all paths of one commit, in flat arrays.
 //!
-//! The entries of one directory are adjacent, and a directory comes before everything below it. So every
-//! subtree is one range of `entries` and one of `directories`.
+//! The entries of a directory are adjacent, and a directory precedes everything below it. So every subtree is one range of
+//! `entries` and one range of `directories`.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -15,35 +15,34 @@ use serde_bytes::ByteBuf;
 
 use super::rows::{self, Row};
 
-/// The index that stands for no entry or directory.
+/// The index of no entry or directory.
 pub const NONE: u32 = u32::MAX;
 
 /// A file, link, directory or submodule of a listing.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
-    /// Its kind.
     pub kind: EntryKind,
-    /// The end of its name in `names`; it begins at the end of the previous one.
+    /// The end of the name in `names`. It starts at the end of the previous name.
     pub(super) name_end: u32,
-    /// A file's size, or a directory's index in `directories`: one field for both, because there may be millions
-    /// of entries. [`Listing::size_of`] and [`Listing::directory_at`] read it.
+    /// The size of a file, or the index of a directory in `directories`. One field serves both, because there may be millions
+    /// of entries. Use [`Listing::size_of`] and [`Listing::directory_at`] to read it.
     value: u64,
 }
 
-/// A directory of a listing, the root or a tree or submodule entry.
+/// A directory of a listing: the root, a tree, or a submodule.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Directory {
-    /// The directory it lies in.
+    /// The index of the parent directory.
     pub parent: u32,
-    /// Its entry; [`NONE`] for the root.
+    /// The index of its entry, or [`NONE`] for the root.
     pub entry: u32,
     /// Its first entry.
     pub first: u32,
     /// The entry after its last one.
     pub last: u32,
-    /// The directory after the last one below it.
+    /// The index after the last directory below it.
     pub end: u32,
-    /// True if a checkout makes it: git makes no directory for a tree without files in it.
+    /// Whether a checkout creates it. Git creates no directory for a tree without files.
     pub is_made: bool,
 }
 
@@ -53,7 +52,7 @@ pub struct Listing {
     pub(super) root: ByteBuf,
     pub(super) names: ByteBuf,
     pub(super) ids: ByteBuf,
-    /// All paths but the root.
+    /// All paths except the root.
     #[serde(with = "rows")]
     pub entries: Vec<Entry>,
     /// All directories, the root first.
@@ -93,14 +92,14 @@ impl Listing {
         }
     }
 
-    /// The name of an entry, one component.
+    /// Returns the name of an entry, a single path component.
     #[must_use]
     pub fn name(&self, entry: u32) -> &[u8] {
         let start = entry.checked_sub(1).map_or(0, |before| self.entries[before as usize].name_end);
         &self.names[start as usize..self.entries[entry as usize].name_end as usize]
     }
 
-    /// The size of a file or link in bytes, once it is measured.
+    /// Returns the size of a file or link in bytes, once it is known.
     #[must_use]
     pub fn size_of(&self, entry: u32) -> u64 {
         let entry = &self.entries[entry as usize];
@@ -113,7 +112,7 @@ impl Listing {
         self.entries[entry as usize].value = size;
     }
 
-    /// The index in `directories` of an entry that is a directory.
+    /// Returns the index in `directories` of an entry that is a directory.
     #[must_use]
     pub fn directory_at(&self, entry: u32) -> u32 {
         debug_assert!(self.entries[entry as usize].kind.is_directory());
@@ -126,21 +125,21 @@ impl Listing {
         self.entries[entry as usize].value = directory.into();
     }
 
-    /// The raw id of an entry's object.
+    /// Returns the raw id of an entry's object.
     #[must_use]
     pub fn raw_id(&self, entry: u32) -> &[u8] {
         let len = self.root.len();
         &self.ids[entry as usize * len..][..len]
     }
 
-    /// The id of an entry's object.
+    /// Returns the id of an entry's object.
     #[must_use]
     pub fn id(&self, entry: u32) -> ObjectId {
-        // All ids in a listing have the length of an id of the repository.
+        // All ids in a listing have a valid length.
         ObjectId::from_bytes(self.raw_id(entry)).unwrap_or(ObjectId::NULL)
     }
 
-    /// The raw id of a directory's tree, or of a submodule's commit.
+    /// Returns the raw id of a directory's tree, or of a submodule's commit.
     #[must_use]
     pub fn directory_id(&self, directory: u32) -> &[u8] {
         match self.directories[directory as usize].entry {
@@ -149,14 +148,14 @@ impl Listing {
         }
     }
 
-    /// The entries of a directory.
+    /// Returns the range of a directory's entries.
     #[must_use]
     pub fn entries_of(&self, directory: u32) -> Range<u32> {
         let directory = &self.directories[directory as usize];
         directory.first..directory.last
     }
 
-    /// The path of a directory, from the root of the release.
+    /// Returns the path of a directory, relative to the root of the release.
     #[must_use]
     pub fn directory_path(&self, directory: u32) -> PathBuf {
         let mut names = Vec::new();
@@ -168,13 +167,13 @@ impl Listing {
         names.iter().rev().collect()
     }
 
-    /// The path of an entry in a directory.
+    /// Returns the path of an entry in a directory.
     #[must_use]
     pub fn path(&self, directory: u32, entry: u32) -> PathBuf {
         self.directory_path(directory).join(OsStr::from_bytes(self.name(entry)))
     }
 
-    /// The path of an entry.
+    /// Returns the path of an entry.
     #[must_use]
     pub fn path_of(&self, entry: u32) -> PathBuf {
         self.path(self.directory_of(entry), entry)
@@ -187,37 +186,37 @@ impl Listing {
         entry != NONE && self.entries[entry as usize].kind == EntryKind::Submodule
     }
 
-    /// All entries below a directory, at any depth.
+    /// Returns the range of all entries below a directory, at any depth.
     #[must_use]
     pub fn below(&self, directory: u32) -> Range<u32> {
         let is = &self.directories[directory as usize];
         is.first..self.directories[is.end as usize - 1].last
     }
 
-    /// The directory that holds an entry.
+    /// Returns the directory that contains an entry.
     #[must_use]
     pub fn directory_of(&self, entry: u32) -> u32 {
         let after = self.directories.partition_point(|directory| directory.first <= entry);
-        // An empty directory has the same `first` as the next one, so this searches backwards past these.
+        // An empty directory has the same `first` as the next one, so the search goes backward past these.
         (0..after).rev().find(|&at| self.entries_of(at as u32).contains(&entry)).unwrap_or(0) as u32
     }
 
-    /// Returns whether a checkout makes a file or directory for an entry.
+    /// Returns whether a checkout creates a file or directory for an entry.
     #[must_use]
     pub fn is_made(&self, entry: u32) -> bool {
         !self.entries[entry as usize].kind.is_directory()
             || self.directories[self.directory_at(entry) as usize].is_made
     }
 
-    /// Returns whether every index is within its array. A listing that was read from a file may be damaged.
+    /// Returns whether every index is within its array. A listing from a file may be damaged.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         let (entries, directories) = (self.entries.len(), self.directories.len());
-        let names_fit = self.entries.is_sorted_by_key(|entry| entry.name_end)
+        let names_match = self.entries.is_sorted_by_key(|entry| entry.name_end)
             && self.entries.last().is_none_or(|last| last.name_end as usize == self.names.len());
-        let children_fit =
+        let children_exist =
             self.entries.iter().all(|entry| !entry.kind.is_directory() || entry.value < directories as u64);
-        let is_fit = |(at, directory): (usize, &Directory)| {
+        let is_valid = |(at, directory): (usize, &Directory)| {
             let is_root = directory.entry == NONE;
             is_root == (at == 0)
                 && (is_root || (directory.entry as usize) < entries && (directory.parent as usize) < at)
@@ -225,30 +224,30 @@ impl Listing {
                 && directory.last as usize <= entries
                 && (at + 1..=directories).contains(&(directory.end as usize))
         };
-        let links_fit = self.links.iter().all(|(entry, _)| (*entry as usize) < entries);
+        let links_exist = self.links.iter().all(|(entry, _)| (*entry as usize) < entries);
         self.ids.len() == entries * self.root.len()
-            && names_fit
-            && children_fit
+            && names_match
+            && children_exist
             && directories > 0
-            && self.directories.iter().enumerate().all(is_fit)
+            && self.directories.iter().enumerate().all(is_valid)
             && self.directories.is_sorted_by_key(|directory| directory.first)
-            && links_fit
+            && links_exist
     }
 
-    /// The number of files and links.
+    /// Returns the number of files and links.
     #[must_use]
     pub fn files(&self) -> u64 {
         self.entries.iter().filter(|entry| !entry.kind.is_directory()).count() as u64
     }
 
-    /// The size of all files and links, in bytes.
+    /// Returns the size of all files and links, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         let files = self.entries.iter().filter(|entry| !entry.kind.is_directory());
         files.fold(0, |size, file| size.saturating_add(file.value))
     }
 
-    /// The submodules' paths.
+    /// Returns the paths of all submodules.
     #[must_use]
     pub fn submodules(&self) -> Vec<PathBuf> {
         let submodules = (0..).zip(&self.entries).filter(|(_, entry)| entry.kind == EntryKind::Submodule);

@@ -60,10 +60,10 @@ pub struct Manifest {
     /// The stamp of each entry that is not a directory.
     #[serde(with = "rows")]
     pub entries: Vec<Stamp>,
-    /// The stamp of each directory, after the last name in it was made.
+    /// The stamp of each directory, after the last name in it was created.
     #[serde(with = "rows")]
     pub directories: Vec<Stamp>,
-    /// The files that were converted.
+    /// The converted files.
     pub converted: Converted,
     /// The file system's clock after the last write.
     pub instant: Ctime,
@@ -149,7 +149,7 @@ mod tests {
         assert!(manifest_of(&stat, later).holds(0, &stat));
         // In the tick of the last write a change would leave no trace.
         assert!(!manifest_of(&stat, ctime(&stat)).holds(0, &stat));
-        // While the clock was set back somebody changed the file: its ctime is older than it was.
+        // The file was changed while the clock was set back, so its ctime is older.
         for touched in
             [(seconds - 3600, nanoseconds), (seconds, nanoseconds ^ 1), (seconds + 3600, nanoseconds)]
         {
@@ -157,7 +157,7 @@ mod tests {
             manifest.entries[0].ctime = touched;
             assert!(!manifest.holds(0, &stat), "{touched:?}");
         }
-        // Another file of the same size that was written in the same tick.
+        // Another file of the same size, written in the same tick.
         let mut manifest = manifest_of(&stat, later);
         manifest.entries[0].inode += 1;
         assert!(!manifest.holds(0, &stat));

@@ -55,7 +55,7 @@ use crate::run::signals::Stop;
 /// From this number of files on, a separate thread reads the headers of the packs.
 const MIN_PARALLEL_MEASURE: usize = 256;
 
-/// A planned checkout: everything is validated, nothing is written.
+/// A planned checkout: everything is validated, and nothing is written yet.
 #[derive(Debug)]
 pub struct Checkout {
     /// The paths.
@@ -64,12 +64,12 @@ pub struct Checkout {
     packed: PackedEntries,
 }
 
-/// The directory that a checkout fills.
+/// The directory into which a checkout writes.
 #[derive(Debug)]
 pub struct Destination<'a> {
-    /// It is empty, or a recycled release.
+    /// Empty, or a recycled release.
     pub root: &'a Dir,
-    /// Its path, for messages.
+    /// The path for messages.
     pub path: PathBuf,
     /// The manifest of the recycled release.
     pub recycled: Option<&'a Manifest>,
@@ -109,7 +109,7 @@ impl Checkout {
         let reader = objects.reader();
         let measure = |plan: &Plan| measure(plan, objects, options.threads());
         let (packed, sizes) = match recycled {
-            // Git, where it has to be asked, takes about as long as a look at the packs.
+            // If git is needed at all, it takes about as long as reading the headers in the packs.
             None if plan.listing.files() >= MIN_PARALLEL_MEASURE as u64 => thread::scope(|scope| {
                 let measuring = scope.spawn(|| measure(&plan));
                 conversion.find(&plan, None, &projects.all, &reader, stop)?;
@@ -131,7 +131,7 @@ impl Checkout {
         Ok(Self { plan, conversion, packed })
     }
 
-    /// Writes the files into a directory that is not a release yet.
+    /// Writes the files into a directory that is not a release yet. Returns its manifest.
     pub fn write(
         self,
         objects: &ObjectStore,
@@ -169,8 +169,8 @@ impl Checkout {
     }
 }
 
-/// Writes all files and links, while `convert` has git convert those files that it must. Returns the stamps of what was
-/// written, and what git made.
+/// Writes all files and links, while `convert` lets git convert the files that need it. Returns the stamps of the written
+/// files, and the converted files.
 fn write_files(
     writer: &Writer,
     convert: impl FnOnce(&[u32]) -> Result<Vec<ConvertedFiles>> + Send,
@@ -181,7 +181,7 @@ fn write_files(
     let mut stamps = writer.kept_converted()?;
     let is_missing = |entry: &u32| stamps[*entry as usize] == Stamp::default();
     let missing: Vec<u32> = writer.converted.entries.iter().copied().filter(is_missing).collect();
-    // Git and its filters mostly wait, for their start or for a server.
+    // Git and its filters mostly wait for their start or for a server.
     let ready = thread::scope(|scope| {
         let converting = (!missing.is_empty()).then(|| scope.spawn(|| convert(&missing)));
         writer.write(&mut stamps, threads, |done| monitor.progress(done, total))?;
@@ -192,8 +192,8 @@ fn write_files(
     Ok((stamps, ready))
 }
 
-/// Counts the files and links of `tree` that differ from those of the commit `old`. If that commit is unknown or
-/// gone, all of them count.
+/// Counts the files and links of `tree` that differ from those of the commit `old`. If that commit is unknown or missing,
+/// all of them count.
 #[must_use]
 pub fn changed(objects: &ObjectStore, old: Option<ObjectId>, tree: ObjectId, listing: &Listing) -> u64 {
     let changes = || {
@@ -204,8 +204,8 @@ pub fn changed(objects: &ObjectStore, old: Option<ObjectId>, tree: ObjectId, lis
     changes().unwrap_or_else(|| listing.files())
 }
 
-/// Refuses a checkout that is larger than the config allows. A small push can be one: the same blob may be at
-/// any number of paths.
+/// Rejects a checkout that is larger than the options allow. A small push can cause one, because the same blob may be at any
+/// number of paths.
 fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
     if plan.listing.size() <= max_size {
         return Ok(());
@@ -245,7 +245,8 @@ fn directory_stamps(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Stamp
             let directory = &listing.directories[at];
             if directory.is_made {
                 let path = listing.directory_path(at as u32);
-                // If somebody puts a link on the way, the stamp fits no directory, and later the names are read.
+                // If a component of the path is exchanged for a symlink, the stamp matches no directory, and the next
+                // checkout reads the names again.
                 let name = path.as_os_str().as_bytes();
                 let stat = if directory.entry == NONE { root.own_stat() } else { root.stat(name) };
                 *to = stamp(&stat.map_err(Error::io("read", path))?);

@@ -1,4 +1,4 @@
-//! [`Monitor`]: receives progress and warnings of a checkout, and tells it when to stop.
+//! [`Monitor`]: receives progress and warnings from a checkout, and cancels it.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ pub enum Notice<'a> {
         /// All files.
         total: u64,
     },
-    /// The checkout has ended: no more progress follows.
+    /// The checkout has ended. No more progress follows.
     End,
-    /// A line that a filter or git printed while it converted files.
+    /// A line that git or a filter printed while it converted files.
     Complaint(&'a str),
     /// The files of Git LFS that are pointers because their content is missing.
     Pointers(&'a [PathBuf]),
@@ -35,13 +35,13 @@ pub struct Monitor<'a> {
 }
 
 impl<'a> Monitor<'a> {
-    /// Starts the clock for progress; `listener` gets every notice.
+    /// Starts the clock for progress. `listener` receives every notice.
     #[must_use]
     pub fn new(stop: &'a Stop, listener: &'a dyn Fn(&Notice)) -> Self {
         Self { stop, listener, started: Instant::now() }
     }
 
-    /// Reports progress, once the work has lasted a second; fails if a stop was requested.
+    /// Reports progress after the first second. Fails if the checkout is cancelled.
     pub fn progress(&self, done: u64, total: u64) -> Result<()> {
         if self.started.elapsed() >= QUIET {
             self.notice(Notice::Progress { done, total });

@@ -1,7 +1,7 @@
-//! Plans a release: reads every path of a commit, and validates all before the first write.
+//! Plans a release: reads every path of a commit, and validates all of them before the first write.
 //!
-//! A [`Plan`] is a [`Listing`] that knows which of its entries the recycled release has already. A directory with the same
-//! path and id as in the older listing is copied from there, and no object is read for it.
+//! A [`Plan`] is a [`Listing`] plus the entries that the recycled release already contains. A directory with the same path
+//! and id as in the older listing is copied from there, without reading its tree.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -17,20 +17,20 @@ use super::error::{Error, Result};
 use super::listing::{Directory, Entry, Listing, NONE};
 use super::submodule::{Projects, path_in};
 
-/// The depth of the deepest tree that is checked out: git's own limit (`core.maxTreeDepth`).
+/// The maximum depth of a tree: git's own limit (`core.maxTreeDepth`).
 const MAX_DEPTH: u32 = 2048;
 
-/// The length of the longest path in bytes, with the NUL byte at its end: `PATH_MAX` of Linux.
+/// The maximum length of a path in bytes, including the terminating NUL: `PATH_MAX` on Linux.
 const MAX_PATH: u32 = 4096;
 
-/// A listing, and the entries that an older listing has too.
+/// A listing, and the entries that an older listing contains, too.
 #[derive(Debug)]
 pub struct Plan {
     /// All paths of the release.
     pub listing: Listing,
-    /// For each entry the one of the older listing with the same path, kind and id, or [`NONE`].
+    /// For each entry, the entry in the older listing with the same path, type, and id, or [`NONE`].
     pub same_in_old: Vec<u32>,
-    /// For each directory the one of the older listing with the same path, or [`NONE`].
+    /// For each directory, the directory in the older listing with the same path, or [`NONE`].
     pub directory_in_old: Vec<u32>,
 }
 
@@ -38,11 +38,11 @@ pub struct Plan {
 struct Pending {
     parent: u32,
     entry: u32,
-    /// The directory of the older listing with the same path, or [`NONE`].
+    /// The directory in the older listing with the same path, or [`NONE`].
     in_old: u32,
     depth: u32,
     path_len: u32,
-    /// The project that it belongs to.
+    /// The index of the project that contains it.
     project: usize,
 }
 
@@ -53,15 +53,15 @@ struct Planner<'a, 'p> {
     older: Option<&'a Listing>,
     plan: Plan,
     pending: Vec<Pending>,
-    /// The projects, if submodules are deployed too.
+    /// The projects, if submodules are deployed.
     projects: Option<&'a mut Projects<'p>>,
-    /// The submodules of the older listing. They are never copied, because they may have been left empty.
+    /// The submodules of the older listing. They are never copied, because they may be empty there.
     older_submodules: Vec<u32>,
 }
 
 impl Plan {
-    /// Reads and validates the whole tree `root`, with at most `max_entries` entries, and notes which of them the `older`
-    /// listing has at the same path. A directory that is the same in both is not read again.
+    /// Reads and validates the whole tree `root`, with at most `max_entries` entries. Compares it with the `older` listing, and
+    /// does not read directories that are equal in both.
     pub fn read<'p>(
         objects: &'p ObjectStore<'p>,
         root: ObjectId,
@@ -92,12 +92,12 @@ impl Plan {
         Ok(planner.plan)
     }
 
-    /// Gives the sizes in bytes of the files and links that the older listing does not have.
+    /// Returns the sizes in bytes of the files and links that are not in the older listing.
     pub fn new_sizes(&self) -> impl Iterator<Item = u64> {
         self.new_entries().map(|entry| self.listing.size_of(entry))
     }
 
-    /// Gives the files and links that the older listing does not have.
+    /// Returns the files and links that are not in the older listing.
     pub fn new_entries(&self) -> impl Iterator<Item = u32> {
         let is_new = |entry: &u32| {
             self.same_in_old[*entry as usize] == NONE
@@ -106,7 +106,7 @@ impl Plan {
         (0..self.listing.entries.len() as u32).filter(is_new)
     }
 
-    /// Computes where each subtree ends and which directories are made, from the leaves to the root.
+    /// Computes the end of each subtree and which directories are created, from the leaves to the root.
     fn close(&mut self) {
         let Listing { entries, directories, .. } = &mut self.listing;
         for at in (0..directories.len()).rev() {
@@ -176,7 +176,7 @@ impl Planner<'_, '_> {
         self.descend(directory, &entries, &Pending { project, ..*pending })
     }
 
-    /// Gives the tree of a submodule and its project, if submodules are deployed.
+    /// Returns the tree of a submodule and its project, if submodules are deployed.
     fn open_submodule(
         &mut self,
         directory: u32,
@@ -201,8 +201,8 @@ impl Planner<'_, '_> {
         self.older_submodules.get(at).is_some_and(|entry| below.contains(entry))
     }
 
-    /// Looks up a directory's entries in the older listing, and puts its directories onto the stack, so that the first is
-    /// read next.
+    /// Looks up a directory's entries in the older listing, and pushes its subdirectories onto the stack, so that the first one
+    /// is read next.
     fn descend(&mut self, directory: u32, entries: &[TreeEntry], pending: &Pending) -> Result<()> {
         let first = self.plan.listing.directories[directory as usize].first;
         let mut older =
@@ -231,7 +231,7 @@ impl Planner<'_, '_> {
         Ok(())
     }
 
-    /// Copies a directory with all below it from the older listing, which has it with the same path and id.
+    /// Copies a directory and everything below it from the older listing, which contains it with the same path and id.
     fn copy_subtree(&mut self, older: &Listing, pending: &Pending) {
         self.plan.listing.append_subtree(older, pending.in_old, pending.parent, pending.entry);
         let entries = older.below(pending.in_old);
@@ -261,7 +261,7 @@ impl Planner<'_, '_> {
                         listing.links.push((entry, ByteBuf::from(blob)));
                         continue;
                     }
-                    "the link's target has a NUL byte"
+                    "the link's target contains a NUL byte"
                 }
                 _ => "the link's target is too long",
             };
@@ -287,8 +287,8 @@ impl Planner<'_, '_> {
     }
 }
 
-/// Finds the entry of the same name in the older listing, a directory only for a directory. Both sides are in git's order,
-/// so the search goes on where the last one ended.
+/// Finds the entry with the same name in the older listing. A directory matches only a directory. Both sides are in git's
+/// order, so the search continues where the last one stopped.
 fn find(older: &Listing, rest: &mut Range<u32>, entry: &TreeEntry) -> u32 {
     while let Some(candidate) = rest.clone().next() {
         let kind = older.entries[candidate as usize].kind;

@@ -1,7 +1,7 @@
 //! Prepares the directories of a release, before its files are written.
 //!
-//! Parents come before children. A directory is kept, made, or removed with all below it and made again. Names that the new
-//! release does not have are removed. Each file is compared later, when it would be written ([`super::write`]).
+//! Parents precede children. A directory is kept, created, or removed with its content and created again. Names that the new
+//! release does not contain are removed. Files are compared later, before they are written ([`super::write`]).
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -16,20 +16,20 @@ use super::manifest::Manifest;
 use super::plan::Plan;
 use super::walk::Walk;
 
-/// The number of parts for each thread into which the directories of a new release are divided.
+/// The number of parts per thread into which the directories are divided.
 const PARTS: usize = 8;
 
 /// The state of a directory before files are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// It was just made and is empty, so a name that exists is an error.
+    /// It was just created, so a name that exists is an error.
     Empty,
-    /// It may hold files of the recycled release, which must be compared, and others.
+    /// It may contain files of the recycled release, which must be compared, and other files.
     Used,
 }
 
-/// Makes every directory of the plan below `root`, in several threads. `root` is empty, or a `recycled` release, from
-/// which the names are removed that the plan does not have.
+/// Creates every directory of the plan below `root`, in several threads. `root` is empty, or a `recycled` release. Names that
+/// are not in the plan are removed from the latter.
 pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>, threads: usize) -> Result<Vec<Before>> {
     let listing = &plan.listing;
     let root_stat = root.own_stat().map_err(Error::io("read", listing.directory_path(0)))?;
@@ -39,7 +39,8 @@ pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>, threads: us
     };
     let count = listing.directories.len();
     let mut before = vec![if recycled.is_some() { Before::Used } else { Before::Empty }; count];
-    // The parents of a part's directories are in the same part, or lead to its first directory. The latter are prepared first.
+    // The parent of a directory is in the same part, or an ancestor of the part's first directory. These ancestors are
+    // prepared first.
     let mut parts: Vec<(Range<u32>, Vec<Before>)> = Vec::new();
     let mut leading = Vec::new();
     let size = count.div_ceil(threads * PARTS).max(PIECE);
@@ -78,7 +79,7 @@ pub fn prepare(plan: &Plan, root: &Dir, recycled: Option<&Manifest>, threads: us
     Ok(parts.into_iter().flat_map(|(_, states)| states).collect())
 }
 
-/// Keeps a directory, or makes it; `above` is what the one held that it lies in.
+/// Keeps a directory, or creates it. `above` is the state of its parent.
 fn prepare_one(
     plan: &Plan,
     directory: u32,
@@ -94,7 +95,7 @@ fn prepare_one(
     }
     if entry != NONE {
         let (parent, name) = (walk.enter(parent)?, plan.listing.name(entry));
-        if state == Before::Used && !is_fit(parent, name, root)? {
+        if state == Before::Used && !is_usable(parent, name, root)? {
             parent.remove(name)?;
             state = Before::Empty;
         }
@@ -108,8 +109,8 @@ fn prepare_one(
     Ok(state)
 }
 
-/// Returns whether a name is a directory with the file system, mode, owner and group of the root.
-fn is_fit(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
+/// Returns whether a name is a directory with the file system, mode, owner, and group of the root.
+fn is_usable(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
     match parent.stat(name) {
         Ok(stat) => Ok((stat.st_mode, stat.st_dev, stat.st_uid, stat.st_gid)
             == (root.st_mode, root.st_dev, root.st_uid, root.st_gid)),
@@ -118,13 +119,13 @@ fn is_fit(parent: &Dir, name: &[u8], root: &Stat) -> io::Result<bool> {
     }
 }
 
-/// Removes the names of a directory that the plan does not have. If the directory is unchanged since it was
-/// written, its names come from the manifest, and it is not read.
+/// Removes names from a directory that are not in the plan. If the directory is unchanged since it was written, its names
+/// come from the manifest, and it is not read.
 fn clear(plan: &Plan, directory: u32, dir: &Dir, recycled: &Manifest) -> io::Result<()> {
     let old = plan.directory_in_old[directory as usize];
     if old != NONE && recycled.holds_directory(old, &dir.own_stat()?) {
         let is_submodule = plan.listing.is_submodule(directory);
-        // With the same commit, a submodule can be empty in one release and fetched in the next.
+        // A submodule with the same commit can be empty in one release and fetched in the next.
         if !is_submodule && recycled.listing.directory_id(old) == plan.listing.directory_id(directory) {
             return Ok(());
         }

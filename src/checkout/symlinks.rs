@@ -1,8 +1,8 @@
-//! Refuses symlinks that lead out of the release, before anything is written.
+//! Rejects symlinks that point outside the release, before anything is written.
 //!
-//! Each symlink is followed in the listing, through other symlinks, as the kernel would follow it on the disk:
-//! its end decides, not its spelling. Shared paths will be symlinks to `shared/`: a symlink may lead into a
-//! shared path, but not above it.
+//! Each symlink is resolved in the listing, through other symlinks, as the kernel would resolve it on the disk. The final
+//! target decides, not the text. The caller replaces some paths by symlinks: a symlink may point into a replaced path, but not
+//! above it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -14,14 +14,14 @@ use super::error::{Error, Result};
 use super::listing::{Listing, NONE};
 use super::options::Options;
 
-/// The most symlinks that are followed for one path, as in Linux.
+/// The maximum number of symlinks in one path, as on Linux.
 const MAX_LINKS: u32 = 40;
 
-/// Refuses a listing with a symlink that leads neither into the root nor into a shared path.
+/// Rejects a listing with a symlink that points neither into the root nor into a replaced path.
 pub fn refuse_outside(listing: &Listing, options: &Options) -> Result<()> {
     for (entry, target) in &listing.links {
         let directory = listing.directory_of(*entry);
-        // A symlink of the commit at a shared path is replaced by the one into `shared/`.
+        // The caller replaces a symlink at such a path.
         if !options.replaced.is_empty()
             && options.depth_in_replaced(&listing.path(directory, *entry)) == Some(0)
         {
@@ -36,17 +36,17 @@ pub fn refuse_outside(listing: &Listing, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A position that a path leads to.
+/// A position to which a path resolves.
 enum Reached {
     /// A directory of the listing.
     Directory(u32),
     /// A file, or a path that does not exist, below a directory of the listing.
     Below(u32, PathBuf),
-    /// A path in `shared/`, this number of levels below a shared path.
+    /// This number of levels below a replaced path.
     Shared(u32),
 }
 
-/// The following of one symlink.
+/// The resolution of one symlink.
 struct Follow<'a> {
     listing: &'a Listing,
     options: &'a Options,
@@ -54,14 +54,14 @@ struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    /// Returns the position of a directory of the listing: one below a shared path will be in `shared/`.
+    /// Returns the position of a directory of the listing, which may be below a replaced path.
     fn start(&self, directory: u32) -> Reached {
         let depth = || self.options.depth_in_replaced(&self.listing.directory_path(directory));
         if self.options.replaced.is_empty() { None } else { depth() }
             .map_or(Reached::Directory(directory), Reached::Shared)
     }
 
-    /// Follows `target` from a position; `None` if it leaves the root or is an endless loop.
+    /// Resolves `target` from a position. Returns `None` if it leaves the root or is a loop.
     fn follow(&mut self, from: Reached, target: &[u8]) -> Option<Reached> {
         self.followed += 1;
         if self.followed > MAX_LINKS || target.starts_with(b"/") {

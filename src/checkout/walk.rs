@@ -12,11 +12,11 @@ use super::listing::{Listing, NONE};
 /// The number of directories that a walk leaves open behind it.
 const OPEN: usize = 64;
 
-/// The number of descriptors for everything else.
+/// The number of descriptors that everything else needs.
 const SPARE: u64 = 256;
 
-/// Raises the limit of open files to what `walks` walks into the deepest directory need. The usual limit of
-/// 1,024 is less than the depth that a tree may have.
+/// Raises the limit of open files, so that `walks` walks can enter the deepest directory. The usual limit of 1,024 is lower
+/// than the maximum depth of a tree.
 pub fn allow_depth(listing: &Listing, walks: usize) {
     let mut depths = Vec::with_capacity(listing.directories.len());
     for directory in &listing.directories {
@@ -27,17 +27,17 @@ pub fn allow_depth(listing: &Listing, walks: usize) {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {
         let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-        // If this is refused, opening the directory that is too deep fails with an error.
+        // If this fails, opening a directory that is too deep is an error.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit });
     }
 }
 
-/// Open directories of a release: the way to the one that was entered last, and others that were entered before,
-/// since deltas lead to and fro. No symlink is ever followed.
+/// Open directories of a release: the path to the one that was entered last, and others that were entered before, because
+/// delta trees jump between directories. Symlinks are never followed.
 pub struct Walk<'a> {
     listing: &'a Listing,
     root: &'a Dir,
-    /// The last ones at the end.
+    /// The most recently entered ones are last.
     open: Vec<(u32, Dir)>,
     /// The directory in which a file was created last, and its path with a slash at the end.
     last: (u32, Vec<u8>),
@@ -49,7 +49,7 @@ impl<'a> Walk<'a> {
         Self { listing, root, open: Vec::new(), last: (NONE, Vec::new()) }
     }
 
-    /// Opens a directory of the listing, and the directories that lead to it.
+    /// Opens a directory of the listing and its parents.
     pub fn enter(&mut self, directory: u32) -> io::Result<&Dir> {
         let directories = &self.listing.directories;
         let mut missing = Vec::new();
@@ -61,8 +61,8 @@ impl<'a> Walk<'a> {
             found = self.position(at);
         }
         if !missing.is_empty() && self.open.len() >= OPEN {
-            let leads_there = |at: u32| (at..directories[at as usize].end).contains(&directory);
-            self.open.retain(|(at, _)| leads_there(*at));
+            let contains_it = |at: u32| (at..directories[at as usize].end).contains(&directory);
+            self.open.retain(|(at, _)| contains_it(*at));
             found = self.position(at);
         }
         for inside in missing.into_iter().rev() {
@@ -74,8 +74,7 @@ impl<'a> Walk<'a> {
         Ok(found.map_or(self.root, |at| &self.open[at].1))
     }
 
-    /// Creates a file; fails if the name exists. No directory is opened for it, where the system can refuse links on the
-    /// whole way by itself.
+    /// Creates a file. Fails if the name exists. Opens no directory if the kernel can reject symlinks in the whole path.
     pub fn create_file(&mut self, directory: u32, entry: u32, mode: u32) -> io::Result<File> {
         let name = self.listing.name(entry);
         let (last, path) = &mut self.last;

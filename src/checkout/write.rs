@@ -18,27 +18,26 @@ use super::plan::Plan;
 use super::prepare_dirs::Before;
 use super::walk::Walk;
 
-/// The number of subtrees that a thread takes at a time: most hold one blob, but one can be as much work as all others
+/// The number of subtrees that a thread takes at a time. Most contain one blob, but one can take as long as all the others
 /// together.
 const SUBTREES_AT_A_TIME: usize = 4;
 
 /// The writer of a release, shared by all threads.
 pub struct Writer<'a> {
-    /// The paths that are to be there.
+    /// The paths to write.
     pub plan: &'a Plan,
-    /// The files that git writes, once all others are there.
+    /// The files that git converts. They are written last.
     pub converted: &'a Converted,
     /// The state of each directory before anything is written.
     pub before: &'a [Before],
-    /// The content of the recycled release when it was written.
+    /// The manifest of the recycled release.
     pub recycled: Option<&'a Manifest>,
-    /// The release.
+    /// The directory of the release.
     pub root: &'a Dir,
-    /// The objects of the repository.
     pub objects: &'a ObjectStore<'a>,
-    /// The blobs, as far as packs hold them.
+    /// The packed blobs.
     pub packed: &'a PackedEntries,
-    /// The number of files that are done.
+    /// The number of files written so far.
     pub done: AtomicU64,
 }
 
@@ -51,15 +50,14 @@ struct Worker<'a> {
 
 /// A part of the work.
 enum Part<'s> {
-    /// The entries from this one on, as far as they are in no delta tree.
+    /// The entries from this one on, except those in delta trees.
     Entries(u32, &'s mut [Stamp]),
-    /// The subtrees of delta trees that begin at these nodes, and the stamps of the files that were written from them.
+    /// Subtrees of delta trees, and the stamps of the files that were written from them.
     Subtrees(&'s [Subtree], Vec<(u32, Stamp)>),
 }
 
 impl Writer<'_> {
-    /// Gives the stamps of all entries. Converted files that are kept from the recycled release have theirs; all others are
-    /// still empty.
+    /// Returns the stamps of all entries: those of converted files that are kept from the recycled release, and empty ones.
     pub fn kept_converted(&self) -> Result<Vec<Stamp>> {
         let listing = &self.plan.listing;
         let mut stamps = vec![Stamp::default(); listing.entries.len()];
@@ -73,7 +71,7 @@ impl Writer<'_> {
         Ok(stamps)
     }
 
-    /// Writes all files but those that git converts, then all links, and sets their stamps.
+    /// Writes all files except converted ones, then all links, and sets their stamps.
     pub fn write(
         &self,
         stamps: &mut [Stamp],
@@ -103,7 +101,7 @@ impl Writer<'_> {
         };
         let done = || tick(self.done.load(Ordering::Relaxed));
         for_each_piece(threads, 1, &mut parts, start, work, done)?;
-        // The parts borrow the stamps, so they end before their own are added.
+        // The parts borrow the stamps, so their own are collected first.
         let written = parts.into_iter().filter_map(|part| match part {
             Part::Entries(..) => None,
             Part::Subtrees(_, stamps) => Some(stamps),
@@ -129,7 +127,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes the files whose blobs a subtree holds.
+    /// Writes the files whose blobs a subtree contains.
     fn write_subtree(
         &self,
         worker: &mut Worker,
@@ -153,7 +151,7 @@ impl Writer<'_> {
         matches!(kind, EntryKind::File | EntryKind::Executable) && !self.converted.contains(entry)
     }
 
-    /// Writes a file, unless the recycled release holds it. Its content is given, or else read by itself.
+    /// Writes a file, unless the recycled release contains it unchanged. Reads its blob if `content` is absent.
     fn keep_or_write(
         &self,
         reader: &Reader,
@@ -205,7 +203,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Gives the stamp of an entry, if the recycled release holds it untouched.
+    /// Returns the stamp of an entry, if the recycled release contains it unchanged.
     fn kept(&self, dir: &Dir, directory: u32, entry: u32) -> Option<Stamp> {
         let same = self.plan.same_in_old[entry as usize];
         let recycled =
@@ -214,8 +212,8 @@ impl Writer<'_> {
         recycled.holds(same, &stat).then(|| stamp(&stat))
     }
 
-    /// Makes a file or link, and replaces what the recycled release held under that name. Otherwise a name that exists is an
-    /// error: the file system takes two names for one, or somebody else writes into the release.
+    /// Creates a file or link, and replaces a file of the recycled release. A name that exists in a new directory is an error:
+    /// the file system treats two names as equal, or another process writes into the release.
     fn make<T>(
         &self,
         dir: &Dir,

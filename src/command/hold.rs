@@ -28,6 +28,7 @@ const PIPE_BUF: usize = 4096;
 
 /// Holds the lock until the client releases it or is lost.
 pub fn run(server: &Server) -> Result<()> {
+    server.catch_signals();
     let client = Client::new(server.stop());
     let announce = |holder: &str| {
         let _ = client.reply(&Reply::Waiting(holder.to_owned()));

@@ -153,6 +153,7 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
     if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
         return Answer::Refused("the gate does not support namespaces".into());
     }
+    server.catch_signals();
     // Until the branch has moved, the commit is not reachable from any ref, and `git gc` could remove its objects.
     let kept = (!update.is_deletion()).then(|| server.repository.keep(update.new)).transpose();
     let checked = kept.map_err(Error::from).and_then(|kept| {

@@ -22,6 +22,7 @@ pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
         return Err(Error::Usage("bluegreen.toml has no section `[app]`".into()));
     };
     let mut printed = Ok(true);
+    server.catch_signals();
     let end = process::run(&mut command, LONGEST, Some(server.stop()), |bytes| {
         if matches!(printed, Ok(true)) {
             printed = print(bytes);

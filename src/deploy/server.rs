@@ -38,9 +38,17 @@ pub struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// Returns the request to stop. From the first call on, signals are caught and only request a stop.
+    /// Installs the signal handlers. From now on TERM, and INT and HUP unless a client of git waits for the program, only
+    /// request a stop.
+    pub fn catch_signals(&self) {
+        self.stop.get_or_init(|| Stop::catch(self.for_client));
+    }
+
+    /// Returns the request to stop. No signal makes it before [`Server::catch_signals`].
+    #[must_use]
     pub fn stop(&self) -> &Stop {
-        self.stop.get_or_init(|| Stop::catch(self.for_client))
+        static NEVER: Stop = Stop::never();
+        self.stop.get().unwrap_or(&NEVER)
     }
 
     /// Records the phase for `status`, and prints it for the push option `verbose`.

@@ -45,7 +45,7 @@ impl Server<'_> {
         change: impl FnOnce(&mut LockedSite, &mut Attempt) -> Result<()>,
     ) -> Result<()> {
         // From here on signals only ask.
-        self.stop();
+        self.catch_signals();
         let begun = SystemTime::now();
         let mut attempt = Attempt { started: Instant::now(), release: None, old: None, new: None };
         let result = self.lock(action, begun).and_then(|mut site| {

@@ -39,6 +39,12 @@ pub struct Stop {
 }
 
 impl Stop {
+    /// Creates a request that no signal makes.
+    #[must_use]
+    pub const fn never() -> Self {
+        Self { signals: None }
+    }
+
     /// Catches TERM, and INT and HUP unless the program serves a client of git: from now on these signals
     /// only request a stop.
     #[must_use]

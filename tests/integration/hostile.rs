@@ -113,7 +113,7 @@ fn kinds_and_orders_that_no_git_writes_are_refused() {
         ),
         (vec![("120000", b".gitmodules", blob)], ".gitmodules", "`.gitmodules` is a symlink"),
         (vec![("120000", b"empty", objects.blob(b""))], "empty", "the link has no target"),
-        (vec![("120000", b"nul", objects.blob(b"a\0b"))], "nul", "the link's target has a NUL byte"),
+        (vec![("120000", b"nul", objects.blob(b"a\0b"))], "nul", "the link's target contains a NUL byte"),
         (vec![("120000", b"long", objects.blob(&[b'x'; 4096]))], "long", "the link's target is too long"),
     ] {
         let tree = objects.tree(&entries);
