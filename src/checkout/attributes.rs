@@ -1,16 +1,15 @@
-//! Finds the files that `.gitattributes` could convert. Pure functions.
+//! Finds the files that `.gitattributes` could convert.
 //!
-//! Only git decides what an attribute means. This module rules out what certainly needs no git: trees whose
-//! attributes convert nothing on Linux, and files that no converting line could match. It may find too many
-//! files, which costs time, but never too few.
+//! Only git decides what an attribute means. This module excludes what certainly needs no git: trees whose attributes convert
+//! nothing on Linux, and files that no converting line could match. It may find too many files, which costs time, but never
+//! too few.
 
-/// The attributes that change what a checkout writes; `text`, `crlf` and `eol` only where they lead to CRLF.
+/// The attributes that change what a checkout writes. `text`, `crlf`, and `eol` do so only if they result in CRLF.
 const CONVERTING: [&[u8]; 3] = [b"filter", b"ident", b"working-tree-encoding"];
 
 /// The pattern of a line, reduced to the file names that it could match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
-    /// Any file.
     Any,
     /// Files with this name.
     Name(Vec<u8>),
@@ -47,12 +46,11 @@ impl Match {
 pub struct Context {
     /// The names of all macros, `[attr]name`. Each counts as converting: only git evaluates macros.
     pub macros: Vec<Vec<u8>>,
-    /// True if the repository's config turns text into CRLF.
+    /// Whether the repository's config converts text to CRLF.
     pub crlf: bool,
-    /// True if names are compared without regard to case.
+    /// Whether names are compared case-insensitively.
     pub ignore_case: bool,
-    /// The filter drivers that are defined, once git's settings are read: a tree may name others, and then git
-    /// converts nothing.
+    /// The filter drivers that are defined, once git's settings are read. For other drivers git converts nothing.
     pub drivers: Option<Vec<Vec<u8>>>,
 }
 
@@ -89,7 +87,7 @@ impl Context {
     }
 
     fn converts(&self, attribute: &[u8]) -> bool {
-        // `-name` and `!name` only switch a conversion off, and match no name here.
+        // `-name` and `!name` only disable a conversion, and match no name here.
         let mut parts = attribute.splitn(2, |&byte| byte == b'=');
         let (name, value) = (parts.next().unwrap_or_default(), parts.next());
         // A pointer of Git LFS must be found even if its driver is not defined.
@@ -120,8 +118,8 @@ fn is_blank(byte: u8) -> bool {
     b" \t\r\n".contains(&byte)
 }
 
-/// Splits a line into its pattern and its attributes. A line with a quoted pattern is returned whole twice:
-/// it is rare, and taken to match any file.
+/// Splits a line into its pattern and its attributes. Returns a line with a quoted pattern, which is rare, as both. It matches
+/// any file.
 fn split_pattern(line: &[u8]) -> (&[u8], &[u8]) {
     let end = line.iter().position(|&byte| is_blank(byte)).unwrap_or(line.len());
     if line.starts_with(b"\"") { (line, line) } else { line.split_at(end) }

@@ -1,24 +1,24 @@
-//! Pointers of Git LFS, and whether their content is on this server.
+//! Git LFS pointers, and whether their content is on this server.
 //!
-//! git-lfs itself writes the content, as a filter. If the object is missing it may fail, ask a remote or leave
-//! the pointer, as its settings say. A site of pointers would be broken, so they are found beforehand.
+//! git-lfs itself writes the content, as a filter. Depending on its settings, it fails, asks a remote, or leaves the pointer if
+//! the object is missing. A site of pointers would be broken, so they are found in advance.
 
 use std::path::{Path, PathBuf};
 
-/// The longest pointer, in bytes, by the specification of Git LFS.
+/// The maximum length of a pointer, in bytes, according to the Git LFS specification.
 pub const MAX_POINTER: u64 = 1024;
 
 /// The content of a pointer file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pointer {
-    /// The SHA-256 of the content, 64 digits.
+    /// The SHA-256 of the content, as 64 digits.
     pub oid: String,
-    /// The size of the content in bytes.
+    /// The size of the content, in bytes.
     pub size: u64,
 }
 
 impl Pointer {
-    /// Parses a pointer file; `None` for any other content.
+    /// Parses a pointer file. Returns `None` for any other content.
     #[must_use]
     pub fn parse(data: &[u8]) -> Option<Self> {
         if data.len() as u64 > MAX_POINTER {
@@ -47,7 +47,7 @@ impl Pointer {
         Some(Self { oid, size: size? })
     }
 
-    /// Returns whether one of the object stores has the content, with its full size.
+    /// Returns whether one of the LFS stores contains the content, with its full size.
     #[must_use]
     pub fn is_in(&self, stores: &[PathBuf]) -> bool {
         let place = |store: &Path| store.join(&self.oid[..2]).join(&self.oid[2..4]).join(&self.oid);

@@ -1,5 +1,5 @@
-//! The files of one project in a release: of the deployed project or of a submodule. Each project has its own
-//! attributes and its own config.
+//! The files of one project in a release: the deployed project or a submodule. Each project has its own attributes and its own
+//! config.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -25,26 +25,24 @@ const MAX_UNASKED: usize = 64;
 /// The files of one project in a release.
 #[derive(Debug)]
 pub struct ProjectFiles {
-    /// The project's repository.
     pub repository: Repository,
-    /// The settings of its config.
     pub settings: Settings,
     root: PathBuf,
     entries: Range<u32>,
-    /// The ranges within `entries` that belong to submodules.
+    /// The ranges within `entries` that are submodules.
     holes: Vec<Range<u32>>,
     /// Its `.gitattributes`.
     attributes: Vec<u32>,
-    /// Its attributes may choose a filter driver.
+    /// Whether its attributes may choose a filter driver.
     may_filter: bool,
     scratch: Option<Scratch>,
 }
 
 /// The result of [`ProjectFiles::survey`].
 pub struct Survey {
-    /// The attributes and settings that decide how files are converted, to be compared with another release's.
+    /// The attributes and settings that decide how files are converted, for comparison with another release.
     pub fingerprint: Vec<u8>,
-    /// The files that could be converted: git must be asked about them.
+    /// The files that could be converted. Only git can decide.
     pub candidates: Vec<u32>,
 }
 
@@ -53,11 +51,11 @@ pub struct Survey {
 pub struct Found {
     /// The entries that git converts.
     pub converted: Vec<u32>,
-    /// The pointers of Git LFS, whether or not a filter is defined for them.
+    /// The Git LFS pointers, whether or not a filter is defined for them.
     pub pointers: Vec<(u32, Pointer)>,
 }
 
-/// The text of a `.gitattributes`, and the directory that it applies to.
+/// The text of a `.gitattributes`, and the directory to which it applies.
 struct Source {
     directory: u32,
     text: Vec<u8>,
@@ -89,7 +87,7 @@ impl ProjectFiles {
         files
     }
 
-    /// Returns whether an entry belongs to this project.
+    /// Returns whether an entry is part of this project.
     #[must_use]
     pub fn has(&self, entry: u32) -> bool {
         self.entries.contains(&entry) && !self.holes.iter().any(|hole| hole.contains(&entry))
@@ -99,7 +97,7 @@ impl ProjectFiles {
         range.filter(|&entry| self.has(entry))
     }
 
-    /// Reads the attributes and finds the files that they could convert; `None` if they convert nothing.
+    /// Reads the attributes, and finds the files that they could convert. Returns `None` if they convert nothing.
     pub fn survey(&mut self, listing: &Listing, directory: u32, reader: &Reader) -> Result<Option<Survey>> {
         let git_dir = self.repository.path();
         let mut sources = Vec::with_capacity(self.attributes.len() + 1);
@@ -170,7 +168,7 @@ impl ProjectFiles {
         all
     }
 
-    /// Asks git which of the candidates it converts, and finds the pointers of Git LFS.
+    /// Queries git which of the candidates it converts, and finds the Git LFS pointers.
     pub fn ask_git(
         &mut self,
         listing: &Listing,
@@ -201,8 +199,7 @@ impl ProjectFiles {
         Ok(found)
     }
 
-    /// Lets git write files into a scratch directory; returns it and git's warnings. The files are gone when the
-    /// scratch is dropped.
+    /// Lets git write files into a scratch directory. Returns the directory, which is removed when dropped, and git's warnings.
     pub fn checkout(
         &mut self,
         listing: &Listing,
@@ -215,7 +212,7 @@ impl ProjectFiles {
         Ok((scratch, complaints))
     }
 
-    /// Returns a scratch directory whose index has all these entries: the one of `ask_git`, or a new one.
+    /// Returns a scratch directory whose index contains all these entries: the one from `ask_git`, or a new one.
     fn take_scratch(
         &mut self,
         listing: &Listing,
@@ -226,8 +223,8 @@ impl ProjectFiles {
         if let Some(scratch) = self.scratch.take_if(|scratch| scratch.has(entries)) {
             return Ok(scratch);
         }
-        // The old one lacks a file of a recycled release that was changed there: it must be converted again,
-        // which is known only now.
+        // The old one lacks a file that was modified in the recycled release. That it must be converted again is known
+        // only now.
         let mut indexed = [&self.attributes, entries].concat();
         indexed.sort_unstable();
         indexed.dedup();
@@ -235,13 +232,13 @@ impl ProjectFiles {
         Scratch::new(options, &self.repository, &self.settings, listing, indexed, &paths, limits)
     }
 
-    /// The paths of entries, from the root of the project.
+    /// Returns the paths of entries, relative to the root of the project.
     fn paths(&self, listing: &Listing, entries: &[u32]) -> Vec<PathBuf> {
         entries.iter().map(|&entry| path_in(&self.root, &listing.path_of(entry))).collect()
     }
 }
 
-/// Parses a blob as a pointer of Git LFS.
+/// Parses a blob as a Git LFS pointer.
 pub fn pointer(listing: &Listing, entry: u32, reader: &Reader) -> Result<Option<Pointer>> {
     let id = listing.id(entry);
     if reader.blob_size(id)? > MAX_POINTER {

@@ -1,16 +1,16 @@
-//! Lists in a manifest as rows of one width: a site of 50,000 files has so many entries, and each push reads and
-//! writes all of them.
+//! Lists in a manifest as rows of a fixed width, because each push reads and writes all entries, 50,000 for a site of 50,000
+//! files.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};
 use serde_bytes::Bytes;
 
-/// A value that takes the same number of bytes each time.
+/// A value with a fixed number of bytes.
 pub trait Row<const WIDTH: usize>: Sized {
-    /// Its bytes.
+    /// Serializes the value.
     fn to_row(&self) -> [u8; WIDTH];
 
-    /// Reads them; `None` for what [`Row::to_row`] does not give.
+    /// Deserializes a value. Returns `None` for bytes that [`Row::to_row`] does not produce.
     fn from_row(row: &[u8; WIDTH]) -> Option<Self>;
 }
 
@@ -26,7 +26,7 @@ pub fn serialize<S: Serializer, R: Row<WIDTH>, const WIDTH: usize>(
     serializer.serialize_bytes(&bytes)
 }
 
-/// Deserializes it.
+/// Deserializes a list, for `#[serde(with = "rows")]`.
 pub fn deserialize<'de, D: Deserializer<'de>, R: Row<WIDTH>, const WIDTH: usize>(
     deserializer: D,
 ) -> Result<Vec<R>, D::Error> {

@@ -1,8 +1,8 @@
 //! [`Scratch`]: a temporary directory into which git writes the files that only git can convert.
 //!
-//! It holds an index with those files and all `.gitattributes`, an empty work tree, so that git reads the
-//! attributes from the index, and the output of `git checkout-index`. It is in `releases/`, so that its files
-//! can be renamed into the release, under a name that a sweep removes after a crash.
+//! It contains an index with those files and all `.gitattributes`, an empty work tree, so that git reads the attributes from
+//! the index, and the output of `git checkout-index`. It is on the file system of the release, so that its files can be renamed
+//! into the release. After a crash, the caller finds it by the prefix of its name.
 
 use std::ffi::OsString;
 use std::fs::create_dir;
@@ -23,7 +23,7 @@ use crate::run::process::Limits;
 /// The attributes that decide how a file is converted, as git looks them up.
 const ATTRIBUTES: [&str; 6] = ["filter", "ident", "working-tree-encoding", "eol", "text", "crlf"];
 
-/// A temporary directory for one deployment; dropping removes it.
+/// A temporary directory for one deployment. Dropping removes it.
 #[derive(Debug)]
 pub struct Scratch {
     repository: Repository,
@@ -66,18 +66,18 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Returns whether the index has all these entries.
+    /// Returns whether the index contains all these entries.
     #[must_use]
     pub fn has(&self, entries: &[u32]) -> bool {
         entries.iter().all(|entry| self.indexed.binary_search(entry).is_ok())
     }
 
-    /// Asks git for the attributes of files, whether or not they are in the index.
+    /// Queries git for the attributes of files, whether or not they are in the index.
     pub fn attributes(&self, paths: &[PathBuf], limits: Limits) -> Result<Vec<Attributes>> {
         let arguments = ["check-attr", "--cached", "-z", "--stdin"].into_iter().chain(ATTRIBUTES);
         let (output, _) =
             self.git(&arguments.map(OsString::from).collect::<Vec<_>>(), &joined(paths), limits)?;
-        // git prints path, name and value of each attribute.
+        // git prints path, name, and value of each attribute.
         let values: Vec<Vec<u8>> =
             output.split(|&byte| byte == 0).skip(2).step_by(3).map(<[u8]>::to_vec).collect();
         let attributes: Vec<_> =
@@ -90,7 +90,7 @@ impl Scratch {
         }
     }
 
-    /// Lets git write files of the index below `root` in [`Scratch::files`]; returns git's warnings.
+    /// Lets git write files of the index below `root` in [`Scratch::files`]. Returns git's warnings.
     pub fn checkout(&self, root: &Path, paths: &[PathBuf], limits: Limits) -> Result<Vec<String>> {
         let mut prefix = OsString::from("--prefix=");
         prefix.push(self.dir.path().join("files").join(root).join(""));
@@ -112,14 +112,14 @@ impl Scratch {
 }
 
 impl Attributes {
-    /// The name of the filter driver, if there is one.
+    /// Returns the name of the filter driver, if any.
     #[must_use]
     pub fn filter(&self) -> Option<&[u8]> {
         Some(self.0[0].as_slice()).filter(|value| !matches!(*value, b"unspecified" | b"unset"))
     }
 
-    /// Returns whether git would write anything other than the blob (`convert_attrs` in git's convert.c). True for
-    /// a file that is not converted does no harm.
+    /// Returns whether git would write anything other than the blob (`convert_attrs` in git's convert.c). A wrong `true` is
+    /// harmless.
     #[must_use]
     pub fn convert(&self, settings: &Settings) -> bool {
         let [_, ident, encoding, eol, text, crlf] = [0, 1, 2, 3, 4, 5].map(|at| self.0[at].as_slice());

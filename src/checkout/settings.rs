@@ -1,8 +1,8 @@
-//! The settings of git that decide how files are converted.
+//! The git settings that decide how files are converted.
 //!
-//! Of `core`, only the repository's own settings count: with the deploy user's, two servers could serve
-//! different files from one commit. Filter drivers may also come from the user and the machine, because a tree
-//! can only name them; `git lfs install` defines one, for example.
+//! In `core`, only the repository's own settings count. With those of the deploy user, two servers could serve different files
+//! from one commit. Filter drivers may also come from the user and the system, because a tree can only name them. For example,
+//! `git lfs install` defines one.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -26,7 +26,7 @@ pub struct Settings {
     /// `filter.*`, as `<key>\n<value>`, in git's order.
     filters: Vec<Vec<u8>>,
     lfs_storage: Option<PathBuf>,
-    /// True if git-lfs has a remote from which it could get objects.
+    /// Whether git-lfs has a remote from which it could fetch objects.
     pub has_lfs_remote: bool,
 }
 
@@ -45,7 +45,7 @@ impl Settings {
         let mut parts = output.split(|&byte| byte == 0);
         while let (Some(scope), Some(setting)) = (parts.next(), parts.next()) {
             let mut lines = setting.splitn(2, |&byte| byte == b'\n');
-            // A key alone is git's way to write "true".
+            // A key without a value means "true".
             let (key, value) = (lines.next().unwrap_or_default(), lines.next().unwrap_or(b"true"));
             let is_own = scope == b"local" || scope == b"worktree";
             if let Some(at) = OWN.iter().position(|(own, _)| own.as_bytes() == key).filter(|_| is_own) {
@@ -61,7 +61,7 @@ impl Settings {
         settings
     }
 
-    /// The `-c` arguments that give git these settings.
+    /// Returns the `-c` arguments that pass these settings to git.
     #[must_use]
     pub fn arguments(&self) -> Vec<OsString> {
         let own = OWN.iter().zip(&self.own).map(|((key, default), value)| {
@@ -87,13 +87,13 @@ impl Settings {
         self.own[0].as_ref().is_some_and(|value| !no.contains(&value.to_ascii_lowercase().as_slice()))
     }
 
-    /// Returns whether attributes match names without regard to case.
+    /// Returns whether attributes match names case-insensitively.
     #[must_use]
     pub fn ignores_case(&self) -> bool {
         self.own[2].as_ref().is_some_and(|value| value != b"false")
     }
 
-    /// The `core.attributesFile` of the repository's own config.
+    /// Returns the `core.attributesFile` of the repository's own config.
     #[must_use]
     pub fn attributes_file(&self) -> Option<&Path> {
         self.own[3].as_deref().map(|path| Path::new(OsStr::from_bytes(path)))
@@ -105,7 +105,7 @@ impl Settings {
         self.drivers().any(|name| name == driver)
     }
 
-    /// The names of all filter drivers that are defined.
+    /// Returns the names of all filter drivers that are defined.
     pub fn drivers(&self) -> impl Iterator<Item = &[u8]> {
         self.filters.iter().filter_map(|setting| {
             let key = setting.split(|&byte| byte == b'\n').next()?.strip_prefix(b"filter.")?;
@@ -113,7 +113,7 @@ impl Settings {
         })
     }
 
-    /// The directories in which git-lfs keeps the objects of a repository at `git_dir`.
+    /// Returns the directories in which git-lfs stores the objects of the repository at `git_dir`.
     #[must_use]
     pub fn lfs_stores(&self, git_dir: &Path) -> Vec<PathBuf> {
         let own = self.lfs_storage.clone().unwrap_or_else(|| "lfs".into());
@@ -125,7 +125,7 @@ impl Settings {
         std::iter::once(git_dir.join(own).join("objects")).chain(alternates).collect()
     }
 
-    /// Concatenates all settings that decide how files are converted, to be compared with another release's.
+    /// Concatenates all settings that decide how files are converted, for comparison with another release.
     #[must_use]
     pub fn fingerprint(&self) -> Vec<u8> {
         let own = self.own.iter().map(|value| value.clone().unwrap_or_default());

@@ -1,9 +1,9 @@
-//! Submodules that are deployed with their content (`submodules = "fetch"`). They are found in `.gitmodules`,
-//! fetched if they are missing, and read as one tree with the project that they belong to.
+//! Submodules that are deployed with their content (`submodules = "fetch"`). `.gitmodules` lists them. They are fetched if they
+//! are missing, and read as one tree with the project that contains them.
 //!
-//! A submodule's repository is `modules/<name>` in the git directory of its project, as in git. `.gitmodules` is
-//! not trusted: the name must stay below `modules/`, git fetches the URL with the protocols of [`crate::git`]
-//! only, and the submodule's tree is validated like any other.
+//! As in git, a submodule's repository is `modules/<name>` in the git directory of its project. `.gitmodules` is not trusted:
+//! the name must stay below `modules/`, git fetches the URL only with the protocols of [`crate::git`], and the submodule's tree
+//! is validated like any other.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -19,11 +19,10 @@ use crate::run::process::Limits;
 /// The project that is deployed, or a submodule.
 #[derive(Debug)]
 pub struct Project {
-    /// Its directory in the listing.
+    /// Its index among the directories of the listing.
     pub directory: u32,
-    /// Its repository.
     pub repository: Repository,
-    /// The URL that it was fetched from, for a submodule.
+    /// The URL from which a submodule was fetched.
     url: Option<String>,
     /// The sections of its `.gitmodules`, once they are read.
     modules: Option<Vec<Module>>,
@@ -42,26 +41,25 @@ struct Module {
 pub struct Projects<'a> {
     objects: &'a ObjectStore<'a>,
     limits: Limits<'a>,
-    /// The projects.
     pub all: Vec<Project>,
 }
 
 impl<'a> Projects<'a> {
-    /// Begins with the project that is deployed; `limits` apply to each fetch.
+    /// Starts with the project that is deployed. `limits` apply to each fetch.
     #[must_use]
     pub fn new(repository: &Repository, objects: &'a ObjectStore<'a>, limits: Limits<'a>) -> Self {
         let project = Project { directory: 0, repository: repository.clone(), url: None, modules: None };
         Self { objects, limits, all: vec![project] }
     }
 
-    /// The objects of the project and of its submodules.
+    /// Returns the objects of the project and of its submodules.
     #[must_use]
     pub fn objects(&self) -> &'a ObjectStore<'a> {
         self.objects
     }
 
-    /// Opens a submodule of a project, fetches it if necessary, and returns the tree of its commit. `path` is its
-    /// path in the project, `gitmodules` the blob of the project's `.gitmodules`.
+    /// Opens a submodule of a project, and fetches it if necessary. Returns the tree of its commit. `path` is its path in the
+    /// project, and `gitmodules` the blob of the project's `.gitmodules`.
     pub fn open(
         &mut self,
         project: usize,
@@ -94,13 +92,13 @@ impl<'a> Projects<'a> {
         Ok(tree)
     }
 
-    /// The section of `.gitmodules` for a path.
+    /// Returns the section of `.gitmodules` for a path.
     fn module(&mut self, project: usize, gitmodules: Option<ObjectId>, path: &Path) -> Result<Module> {
         let failed = |problem: &str| failed(path, problem);
         let project = &mut self.all[project];
         if project.modules.is_none() {
             let blob = gitmodules.ok_or_else(|| failed("the commit has no `.gitmodules`"))?;
-            // Git would follow a cycle of deltas for ever.
+            // Git would follow a cycle of deltas forever.
             self.objects.reader().blob_size(blob)?;
             project.modules = Some(parse(&project.repository.settings_of_blob(blob)?));
         }
@@ -109,7 +107,7 @@ impl<'a> Projects<'a> {
         found.cloned().ok_or_else(|| failed("`.gitmodules` has no section for it"))
     }
 
-    /// The URL to fetch from: the one in the repository's config, else the one in `.gitmodules`.
+    /// Returns the URL to fetch from: the one in the repository's config, or else the one in `.gitmodules`.
     fn url(&self, project: usize, module: &Module) -> Result<String, String> {
         let project = &self.all[project];
         let setting = |key: &str| project.repository.setting(key).map_err(|error| error.to_string());
@@ -134,14 +132,14 @@ impl<'a> Projects<'a> {
         }
     }
 
-    /// Opens a submodule's repository, and fetches the commit if it is missing. Returns the commit's tree too.
+    /// Opens a submodule's repository, and fetches the commit if it is missing. Also returns the commit's tree.
     fn fetch(&self, git_dir: &Path, url: &str, commit: ObjectId) -> Result<(Repository, ObjectId)> {
         let format = self.objects.format();
         if !git_dir.join("objects").is_dir() {
             Repository::init(git_dir, format)?;
         }
         let repository = Repository::open(git_dir)?;
-        // If the commit is there, so are its objects: git fetches all of them or none.
+        // If the commit exists, so do its objects: git fetches all of them or none.
         let tree = || Ok(repository.objects(format).reader().commit(commit)?.tree);
         let found: Result<ObjectId> = tree();
         let tree = found.or_else(|_| {
