@@ -7,14 +7,12 @@ mod client;
 mod explain;
 mod wording;
 
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bluegreen_text::explain::IoError;
-use bluegreen_text::{listed, printable, reason};
+use bluegreen_text::{printable, reason};
 
 pub use self::client::ClientError;
 use self::wording::{foreign, no_log, place};
