@@ -11,6 +11,9 @@ pub fn run(server: &Server) -> Result<()> {
         match site.adopt()? {
             Some(release) => {
                 server.report.line(Message::Adopted { release: &release, site: site.root() });
+                for name in site.left_behind()? {
+                    server.report.warning(Message::LeftBehind { name, site: site.root() });
+                }
                 attempt.release = Some(release);
             }
             None => server.report.line(Message::NothingToAdopt(site.root())),

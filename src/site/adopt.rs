@@ -1,13 +1,14 @@
 //! `LockedSite::adopt`: moves the files that a site held before into its first release.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::time::SystemTime;
 
 use bluegreen_object_store::ObjectId;
 use bluegreen_sys::dir::Dir;
 
-use super::paths::{CURRENT, NEXT, RELEASES, SHARED, STATE};
+use super::paths::{CURRENT, INCOMING, NEXT, RELEASES, SHARED, STATE};
 use super::{Live, LockedSite};
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
@@ -53,6 +54,26 @@ impl LockedSite {
         self.write_record(&name, &record)?;
         self.activate(&name)?.flushed()?;
         Ok(Some(name))
+    }
+
+    /// Returns which of `releases` and `shared` contain files of the old site. They are not moved, and no document root
+    /// contains them any more.
+    pub fn left_behind(&self) -> Result<Vec<&'static str>> {
+        let mut found = Vec::new();
+        let is_foreign = |name: &[u8]| {
+            !name.starts_with(INCOMING.as_bytes())
+                && std::str::from_utf8(name).map_or(true, |name| name.parse::<ReleaseName>().is_err())
+        };
+        let names = self.releases.names().map_err(Error::io("read", self.releases_path()))?;
+        if names.iter().any(|(name, _)| is_foreign(name)) {
+            found.push("releases");
+        }
+        match self.dir.stat(SHARED) {
+            Ok(_) => found.push("shared"),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("read", self.shared_path())(error)),
+        }
+        Ok(found)
     }
 
     /// Moves all of these names from the site into a release, or none.

@@ -218,3 +218,19 @@ fn commands_work_in_a_directory_that_was_removed() {
     }
     sandbox.serves("index.html", "v2");
 }
+
+#[test]
+fn adopt_warns_of_directories_of_the_old_site_that_no_release_contains() {
+    let sandbox = Sandbox::new();
+    let site = sandbox.site();
+    for (path, text) in [("index.html", "page"), ("releases/v1.html", "notes"), ("shared/file", "file")] {
+        std::fs::create_dir_all(site.join(path).parent().unwrap()).unwrap();
+        std::fs::write(site.join(path), text).unwrap();
+    }
+    sandbox
+        .bluegreen(&["adopt"])
+        .warned()
+        .says("warning: visitors no longer get /releases/: <site>/releases is not part of a release")
+        .says("warning: visitors no longer get /shared/: <site>/shared is not part of a release")
+        .serves("index.html", "page");
+}
