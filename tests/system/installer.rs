@@ -174,7 +174,7 @@ fn wrong_use_is_refused_before_anything_changes() {
         ("--site /srv/real", "mv /srv/real/current /srv/real/current.old"),
         ("--branch 'a\"b'", "--branch may hold"),
         ("--domain 'a b'", "--domain wants a host name"),
-        ("--web-server lighttpd", "--web-server wants auto, apache, nginx or none"),
+        ("--web-server lighttpd", "--web-server wants auto, apache, nginx, caddy, or none"),
         ("--key /root/none", "cannot read the key /root/none"),
         ("--key /root/k", "the public one is /root/k.pub"),
         ("--key /root/options.pub", "holds no public ssh key"),
