@@ -166,35 +166,39 @@ impl Release {
     }
 }
 
-/// Chooses the releases to remove, oldest first, so that `keep` good ones stay besides the live one. Failed
-/// releases are counted apart: only the newest of them stays, for inspection. A release without a record
-/// stays, because it is not known to have failed.
+/// Chooses the releases beyond `keep` good ones besides the live one, oldest first. Failed releases are counted
+/// apart: only the newest of them stays, for inspection. A release without a record stays, because it is not known to
+/// have failed. `releases` is ordered by age.
 #[must_use]
 pub fn surplus(releases: &[Release], live: &ReleaseName, keep: usize) -> Vec<ReleaseName> {
     let others = releases.iter().filter(|release| release.name != *live && release.record.is_some());
-    let (mut good, mut failed): (Vec<_>, Vec<_>) = others.partition(|release| release.is_good());
-    good.sort_by(|a, b| a.name.cmp(&b.name));
-    failed.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut names: Vec<ReleaseName> = good[..good.len().saturating_sub(keep)]
-        .iter()
-        .chain(&failed[..failed.len().saturating_sub(1)])
-        .map(|release| release.name.clone())
-        .collect();
-    names.sort();
-    names
+    let (good, failed): (Vec<_>, Vec<_>) = others.partition(|release| release.is_good());
+    let kept: Vec<_> =
+        good.iter().rev().take(keep).chain(failed.last()).map(|release| &release.name).collect();
+    let is_surplus = |release: &&Release| {
+        release.name != *live && release.record.is_some() && !kept.contains(&&release.name)
+    };
+    releases.iter().filter(is_surplus).map(|release| release.name.clone()).collect()
 }
 
-/// Chooses the releases that the next one may be made from, best first: those that [`surplus`] will choose
-/// after the next deployment, but not the one that a rollback would choose now.
+/// Chooses the releases that the next one may be made from, best first: the newest of those beyond `keep`, but never the
+/// one that a rollback would choose. So a deployment that fails costs no release that `keep` promises.
 #[must_use]
 pub fn recyclable(releases: &[Release], live: Option<&ReleaseName>, keep: usize) -> Vec<ReleaseName> {
     let Some(live) = live else { return Vec::new() };
-    let previous =
-        releases.iter().filter(|release| release.is_good() && release.name < *live).map(|r| &r.name).max();
-    // After the next deployment the live release is one of the `keep` others.
-    let mut names = surplus(releases, live, keep.saturating_sub(1));
+    let previous = previous(releases, Some(live)).map(|release| &release.name);
+    let mut names = surplus(releases, live, keep);
     names.retain(|name| Some(name) != previous);
+    names.reverse();
     names
+}
+
+/// Returns the newest good release that is older than the live one; the newest one if nothing is live. `releases` is
+/// ordered by age.
+#[must_use]
+pub fn previous<'a>(releases: &'a [Release], live: Option<&ReleaseName>) -> Option<&'a Release> {
+    let older = releases.iter().take_while(|release| Some(&release.name) != live);
+    older.filter(|release| release.is_good()).last()
 }
 
 #[cfg(test)]
@@ -257,9 +261,9 @@ mod tests {
         assert_eq!(surplus(&releases, &live, 4), [name(&at(6))]);
         assert_eq!(surplus(&releases, &live, 2), [name(&at(0)), name(&at(1)), name(&at(6))]);
         assert_eq!(surplus(&releases, &name(&at(0)), 0).len(), 5);
-        assert_eq!(recyclable(&releases, Some(&live), 5), [name(&at(6))]);
-        assert_eq!(recyclable(&releases, Some(&live), 4), [name(&at(0)), name(&at(6))]);
-        assert_eq!(recyclable(&releases[..5], Some(&live), 5), []);
+        assert_eq!(recyclable(&releases, Some(&live), 4), [name(&at(6))]);
+        assert_eq!(recyclable(&releases, Some(&live), 2), [name(&at(6)), name(&at(1)), name(&at(0))]);
+        assert_eq!(recyclable(&releases[..5], Some(&live), 4), [], "a rollback may choose any of them");
         assert_eq!(recyclable(&releases[3..5], Some(&live), 0), [], "the one before the live one stays");
         assert_eq!(recyclable(&releases, None, 0), []);
         assert_eq!(surplus(&releases, &name(&at(0)), 3), [name(&at(1)), name(&at(6))]);

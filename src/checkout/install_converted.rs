@@ -1,7 +1,7 @@
 //! Lets git convert files, and moves them from the scratch directory into the release.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use bluegreen_object_store::ObjectStore;
@@ -15,7 +15,6 @@ use super::manifest::{Stamp, stamp};
 use super::monitor::{Monitor, Notice};
 use super::options::{Lfs, Options};
 use super::plan::Plan;
-use super::prepare_dirs::Before;
 use super::project_files::{ProjectFiles, pointer};
 use super::scratch::Scratch;
 use super::walk::Walk;
@@ -52,7 +51,6 @@ pub fn convert(
 pub fn move_all(
     plan: &mut Plan,
     ready: &[ConvertedFiles],
-    before: &[Before],
     root: &Dir,
     stamps: &mut [Stamp],
     monitor: &Monitor,
@@ -61,7 +59,7 @@ pub fn move_all(
         for complaint in complaints {
             monitor.notice(Notice::Complaint(complaint));
         }
-        let moved = move_in(plan, before, root, &scratch.files()?, entries)?;
+        let moved = move_in(plan, root, &scratch.files()?, entries)?;
         for (&entry, (size, changed)) in entries.iter().zip(moved) {
             plan.listing.set_size(entry, size);
             stamps[entry as usize] = changed;
@@ -71,13 +69,7 @@ pub fn move_all(
 }
 
 /// Moves files into the release; returns their sizes and stamps.
-fn move_in(
-    plan: &Plan,
-    before: &[Before],
-    root: &Dir,
-    files: &Dir,
-    entries: &[u32],
-) -> Result<Vec<(u64, Stamp)>> {
+fn move_in(plan: &Plan, root: &Dir, files: &Dir, entries: &[u32]) -> Result<Vec<(u64, Stamp)>> {
     let listing = &plan.listing;
     let (mut from, mut to) = (Walk::new(listing, files), Walk::new(listing, root));
     let mut move_one = |entry: u32| -> io::Result<(u64, Stamp)> {
@@ -86,12 +78,7 @@ fn move_in(
         if from.stat(name)?.st_mode != listing.entries[entry as usize].kind.mode() {
             return Err(io::Error::other("git has written another type of file"));
         }
-        if before[directory as usize] == Before::Used {
-            to.remove(name)?;
-        } else if to.contains(name)? {
-            return Err(ErrorKind::AlreadyExists.into());
-        }
-        from.rename(name, to, name)?;
+        from.rename_new(name, to, name)?;
         let stat = to.stat(name)?;
         Ok((stat.st_size.cast_unsigned(), stamp(&stat)))
     };

@@ -1,7 +1,8 @@
 //! Checks a commit out: writes exactly the files that `git checkout` would write.
 //!
-//! [`plan`] reads and validates the whole tree before the first write, [`prepare_dirs`] creates the directories and
-//! removes old files, [`write`] writes the files, and [`manifest`] records what was written, so that a later
+//! [`plan`] reads and validates the whole tree before the first write, [`recycle`] creates the directories and moves
+//! those that are unchanged in a recycled release, [`write`] writes or moves the files, and [`manifest`] records what
+//! was written, so that a later
 //! release can be made from this one.
 
 pub mod attributes;
@@ -16,8 +17,8 @@ pub mod monitor;
 mod options;
 mod packed;
 pub mod plan;
-mod prepare_dirs;
 pub mod project_files;
+pub mod recycle;
 mod rows;
 pub mod scratch;
 pub mod settings;
@@ -45,6 +46,7 @@ use self::monitor::Monitor;
 pub use self::options::{Lfs, Options, Submodules, Symlinks};
 use self::packed::PackedEntries;
 use self::plan::Plan;
+use self::recycle::{Kept, Source};
 use self::submodule::Projects;
 use self::write::Writer;
 
@@ -67,12 +69,12 @@ pub struct Checkout {
 /// The directory into which a checkout writes.
 #[derive(Debug)]
 pub struct Destination<'a> {
-    /// Empty, or a recycled release.
+    /// An empty directory.
     pub root: &'a Dir,
     /// The path for messages.
     pub path: PathBuf,
-    /// The manifest of the recycled release.
-    pub recycled: Option<&'a Manifest>,
+    /// The recycled release.
+    pub recycled: Option<Source<'a>>,
     /// A directory on the same file system, to read its clock.
     pub clock: &'a Dir,
 }
@@ -145,12 +147,13 @@ impl Checkout {
         let failed = |error| Error::io("fill", &destination.path)(error);
         let threads = options.threads();
         walk::allow_depth(&plan.listing, threads + 1);
-        let before = prepare_dirs::prepare(&plan, root, recycled, threads)?;
+        let kept = recycled.map(|source| Kept::find(&plan, source, root, threads)).transpose()?;
+        let kept = kept.as_ref();
+        recycle::prepare(&plan, root, kept, threads)?;
         let writer = Writer {
             plan: &plan,
             converted: &converted,
-            before: &before,
-            recycled,
+            kept,
             root,
             objects,
             packed: &packed,
@@ -161,9 +164,9 @@ impl Checkout {
             install_converted::convert(&plan.listing, &mut projects, missing, options, limits)
         };
         let (mut entries, ready) = write_files(&writer, convert, threads, monitor)?;
-        let moved = install_converted::move_all(&mut plan, &ready, &before, root, &mut entries, monitor)?;
+        let moved = install_converted::move_all(&mut plan, &ready, root, &mut entries, monitor)?;
         install_converted::find_pointers(&plan, root, &moved, objects, options.lfs, &mut converted, monitor)?;
-        let directories = directory_stamps(&plan, root, threads)?;
+        let directories = directory_stamps(&plan, root, kept, threads)?;
         let instant = clock(destination.clock, options.scratch_prefix).map_err(failed)?;
         Ok(Manifest { listing: plan.listing, entries, directories, converted, instant })
     }
@@ -178,8 +181,8 @@ fn write_files(
     monitor: &Monitor,
 ) -> Result<(Vec<Stamp>, Vec<ConvertedFiles>)> {
     let total = writer.plan.listing.files();
-    let mut stamps = writer.kept_converted()?;
-    let is_missing = |entry: &u32| stamps[*entry as usize] == Stamp::default();
+    let mut stamps = vec![Stamp::default(); writer.plan.listing.entries.len()];
+    let is_missing = |entry: &u32| writer.kept.and_then(|kept| kept.stamp(*entry)).is_none();
     let missing: Vec<u32> = writer.converted.entries.iter().copied().filter(is_missing).collect();
     // Git and its filters mostly wait for their start or for a server.
     let ready = thread::scope(|scope| {
@@ -237,13 +240,17 @@ fn measure(plan: &Plan, objects: &ObjectStore, threads: usize) -> Result<(Packed
     Ok((packed, sizes))
 }
 
-fn directory_stamps(plan: &Plan, root: &Dir, threads: usize) -> Result<Vec<Stamp>> {
+fn directory_stamps(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> Result<Vec<Stamp>> {
     let listing = &plan.listing;
     let mut stamps = vec![Stamp::default(); listing.directories.len()];
     let work = |(): &mut (), first: usize, piece: &mut [Stamp]| {
         for (at, to) in (first..).zip(piece) {
             let directory = &listing.directories[at];
-            if directory.is_made {
+            // A rename changes the ctime of the directory that is moved, but not of those in it.
+            let inside = kept.filter(|kept| directory.entry != NONE && kept.is_whole(directory.parent));
+            if let Some(kept) = inside {
+                *to = kept.stamps[directory.entry as usize];
+            } else if directory.is_made {
                 let path = listing.directory_path(at as u32);
                 // If a component of the path is exchanged for a symlink, the stamp matches no directory, and the next
                 // checkout reads the names again.

@@ -1,6 +1,6 @@
 //! Writes the files and links of a release.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bluegreen_object_store::tree::EntryKind;
@@ -11,11 +11,10 @@ use rustix::fs::fstat;
 
 use super::converted::Converted;
 use super::error::{Error, Result};
-use super::listing::NONE;
-use super::manifest::{Manifest, Stamp, stamp};
+use super::manifest::{Stamp, stamp};
 use super::packed::PackedEntries;
 use super::plan::Plan;
-use super::prepare_dirs::Before;
+use super::recycle::Kept;
 use super::walk::Walk;
 
 /// The number of subtrees that a thread takes at a time. Most contain one blob, but one can take as long as all the others
@@ -28,10 +27,8 @@ pub struct Writer<'a> {
     pub plan: &'a Plan,
     /// The files that git converts. They are written last.
     pub converted: &'a Converted,
-    /// The state of each directory before anything is written.
-    pub before: &'a [Before],
-    /// The manifest of the recycled release.
-    pub recycled: Option<&'a Manifest>,
+    /// The part of a recycled release that the new one takes over.
+    pub kept: Option<&'a Kept<'a>>,
     /// The directory of the release.
     pub root: &'a Dir,
     pub objects: &'a ObjectStore<'a>,
@@ -45,6 +42,8 @@ pub struct Writer<'a> {
 struct Worker<'a> {
     reader: Reader<'a>,
     walk: Walk<'a>,
+    /// The directories of the recycled release.
+    old: Option<Walk<'a>>,
     decoder: Decoder,
 }
 
@@ -57,21 +56,7 @@ enum Part<'s> {
 }
 
 impl Writer<'_> {
-    /// Returns the stamps of all entries: those of converted files that are kept from the recycled release, and empty ones.
-    pub fn kept_converted(&self) -> Result<Vec<Stamp>> {
-        let listing = &self.plan.listing;
-        let mut stamps = vec![Stamp::default(); listing.entries.len()];
-        let mut walk = Walk::new(listing, self.root);
-        for &entry in self.converted.entries.iter().filter(|_| self.recycled.is_some()) {
-            let directory = listing.directory_of(entry);
-            let failed = |error| Error::io("read", listing.path(directory, entry))(error);
-            let dir = walk.enter(directory).map_err(failed)?;
-            stamps[entry as usize] = self.kept(dir, directory, entry).unwrap_or_default();
-        }
-        Ok(stamps)
-    }
-
-    /// Writes all files except converted ones, then all links, and sets their stamps.
+    /// Writes or moves all files but those that git converts anew, then all links, and sets their stamps.
     pub fn write(
         &self,
         stamps: &mut [Stamp],
@@ -80,7 +65,8 @@ impl Writer<'_> {
     ) -> Result<()> {
         let start = || {
             let walk = Walk::new(&self.plan.listing, self.root);
-            Ok(Worker { reader: self.objects.reader(), walk, decoder: Decoder::default() })
+            let reader = self.objects.reader();
+            Ok(Worker { reader, walk, old: self.old_walk(), decoder: Decoder::default() })
         };
         let pieces = stamps.chunks_mut(PIECE).enumerate();
         let pieces = pieces.map(|(at, stamps)| Part::Entries((at * PIECE) as u32, stamps));
@@ -119,9 +105,12 @@ impl Writer<'_> {
             while !listing.entries_of(directory).contains(&entry) {
                 directory += 1;
             }
-            if self.is_ours(entry) && !self.packed.is_in_delta_tree(entry) {
-                let Worker { reader, walk, .. } = worker;
-                *stamp = self.keep_or_write(reader, walk, directory, entry, None)?;
+            let Worker { reader, walk, old, .. } = worker;
+            if let Some(kept) = self.kept_stamp(entry) {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                *stamp = self.keep(walk, old.as_mut(), directory, entry, kept)?;
+            } else if self.is_ours(entry) && !self.packed.is_in_delta_tree(entry) {
+                *stamp = self.write_file(reader, walk, directory, entry, None)?;
             }
         }
         Ok(())
@@ -134,12 +123,12 @@ impl Writer<'_> {
         root: Subtree,
         stamps: &mut Vec<(u32, Stamp)>,
     ) -> Result<()> {
-        let Worker { reader, walk, decoder } = worker;
+        let Worker { reader, walk, decoder, .. } = worker;
         decoder.decode(&self.packed.blobs, root, |DecodedBlob { blobs, content, .. }| {
             let entries = blobs.iter().map(|&blob| self.packed.entry(blob));
             for entry in entries.filter(|&entry| self.is_ours(entry)) {
                 let directory = self.plan.listing.directory_of(entry);
-                stamps.push((entry, self.keep_or_write(reader, walk, directory, entry, content)?));
+                stamps.push((entry, self.write_file(reader, walk, directory, entry, content)?));
             }
             Ok(())
         })
@@ -151,8 +140,40 @@ impl Writer<'_> {
         matches!(kind, EntryKind::File | EntryKind::Executable) && !self.converted.contains(entry)
     }
 
-    /// Writes a file, unless the recycled release contains it unchanged. Reads its blob if `content` is absent.
-    fn keep_or_write(
+    /// Returns the stamp of a file that the recycled release has unchanged. Links are not among these.
+    fn kept_stamp(&self, entry: u32) -> Option<Stamp> {
+        let kind = self.plan.listing.entries[entry as usize].kind;
+        self.kept?.stamp(entry).filter(|_| matches!(kind, EntryKind::File | EntryKind::Executable))
+    }
+
+    fn old_walk(&self) -> Option<Walk<'_>> {
+        self.kept.map(|kept| Walk::new(&self.plan.listing, kept.source.root))
+    }
+
+    /// Moves a file or link from the recycled release, unless its directory was moved. Returns its stamp.
+    fn keep(
+        &self,
+        walk: &mut Walk,
+        old: Option<&mut Walk>,
+        directory: u32,
+        entry: u32,
+        stamp_before: Stamp,
+    ) -> Result<Stamp> {
+        let is_moved = self.kept.is_some_and(|kept| kept.is_whole(directory));
+        let (Some(old), false) = (old, is_moved) else { return Ok(stamp_before) };
+        let listing = &self.plan.listing;
+        let mut keep = || {
+            let (name, to) = (listing.name(entry), walk.enter(directory)?);
+            old.enter(directory)?.rename_new(name, to, name)?;
+            // A rename changes the ctime.
+            Ok(stamp(&to.stat(name)?))
+        };
+        keep().map_err(|error| Error::io("move", listing.path(directory, entry))(error))
+    }
+
+    /// Writes a file. Its content is given, or else read by itself. A name that exists is an error: the file system
+    /// treats two names as equal, or another process writes into the release.
+    fn write_file(
         &self,
         reader: &Reader,
         walk: &mut Walk,
@@ -164,16 +185,7 @@ impl Writer<'_> {
         let listing = &self.plan.listing;
         let failed = |error| Error::io("write", listing.path(directory, entry))(error);
         let mode = if listing.entries[entry as usize].kind == EntryKind::Executable { 0o755 } else { 0o644 };
-        let created = if self.before[directory as usize] == Before::Empty {
-            walk.create_file(directory, entry, mode)
-        } else {
-            let dir = walk.enter(directory).map_err(failed)?;
-            if let Some(stamp) = self.kept(dir, directory, entry) {
-                return Ok(stamp);
-            }
-            self.make(dir, directory, entry, || dir.create_file(listing.name(entry), mode))
-        };
-        let mut file = created.map_err(failed)?;
+        let mut file = walk.create_file(directory, entry, mode).map_err(failed)?;
         match content.filter(|content| content.len() as u64 == listing.size_of(entry)) {
             Some(content) => file.write_all(content).map_err(failed)?,
             None => reader
@@ -185,51 +197,23 @@ impl Writer<'_> {
 
     fn write_links(&self, stamps: &mut [Stamp]) -> Result<()> {
         let listing = &self.plan.listing;
-        let mut walk = Walk::new(listing, self.root);
+        let (mut walk, mut old) = (Walk::new(listing, self.root), self.old_walk());
         for (entry, target) in &listing.links {
             let (entry, directory) = (*entry, listing.directory_of(*entry));
-            let name = listing.name(entry);
-            let write = || {
-                let dir = walk.enter(directory)?;
-                if let Some(stamp) = self.kept(dir, directory, entry) {
-                    return Ok(stamp);
-                }
-                self.make(dir, directory, entry, || dir.make_link(target, name))?;
-                Ok(stamp(&dir.stat(name)?))
+            let kept = self.kept.and_then(|kept| kept.stamp(entry));
+            stamps[entry as usize] = if let Some(kept) = kept {
+                self.keep(&mut walk, old.as_mut(), directory, entry, kept)?
+            } else {
+                let name = listing.name(entry);
+                let mut write = || {
+                    let dir = walk.enter(directory)?;
+                    dir.make_link(target, name)?;
+                    Ok(stamp(&dir.stat(name)?))
+                };
+                write()
+                    .map_err(|error: io::Error| Error::io("write", listing.path(directory, entry))(error))?
             };
-            stamps[entry as usize] = { write }()
-                .map_err(|error: io::Error| Error::io("write", listing.path(directory, entry))(error))?;
         }
         Ok(())
-    }
-
-    /// Returns the stamp of an entry, if the recycled release contains it unchanged.
-    fn kept(&self, dir: &Dir, directory: u32, entry: u32) -> Option<Stamp> {
-        let same = self.plan.same_in_old[entry as usize];
-        let recycled =
-            self.recycled.filter(|_| same != NONE && self.before[directory as usize] == Before::Used)?;
-        let stat = dir.stat(self.plan.listing.name(entry)).ok()?;
-        recycled.holds(same, &stat).then(|| stamp(&stat))
-    }
-
-    /// Creates a file or link, and replaces a file of the recycled release. A name that exists in a new directory is an error:
-    /// the file system treats two names as equal, or another process writes into the release.
-    fn make<T>(
-        &self,
-        dir: &Dir,
-        directory: u32,
-        entry: u32,
-        make: impl Fn() -> io::Result<T>,
-    ) -> io::Result<T> {
-        match make() {
-            Err(error)
-                if error.kind() == ErrorKind::AlreadyExists
-                    && self.before[directory as usize] == Before::Used =>
-            {
-                dir.remove(self.plan.listing.name(entry))?;
-                make()
-            }
-            result => result,
-        }
     }
 }

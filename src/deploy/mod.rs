@@ -14,6 +14,7 @@ pub mod session;
 pub mod steps;
 
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -36,7 +37,7 @@ use crate::pusher::message::Message;
 use crate::release::{Record, ReleaseName, State, recyclable, surplus};
 use crate::shared;
 use crate::site::history::Action;
-use crate::site::{INCOMING, Live, LockedSite, Recycled, Staged};
+use crate::site::{INCOMING, Live, LockedSite, Recycled, Staged, Withdrawn};
 
 /// Deploys a commit, and reports the result to the pusher.
 pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
@@ -68,8 +69,9 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     let recycled = recyclable(&releases, live.release(), config.site.keep)
         .into_iter()
         .filter(|name| !site.may_run(name))
-        .find_map(|name| site.recycle(name));
-    let (mut staged, manifest) = fill_recycled_or_new(server, site, &objects, contents.tree, recycled)?;
+        .find_map(|name| site.open_to_recycle(name));
+    let Filled { mut staged, manifest, withdrawn } =
+        fill_recycled_or_new(server, site, &objects, contents.tree, recycled)?;
     warn_of_submodules(server, &manifest.listing);
     let changed = checkout::changed(&objects, attempt.old, contents.tree, &manifest.listing);
     let (files, size) = (manifest.listing.files(), manifest.listing.size());
@@ -100,6 +102,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     }
     .publish(Some(staged), started)?;
     report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
+    drop(withdrawn);
     prune(server, site, &name);
     Ok(())
 }
@@ -127,30 +130,43 @@ fn refuse_public(server: &Server, site: &LockedSite, target: Target<'_>) -> Resu
     Ok(())
 }
 
-/// Checks the tree out into the recycled directory, or into a new one if there is none or it cannot be written.
+/// A release that is filled, but not placed.
+struct Filled<'a> {
+    staged: Staged<'a>,
+    manifest: Manifest,
+    /// What is left of the recycled release. It is removed once the new one is live.
+    withdrawn: Option<Withdrawn<'a>>,
+}
+
+/// Checks the tree out into a new directory, with what a recycled release has unchanged, if that works.
 fn fill_recycled_or_new<'a>(
     server: &Server,
     site: &'a LockedSite,
     objects: &ObjectStore,
     tree: ObjectId,
     recycled: Option<Recycled>,
-) -> Result<(Staged<'a>, Manifest)> {
+) -> Result<Filled<'a>> {
     let is_recycled = recycled.is_some();
     match fill(server, site, objects, tree, recycled) {
-        // The old release may hold files of another user, for instance. A new directory does not.
-        Err(Error::Io(_)) if is_recycled => fill(server, site, objects, tree, None),
-        filled => filled,
+        // The old release may contain files of another user, for instance.
+        Ok(None) => {}
+        Err(Error::Io(_)) if is_recycled => {}
+        Ok(Some(filled)) => return Ok(filled),
+        Err(error) => return Err(error),
     }
+    let filled = fill(server, site, objects, tree, None)?;
+    filled.ok_or_else(|| Error::io("fill", site.releases_path())(ErrorKind::Other.into()))
 }
 
-/// Checks the tree out into one directory, which is not a release yet.
+/// Checks the tree out into one directory, which is not a release yet. Returns `None` if a process still uses the
+/// release that was to be recycled.
 fn fill<'a>(
     server: &Server,
     site: &'a LockedSite,
     objects: &ObjectStore,
     tree: ObjectId,
     recycled: Option<Recycled>,
-) -> Result<(Staged<'a>, Manifest)> {
+) -> Result<Option<Filled<'a>>> {
     let Server { config, report, .. } = server;
     server.phase(site, "read the commit");
     let manifest = recycled.as_ref().map(|old| &old.manifest);
@@ -159,12 +175,18 @@ fn fill<'a>(
         Checkout::plan(&server.repository, objects, tree, manifest, &options, Some(server.stop()))?;
     site.refuse_full_disk(checkout.plan.new_sizes())?;
     server.phase(site, "check out");
-    let staged = site.stage(recycled)?;
+    let withdrawn = recycled.map(|old| site.withdraw_to_recycle(old)).transpose()?;
+    let source = withdrawn.as_ref().and_then(Withdrawn::source);
+    if withdrawn.is_some() && source.is_none() {
+        return Ok(None);
+    }
+    let staged = site.stage()?;
     let listener = |notice: &Notice| report.notice(notice);
-    let manifest =
-        checkout.write(objects, &staged.destination(), &options, &Monitor::new(server.stop(), &listener))?;
+    let monitor = Monitor::new(server.stop(), &listener);
+    let manifest = checkout.write(objects, &staged.destination(source), &options, &monitor)?;
+    drop(monitor);
     shared::link(site, &config.shared, staged.dir(), report)?;
-    Ok((staged, manifest))
+    Ok(Some(Filled { staged, manifest, withdrawn }))
 }
 
 fn checkout_options(config: &Config, scratch: PathBuf) -> Options {
@@ -246,11 +268,19 @@ fn warn_of_submodules(server: &Server, listing: &Listing) {
     }
 }
 
-/// Removes the releases beyond `keep`, after the pusher has got the result. A release that cannot be removed
-/// gives a warning; the deployment has succeeded.
+/// Removes the releases beyond `keep`, except for the one that the next deployment is to recycle. A release that cannot
+/// be removed causes a warning; the deployment has succeeded.
 fn prune(server: &Server, site: &mut LockedSite, live: &ReleaseName) {
     server.phase(site, "prune");
-    let surplus = site.releases().map(|releases| surplus(&releases, live, server.config.site.keep));
+    let keep = server.config.site.keep;
+    let surplus = site.releases().map(|releases| {
+        let spare = recyclable(&releases, Some(live), keep)
+            .into_iter()
+            .find(|name| !site.may_run(name) && site.is_recyclable(name));
+        let mut names = surplus(&releases, live, keep);
+        names.retain(|name| spare.as_ref() != Some(name));
+        names
+    });
     let results = match surplus {
         // A release whose instance still drains is removed by a later deployment.
         Ok(names) => names.iter().filter(|name| !site.may_run(name)).map(|name| site.remove(name)).collect(),

@@ -8,7 +8,7 @@ use crate::deploy::server::Server;
 use crate::deploy::session::Attempt;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
-use crate::release::{Release, ReleaseName};
+use crate::release::{ReleaseName, previous};
 use crate::site::LockedSite;
 use crate::site::history::Action;
 
@@ -24,9 +24,10 @@ fn run(
     attempt: &mut Attempt,
 ) -> Result<()> {
     let live = site.live()?;
-    let release = match to {
-        Some(name) => site.release(name)?,
-        None => older(site.releases()?, live.release()).ok_or(Error::NoOlderRelease)?,
+    let release = if let Some(name) = to {
+        site.release(name)?
+    } else {
+        previous(&site.releases()?, live.release()).cloned().ok_or(Error::NoOlderRelease)?
     };
     let name = &release.name;
     if live.release() == Some(name) {
@@ -61,10 +62,4 @@ fn run(
     .publish(None, started)?;
     server.report.line(Message::RolledBack { release: name, from: &live, took: attempt.took() });
     Ok(())
-}
-
-/// Returns the newest good release that is older than the live one; the newest one if nothing is live.
-fn older(releases: Vec<Release>, live: Option<&ReleaseName>) -> Option<Release> {
-    let is_older = |release: &Release| live.is_none_or(|live| release.name < *live);
-    releases.into_iter().rev().find(|release| release.is_good() && is_older(release))
 }

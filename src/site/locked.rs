@@ -100,6 +100,10 @@ impl LockedSite {
         Manifest::parse(&self.record_file(manifest_name(name)).read().ok()??)
     }
 
+    pub(super) fn has_manifest(&self, name: &ReleaseName) -> bool {
+        self.records.contains(manifest_name(name).as_bytes()).unwrap_or(false)
+    }
+
     /// A file of `.bluegreen/`.
     #[must_use]
     pub fn state_file(&self, name: &str) -> StateFile<'_> {

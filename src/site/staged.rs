@@ -6,56 +6,56 @@ use std::io::{self, ErrorKind};
 use bluegreen_sys::dir::{Dir, Identity};
 use bluegreen_text::{bytes, count};
 use rustix::fs::{Mode, fchmod};
-use rustix::process::geteuid;
 
 use super::LockedSite;
+use super::in_use::is_in_use;
 use super::paths::INCOMING;
 use crate::checkout::Destination;
 use crate::checkout::manifest::Manifest;
+use crate::checkout::recycle::Source;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName};
 
 impl LockedSite {
-    /// Returns a release that can be turned into the next one: it has a manifest, owner and mode are those of a
-    /// new release, and nothing is mounted in it.
-    #[must_use]
-    pub fn recycle(&self, name: ReleaseName) -> Option<Recycled> {
+    /// Returns whether a release can be recycled: it has a manifest, and nothing is mounted in it.
+    pub fn is_recyclable(&self, name: &ReleaseName) -> bool {
         let text = name.to_string();
-        let dir = self.releases.open_inside(text.as_bytes()).ok()?;
-        let is_fit =
-            self.is_like_new(&dir).ok()? && self.releases.find_mount(&[text.as_bytes()]).ok()?.is_none();
-        let manifest = self.manifest(&name).filter(|_| is_fit)?;
+        self.releases.open_inside(text.as_bytes()).is_ok()
+            && matches!(self.releases.find_mount(&[text.as_bytes()]), Ok(None))
+            && self.has_manifest(name)
+    }
+
+    /// Opens a release that the next one can take over what is unchanged from.
+    #[must_use]
+    pub fn open_to_recycle(&self, name: ReleaseName) -> Option<Recycled> {
+        if !self.is_recyclable(&name) {
+            return None;
+        }
+        let dir = self.releases.open_inside(name.to_string().as_bytes()).ok()?;
+        let manifest = self.manifest(&name)?;
         Some(Recycled { name, dir, manifest })
     }
 
-    /// Returns whether a directory has the owner, mode and group that a new directory would get. If `releases/`
-    /// has the set-group-id bit, a new directory gets its group, and the bit.
-    fn is_like_new(&self, dir: &Dir) -> io::Result<bool> {
-        let (parent, stat) = (self.releases.own_stat()?, dir.own_stat()?);
-        let bit = parent.st_mode & Mode::SGID.bits();
-        Ok(stat.st_mode & 0o7777 == 0o755 | bit
-            && stat.st_uid == geteuid().as_raw()
-            && (bit == 0 || stat.st_gid == parent.st_gid))
+    /// Gives a release that is recycled a temporary name, so that no path leads to it any more.
+    pub fn withdraw_to_recycle(&self, recycled: Recycled) -> Result<Withdrawn<'_>> {
+        let Recycled { name, dir, manifest } = recycled;
+        let at = self.withdraw(&name)?;
+        self.remove_log(&name)?;
+        let is_in_use = is_in_use(&at).unwrap_or_else(|error| {
+            log::warn!("cannot read which processes use {name}: {error}");
+            true
+        });
+        Ok(Withdrawn { site: self, at, dir, manifest, is_in_use })
     }
 
-    /// Prepares the directory of a new release: a recycled release, else an empty directory.
-    pub fn stage(&self, recycled: Option<Recycled>) -> Result<Staged<'_>> {
+    /// Creates the empty directory of a new release.
+    pub fn stage(&self) -> Result<Staged<'_>> {
         let at = self.free_incoming()?;
         let path = self.releases_path().join(&at);
-        let (dir, manifest) = if let Some(old) = recycled {
-            let name = old.name.to_string();
-            self.releases
-                .rename(name.as_bytes(), &self.releases, at.as_bytes())
-                .map_err(Error::io("recycle", path))?;
-            self.remove_records(&old.name)?;
-            self.remove_log(&old.name)?;
-            (old.dir, Some(old.manifest))
-        } else {
-            self.releases.make_dir(at.as_bytes(), 0o755).map_err(Error::io("make", &path))?;
-            (self.releases.open_dir(at.as_bytes()).map_err(Error::io("open", path))?, None)
-        };
-        let identity = dir.identity().map_err(Error::io("read", self.releases_path().join(&at)))?;
-        Ok(Staged { site: self, dir, identity, at, manifest, name: None, done: false })
+        self.releases.make_dir(at.as_bytes(), 0o755).map_err(Error::io("make", &path))?;
+        let dir = self.releases.open_dir(at.as_bytes()).map_err(Error::io("open", &path))?;
+        let identity = dir.identity().map_err(Error::io("read", path))?;
+        Ok(Staged { site: self, dir, identity, at, name: None, done: false })
     }
 
     /// Refuses a release for which the file system has not enough space; `sizes` are those of its new files.
@@ -92,13 +92,40 @@ impl LockedSite {
     }
 }
 
-/// A release that is to be turned into another one.
+/// A release whose unchanged files the next one is to take over.
 #[derive(Debug)]
 pub struct Recycled {
     name: ReleaseName,
     dir: Dir,
     /// Its content when it was written.
     pub manifest: Manifest,
+}
+
+/// A recycled release under a temporary name. Dropping it removes what the new release did not take over.
+#[derive(Debug)]
+#[must_use = "dropping it removes the release"]
+pub struct Withdrawn<'a> {
+    site: &'a LockedSite,
+    at: String,
+    dir: Dir,
+    manifest: Manifest,
+    is_in_use: bool,
+}
+
+impl Withdrawn<'_> {
+    /// The release, unless a process still uses it: that process could write into what the new release takes over.
+    #[must_use]
+    pub fn source(&self) -> Option<Source<'_>> {
+        (!self.is_in_use).then_some(Source { root: &self.dir, manifest: &self.manifest })
+    }
+}
+
+impl Drop for Withdrawn<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.site.clear(self.at.as_bytes()) {
+            log::warn!("{error}; the next deployment tries again");
+        }
+    }
 }
 
 /// A release that is being made. Whatever ends it before [`Staged::keep`] removes it.
@@ -108,7 +135,6 @@ pub struct Staged<'a> {
     site: &'a LockedSite,
     dir: Dir,
     identity: Identity,
-    manifest: Option<Manifest>,
     at: String,
     name: Option<ReleaseName>,
     done: bool,
@@ -121,13 +147,13 @@ impl Staged<'_> {
         &self.dir
     }
 
-    /// The same directory, as a checkout takes it.
+    /// The same directory, as a checkout takes it, together with the release that is recycled.
     #[must_use]
-    pub fn destination(&self) -> Destination<'_> {
+    pub fn destination<'s>(&'s self, recycled: Option<Source<'s>>) -> Destination<'s> {
         Destination {
             root: &self.dir,
             path: self.site.releases_path().join(&self.at),
-            recycled: self.manifest.as_ref(),
+            recycled,
             clock: &self.site.releases,
         }
     }

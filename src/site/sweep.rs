@@ -70,19 +70,25 @@ impl LockedSite {
 
     /// Removes a release and its log. A release in which something is mounted stays as it is.
     pub fn remove(&self, name: &ReleaseName) -> Result<()> {
-        self.withdraw(name)?;
+        self.remove_release(name)?;
         self.remove_log(name)
     }
 
     /// Removes a release. It is renamed first, so that a half-removed directory is never taken for a release.
-    fn withdraw(&self, name: &ReleaseName) -> Result<()> {
+    fn remove_release(&self, name: &ReleaseName) -> Result<()> {
+        let at = self.withdraw(name)?;
+        self.clear(at.as_bytes())
+    }
+
+    /// Gives a release a temporary name, which is returned, and removes its records.
+    pub(super) fn withdraw(&self, name: &ReleaseName) -> Result<String> {
         let (text, at) = (name.to_string(), self.free_incoming()?);
         self.refuse_mounts(text.as_bytes())?;
         self.releases
             .rename(text.as_bytes(), &self.releases, at.as_bytes())
             .map_err(Error::io("remove", self.release_path(name)))?;
         self.remove_records(name)?;
-        self.clear(at.as_bytes())
+        Ok(at)
     }
 
     /// Removes a release that never became live, if its path still is the directory that was filled. Its log
@@ -91,7 +97,7 @@ impl LockedSite {
         if !self.is_at(name, filled)? {
             return self.remove_records(name);
         }
-        let removed = self.withdraw(name);
+        let removed = self.remove_release(name);
         if removed.is_err()
             && let Some(record) = self.record(name)
         {

@@ -155,7 +155,7 @@ fn keep_is_kept_and_neither_the_live_nor_a_foreign_release_is_pruned() {
     for version in ["v1", "v2", "v3", "v4", "v5"] {
         sandbox.commit("index.html", version).push().ok().serves("index.html", version);
     }
-    assert_eq!(sandbox.releases().len(), 3 + 1, "{:?}", sandbox.releases());
+    assert_eq!(sandbox.releases().len(), 4 + 1, "{:?}", sandbox.releases());
     sandbox.bluegreen(&["rollback"]).ok().serves("index.html", "v4");
     sandbox.bluegreen(&["rollback"]).ok().serves("index.html", "v3");
     let live = sandbox.live();

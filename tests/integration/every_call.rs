@@ -107,6 +107,7 @@ fn must_make(scenario: Scenario) -> &'static [&'static str] {
             "mkdirat",
             "unlinkat",
             "renameat",
+            "renameat2",
             "symlinkat",
             "ftruncate",
             "flock",

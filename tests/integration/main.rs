@@ -64,6 +64,7 @@ mod replaced;
 mod report;
 mod resume;
 mod rollback;
+mod running;
 mod sandbox;
 mod shared;
 mod speed;

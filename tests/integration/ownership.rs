@@ -87,6 +87,6 @@ fn what_its_owner_closed_is_opened_to_be_recycled_or_pruned() {
             }
         }
     }
-    assert_eq!(sandbox.releases().len(), 3);
+    assert_eq!(sandbox.releases().len(), 4);
     sandbox.is_tidy();
 }

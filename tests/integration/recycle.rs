@@ -15,7 +15,7 @@ use crate::support::{Node, Sandbox};
 fn ready_to_recycle() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 2").commit("kept/page", "the same in every version");
-    for version in 1..=3 {
+    for version in 0..=3 {
         sandbox.commit("index.html", &format!("v{version}")).push().ok();
     }
     // What was written in the clock's last tick counts as touched; a site is rarely that young.
@@ -39,7 +39,7 @@ fn what_did_not_change_is_not_written_again() {
         let file = |page: &String| fs::metadata(release.join(page)).unwrap();
         pages.iter().map(file).map(|file| (file.ino(), (file.ctime(), file.ctime_nsec()))).collect()
     };
-    for version in 1..=3 {
+    for version in 0..=3 {
         sandbox.commit("index.html", &format!("v{version}")).push().ok();
     }
     // Twice, for what is recycled was itself recycled before.
@@ -76,15 +76,15 @@ fn neither_the_live_release_nor_the_one_before_is_recycled() {
     for keep in [0, 1] {
         let sandbox = Sandbox::new();
         sandbox.site_config(&format!("keep = {keep}"));
-        for version in 1..=4 {
-            let before = sandbox.releases();
-            let inodes: Vec<u64> = before
-                .iter()
-                .map(|name| fs::metadata(sandbox.site().join("releases").join(name)).unwrap().ino())
-                .collect();
+        sandbox.commit("kept", "the same in every version");
+        for version in 1..=5 {
+            let inode = |name: &String| {
+                fs::metadata(sandbox.site().join("releases").join(name).join("kept")).unwrap().ino()
+            };
+            let newest: Vec<u64> = sandbox.releases().iter().rev().take(2).map(inode).collect();
             sandbox.commit("index.html", &format!("v{version}")).push().ok().serves_checkout("master");
-            assert!(!inodes.contains(&fs::metadata(sandbox.live_path()).unwrap().ino()), "keep = {keep}");
-            assert_eq!(sandbox.releases().len(), (keep + 1).min(version));
+            assert!(!newest.contains(&fs::metadata(sandbox.current("kept")).unwrap().ino()), "keep = {keep}");
+            assert_eq!(sandbox.releases().len(), if keep == 0 { 1 } else { (keep + 2).min(version) });
         }
     }
 }
@@ -101,6 +101,7 @@ fn what_cannot_be_recycled_is_left_and_the_push_deploys_all_the_same() {
     fs::create_dir(&cache).unwrap();
     fs::write(cache.join("page"), "cached").unwrap();
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).unwrap();
+    // It becomes a leftover that cannot be removed, which later pushes report.
     sandbox.commit("index.html", "v4").push().ok().serves("index.html", "v4").serves_checkout("master");
     sandbox.commit("index.html", "v5").push().warned().serves("index.html", "v5");
 }
@@ -137,4 +138,19 @@ fn a_commit_that_is_gone_from_the_repository_is_no_obstacle() {
     for version in 0..4 {
         sandbox.commit("index.html", &format!("after {version}")).push().ok().serves_checkout("master");
     }
+}
+
+#[test]
+fn a_failed_build_costs_no_release_that_keep_promises() {
+    let sandbox = ready_to_recycle();
+    sandbox.config_section("[steps]\nbuild = 'test ! -e broken'");
+    let before = sandbox.releases();
+    sandbox.commit("broken", "").push().not_deployed().serves("index.html", "v3");
+    // The live release and two others, as `keep = 2` says; the one beyond was recycled.
+    assert_eq!(sandbox.releases(), before[1..]);
+    sandbox.push_refs(&["master:topic"]).ok();
+    sandbox.bluegreen(&["deploy", "topic"]).fails(1);
+    assert_eq!(sandbox.releases(), before[1..]);
+    sandbox.bluegreen(&["rollback"]).ok().serves("index.html", "v2");
+    sandbox.bluegreen(&["rollback"]).ok().serves("index.html", "v1");
 }

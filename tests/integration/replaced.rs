@@ -29,7 +29,7 @@ fn ready_to_recycle() -> (Sandbox, PathBuf) {
     let nodes: Vec<(&[u8], Node)> =
         nodes.iter().map(|(path, node)| (path.as_slice(), node.clone())).collect();
     sandbox.commit_nodes(&nodes);
-    for version in ["v1", "v2", "v3"] {
+    for version in ["v0", "v1", "v2", "v3"] {
         sandbox.commit("index.html", version).push().ok();
     }
     let oldest = sandbox.site().join("releases").join(&sandbox.releases()[0]);

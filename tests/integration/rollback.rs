@@ -129,7 +129,7 @@ fn what_git_cannot_resolve_is_refused() {
 #[test]
 fn a_dry_run_tells_and_changes_nothing() {
     let (sandbox, releases) = three_versions();
-    sandbox.site_config("keep = 2");
+    sandbox.site_config("keep = 1");
     let before = crate::support::snapshot(&sandbox.site());
     sandbox.bluegreen(&["deploy", "--dry-run", "master~1"]).ok().says_only(&[
         "Would deploy <commit> (Write v2) to <site>: 1 file, 1 file changed, recycling <release>",

@@ -7,12 +7,13 @@ use std::path::Path;
 use super::{Run, Sandbox};
 
 /// Calls that change the disk.
-pub const DISK_CALLS: [&str; 11] = [
+pub const DISK_CALLS: [&str; 12] = [
     "openat",
     "openat2",
     "mkdirat",
     "unlinkat",
     "renameat",
+    "renameat2",
     "symlinkat",
     "write",
     "fsync",

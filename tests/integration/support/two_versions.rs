@@ -27,7 +27,7 @@ impl TwoVersions {
     /// Versions of so many files, deployed by `post-receive`. From the fourth deployment on it recycles.
     pub fn with_hook(files: usize) -> Self {
         let sandbox = Sandbox::new();
-        sandbox.site_config("keep = 2");
+        sandbox.site_config("keep = 1");
         Self::new(sandbox, files, false)
     }
 

@@ -1,0 +1,194 @@
+//! Moves the unchanged part of a recycled release into the new one, and creates the new one's directories.
+//!
+//! The new release has a root directory of its own. A directory is moved as a whole, by one rename, if everything in
+//! it is as it was written and as the new commit has it. Every other directory is created, and its unchanged files are
+//! moved one by one when they would be written ([`super::write`]). So a process that still runs in the recycled
+//! release finds files missing, but never files of another version, and its relative writes do not reach a directory
+//! that the new commit changes.
+
+use std::io;
+use std::ops::Range;
+
+use bluegreen_sys::dir::Dir;
+use bluegreen_sys::parallel::{PIECE, for_each_piece};
+use rustix::fs::Stat;
+
+use super::error::{Error, Result};
+use super::listing::{Directory, Listing, NONE};
+use super::manifest::{Manifest, Stamp, stamp};
+use super::plan::Plan;
+use super::walk::Walk;
+
+/// The number of parts for each thread into which the directories of a new release are divided.
+const PARTS: usize = 8;
+
+/// A release that is recycled. Nothing refers to its directory any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// Its directory.
+    pub root: &'a Dir,
+    /// Its content when it was written.
+    pub manifest: &'a Manifest,
+}
+
+/// The part of a recycled release that the new one takes over.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    /// The recycled release.
+    pub source: Source<'a>,
+    /// For each entry its stamp in the recycled release if it is unchanged there, else the default.
+    pub stamps: Vec<Stamp>,
+    /// For each directory whether it is moved as a whole, or is inside one that is.
+    whole: Vec<bool>,
+}
+
+impl<'a> Kept<'a> {
+    /// Compares a recycled release with its manifest and with the plan, in several threads. `root` is the root
+    /// directory of the new release.
+    pub fn find(plan: &Plan, source: Source<'a>, root: &Dir, threads: usize) -> Result<Self> {
+        let listing = &plan.listing;
+        let like = root.own_stat().map_err(Error::io("read", listing.directory_path(0)))?;
+        let mut stamps = vec![Stamp::default(); listing.entries.len()];
+        let work = |walk: &mut Walk, first: usize, piece: &mut [Stamp]| {
+            let mut directory = listing.directory_of(first as u32);
+            for (to, entry) in piece.iter_mut().zip(first as u32..) {
+                while !listing.entries_of(directory).contains(&entry) {
+                    directory += 1;
+                }
+                *to = unchanged(plan, source.manifest, walk, directory, entry, &like).unwrap_or_default();
+            }
+            Ok::<_, Error>(())
+        };
+        let start = || Ok(Walk::new(listing, source.root));
+        for_each_piece(threads, PIECE, &mut stamps, start, work, || Ok(()))?;
+        let whole = whole(plan, &source.manifest.listing, &stamps);
+        Ok(Self { source, stamps, whole })
+    }
+
+    /// Returns whether a directory is moved as a whole, or is inside one that is.
+    #[must_use]
+    pub fn is_whole(&self, directory: u32) -> bool {
+        self.whole[directory as usize]
+    }
+
+    /// Returns the stamp of an entry that is unchanged in the recycled release.
+    #[must_use]
+    pub fn stamp(&self, entry: u32) -> Option<Stamp> {
+        Some(self.stamps[entry as usize]).filter(|stamp| *stamp != Stamp::default())
+    }
+}
+
+/// Returns the stamp of an entry if the recycled release has it as it was written. A directory is unchanged if its
+/// names are, and if it has the mode and owner that a new directory would get.
+fn unchanged(
+    plan: &Plan,
+    old: &Manifest,
+    walk: &mut Walk,
+    directory: u32,
+    entry: u32,
+    like: &Stat,
+) -> Option<Stamp> {
+    let listing = &plan.listing;
+    let is_directory = listing.entries[entry as usize].kind.is_directory();
+    let same = if is_directory {
+        let directory = listing.directory_at(entry) as usize;
+        plan.directory_in_old[directory]
+    } else {
+        plan.same_in_old[entry as usize]
+    };
+    if same == NONE {
+        return None;
+    }
+    // An error means that the directory was replaced, closed, or mounted over: then it is not taken over.
+    let stat = walk.enter(directory).and_then(|dir| dir.stat(listing.name(entry))).ok()?;
+    let is_unchanged = if is_directory {
+        old.holds_directory(same, &stat)
+            && (stat.st_mode, stat.st_uid, stat.st_gid) == (like.st_mode, like.st_uid, like.st_gid)
+    } else {
+        old.holds(same, &stat)
+    };
+    (is_unchanged && stat.st_dev == like.st_dev).then(|| stamp(&stat))
+}
+
+/// Computes which directories can be moved as a whole, from the leaves to the root. The root itself never is.
+fn whole(plan: &Plan, old: &Listing, stamps: &[Stamp]) -> Vec<bool> {
+    let listing = &plan.listing;
+    let mut whole = vec![false; listing.directories.len()];
+    for directory in (1..listing.directories.len() as u32).rev() {
+        let Directory { entry, is_made, .. } = listing.directories[directory as usize];
+        let is_kept = |entry: u32| {
+            if !listing.entries[entry as usize].kind.is_directory() {
+                return stamps[entry as usize] != Stamp::default();
+            }
+            let inside = listing.directory_at(entry) as usize;
+            whole[inside] || !listing.directories[inside].is_made
+        };
+        whole[directory as usize] = is_made
+            && stamps[entry as usize] != Stamp::default()
+            && has_as_many(listing, directory, old, plan.directory_in_old[directory as usize])
+            && listing.entries_of(directory).all(is_kept);
+    }
+    whole
+}
+
+/// Returns whether a directory has as many names as in the older listing. With the same commit, a submodule can be
+/// empty in one release and fetched in the next.
+fn has_as_many(listing: &Listing, directory: u32, old: &Listing, in_old: u32) -> bool {
+    let count = |listing: &Listing, directory| {
+        listing.entries_of(directory).filter(|&entry| listing.is_made(entry)).count()
+    };
+    !listing.is_submodule(directory) && listing.directory_id(directory) == old.directory_id(in_old)
+        || count(listing, directory) == count(old, in_old)
+}
+
+/// Creates every directory of the plan below `root`, which is empty, in several threads, or moves it from the recycled
+/// release.
+pub fn prepare(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> Result<()> {
+    let listing = &plan.listing;
+    let start = || (Walk::new(listing, root), kept.map(|kept| Walk::new(listing, kept.source.root)));
+    let prepare = |walks: &mut (Walk, Option<Walk>), directory: u32| {
+        prepare_one(listing, directory, kept, walks)
+            .map_err(|error| Error::io("make", listing.directory_path(directory))(error))
+    };
+    let count = listing.directories.len();
+    // The parents of a part's directories are in the same part, or lead to its first directory. The latter are
+    // prepared first.
+    let mut parts: Vec<Range<u32>> = Vec::new();
+    let mut leading = Vec::new();
+    let size = count.div_ceil(threads * PARTS).max(PIECE);
+    for first in (0..count).step_by(size) {
+        parts.push(first as u32..count.min(first + size) as u32);
+        let mut at = first as u32;
+        while listing.directories[at as usize].entry != NONE {
+            at = listing.directories[at as usize].parent;
+            leading.push(at);
+        }
+    }
+    leading.sort_unstable();
+    leading.dedup();
+    let mut walks = start();
+    leading.iter().try_for_each(|&directory| prepare(&mut walks, directory))?;
+    let work = |walks: &mut (Walk, Option<Walk>), _, parts: &mut [Range<u32>]| {
+        let mut rest = parts.iter().cloned().flatten().filter(|at| leading.binary_search(at).is_err());
+        rest.try_for_each(|directory| prepare(walks, directory))
+    };
+    for_each_piece(threads, 1, &mut parts, || Ok(start()), work, || Ok(()))
+}
+
+/// Creates a directory, or moves it from the recycled release with all that is in it.
+fn prepare_one(
+    listing: &Listing,
+    directory: u32,
+    kept: Option<&Kept>,
+    (new, old): &mut (Walk, Option<Walk>),
+) -> io::Result<()> {
+    let Directory { parent, entry, is_made, .. } = listing.directories[directory as usize];
+    if !is_made || entry == NONE || kept.is_some_and(|kept| kept.is_whole(parent)) {
+        return Ok(());
+    }
+    let name = listing.name(entry);
+    match old.as_mut().filter(|_| kept.is_some_and(|kept| kept.is_whole(directory))) {
+        Some(old) => old.enter(parent)?.rename_new(name, new.enter(parent)?, name),
+        None => new.enter(parent)?.make_dir(name, 0o755),
+    }
+}
