@@ -2,8 +2,7 @@
 //!
 //! [`plan`] reads and validates the whole tree before the first write, [`recycle`] creates the directories and moves
 //! those that are unchanged in a recycled release, [`write`] writes or moves the files, and [`manifest`] records what
-//! was written, so that a later
-//! release can be made from this one.
+//! was written, so that a later release can be created from this one.
 
 pub mod attributes;
 pub mod convert;
@@ -31,7 +30,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::thread::{self, ScopedJoinHandle};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use bluegreen_object_store::{ObjectId, ObjectStore, Reader};
 use bluegreen_sys::dir::Dir;
@@ -113,9 +113,13 @@ impl Checkout {
         let (packed, sizes) = match recycled {
             // If git is needed at all, it takes about as long as reading the headers in the packs.
             None if plan.listing.files() >= MIN_PARALLEL_MEASURE as u64 => thread::scope(|scope| {
-                let measuring = scope.spawn(|| measure(&plan));
+                let measuring = thread::Builder::new().spawn_scoped(scope, || measure(&plan));
                 conversion.find(&plan, None, &projects.all, &reader, stop)?;
-                measuring.join().unwrap_or_else(|panic| resume_unwind(panic))
+                match measuring {
+                    Ok(measuring) => measuring.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                    // At a limit of processes.
+                    Err(_) => measure(&plan),
+                }
             })?,
             _ => {
                 conversion.find(&plan, recycled, &projects.all, &reader, stop)?;
@@ -142,7 +146,7 @@ impl Checkout {
         monitor: &Monitor,
     ) -> Result<Manifest> {
         let Self { mut plan, conversion, packed } = self;
-        let Conversion { mut converted, mut projects, .. } = conversion;
+        let Conversion { mut converted, projects, .. } = conversion;
         let Destination { root, recycled, .. } = *destination;
         let failed = |error| Error::io("fill", &destination.path)(error);
         let threads = options.threads();
@@ -159,11 +163,14 @@ impl Checkout {
             packed: &packed,
             done: AtomicU64::new(0),
         };
-        let limits = Limits { timeout: options.filter_timeout, stop: Some(monitor.stop()) };
+        let stop = monitor.stop().part();
+        let limits = Limits { timeout: options.filter_timeout, stop: Some(&stop) };
+        let projects = Mutex::new(projects);
         let convert = |missing: &[u32]| {
+            let mut projects = projects.lock().unwrap_or_else(PoisonError::into_inner);
             install_converted::convert(&plan.listing, &mut projects, missing, options, limits)
         };
-        let (mut entries, ready) = write_files(&writer, convert, threads, monitor)?;
+        let (mut entries, ready) = write_files(&writer, convert, &stop, threads, monitor)?;
         let moved = install_converted::move_all(&mut plan, &ready, root, &mut entries, monitor)?;
         install_converted::find_pointers(&plan, root, &moved, objects, options.lfs, &mut converted, monitor)?;
         let directories = directory_stamps(&plan, root, kept, threads)?;
@@ -173,10 +180,11 @@ impl Checkout {
 }
 
 /// Writes all files and links, while `convert` lets git convert the files that need it. Returns the stamps of the written
-/// files, and the converted files.
+/// files, and the converted files. If a write fails, `stop` ends the conversion.
 fn write_files(
     writer: &Writer,
-    convert: impl FnOnce(&[u32]) -> Result<Vec<ConvertedFiles>> + Send,
+    convert: impl Fn(&[u32]) -> Result<Vec<ConvertedFiles>> + Sync,
+    stop: &Stop,
     threads: usize,
     monitor: &Monitor,
 ) -> Result<(Vec<Stamp>, Vec<ConvertedFiles>)> {
@@ -186,10 +194,19 @@ fn write_files(
     let missing: Vec<u32> = writer.converted.entries.iter().copied().filter(is_missing).collect();
     // Git and its filters mostly wait for their start or for a server.
     let ready = thread::scope(|scope| {
-        let converting = (!missing.is_empty()).then(|| scope.spawn(|| convert(&missing)));
-        writer.write(&mut stamps, threads, |done| monitor.progress(done, total))?;
-        let join = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-        converting.map_or_else(|| Ok(Vec::new()), join)
+        let convert = || convert(&missing);
+        let converting = (!missing.is_empty()).then(|| thread::Builder::new().spawn_scoped(scope, convert));
+        let written = writer.write(&mut stamps, threads, |done| monitor.progress(done, total));
+        if written.is_err() {
+            stop.request();
+        }
+        let ready = match converting {
+            None => Ok(Vec::new()),
+            Some(Ok(thread)) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // At a limit of processes.
+            Some(Err(_)) => written.as_ref().map_or(Ok(Vec::new()), |()| convert()),
+        };
+        written.and(ready)
     })?;
     monitor.progress(total, total)?;
     Ok((stamps, ready))

@@ -3,14 +3,14 @@
 //! Signals are handled, not blocked or ignored: child processes would inherit that, and a step could not
 //! be ended any more.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::unistd::setsid;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::retry_on_intr;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 
@@ -35,14 +35,17 @@ pub struct Cancelled;
 /// A request to stop. The program checks it where it can stop cleanly; a signal interrupts nothing else.
 #[derive(Debug)]
 pub struct Stop {
-    signals: Option<UnixStream>,
+    /// A descriptor that becomes readable with the first signal.
+    signals: Option<OwnedFd>,
+    /// The ends of a connection for [`Stop::request`].
+    own: Option<(UnixStream, UnixStream)>,
 }
 
 impl Stop {
     /// Creates a request that no signal makes.
     #[must_use]
     pub const fn never() -> Self {
-        Self { signals: None }
+        Self { signals: None, own: None }
     }
 
     /// Catches TERM, and INT and HUP unless the program serves a client of git: from now on these signals
@@ -61,7 +64,33 @@ impl Stop {
             Ok(reader)
         };
         let registered = register().inspect_err(|error| log::warn!("cannot handle signals: {error}"));
-        Self { signals: registered.ok() }
+        Self { signals: registered.ok().map(OwnedFd::from), own: None }
+    }
+
+    /// Returns a request to stop a part of the work. The same signals make it, and [`Stop::request`].
+    #[must_use]
+    pub fn part(&self) -> Self {
+        let create = || -> io::Result<Self> {
+            let (reader, writer) = UnixStream::pair()?;
+            let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+            for readable in [Some(reader.as_fd()), self.readable()].into_iter().flatten() {
+                epoll::add(&both, readable, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+            }
+            Ok(Self { signals: Some(both), own: Some((reader, writer)) })
+        };
+        create().unwrap_or_else(|error| {
+            log::warn!("cannot stop a part of the work by itself: {error}");
+            let signals = self.signals.as_ref().and_then(|signals| signals.try_clone().ok());
+            Self { signals, own: None }
+        })
+    }
+
+    /// Requests a stop, if this is one for a part of the work.
+    pub fn request(&self) {
+        if let Some((_, writer)) = &self.own {
+            // An error is ignored: the part then takes until its timeout.
+            let _ = (&mut &*writer).write_all(b"stop");
+        }
     }
 
     /// Fails from the first signal on.

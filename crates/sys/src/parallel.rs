@@ -65,14 +65,24 @@ pub fn for_each_piece<T: Send, S, E: Send>(
     let (finished, results) = channel();
     thread::scope(|scope| {
         let run = &run;
-        for own in 0..threads {
+        // At a limit of processes fewer threads do the work, or the calling one alone.
+        let spawn = |own: usize| {
             let finished = finished.clone();
-            scope.spawn(move || {
+            thread::Builder::new().spawn_scoped(scope, move || {
                 // The receiver outlives the threads.
                 let _ = finished.send(run(own));
-            });
-        }
+            })
+        };
+        let spawned = (0..threads).map_while(|own| spawn(own).ok()).count();
         drop(finished);
+        if spawned == 0 {
+            let mut state = start()?;
+            while let Some((first, piece)) = next(0) {
+                work(&mut state, first, piece)?;
+                tick()?;
+            }
+            return Ok(());
+        }
         let mut outcome = Ok(());
         loop {
             let result = match results.recv_timeout(TICK) {
@@ -106,9 +116,10 @@ pub fn for_each_found<T: Send, S>(
         }
     };
     thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(run);
-        }
+        // At a limit of processes fewer threads do the work, or the calling one alone.
+        let spawned: Vec<_> =
+            (1..threads).map_while(|_| thread::Builder::new().spawn_scoped(scope, run).ok()).collect();
+        drop(spawned);
         run();
     });
 }
