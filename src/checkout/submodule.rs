@@ -5,8 +5,8 @@
 //! the name must stay below `modules/`, git fetches the URL only with the protocols of [`crate::git`], and the submodule's tree
 //! is validated like any other.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
 use bluegreen_object_store::{ObjectId, ObjectStore};
@@ -77,11 +77,7 @@ impl<'a> Projects<'a> {
         }
         let url = self.url(project, &module).map_err(|problem| failed(&problem))?;
         let modules = self.all[project].repository.path().join("modules");
-        let git_dir = modules.join(name);
-        let mut above = git_dir.ancestors().skip(1).take_while(|path| *path != modules);
-        if above.any(|path| path.join("HEAD").exists()) {
-            return Err(failed("its name in `.gitmodules` lies inside another submodule's repository"));
-        }
+        let git_dir = modules.join(directory_name(Path::new(name)));
         let fetched = self.fetch(&git_dir, &url, commit);
         let (repository, tree) = fetched.map_err(|error| match error {
             Error::Cancelled(_) | Error::Git(git::Error::Cancelled(_)) => error,
@@ -177,6 +173,20 @@ fn parse(output: &[u8]) -> Vec<Module> {
     modules
 }
 
+/// Returns the name of the directory in `modules/` for a submodule. A slash is escaped, so that no submodule's
+/// repository is inside another one's.
+fn directory_name(name: &Path) -> OsString {
+    let mut escaped = Vec::new();
+    for &byte in name.as_os_str().as_bytes() {
+        match byte {
+            b'/' => escaped.extend_from_slice(b"%2f"),
+            b'%' => escaped.extend_from_slice(b"%25"),
+            _ => escaped.push(byte),
+        }
+    }
+    OsString::from_vec(escaped)
+}
+
 /// Resolves a relative URL as git does (`relative_url` in git's remote.c).
 fn relative_url(base: &str, mut url: &str) -> Option<String> {
     let mut base = base.trim_end_matches('/');
@@ -214,6 +224,13 @@ mod tests {
             ("app", "../lib", None),
         ] {
             assert_eq!(relative_url(base, url).as_deref(), resolved, "{base} {url}");
+        }
+    }
+
+    #[test]
+    fn no_repository_is_inside_another_one() {
+        for (name, escaped) in [("x", "x"), ("x/objects/y", "x%2fobjects%2fy"), ("x%2fy", "x%252fy")] {
+            assert_eq!(directory_name(Path::new(name)), escaped);
         }
     }
 
