@@ -1,6 +1,8 @@
 //! `history.jsonl`: one line for each change of the site, with the person who asked for it.
 
-use std::io::{ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::OFlags;
 
@@ -11,14 +13,25 @@ use crate::site::{LockedSite, Site};
 
 const HISTORY: &[u8] = b"history.jsonl";
 
-/// Appends a line by one `write` with `O_APPEND`.
+/// Appends a line by one `write` with `O_APPEND`. If a crash or a full disk has truncated the last line, that one is
+/// ended first.
 pub fn append(site: &LockedSite, entry: &Entry) -> Result<()> {
     let failed = |error| Error::io("write", site.history_path())(error);
-    let mut line = serde_json::to_string(entry).map_err(|error| failed(error.into()))?;
-    line.push('\n');
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
-    let file = site.state().open_regular(HISTORY, flags);
-    file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(failed)
+    let line = serde_json::to_string(entry).map_err(|error| failed(error.into()))?;
+    let append = || {
+        let mut file = site.state().open_regular(HISTORY, OFlags::RDWR | OFlags::APPEND | OFlags::CREATE)?;
+        let begin = if is_truncated(&file)? { "\n" } else { "" };
+        file.write_all(format!("{begin}{line}\n").as_bytes())
+    };
+    append().map_err(failed)
+}
+
+/// Returns whether a file does not end with the end of a line.
+fn is_truncated(file: &File) -> io::Result<bool> {
+    let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
 }
 
 /// Reads all lines, oldest first. Lines that cannot be parsed are skipped: a crash or a full disk may have
@@ -88,7 +101,8 @@ mod tests {
         let locked = site().lock(holder, std::time::Duration::ZERO, |_| (), || Ok(())).unwrap();
         append(&locked, &entry).unwrap();
         let file = locked.history_path();
-        let spoilt = [&std::fs::read(&file).unwrap()[..], b"{\"time\":\n", b"\xff\xfe\n\0\n"].concat();
+        let spoilt =
+            [&std::fs::read(&file).unwrap()[..], b"{\"time\":\n", b"\xff\xfe\n\0\n{\"time\":\"2026"].concat();
         std::fs::write(&file, spoilt).unwrap();
         append(&locked, &entry).unwrap();
         let entries = read(&site()).unwrap();
