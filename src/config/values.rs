@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, de};
 
 use bluegreen_text::MAX_NAME_CHARS;
 
+/// The longest duration that a config may contain: 10 years.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
 /// Deserializes a string and passes it to `rule`, whose error says what was expected.
 pub(super) fn text<'de, D: Deserializer<'de>, T, E: Display>(
     deserializer: D,
@@ -31,9 +34,14 @@ impl de::Visitor<'_> for DurationVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-        humantime::Duration::from_str(text).map(Into::into).map_err(|_| {
+        let duration: Duration = humantime::Duration::from_str(text).map(Into::into).map_err(|_| {
             E::custom(format!("invalid duration `{text}`, expected one like \"90s\", \"10m\", or \"1h 30m\""))
-        })
+        })?;
+        // A deadline must be a time that the system can express.
+        if duration > LONGEST {
+            return Err(E::custom(format!("invalid duration `{text}`, expected at most 10 years")));
+        }
+        Ok(duration)
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Duration, E> {

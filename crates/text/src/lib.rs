@@ -168,10 +168,15 @@ pub fn age(time: &str) -> Option<String> {
     Some(ago(SystemTime::now().duration_since(time).unwrap_or_default()))
 }
 
-/// Formats a time as the history and the records have it: RFC 3339, UTC, whole seconds.
+/// The last second that RFC 3339 can express, 9999-12-31T23:59:59Z, since the epoch.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// Formats a time as the history and the records have it: RFC 3339, UTC, whole seconds. A time before 1970 or after
+/// 9999, from a wrong clock, becomes the first or the last second of that period.
 #[must_use]
 pub fn timestamp(moment: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(moment).to_string()
+    let last = SystemTime::UNIX_EPOCH + Duration::from_secs(LAST_SECOND);
+    humantime::format_rfc3339_seconds(moment.clamp(SystemTime::UNIX_EPOCH, last)).to_string()
 }
 
 #[cfg(test)]
@@ -240,5 +245,8 @@ mod tests {
         assert_eq!((count(1, "file"), count(0, "file")), ("1 file".into(), "0 files".into()));
         assert_eq!(seconds(Duration::from_millis(40)), "0.04 s");
         assert_eq!(timestamp(SystemTime::UNIX_EPOCH), "1970-01-01T00:00:00Z");
+        let century = Duration::from_secs(100 * 365 * 86_400);
+        assert_eq!(timestamp(SystemTime::UNIX_EPOCH - century), "1970-01-01T00:00:00Z");
+        assert_eq!(timestamp(SystemTime::UNIX_EPOCH + 100 * century), "9999-12-31T23:59:59Z");
     }
 }
