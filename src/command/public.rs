@@ -145,7 +145,7 @@ fn correct_marks(
 
 /// Prints the mark of one server, which only has information about itself: a clone can ask the front end.
 pub fn of_server(server: &Server, json: bool) -> Result<()> {
-    let mark = Site::open(&server.config.site)?.public_mark();
+    let mark = Site::open(&server.config.site)?.public_mark()?;
     if json {
         return print_json(&serde_json::json!({
             "server": server.name,

@@ -36,7 +36,10 @@ pub(super) fn read(server: &Server) -> Result<(Status, Live)> {
         sealed: record.and_then(|record| record.sealed),
         since: site.live_since(),
         good: site.is_good(&live),
-        public: site.public_mark(),
+        public: site.public_mark().unwrap_or_else(|error| {
+            server.report.warning(error);
+            None
+        }),
         tip,
         why: tip.and_then(|tip| site.look_up(&server.config.branch, tip).ok()?.why()),
         pending: pending::find(&server.repository, &server.config.branch, &site).unwrap_or_else(|error| {

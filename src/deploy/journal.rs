@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::git::push::RefUpdate;
-use crate::release::ReleaseName;
+use crate::release::{ReleaseName, previous};
 use crate::site::{LockedSite, Site};
 
 const FILE: &str = "publishing";
@@ -88,15 +88,17 @@ pub fn peek(site: &Site) -> Result<Option<ReleaseName>> {
     Ok(entry.and_then(|entry| entry.release()))
 }
 
-/// Reads the publication that a crash cut off, if there is one.
+/// Reads the publication that a crash interrupted, if there is one. An entry that cannot be parsed may have been about the
+/// release that is live now. So that one is restarted and verified again.
 pub fn read(site: &LockedSite) -> Result<Option<Entry>> {
     let Some(text) = site.state_file(FILE).read()? else { return Ok(None) };
-    match serde_json::from_slice(&text) {
-        Ok(entry) => Ok(Some(entry)),
-        // An entry is written whole or not at all, so it is not one of ours.
-        Err(error) => {
-            log::warn!("`{FILE}` cannot be read: {error}");
-            finish(site).map(|()| None)
-        }
+    let parsed = serde_json::from_slice(&text).ok().filter(|entry: &Entry| entry.release().is_some());
+    if parsed.is_some() {
+        return Ok(parsed);
     }
+    log::warn!("`{FILE}` is damaged");
+    let Some(live) = site.live()?.release().cloned() else { return finish(site).map(|()| None) };
+    let releases = site.releases()?;
+    let older = previous(&releases, Some(&live)).map(|release| &release.name);
+    Ok(Some(Entry::new(&live, older, true, None)))
 }

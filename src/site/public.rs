@@ -7,17 +7,19 @@ pub use crate::protocol::status::PublicMark;
 const PUBLIC: &str = "public";
 
 impl Site {
-    /// Reads the mark; `None` before the first promotion.
-    #[must_use]
-    pub fn public_mark(&self) -> Option<PublicMark> {
-        serde_json::from_slice(&self.read_state(PUBLIC).ok()??).ok()
+    /// Reads the mark; `None` before the first promotion. A mark that cannot be read or parsed is an error: the side
+    /// may be public.
+    pub fn public_mark(&self) -> Result<Option<PublicMark>> {
+        let Some(text) = self.read_state(PUBLIC)? else { return Ok(None) };
+        let failed = Error::io("read", self.state_path().join(PUBLIC));
+        serde_json::from_slice(&text).map(Some).map_err(|error| failed(error.into()))
     }
 }
 
 impl LockedSite {
-    /// Writes the mark. If nothing changes, the old mark stays, with its time.
+    /// Writes the mark. If nothing changes, the old mark stays, with its time. A damaged one is replaced.
     pub fn mark_public(&self, public: bool, now: &str) -> Result<()> {
-        if self.public_mark().is_some_and(|mark| mark.public == public) {
+        if self.public_mark().is_ok_and(|mark| mark.is_some_and(|mark| mark.public == public)) {
             return Ok(());
         }
         let mark = PublicMark { public, since: now.to_owned() };
