@@ -2,17 +2,23 @@
 //!
 //! A release is never changed once it is ready. Its [`Record`] is kept outside of it, in `.bluegreen/`.
 
+use std::collections::HashMap;
 use std::fmt::{self, Display};
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bluegreen_object_store::ObjectId;
+use bluegreen_text::timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+/// The time by which the clock may have been set back without a release name that shows it.
+const TOLERANCE: Duration = Duration::from_secs(86_400);
+
 /// A release's name, `20261122T201500Z-1a2b3c4d5e6f`: the UTC time of staging and 12 digits of the commit, then
-/// `-2`, `-3` for more releases in one second. Names are ordered by age.
+/// `-2`, `-3` for more releases in one second. Names are ordered by age, unless the clock was set back by more than a
+/// day; [`Record::number`] always is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReleaseName {
     second: String,
@@ -21,19 +27,23 @@ pub struct ReleaseName {
 }
 
 impl ReleaseName {
-    /// Makes the name for a release of `commit` staged at `now`. It sorts after `newest`, even if the clock was
-    /// set back.
+    /// Returns the name for a release of `commit` staged at `now`, after `releases`, which are ordered by age. It sorts
+    /// after the newest of them even if the clock was set back, by up to a day. If the newest is dated later than that,
+    /// its date is wrong, and later releases do not inherit it.
     #[must_use]
-    pub fn next(now: SystemTime, commit: ObjectId, newest: Option<&Self>) -> Self {
-        let mut second = humantime::format_rfc3339_seconds(now).to_string();
-        second.retain(|character| character.is_ascii_alphanumeric());
-        let name = Self { second, sequence: 1, commit: commit.short() };
-        match newest {
-            Some(newest) if newest.second >= name.second => {
-                Self { second: newest.second.clone(), sequence: newest.sequence + 1, ..name }
-            }
-            _ => name,
-        }
+    pub fn next(now: SystemTime, commit: ObjectId, releases: &[Release]) -> Self {
+        let second = |time| {
+            let mut text = timestamp(time);
+            text.retain(|character| character.is_ascii_alphanumeric());
+            text
+        };
+        let latest = second(now.checked_add(TOLERANCE).unwrap_or(now));
+        let newest = releases.last().map(|release| &release.name.second);
+        let newest = newest.filter(|newest| **newest <= latest).cloned();
+        let second = newest.into_iter().fold(second(now), String::max);
+        let same = releases.iter().map(|release| &release.name).filter(|name| name.second == second);
+        let sequence = same.map(|name| name.sequence).max().map_or(1, |last| last.saturating_add(1));
+        Self { second, sequence, commit: commit.short() }
     }
 
     /// Parses a file name; `None` for a name that is not in this pattern.
@@ -113,6 +123,9 @@ pub struct Record {
     pub files: u64,
     /// The time at which it became ready, RFC 3339, UTC.
     pub sealed: Option<String>,
+    /// Its place in the order of releases. Releases from before these were numbered have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
     /// The inode number of its directory, where the file system keeps these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
@@ -122,7 +135,7 @@ impl Record {
     /// The record of a release that is not ready yet.
     #[must_use]
     pub fn new(commit: ObjectId, subject: String, files: u64) -> Self {
-        Self { commit, subject, state: State::Staged, files, sealed: None, inode: None }
+        Self { commit, subject, state: State::Staged, files, sealed: None, number: None, inode: None }
     }
 }
 
@@ -166,6 +179,26 @@ impl Release {
     }
 }
 
+/// Orders releases by age: by their numbers. One without a number follows the one before it by name.
+pub fn sort_by_age(releases: &mut [Release]) {
+    releases.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut number = 0;
+    let mut keys = HashMap::new();
+    for release in &*releases {
+        number = release.record.as_ref().and_then(|record| record.number).unwrap_or(number);
+        keys.insert(release.name.clone(), number);
+    }
+    // The sort is stable.
+    releases.sort_by_key(|release| keys.get(&release.name).copied());
+}
+
+/// Returns the number of the next release.
+#[must_use]
+pub fn next_number(releases: &[Release]) -> u64 {
+    let numbers = releases.iter().filter_map(|release| release.record.as_ref()?.number);
+    numbers.max().map_or(1, |last| last.saturating_add(1))
+}
+
 /// Chooses the releases beyond `keep` good ones besides the live one, oldest first. Failed releases are counted
 /// apart: only the newest of them stays, for inspection. A release without a record stays, because it is not known to
 /// have failed. `releases` is ordered by age.
@@ -204,7 +237,6 @@ pub fn previous<'a>(releases: &'a [Release], live: Option<&ReleaseName>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn name(text: &str) -> ReleaseName {
         text.parse().unwrap()
@@ -219,13 +251,47 @@ mod tests {
     fn names_are_utc_time_and_commit() {
         let commit = "1a2b3c4d5e6f7a8b9c0d1a2b3c4d5e6f7a8b9c0d".parse().unwrap();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_378_500);
-        let first = ReleaseName::next(now, commit, None);
+        let named = |names: &[&ReleaseName]| -> Vec<Release> {
+            names.iter().map(|name| Release { name: (*name).clone(), record: None }).collect()
+        };
+        let first = ReleaseName::next(now, commit, &[]);
         assert_eq!(first.to_string(), "20261122T201500Z-1a2b3c4d5e6f");
-        let second = ReleaseName::next(now, commit, Some(&first));
+        let second = ReleaseName::next(now, commit, &named(&[&first]));
         assert_eq!(second.to_string(), "20261122T201500Z-1a2b3c4d5e6f-2");
-        let backwards = ReleaseName::next(now - Duration::from_secs(3600), commit, Some(&second));
+        let backwards =
+            ReleaseName::next(now - Duration::from_secs(3600), commit, &named(&[&first, &second]));
         assert_eq!(backwards.to_string(), "20261122T201500Z-1a2b3c4d5e6f-3");
         assert!(first < second && second < backwards);
+        // Before the epoch, and after the calendar: a wrong clock is no panic.
+        let before = ReleaseName::next(SystemTime::UNIX_EPOCH - Duration::from_secs(9), commit, &[]);
+        assert_eq!(before.to_string(), "19700101T000000Z-1a2b3c4d5e6f");
+        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 45);
+        let jumped = ReleaseName::next(far, commit, &named(&[&first]));
+        assert_eq!(jumped.to_string(), "99991231T235959Z-1a2b3c4d5e6f");
+        // Once the clock is right, so are the names.
+        let after = ReleaseName::next(now, commit, &named(&[&first, &jumped]));
+        assert_eq!(after.to_string(), "20261122T201500Z-1a2b3c4d5e6f-2");
+    }
+
+    #[test]
+    fn order_is_that_of_the_numbers() {
+        let numbered = |text: &str, number| {
+            let record = Record { number, ..Record::new(ObjectId::NULL, String::new(), 0) };
+            Release { name: name(text), record: Some(record) }
+        };
+        let mut releases = vec![
+            numbered("20261122T201500Z-1a2b3c4d5e6f", Some(3)),
+            numbered("20261121T201500Z-1a2b3c4d5e6f", Some(1)),
+            numbered("99991231T235959Z-1a2b3c4d5e6f", Some(2)),
+            Release { name: name("20261121T201500Z-000000000000-2"), record: None },
+            numbered("20251121T201500Z-1a2b3c4d5e6f", None),
+        ];
+        assert_eq!(next_number(&releases), 4);
+        sort_by_age(&mut releases);
+        let years: Vec<String> =
+            releases.iter().map(|release| release.name.to_string()[..8].to_owned()).collect();
+        assert_eq!(years, ["20251121", "20261121", "20261121", "99991231", "20261122"]);
+        assert_eq!(previous(&releases, Some(&releases[4].name)).map(|release| &release.name), None);
     }
 
     #[test]

@@ -5,23 +5,131 @@
 //! that a site can be moved.
 
 use std::ffi::OsStr;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use bluegreen_sys::dir::Dir;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Shared, SharedPath};
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
+use crate::release::ReleaseName;
 use crate::site::{LockedSite, Site};
 
 const SHARED: &str = "shared";
-/// The file of `.bluegreen/` that names the shared directory that is being filled: after a crash the next
-/// deployment goes on filling it.
+/// The file of `.bluegreen/` about shared directories that were filled from a commit that is not live yet.
 const SEEDING: &str = "seeding";
+
+/// The shared directories that a deployment fills from its commit. If its release does not become live, what it moved
+/// there is removed, and the next deployment fills them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Seeding {
+    /// The release of that deployment; empty if there is none any more.
+    release: String,
+    /// The shared paths, as bytes.
+    paths: Vec<Vec<u8>>,
+    /// The files that were moved, relative to `shared/`.
+    files: Vec<Seed>,
+}
+
+/// A file that was moved into a shared directory.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seed {
+    path: Vec<u8>,
+    inode: u64,
+    size: i64,
+    modified: (i64, u64),
+}
+
+impl Seed {
+    fn new(path: Vec<u8>, stat: &Stat) -> Self {
+        let modified = (stat.st_mtime, stat.st_mtime_nsec);
+        Self { path, inode: stat.st_ino, size: stat.st_size, modified }
+    }
+
+    fn is(&self, stat: &Stat) -> bool {
+        let other = Self::new(Vec::new(), stat);
+        (self.inode, self.size, self.modified) == (other.inode, other.size, other.modified)
+    }
+}
+
+impl Seeding {
+    /// Reads the file. A damaged one counts as missing: then nothing is removed from `shared/`.
+    fn read(site: &LockedSite) -> Result<Option<Self>> {
+        let text = site.state_file(SEEDING).read()?;
+        Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
+    }
+
+    fn write(&self, site: &LockedSite) -> Result<()> {
+        let text = serde_json::to_vec(self)
+            .map_err(|error| Error::io("write", site.state_path().join(SEEDING))(error.into()))?;
+        site.write_state(SEEDING, &text)
+    }
+}
+
+/// Ends the seeding of a deployment that has ended: if its release is not live, removes the files that it moved into
+/// `shared/` and that nobody has changed.
+pub fn settle(site: &LockedSite) -> Result<()> {
+    let Some(seeding) = Seeding::read(site)? else { return site.state_file(SEEDING).remove() };
+    if seeding.release.is_empty() {
+        return Ok(());
+    }
+    if site.live()?.release().is_some_and(|live| live.to_string() == seeding.release) {
+        return site.state_file(SEEDING).remove();
+    }
+    let failed = Error::io("empty", site.shared_path());
+    undo(site, &seeding.files).map_err(failed)?;
+    Seeding { paths: seeding.paths, ..Seeding::default() }.write(site)
+}
+
+fn undo(site: &LockedSite, files: &[Seed]) -> io::Result<()> {
+    let shared = site.open_or_make_shared()?;
+    for seed in files {
+        let mut names: Vec<&[u8]> = seed.path.split(|&byte| byte == b'/').collect();
+        let name = names.pop().unwrap_or_default();
+        let open = || names.iter().try_fold(shared.try_clone()?, |dir, name| dir.open_dir(name));
+        match open().and_then(|dir| Ok((dir.stat(name)?, dir))) {
+            Ok((stat, dir)) if seed.is(&stat) => dir.remove(name)?,
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Lists the files below a directory, as paths that begin with `at`.
+fn seeds(dir: &Dir, at: &[u8], found: &mut Vec<Seed>) -> io::Result<()> {
+    for (name, _) in dir.names()? {
+        let (path, stat) = ([at, b"/", &name].concat(), dir.stat(&name)?);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            seeds(&dir.open_dir(&name)?, &path, found)?;
+        } else {
+            found.push(Seed::new(path, &stat));
+        }
+    }
+    Ok(())
+}
+
+/// Moves all names of a directory into another one, where they do not exist there yet.
+fn merge(from: &Dir, to: &Dir) -> io::Result<()> {
+    for (name, _) in from.names()? {
+        match from.rename_new(&name, to, &name) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if let (Ok(from), Ok(to)) = (from.open_dir(&name), to.open_dir(&name)) {
+                    merge(&from, &to)?;
+                }
+            }
+            result => result?,
+        }
+    }
+    Ok(())
+}
 
 /// Refuses a shared path that is missing or of the wrong kind, before a release is made.
 pub fn require(site: &Site, shared: &Shared) -> Result<()> {
@@ -46,9 +154,42 @@ pub fn require(site: &Site, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// Returns the first shared directory of the config that a release does not link to `shared/`: the release is from before
+/// that directory was shared.
+#[must_use]
+pub fn first_unlinked(site: &Site, shared: &Shared, release: &ReleaseName) -> Option<PathBuf> {
+    let release = site.release_path(release);
+    let is_linked = |path: &SharedPath| {
+        release.join(&path.path).read_link().is_ok_and(|target| target == link_target(&path.path))
+    };
+    shared.iter().find(|path| path.is_dir && !is_linked(path)).map(|path| path.path.clone())
+}
+
+/// Returns a shared directory of the config that is a directory of its own in a release, with a file in it that was
+/// written after the release was filled. Such files may be uploads, of which no other copy exists.
+pub fn own_files(site: &LockedSite, shared: &Shared, release: &ReleaseName) -> Result<Option<PathBuf>> {
+    for SharedPath { path, .. } in shared.iter().filter(|path| path.is_dir) {
+        let at = || site.release_path(release).join(path);
+        if site.has_files_since_filled(release, path).map_err(|error| Error::io("read", at())(error))? {
+            return Ok(Some(path.clone()));
+        }
+    }
+    Ok(None)
+}
+
+fn link_target(path: &Path) -> PathBuf {
+    Path::new(&"../".repeat(path.components().count() + 1)).join(SHARED).join(path)
+}
+
 /// Makes the links in a release that is being made.
-pub fn link(site: &LockedSite, shared: &Shared, release: &Dir, report: &Report) -> Result<()> {
-    shared.iter().try_for_each(|path| Linking { site, report, path }.link(release))
+pub fn link(
+    site: &LockedSite,
+    shared: &Shared,
+    name: &ReleaseName,
+    release: &Dir,
+    report: &Report,
+) -> Result<()> {
+    shared.iter().try_for_each(|path| Linking { site, report, path, name }.link(release))
 }
 
 /// The linking of one shared path into a release.
@@ -56,6 +197,8 @@ struct Linking<'a> {
     site: &'a LockedSite,
     report: &'a Report,
     path: &'a SharedPath,
+    /// The release's name.
+    name: &'a ReleaseName,
 }
 
 impl Linking<'_> {
@@ -78,7 +221,7 @@ impl Linking<'_> {
         if self.path.is_dir {
             self.open_or_make()?;
         }
-        let target = Path::new(&"../".repeat(parents.len() + 2)).join(SHARED).join(&self.path.path);
+        let target = link_target(&self.path.path);
         parent
             .remove(name)
             .and_then(|()| parent.make_link(target.as_os_str().as_bytes(), name))
@@ -136,24 +279,25 @@ impl Linking<'_> {
     fn seed(&self, commits: &Dir) -> Result<()> {
         let failed = |error| Error::io("fill", self.site.shared_path().join(&self.path.path))(error);
         let Some(shared) = self.open_or_make()? else { return Ok(()) };
-        let seeding = self.site.state_file(SEEDING);
         let path = self.path.path.as_os_str().as_bytes();
-        // A crash may have interrupted an earlier run while it filled this directory.
-        let was_cut_off = seeding.read()?.is_some_and(|begun| begun == path);
-        if !was_cut_off && !shared.names().map_err(failed)?.is_empty() {
+        let mut seeding = Seeding::read(self.site)?.unwrap_or_default();
+        // A deployment that failed may have left something of its steps in a directory that it filled.
+        let is_pending = seeding.paths.iter().any(|pending| pending == path);
+        if !is_pending && !shared.names().map_err(failed)?.is_empty() {
             return Ok(());
         }
-        seeding.replace(false, |file| file.write_all(path))?;
-        for (name, _) in commits.names().map_err(failed)? {
-            match commits.rename_new(&name, &shared, &name) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-                    self.report.warning(Message::NotSeeded(&self.path.path));
-                    break;
-                }
-                result => result.map_err(failed)?,
-            }
+        seeding.release = self.name.to_string();
+        if !is_pending {
+            seeding.paths.push(path.to_vec());
         }
-        seeding.remove()
+        seeds(commits, path, &mut seeding.files).map_err(failed)?;
+        seeding.write(self.site)?;
+        match merge(commits, &shared) {
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                self.report.warning(Message::NotSeeded(&self.path.path));
+                Ok(())
+            }
+            result => result.map_err(failed),
+        }
     }
 }

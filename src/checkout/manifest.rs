@@ -109,7 +109,9 @@ pub fn stamp(stat: &Stat) -> Stamp {
     Stamp { inode: stat.st_ino, ctime: ctime(stat) }
 }
 
-fn ctime(stat: &Stat) -> Ctime {
+/// Takes the ctime from a stat.
+#[must_use]
+pub fn ctime(stat: &Stat) -> Ctime {
     (stat.st_ctime, stat.st_ctime_nsec as u32)
 }
 

@@ -1,5 +1,7 @@
 //! `adopt`: moves the files of an existing site into its first release, which is served from then on.
 
+use bluegreen_text::printable;
+
 use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::pusher::message::Message;
@@ -15,6 +17,12 @@ pub fn run(server: &Server) -> Result<()> {
                     server.report.warning(Message::LeftBehind { name, site: site.root() });
                 }
                 attempt.release = Some(release);
+                for name in site.hidden_by_adoption()? {
+                    let path = printable(&site.root().join(name));
+                    server.report.warning(format!(
+                        "`{path}` stays outside of the release: visitors can no longer request `/{name}/`"
+                    ));
+                }
             }
             None => server.report.line(Message::NothingToAdopt(site.root())),
         }

@@ -34,7 +34,7 @@ use crate::deploy::publish::Publication;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
-use crate::release::{Record, ReleaseName, State, recyclable, surplus};
+use crate::release::{Record, ReleaseName, State, next_number, recyclable, surplus};
 use crate::shared;
 use crate::site::history::Action;
 use crate::site::{INCOMING, Live, LockedSite, Recycled, Staged, Withdrawn};
@@ -63,19 +63,20 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
 
     shared::require(site, &config.shared)?;
     let releases = site.releases()?;
-    let name = ReleaseName::next(SystemTime::now(), commit, releases.last().map(|newest| &newest.name));
+    let name = ReleaseName::next(SystemTime::now(), commit, &releases);
     let objects = repository.objects(commit.format());
     let contents = objects.reader().commit(commit)?;
     let recycled = recyclable(&releases, live.release(), config.site.keep)
         .into_iter()
-        .filter(|name| !site.may_run(name))
+        .filter(|name| is_free(server, site, name))
         .find_map(|name| site.open_to_recycle(name));
     let Filled { mut staged, manifest, withdrawn } =
-        fill_recycled_or_new(server, site, &objects, contents.tree, recycled)?;
+        fill_recycled_or_new(server, site, &name, &objects, contents.tree, recycled)?;
     warn_of_submodules(server, &manifest.listing);
     let changed = checkout::changed(&objects, attempt.old, contents.tree, &manifest.listing);
     let (files, size) = (manifest.listing.files(), manifest.listing.size());
     let mut record = Record::new(commit, contents.subject, files);
+    record.number = Some(next_number(&releases));
     staged.place(&name, &record, &manifest)?;
     attempt.release = Some(name.clone());
 
@@ -118,14 +119,16 @@ fn pool_assets(server: &Server, site: &LockedSite, release: &ReleaseName) {
 /// Refuses a deployment to the public side, or warns of it, as `when-public` says. A deployment by hand is
 /// never refused: an operator on the server knows which side it is.
 fn refuse_public(server: &Server, site: &LockedSite, target: Target<'_>) -> Result<()> {
-    if !site.public_mark().is_some_and(|mark| mark.public) {
-        return Ok(());
-    }
     let is_allowed = server.public_option.get() || matches!(target, Target::Commit(_));
-    match server.config.site.when_public {
-        WhenPublic::Refuse if !is_allowed => return Err(Error::Public(server.name.clone())),
-        WhenPublic::Deploy => {}
-        WhenPublic::Warn | WhenPublic::Refuse => server.report.warning(Message::PublicSide(&server.name)),
+    let is_refused = server.config.site.when_public == WhenPublic::Refuse && !is_allowed;
+    match site.public_mark() {
+        Ok(mark) if !mark.as_ref().is_some_and(|mark| mark.public) => {}
+        Ok(_) if is_refused => return Err(Error::Public(server.name.clone())),
+        // A side whose mark cannot be read may be public.
+        Err(error) if is_refused => return Err(error),
+        Ok(_) if server.config.site.when_public == WhenPublic::Deploy => {}
+        Ok(_) => server.report.warning(Message::PublicSide(&server.name)),
+        Err(error) => server.report.warning(error),
     }
     Ok(())
 }
@@ -142,19 +145,20 @@ struct Filled<'a> {
 fn fill_recycled_or_new<'a>(
     server: &Server,
     site: &'a LockedSite,
+    name: &ReleaseName,
     objects: &ObjectStore,
     tree: ObjectId,
     recycled: Option<Recycled>,
 ) -> Result<Filled<'a>> {
     let is_recycled = recycled.is_some();
-    match fill(server, site, objects, tree, recycled) {
+    match fill(server, site, name, objects, tree, recycled) {
         // The old release may contain files of another user, for instance.
         Ok(None) => {}
         Err(Error::Io(_)) if is_recycled => {}
         Ok(Some(filled)) => return Ok(filled),
         Err(error) => return Err(error),
     }
-    let filled = fill(server, site, objects, tree, None)?;
+    let filled = fill(server, site, name, objects, tree, None)?;
     filled.ok_or_else(|| Error::io("fill", site.releases_path())(ErrorKind::Other.into()))
 }
 
@@ -163,6 +167,7 @@ fn fill_recycled_or_new<'a>(
 fn fill<'a>(
     server: &Server,
     site: &'a LockedSite,
+    name: &ReleaseName,
     objects: &ObjectStore,
     tree: ObjectId,
     recycled: Option<Recycled>,
@@ -185,7 +190,7 @@ fn fill<'a>(
     let monitor = Monitor::new(server.stop(), &listener);
     let manifest = checkout.write(objects, &staged.destination(source), &options, &monitor)?;
     drop(monitor);
-    shared::link(site, &config.shared, staged.dir(), report)?;
+    shared::link(site, &config.shared, name, staged.dir(), report)?;
     Ok(Some(Filled { staged, manifest, withdrawn }))
 }
 
@@ -276,17 +281,35 @@ fn prune(server: &Server, site: &mut LockedSite, live: &ReleaseName) {
     let surplus = site.releases().map(|releases| {
         let spare = recyclable(&releases, Some(live), keep)
             .into_iter()
-            .find(|name| !site.may_run(name) && site.is_recyclable(name));
+            .find(|name| is_free(server, site, name) && site.is_recyclable(name));
         let mut names = surplus(&releases, live, keep);
         names.retain(|name| spare.as_ref() != Some(name));
         names
     });
     let results = match surplus {
         // A release whose instance still drains is removed by a later deployment.
-        Ok(names) => names.iter().filter(|name| !site.may_run(name)).map(|name| site.remove(name)).collect(),
+        Ok(names) => {
+            names.iter().filter(|name| !site.may_run(name)).map(|name| remove(server, site, name)).collect()
+        }
         Err(error) => vec![Err(error)],
     };
     for error in results.into_iter().filter_map(Result::err) {
         server.report.warning(error);
+    }
+}
+
+/// Returns whether a release can be recycled without a loss: its instance does not run, and it contains no uploads.
+fn is_free(server: &Server, site: &LockedSite, name: &ReleaseName) -> bool {
+    !site.may_run(name) && matches!(shared::own_files(site, &server.config.shared, name), Ok(None))
+}
+
+/// Removes a release, unless it contains files that may be uploads.
+fn remove(server: &Server, site: &LockedSite, name: &ReleaseName) -> Result<()> {
+    match shared::own_files(site, &server.config.shared, name)? {
+        Some(path) => {
+            let shared = site.shared_path().join(&path);
+            Err(Error::OwnFiles { release: name.to_string(), path, shared })
+        }
+        None => site.remove(name),
     }
 }

@@ -9,6 +9,7 @@ use crate::deploy::session::Attempt;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::release::{ReleaseName, previous};
+use crate::shared::first_unlinked;
 use crate::site::LockedSite;
 use crate::site::history::Action;
 
@@ -44,6 +45,14 @@ fn run(
             return Err(replaced);
         }
         server.report.warning(replaced);
+    }
+    if let Some(path) = first_unlinked(site, &server.config.shared, name) {
+        let unshared = Error::NotShared { release: name.to_string(), path, commit: name.commit().into() };
+        // An operator who names the release accepts that.
+        if to.is_none() {
+            return Err(unshared);
+        }
+        server.report.warning(unshared);
     }
     let started = App::of(server, site).map(|app| app.start(name)).transpose()?;
     super::pool_assets(server, site, name);

@@ -12,6 +12,7 @@ use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
+use crate::shared;
 use crate::site::history::{Action, Actor, Entry, Outcome};
 use crate::site::{Holder, Live, LockedSite, Site};
 
@@ -51,6 +52,9 @@ impl Server<'_> {
         let result = self.lock(action, begun).and_then(|mut site| {
             let result = self.recover(&site, &mut attempt).and_then(|()| change(&mut site, &mut attempt));
             self.settle(&site, attempt.new, result.as_ref().err());
+            if let Err(error) = shared::settle(&site) {
+                self.report.warning(error);
+            }
             // Still under the lock, so that the lines stand in the order of what was done.
             self.record_attempt(&site, action, begun, &attempt, &result);
             result
@@ -129,6 +133,7 @@ impl Server<'_> {
             let ended = Attempt { started, release: Some(release), old, new: commit };
             self.record_attempt(site, action, begun, &ended, &result);
         }
+        shared::settle(site)?;
         app.map_or(Ok(()), App::settle_interrupted)?;
         let branch = &self.config.branch;
         if let Err(error) = site.begin_account(branch, || Ok(self.repository.tip_to_record(branch)?)) {

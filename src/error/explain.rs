@@ -44,6 +44,12 @@ impl Explain for Error {
             Self::AppControl { .. } | Self::AppUnhealthy { .. } => APP.into(),
             Self::Object(_) => "check the repository with `git fsck`, then push again".into(),
             Self::Replaced(_) => "change the steps in bluegreen.toml so that they leave `$PWD` in place".into(),
+            Self::NotShared { release, commit, .. } => {
+                format!("run `bluegreen deploy {commit}` to deploy its commit with the shared directory, or `bluegreen rollback {release}` to use it anyway")
+            }
+            Self::OwnFiles { release, shared, .. } => {
+                format!("move the files to `{}`, then remove the directory `releases/{release}`", printable(shared))
+            }
             Self::ReplacedSince(name) => {
                 format!("run `bluegreen rollback {name}` to use it anyway, or `bluegreen deploy REVISION` for a fresh release")
             }

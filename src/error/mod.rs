@@ -188,6 +188,26 @@ pub enum Error {
     /// An old release whose directory has another inode number than its record says.
     #[error("the directory of release {0} was replaced after the deployment")]
     ReplacedSince(String),
+    /// The release that a rollback would choose is from before a directory was shared.
+    #[error("release {release} does not share `{}`: it hides what is in there, and keeps what is written meanwhile to itself", printable(.path))]
+    NotShared {
+        /// Its name.
+        release: String,
+        /// The shared directory.
+        path: PathBuf,
+        /// The first digits of its commit.
+        commit: String,
+    },
+    /// A surplus release has files that may be uploads.
+    #[error("release {release} is not removed: its `{}` contains files that are not in the commit", printable(.path))]
+    OwnFiles {
+        /// Its name.
+        release: String,
+        /// The shared directory of the config.
+        path: PathBuf,
+        /// The directory in `shared/`.
+        shared: PathBuf,
+    },
     /// Another process held the lock for too long.
     #[error("timed out after {}: the site is still locked by {holder}", humantime::format_duration(*.waited))]
     Locked {

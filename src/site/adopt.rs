@@ -14,6 +14,27 @@ use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 
 impl LockedSite {
+    /// Returns those of the site's own directories in which the old site had files that visitors could request, and can
+    /// not request from a release: `releases` and `shared`.
+    pub fn hidden_by_adoption(&self) -> Result<Vec<&'static str>> {
+        let names = |name: &[u8], path| match self.dir.open_dir(name) {
+            Ok(dir) => dir.names().map_err(Error::io("read", path)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(Error::io("open", path)(error)),
+        };
+        let is_foreign = |(name, _): &(Vec<u8>, _)| {
+            ReleaseName::from_bytes(name).is_none() && !name.starts_with(INCOMING.as_bytes())
+        };
+        let mut hidden = Vec::new();
+        if names(RELEASES, self.releases_path())?.iter().any(is_foreign) {
+            hidden.push("releases");
+        }
+        if !names(SHARED, self.shared_path())?.is_empty() {
+            hidden.push("shared");
+        }
+        Ok(hidden)
+    }
+
     /// Moves every file of the site that is not this program's into a release, all or nothing, and makes it
     /// live. Returns `None` if there is nothing to move, or a `current` already.
     pub fn adopt(&self) -> Result<Option<ReleaseName>> {
@@ -34,7 +55,7 @@ impl LockedSite {
         let begun = |release: &ReleaseName| release.commit() == ObjectId::NULL.short();
         let newest = self.releases()?.pop().filter(|newest| newest.record.is_none() && begun(&newest.name));
         let name = newest
-            .map_or_else(|| ReleaseName::next(SystemTime::now(), ObjectId::NULL, None), |newest| newest.name);
+            .map_or_else(|| ReleaseName::next(SystemTime::now(), ObjectId::NULL, &[]), |newest| newest.name);
         let text = name.to_string();
         let release = self
             .releases

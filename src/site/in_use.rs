@@ -55,14 +55,18 @@ mod tests {
         // The process itself does not count.
         let file = File::open(temp.path().join("file")).unwrap();
         assert!(!is_in_use(name).unwrap());
-        let sleep = |command: &mut std::process::Command| command.arg("60").spawn().unwrap();
-        #[expect(clippy::disallowed_methods, reason = "a test starts its own processes")]
-        let new = || std::process::Command::new("sleep");
-        for mut child in [sleep(new().current_dir(temp.path().join("inside"))), sleep(new().stdin(file))] {
-            assert!(is_in_use(name).unwrap());
+        let found_with = |start: &dyn Fn(&mut std::process::Command)| {
+            #[expect(clippy::disallowed_methods, reason = "a test starts its own processes")]
+            let mut sleep = std::process::Command::new("sleep");
+            start(sleep.arg("60"));
+            let mut child = sleep.spawn().unwrap();
+            drop(sleep);
+            let found = is_in_use(name).unwrap();
             child.kill().unwrap();
             child.wait().unwrap();
-            assert!(!is_in_use(name).unwrap());
-        }
+            found && !is_in_use(name).unwrap()
+        };
+        assert!(found_with(&|sleep| _ = sleep.current_dir(temp.path().join("inside"))));
+        assert!(found_with(&|sleep| _ = sleep.stdin(file.try_clone().unwrap())));
     }
 }

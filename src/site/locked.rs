@@ -3,13 +3,18 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
 
 use bluegreen_sys::dir::Dir;
 
 use super::lock::{Holder, write_holder};
 use super::paths::{CURRENT, NEXT, SHARED};
 use super::{Site, StateFile, record_name};
-use crate::checkout::manifest::Manifest;
+use crate::checkout::manifest::{Manifest, ctime};
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 use crate::site::logs;
@@ -102,6 +107,38 @@ impl LockedSite {
 
     pub(super) fn has_manifest(&self, name: &ReleaseName) -> bool {
         self.records.contains(manifest_name(name).as_bytes()).unwrap_or(false)
+    }
+
+    /// Returns whether a directory of a release contains a file, at any depth, that was changed after the release was
+    /// filled. Without a manifest every file counts. Symlinks and mounts are not followed.
+    pub fn has_files_since_filled(&self, release: &ReleaseName, path: &Path) -> io::Result<bool> {
+        let mut dir = self.releases.open_inside(release.to_string().as_bytes())?;
+        for name in path {
+            dir = match dir.open_inside(name.as_bytes()) {
+                Err(error)
+                    if matches!(
+                        Errno::from_io_error(&error),
+                        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV)
+                    ) =>
+                {
+                    return Ok(false);
+                }
+                opened => opened?,
+            };
+        }
+        let filled = self.manifest(release).map_or((i64::MIN, 0), |manifest| manifest.instant);
+        let mut directories = vec![dir];
+        while let Some(dir) = directories.pop() {
+            for (name, _) in dir.names()? {
+                let found = dir.stat(&name)?;
+                if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+                    directories.push(dir.open_inside(&name)?);
+                } else if ctime(&found) > filled {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// A file of `.bluegreen/`.

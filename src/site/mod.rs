@@ -39,7 +39,7 @@ use bluegreen_text::timestamp;
 
 use crate::config::SiteConfig;
 use crate::error::{Error, Result};
-use crate::release::{Record, Release, ReleaseName};
+use crate::release::{Record, Release, ReleaseName, sort_by_age};
 
 /// A site whose directory exists.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ impl Site {
             .filter_map(|(name, _)| ReleaseName::from_bytes(name))
             .map(|name| Release { record: self.record(&name), name })
             .collect();
-        releases.sort_by(|a, b| a.name.cmp(&b.name));
+        sort_by_age(&mut releases);
         Ok(releases)
     }
 

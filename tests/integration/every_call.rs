@@ -36,7 +36,7 @@ const READS: [&str; 17] = [
 const CHILDREN: [&str; 10] =
     ["clone", "clone3", "close", "fork", "kill", "pidfd_open", "pipe2", "vfork", "wait4", "waitid"];
 /// Calls that have to do with neither: the process's own memory, signals, names and sockets.
-const OTHERS: [&str; 36] = [
+const OTHERS: [&str; 37] = [
     "arch_prctl",
     "brk",
     "connect",
@@ -52,6 +52,7 @@ const OTHERS: [&str; 36] = [
     "gettid",
     "getuid",
     "ioctl",
+    "keyctl",
     "lseek",
     "mmap",
     "mprotect",

@@ -17,6 +17,7 @@ mod client_limits;
 mod concurrency;
 mod config;
 mod current;
+mod damaged_state;
 mod dependencies;
 mod differential;
 mod disks;

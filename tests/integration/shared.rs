@@ -202,11 +202,18 @@ fn recycling_follows_no_link_into_shared() {
 }
 
 #[test]
-fn a_seeding_that_was_cut_off_is_finished_and_overwrites_nothing() {
+fn a_seeding_that_was_interrupted_is_finished_and_overwrites_nothing() {
     let sandbox = Sandbox::new();
     sandbox.config_section(DIRS);
     write(&sandbox, "shared/storage/uploads/one", "moved before the crash, edited since");
-    write(&sandbox, ".bluegreen/seeding", "storage/uploads");
+    let path: Vec<u8> = "storage/uploads".into();
+    let file: Vec<u8> = "storage/uploads/one".into();
+    let seeding = serde_json::json!({
+        "release": "20200101T000000Z-111111111111",
+        "paths": [path],
+        "files": [{ "path": file, "inode": 1, "size": 1, "modified": [0, 0] }],
+    });
+    write(&sandbox, ".bluegreen/seeding", &seeding.to_string());
     sandbox.commit("storage/uploads/one", "1").commit("storage/uploads/two", "2");
     sandbox
         .push()
@@ -214,6 +221,56 @@ fn a_seeding_that_was_cut_off_is_finished_and_overwrites_nothing() {
         .serves("storage/uploads/one", "moved before the crash, edited since")
         .serves("storage/uploads/two", "2");
     assert!(!sandbox.site().join(".bluegreen/seeding").exists());
+}
+
+#[test]
+fn a_failed_deployment_leaves_nothing_of_its_commit_in_shared() {
+    let sandbox = Sandbox::new();
+    sandbox.config_section(DIRS).config_section(
+        "[steps]\nbuild = 'echo kept >storage/uploads/a/upload; test ! -e broken'\nverify = 'test ! -e bad'",
+    );
+    sandbox.commit("storage/uploads/a/seed", "of the broken commit").commit("broken", "");
+    sandbox.push().not_deployed();
+    assert!(!sandbox.site().join("shared/storage/uploads/a/seed").exists());
+    assert_eq!(
+        read(&sandbox, "shared/storage/uploads/a/upload"),
+        "kept\n",
+        "another process may have written it"
+    );
+    sandbox.commit_nodes(&[(b"broken", Node::Nothing), (b"storage/uploads/a/seed", Node::file("good"))]);
+    sandbox.push().ok().serves("storage/uploads/a/seed", "good").serves("storage/uploads/a/upload", "kept\n");
+    assert!(!sandbox.site().join(".bluegreen/seeding").exists());
+    sandbox.commit("storage/uploads/a/seed", "later").push().ok().serves("storage/uploads/a/seed", "good");
+}
+
+#[test]
+fn a_release_from_before_a_directory_was_shared_loses_no_upload() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .site_config("keep = 1")
+        .commit("storage/uploads/seed", "seed")
+        .commit("index.html", "v1")
+        .push()
+        .ok();
+    let first = sandbox.live();
+    sandbox.config_section(DIRS).commit("index.html", "v2").push().ok();
+    write(&sandbox, "current/storage/uploads/photo", "precious");
+    let problem = "release <release> does not share `storage/uploads`: it hides what is in there, and keeps what is \
+                   written meanwhile to itself";
+    sandbox.bluegreen(&["rollback"]).fails(1).says(&format!("error: {problem}")).serves("index.html", "v2");
+    sandbox.bluegreen(&["rollback", &first]).warned().serves("index.html", "v1");
+    write(&sandbox, "current/storage/uploads/meanwhile", "precious, too");
+    for version in ["v3", "v4", "v5", "v6"] {
+        let push = sandbox.commit("index.html", version).push();
+        assert!(push.status.success(), "{}", push.output);
+        sandbox.serves("storage/uploads/photo", "precious");
+    }
+    let upload = format!("releases/{first}/storage/uploads/meanwhile");
+    assert_eq!(read(&sandbox, &upload), "precious, too");
+    std::fs::remove_file(sandbox.site().join(&upload)).unwrap();
+    sandbox.commit("index.html", "v7").push().ok();
+    sandbox.commit("index.html", "v8").push().ok();
+    assert!(!sandbox.releases().contains(&first));
 }
 
 #[test]
