@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use bluegreen_text::explain::Explain;
 use bluegreen_text::printable;
 
+use super::admin::{change_mode, create, give_away};
 use crate::error::Error;
 use crate::error::wording::{grant, user};
 
@@ -135,10 +136,10 @@ impl Error {
                 )
             }
             Self::ConfigUnsafe { file, problem } if problem.contains("writable") => {
-                format!("it contains commands: `chmod go-w {}`", printable(file))
+                format!("it contains commands: {}", change_mode("go-w", file))
             }
             Self::ConfigUnsafe { file, .. } => {
-                format!("it contains commands: `sudo chown -h {} {}`", user(), printable(file))
+                format!("it contains commands: {}", give_away("-h", file))
             }
             _ => return None,
         })
@@ -153,22 +154,22 @@ impl Error {
                 format!("create it on the server: `sudo -u {} sh -c '{create}'`", user())
             }
             Self::SharedKind { path, .. } => {
-                let command = format!("sudo -u {0} mv {1} {1}.old", user(), printable(path));
+                let command = format!("sudo -u {0} mv -T {1} {1}.old", user(), printable(path));
                 format!("move it away: `{command}`, or change `[shared]` in bluegreen.toml")
             }
             Self::SharedInTheWay { .. } => {
                 "remove it from the commit, or change `[shared]` in bluegreen.toml".into()
             }
             Self::NoSite(path) => {
-                let (user, path) = (user(), printable(path));
-                format!("create it for the repository's owner: `sudo install -d -o {user} {path}`")
+                format!("create it for the repository's owner: {}", create(path))
             }
             Self::CurrentOccupied { path, .. } => {
-                let command = format!("sudo -u {0} mv {1} {1}.old", user(), printable(path));
+                let command = format!("sudo -u {0} mv -T {1} {1}.old", user(), printable(path));
                 format!("move it away: `{command}`, then push again")
             }
-            Self::ReleasesLink { path, .. } => {
-                format!("replace the symlink by a directory, or mount the disk at `{}`", printable(path))
+            Self::ReleasesLink { .. } => {
+                "replace the symlink by a directory, or set `root` of `[site]` to a directory on that disk"
+                    .into()
             }
             Self::Mounted { mount, .. } => {
                 format!("unmount `{}` if it is not needed there", printable(mount))

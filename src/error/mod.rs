@@ -3,9 +3,12 @@
 //! Each variant has an exit status and may have a hint. The last line of a failure, which says what is still
 //! live, comes from the deployment.
 
+mod admin;
 mod client;
 mod explain;
 mod wording;
+
+pub use self::admin::{as_owner, change_mode, give_away};
 
 use std::io;
 use std::path::PathBuf;

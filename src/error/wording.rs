@@ -6,6 +6,8 @@ use std::path::Path;
 use bluegreen_text::printable;
 use nix::unistd::{Uid, User};
 
+use super::admin::{change_mode, give_away};
+
 pub(super) fn place(file: &Path, line: usize) -> String {
     let file = printable(file);
     if line == 0 { file } else { format!("{file}:{line}") }
@@ -31,6 +33,5 @@ pub(super) fn grant(path: &Path) -> String {
     let found = path.ancestors().find_map(|path| Some((path, path.symlink_metadata().ok()?)));
     let Some((path, found)) = found else { return format!("`ls -ld {}`", printable(path)) };
     let is_ours = found.uid() == Uid::effective().as_raw();
-    let (user, path) = (user(), printable(path));
-    if is_ours { format!("`chmod u+rwX {path}`") } else { format!("`sudo chown -h {user} {path}`") }
+    if is_ours { change_mode("u+rwX", path) } else { give_away("-h", path) }
 }

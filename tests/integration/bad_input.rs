@@ -127,7 +127,7 @@ fn a_site_that_does_not_exist_is_named() {
     sandbox.commit("index.html", "v1").push().not_deployed().says_only(&[
         RECEIVED,
         "error: the site `<site>` does not exist",
-        "hint: create it for the repository's owner: `sudo install -d -o root <site>`",
+        "hint: create it for the repository's owner: `sudo -u root mkdir -p <site>`",
         "Not deployed: blue still serves what it served before.",
     ]);
     for command in ["status", "releases", "history", "rollback"] {
@@ -158,7 +158,7 @@ fn a_site_that_may_not_be_written_is_refused() {
     sandbox.push().not_deployed().says_only(&[
         RECEIVED,
         "error: cannot make `<site>/.bluegreen`: permission denied",
-        "hint: `sudo chown -h nobody <site>`",
+        "hint: let nobody own `<site>`",
         "Not deployed: blue serves nothing yet.",
     ]);
 }

@@ -87,7 +87,7 @@ fn a_config_that_others_may_write_is_refused() {
         fs::set_permissions(sandbox.config_path(), Permissions::from_mode(mode)).unwrap();
         sandbox.bluegreen(&["deploy"]).fails(2).says_only(&[
             "error: `<repository>/bluegreen.toml` is writable by other users",
-            "hint: it contains commands: `chmod go-w <repository>/bluegreen.toml`",
+            "hint: it contains commands: `sudo -u root chmod go-w <repository>/bluegreen.toml`",
         ]);
     }
     sandbox.push().not_deployed().serves_nothing();

@@ -19,7 +19,7 @@ fn a_real_directory_is_refused_with_the_remedy() {
         .says_only(&[
             RECEIVED,
             "error: `<site>/current` is a directory, not a symlink",
-            "hint: move it away: `sudo -u root mv <site>/current <site>/current.old`, then push again",
+            "hint: move it away: `sudo -u root mv -T <site>/current <site>/current.old`, then push again",
             "Not deployed: blue still serves what it served before.",
         ])
         .serves("index.html", "by hand");

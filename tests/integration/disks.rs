@@ -57,7 +57,9 @@ fn releases_behind_a_link_are_refused_with_the_remedy() {
         .push()
         .not_deployed()
         .says("error: `<site>/releases` is a symlink to `<sandbox>/disk`, not a directory")
-        .says("hint: replace the symlink by a directory, or mount the disk at `<site>/releases`");
+        .says(
+            "hint: replace the symlink by a directory, or set `root` of `[site]` to a directory on that disk",
+        );
     assert_eq!(fs::read_dir(sandbox.path("disk")).unwrap().count(), 0);
     if root_or_skip() {
         fs::remove_file(sandbox.site().join("releases")).unwrap();

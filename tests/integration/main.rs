@@ -65,6 +65,7 @@ mod replaced;
 mod report;
 mod resume;
 mod rollback;
+mod root_commands;
 mod running;
 mod sandbox;
 mod shared;

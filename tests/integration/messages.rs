@@ -49,7 +49,7 @@ fn a_directory_of_another_user_is_named_with_the_command() {
     let releases = sandbox.site().join("releases");
     std::os::unix::fs::chown(&releases, Some(0), Some(0)).unwrap();
     let run = sandbox.commit("index.html", "v2").push().not_deployed();
-    run.says("hint: `sudo chown -h nobody <site>/releases`").serves("index.html", "v1");
+    run.says("hint: let nobody own `<site>/releases`").serves("index.html", "v1");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn check_reports_what_a_deployment_would_stumble_over() {
         .bluegreen(&["check"])
         .warned()
         .says("warning: `<site>` is closed to other users, so a web server cannot serve the site")
-        .says("hint: `chmod o+x <site>`");
+        .says("hint: `sudo -u root chmod o+x <site>`");
 }
 
 #[test]

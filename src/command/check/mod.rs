@@ -18,7 +18,7 @@ use crate::command::table::{print_json, print_text};
 use crate::config::{Config, Phase, Step};
 use crate::deploy::pending::{self, Kind, Pending};
 use crate::deploy::steps::PATH;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, as_owner};
 use crate::git::Repository;
 use crate::git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
 use crate::site::Site;
@@ -132,7 +132,7 @@ fn check_git(repository: &Repository, findings: &mut Findings) {
         if !settings.iter().any(|setting| setting.name.eq_ignore_ascii_case(key)) {
             findings.warning(
                 format!("`{key}` is not set: {loss}"),
-                format!("`git -C {git_dir} config {key} {value}`"),
+                as_owner(&format!("git -C {git_dir} config {key} {value}")),
             );
         }
     }
@@ -144,7 +144,7 @@ fn check_branch(repository: &Repository, branch: &str, findings: &mut Findings) 
     if findings.take(repository.setting("core.bare")).flatten().as_deref() == Some("false") {
         findings.warning(
             format!("`{git_dir}` is not bare: git refuses pushes to the branch that is checked out"),
-            format!("`git -C {git_dir} config core.bare true`"),
+            as_owner(&format!("git -C {git_dir} config core.bare true")),
         );
     }
     if findings.take(repository.tip(branch)).flatten().is_some() {
@@ -187,11 +187,11 @@ fn check_hook(repository: &Repository, findings: &mut Findings) {
         let message = format!("`core.hooksPath` is `{}`: git ignores hooks/", printable(&path));
         findings.error(
             message,
-            format!("`git -C {} config --unset core.hooksPath`", printable(repository.path())),
+            as_owner(&format!("git -C {} config --unset core.hooksPath", printable(repository.path()))),
         );
     }
     let hook = repository.path().join("hooks/post-receive");
-    let remedy = format!("`ln -s {} {}`", program(), printable(&hook));
+    let remedy = as_owner(&format!("ln -s {} {}", program(), printable(&hook)));
     match hook.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound && hook.is_symlink() => {
             findings.error(
@@ -205,7 +205,7 @@ fn check_hook(repository: &Repository, findings: &mut Findings) {
         Err(error) => drop(findings.take(Err::<(), _>(Error::io("read", &hook)(error)))),
         Ok(metadata) if metadata.permissions().mode() & 0o100 == 0 => {
             let message = format!("`{}` is not executable: git skips it", printable(&hook));
-            findings.error(message, format!("`chmod +x {}`", printable(&hook)));
+            findings.error(message, as_owner(&format!("chmod +x {}", printable(&hook))));
         }
         Ok(_) if !is_this_program(&hook) => {
             let message = format!("`{}` is another program", printable(&hook));
@@ -221,13 +221,16 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
     let is_asked = findings.take(repository.asks_gate(branch))?;
     let runs = gate.metadata().is_ok_and(|file| file.permissions().mode() & 0o100 != 0);
     let git_dir = printable(repository.path());
-    let unset = format!("`git -C {git_dir} config --unset-all receive.procReceiveRefs`");
+    let unset = as_owner(&format!("git -C {git_dir} config --unset-all receive.procReceiveRefs"));
     if is_asked && !runs {
         let message = format!(
             "git runs `{}`, which is missing or not executable: every push to {branch} fails",
             printable(&gate)
         );
-        findings.error(message, format!("`ln -s {} {}`, or {unset}", program(), printable(&gate)));
+        findings.error(
+            message,
+            format!("{}, or {unset}", as_owner(&format!("ln -s {} {}", program(), printable(&gate)))),
+        );
         return None;
     }
     if is_asked && !is_this_program(&gate) {
@@ -238,7 +241,10 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
         findings.warning(
             message,
             format!(
-                "`git -C {git_dir} config --add receive.procReceiveRefs refs/heads/{branch}`, or remove it"
+                "{}, or remove it",
+                as_owner(&format!(
+                    "git -C {git_dir} config --add receive.procReceiveRefs refs/heads/{branch}"
+                ))
             ),
         );
     }

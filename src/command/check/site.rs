@@ -8,7 +8,8 @@ use rustix::fs::statvfs;
 
 use super::Findings;
 use crate::config::Config;
-use crate::git::{Repository, login_name};
+use crate::error::{as_owner, change_mode, give_away};
+use crate::git::Repository;
 use crate::shared;
 use crate::site::{Live, Site};
 use bluegreen_text::{bytes, printable};
@@ -31,7 +32,7 @@ pub fn check(site: &Site, config: &Config, repository: &Repository, findings: &m
     let state = site.root().join(".bluegreen");
     if state.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
         let path = printable(&state);
-        findings.warning(format!("`{path}` is accessible by other users"), format!("`chmod 700 {path}`"));
+        findings.warning(format!("`{path}` is accessible by other users"), change_mode("700", &state));
     }
     check_readable(site.root(), findings);
     for (place, path) in
@@ -49,8 +50,7 @@ fn check_owned(path: &Path, findings: &mut Findings) {
     let may_write = access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
     if !may_write || owner != Uid::effective().as_raw() {
         let message = format!("`{}` is not owned by the repository's owner", printable(path));
-        let owner = login_name(Uid::effective());
-        findings.error(message, format!("`sudo chown -Rh {owner} {}`", printable(path)));
+        findings.error(message, give_away("-hR", path));
     }
 }
 
@@ -61,7 +61,7 @@ fn check_readable(site: &Path, findings: &mut Findings) {
         let path = printable(closed);
         findings.warning(
             format!("`{path}` is closed to other users, so a web server cannot serve the site"),
-            format!("`chmod o+x {path}`"),
+            change_mode("o+x", closed),
         );
     }
 }
@@ -116,9 +116,10 @@ fn check_releases(site: &Site, findings: &mut Findings) {
         if is_live {
             findings.warning(message, "`bluegreen deploy` makes a fresh release live");
         } else {
-            let user = login_name(Uid::effective());
-            findings
-                .warning(message, format!("`sudo -u {user} rm -r {}` if it is not needed", printable(&path)));
+            findings.warning(
+                message,
+                format!("{} if it is not needed", as_owner(&format!("rm -r {}", printable(&path)))),
+            );
         }
     }
 }
@@ -136,7 +137,7 @@ pub fn check_keys(findings: &mut Findings) {
         let path = printable(weak);
         findings.warning(
             format!("sshd ignores `{}`, because `{path}` is writable by other users", printable(&keys)),
-            format!("`chmod go-w {path}`"),
+            change_mode("go-w", weak),
         );
     }
 }
