@@ -222,7 +222,7 @@ fn a_release_whose_instance_runs_is_neither_recycled_nor_removed() {
     }
     site.control(&["drained"]);
     site.version("five").push().ok();
-    assert_eq!(site.sandbox.releases().len(), 2, "the live one and the one that drains");
+    assert_eq!(site.sandbox.releases().len(), 3, "the live one, the one that drains, and the spare");
 }
 
 #[test]

@@ -15,4 +15,12 @@ impl Sandbox {
         std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o755)).unwrap();
         control
     }
+
+    /// Stops the instances of a test that has ended. Most tests have none.
+    pub(super) fn stop_instances(&self) {
+        let control = self.path("control");
+        if control.exists() {
+            let _ = std::process::Command::new(control).arg("stop-all").output();
+        }
+    }
 }

@@ -459,6 +459,7 @@ impl Sandbox {
 impl Drop for Sandbox {
     /// Opens what a test closed to its own user, which would stay for good otherwise.
     fn drop(&mut self) {
+        self.stop_instances();
         open_up(&self.root);
     }
 }
