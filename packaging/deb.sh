@@ -1,11 +1,11 @@
 #!/bin/sh
-# Builds the Debian package of a static program, and prints where it lies. Man pages and completions come
-# from the programs themselves, which `cargo deb` alone cannot do. Equal sources give equal bytes.
+# Builds the Debian package of a static program, and prints its path. The program and the installer themselves print the
+# man pages and completions, which `cargo deb` alone cannot do. Equal sources produce equal bytes.
 #
-# It takes cargo-deb and jq.
+# Needs cargo-deb and jq.
 #
 #   packaging/deb.sh                  build the program and package it
-#   packaging/deb.sh --binary FILE    package this build of it, packed less tightly
+#   packaging/deb.sh --binary FILE    package this build, with weaker compression
 set -eu
 
 main() {
@@ -24,12 +24,13 @@ main() {
             exit 2
             ;;
     esac
-    # The time of the commit stands in for the time of the build.
+    # The commit's time is the build time.
     SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
     export SOURCE_DATE_EPOCH
-    # Cargo.toml names these files; whatever else lies there is not packaged.
+    # Cargo.toml names these files. Other files in the directory are not packaged.
     staged=target/package
-    mkdir -p "$staged"
+    rm -rf "$staged/switches"
+    mkdir -p "$staged/switches" "$staged/share" "$staged/hooks"
     strip -o "$staged/bluegreen" "$program"
     "$program" generate man >"$staged/bluegreen.1"
     "$program" generate bash >"$staged/bluegreen.bash"
@@ -38,12 +39,21 @@ main() {
     setup_man >"$staged/bluegreen-setup.8"
     changelog >"$staged/changelog"
     gzip -9n <CHANGELOG.md >"$staged/CHANGELOG.gz"
-    # The crates of the static program, whichever build of it is packaged.
+    find share/switches -type f -perm -100 -exec cp {} "$staged/switches/" \;
+    pages
+    # The crates of the static program, whichever build is packaged.
     cargo tree --locked -p bluegreen --target "$(uname -m)-unknown-linux-musl" -e normal,build --prefix none --format '{p}|{l}' |
         jq -nR -f packaging/spdx.jq --arg created "$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)" \
             >"$staged/bluegreen.spdx.json"
     cargo deb --quiet --no-build $speed --output "$staged/bluegreen.deb"
     echo "$PWD/$staged/bluegreen.deb"
+}
+
+# Writes the pages whose links would point out of the package. A link to a file that is not packaged becomes text.
+pages() {
+    sed -E 's/\[([^]]*)\]\((CONTRIBUTING|ARCHITECTURE|LICENSE)[^)]*\)/\1/g' README.md >"$staged/README.md"
+    sed 's|(../docs/|(/usr/share/doc/bluegreen/docs/|g' share/README.md >"$staged/share/README.md"
+    sed -e 's|(../docs/|(/usr/share/doc/bluegreen/docs/|g' -e 's|(../share/|(../|g' hooks/README.md >"$staged/hooks/README.md"
 }
 
 # The installer's help is its man page.

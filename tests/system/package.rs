@@ -139,6 +139,46 @@ fn installed_upgraded_removed_and_purged() {
     blue.sh("cat /var/www/html/current/index.html").ok().says("App v3");
 }
 
+#[test]
+fn every_file_that_a_packaged_page_names_is_in_the_package() {
+    let Some(package) = build() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let status = Command::new("dpkg-deb").arg("-x").arg(package.path()).arg(folder.path()).status();
+    assert!(status.unwrap().success());
+    let share = folder.path().join("usr/share");
+    let list = "find doc/bluegreen bluegreen -name '*.md'";
+    let pages = Command::new("sh").args(["-ec", list]).current_dir(&share).output().unwrap();
+    let (mut links, mut names) = (0, 0);
+    for page in String::from_utf8(pages.stdout).unwrap().lines() {
+        let text = std::fs::read_to_string(share.join(page)).unwrap();
+        for target in
+            text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target)
+        {
+            let path = target.split('#').next().unwrap();
+            if path.is_empty() || path.contains("://") {
+                continue;
+            }
+            let below = share.join(page).parent().unwrap().join(path);
+            let found = path.strip_prefix('/').map_or(below, |path| folder.path().join(path));
+            assert!(found.exists(), "{page} links to {target}, which the package lacks");
+            links += 1;
+        }
+        // A clone's `share/` and `hooks/` are /usr/share/bluegreen.
+        for name in text.split('`').filter(|name| !name.contains([' ', '\n', '*', '~'])) {
+            let path = name.strip_prefix("share/").map(|path| format!("bluegreen/{path}"));
+            let path = path.or_else(|| name.starts_with("hooks/").then(|| format!("bluegreen/{name}")));
+            if let Some(path) = path {
+                assert!(share.join(&path).exists(), "{page} names `{name}`, which the package lacks");
+                names += 1;
+            }
+        }
+    }
+    assert!(links > 50 && names > 10, "{links} links, {names} names");
+    let mode = "stat -c %a bluegreen/switches/nginx bluegreen/hooks/pre-push bluegreen/stacks/node/bluegreen.toml bluegreen/ci/github.yml";
+    let modes = Command::new("sh").args(["-ec", mode]).current_dir(&share).output().unwrap();
+    assert_eq!(String::from_utf8(modes.stdout).unwrap(), "755\n755\n644\n644\n");
+}
+
 /// The repository and the site stay; of the package and its set-up there is nothing left.
 fn leaves_nothing(server: &Booted) {
     server
