@@ -1,16 +1,16 @@
 #!/bin/sh
-# Shows on this machine what deployment by `git push` is like: builds the program, makes a throw-away
-# blue and green in a temporary folder, pushes to them, lets visitors get one and the other, and removes it all.
+# Demonstrates deployment by `git push` on this machine: builds the program, creates a temporary blue and green, pushes to
+# them, promotes one and the other under load, and removes everything.
 #
-# Nothing of the user's own set-up counts, or is touched. As root it installs what is missing to build, and asks
-# somebody at a terminal before that, unless YES is set.
+# It neither reads nor changes the user's own setup. As root it installs missing build tools; at a terminal it asks first,
+# unless YES is set.
 # shellcheck disable=SC3043 # `local` is in every sh of Debian and Ubuntu
 set -eu
 
 HERE=$(cd "$(dirname "$(realpath "$0")")" && pwd)
 FOLDER=
 WEB=
-# Tests that have just built another profile name it.
+# Tests pass the profile that they have already built.
 PROFILE=${DEMO_PROFILE:-demo}
 # shellcheck source=packaging/building.sh
 . "$HERE/packaging/building.sh"
@@ -21,11 +21,11 @@ main() {
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    [ -e "$HERE/Cargo.toml" ] || fail 'the demonstration builds the program, and wants a whole clone of its sources'
+    [ -e "$HERE/Cargo.toml" ] || fail 'the demonstration builds the program, and needs a complete clone of its sources'
     tools
     build
     FOLDER=$(mktemp -d)
-    # A release is made safe on the disk, and should not have to wait for the build's own files.
+    # A release is flushed to disk, and should not wait for the build's files.
     sync
     isolate
     APP=$FOLDER/sample_app
@@ -54,12 +54,12 @@ leave() {
     exit "$status"
 }
 
-# Finds what building takes. All that is missing is named at once, in a line to type; root's is typed here.
+# Finds the build tools. Prints one command that installs everything that is missing; as root, runs it.
 tools() {
     local line
     look_for_tools
     if [ -n "$MISSING" ] && [ "$(id -u)" -eq 0 ] && has apt-get; then
-        # A machine that was made this minute has no lists yet.
+        # A new machine has no package lists yet.
         apt-get -qq update || :
         look_for_tools
         # shellcheck disable=SC2086 # several names
@@ -79,10 +79,10 @@ tools() {
     [ -n "$CARGO" ] || fail "building needs Rust $(rust_version) or newer" "curl https://sh.rustup.rs -sSf | sh"
 }
 
-# Sets MISSING to packages, and RUST to where it comes from if there is none: cargo, rustup or other.
+# Sets MISSING to the missing packages. If cargo is missing, sets RUST to its source: a package of Debian, rustup, or other.
 look_for_tools() {
     MISSING=$(missing_to_build)
-    # A promotion asks with curl; servers and visitors are perl's.
+    # A promotion uses curl. Servers and visitors are perl scripts.
     has curl || MISSING="$MISSING curl"
     has perl || MISSING="$MISSING perl-base"
     CARGO=$(find_cargo "${HOME:-/root}")
@@ -98,10 +98,10 @@ look_for_tools() {
 
 build() {
     say 'Building (the first time takes a minute or two)...'
-    # A terminal sees how far it is.
+    # On a terminal, cargo shows its progress.
     [ -t 2 ] || set -- --quiet
     (cd "$HERE" && PATH=$(dirname "$CARGO"):$PATH cargo build --profile "$PROFILE" --locked "$@") ||
-        fail 'the build failed' 'its messages are above'
+        fail 'the build failed' 'the messages are above'
     case $PROFILE in
         dev) PROGRAM=${CARGO_TARGET_DIR:-$HERE/target}/debug/bluegreen ;;
         *) PROGRAM=${CARGO_TARGET_DIR:-$HERE/target}/$PROFILE/bluegreen ;;
@@ -149,7 +149,7 @@ promote() { # SIDE
     printf '; visitors get %s\n' "$(curl -qsS "http://127.0.0.1:$FRONT/")"
 }
 
-# Somebody asks the front end all the time from here on, with a connection for each request.
+# Starts a client that sends requests to the front end, with a connection for each request.
 visitors_come() {
     perl "$HERE/packaging/demo.pl" visitors "$FRONT" "$FOLDER/closed" >"$FOLDER/visits" &
     VISITORS=$!
@@ -175,7 +175,7 @@ make_server() { # NAME
     git -C "$APP" remote add "$1" "$FOLDER/$1/sample_app"
 }
 
-# Starts a web server for each side, and before them a front end, whose switch is a file with the public side.
+# Starts a web server for each side, and a front end, whose switch is a file with the public side.
 make_front_end() {
     local server
     for server in blue green; do start_web "$server" server "$server" "$FOLDER/$server/html"; done
@@ -228,7 +228,7 @@ push() { # SERVER
     serves
 }
 
-# Shows a command as one would type it, what it prints, and how long it took.
+# Prints a command as a user types it, its output, and how long it took.
 show() { # COMMAND...
     local words="$*" started took
     case $words in

@@ -1,8 +1,7 @@
 # shellcheck shell=sh disable=SC3043
-# What it takes to build the program, in one place for install.sh, demo.sh and tests/run, which
-# read this file. HERE is the clone.
+# The build requirements of the program, for install.sh, demo.sh, and the tests, which read this file. HERE is the clone.
 
-# A program that is looked for, and the packages of Debian that bring it.
+# A required program, and the Debian packages that provide it.
 BUILD_NEEDS='git git
 cc gcc libc6-dev'
 
@@ -22,8 +21,7 @@ EOT
     [ -e /etc/ssl/certs/ca-certificates.crt ] || printf ' ca-certificates'
 }
 
-# Says what is going to be installed. Somebody at a terminal is asked, unless YES is set; false if they do not
-# want it.
+# Prints what will be installed. At a terminal, asks first, unless YES is set; false if the user declines.
 may_install() { # PACKAGE...
     local answer
     echo "Installing by apt-get what is missing: $*"
@@ -35,12 +33,12 @@ may_install() { # PACKAGE...
 
 rust_version() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$HERE/Cargo.toml"; }
 
-# True of two versions, the first of which is the second or newer.
+# True if the first version is at least the second.
 is_new_enough() { # VERSION WANTED
     [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
 }
 
-# Prints the path of a cargo that is new enough, in that home or in PATH; nothing where there is none.
+# Prints the path of a cargo that is new enough, in that home or in PATH; nothing if there is none.
 find_cargo() { # HOME
     local cargo version
     for cargo in "$1/.cargo/bin/cargo" "$(command -v cargo || :)" /usr/lib/rust-*/bin/cargo; do

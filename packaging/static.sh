@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds a static program, for any Linux of this processor, and prints where it lies. Equal sources give
-# equal bytes, in whichever folder they are built.
+# Builds a static program for every Linux on this architecture, and prints its path. Equal sources produce equal bytes,
+# in any directory.
 #
-# It takes musl's C compiler (Debian and Ubuntu: musl-tools) and a Rust toolchain that has either musl's
-# standard library (`rustup target add x86_64-unknown-linux-musl`) or its own source, from which that
-# library is built (`rustup component add rust-src`; Debian: rustc-web cargo-web rust-web-src).
+# Needs musl's C compiler (Debian and Ubuntu: musl-tools) and a Rust toolchain with either musl's standard library
+# (`rustup target add x86_64-unknown-linux-musl`) or the library's sources, to build it (`rustup component add rust-src`;
+# Debian: rustc-web cargo-web rust-web-src).
 set -eu
 
 main() {
@@ -13,7 +13,7 @@ main() {
     folder=${CARGO_TARGET_DIR:-$PWD/target}/static
     command -v musl-gcc >/dev/null || fail 'musl-gcc is not installed' 'apt-get install musl-tools'
     mkdir -p "$folder"
-    # No path of this machine in the program.
+    # Keep the paths of this machine out of the program.
     flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=bluegreen"
     flags="$flags --remap-path-prefix=$folder=target --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
     choose_toolchain
@@ -25,7 +25,7 @@ main() {
     echo "$folder/$target/release/bluegreen"
 }
 
-# Sets cargo, build_std and flags, by what the toolchains of this machine have.
+# Sets cargo, build_std, and flags for the first toolchain that can build for musl.
 choose_toolchain() {
     build_std='' linker=cc
     for rustc in rustc /usr/bin/rustc; do
@@ -36,7 +36,7 @@ choose_toolchain() {
             return
         fi
         if [ -e "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ]; then
-            # Building the standard library is not stable yet, and allowed by this variable.
+            # Building the standard library is unstable. This variable allows it.
             export RUSTC="$rustc" RUSTC_BOOTSTRAP=1
             build_std=-Zbuild-std=std,panic_unwind
             source=$(realpath "$sysroot/lib/rustlib/src/rust")
@@ -46,11 +46,11 @@ choose_toolchain() {
             return
         fi
     done
-    fail 'no Rust toolchain here can build for musl' "rustup target add $target"
+    fail 'no Rust toolchain on this machine can build for musl' "rustup target add $target"
 }
 
-# The standard library wants an unwinder by the name of libunwind: gcc's serves, which looks for one
-# function that musl has not, and can do without it.
+# The standard library links an unwinder called libunwind. gcc's is compatible, except for one optional function that
+# musl lacks.
 make_unwinder() {
     mkdir -p "$folder/unwind"
     cp "$(gcc -print-file-name=libgcc_eh.a)" "$folder/unwind/libunwind.a"
@@ -58,8 +58,8 @@ make_unwinder() {
     (cd "$folder/unwind" && musl-gcc -O2 -c absent.c && ar rD libunwind.a absent.o)
 }
 
-# musl-gcc cannot link a program that is static and is loaded at a random address. gcc can, with musl's own
-# start files, and with its library before any other.
+# musl-gcc cannot link a static position-independent executable. gcc can, with musl's start files, and with musl's library
+# before any other.
 link_by_hand() {
     library=/usr/lib/$(uname -m)-linux-musl
     flags="$flags -L native=$library -Z pre-link-arg=-nostartfiles"

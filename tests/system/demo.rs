@@ -46,7 +46,7 @@ fn the_demonstration_shows_it_all_and_leaves_nothing() {
     laptop.sh("ps -eo args").ok().lacks("demo.pl");
     // It builds what the clone holds, and does not pretend that it can without.
     laptop.sh("rm /home/ann/clone/Cargo.toml").ok();
-    laptop.sh_as("ann", demo).ends_with_status(1).says("wants a whole clone");
+    laptop.sh_as("ann", demo).ends_with_status(1).says("needs a complete clone");
 }
 
 #[test]
