@@ -1,22 +1,26 @@
 #!/bin/sh
-# Sets up a server for deployment by `git push`: --help has the options, docs/howto/install.md the whole story.
+# Sets up a server for deployment by `git push`. --help lists the options; docs/howto/install.md explains them.
 #
-# Whom it believes: root, and nobody else. What the deploy user can write (its home, the repository, the
-# config, the site) is read and written as that user, by as(), and no word of it decides what root does.
-# What root lays, lies where root alone can write.
+# Trust: only root's options and root's files are trusted. What the deploy user can write (its home, the repository, the
+# config, the site) is read and written as that user, by as(), and never decides what root does. root writes only to paths
+# that only root can modify.
 #
-# What it does can be seen and taken back: whatever changes anything goes through run(), which is why
-# --dry-run can be trusted, and is written down in /var/lib/bluegreen before it is done. So an
-# interrupted run can be run again, and --uninstall takes back no more than that.
+# Every change goes through run(), so --dry-run shows all of them. Each is noted in /var/lib/bluegreen before it happens,
+# so an interrupted run can be repeated, and --uninstall removes nothing else. A file that cannot be read is an error,
+# never a default.
 #
-# The parts stand in packaging/setup/: ledger.sh holds all side effects (run, as, lay), system.sh asks questions,
-# preflight.sh is whatever can fail before anything is changed; the others are what set_up() below names, and
-# uninstall.sh. Backquotes in messages are for the reader, and `local` is in every sh of Debian and Ubuntu.
+# The parts are in packaging/setup/: ledger.sh contains the side effects (run, as, lay), system.sh inspects the machine,
+# and preflight.sh does what can fail before anything is changed. set_up() below calls the others. Backquotes in messages
+# are for the reader, and every sh of Debian and Ubuntu has `local`.
 # shellcheck disable=SC2016,SC2034,SC2153,SC3043
 set -eu
 umask 022
+# Lengths in bytes, and messages that can be compared.
+LC_ALL=C
+export LC_ALL
 
 LEDGERS=/var/lib/bluegreen
+LOCK=/run/bluegreen-setup.lock
 LOGIN_PROGRAM=/usr/local/bin/bluegreen-shell
 SELF=${0##*/}
 STEP=options
@@ -31,36 +35,37 @@ usage() {
 Usage: $SELF [OPTION]...     set up this server, or bring it up to date (root; Debian, Ubuntu)
        $SELF --demo [--yes]  try it on this machine, in a temporary folder; --yes: ask nothing
 
-  --user NAME           who owns the repository and the site [deploy]
-  --repo DIRECTORY      the bare repository that is pushed to [~USER/sample_app]
+  --user NAME           the owner of the repository and the site [deploy]
+  --repo DIRECTORY      the bare repository that developers push to [~USER/sample_app]
   --site DIRECTORY      its document root is DIRECTORY/current [/var/www/html]
   --branch NAME         the branch that deploys [master]
-  --name NAME           what messages call this server [its host name]
+  --name NAME           the server's name in messages [its host name]
   --config FILE         make FILE the bluegreen.toml of the repository; \`-\` reads standard input
   --web-server NAME     auto, apache, nginx, caddy, or none [auto]
-  --domain NAME         answer for this host name only, as one site among several
-  --stack NAME          set up a whole application: static, php, node, python or rails
-  --run 'COMMAND'       what serves the application, in the release; it listens on \$SOCKET
-  --worker 'COMMAND'    what works in the background, for the live release only
+  --domain NAME         respond to this host name only, as one site among several
+  --stack NAME          set up a whole application: static, php, node, python, or rails
+  --run 'COMMAND'       the application's command, run in the release; it listens on \$SOCKET
+  --worker 'COMMAND'    a background command, run for the live release only
+  --static              serve all files, even if the release has an application's manifest
   --gate                a failed deployment makes the push fail
   --login-shell         give USER a shell; without it the account takes pushes and a few commands
   --binary FILE         install this bluegreen instead of building one
   --dry-run             print what would be done, and do nothing
 
 Each of these can be given several times:
-  --key [NAME=]FILE     a public ssh key that may push, and whose it is; or the key itself
+  --key [NAME=]FILE     a public ssh key that may push, and its owner's name; or the key itself
   --sudo 'COMMAND'      let the steps run COMMAND as root, by \`sudo COMMAND\`
   --remove-sudo 'COMMAND'
 
 Instead of setting up:
   --keys                list the keys that may push
-  --remove-key NAME     take NAME's keys away; a fingerprint names a single one
-  --uninstall           take back what was made for REPO; releases, repository and user stay
+  --remove-key NAME     remove NAME's keys; a fingerprint removes a single one
+  --uninstall           remove what was installed for REPO; releases, repository, and user remain
   --help
 EOT
 }
 
-# ---------------------------------------------------------------- words to the reader
+# ---------------------------------------------------------------- messages
 
 say() { printf '%s\n' "$*"; }
 
@@ -77,20 +82,21 @@ misused() { # MESSAGE
     exit 2
 }
 
-# Drops what could steer a terminal: the words of others are read by root.
-clean() { LC_ALL=C sed -e 's/\xc2[\x80-\x9f]//g' | LC_ALL=C tr -d '\000-\010\013-\037\177'; }
+# Removes terminal control characters, because root reads the text of others. One process, so that its status counts.
+clean() { sed -e 's/\xc2[\x80-\x9f]//g' -e 's/[\x00-\x08\x0b-\x1f\x7f]//g'; }
 
 indent() { sed 's/^/    /'; }
 
 # ---------------------------------------------------------------- options
 
 options() {
-    USER_NAME=deploy REPO=sample_app SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' WEB='' DOMAIN='' GATE='' LOGIN_SHELL='' BINARY=''
+    USER_NAME=deploy REPO=sample_app SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' WEB='' DOMAIN='' GATE='' SERVE='' LOGIN_SHELL='' BINARY=''
     STACK='' RUN='' WORKER=''
     RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' YES=${YES:-} ACTION=set_up
     while [ $# -gt 0 ]; do
         case $1 in
             --gate) GATE=yes ;;
+            --static) SERVE=all ;;
             --login-shell) LOGIN_SHELL=yes ;;
             --dry-run) DRY_RUN=yes ;;
             --keys) ACTION=list_keys ;;
@@ -126,12 +132,12 @@ option() { # OPTION VALUE
         *) misused "unknown option $1" ;;
     esac
     case $2 in
-        '') misused "$1 wants a value" ;;
-        *"$LINE_END"*) misused "$1 wants a single line" ;;
+        '') misused "$1 needs a value" ;;
+        *"$LINE_END"*) misused "the value of $1 must be a single line" ;;
     esac
 }
 
-# ---------------------------------------------------------------- the end of an installation
+# ---------------------------------------------------------------- the last step
 
 finish() {
     STEP=check
@@ -141,21 +147,22 @@ finish() {
         return 0
     fi
     reachable
-    as "$USER_NAME" "$PROGRAM" -C "$REPO" check || fail 'the set-up has problems' 'each is named above with a hint; then run this again'
+    as "$USER_NAME" "$PROGRAM" -C "$REPO" check || fail 'the setup has problems' 'fix each problem above as its hint says, and run this again'
     [ "$CHANGES" -gt 0 ] || say 'Nothing had to be changed.'
     say "
 Now, in the repository on your own machine:
     git remote add $NAME $USER_NAME@$(hostname):${REPO#"$HOME_DIR"/}
     git push $NAME $BRANCH"
-    [ -n "$(read_keys)" ] || warn 'no key may push yet: run this again with --key FILE'
+    read_keys
+    [ -n "$(printf '%s\n' "$TEXT" | public_keys)" ] || warn 'no key may push yet: run this again with --key FILE'
 }
 
-# A site inside a closed home is a site that no visitor sees.
+# Warns if the site is inside a directory that the web server's user cannot enter.
 reachable() {
     local directory="$SITE"
-    [ "$WEB" != none ] && id www-data >/dev/null 2>&1 || return 0
+    [ "$WEB" != none ] && has_user www-data || return 0
     while [ "$directory" != / ]; do
-        as www-data test -x "$directory" || warn "the web server cannot enter $directory: chmod o+x $directory"
+        is www-data -x "$directory" || warn "the web server cannot enter $directory; as $(owner_of "$directory"): chmod o+x $directory"
         directory=$(dirname "$directory")
     done
 }
@@ -170,13 +177,13 @@ leave() {
     exit "$status"
 }
 
-# Reads the parts of this installer, and sets ASSETS to where the files are that it lays: beside this script in
+# Reads the parts of this installer, and sets ASSETS to the directory of the files that it installs: beside this script in
 # a clone, in /usr/share from the package.
 parts() {
     local part PARTS="$HERE/packaging/setup"
     PACKAGED='' ASSETS=$HERE/share
     [ -d "$PARTS" ] || PACKAGED=yes ASSETS=/usr/share/bluegreen PARTS=/usr/share/bluegreen/setup
-    [ -e "$ASSETS/bluegreen.toml" ] || fail "bluegreen.toml lies neither in $HERE/share nor in $ASSETS" 'run install.sh from a whole clone'
+    [ -e "$ASSETS/bluegreen.toml" ] || fail "neither $HERE/share nor $ASSETS contains bluegreen.toml" 'run install.sh from a complete clone'
     # shellcheck source=packaging/building.sh
     [ -n "$PACKAGED" ] || . "$HERE/packaging/building.sh"
     for part in ledger system preflight program account repository sudo site web stack boot uninstall; do
@@ -185,11 +192,14 @@ parts() {
     done
 }
 
-# Two installers at once would each undo what the other did.
+# Prevents two installers from running concurrently. Only root can open the lock, so that nobody else can hold it.
 locked() {
     [ -z "$DRY_RUN" ] && [ "$(id -u)" -eq 0 ] || return 0
-    exec 9>/run/bluegreen-install.lock
-    flock -n 9 || fail 'another installer is at work'
+    umask 077
+    exec 9>"$LOCK"
+    umask 022
+    flock -n 9 || fail 'another installer is running'
+    tidy_ledgers
 }
 
 main() {
@@ -197,7 +207,7 @@ main() {
     HERE=$(cd "$(dirname "$(realpath "$0")")" && pwd)
     options "$@"
     if [ "$ACTION" = demo ]; then
-        [ -x "$HERE/demo.sh" ] || fail 'the demonstration builds the program, and wants a whole clone of its sources'
+        [ -x "$HERE/demo.sh" ] || fail 'the demonstration builds the program, and needs a complete clone of its sources'
         YES=$YES exec "$HERE/demo.sh"
     fi
     parts
@@ -205,8 +215,8 @@ main() {
     trap 'exit 130' HUP INT TERM
     SCRATCH=$(mktemp -d)
     [ -z "$CONFIG" ] || wanted_config
-    # Nothing is asked, so that nobody whom this becomes can answer. A directory of the user's could be
-    # closed to them.
+    # Detach stdin, so that no child process can read from the terminal. Leave the directory, which may be closed to the
+    # deploy user.
     exec </dev/null
     cd /
     locked
@@ -216,7 +226,7 @@ main() {
 set_up() {
     preflight
     packages
-    # A web server's package may have brought the directory.
+    # The package of a web server may have created the directory.
     check_site
     program
     user

@@ -1,28 +1,37 @@
-# The deploy user, the keys that may push, and what sshd says of them.
+# The deploy user, the keys that may push, and sshd's setting that reveals which key was used.
 
 user() {
     local shell="$LOGIN_PROGRAM" now
     STEP=user
     [ -z "$LOGIN_SHELL" ] || shell=/bin/bash
-    now=$(shell_of "$USER_NAME")
-    if [ -z "$now" ]; then
+    if ! has_user "$USER_NAME"; then
         note "$USERS" created
-        # Debian's and Ubuntu's adduser differ in how a comment is given; all take an empty answer to it.
+        # adduser of Debian and of Ubuntu differ in the option for a comment. Both read an empty one from stdin.
         run "add the user $USER_NAME with the shell $shell" \
             adduser --quiet --disabled-password --gecos '' --shell "$shell" "$USER_NAME"
-    elif noted "$USERS" created; then
-        [ "$now" = "$shell" ] || run "make $shell the shell of $USER_NAME" usermod -s "$shell" "$USER_NAME"
-    elif [ "$now" != "$shell" ] && [ -z "$LOGIN_SHELL" ]; then
-        warn "$USER_NAME was here before and keeps the shell $now; \`usermod -s $shell $USER_NAME\` restricts it"
+    else
+        now=$(shell_of "$USER_NAME")
+        if [ "$now" = "$shell" ]; then
+            :
+        # An uninstall leaves git-shell, which allows less than ours does.
+        elif noted "$USERS" created || [ "${now##*/}" = git-shell ] || [ "$now" = "$LOGIN_PROGRAM" ]; then
+            run "make $shell the shell of $USER_NAME" usermod -s "$shell" "$USER_NAME"
+        elif [ -z "$LOGIN_SHELL" ]; then
+            warn "$USER_NAME keeps its shell $now, so \`promote\` and \`ssh $USER_NAME@$(hostname) status\` fail until root runs: usermod -s $shell $USER_NAME"
+        fi
     fi
     [ -z "$LOGIN_SHELL" ] || note "$USERS" 'login-shell yes'
 }
 
-# Prints "TYPE BLOB COMMENT" of each line of authorized_keys or of a public key file, whatever its options.
-public_keys() { sed -nE 's/^(.*[[:space:]])?((ssh|ecdsa|sk)-[a-z0-9@.-]+)[[:space:]]+(AAAA[A-Za-z0-9+/]+=*)([[:space:]]+(.*))?$/\2 \4 \6/p'; }
+# Prints "TYPE BLOB COMMENT" for each key of authorized_keys or of a public key file, without its options. A key that is
+# commented out does not count.
+public_keys() {
+    sed -nE -e '/^[[:space:]]*#/d' \
+        -e 's/^(.*[[:space:]])?((ssh|ecdsa|sk)-[a-z0-9@.-]+)[[:space:]]+(AAAA[A-Za-z0-9+/]+=*)([[:space:]]+(.*))?$/\2 \4 \6/p'
+}
 
-# Reads the keys to add, "NAME=FILE", a file, or a key itself instead of one, to lines of "NAME TYPE BLOB COMMENT",
-# with a dot for no name.
+# Writes the keys to add to a file, as lines "NAME TYPE BLOB COMMENT" with a dot for no name. --key takes a file, a key,
+# or either of them as "NAME=...".
 check_keys() {
     local entry name file text other
     printf '%s' "$KEYS" | while IFS= read -r entry; do
@@ -32,65 +41,94 @@ check_keys() {
             ssh-*' '* | ecdsa-*' '* | sk-*' '*) text=$file file="--key $name" ;;
             *)
                 file=$(absolute "$file")
-                [ -r "$file" ] || fail "cannot read the key $file"
-                text=$(cat -- "$file")
+                text=$(cat -- "$file" 2>/dev/null) || fail "cannot read the key $file"
                 ;;
         esac
         case $text in *'PRIVATE KEY'*) fail "$file is a private key" "the public one is $file.pub" ;; esac
         other=$(printf '%s\n' "$text" | grep -Evm 1 '^(#|[[:space:]]*$|(ssh|ecdsa|sk)-[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+=*( |$))' | clean)
-        [ -z "$other" ] || fail "$file holds no public ssh key in the line: $other" 'TYPE KEY COMMENT, without options'
+        [ -z "$other" ] || fail "$file: not a public ssh key: $other" 'TYPE KEY COMMENT, without options'
         text=$(printf '%s\n' "$text" | public_keys | clean)
-        [ -n "$text" ] || fail "$file holds no public ssh key"
+        [ -n "$text" ] || fail "$file contains no public ssh key"
         printf '%s\n' "$text" | sed "s/^/${name:-.} /"
     done >"$SCRATCH/keys"
 }
 
-read_keys() { text_of "$USER_NAME" "$HOME_DIR/.ssh/authorized_keys"; }
+# Sets TEXT to authorized_keys.
+read_keys() { read_text "$USER_NAME" "$HOME_DIR/.ssh/authorized_keys"; }
 
-write_keys() { run "$1" replace "$USER_NAME" "$HOME_DIR/.ssh/authorized_keys" 600 "$2"; } # WHAT CONTENT
+# Rewrites authorized_keys by a filter. All of it happens as the user, in one process that stops at the first error, so
+# that no key passes through this installer and none is lost. The new file must have LINES more lines than the old one.
+edit_keys() { # WHAT LINES FILTER [ARGUMENT]...
+    local what="$1" lines="$2" filter="$3" file="$HOME_DIR/.ssh/authorized_keys"
+    shift 3
+    run "$what" as "$USER_NAME" sh -euc 'umask 077
+        file=$1 new=$2 lines=$3 filter=$4
+        shift 4
+        [ -e "$file" ] || : >>"$file"
+        before=$(grep -c "" <"$file") || [ $? -eq 1 ]
+        sh -euc "$filter" sh "$@" <"$file" >"$new"
+        after=$(grep -c "" <"$new") || [ $? -eq 1 ]
+        [ "$((before + lines))" -eq "$after" ] || { echo "expected $((before + lines)) lines, not $after" >&2 && exit 1; }
+        sync "$new"
+        mv -fT "$new" "$file"' sh "$file" "$(temporary "$file")" "$lines" "$filter" "$@"
+}
+
+# Adds lines to the end, and changes the comment of the keys "BLOB NAME".
+# shellcheck disable=SC2016 # awk expands it
+ADD_KEYS='NAMES=$1 ADDED=$2 awk '\''
+    BEGIN {
+        for (i = split(ENVIRON["NAMES"], pairs, "\n"); i > 0; i--)
+            if (split(pairs[i], pair, " ") == 2) name[pair[1]] = pair[2]
+    }
+    !/^[[:space:]]*#/ {
+        for (blob in name)
+            if ((at = index($0, " " blob)) > 0) $0 = substr($0, 1, at + length(blob)) " " name[blob]
+    }
+    { print }
+    END { printf "%s", ENVIRON["ADDED"] }'\'
+
+# shellcheck disable=SC2016 # the user's shell expands it
+REMOVE_KEYS='grep -Fv -e "$1" || [ $? -eq 1 ]'
 
 ssh_keys() {
-    local dir="$HOME_DIR/.ssh" before after name type blob comment added=0
+    local dir="$HOME_DIR/.ssh" name type blob comment added=0 lines='' names='' there open
     STEP=ssh
-    as "$USER_NAME" test -d "$dir" || run "create $dir" as "$USER_NAME" install -d -m 700 "$dir"
-    before=$(read_keys)
-    after=$before
+    is "$USER_NAME" -d "$dir" || run "create $dir" as "$USER_NAME" install -d -m 700 "$dir"
+    read_keys
+    printf '%s\n' "$TEXT" | public_keys >"$SCRATCH/there" || fail 'cannot list the keys'
     while read -r name type blob comment; do
         [ "$name" = . ] || comment=$name
-        case " $after" in
-            *" $blob"*)
-                [ "$name" = . ] || after=$(printf '%s\n' "$after" | named "$blob" "$name")
-                ;;
-            *)
-                note "$USERS" "key $blob"
-                added=$((added + 1))
-                after="${after:+$after$LINE_END}restrict $type $blob${comment:+ $comment}"
-                ;;
-        esac
+        there=$(awk -v blob="$blob" '$2 == blob { $1 = $2 = ""; print "yes" $0; exit }' "$SCRATCH/there") || fail 'cannot list the keys'
+        if [ -n "$there" ]; then
+            [ "$name" = . ] || [ "$there" = "yes  $name" ] || names="$names$blob $name$LINE_END"
+            continue
+        fi
+        note "$USERS" "key $blob"
+        added=$((added + 1))
+        lines="${lines}restrict $type $blob${comment:+ $comment}$LINE_END"
+        printf '%s %s %s\n' "$type" "$blob" "$comment" >>"$SCRATCH/there"
     done <"$SCRATCH/keys"
     if [ "$added" -gt 0 ]; then
-        write_keys "allow $added key(s) to push" "$after"
-    elif [ "$before" != "$after" ]; then
-        write_keys 'name a key' "$after"
+        edit_keys "allow $added key(s) to push" "$added" "$ADD_KEYS" "$names" "$lines"
+    elif [ -n "$names" ]; then
+        edit_keys 'name a key' 0 "$ADD_KEYS" "$names" ''
     fi
-    # sshd passes over keys that others could have written.
-    [ -z "$(as "$USER_NAME" find "$dir" -maxdepth 1 ! -type l -perm /022)" ] ||
-        run "keep others from writing in $dir" as "$USER_NAME" chmod -R go-w "$dir"
+    # sshd ignores keys that others can write.
+    if is "$USER_NAME" -d "$dir"; then
+        open=$(as "$USER_NAME" find "$dir" -maxdepth 1 ! -type l -perm /022) || fail "cannot read $dir"
+        [ -z "$open" ] || run "make $dir writable by $USER_NAME alone" as "$USER_NAME" chmod -R go-w "$dir"
+    fi
     expose_keys
 }
 
-named() { # BLOB NAME: the lines of standard input, that key with that name
-    awk -v blob="$1" -v name="$2" '(at = index($0, " " blob)) { $0 = substr($0, 1, at + length(blob)) " " name } { print }'
-}
-
-# Has sshd tell the account's programs which key came in, so that the history names who pushed.
+# Makes sshd reveal the key of a connection to the account's programs, so that the history names who pushed.
 expose_keys() {
     local text
     grep -Eiqs '^[[:space:]]*Include[[:space:]]+/etc/ssh/sshd_config\.d/\*\.conf' /etc/ssh/sshd_config || {
-        warn "/etc/ssh/sshd_config does not include /etc/ssh/sshd_config.d, so the history will have addresses and no names"
+        warn "/etc/ssh/sshd_config does not include /etc/ssh/sshd_config.d, so the history shows addresses instead of names"
         return 0
     }
-    text="# Laid by bluegreen's install.sh: the history names whose key pushed.
+    text="# Installed by bluegreen's install.sh: the history names whose key pushed.
 Match User $USER_NAME
     ExposeAuthInfo yes"
     kept "$USERS" root "$SSHD_CONF" "$text" || {
@@ -102,14 +140,14 @@ Match User $USER_NAME
     unnote "$USERS" ssh-reload-due
 }
 
-# Tries a config that ends with TEXT. sshd wants its directory even for that.
+# Tests the config with TEXT at its end. sshd requires its directory even for a test.
 sshd_accepts() { # TEXT
     mkdir -p /run/sshd
     { cat /etc/ssh/sshd_config && printf '\n%s\n' "$1"; } >"$SCRATCH/sshd_config"
-    accepts "sshd refuses its config, so $SSHD_CONF is not written" /usr/sbin/sshd -t -f "$SCRATCH/sshd_config"
+    accepts "sshd rejects its config, so $SSHD_CONF is not written" /usr/sbin/sshd -t -f "$SCRATCH/sshd_config"
 }
 
-# Where systemd starts an sshd for each connection, there is nothing to reload.
+# If systemd starts an sshd for each connection, no process has to be reloaded.
 sshd_reload() {
     if systemd; then
         ! systemctl is-active --quiet ssh || systemctl reload ssh
@@ -121,8 +159,9 @@ sshd_reload() {
 list_keys() {
     STEP=keys
     settle
+    read_keys
     # ssh-keygen prints "256 SHA256:... COMMENT (ED25519)" for each.
-    read_keys | as "$USER_NAME" ssh-keygen -lf - |
+    printf '%s\n' "$TEXT" | as "$USER_NAME" ssh-keygen -lf - |
         sed -nE 's/^[0-9]+ (SHA256:[^ ]+) (.*) \(([A-Z0-9-]+)\)$/\2\t\1\t\3/p' |
         awk -F '\t' 'BEGIN { printf "%-24s %-50s %s\n", "NAME", "FINGERPRINT", "TYPE" } { printf "%-24s %-50s %s\n", $1, $2, $3 }'
 }
@@ -131,19 +170,25 @@ remove_key() {
     local type blob comment blobs='' number=0
     STEP=keys
     settle
-    read_keys | public_keys >"$SCRATCH/keys"
+    read_keys
+    printf '%s\n' "$TEXT" | public_keys >"$SCRATCH/keys" || fail 'cannot list the keys'
     while read -r type blob comment; do
         [ "$comment" = "$REMOVED_KEY" ] || [ "$(fingerprint_of "$type $blob")" = "$REMOVED_KEY" ] || continue
         blobs="$blobs$blob$LINE_END" number=$((number + 1))
     done <"$SCRATCH/keys"
     [ "$number" -gt 0 ] || fail "no key of $REMOVED_KEY may push" "$SELF --keys lists them"
-    take_away "take away $number key(s) of $REMOVED_KEY" "$blobs"
+    take_away "remove $number key(s) of $REMOVED_KEY" "$blobs"
     for blob in $blobs; do unnote "$USERS" "key $blob"; done
     [ "$number" -lt "$(wc -l <"$SCRATCH/keys")" ] || warn 'no key may push any more'
 }
 
+# Removes the lines that contain these keys.
 take_away() { # WHAT BLOBS
-    write_keys "$1" "$(read_keys | grep -Fv -e "$(printf '%s' "$2" | sed 's/^/ /')" || :)"
+    local lines patterns
+    patterns=$(printf '%s' "$2" | sed 's/^/ /') || fail 'cannot list the keys'
+    read_keys
+    lines=$(printf '%s\n' "$TEXT" | grep -Fc -e "$patterns") || [ $? -eq 1 ] || fail 'cannot list the keys'
+    [ "$lines" -eq 0 ] || edit_keys "$1" "-$lines" "$REMOVE_KEYS" "$patterns"
 }
 
 fingerprint_of() { printf '%s\n' "$1" | as "$USER_NAME" ssh-keygen -lf - | cut -d' ' -f2; } # KEY

@@ -1,32 +1,34 @@
-# The unit of systemd that ends, at every boot, what a crash cut off.
+# The systemd unit that recovers from a crash at every boot.
 
 UNITS=/etc/systemd/system
 WANTS=$UNITS/multi-user.target.wants
 
 boot() {
-    local before="$CHANGES" unit=''
+    local before="$CHANGES" unit='' text
     STEP=boot
-    ! has systemctl || {
+    want_rules
+    if has systemctl; then
         unit=$(unit_name)
-        lay "$LEDGER" root "$UNITS/$unit" 644 "$(unit_text)"
-        # Who disabled it meant that.
+        text=$(unit_text)
+        lay "$LEDGER" root "$UNITS/$unit" 644 "$text"
+        # If an admin has disabled it, it stays disabled.
         noted "$LEDGER" 'boot enabled' || [ -L "$WANTS/$unit" ] || run "enable $unit" systemctl enable --quiet "$unit"
         note "$LEDGER" 'boot enabled'
-    }
+    fi
     if systemd && [ -n "$unit" ]; then
         [ "$CHANGES" = "$before" ] || run '' systemctl daemon-reload
     elif ! crontab -u "$USER_NAME" -l 2>/dev/null | grep -Fq "$REPO resume"; then
-        say "boot         systemd does not run here; \`crontab -u $USER_NAME -e\` could end at every boot what a crash cut off, with the line:
+        say "boot         systemd is not running; to recover from a crash at every boot, run \`crontab -u $USER_NAME -e\` and add:
              @reboot $PROGRAM -C $REPO resume --boot"
     fi
 }
 
-# The unit's name holds the repository's path, as systemd writes one.
+# The unit's name contains the repository's path, as systemd escapes it.
 unit_name() { printf 'bluegreen@%s.service\n' "$(systemd-escape --path "$REPO")"; }
 
 unit_text() {
     local no_sudo=yes
-    [ -z "$(wanted_rules)$APP" ] || no_sudo=''
+    [ -z "$WANTED_RULES$APP" ] || no_sudo=''
     sed -e '/^@:/d' -e "$(mark no-sudo "$no_sudo")" -e "s|@REPO@|$REPO|g" -e "s|@SITE@|$SITE|g" \
         -e "s|@HOME@|$HOME_DIR|g" -e "s|@USER@|$USER_NAME|g" -e "s|@PROGRAM@|$PROGRAM|g" "$ASSETS/systemd/bluegreen@.service"
 }

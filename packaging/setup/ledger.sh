@@ -1,8 +1,8 @@
-# Side effects of the installer, the ledger that notes each before it is done, and the files that it lays.
+# Side effects of the installer, the ledger in which each is noted before it happens, and the files that it installs.
 
-# The one door to side effects: prints WHAT, and does it unless this is a dry run. The ledger passes
-# with an empty WHAT, for it is not worth a line. A function that is run must check every status by
-# itself: `set -e` does not hold in it.
+# The only function that changes anything: prints WHAT, and runs the command unless this is a dry run. Changes of
+# the ledger pass an empty WHAT and print nothing. A function that is run must check every status itself, because
+# `set -e` has no effect inside it.
 run() { # WHAT COMMAND...
     local what="$1" status
     shift
@@ -12,15 +12,15 @@ run() { # WHAT COMMAND...
     fi
     [ -z "$DRY_RUN" ] || return 0
     : >"$SCRATCH/asides"
-    # 9 is the installer's own lock, which a server started here must not keep.
+    # 9 is the installer's own lock. A server that is started here must not inherit it.
     "$@" 9>&- >"$SCRATCH/words" 2>&1 || {
         status=$?
         cat "$SCRATCH/words" "$SCRATCH/asides" | clean | indent >&2
-        fail "could not $what (status $status)" 'nothing after this was done; once it is put right, run the same command again'
+        fail "could not ${what:-"change the ledger"} (status $status)" 'nothing after this was done; fix the cause, and run the same command again'
     }
 }
 
-# How many seconds a program of the deploy user's may take.
+# The timeout of a program that runs as the deploy user, in seconds.
 PATIENCE=60
 
 # Replaces the session keyring, which PAM leaves as it is, by an empty one. A kernel without keys, or a sandbox that
@@ -32,10 +32,9 @@ syscall($keyctl{$machine} // die("the number of keyctl on $machine is unknown\n"
     or $!{EPERM} or $!{ENOSYS} or die("cannot leave the session keyring: $!\n");
 exec(@ARGV) or die("cannot run $ARGV[0]: $!\n")'
 
-# Runs a command as USER, who may be hostile: in a session and with a keyring of its own and on files, so that no
-# terminal can be read or typed into; with no descriptor of the caller's and nothing of root's environment; and
-# with a time limit. All of it is left while still root, because USER can trace a process of its own. Prints what it
-# printed.
+# Runs a command as USER, who may be hostile: in a session and with a keyring of its own and on files, so that no terminal
+# can be read or typed into; without the caller's descriptors and root's environment; and with a timeout. root leaves all of
+# them before it becomes USER, who can trace its own processes. Prints what the command printed.
 as() { # USER COMMAND...
     local user="$1" status=0 printed
     shift
@@ -43,25 +42,28 @@ as() { # USER COMMAND...
         env GIT_CONFIG_GLOBAL=/dev/null "$@"
         return
     fi
-    printed=$(mktemp -p "$SCRATCH")
+    printed=$(mktemp -p "$SCRATCH") || return 125
     setsid --wait env -i "HOME=$(home_of "$user")" "USER=$user" "LOGNAME=$user" "PATH=$PATH" GIT_CONFIG_GLOBAL=/dev/null \
         bash -c 'for fd in /proc/$$/fd/*; do
             fd=${fd##*/}
             [ "$fd" -le 2 ] || exec {fd}>&-
         done
         exec perl -e "$0" -- "$@"' "$LEAVE_KEYRING" timeout --kill-after=5 "$PATIENCE" runuser -u "$user" -- "$@" >"$printed" 2>>"$SCRATCH/asides" || status=$?
-    clean <"$printed"
+    clean <"$printed" || status=125
     rm -f "$printed"
     return "$status"
 }
 
-# These replace by rename, so that a file is there whole, old or new. The temporary name is one that sudo
-# and the web servers pass over, and always the same: a later run takes up what a killed one has left.
-# That is safe where root alone writes, and for USER in directories of its own.
+# The functions that replace a file rename the new one over it, so that readers see the old or the new file, complete.
+# sudo and the web servers ignore the temporary name. It is always the same, so that the next run replaces what a killed
+# one has left. That is safe where only root can write, and for USER in directories of its own.
 temporary() { printf '%s/.%s.bluegreen-new\n' "$(dirname "$1")" "$(basename "$1")"; }
 
+# Replaces FILE. A content that arrives truncated, from a full disk or at a limit, is an error.
 replace() { # USER FILE MODE CONTENT
-    printf '%s\n' "$4" | as "$1" sh -c 'cat >"$2" && chmod "$3" "$2" && mv -fT "$2" "$1"' sh "$2" "$(temporary "$2")" "$3"
+    printf '%s\n' "$4" | as "$1" sh -c 'umask 077
+        cat >"$2" && [ "$(wc -c <"$2")" -eq "$4" ] && chmod "$3" "$2" && sync "$2" && mv -fT "$2" "$1"' \
+        sh "$2" "$(temporary "$2")" "$3" "$((${#4} + 1))"
 }
 
 put_link() { # USER TARGET LINK
@@ -72,59 +74,142 @@ put_copy() { # FILE MODE TO
     install -m "$2" "$1" "$(temporary "$3")" && mv -fT "$(temporary "$3")" "$3"
 }
 
-# The ledger: one line, one fact; a later one counts.
+# The ledger. Each line is one fact. Of several lines with the same key, the last one counts. Only root can read it,
+# except for accounts/, from which the login shell reads the repositories of its account.
 
-noted() { grep -Fqxs -e "$2" "$1"; } # LEDGER LINE
+noted() { # LEDGER LINE
+    local status=0
+    [ -e "$1" ] || return 1
+    grep -Fqx -e "$2" <"$1" || status=$?
+    [ "$status" -le 1 ] || fail "cannot read the ledger $1"
+    return "$status"
+}
 
 note() { noted "$1" "$2" || run '' add_line "$1" "$2"; } # LEDGER LINE
 
 unnote() { ! noted "$1" "$2" || run '' drop_line "$1" "$2"; } # LEDGER LINE
 
 add_line() { # LEDGER LINE
-    local text
-    text=$({ [ ! -e "$1" ] || cat "$1"; } && printf '%s\n' "$2") &&
-        mkdir -p "$(dirname "$1")" &&
-        replace root "$1" 644 "$text"
+    local text=''
+    [ ! -e "$1" ] || text=$(cat "$1") || return 1
+    install -d -m 755 "$LEDGERS" || return 1
+    [ "$1" = "$SERVER" ] || install -d -m 700 "$(dirname "$1")" || return 1
+    replace root "$1" 600 "${text:+$text$LINE_END}$2"
 }
 
 drop_line() { # LEDGER LINE
     local text
-    # 1 is a file of no other line.
+    # grep returns 1 if no other line is left.
     text=$(grep -Fxv -e "$2" "$1") || [ $? -eq 1 ] || return 1
-    replace root "$1" 644 "$text"
+    replace root "$1" 600 "$text"
 }
 
-# All values noted under KEY; and the last one, or nothing.
-values() { [ ! -e "$1" ] || sed -n "s|^$2 ||p" "$1"; } # LEDGER KEY
+# Sets VALUES to all values of KEY, one per line, and VALUE to the last one. Both are empty if there is none. A ledger
+# that cannot be read is an error, so that no default takes its place.
+look_up() { # LEDGER KEY
+    VALUES=
+    if [ -e "$1" ]; then VALUES=$(sed -n "s|^$2 ||p" <"$1") || fail "cannot read the ledger $1"; fi
+    VALUE=${VALUES##*"$LINE_END"}
+}
 
-value() { values "$1" "$2" | tail -n 1; } # LEDGER KEY
+# Sets OTHERS to the ledgers of the other repositories, whose names contain no spaces.
+find_others() {
+    OTHERS=
+    [ ! -d "$LEDGERS/repositories" ] ||
+        OTHERS=$(find "$LEDGERS/repositories" -name '[!.]*' -type f ! -path "$LEDGER") ||
+        fail "cannot read the ledgers in $LEDGERS"
+}
 
-# The ledgers of the other repositories, whose names have no spaces.
-other_ledgers() { find "$LEDGERS/repositories" -name '[!.]*' -type f ! -path "$LEDGER" 2>/dev/null || :; }
+# Removes the temporary files of a killed run, and what earlier versions let others read.
+tidy_ledgers() {
+    [ -d "$LEDGERS" ] || return 0
+    run '' find "$LEDGERS" -name '.*.bluegreen-new' -type f -delete
+    run '' find "$LEDGERS" -mindepth 1 \( -path "$LEDGERS/accounts" -o -path "$LEDGERS/address" \) -prune \
+        -o -perm /077 -exec chmod go= {} +
+}
 
-# Files that the ledger knows.
+# Writes the list of USER_NAME's repositories, which the login shell reads.
+list_repositories() { # [REPOSITORY THAT LEAVES]
+    local other list='' file="$LEDGERS/accounts/$USER_NAME"
+    find_others
+    for other in $LEDGER $OTHERS; do
+        look_up "$other" user
+        [ "$VALUE" = "$USER_NAME" ] || continue
+        look_up "$other" repository
+        [ -z "$VALUE" ] || [ "$VALUE" = "${1-}" ] || list="$list$VALUE$LINE_END"
+    done
+    list=$(printf '%s' "$list" | sort) || fail "cannot sort the repositories of $USER_NAME"
+    if [ -z "$list" ]; then
+        [ ! -e "$file" ] || run '' rm -f "$file"
+        return 0
+    fi
+    read_text root "$file"
+    [ "$TEXT" = "$list" ] || run '' write_list "$file" "$list"
+}
+
+write_list() { install -d -m 755 "$LEDGERS" "$LEDGERS/accounts" && replace root "$1" 644 "$2"; } # FILE LIST
+
+# Files that the ledger contains.
 
 fingerprint() { cksum | tr ' ' -; }
 
-exists() { as "$1" test -e "$2"; } # USER FILE
+# Returns what test(1) returns for USER. A test that cannot run is an error, and never an answer.
+is() { # USER TEST...
+    local user="$1" answer
+    shift
+    has_user "$user" || return 1
+    answer=$(as "$user" sh -c 'if test "$@"; then echo yes; else echo no; fi' sh "$@") || answer=
+    case $answer in
+        yes) return 0 ;;
+        no) return 1 ;;
+        *) fail "cannot run \`test $*\` as $user: $(clean <"$SCRATCH/asides")" ;;
+    esac
+}
 
-# Prints a file of a size that a text can have; nothing where it is none.
-text_of() { as "$1" sh -c '[ ! -f "$1" ] || head -c 1000000 -- "$1"' sh "$2" || :; } # USER FILE
+exists() { is "$1" -e "$2"; } # USER FILE
 
-# True of a file that still is what an installer wrote, so that it may be replaced or removed.
-ours() { exists "$2" "$3" && noted "$1" "laid $3 $(text_of "$2" "$3" | fingerprint)"; } # LEDGER USER FILE
+# The longest text that is read as root, in bytes.
+LONGEST=1000000
 
-# True if FILE needs nothing: it has that CONTENT, or someone has changed it since it was laid.
+# Prints a text file, or nothing if it does not exist. Every other reason not to read it is a failure.
+text() { # USER FILE
+    has_user "$1" || return 0
+    as "$1" sh -c 'problem=$(stat -- "$1" 2>&1) || case $problem in
+            *": No such file or directory") exit 0 ;;
+            *) echo "$problem" >&2 && exit 1 ;;
+        esac
+        [ -f "$1" ] || { echo "not a regular file" >&2 && exit 1; }
+        [ "$(stat -Lc %s -- "$1")" -le "$2" ] || { echo "larger than $2 bytes" >&2 && exit 1; }
+        head -c "$2" -- "$1"' sh "$2" "$LONGEST" 2>>"$SCRATCH/asides"
+}
+
+# Sets TEXT to a text file's content; empty if the file does not exist.
+read_text() { # USER FILE
+    : >"$SCRATCH/asides"
+    TEXT=$(text "$1" "$2") || fail "cannot read $2: $(clean <"$SCRATCH/asides")"
+}
+
+# True if FILE still is what an installer wrote, so that it may be replaced or removed. One that cannot be read is not.
+ours() { # LEDGER USER FILE
+    local text
+    exists "$2" "$3" || return 1
+    text=$(text "$2" "$3") || return 1
+    noted "$1" "laid $3 $(printf '%s\n' "$text" | fingerprint)"
+}
+
+# True if FILE needs no change: it has that CONTENT, or someone has changed it since it was installed.
 kept() { # LEDGER USER FILE CONTENT
-    [ "$(text_of "$2" "$3")" != "$4" ] || return 0
+    read_text "$2" "$3"
+    [ "$TEXT" != "$4" ] || return 0
     exists "$2" "$3" && ! ours "$1" "$2" "$3" || return 1
     warn "$3 was changed by hand, so it stays as it is"
 }
 
-# Lays a file of CONTENT. One that someone has changed since is left as it is.
+# Installs a file of CONTENT. One that someone has changed since stays as it is.
 lay() { kept "$1" "$2" "$3" "$5" || lay_anyway "$@"; } # LEDGER USER FILE MODE CONTENT
 
 lay_anyway() { # LEDGER USER FILE MODE CONTENT
+    [ -n "$5" ] || fail "the content of $3 is empty"
     [ "$2" != root ] || parents "$1" "$(dirname "$3")"
     note "$1" "laid $3 $(printf '%s\n' "$5" | fingerprint)"
     run "write $3" replace "$2" "$3" "$4" "$5"

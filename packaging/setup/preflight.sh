@@ -1,4 +1,4 @@
-# Before anything is changed: settles the options, and fails wherever a later part would.
+# Before anything is changed: settles the options, and fails wherever a later part would fail.
 
 preflight() {
     STEP=preflight
@@ -15,23 +15,25 @@ preflight() {
     [ -z "$GATE" ] || check_hook proc-receive
     check_others
     check_site
-    # One that is there may be for the program that is about to be installed.
+    warn_of_hidden
+    # An existing config may need the version that is about to be installed.
     agree || [ -z "$CONFIG" ] || cannot_agree
 }
 
-plain() { # OPTION VALUE: paths and names that need no quotes anywhere, be it shell, TOML, Apache or sudo
+# Accepts paths and names that need no quotes in shell, TOML, Apache, nginx, or sudo.
+plain() { # OPTION VALUE
     case $2 in
-        *[!A-Za-z0-9._/+@-]* | -*) misused "$1 may hold letters, digits and ._/+@- only, not \`$(printf '%s' "$2" | clean)\`" ;;
+        *[!A-Za-z0-9._/+@-]* | -*) misused "$1 may contain letters, digits, and ._/+@- only, not \`$(printf '%s' "$2" | clean)\`" ;;
     esac
 }
 
-# Settles user, repository and ledgers, and after that whatever was not given: by the ledger, else by the
-# default. The config is the user's, and is asked by agree() alone.
+# Settles the user, the repository, and the ledgers, then every option that was left out: from the ledger, or else the
+# default. Only agree() reads the config, which belongs to the user.
 settle() {
-    [ "$(id -u)" -eq 0 ] || fail 'this sets up a server, and wants root' "sudo $SELF ..., or $SELF --demo without"
+    [ "$(id -u)" -eq 0 ] || fail 'setting up a server needs root' "sudo $SELF ...; $SELF --demo needs no root"
     case $USER_NAME in
-        root) misused '--user cannot be root: who pushes code would run it as root' ;;
-        [!a-z_]* | *[!a-z0-9_-]*) misused "--user wants a user's name, not \`$USER_NAME\`" ;;
+        root) misused '--user cannot be root: whoever may push would run code as root' ;;
+        [!a-z_]* | *[!a-z0-9_-]*) misused "invalid name of a user: \`$USER_NAME\`" ;;
     esac
     HOME_DIR=$(home_of "$USER_NAME")
     case $REPO in
@@ -39,7 +41,7 @@ settle() {
         /*) ;;
         *) REPO=$HOME_DIR/$REPO ;;
     esac
-    # Without asking where links of the user's lead.
+    # Symlinks are not resolved, because the user may control them.
     REPO=$(realpath -ms "$REPO")
     plain --repo "$REPO"
     plain --branch "$BRANCH"
@@ -52,33 +54,41 @@ settle() {
     SSHD_CONF=/etc/ssh/sshd_config.d/bluegreen-$USER_NAME.conf
     CONFIG_NAME=$REPO/bluegreen.toml
     [ -z "$CONFIG" ] || CONFIG_NAME=--config
-    [ ! -e "$LEDGER" ] || [ "$(value "$LEDGER" repository)" = "$REPO" ] ||
-        fail "$REPO and $(value "$LEDGER" repository) have one name in $LEDGERS" 'give the repository another name'
+    if [ -e "$LEDGER" ]; then
+        look_up "$LEDGER" repository
+        [ "$VALUE" = "$REPO" ] || fail "$REPO and $VALUE have the same name in $LEDGERS" 'give the repository another name'
+    fi
     settle_site
-    DOMAIN=${DOMAIN:-$(value "$LEDGER" domain)}
-    case $DOMAIN in *[!A-Za-z0-9.*-]*) misused "--domain wants a host name, not \`$DOMAIN\`" ;; esac
-    GATE=${GATE:-$(value "$LEDGER" gate)}
-    LOGIN_SHELL=${LOGIN_SHELL:-$(value "$USERS" login-shell)}
+    look_up "$LEDGER" domain
+    DOMAIN=${DOMAIN:-$VALUE}
+    case $DOMAIN in *[!A-Za-z0-9.*-]*) misused "invalid host name: \`$DOMAIN\`" ;; esac
+    look_up "$LEDGER" gate
+    GATE=${GATE:-$VALUE}
+    look_up "$LEDGER" serve
+    SERVE=${SERVE:-$VALUE}
+    look_up "$USERS" login-shell
+    LOGIN_SHELL=${LOGIN_SHELL:-$VALUE}
 }
 
 settle_site() {
     SITE_GIVEN=$SITE
-    SITE=${SITE:-$(value "$LEDGER" site)}
+    look_up "$LEDGER" site
+    SITE=${SITE:-$VALUE}
     SITE=$(realpath -ms "${SITE:-/var/www/html}")
     plain --site "$SITE"
     case "$HOME_DIR/ $REPO/" in
-        "$SITE"/* | *" $SITE"/*) misused "--site $SITE would hold the repository or the home of $USER_NAME" ;;
+        "$SITE"/* | *" $SITE"/*) misused "--site $SITE would contain the repository or the home of $USER_NAME" ;;
     esac
     case "$SITE/" in
         "$REPO"/* | "$LEDGERS"/* | /etc/* | /usr/* | /proc/* | /sys/* | /dev/* | /bin/* | /sbin/* | /lib/* | /boot/* | /root/* | /run/* | /tmp/*)
-            misused "--site $SITE is no place for a site"
+            misused "--site $SITE is not a directory for a site"
             ;;
         /*/*/) ;;
-        *) misused "--site $SITE is no place for a site; /srv/NAME would be" ;;
+        *) misused "--site $SITE is not a directory for a site; /srv/NAME is" ;;
     esac
 }
 
-# Reads the config of --config, before standard input is closed.
+# Reads the config from --config, before stdin is detached.
 wanted_config() {
     local file=/dev/stdin
     [ "$CONFIG" = - ] || file=$(absolute "$CONFIG")
@@ -86,8 +96,8 @@ wanted_config() {
     CONFIG_TEXT=$(cat "$SCRATCH/bluegreen.toml")
 }
 
-# Compares the config with what was asked for: its branch and its name of the server count; its site must be the
-# one that root knows of. False where it cannot be read.
+# Compares the config with the options. Branch and server name come from the config; its site must be the one that root
+# has chosen. False if the config cannot be read.
 agree() {
     local key found wanted option
     : >"$SCRATCH/asides"
@@ -103,7 +113,7 @@ agree() {
                 NAME=$found
                 continue
                 ;;
-            *) continue ;; # of another version
+            *) continue ;; # from another version
         esac
         plain "$CONFIG_NAME: $key" "$found"
         [ "${wanted:-$found}" = "$found" ] || fail "$CONFIG_NAME says \`$key = \"$found\"\`, not $wanted" \
@@ -111,8 +121,8 @@ agree() {
     done <"$SCRATCH/settings"
 }
 
-# Prints what the program reads in the config of --config, or else in the one that is there, as its owner; nothing
-# where there is none, or no program yet.
+# Prints the settings in the config from --config, or else in the existing one, read by the program as the owner. Prints
+# nothing if there is no config or no program yet.
 settings() {
     if [ -n "$CONFIG" ]; then
         [ ! -x "${SOURCE:-$PROGRAM}" ] ||
@@ -124,36 +134,42 @@ settings() {
 
 cannot_agree() {
     clean <"$SCRATCH/asides" | indent >&2
-    fail "$CONFIG_NAME cannot be read" 'its own words are above'
+    fail "cannot read $CONFIG_NAME" 'the messages are above'
 }
 
 check_repository() {
-    if id "$USER_NAME" >/dev/null 2>&1; then
-        ! exists "$USER_NAME" "$REPO" || as "$USER_NAME" test -O "$REPO"
+    if has_user "$USER_NAME"; then
+        ! exists "$USER_NAME" "$REPO" || is "$USER_NAME" -O "$REPO"
     else
         [ ! -e "$REPO" ]
-    fi || fail "$REPO belongs to $(owner_of "$REPO"), not to $USER_NAME" '--user NAME, or another --repo'
+    fi || fail "$REPO is owned by $(owner_of "$REPO"), not by $USER_NAME" '--user NAME, or another --repo'
 }
 
-# A hook is ours if it is a link to the program, and chained if it calls it.
+# A hook is ours if it is a symlink to the program, and chained if it calls the program.
 check_hook() { # NAME
     local hook="$REPO/hooks/$1"
-    as "$USER_NAME" test -e "$hook" -o -L "$hook" || return 0
+    is "$USER_NAME" -e "$hook" || is "$USER_NAME" -L "$hook" || return 0
     ! hook_is_ours "$hook" && ! as "$USER_NAME" grep -Fqs "bluegreen hook $1" "$hook" || return 0
-    fail "$hook is not this program's, so it stays as it is" \
-        "move it away and run this again; or to run both, let it end with \`bluegreen hook $1\` on the same standard input"
+    fail "$hook is another hook, so it stays as it is" \
+        "move it away and run this again; or run both: hooks/README.md has a $1 that calls \`bluegreen hook $1\`"
 }
 
 hook_is_ours() { as "$USER_NAME" readlink "$1" | grep -Eqx '/usr(/local)?/bin/bluegreen'; } # HOOK
 
 # Two repositories share neither a site nor a host name.
 check_others() {
-    local other
-    for other in $(other_ledgers); do
-        [ "$(value "$other" site)" != "$SITE" ] ||
-            fail "$SITE is the site of $(value "$other" repository)" 'give this repository a site of its own: --site DIRECTORY'
-        [ "$WEB" = none ] || [ -n "$DOMAIN" ] || [ -n "$(value "$other" domain)" ] || [ "$(value "$other" web-server)" = none ] ||
-            fail "$(value "$other" repository) answers for every host name already" 'tell the two apart: --domain NAME'
+    local other repository
+    find_others
+    for other in $OTHERS; do
+        look_up "$other" repository
+        repository=$VALUE
+        look_up "$other" site
+        [ "$VALUE" != "$SITE" ] || fail "$SITE is the site of $repository" 'give this repository a site of its own: --site DIRECTORY'
+        if [ "$WEB" = none ] || [ -n "$DOMAIN" ]; then continue; fi
+        look_up "$other" web-server
+        [ "$VALUE" != none ] || continue
+        look_up "$other" domain
+        [ -n "$VALUE" ] || fail "the site of $repository already responds to every host name" 'give this one a host name: --domain NAME'
     done
 }
 
@@ -161,49 +177,58 @@ check_site() {
     local real owner
     GIVE_SITE=
     real=$(realpath -m "$SITE")
-    [ "$real" = "$SITE" ] || fail "$SITE leads to $real" "name that directory itself, if it is meant: --site $real"
+    [ "$real" = "$SITE" ] || fail "$SITE resolves to $real" "name that directory itself: --site $real"
     [ -e "$SITE" ] || return 0
     [ -d "$SITE" ] || fail "$SITE is not a directory"
     [ ! -e "$SITE/current" ] || [ -L "$SITE/current" ] ||
-        fail "$SITE/current is in the way: a deployment makes it a link" "mv $SITE/current $SITE/current.old"
+        fail "$SITE/current is in the way: a deployment makes it a symlink" "as $(owner_of "$SITE"): mv -nT $SITE/current $SITE/current.old"
     owner=$(owner_of "$SITE")
     case $owner in
         "$USER_NAME") ;;
         root) check_gift ;;
         *)
-            fail "$SITE belongs to $owner, not to $USER_NAME" \
-                "another directory: --site DIRECTORY; or give it away, if that is right: chown -R $USER_NAME $SITE"
+            fail "$SITE is owned by $owner, not by $USER_NAME" 'name another directory: --site DIRECTORY'
             ;;
     esac
 }
 
-# A site of root's becomes the user's by the word of an admin: root gives away what root has, where nobody else
-# can have put anything in between, and nothing else.
+# A site that root owns becomes the user's if an admin names it. root gives away only its own files, in directories that
+# nobody else can have changed.
 check_gift() {
     local foreign
-    roots_alone "$SITE" || fail "others than root can change $SITE or a directory above it" "chmod go-w it, or chown $USER_NAME $SITE"
+    roots_alone "$SITE" || fail "$SITE or a directory above it is writable by others" 'name another directory: --site DIRECTORY'
     GIVE_SITE=yes
     if [ "$WEB" = none ] || [ -L "$SITE/current" ] || [ -z "$(leftovers)" ]; then return 0; fi
     [ -n "$SITE_GIVEN" ] || ! is_somebodys ||
-        fail "$SITE holds something already, and belongs to root" \
-            "--site $SITE makes that the first release, owned by $USER_NAME; another directory leaves it alone"
+        fail "$SITE contains files that root owns" \
+            "--site $SITE makes them the first release, owned by $USER_NAME; another directory leaves them alone"
     ! grep -Fq " $SITE/" /proc/self/mountinfo || fail "something is mounted in $SITE" 'unmount it, or name another directory: --site DIRECTORY'
-    # A run that was interrupted may have given away some files, but then root has their directories.
+    # An interrupted run may have given away some files, but no directories yet.
     foreign=$(find "$SITE" \( -not -uid 0 -a \( -type d -o -not -user "$(id -u "$USER_NAME" 2>/dev/null || echo 0)" \) \
         -o -type d -perm /022 -o -type f -links +1 \) -print -quit)
-    [ -z "$foreign" ] || fail "$foreign is not root's alone, so root does not give it away" "look at it, then chown -R $USER_NAME $SITE"
+    [ -z "$foreign" ] || fail "$foreign is not only root's, so root does not give it away" 'move it out of the site, or name another directory: --site DIRECTORY'
     GIVE_SITE=all
 }
 
-# What was in the site before, as far as a test of find holds for it.
+# Prints the earlier files of the site, those for which a test of find is true.
 leftovers() { # [TEST...]
     [ ! -d "$SITE" ] || find "$SITE" -mindepth 1 -maxdepth 1 ! -name current ! -name releases ! -name shared ! -name .bluegreen "$@"
 }
 
-# The page that a web server's package lays is nobody's site.
+# Warns of what visitors lose: `releases` and `shared` of an existing site get another meaning.
+warn_of_hidden() {
+    local name
+    [ "$WEB" != none ] && [ -d "$SITE" ] && [ ! -e "$SITE/.bluegreen" ] && [ ! -L "$SITE/current" ] || return 0
+    for name in releases shared; do
+        { [ -e "$SITE/$name" ] || [ -L "$SITE/$name" ]; } || continue
+        warn "visitors will no longer get /$name/: $SITE/$name is a directory of bluegreen's; rename it first to keep it online"
+    done
+}
+
+# The page that a web server's package installs is not a site.
 is_somebodys() { [ -n "$(leftovers ! -exec grep -Eqs 'Default Page: It works|<title>Welcome to nginx' {} \; -print)" ]; }
 
-# Settles where the program will be, and where it comes from: nowhere yet, if it is to be built.
+# Settles where the program will be, and where it comes from. SOURCE is empty if it has to be built.
 find_binary() {
     if [ -n "$PACKAGED" ] && [ -z "$BINARY" ]; then
         PROGRAM=/usr/bin/bluegreen SOURCE=/usr/bin/bluegreen
@@ -211,14 +236,14 @@ find_binary() {
         return 0
     fi
     PROGRAM=/usr/local/bin/bluegreen SOURCE=${BINARY:+$(absolute "$BINARY")}
-    [ ! -e "$PROGRAM" ] || is_bluegreen "$PROGRAM" || fail "$PROGRAM is another program, so it stays as it is"
+    [ ! -e "$PROGRAM" ] || is_bluegreen "$PROGRAM" || fail "$PROGRAM is another program, so it stays as it is" "move it away"
     if [ -n "$SOURCE" ]; then
         is_bluegreen "$SOURCE" || fail "$SOURCE is not bluegreen, or does not run on this machine"
     elif [ -x "$PROGRAM" ] && [ -z "$(builders_cargo)" ]; then
-        # Where nothing can be built, what is installed will do.
+        # If nothing can be built, the installed program stays in use.
         SOURCE=$PROGRAM
     else
-        [ -e "$HERE/Cargo.toml" ] || fail "there are no sources in $HERE to build the program from" '--binary FILE'
+        [ -e "$HERE/Cargo.toml" ] || fail "$HERE contains no sources to build the program from" '--binary FILE'
     fi
 }
 

@@ -1,8 +1,9 @@
-# Packages and the program: the part of the installer that brings them.
+# Packages and the program.
 
 packages() {
     local missing=
     STEP=packages
+    want_rules
     if [ -z "$SOURCE" ]; then
         missing=$(missing_to_build)
     else
@@ -11,12 +12,22 @@ packages() {
     has adduser || missing="$missing adduser"
     [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
     [ "$WEB" = none ] || has "$WEB_COMMAND" || missing="$missing $WEB_UNIT"
-    [ -z "$(wanted_rules)" ] || has visudo || missing="$missing sudo"
+    [ -z "$WANTED_RULES" ] || has visudo || missing="$missing sudo"
     [ -n "$missing" ] || return 0
     has apt-get || fail "this needs$missing, and there is no apt-get" 'install them, then run this again'
-    run 'apt-get update' apt-get -qq update
+    run 'apt-get update' apt_get 300 update
     # shellcheck disable=SC2086 # several names
-    run "apt-get install$missing" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing
+    run "apt-get install$missing" apt_get 1800 install -y --no-install-recommends $missing
+}
+
+# Runs apt-get with a timeout for the whole and for each connection, so that a machine without a network gets an error.
+apt_get() { # SECONDS COMMAND...
+    local seconds="$1" status=0
+    shift
+    DEBIAN_FRONTEND=noninteractive timeout --kill-after=10 "$seconds" apt-get -qq -o Acquire::Retries=1 \
+        -o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15 "$@" || status=$?
+    [ "$status" -eq 0 ] || echo "no package from the sources in /etc/apt: is there a network? Without one, install these packages by other means:$missing"
+    return "$status"
 }
 
 program() {
@@ -26,11 +37,11 @@ program() {
         note "$SERVER" "program $PROGRAM"
         run "install $PROGRAM" put_copy "$SOURCE" 755 "$PROGRAM"
     }
-    # The account's shell lies where the account cannot write; called by this name, the program is it.
+    # The account cannot change its shell. Called by this name, the program is the shell.
     [ "$(readlink "$LOGIN_PROGRAM")" = "$PROGRAM" ] || {
         [ ! -e "$LOGIN_PROGRAM" ] || [ -L "$LOGIN_PROGRAM" ] || fail "$LOGIN_PROGRAM is in the way" "move it away"
         note "$SERVER" "link $LOGIN_PROGRAM"
-        run "make bluegreen the shell $LOGIN_PROGRAM" put_link root "$PROGRAM" "$LOGIN_PROGRAM"
+        run "install the login shell $LOGIN_PROGRAM" put_link root "$PROGRAM" "$LOGIN_PROGRAM"
     }
     [ -z "$PACKAGED" ] || return 0
     generated man /usr/local/share/man/man1/bluegreen.1
@@ -41,7 +52,7 @@ program() {
 
 generated() { # WHAT FILE
     local text
-    # A dry run builds nothing, and so has nothing to ask.
+    # A dry run builds nothing, so no program can print the file.
     if [ ! -x "$SOURCE" ]; then
         [ -e "$2" ] || run "write $2" false
         return 0
@@ -50,11 +61,11 @@ generated() { # WHAT FILE
     lay "$SERVER" root "$2" 644 "$text"
 }
 
-# Prints the cargo of whoever owns the clone; nothing where none is new enough, or there is no clone.
+# Prints the cargo of the clone's owner; nothing if none is new enough, or there is no clone.
 builders_cargo() { [ ! -e "$HERE/Cargo.toml" ] || find_cargo "$(home_of "$(owner_of "$HERE")")"; }
 
-# Builds as whoever owns the clone: a folder of root's in it would stop the owner's next build. It is not a
-# change of the server, and cargo shows by itself how far it is.
+# Builds as the clone's owner, because a folder of root's in it would break the owner's next build. A build does not
+# change the server, and cargo shows its own progress.
 build() {
     local builder cargo
     builder=$(owner_of "$HERE") cargo=$(builders_cargo)
@@ -65,5 +76,5 @@ build() {
     [ -z "$DRY_RUN" ] || return 0
     (cd "$HERE" && runuser -u "$builder" -- env -i "HOME=$(home_of "$builder")" "USER=$builder" \
         "PATH=$(dirname "$cargo"):$PATH" "CARGO_TARGET_DIR=$HERE/target" cargo build --release --locked 9>&-) ||
-        fail 'the build failed' 'its messages are above'
+        fail 'the build failed' 'the messages are above'
 }

@@ -1,11 +1,12 @@
-# The bare repository: its settings, hooks and config.
+# The bare repository: its settings, hooks, and config.
 
 repository() {
-    local key value
+    local key value settings
     STEP=repository
     note "$LEDGER" "repository $REPO"
     note "$LEDGER" "user $USER_NAME"
-    # The program is there now, if it was not before.
+    [ -n "$DRY_RUN" ] || list_repositories
+    # The program is installed by now.
     agree || cannot_agree
     BRANCH=${BRANCH:-master}
     NAME=${NAME:-$(hostname)}
@@ -13,11 +14,13 @@ repository() {
         user_directory "$REPO"
         run "create the bare repository $REPO" as "$USER_NAME" git -c "init.defaultBranch=$BRANCH" init --quiet --bare "$REPO"
     }
-    # `check` looks for the same settings. Another value is somebody's choice.
-    [ ! -x "${SOURCE:-$PROGRAM}" ] || while read -r key value; do
-        [ -n "$(git_config --get "$key")" ] || set_git "$key" "$value"
+    # `check` recommends the same settings. A setting that has another value keeps it.
+    settings=
+    [ ! -x "${SOURCE:-$PROGRAM}" ] || settings=$("${SOURCE:-$PROGRAM}" generate git-settings) || fail '`bluegreen generate git-settings` failed'
+    while read -r key value; do
+        [ -z "$key" ] || [ -n "$(git_config --get "$key")" ] || set_git "$key" "$value"
     done <<EOT
-$("${SOURCE:-$PROGRAM}" generate git-settings)
+$settings
 EOT
     hook post-receive
     lay_config
@@ -28,7 +31,7 @@ EOT
     fi
 }
 
-# A directory of the user's: made by root where root alone decides what lies there, else by the user.
+# Creates a directory of the user's: as root if only root can write to its parent, or else as the user.
 user_directory() { # DIRECTORY
     local parent
     [ ! -e "$1" ] || return 0
@@ -47,23 +50,25 @@ set_git() { run "git config $1 $2" git_config "$1" "$2"; } # KEY VALUE
 
 hook() { # NAME
     local hook="$REPO/hooks/$1"
-    ! exists "$USER_NAME" "$hook" || hook_is_ours "$hook" || return 0 # chained: check_hook has seen it
+    ! exists "$USER_NAME" "$hook" || hook_is_ours "$hook" || return 0 # chained, as check_hook found
     [ "$(as "$USER_NAME" readlink "$hook")" = "$PROGRAM" ] || {
         note "$LEDGER" "hook $1"
         run '' as "$USER_NAME" mkdir -p "$REPO/hooks"
-        run "make bluegreen the hook $hook" put_link "$USER_NAME" "$PROGRAM" "$hook"
+        run "install the hook $hook" put_link "$USER_NAME" "$PROGRAM" "$hook"
     }
 }
 
-# The config is its owner's from the moment that it is there, unless an admin gives another.
+# Once the config exists, only its owner changes it, unless an admin passes another one.
 lay_config() {
-    local file="$REPO/bluegreen.toml"
+    local file="$REPO/bluegreen.toml" text
     if [ -n "$CONFIG" ]; then
-        [ "$(text_of "$USER_NAME" "$file")" = "$CONFIG_TEXT" ] || lay_anyway "$LEDGER" "$USER_NAME" "$file" 644 "$CONFIG_TEXT"
+        read_text "$USER_NAME" "$file"
+        [ "$TEXT" = "$CONFIG_TEXT" ] || lay_anyway "$LEDGER" "$USER_NAME" "$file" 644 "$CONFIG_TEXT"
     elif ! exists "$USER_NAME" "$file"; then
-        lay "$LEDGER" "$USER_NAME" "$file" 644 "$(sed -e "s|^#branch = .*|branch = \"$BRANCH\"|" \
-            -e "s|^branch = .*|branch = \"$BRANCH\"|" -e "s|^#server = .*|server = \"$NAME\"|" \
-            -e "s|^#\{0,1\}root = .*|root = \"$SITE\"|" "$(config_file)")"
+        text=$(sed -e "s|^#branch = .*|branch = \"$BRANCH\"|" -e "s|^branch = .*|branch = \"$BRANCH\"|" \
+            -e "s|^#server = .*|server = \"$NAME\"|" -e "s|^#\{0,1\}root = .*|root = \"$SITE\"|" "$(config_file)") ||
+            fail "cannot read $(config_file)"
+        lay "$LEDGER" "$USER_NAME" "$file" 644 "$text"
     fi
 }
 

@@ -1,17 +1,18 @@
-# The site: its directories, and what lay in it before.
+# The site: its directories, and the files that it contained before.
 
-# What is served already stays served: the web server's new config is tested, then the files become
-# the first release, then the web server is told.
+# A site that visitors get stays online: the web server's new config is tested, then the files become the first release,
+# then the web server is reloaded.
 site() {
     local first=''
     STEP=site
     note "$LEDGER" "site $SITE"
-    as "$USER_NAME" test -L "$SITE/current" || first=yes
+    [ -z "$SERVE" ] || note "$LEDGER" "serve $SERVE"
+    is "$USER_NAME" -L "$SITE/current" || first=yes
     user_directory "$SITE"
     web_config
     STEP=site
     case $GIVE_SITE in
-        all) run "give $SITE and what is in it to $USER_NAME" chown -hR "$USER_NAME" "$SITE" ;;
+        all) run "give $SITE and the files in it to $USER_NAME" chown -hR "$USER_NAME" "$SITE" ;;
         yes) run "give $SITE to $USER_NAME" chown -h "$USER_NAME" "$SITE" ;;
     esac
     site_directory releases 755
@@ -21,9 +22,9 @@ site() {
         if [ "$WEB" = none ]; then
             say "site         $SITE stays as it is: your web server serves it until its document root is $SITE/current"
         else
-            # Another deployment may have to end first.
+            # Another deployment may have to finish first.
             PATIENCE=900
-            run "make what lies in $SITE the first release" as "$USER_NAME" "$PROGRAM" -C "$REPO" adopt
+            run "make the files in $SITE the first release" as "$USER_NAME" "$PROGRAM" -C "$REPO" adopt
         fi
     fi
     UNDO=
@@ -34,26 +35,44 @@ site_directory() { # NAME MODE
     exists "$USER_NAME" "$SITE/$1" || run "create $SITE/$1" as "$USER_NAME" install -d -m "$2" "$SITE/$1"
 }
 
-# Opens again what an uninstall closed to visitors.
+# Opens again what an uninstall closed to visitors: lines "NAME MODE".
 reopen() {
-    local name closed="$SITE/.bluegreen/closed"
+    local name mode closed="$SITE/.bluegreen/closed"
     exists "$USER_NAME" "$closed" || return 0
-    for name in $(text_of "$USER_NAME" "$closed"); do
-        case $name in
-            releases | shared) run "open $SITE/$name again" as "$USER_NAME" chmod o+rx "$SITE/$name" ;;
+    read_text "$USER_NAME" "$closed"
+    while read -r name mode; do
+        case $name:$mode in
+            releases:[0-7][0-7][0-7] | shared:[0-7][0-7][0-7] | releases:[0-7][0-7][0-7][0-7] | shared:[0-7][0-7][0-7][0-7])
+                run "open $SITE/$name again" as "$USER_NAME" chmod "$mode" "$SITE/$name"
+                ;;
         esac
-    done
+    done <<EOT
+$TEXT
+EOT
     run '' as "$USER_NAME" rm -f "$closed"
 }
 
+# Closes the directories of the site to everyone but their owner. A directory of another owner, or behind a symlink,
+# stays as it is: see exposed(). reopen() ignores .bluegreen, which should never be open.
 close() {
+    local name kind mode
+    for name in .bluegreen releases shared; do
+        if ! is "$USER_NAME" -d "$SITE/$name" || is "$USER_NAME" -L "$SITE/$name" || ! is "$USER_NAME" -O "$SITE/$name"; then continue; fi
+        kind=$(as "$USER_NAME" stat -c '%F:%a' -- "$SITE/$name") || fail "cannot read $SITE/$name"
+        mode=${kind#directory:}
+        case $mode in *00) continue ;; esac
+        run "close $SITE/$name to visitors" as "$USER_NAME" sh -c \
+            'echo "$2 $3" >>"$1/.bluegreen/closed" && chmod go-rwx "$1/$2"' sh "$SITE" "$name" "$mode"
+    done
+}
+
+# Prints the first path of the site that the web server's user can still enter or read.
+exposed() {
     local name
-    for name in releases shared; do
-        case $(as "$USER_NAME" stat -c '%F:%a' -- "$SITE/$name") in
-            directory:*[1357])
-                run "close $SITE/$name to visitors" as "$USER_NAME" sh -c \
-                    'echo "$2" >>"$1/.bluegreen/closed" && chmod o-rwx "$1/$2"' sh "$SITE" "$name"
-                ;;
-        esac
+    for name in shared releases current .bluegreen; do
+        if is www-data -r "$SITE/$name" || is www-data -x "$SITE/$name"; then
+            printf '%s\n' "$SITE/$name"
+            return 0
+        fi
     done
 }

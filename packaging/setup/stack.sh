@@ -5,7 +5,8 @@ APPS=/usr/local/lib/bluegreen/apps
 # Settles what runs: the options, else the ledger, else the stack's own settings.
 settle_stack() {
     local had
-    had=$(value "$LEDGER" stack)
+    look_up "$LEDGER" stack
+    had=$VALUE
     STACK=${STACK:-$had}
     APP='' STACK_PUBLIC='' STACK_ASSETS_URL=''
     if [ -z "$STACK" ]; then
@@ -14,7 +15,7 @@ settle_stack() {
     fi
     case $STACK in
         static | php | node | python | rails) ;;
-        *) misused "--stack wants static, php, node, python, or rails, not \`$STACK\`" ;;
+        *) misused "invalid stack \`$STACK\`: static, php, node, python, or rails" ;;
     esac
     [ -z "$had" ] || [ "$had" = "$STACK" ] ||
         fail "$REPO was set up with the stack $had" "$SELF --repo $REPO --uninstall first, then set it up with the stack $STACK"
@@ -22,9 +23,11 @@ settle_stack() {
     # shellcheck source=/dev/null
     . "$ASSETS/stacks/$STACK/settings"
     [ "$STACK_KIND" = app ] || [ -z "$RUN$WORKER" ] || misused "--run and --worker do not go with --stack $STACK"
-    RUN=${RUN:-$(value "$LEDGER" run)}
+    look_up "$LEDGER" run
+    RUN=${RUN:-$VALUE}
     RUN=${RUN:-$STACK_RUN}
-    WORKER=${WORKER:-$(value "$LEDGER" worker)}
+    look_up "$LEDGER" worker
+    WORKER=${WORKER:-$VALUE}
     command_line --run "$RUN"
     command_line --worker "$WORKER"
     [ "$STACK_KIND" != files ] || return 0
@@ -60,9 +63,12 @@ check_stack() {
     # connect(2) accepts a path of at most 107 bytes.
     longest=$SITE/current/.app.sock
     [ "${#longest}" -le 107 ] || fail "the path of the socket $longest is too long: ${#longest} of at most 107 bytes" 'a shorter --site'
-    for other in $(other_ledgers); do
-        [ "$(value "$other" app)" != "$APP" ] ||
-            fail "$APP is the application of $(value "$other" repository) already" 'give the repository another name'
+    find_others
+    for other in $OTHERS; do
+        look_up "$other" app
+        [ "$VALUE" = "$APP" ] || continue
+        look_up "$other" repository
+        fail "$APP is the application of $VALUE already" 'give the repository another name'
     done
     [ ! -e "$CONTROL" ] || noted "$LEDGER" "app $APP" || fail "$CONTROL is in the way" 'move it away'
 }
@@ -115,7 +121,7 @@ stack() {
     [ -n "$STACK" ] || return 0
     STEP=stack
     note "$LEDGER" "stack $STACK"
-    as "$USER_NAME" test -d "$SITE/shared" || run "create $SITE/shared" as "$USER_NAME" mkdir -p "$SITE/shared"
+    is "$USER_NAME" -d "$SITE/shared" || run "create $SITE/shared" as "$USER_NAME" mkdir -p "$SITE/shared"
     for name in $STACK_SHARED; do shared_directory "$name"; done
     case $STACK_KIND in
         app) app ;;
@@ -176,14 +182,15 @@ app() {
     ! systemd || [ "$CHANGES" = "$before" ] || {
         run '' systemctl daemon-reload
         # An earlier installation may have left a live release whose instance was stopped with it.
-        ! as "$USER_NAME" test -L "$SITE/current" || run 'start the live release' systemctl restart --no-block "$BOOT_UNIT"
+        ! is "$USER_NAME" -L "$SITE/current" || run 'start the live release' systemctl restart --no-block "$BOOT_UNIT"
     }
 }
 
 # Replaces the value of a key in a ledger.
 value_is() { # LEDGER KEY VALUE
     local old
-    old=$(value "$1" "$2")
+    look_up "$1" "$2"
+    old=$VALUE
     [ "$old" != "$3" ] || return 0
     [ -z "$old" ] || unnote "$1" "$2 $old"
     [ -z "$3" ] || note "$1" "$2 $3"
@@ -198,7 +205,8 @@ unstack() {
     else
         unstack_app
     fi
-    for name in $(values "$LEDGER" member); do
+    look_up "$LEDGER" member
+    for name in $VALUES; do
         run "remove $name from the group $APP_USER" gpasswd -d "$name" "$APP_USER"
     done
 }
@@ -236,7 +244,8 @@ apache_modules() {
 
 apache_modules_off() {
     local name
-    for name in $(values "$SERVER" apache-module); do
+    look_up "$SERVER" apache-module
+    for name in $VALUES; do
         [ ! -e "$WEB_DIR/mods-enabled/$name.load" ] ||
             run "disable Apache's module $name" rm -f "$WEB_DIR/mods-enabled/$name.load" "$WEB_DIR/mods-enabled/$name.conf"
     done

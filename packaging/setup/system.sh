@@ -1,12 +1,12 @@
-# Questions to this machine: programs, users, owners.
+# What this machine has: programs, users, owners.
 
-# Asks a program that judges a config; what it complains of is shown.
+# Runs a program that checks a config. If it reports errors, prints them and fails.
 accepts() { # COMPLAINT COMMAND...
     local complaint="$1"
     shift
     "$@" >"$SCRATCH/answer" 2>&1 || {
         indent <"$SCRATCH/answer" >&2
-        fail "$complaint" 'its own words are above; put it right, and run this again'
+        fail "$complaint" 'its messages are above; fix the cause, and run this again'
     }
 }
 
@@ -18,19 +18,30 @@ home_of() {
     printf '%s\n' "${home:-/home/$1}"
 }
 
+# True if the user exists. getent returns 2 if not.
+has_user() {
+    local status=0
+    getent passwd "$1" >/dev/null || status=$?
+    case $status in
+        0) return 0 ;;
+        2) return 1 ;;
+        *) fail "cannot look up the user $1 (status $status)" ;;
+    esac
+}
+
 shell_of() { getent passwd "$1" | cut -d: -f7; }
 
 owner_of() { stat -c %U -- "$1"; }
 
-alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; } # FILE: where a process wrote its id
+alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; } # PID FILE
 
 systemd() { [ -d /run/systemd/system ]; }
 
-# The path of a file that was named where this was called.
+# Prints the absolute path of a file that is named relative to the directory in which this was called.
 absolute() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$FROM/$1" ;; esac }
 
-# True if root alone decides what lies at PATH: what there is on the way is root's, is no link, and nobody
-# else can write to it.
+# True if only root can change what PATH refers to: each existing component is owned by root, is no symlink, and is
+# writable by root alone.
 roots_alone() { # PATH
     local at="$1"
     while [ -z "$(find "$at" -maxdepth 0 \( -type l -o ! -uid 0 -o -perm /022 \) 2>/dev/null)" ]; do

@@ -1,8 +1,9 @@
-# The site of Apache or nginx: laid, tested, and taken up by a reload.
+# The site of Apache or nginx: installed, tested, and activated by a reload.
 
 find_web_server() {
     local had enabled
-    had=$(value "$LEDGER" web-server)
+    look_up "$LEDGER" web-server
+    had=$VALUE
     [ "${WEB:-auto}" != auto ] || WEB=${had:-auto}
     case $WEB in
         apache | nginx | caddy | none) ;;
@@ -12,19 +13,19 @@ find_web_server() {
                 if alive /run/nginx.pid || { has nginx && ! has apache2ctl; }; then WEB=nginx; fi
             fi
             ;;
-        *) misused "--web-server wants auto, apache, nginx, caddy, or none, not \`$WEB\`" ;;
+        *) misused "invalid web server \`$WEB\`: auto, apache, nginx, caddy, or none" ;;
     esac
     [ -z "$had" ] || [ "$had" = "$WEB" ] ||
         fail "$REPO was set up with $had" "$SELF --repo $REPO --uninstall first, then set it up with $WEB"
     [ "$WEB" != none ] || return 0
     web_places
-    # Without a name of its own a site must be the server's first, which answers for all names.
+    # Without a host name, a site must be the server's first, which responds to all names.
     SITE_CONF=$FIRST_CONF
     [ -z "$DOMAIN" ] || SITE_CONF=$NAMED_CONF
     [ -e "$(site_file)" ] || fail "there is no site for $WEB without a stack" '--stack static, or another web server'
     check_domain
     check_port
-    # A site of somebody else's that serves this directory would serve nothing once it is adopted.
+    # Another site that serves this directory would find no files after the adoption.
     for enabled in "$WEB_DIR"/sites-enabled/*; do
         case ${enabled##*/} in "$DEFAULT_SITE" | "$FIRST_CONF" | "$NAMED_CONF") continue ;; esac
         ! grep -Eqs "^[[:space:]]*${ROOT_KEY}[[:space:]]+\"?$SITE/?\"?;?[[:space:]]*\$" "$enabled" ||
@@ -49,17 +50,17 @@ web_places() {
             ;;
     esac
     WEB_DIR=/etc/$WEB_UNIT FIRST_CONF=000-$NAMED_CONF
-    # What Apache sends X-Served-By with.
+    # Apache needs it to send X-Served-By.
     HEADERS=mods-enabled/headers.load
 }
 
-# Fails if another program listens where the web server is going to.
+# Fails if another program listens on the web server's port.
 check_port() {
     web_alive || ! awk '$2 ~ /:0050$/ && $4 == "0A" { found = 1 } END { exit !found }' /proc/net/tcp /proc/net/tcp6 2>/dev/null ||
         fail "port 80 is in use, and not by $WEB" '`ss -ltnp sport = :80` prints by which program; stop it, or give its name to --web-server'
 }
 
-# Fails if the site of somebody else has this host name already.
+# Fails if another site already has this host name.
 check_domain() {
     local enabled name
     [ -n "$DOMAIN" ] || return 0
@@ -71,46 +72,108 @@ check_domain() {
     done
 }
 
-# The site of share/web, with what holds here: its first lines explain the marks.
+# Prints the site's template, rendered for this server: its first lines explain the marks.
 site_text() {
-    local php all='yes' no_php='yes' ipv6=''
-    php=$(find /run/php -maxdepth 1 -name 'php*-fpm.sock' 2>/dev/null | sort -V | tail -n 1)
+    local php all='yes' no_php='yes' ipv6='' application='yes'
+    php=$(php_socket)
     [ -z "$DOMAIN" ] || all=''
     [ -z "$php" ] || no_php=''
+    [ "$SERVE" != all ] || application=''
     [ ! -e /proc/net/if_inet6 ] || ipv6=yes
     sed -e '/^@:/d' -e "$(mark domain "$DOMAIN")" -e "$(mark all "$all")" -e "$(mark ipv6 "$ipv6")" -e "$(mark php "$php")" \
-        -e "$(mark no-php "$no_php")" -e "s|@SITE@|$SITE|g" -e "s|@REPO@|$REPO|g" -e "s|@NAME@|$NAME|g" \
-        -e "s|@DOMAIN@|$DOMAIN|g" -e "s|@PHP@|$php|g" -e "s|@APP@|$APP|g" -e "$(mark assets "$STACK_ASSETS_URL")" \
+        -e "$(mark no-php "$no_php")" -e "$(mark application "$application")" -e "s|@SITE@|$SITE|g" -e "s|@REPO@|$REPO|g" \
+        -e "s|@NAME@|$NAME|g" -e "s|@DOMAIN@|$DOMAIN|g" -e "s|@PHP@|$php|g" -e "s|@APP@|$APP|g" -e "$(mark assets "$STACK_ASSETS_URL")" \
         -e "s|@VARIABLE@|bluegreen_$(printf '%s' "$SLUG" | tr - _)|g" -e "s|@PUBLIC@|$STACK_PUBLIC|g" -e "s|@ASSETS_URL@|$STACK_ASSETS_URL|g" "$(site_file)"
 }
 
-# Prints the template of the site: the stack's, or that of a plain site.
+# Prints the path of the site's template: the stack's, or that of a plain site.
 site_file() {
     if [ -n "$STACK" ] && [ -e "$(stack_file "$WEB.conf")" ]; then stack_file "$WEB.conf"; else printf '%s\n' "$ASSETS/web/$WEB.conf"; fi
 }
 
-# What sed does to the lines of a mark.
+# Prints PHP-FPM's socket, if the web server can use it. An admin enables it in Apache with `a2enconf`.
+php_socket() {
+    local conf
+    if [ "$WEB" = nginx ]; then
+        find /run/php -maxdepth 1 -name 'php*-fpm.sock' 2>/dev/null | sort -V | tail -n 1
+        return
+    fi
+    for conf in "$WEB_DIR"/conf-enabled/php*-fpm.conf; do
+        [ ! -e "$conf" ] || sed -nE 's/.*"proxy:unix:([^|"]+)\|fcgi:.*/\1/p' "$conf" | head -n 1
+    done | tail -n 1
+}
+
+# Apache passes PHP-FPM the path of the symlink `current`. PHP would cache where it points, and after a few deployments
+# read a release that no longer exists. The two settings turn that cache off for the pool that Apache uses.
+php_pool() {
+    local socket pools pool file
+    # A stack for PHP has a pool of its own.
+    if [ "$WEB" != apache ] || [ -n "$STACK" ]; then return 0; fi
+    socket=$(php_socket)
+    [ -n "$socket" ] || return 0
+    pools=$(grep -lE "^[[:space:]]*listen[[:space:]]*=[[:space:]]*${socket}[[:space:]]*\$" /etc/php/*/fpm/pool.d/*.conf | head -n 1)
+    [ -n "$pools" ] || {
+        warn "no pool of PHP-FPM listens on $socket: set php_admin_value[realpath_cache_size] = 0 and php_admin_value[opcache.revalidate_path] = 1 in its pool"
+        return 0
+    }
+    pool=$(sed -n 's/^\[\([A-Za-z0-9._-]*\)\].*/\1/p' "$pools" | head -n 1)
+    file=$(dirname "$pools")/zz-bluegreen-$pool.conf
+    kept "$SERVER" root "$file" "$(php_pool_text "$pool")" || {
+        note "$SERVER" php-reload-due
+        lay "$SERVER" root "$file" 644 "$(php_pool_text "$pool")"
+    }
+    php_reload_due
+}
+
+php_pool_text() { # POOL
+    cat <<EOT
+; Installed by bluegreen's install.sh: Apache passes PHP the path of a symlink, which changes with every deployment.
+[$1]
+php_admin_value[realpath_cache_size] = 0
+php_admin_value[opcache.revalidate_path] = 1
+EOT
+}
+
+# Reloads every PHP-FPM that runs, if its settings have changed.
+php_reload_due() {
+    local pid
+    noted "$SERVER" php-reload-due || return 0
+    for pid in /run/php/php*-fpm.pid; do
+        ! alive "$pid" || run 'reload PHP-FPM' php_reload "$pid"
+    done
+    unnote "$SERVER" php-reload-due
+}
+
+php_reload() { # PID FILE
+    local unit="${1##*/}"
+    if systemd; then systemctl reload "${unit%.pid}"; else kill -USR2 "$(cat "$1")"; fi
+}
+
+# Prints the sed command for the lines of a mark.
 mark() { if [ -n "$2" ]; then printf 's/^@%s://' "$1"; else printf '/^@%s:/d' "$1"; fi; } # NAME VALUE
 
-# Puts our site on and the default site off, and tests it; the running server still has its old
-# config when this returns. A test that fails puts all back.
+# Enables our site, disables the default site, and tests the result. The running server still has its old config when
+# this returns. If the test fails, everything is restored.
 web_config() {
-    local available enabled default default_due stale text
+    local available enabled default default_due='' stale text off
     STEP='web server'
     note "$LEDGER" "web-server $WEB"
     [ "$WEB" != none ] || return 0
     [ -z "$DOMAIN" ] || note "$LEDGER" "domain $DOMAIN"
     available=$WEB_DIR/sites-available/$SITE_CONF
     enabled=$WEB_DIR/sites-enabled/$SITE_CONF
-    default=$WEB_DIR/sites-enabled/$DEFAULT_SITE default_due=
-    # Who puts the default site on again, means it.
-    if [ -L "$default" ] && { [ -z "$(value "$SERVER" "default-off-$WEB")" ] || noted "$LEDGER" reload-due; }; then default_due=yes; fi
+    default=$WEB_DIR/sites-enabled/$DEFAULT_SITE
+    # If an admin has enabled the default site again, it stays enabled.
+    look_up "$SERVER" "default-off-$WEB"
+    off=$VALUE
+    if [ -L "$default" ] && { [ -z "$off" ] || noted "$LEDGER" reload-due; }; then default_due=yes; fi
+    php_pool
     text=$(site_text)
     if kept "$LEDGER" root "$available" "$text" && [ -L "$enabled" ] && [ -z "$default_due" ] && ! noted "$LEDGER" reload-due; then
         return 0
     fi
-    # A dry run may be the only one to get here before the packages are.
-    ! has "$WEB_COMMAND" || accepts "$WEB refuses its config as it is, before any change" web_test
+    # In a dry run, the package may not be installed yet.
+    ! has "$WEB_COMMAND" || accepts "$WEB rejects its config as it is, before any change" web_test
     [ -n "$DRY_RUN" ] || web_remember
     note "$LEDGER" reload-due
     for stale in "$FIRST_CONF" "$NAMED_CONF"; do
@@ -129,7 +192,7 @@ web_config() {
         note "$SERVER" "default-off-$WEB $(readlink "$default")"
         run "disable the default site" rm -f "$default"
     }
-    [ -n "$DRY_RUN" ] || accepts "$WEB refuses the config for $SITE, so what it had is back" web_test
+    [ -n "$DRY_RUN" ] || accepts "$WEB rejects the config for $SITE, so its previous config is restored" web_test
 }
 
 take_off() { # CONF
@@ -137,7 +200,7 @@ take_off() { # CONF
     unlay "$LEDGER" root "$WEB_DIR/sites-available/$1"
 }
 
-# Until the new config has passed its test, whatever ends this script puts back what was there.
+# Until the new config has passed its test, every exit of this script restores the old one.
 web_remember() {
     web_copy "$WEB_DIR" "$SCRATCH/saved"
     UNDO=web_restore
@@ -145,7 +208,7 @@ web_remember() {
 
 web_restore() { web_copy "$SCRATCH/saved" "$WEB_DIR"; }
 
-web_copy() { # FROM TO: all that a set-up changes
+web_copy() { # FROM TO
     local name
     for name in "sites-available/$FIRST_CONF" "sites-available/$NAMED_CONF" "sites-enabled/$FIRST_CONF" "sites-enabled/$NAMED_CONF" \
         "sites-enabled/$DEFAULT_SITE" "$HEADERS" Caddyfile; do
@@ -179,7 +242,7 @@ web_start() {
     if systemd; then systemctl enable --quiet --now "$WEB_UNIT"; else service "$WEB_UNIT" start; fi
 }
 
-# A reload has come about once a worker of the new config runs; until then an old one answers.
+# A reload is complete once a worker with the new config runs. Until then an old one responds.
 web_graceful() {
     local before tries=50
     [ "$WEB" != caddy ] || {

@@ -1,18 +1,19 @@
-//! The installer's ledgers: which repositories this server has, and which user owns each.
+//! The installer's lists: which repositories this server has, and which user owns each.
 //!
-//! Root writes them, so they decide what the login shell runs and where root's commands go.
+//! Root writes them, so they decide what the login shell runs and where root's commands go. The rest of the installer's
+//! ledger is readable by root alone.
 
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The directory with one file per repository that the installer has set up.
-pub const LEDGERS: &str = "/var/lib/bluegreen/repositories";
+/// The directory with one file per account, which lists the account's repositories, one path per line.
+pub const LEDGERS: &str = "/var/lib/bluegreen/accounts";
 
-/// The maximum size of a ledger, in bytes.
+/// The maximum size of a list, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// A repository in a ledger.
+/// A repository in a list.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// Its path.
@@ -21,13 +22,14 @@ pub struct Entry {
     pub user: String,
 }
 
-/// Reads all ledgers. Files whose name starts with a dot are skipped: they are temporary files, and an installer
-/// that was killed leaves one behind. A ledger without a user or a repository is incomplete and skipped as well.
+/// Reads all lists. Files whose name starts with a dot are skipped: they are temporary files, and an installer that was
+/// killed leaves one behind. A path without a line end is incomplete and skipped as well.
 pub fn read(ledgers: &Path) -> Vec<Entry> {
     let files = ledgers.read_dir().into_iter().flatten().flatten();
     let mut entries: Vec<Entry> = files
         .filter(|file| !file.file_name().as_bytes().starts_with(b"."))
-        .filter_map(|file| parse(&text(&file.path())?))
+        .filter_map(|file| Some(parse(&text(&file.path())?, file.file_name().to_str()?)))
+        .flatten()
         .collect();
     entries.sort();
     entries.dedup_by(|a, b| a.repository == b.repository);
@@ -40,12 +42,11 @@ fn text(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Parses a ledger; of several lines with one key, the last one counts.
-fn parse(ledger: &str) -> Option<Entry> {
-    let value = |key| ledger.lines().filter_map(|line| line.strip_prefix(key)).next_back();
-    let user = value("user ").filter(|user| !user.is_empty())?.to_owned();
-    let repository = value("repository ").filter(|path| path.starts_with('/'))?.into();
-    Some(Entry { repository, user })
+/// Parses the list of an account.
+fn parse(list: &str, user: &str) -> Vec<Entry> {
+    let lines = list.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    let paths = lines.filter(|path| path.starts_with('/'));
+    paths.map(|path| Entry { repository: path.into(), user: user.to_owned() }).collect()
 }
 
 #[cfg(test)]
@@ -53,31 +54,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_of_a_key_counts() {
-        let ledger = "repository /home/deploy/a\nuser deploy\nsite /srv/a\nrepository /home/deploy/b\n";
-        let entry = Entry { repository: "/home/deploy/b".into(), user: "deploy".into() };
-        assert_eq!(parse(ledger), Some(entry));
-        for incomplete in ["user deploy\n", "repository /home/deploy/a\n", "", "user \nrepository /a\n"] {
-            assert_eq!(parse(incomplete), None, "{incomplete}");
-        }
-    }
-
-    #[test]
-    fn temporary_and_incomplete_files_are_ignored() {
+    fn temporary_files_and_incomplete_lines_are_ignored() {
         let temp = tempfile::tempdir().unwrap();
-        let ledger = "user deploy\nrepository /home/deploy/a\n";
         for (name, text) in [
-            ("-home-deploy-a", ledger),
-            ("..-home-deploy-a.bluegreen-new", ledger),
-            (".-home-deploy-b.bluegreen-new", "user deploy\nrepository /home/deploy/b\n"),
-            ("-home-deploy-c", "user deploy\n"),
-            ("-home-deploy-a~", ledger),
+            ("deploy", "/home/deploy/a\n/srv/git/b\nrelative\n\n/srv/git/incompl"),
+            (".deploy.bluegreen-new", "/home/deploy/c\n"),
+            ("ann", "/home/ann/a\n"),
+            ("bob", ""),
         ] {
             std::fs::write(temp.path().join(name), text).unwrap();
         }
         std::fs::create_dir(temp.path().join("directory")).unwrap();
-        let found = read(temp.path());
-        assert_eq!(found, [Entry { repository: "/home/deploy/a".into(), user: "deploy".into() }]);
+        let entry = |repository: &str, user: &str| Entry { repository: repository.into(), user: user.into() };
+        let expected =
+            [entry("/home/ann/a", "ann"), entry("/home/deploy/a", "deploy"), entry("/srv/git/b", "deploy")];
+        assert_eq!(read(temp.path()), expected);
         assert!(read(&temp.path().join("missing")).is_empty());
     }
 }

@@ -1,8 +1,7 @@
 //! The login shell of the deploy account, `bluegreen-shell`. It hands pushes and fetches to git-shell, and
 //! runs some subcommands, as in `ssh deploy@blue status`.
 //!
-//! The account can write neither this program nor the list of the account's repositories, which is the
-//! installer's ledger: nothing in the account's home decides what the shell runs.
+//! The account can write neither this program nor the list of its repositories, which the installer writes: nothing in the account's home decides what the shell runs.
 
 use std::ffi::{CString, OsString};
 use std::path::{Path, PathBuf};

@@ -34,8 +34,8 @@ fn adopt(web_server: &str, start: &str) {
     // What root has, root gives away by the word of an admin only.
     blue.install_for(&dev, &format!("--web-server {web_server}"))
         .ends_with_status(1)
-        .says("/var/www/html holds something already, and belongs to root")
-        .says("hint: --site /var/www/html makes that the first release");
+        .says("/var/www/html contains files that root owns")
+        .says("hint: --site /var/www/html makes them the first release");
     blue.install_for(&dev, &format!("--web-server {web_server} --site /var/www/html"))
         .ok()
         .says("the first release");
@@ -107,17 +107,17 @@ fn what_is_not_roots_alone_is_not_given_away() {
     blue.sh("install -d -m 777 /srv/anybodys; cp -r /srv/linked /srv/anybodys/site; ln -s /opt/boss /srv/link; ln -s /srv/anns /srv/anybodys/link").ok();
     let before = blue.written();
     for (site, words) in [
-        ("anns", "/srv/anns belongs to ann, not to deploy"),
-        ("shared-with-ann", "/srv/shared-with-ann/sub is not root's alone"),
-        ("open", "/srv/open/sub is not root's alone"),
+        ("anns", "/srv/anns is owned by ann, not by deploy"),
+        ("shared-with-ann", "/srv/shared-with-ann/sub is not only root's"),
+        ("open", "/srv/open/sub is not only root's"),
         ("mounted", "something is mounted in /srv/mounted"),
-        ("linked", "/srv/linked/file is not root's alone"),
-        ("writable", "others than root can change /srv/writable"),
-        ("planted", "/srv/planted/mine is not root's alone"),
-        ("anybodys/site", "others than root can change /srv/anybodys/site"),
-        ("link", "/srv/link leads to /opt/boss"),
-        ("anybodys/link", "/srv/anybodys/link leads to /srv/anns"),
-        ("none/../../opt", "is no place for a site"),
+        ("linked", "/srv/linked/file is not only root's"),
+        ("writable", "/srv/writable or a directory above it is writable by others"),
+        ("planted", "/srv/planted/mine is not only root's"),
+        ("anybodys/site", "/srv/anybodys/site or a directory above it is writable by others"),
+        ("link", "/srv/link resolves to /opt/boss"),
+        ("anybodys/link", "/srv/anybodys/link resolves to /srv/anns"),
+        ("none/../../opt", "is not a directory for a site"),
     ] {
         blue.install(&format!("--web-server nginx --site /srv/{site}")).fails().says(words);
     }

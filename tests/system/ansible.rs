@@ -231,7 +231,7 @@ fn a_fleet_is_set_up_pushed_to_and_promoted() {
         .ok()
         .says("would allow 1 key(s) to push")
         .says("would write /home/deploy/sample_app/bluegreen.toml")
-        .says("would take away 1 key(s) of alice")
+        .says("would remove 1 key(s) of alice")
         .says("changed=1 ");
     assert_eq!(changed(first, &before), "");
     std::fs::write(fleet.collection.path("servers.yml"), book).unwrap();

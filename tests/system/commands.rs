@@ -6,13 +6,14 @@ use crate::lab::Lab;
 fn root_needs_no_option_on_a_server_with_one_repository() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
-    blue.sh("cd /; bluegreen status").fails().says("no repository found");
+    blue.sh("cd /; /root/bluegreen/program status").fails().says("no repository found");
     blue.install("--web-server none").ok();
     blue.sh("cd /; bluegreen status").ok().says("/var/www/html");
     // An installer that was killed leaves a temporary file behind, and perhaps half a ledger.
     blue.sh("cd /var/lib/bluegreen/repositories
         for ledger in *; do cp \"$ledger\" \".$ledger.bluegreen-new\"; done
-        printf 'user deploy\\n' >half")
+        printf 'user deploy\\n' >half
+        cd ../accounts; echo /srv/other | cat deploy - >.deploy.bluegreen-new")
         .ok();
     blue.sh("cd /; bluegreen status").ok().says("/var/www/html");
     blue.sh_as("deploy", "cd /; bluegreen-shell -c status").ok().says("/var/www/html");

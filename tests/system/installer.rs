@@ -134,7 +134,7 @@ fn a_hook_of_somebody_else_stays() {
     let before = blue.written();
     blue.install("--web-server apache")
         .ends_with_status(1)
-        .says("error: preflight: /home/deploy/sample_app/hooks/post-receive is not this program's")
+        .says("error: preflight: /home/deploy/sample_app/hooks/post-receive is another hook")
         .says("`bluegreen hook post-receive`");
     assert_eq!(blue.changed_since(&before), "");
 
@@ -145,7 +145,7 @@ fn a_hook_of_somebody_else_stays() {
     );
     blue.sh("chmod +x /home/deploy/sample_app/hooks/post-receive").ok();
     let dev = lab.client("dev");
-    blue.install_for(&dev, "--web-server apache").ok().says("keeps the shell /bin/bash");
+    blue.install_for(&dev, "--web-server apache").ok().says("keeps its shell /bin/bash, so `promote` and `ssh deploy@blue status` fail until root runs: usermod -s /usr/local/bin/bluegreen-shell deploy");
     dev.commit("App v1", "one");
     dev.push("deploy@blue:sample_app master").ok().says("remote: mine\n").says("is live");
     assert_eq!(dev.get("blue"), "App v1");
@@ -163,23 +163,23 @@ fn wrong_use_is_refused_before_anything_changes() {
     let before = blue.written();
     for (options, words) in [
         ("--frobnicate", "unknown option --frobnicate"),
-        ("--user", "--user wants a value"),
+        ("--user", "--user needs a value"),
         ("--user root", "--user cannot be root"),
-        ("--user 'a b'", "--user wants a user's name"),
-        ("--repo '/srv/a b'", "--repo may hold"),
-        ("--site /", "is no place for a site"),
-        ("--site /srv", "is no place for a site"),
-        ("--site /etc/apache2", "is no place for a site"),
-        ("--site /home/deploy", "would hold the repository or the home"),
-        ("--site /srv/real", "mv /srv/real/current /srv/real/current.old"),
-        ("--branch 'a\"b'", "--branch may hold"),
-        ("--domain 'a b'", "--domain wants a host name"),
-        ("--web-server lighttpd", "--web-server wants auto, apache, nginx, caddy, or none"),
+        ("--user 'a b'", "invalid name of a user"),
+        ("--repo '/srv/a b'", "--repo may contain"),
+        ("--site /", "is not a directory for a site"),
+        ("--site /srv", "is not a directory for a site"),
+        ("--site /etc/apache2", "is not a directory for a site"),
+        ("--site /home/deploy", "would contain the repository or the home"),
+        ("--site /srv/real", "as root: mv -nT /srv/real/current /srv/real/current.old"),
+        ("--branch 'a\"b'", "--branch may contain"),
+        ("--domain 'a b'", "invalid host name: `a b`"),
+        ("--web-server lighttpd", "invalid web server `lighttpd`: auto, apache, nginx, caddy, or none"),
         ("--key /root/none", "cannot read the key /root/none"),
         ("--key /root/k", "the public one is /root/k.pub"),
-        ("--key /root/options.pub", "holds no public ssh key"),
-        ("--key /root/nonsense", "holds no public ssh key"),
-        ("--key 'eve=ssh-ed25519 AAA'", "--key eve holds no public ssh key"),
+        ("--key /root/options.pub", "not a public ssh key"),
+        ("--key /root/nonsense", "not a public ssh key"),
+        ("--key 'eve=ssh-ed25519 AAA'", "--key eve: not a public ssh key"),
         ("--config /root/none", "cannot read the config /root/none"),
         ("--config /root/nonsense", "    error: bluegreen.toml:1: "),
         ("--binary /bin/true", "/bin/true is not bluegreen"),
@@ -188,7 +188,7 @@ fn wrong_use_is_refused_before_anything_changes() {
     }
     blue.sh("/root/bluegreen/install.sh")
         .fails()
-        .says("no sources in /root/bluegreen to build the program from");
+        .says("/root/bluegreen contains no sources to build the program from");
     assert_eq!(blue.changed_since(&before), "");
     blue.sh_as("nobody", "sh /root/bluegreen/install.sh 2>&1 || sh -c 'exit 1'").fails();
 }
@@ -216,7 +216,7 @@ fn a_step_that_fails_is_named_and_what_follows_it_is_not_done() {
             echo '<title>Welcome to nginx!</title>' >/var/www/html/index.html ;; esac\n",
     );
     blue.sh("chmod +x /usr/local/sbin/apt-get; rm -r /var/www/html").ok();
-    blue.install("--web-server nginx").ok().says("give /var/www/html and what is in it to deploy");
+    blue.install("--web-server nginx").ok().says("give /var/www/html and the files in it to deploy");
     blue.install("").ok().says("Nothing had to be changed.");
 }
 
@@ -297,10 +297,9 @@ fn a_web_server_that_refuses_keeps_what_it_had() {
     let config = "find /etc/nginx ! -type d -printf '%p %m %s %T@ %l\\n' | sort";
     let before = blue.sh(config).ok();
     // Both want to answer for every name. nginx says so itself, in its test.
-    blue.install_for(&dev, "--web-server nginx")
-        .ends_with_status(1)
-        .says("duplicate default server")
-        .says("error: web server: nginx refuses the config for /var/www/html, so what it had is back");
+    blue.install_for(&dev, "--web-server nginx").ends_with_status(1).says("duplicate default server").says(
+        "error: web server: nginx rejects the config for /var/www/html, so its previous config is restored",
+    );
     assert_eq!(difference(before.text(), blue.sh(config).ok().text()), "");
     blue.sh("nginx -tq").ok();
     assert_eq!(dev.get("blue"), "mine");
@@ -317,7 +316,7 @@ fn a_web_server_that_refuses_keeps_what_it_had() {
     let before = blue.written();
     blue.install("--repo two --site /srv/two --domain two.example --dry-run")
         .ends_with_status(1)
-        .says("nginx refuses its config as it is, before any change");
+        .says("nginx rejects its config as it is, before any change");
     assert_eq!(blue.changed_since(&before), "");
 }
 
@@ -403,7 +402,7 @@ fn uninstall(web_server: &str, default: &str) {
     dev.push("deploy@blue:sample_app master").ok();
     blue.sh(&format!("test ! -e /etc/{default}")).ok();
 
-    blue.install("--uninstall").ok().says("are still there");
+    blue.install("--uninstall").ok().says("remain.");
     let after = blue.sh(system).ok();
     assert_eq!(difference(before.text(), after.text()), "");
     blue.sh("test ! -e /var/lib/bluegreen && ! find /usr/local/share -name '*bluegreen*' | grep .").ok();
@@ -425,4 +424,6 @@ fn uninstall(web_server: &str, default: &str) {
     dev.commit("App v2", "two");
     dev.push("deploy@blue:sample_app master").ok().says("is live");
     assert_eq!(dev.get("blue"), "App v2");
+    // The shell, too: git-shell, which the uninstall left, knows no `status`.
+    dev.sh_as("dev", "ssh deploy@blue status").ok().says("Live:");
 }

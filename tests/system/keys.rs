@@ -28,8 +28,8 @@ fn keys_have_names_are_listed_and_go() {
     blue.sh("/root/bluegreen/install.sh --remove-key carol").fails().says("no key of carol may push");
     blue.sh("/root/bluegreen/install.sh --remove-key alice --dry-run")
         .ok()
-        .says("would take away 1 key(s) of alice");
-    blue.sh("/root/bluegreen/install.sh --remove-key alice").ok().says("take away 1 key(s) of alice");
+        .says("would remove 1 key(s) of alice");
+    blue.sh("/root/bluegreen/install.sh --remove-key alice").ok().says("remove 1 key(s) of alice");
     dev.push("deploy@blue:sample_app master").fails().says("Permission denied");
     let fingerprint = dev.sh("ssh-keygen -lf /home/dev/.ssh/stranger | cut -d' ' -f2").ok();
     blue.sh(&format!("/root/bluegreen/install.sh --remove-key {}", fingerprint.text().trim()))
@@ -108,7 +108,7 @@ fn an_sshd_that_refuses_keeps_what_it_had() {
     blue.sh("echo 'NoSuchOption yes' >>/etc/ssh/sshd_config").ok();
     blue.install("--web-server none")
         .ends_with_status(1)
-        .says("error: ssh: sshd refuses its config")
+        .says("error: ssh: sshd rejects its config")
         .says("NoSuchOption");
     blue.sh("test ! -e /etc/ssh/sshd_config.d/bluegreen-deploy.conf").ok();
     blue.sh("sed -i '/NoSuchOption/d' /etc/ssh/sshd_config").ok();

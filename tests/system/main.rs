@@ -16,6 +16,7 @@ mod attack_installer;
 mod attack_session;
 mod boot_unit;
 mod booted;
+mod closed;
 mod commands;
 mod databases;
 mod demo;

@@ -333,7 +333,7 @@ fn bad_input_changes_nothing() {
     let long = format!("/srv/{}", "x".repeat(90));
     refused(&format!("{nginx} --site {long}"), "is too long: 113 of at most 107 bytes", "a shorter --site");
     refused(&format!("{nginx} --repo Shop"), "is not a user's name", "lowercase");
-    refused("--stack perl", "--stack wants static, php, node, python, or rails", "--help");
+    refused("--stack perl", "invalid stack `perl`: static, php, node, python, or rails", "--help");
     refused("--run 'node server.js'", "--run and --worker need --stack", "--help");
     refused(&format!("{nginx} --run 'node \"x\"'"), "--run may contain", "--help");
     refused("--stack static --worker 'node worker.js'", "do not go with --stack static", "--help");

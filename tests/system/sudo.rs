@@ -43,7 +43,7 @@ fn steps_may_use_sudo_for_what_an_admin_says() {
         .ok()
         .lacks("root, without a password: /usr/bin/id");
     sudo("/usr/bin/id").fails();
-    blue.install("--remove-sudo /usr/bin/id").fails().says("there is no rule `/usr/bin/id`");
+    blue.install("--remove-sudo /usr/bin/id").fails().says("no such rule: `/usr/bin/id`");
     blue.install("--uninstall").ok().says(&format!("remove {file}"));
     sudo("/usr/bin/touch /srv/restarted").fails();
 }
@@ -62,25 +62,25 @@ fn what_deploy_could_turn_against_root_is_no_rule() {
     let before = blue.written();
     for (rule, words) in [
         ("systemctl restart app", "`systemctl` is not an absolute path"),
-        ("/usr/bin/none", "/usr/bin/none is no program"),
-        ("/usr/bin", "/usr/bin is no program"),
+        ("/usr/bin/none", "/usr/bin/none is not a program"),
+        ("/usr/bin", "/usr/bin is not a program"),
         ("/usr/bin/touch *", "plain words only"),
         ("/usr/bin/touch $HOME", "plain words only"),
         ("/usr/bin/touch \"a b\"", "plain words only"),
         ("/usr/bin/touch  a", "a single space"),
-        ("/usr/bin/touch /srv/../home/deploy/x", "which could lead anywhere"),
-        ("/srv/link a", "/srv/link leads to /usr/bin/touch"),
-        ("/home/deploy/mine", "others than root can change /home/deploy/mine"),
-        ("/tmp/x/true", "others than root can change"),
-        ("/srv/open/true", "others than root can change"),
-        ("/srv/true", "others than root can change"),
+        ("/usr/bin/touch /srv/../home/deploy/x", "is not allowed in a path"),
+        ("/srv/link a", "/srv/link resolves to /usr/bin/touch"),
+        ("/home/deploy/mine", "/home/deploy/mine or a directory above it is writable by others"),
+        ("/tmp/x/true", "or a directory above it is writable by others"),
+        ("/srv/open/true", "or a directory above it is writable by others"),
+        ("/srv/true", "or a directory above it is writable by others"),
         ("/usr/bin/dash /home/deploy/x", "deploy can change /home/deploy/x"),
         ("/usr/bin/dash /var/www/html/current/x", "deploy can change /var/www/html/current/x"),
         ("/usr/bin/dash --rcfile=/home/deploy/x", "deploy can change /home/deploy/x"),
         ("/usr/bin/dash -f/home/deploy/x", "deploy can change /home/deploy/x"),
-        ("/usr/bin/dash a:/tmp/x", "/tmp/x, or what leads to it, is not root's alone"),
-        ("/usr/bin/dash /srv/deploys/x", "/srv/deploys/x, or what leads to it, is not root's alone"),
-        ("/usr/bin/dash /proc/self/cwd/x", "/proc/self/cwd/x, or what leads to it, is not root's alone"),
+        ("/usr/bin/dash a:/tmp/x", "/tmp/x or a directory above it is writable by others"),
+        ("/usr/bin/dash /srv/deploys/x", "/srv/deploys/x or a directory above it is writable by others"),
+        ("/usr/bin/dash /proc/self/cwd/x", "/proc/self/cwd/x or a directory above it is writable by others"),
     ] {
         blue.install(&format!("--sudo '{rule}'")).ends_with_status(1).says(words);
     }
