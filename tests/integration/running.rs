@@ -61,6 +61,14 @@ impl Observer {
     }
 }
 
+impl Drop for Observer {
+    /// Kills a process whose test has failed.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn commit(sandbox: &Sandbox, version: usize) {
     let version = format!("v{version}\n");
     sandbox.commit("page", &version).commit("changed/deep/page", &version);
