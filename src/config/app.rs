@@ -81,7 +81,7 @@ mod tests {
             ("health = '/a b'", "`app.health`: `/a b` is not a path"),
             ("health = \"/\\r\\nX: y\"", "`app.health`: `/\\r\\nX: y` is not a path"),
             ("within = '0s'", "`app.within`: a time of 0 leaves no time to start"),
-            ("drain = 30", "`app.drain`: invalid type: integer `30`, expected a string"),
+            ("drain = 30", "`app.drain`: the duration `30` needs a unit, as in \"30s\""),
             ("control = \"'\"", "`app.control`: `\\'` is not a command"),
             ("port = 3000", "unknown field `port`, expected one of `health`"),
         ] {
