@@ -83,7 +83,11 @@ impl Manifest {
     pub fn write(&self, file: &mut impl Write) -> io::Result<()> {
         let mut file = BufWriter::new(file);
         file.write_all(MAGIC)?;
-        postcard::to_io(self, &mut file).map_err(io::Error::other)?.flush()
+        match postcard::to_io(self, &mut file) {
+            Ok(file) => file.flush(),
+            // postcard drops the error of the system, which occurs again as long as the disk is full.
+            Err(error) => file.flush().and(Err(io::Error::other(error))),
+        }
     }
 
     /// Returns whether an entry is unchanged on the disk since it was written.

@@ -26,12 +26,14 @@ mod symlinks;
 mod walk;
 mod write;
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bluegreen_object_store::{ObjectId, ObjectStore, Reader};
 use bluegreen_sys::dir::Dir;
@@ -41,7 +43,7 @@ use self::convert::Conversion;
 pub use self::error::{Error, Result};
 use self::install_converted::ConvertedFiles;
 use self::listing::{Listing, NONE};
-use self::manifest::{Manifest, Stamp, clock, stamp};
+use self::manifest::{Ctime, Manifest, Stamp, clock, stamp};
 use self::monitor::Monitor;
 pub use self::options::{Lfs, Options, Submodules, Symlinks};
 use self::packed::PackedEntries;
@@ -56,6 +58,9 @@ use crate::run::signals::Stop;
 
 /// From this number of files on, a separate thread reads the headers of the packs.
 const MIN_PARALLEL_MEASURE: usize = 256;
+
+/// The longest tick of the clock of a file system, at 100 ticks a second.
+const LONGEST_TICK: Duration = Duration::from_millis(10);
 
 /// A planned checkout: everything is validated, and nothing is written yet.
 #[derive(Debug)]
@@ -174,9 +179,23 @@ impl Checkout {
         let moved = install_converted::move_all(&mut plan, &ready, root, &mut entries, monitor)?;
         install_converted::find_pointers(&plan, root, &moved, objects, options.lfs, &mut converted, monitor)?;
         let directories = directory_stamps(&plan, root, kept, threads)?;
-        let instant = clock(destination.clock, options.scratch_prefix).map_err(failed)?;
+        let instant = clock_after(&entries, destination.clock, options.scratch_prefix).map_err(failed)?;
         Ok(Manifest { listing: plan.listing, entries, directories, converted, instant })
     }
+}
+
+/// Reads the file system's clock. If it has not ticked since the first file was written, all files would count as changed,
+/// so this waits for the next tick: at most 10 ms on a common kernel, and only for the smallest releases.
+fn clock_after(entries: &[Stamp], dir: &Dir, scratch_prefix: &str) -> io::Result<Ctime> {
+    let mut now = clock(dir, scratch_prefix)?;
+    let deadline = Instant::now() + LONGEST_TICK;
+    let is_too_early =
+        |now: Ctime| entries.iter().all(|stamp| *stamp == Stamp::default() || stamp.ctime >= now);
+    while is_too_early(now) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+        now = clock(dir, scratch_prefix)?;
+    }
+    Ok(now)
 }
 
 /// Writes all files and links, while `convert` lets git convert the files that need it. Returns the stamps of the written
