@@ -137,7 +137,7 @@ play() {
     new_version 'App v3' 'Application version 3, without the link'
     push blue
     # The switch belongs to the demonstration, so nobody has to be asked about it.
-    (cd "$APP" && bluegreen promote blue --trust --dry-run >/dev/null)
+    (cd "$APP" && "$PROGRAM" promote blue --trust --dry-run >/dev/null 2>&1)
     title 'And blue and green change places'
     promote blue
     title 'The way back'
