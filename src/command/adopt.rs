@@ -13,9 +13,6 @@ pub fn run(server: &Server) -> Result<()> {
         match site.adopt()? {
             Some(release) => {
                 server.report.line(Message::Adopted { release: &release, site: site.root() });
-                for name in site.left_behind()? {
-                    server.report.warning(Message::LeftBehind { name, site: site.root() });
-                }
                 attempt.release = Some(release);
                 for name in site.hidden_by_adoption()? {
                     let path = printable(&site.root().join(name));

@@ -168,13 +168,6 @@ pub enum Message<'a> {
         /// The site.
         site: &'a Path,
     },
-    /// A directory of the old site that is not part of its first release.
-    LeftBehind {
-        /// Its name.
-        name: &'a str,
-        /// The site.
-        site: &'a Path,
-    },
     /// There was nothing to adopt.
     NothingToAdopt(&'a Path),
 }
@@ -275,10 +268,6 @@ impl Display for Message<'_> {
                     "Release {release} is live: it contains the previous files of {}",
                     printable(*site)
                 )
-            }
-            Self::LeftBehind { name, site } => {
-                let site = printable(*site);
-                write!(to, "visitors no longer get /{name}/: {site}/{name} is not part of a release")
             }
             Self::NothingToAdopt(site) => write!(to, "Nothing to adopt in {}", printable(*site)),
         }

@@ -77,26 +77,6 @@ impl LockedSite {
         Ok(Some(name))
     }
 
-    /// Returns which of `releases` and `shared` contain files of the old site. They are not moved, and no document root
-    /// contains them any more.
-    pub fn left_behind(&self) -> Result<Vec<&'static str>> {
-        let mut found = Vec::new();
-        let is_foreign = |name: &[u8]| {
-            !name.starts_with(INCOMING.as_bytes())
-                && std::str::from_utf8(name).map_or(true, |name| name.parse::<ReleaseName>().is_err())
-        };
-        let names = self.releases.names().map_err(Error::io("read", self.releases_path()))?;
-        if names.iter().any(|(name, _)| is_foreign(name)) {
-            found.push("releases");
-        }
-        match self.dir.stat(SHARED) {
-            Ok(_) => found.push("shared"),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("read", self.shared_path())(error)),
-        }
-        Ok(found)
-    }
-
     /// Moves all of these names from the site into a release, or none.
     fn move_in(&self, names: &[&[u8]], release: &Dir) -> Result<()> {
         for (at, name) in names.iter().enumerate() {

@@ -230,7 +230,7 @@ fn adopt_warns_of_directories_of_the_old_site_that_no_release_contains() {
     sandbox
         .bluegreen(&["adopt"])
         .warned()
-        .says("warning: visitors no longer get /releases/: <site>/releases is not part of a release")
-        .says("warning: visitors no longer get /shared/: <site>/shared is not part of a release")
+        .says("warning: `<site>/releases` stays outside of the release: visitors can no longer request `/releases/`")
+        .says("warning: `<site>/shared` stays outside of the release: visitors can no longer request `/shared/`")
         .serves("index.html", "page");
 }
