@@ -359,9 +359,11 @@ fn leaves_the_old(story: &Story) {
 fn contracts(story: &Story) {
     story.migrate("contract").fails().says("(v3) writes old, and is live or may be rolled back to");
     story.over_ssh("blue", "deploy");
+    story.over_ssh("blue", "deploy");
     story.migrate("contract").fails().says(" on deploy@green (v3)").lacks("on deploy@blue");
     story.promote("blue", "v4");
     story.rests();
+    story.over_ssh("green", "deploy");
     while_somebody_deploys(story);
     let script = format!("cd sample_app; {DATABASE} ./migrate contract");
     let both = [story.dev.start("dev", &script), story.dev.start("dev", &script)];
