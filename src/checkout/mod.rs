@@ -122,7 +122,7 @@ impl Checkout {
         let (packed, sizes) = match recycled {
             // If git is needed at all, it takes about as long as reading the headers in the packs.
             None if plan.listing.files() >= MIN_PARALLEL_MEASURE as u64 => thread::scope(|scope| {
-                let measuring = thread::Builder::new().spawn_scoped(scope, || measure(&plan));
+                let measuring = parallel::spawn(scope, || measure(&plan));
                 conversion.find(&plan, None, &projects.all, &reader, stop)?;
                 match measuring {
                     Ok(measuring) => measuring.join().unwrap_or_else(|panic| resume_unwind(panic)),
@@ -219,7 +219,7 @@ fn write_files(
     // Git and its filters mostly wait for their start or for a server.
     let ready = thread::scope(|scope| {
         let convert = || convert(&missing);
-        let converting = (!missing.is_empty()).then(|| thread::Builder::new().spawn_scoped(scope, convert));
+        let converting = (!missing.is_empty()).then(|| parallel::spawn(scope, convert));
         let written = writer.write(&mut stamps, threads, |done| monitor.progress(done, total));
         if written.is_err() {
             stop.request();

@@ -146,22 +146,17 @@ macro_rules! limits {
     )* };
 }
 
-macro_rules! promotion_limits {
-    ($($name:ident: $limit:expr, $user:expr;)*) => { $(
-        #[test]
-        fn $name() {
-            if can_run() && program_or_skip("curl") {
-                promotion_survives($limit, FIRST_USER + $user);
-            }
+#[test]
+fn a_promotion_survives_limits_of_open_files_and_file_size() {
+    if !can_run() || !program_or_skip("curl") {
+        return;
+    }
+    // Promotions mostly wait. Limits of processes are tested with the client's other limits.
+    std::thread::scope(|scope| {
+        for (user, limit) in [(9, Limit::Files), (10, Limit::FileSize)] {
+            scope.spawn(move || promotion_survives(limit, FIRST_USER + user));
         }
-    )* };
-}
-
-promotion_limits! {
-    a_promotion_survives_limits_of_processes: Limit::Processes, 8;
-    a_promotion_survives_limits_of_open_files: Limit::Files, 9;
-    a_promotion_survives_limits_of_memory: Limit::Memory, 10;
-    a_promotion_survives_limits_of_file_size: Limit::FileSize, 11;
+    });
 }
 
 limits! {

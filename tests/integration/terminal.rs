@@ -105,8 +105,8 @@ fn the_line_of_a_promotion_that_its_client_sends_is_bounded() {
     sandbox.commit("index.html", "v1").push().ok();
     let mut entry = sandbox.history().pop().unwrap();
     entry["action"] = "promote".into();
-    entry["error"] = "x".repeat(200_000).into();
-    let side = "s".repeat(200_000);
+    entry["error"] = "x".repeat(20_000).into();
+    let side = "s".repeat(10_000);
     entry["promotion"] = serde_json::json!({ "from": side, "to": side, "requests": 1, "failures": 0 });
     let lines = format!("record {entry}\nnotify\n");
     let held = sandbox.run_with_input(&mut sandbox.bluegreen_command(&["hold"]), lines.as_bytes()).ok();

@@ -1,16 +1,31 @@
 //! Divides work among threads in small chunks, so that no core is idle, whether the items are few or many, small or large.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
 
 /// A good number of small items for a thread to take at a time.
 pub const PIECE: usize = 32;
 
 /// The time between two calls of `tick`.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Starts a thread in a scope. It fails at a limit of processes, and where the address space is limited: a thread that
+/// finds no memory for its signal stack ends the program, after it has been started.
+pub fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    if getrlimit(Resource::As).current.is_some() {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    thread::Builder::new().spawn_scoped(scope, work)
+}
 
 /// Runs `work` on all `items`, in `threads` threads. `work` receives the state of its thread, which `start` creates, the
 /// index of the first item, and up to `piece` items. The calling thread only calls `tick` every 250 ms. Returns the first
@@ -66,14 +81,14 @@ pub fn for_each_piece<T: Send, S, E: Send>(
     thread::scope(|scope| {
         let run = &run;
         // At a limit of processes fewer threads do the work, or the calling one alone.
-        let spawn = |own: usize| {
+        let begin = |own: usize| {
             let finished = finished.clone();
-            thread::Builder::new().spawn_scoped(scope, move || {
+            spawn(scope, move || {
                 // The receiver outlives the threads.
                 let _ = finished.send(run(own));
             })
         };
-        let spawned = (0..threads).map_while(|own| spawn(own).ok()).count();
+        let spawned = (0..threads).map_while(|own| begin(own).ok()).count();
         drop(finished);
         if spawned == 0 {
             let mut state = start()?;
@@ -117,8 +132,7 @@ pub fn for_each_found<T: Send, S>(
     };
     thread::scope(|scope| {
         // At a limit of processes fewer threads do the work, or the calling one alone.
-        let spawned: Vec<_> =
-            (1..threads).map_while(|_| thread::Builder::new().spawn_scoped(scope, run).ok()).collect();
+        let spawned: Vec<_> = (1..threads).map_while(|_| spawn(scope, run).ok()).collect();
         drop(spawned);
         run();
     });
