@@ -97,6 +97,7 @@ fn the_environment_is_small_and_explicit() {
             "BLUEGREEN_RELEASE",
             "BLUEGREEN_SERVER",
             "BLUEGREEN_SITE",
+            "BLUEGREEN_SOCKET",
             "HOME",
             "LANG",
             "LOGNAME",
@@ -113,6 +114,7 @@ fn the_environment_is_small_and_explicit() {
         format!("BLUEGREEN_RELEASE={}", sandbox.live()),
         "BLUEGREEN_SERVER=blue".into(),
         format!("BLUEGREEN_SITE={}", sandbox.site().display()),
+        "BLUEGREEN_SOCKET=".into(),
         "NODE_ENV=production".into(),
         "LANG=de_DE.UTF-8".into(),
     ] {
