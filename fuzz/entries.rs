@@ -7,12 +7,12 @@ use bluegreen::checkout::lfs::Pointer;
 use bluegreen::checkout::manifest::Manifest;
 use bluegreen::config::Config;
 use bluegreen::gate::protocol::{self, Answer};
-use bluegreen::git::push::RefUpdate;
 use bluegreen::promote::probe;
 use bluegreen::promote::push::summarize;
 use bluegreen::protocol::hold::{Reply, Request};
 use bluegreen::protocol::status::Status;
 use bluegreen::release::{Record, ReleaseName};
+use bluegreen_git::push::RefUpdate;
 
 /// What a hostile server sends to the client: states, replies of a hold, HTTP headers, and the output of a push; and what
 /// a hostile client sends to a hold.

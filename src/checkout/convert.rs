@@ -15,9 +15,9 @@ use super::options::{Lfs, Options};
 use super::plan::Plan;
 use super::project_files::ProjectFiles;
 use super::submodule::Project;
-use crate::git::search_path;
-use crate::run::process::Limits;
-use crate::run::signals::Stop;
+use bluegreen_git::search_path;
+use bluegreen_process::Limits;
+use bluegreen_process::signals::Stop;
 
 /// The conversions that one release needs.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use bluegreen_object_store::CopyError;
 use bluegreen_text::explain::{Explain, IoError};
 use bluegreen_text::{listed, printable};
 
-use crate::git;
-use crate::run::signals::Cancelled;
+use bluegreen_git as git;
+use bluegreen_process::signals::Cancelled;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -18,7 +18,7 @@ use super::plan::Plan;
 use super::project_files::{ProjectFiles, pointer};
 use super::scratch::Scratch;
 use super::walk::Walk;
-use crate::run::process::Limits;
+use bluegreen_process::Limits;
 
 /// Converted files of one project, in a scratch directory.
 pub struct ConvertedFiles {

@@ -53,9 +53,9 @@ use self::recycle::{Kept, Source};
 use self::submodule::Projects;
 use self::write::Writer;
 
-use crate::git::Repository;
-use crate::run::process::Limits;
-use crate::run::signals::Stop;
+use bluegreen_git::Repository;
+use bluegreen_process::Limits;
+use bluegreen_process::signals::Stop;
 
 /// From this number of files on, a separate thread reads the headers of the packs.
 const MIN_PARALLEL_MEASURE: usize = 256;

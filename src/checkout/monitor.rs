@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::error::Result;
-use crate::run::signals::Stop;
+use bluegreen_process::signals::Stop;
 
 /// The time after which progress is shown.
 const QUIET: Duration = Duration::from_secs(1);

@@ -15,8 +15,8 @@ use super::options::Options;
 use super::scratch::Scratch;
 use super::settings::Settings;
 use super::submodule::{Project, path_in};
-use crate::git::Repository;
-use crate::run::process::Limits;
+use bluegreen_git::Repository;
+use bluegreen_process::Limits;
 
 /// Up to this number, git writes all candidates, because asking it which of them it converts would take longer. Filters are
 /// an exception, because the content that they produce may be missing.

@@ -16,9 +16,9 @@ use super::error::{Error, Result};
 use super::listing::Listing;
 use super::options::Options;
 use super::settings::Settings;
-use crate::git::convert::Work;
-use crate::git::{self, Repository};
-use crate::run::process::Limits;
+use bluegreen_git::convert::Work;
+use bluegreen_git::{self as git, Repository};
+use bluegreen_process::Limits;
 
 /// The attributes that decide how a file is converted, as git looks them up.
 const ATTRIBUTES: [&str; 6] = ["filter", "ident", "working-tree-encoding", "eol", "text", "crlf"];

@@ -2,7 +2,7 @@
 //! are missing, and read as one tree with the project that contains them.
 //!
 //! As in git, a submodule's repository is `modules/<name>` in the git directory of its project. `.gitmodules` is not trusted:
-//! the name must stay below `modules/`, git fetches the URL only with the protocols of [`crate::git`], and the submodule's tree
+//! the name must stay below `modules/`, git fetches the URL only with the protocols of [`bluegreen_git`], and the submodule's tree
 //! is validated like any other.
 
 use std::ffi::{OsStr, OsString};
@@ -13,8 +13,8 @@ use bluegreen_object_store::{ObjectId, ObjectStore};
 use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 
 use super::error::{Error, Result};
-use crate::git::{self, Repository};
-use crate::run::process::Limits;
+use bluegreen_git::{self as git, Repository};
+use bluegreen_process::Limits;
 
 /// The project that is deployed, or a submodule.
 #[derive(Debug)]

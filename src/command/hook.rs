@@ -17,14 +17,14 @@ use crate::error::{Error, Result};
 use crate::gate::branch::{delete, skip, skip_moved};
 use crate::gate::protocol::{self, Answer, Request};
 use crate::gate::rules;
-use crate::git;
-use crate::git::Repository;
-use crate::git::push::RefUpdate;
 use crate::pusher::live_line::LiveLine;
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
-use crate::run::signals;
 use crate::site::history::Action;
+use bluegreen_git as git;
+use bluegreen_git::Repository;
+use bluegreen_git::push::RefUpdate;
+use bluegreen_process::signals;
 
 /// Runs the hook `post-receive`. Called by hand, it deploys the new revision of a line even if the branch has
 /// moved on.

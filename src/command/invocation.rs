@@ -21,9 +21,9 @@ use super::session;
 use crate::config::{self, Config};
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
-use crate::git::{Repository, git_dir_of, login_name, search_path};
 use crate::pusher::report::Report;
 use crate::site::history::{Actor, Key};
+use bluegreen_git::{Repository, git_dir_of, login_name, search_path};
 
 /// The call of the program: by what the repository is found, and who is behind it.
 pub struct Invocation<'a> {

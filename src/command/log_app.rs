@@ -6,8 +6,8 @@ use crate::command::log::print;
 use crate::deploy::app;
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
-use crate::run::process::{self, End};
 use crate::site::Site;
+use bluegreen_process::{self as process, End};
 
 /// The time after which the output is not followed any more.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -15,7 +15,7 @@ use nix::unistd::Uid;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 
 use crate::error::{Error, Result};
-use crate::git::login_name;
+use bluegreen_git::login_name;
 
 /// The most symlinks in one path, as in the kernel.
 const LINKS: usize = 40;

@@ -14,7 +14,7 @@ use crate::promote::ssh::Client;
 use crate::promote::trust::{self, state_dir};
 use crate::promote::{PromoteIntent, named, promote, summary};
 use crate::pusher::report::Report;
-use crate::run::signals::Stop;
+use bluegreen_process::signals::Stop;
 
 /// The longest answer to a question, in bytes.
 const MAX_ANSWER: usize = 100;

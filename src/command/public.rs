@@ -14,9 +14,9 @@ use crate::promote::remote::Remote;
 use crate::promote::{finish, hold_all, named, probe};
 use crate::protocol::status::Status;
 use crate::pusher::report::Report;
-use crate::run::concurrent;
-use crate::run::signals::Stop;
 use crate::site::Site;
+use bluegreen_process::signals::Stop;
+use bluegreen_sys::concurrent;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
 /// The longest subject of a commit in the table, in characters.

@@ -12,7 +12,7 @@ use nix::unistd::{Uid, execvp};
 use super::ledger::{self, Entry, LEDGERS};
 use crate::cli::{Cli, Command};
 use crate::error::{Error, Result};
-use crate::git::login_name;
+use bluegreen_git::login_name;
 
 /// The file name of the program as a login shell.
 const NAME: &str = "bluegreen-shell";

@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::config::Step;
-use crate::run::process::{self, End};
+use bluegreen_process::{self as process, End};
 
 /// The time that `sudo` may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

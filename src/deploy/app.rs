@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::pusher::output::Output;
 use crate::release::{ReleaseName, State};
-use crate::run::process::{self, End, Limits};
 use crate::site::{Live, LockedSite, logs};
+use bluegreen_process::{self as process, End, Limits};
 
 /// The directory of the helpers, one for each application, named like its repository.
 const HELPERS: &str = "/usr/local/lib/bluegreen/apps";

@@ -3,8 +3,8 @@
 use bluegreen_object_store::ObjectId;
 
 use crate::error::Result;
-use crate::git;
-use crate::git::push::RefUpdate;
+use bluegreen_git as git;
+use bluegreen_git::push::RefUpdate;
 
 /// The commit that is to be deployed.
 #[derive(Debug, Clone, Copy)]

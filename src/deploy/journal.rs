@@ -7,9 +7,9 @@ use bluegreen_object_store::ObjectId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::git::push::RefUpdate;
 use crate::release::{ReleaseName, previous};
 use crate::site::{LockedSite, Site};
+use bluegreen_git::push::RefUpdate;
 
 const FILE: &str = "publishing";
 

@@ -13,9 +13,9 @@ use crate::deploy::server::Server;
 use crate::deploy::steps::{how, note, shell};
 use crate::error::Result;
 use crate::pusher::message::Message;
-use crate::run::process;
 use crate::site::history::{self, Entry};
 use crate::site::{LockedSite, Site, logs};
+use bluegreen_process as process;
 
 /// The end of what a line printed, in bytes, that is looked at for its last words.
 const TAIL: usize = 1000;

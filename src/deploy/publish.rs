@@ -15,14 +15,14 @@ use crate::deploy::journal::{self, Entry};
 use crate::deploy::server::Server;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
-use crate::git;
-use crate::git::push::RefUpdate;
 use crate::pusher::leftover::Leftover;
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
-use crate::run::signals::Stop;
 use crate::site::seen::ATTEMPTS;
 use crate::site::{Flip, Live, LockedSite, Staged};
+use bluegreen_git as git;
+use bluegreen_git::push::RefUpdate;
+use bluegreen_process::signals::Stop;
 
 /// A release that is being made live.
 #[derive(Debug)]

@@ -3,13 +3,13 @@
 use std::cell::{Cell, LazyCell, OnceCell, RefCell};
 
 use crate::config::Config;
-use crate::git::Repository;
 use crate::pusher::live_line::LiveLine;
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
-use crate::run::signals::Stop;
 use crate::site::history::{Actor, Entry};
 use crate::site::{LockedSite, Site};
+use bluegreen_git::Repository;
+use bluegreen_process::signals::Stop;
 
 /// The server that a command works on, and the person who called it.
 #[derive(Debug)]

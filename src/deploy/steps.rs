@@ -17,10 +17,10 @@ use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::pusher::output::Output;
 use crate::release::ReleaseName;
-use crate::run::process::{self, End};
-use crate::run::signals::Stop;
 use crate::site::LockedSite;
 use crate::site::logs;
+use bluegreen_process::signals::Stop;
+use bluegreen_process::{self as process, End};
 
 /// The `PATH` of steps, the same for everybody who deploys; `[env]` may replace it.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -19,8 +19,9 @@ use bluegreen_text::{printable, reason};
 
 pub use self::client::ClientError;
 use self::wording::{foreign, no_log, place};
-use crate::run::signals::Cancelled;
-use crate::{checkout, git};
+use crate::checkout;
+use bluegreen_git as git;
+use bluegreen_process::signals::Cancelled;
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

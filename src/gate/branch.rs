@@ -2,9 +2,9 @@
 
 use crate::deploy::server::Server;
 use crate::error::Result;
-use crate::git::push::RefUpdate;
 use crate::pusher::message::Message;
 use crate::site::history::Action;
+use bluegreen_git::push::RefUpdate;
 
 /// The reason why a skipped commit is not live.
 const SKIPPED: &str = "skipped";

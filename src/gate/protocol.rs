@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use crate::error::{Error, Result};
-use crate::git::push::RefUpdate;
+use bluegreen_git::push::RefUpdate;
 
 /// The longest payload of a pkt-line.
 const LONGEST: usize = 65516;

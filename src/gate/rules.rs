@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::git;
-use crate::git::push::RefUpdate;
-use crate::git::{Repository, Setting};
 use crate::pusher::output::Output;
 use crate::pusher::report::Report;
-use crate::run::process::{self, End};
-use crate::run::signals::Stop;
+use bluegreen_git as git;
+use bluegreen_git::push::RefUpdate;
+use bluegreen_git::{Repository, Setting};
+use bluegreen_process::signals::Stop;
+use bluegreen_process::{self as process, End};
 
 /// The time limit of the `update` hook.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);

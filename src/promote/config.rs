@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::program;
 use crate::error::{Error, Result};
-use crate::git::RUN_NOTHING;
-use crate::run::process;
+use bluegreen_git::RUN_NOTHING;
+use bluegreen_process as process;
 use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, printable, reason, truncated};
 
 /// The file's name at the top of the clone.

@@ -10,8 +10,8 @@ use super::watch::Watched;
 use crate::error::{ClientError, Error, Result};
 use crate::protocol::history::{Action, Actor, Entry, Outcome, Promotion};
 use crate::pusher::report::Report;
-use crate::run::concurrent;
-use crate::run::signals::Stop;
+use bluegreen_process::signals::Stop;
+use bluegreen_sys::concurrent;
 use bluegreen_text::explain::Explain;
 use bluegreen_text::{message, timestamp};
 

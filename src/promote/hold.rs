@@ -12,8 +12,8 @@ use crate::error::{ClientError, Error, Result};
 use crate::protocol::history::Entry;
 use crate::protocol::hold::{Reply, Request};
 use crate::protocol::status::Status;
-use crate::run::dialog::{Dialog, Received};
-use crate::run::signals::Stop;
+use bluegreen_process::dialog::{Dialog, Received};
+use bluegreen_process::signals::Stop;
 use bluegreen_text::message;
 
 /// The time between two beats.

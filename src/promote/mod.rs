@@ -30,9 +30,9 @@ use self::remote::Remote;
 use self::watch::{Watched, watch};
 use crate::error::{ClientError, Error, Result};
 use crate::pusher::report::Report;
-use crate::run::concurrent;
-use crate::run::signals::Stop;
 use bluegreen_object_store::ObjectId;
+use bluegreen_process::signals::Stop;
+use bluegreen_sys::concurrent;
 
 /// The options of `promote`, as they were given.
 #[derive(Debug)]

@@ -16,9 +16,9 @@ use crate::error::{ClientError, Error, Result};
 use crate::protocol::MAX_SUBJECT_CHARS;
 use crate::protocol::status::Status;
 use crate::pusher::report::Report;
-use crate::run::concurrent;
-use crate::run::signals::Stop;
 use bluegreen_object_store::ObjectId;
+use bluegreen_process::signals::Stop;
+use bluegreen_sys::concurrent;
 use bluegreen_text::{count, message, truncated};
 
 /// The most commits that a plan lists.

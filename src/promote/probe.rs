@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::program::{self, Output};
 use crate::error::{ClientError, Error, Result};
-use crate::run::process::{self, Task};
-use crate::run::signals::Stop;
+use bluegreen_process::signals::Stop;
+use bluegreen_process::{self as process, Task};
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
 /// The time in which a response must arrive, in seconds, as curl takes it.

@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::error::{ClientError, Error, Result};
-use crate::run::process::{Captured, End, Task};
-use crate::run::signals::Stop;
+use bluegreen_process::signals::Stop;
+use bluegreen_process::{Captured, End, Task};
 use bluegreen_text::truncated;
 
 /// The most that a program may print on its standard output, in bytes.

@@ -17,10 +17,10 @@ use super::program::shorten;
 use super::remote::Remote;
 use crate::protocol::status::Status;
 use crate::pusher::report::Report;
-use crate::run::concurrent::MAX_CONCURRENT;
-use crate::run::process::{self, End, Limits};
-use crate::run::signals::Stop;
 use bluegreen_object_store::ObjectId;
+use bluegreen_process::signals::Stop;
+use bluegreen_process::{self as process, End, Limits};
+use bluegreen_sys::concurrent::MAX_CONCURRENT;
 
 /// The timeout of a push: steps have timeouts of their own, and Ctrl-C cancels it.
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);

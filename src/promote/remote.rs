@@ -9,8 +9,8 @@ use super::program::{self, Output};
 use super::ssh::{CANNOT_CONNECT, Client, Ssh, split};
 use crate::error::{ClientError, Error, Result};
 use crate::protocol::status::Status;
-use crate::run::process;
-use crate::run::signals::Stop;
+use bluegreen_process as process;
+use bluegreen_process::signals::Stop;
 use bluegreen_text::{MAX_MESSAGE_CHARS, message, truncated};
 
 /// The time in which a server must report its state.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::config::git;
 use super::program::{self, last_lines};
 use crate::error::ClientError;
-use crate::run::process;
+use bluegreen_process as process;
 
 /// The options by which a server that does not respond is detected.
 const KEEPALIVE: [&str; 3] = ["ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=2"];

@@ -11,8 +11,8 @@ use super::config::{Public, invalid};
 use super::program::{self, Output};
 use super::trust::{Judge, Subject};
 use crate::error::{ClientError, Result};
-use crate::run::process;
-use crate::run::signals::Stop;
+use bluegreen_process as process;
+use bluegreen_process::signals::Stop;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
 const SHIPPED: [(&str, &str); 7] = [

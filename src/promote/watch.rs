@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::probe::{Request, Response, join_url};
 use crate::error::{ClientError, Result};
-use crate::run::process::wait_any;
-use crate::run::signals::Stop;
+use bluegreen_process::signals::Stop;
+use bluegreen_process::wait_any;
 use bluegreen_text::count;
 
 /// The time from one request to the next.

@@ -34,6 +34,13 @@ fn sources(folder: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The `src` folders of all packages of the workspace.
+fn crates() -> Vec<String> {
+    let crates = fs::read_dir(project().join("crates")).unwrap();
+    let folders = crates.map(|entry| format!("crates/{}/src", entry.unwrap().file_name().display()));
+    folders.chain(["src".into()]).collect()
+}
+
 fn text(path: &Path) -> String {
     fs::read_to_string(project().join(path)).unwrap()
 }
@@ -121,10 +128,11 @@ fn expand(text: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// The module path of a file: `src/git/mod.rs` is `["git"]`.
+/// The module path of a file in its crate: `src/site/mod.rs` is `["site"]`.
 fn module(path: &Path) -> Vec<String> {
-    let path = path.strip_prefix("src").unwrap().with_extension("");
-    let mut names: Vec<String> = path.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
+    let path = path.with_extension("");
+    let names = path.iter().map(|name| name.to_str().unwrap().to_owned());
+    let mut names: Vec<String> = names.skip_while(|name| name != "src").skip(1).collect();
     if matches!(names.last().map(String::as_str), Some("mod" | "lib" | "main")) {
         names.pop();
     }
@@ -167,7 +175,13 @@ fn every_module_imports_only_modules_below_it() {
 
 #[test]
 fn no_files_import_each_other_in_a_circle() {
-    let all: Vec<PathBuf> = sources("src").into_iter().filter(|file| !file.ends_with("lib.rs")).collect();
+    for folder in crates() {
+        assert_no_circle(&folder);
+    }
+}
+
+fn assert_no_circle(folder: &str) {
+    let all: Vec<PathBuf> = sources(folder).into_iter().filter(|file| !file.ends_with("lib.rs")).collect();
     let files: BTreeMap<_, _> = all.iter().map(|file| (module(file), file.clone())).collect();
     let mut graph: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
     for file in &all {
@@ -212,8 +226,8 @@ fn the_reader_of_imports_sees_what_there_is() {
     assert_eq!(names("git::{self, id::{A, B}};"), ["git::self", "git::id::A", "git::id::B"]);
     assert_eq!(names("text::bytes(1)"), ["text::bytes"]);
     let paths: Vec<String> =
-        imports(Path::new("src/checkout/monitor.rs")).iter().map(|import| import.path.join("::")).collect();
-    assert!(paths.contains(&"run::signals::Stop".into()), "{paths:?}");
+        imports(Path::new("src/command/deploy.rs")).iter().map(|import| import.path.join("::")).collect();
+    assert!(paths.contains(&"deploy::Target".into()), "{paths:?}");
 }
 
 #[test]
@@ -237,12 +251,13 @@ fn no_file_is_longer_than_a_reader_can_hold() {
 /// All other files are given what they need, so that a test can give it, too.
 #[test]
 fn only_the_commands_read_the_environment() {
-    let mut readers: Vec<PathBuf> = sources("src")
-        .into_iter()
+    let mut readers: Vec<PathBuf> = crates()
+        .iter()
+        .flat_map(|folder| sources(folder))
         .filter(|path| code(path).contains("env::var"))
         .filter(|path| !path.starts_with("src/command"))
         .collect();
     readers.sort();
     // The search path of git's children, and that of the log.
-    assert_eq!(readers, [PathBuf::from("src/git/mod.rs"), PathBuf::from("src/main.rs")]);
+    assert_eq!(readers, [PathBuf::from("crates/git/src/lib.rs"), PathBuf::from("src/main.rs")]);
 }

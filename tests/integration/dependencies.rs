@@ -183,7 +183,7 @@ fn no_library_is_there_twice() {
 
 #[test]
 fn one_version_of_git_is_named_everywhere() {
-    let (major, minor) = bluegreen::git::settings::OLDEST_GIT;
+    let (major, minor) = bluegreen_git::settings::OLDEST_GIT;
     let text =
         |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();
     assert!(text("Cargo.toml").contains(&format!("git (>= 1:{major}.{minor})")));

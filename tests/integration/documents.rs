@@ -223,7 +223,7 @@ fn files_and_tests_that_the_contributors_pages_name_exist() {
         for name in text.split(|c: char| !is_part(c)).map(|name| name.trim_end_matches(['.', ':'])) {
             let is_in = |folder: &str| name.starts_with(folder) && name.len() > folder.len();
             if Path::new(name).extension().is_some_and(|end| end == "rs") && name.contains('/')
-                || ["src/", "tests/", "hooks/", "share/", "docs/"].into_iter().any(is_in)
+                || ["src/", "crates/", "tests/", "hooks/", "share/", "docs/"].into_iter().any(is_in)
             {
                 let exists = project(name).exists() || project("src").join(name).exists();
                 assert!(exists, "{document} names `{name}`, which does not exist");

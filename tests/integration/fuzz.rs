@@ -5,7 +5,7 @@ pub mod entries;
 
 use bluegreen::checkout::manifest::{Manifest, Stamp};
 use bluegreen::checkout::plan::Plan;
-use bluegreen::git::Repository;
+use bluegreen_git::Repository;
 use bluegreen_object_store::ObjectFormat;
 
 use crate::mutate::run;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use bluegreen::git::settings::RECOMMENDED;
+use bluegreen_git::settings::RECOMMENDED;
 
 use crate::support::sandbox::BLUEGREEN;
 use crate::support::{Run, Sandbox};

@@ -19,9 +19,9 @@ use crate::config::{Config, Phase, Step};
 use crate::deploy::pending::{self, Kind, Pending};
 use crate::deploy::steps::PATH;
 use crate::error::{Error, Result, as_owner};
-use crate::git::Repository;
-use crate::git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
 use crate::site::Site;
+use bluegreen_git::Repository;
+use bluegreen_git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
 
 /// Something that is wrong, or could be better; as `--json` shows it.
 #[derive(Debug, Serialize)]

@@ -9,9 +9,9 @@ use rustix::fs::statvfs;
 use super::Findings;
 use crate::config::Config;
 use crate::error::{as_owner, change_mode, give_away};
-use crate::git::Repository;
 use crate::shared;
 use crate::site::{Live, Site};
+use bluegreen_git::Repository;
 use bluegreen_text::{bytes, printable};
 
 /// The free space below which deployments are about to fail, in bytes.

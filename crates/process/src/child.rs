@@ -18,7 +18,7 @@ use rustix::io::ioctl_fionbio;
 use rustix::process::Signal;
 
 use super::group::{ProcessGroup, wait};
-use crate::run::signals::Stop;
+use crate::signals::Stop;
 use bluegreen_text as text;
 
 /// The time between TERM and KILL.

@@ -204,7 +204,7 @@ impl Repository {
 
 /// The environment in which git neither fetches objects that a partial clone lacks, with the repository's
 /// `core.sshCommand`, nor asks for a password.
-pub(crate) const RUN_NOTHING: [(&str, &str); 2] = [("GIT_NO_LAZY_FETCH", "1"), ("GIT_TERMINAL_PROMPT", "0")];
+pub const RUN_NOTHING: [(&str, &str); 2] = [("GIT_NO_LAZY_FETCH", "1"), ("GIT_TERMINAL_PROMPT", "0")];
 
 /// The arguments with which git runs no hooks, such as `reference-transaction` for each ref that moves.
 const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bluegreen_text::explain::{Explain, IoError};
 use bluegreen_text::{printable, reason};
 
-use crate::run::signals::Cancelled;
+use bluegreen_process::signals::Cancelled;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -51,7 +51,7 @@ pub enum Error {
 
 impl Error {
     /// Returns a function that adds a verb and a path to an I/O error, for `map_err`.
-    pub(super) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let add = IoError::on(verb, path);
         move |source| Self::Io(add(source))
     }

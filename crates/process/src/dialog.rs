@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::ioctl_fionbio;
 
 use super::group::{ProcessGroup, wait};
-use crate::run::signals::Stop;
+use crate::signals::Stop;
 use bluegreen_text as text;
 
 /// The longest line that is accepted, in bytes.

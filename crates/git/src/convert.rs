@@ -9,8 +9,8 @@ use nix::unistd::{Uid, User};
 
 use super::error::{Error, Result};
 use super::{NO_HOOKS, Repository, failure};
-use crate::run::process::{self, End, Limits, keep_end};
-use crate::run::signals::Cancelled;
+use bluegreen_process::signals::Cancelled;
+use bluegreen_process::{self as process, End, Limits, keep_end};
 
 /// The settings and paths of a git process that converts files.
 #[derive(Debug)]

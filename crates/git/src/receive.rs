@@ -13,7 +13,7 @@ use rustix::process::{Pid, test_kill_process};
 use super::error::{Error, Result};
 use super::push::RefUpdate;
 use super::{NO_FSMONITOR, RUN_NOTHING, Repository, failure};
-use crate::run::process;
+use bluegreen_process as process;
 
 /// The prefix of the refs that keep objects during a push. `transfer.hideRefs` hides them from clients.
 const KEPT: &str = "refs/bluegreen/deploying/";

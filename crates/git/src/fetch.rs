@@ -9,8 +9,8 @@ use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 
 use super::error::{Error, Result};
 use super::{Repository, failure, search_path};
-use crate::run::process::{self, End, Limits, keep_end};
-use crate::run::signals::Cancelled;
+use bluegreen_process::signals::Cancelled;
+use bluegreen_process::{self as process, End, Limits, keep_end};
 
 /// The protocols that a submodule's URL may use; not `file` and `ext`, which reach into this machine.
 const PROTOCOLS: &str = "https:ssh:git";
