@@ -31,6 +31,9 @@ pub enum Command {
         /// Print what would be done, and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// Run every build step, even if its inputs are unchanged
+        #[arg(long)]
+        no_cache: bool,
     },
     /// Go back to an older release
     Rollback {
@@ -135,7 +138,7 @@ pub struct Pushable {
     /// A refspec, as in `git push` [default: the current branch]
     #[arg(value_name = "REFSPEC")]
     pub refspecs: Vec<String>,
-    /// A push option: `skip`, `public`, or `verbose`
+    /// A push option: `skip`, `public`, `no-cache`, or `verbose`
     #[arg(short = 'o', long = "push-option", value_name = "OPTION")]
     pub push_options: Vec<String>,
 }

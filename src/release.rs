@@ -129,13 +129,26 @@ pub struct Record {
     /// The inode number of its directory, where the file system keeps these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
+    /// The outputs of build steps that later releases may copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<Output>,
+}
+
+/// What a build step created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// A digest of what the step depends on.
+    pub key: String,
+    /// The state of the files that it created, when the release became ready.
+    pub fingerprint: String,
 }
 
 impl Record {
     /// The record of a release that is not ready yet.
     #[must_use]
     pub fn new(commit: ObjectId, subject: String, files: u64) -> Self {
-        Self { commit, subject, state: State::Staged, files, sealed: None, number: None, inode: None }
+        let (sealed, number, inode, outputs) = (None, None, None, Vec::new());
+        Self { commit, subject, state: State::Staged, files, sealed, number, inode, outputs }
     }
 }
 

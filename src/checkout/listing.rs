@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bluegreen_object_store::ObjectId;
 use bluegreen_object_store::tree::{EntryKind, TreeEntry};
@@ -199,6 +199,19 @@ impl Listing {
         let after = self.directories.partition_point(|directory| directory.first <= entry);
         // An empty directory has the same `first` as the next one, so the search goes backward past these.
         (0..after).rev().find(|&at| self.entries_of(at as u32).contains(&entry)).unwrap_or(0) as u32
+    }
+
+    /// Finds the entry at a path, relative to the root of the release.
+    #[must_use]
+    pub fn find(&self, path: &Path) -> Option<u32> {
+        let mut directory = Some(0);
+        let mut found = None;
+        for name in path {
+            found = self.entries_of(directory?).find(|&entry| self.name(entry) == name.as_bytes());
+            let is_directory = |&entry: &u32| self.entries[entry as usize].kind.is_directory();
+            directory = found.filter(is_directory).map(|entry| self.directory_at(entry));
+        }
+        found
     }
 
     /// Returns whether a checkout creates a file or directory for an entry.

@@ -116,6 +116,7 @@ fn read_options<'o>(server: &Server, options: impl Iterator<Item = &'o [u8]>) ->
     if options.public {
         server.public_option.set(true);
     }
+    server.no_cache.set(options.no_cache);
     options
 }
 

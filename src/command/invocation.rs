@@ -87,6 +87,7 @@ impl Invocation<'_> {
             in_notice: std::env::var_os("BLUEGREEN_NOTICE").is_some(),
             untold: RefCell::default(),
             public_option: Cell::new(false),
+            no_cache: Cell::new(false),
             stop: OnceCell::new(),
         })
     }

@@ -132,8 +132,10 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
     match command {
         Command::Hook { hook: Hook::PostReceive } => hook::post_receive(invocation, report),
         Command::Hook { hook: Hook::ProcReceive } => hook::proc_receive(invocation, report),
-        Command::Deploy { revision, dry_run } => {
-            deploy::run(&invocation.open(report)?, revision.as_deref(), *dry_run)
+        Command::Deploy { revision, dry_run, no_cache } => {
+            let server = invocation.open(report)?;
+            server.no_cache.set(*no_cache);
+            deploy::run(&server, revision.as_deref(), *dry_run)
         }
         Command::Rollback { release } => rollback::run(&invocation.open(report)?, release.as_deref()),
         Command::Adopt => adopt::run(&invocation.open(report)?),

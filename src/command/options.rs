@@ -9,12 +9,15 @@ use crate::pusher::message::Message;
 use crate::pusher::report::Report;
 
 /// The push options that this program knows.
+#[expect(clippy::struct_excessive_bools, reason = "one for each option, none depends on another")]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PushOptions {
     /// Move the branch and deploy nothing.
     pub skip: bool,
     /// Deploy even if this side is public.
     pub public: bool,
+    /// Run every build step, whatever a kept release has.
+    pub no_cache: bool,
     /// Print every phase.
     pub verbose: bool,
 }
@@ -28,6 +31,7 @@ impl PushOptions {
             match option {
                 b"skip" => read.skip = true,
                 b"public" => read.public = true,
+                b"no-cache" => read.no_cache = true,
                 b"verbose" => read.verbose = true,
                 _ => report.warning(Message::UnknownOption(&printable(OsStr::from_bytes(option)))),
             }

@@ -3,6 +3,7 @@
 //! Every key is optional, and so is the file. An error names file, line, key and what was expected.
 
 mod app;
+mod environment;
 mod notify;
 mod shared;
 mod steps;
@@ -21,9 +22,10 @@ use crate::error::{Error, Result};
 use crate::checkout::{Lfs, Submodules, Symlinks};
 
 pub use self::app::AppConfig;
+pub use self::environment::Environment;
 pub use self::notify::Notify;
 pub use self::shared::{Inside, Shared, SharedPath};
-pub use self::steps::{Environment, Phase, Step, StepsConfig};
+pub use self::steps::{Phase, Step, StepsConfig};
 use self::values::{absolute, branch, duration, server, size};
 
 /// The file's name in the repository.

@@ -40,6 +40,18 @@ impl Inside {
     }
 }
 
+impl AsRef<Path> for Inside {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl From<Inside> for PathBuf {
+    fn from(Inside(path): Inside) -> Self {
+        path
+    }
+}
+
 impl<'de> Deserialize<'de> for Inside {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;

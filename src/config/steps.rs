@@ -1,10 +1,12 @@
-//! `[steps]` and `[env]`: the site's own commands, and their environment.
+//! `[steps]`: the site's own commands.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
+
+use super::shared::Inside;
 
 /// The time limit of a step that has none of its own.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -43,12 +45,12 @@ pub struct Step {
     pub run: String,
     /// The time limit.
     pub timeout: Duration,
+    /// What the step depends on: files and directories of the commit. Paths are relative and inside the release.
+    pub inputs: Vec<PathBuf>,
+    /// What it creates: files and directories that later releases with the same inputs copy. Empty if the step always
+    /// runs.
+    pub outputs: Vec<PathBuf>,
 }
-
-/// The `[env]` section: variables in the environment of steps, besides those that they always get.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(try_from = "BTreeMap<String, String>")]
-pub struct Environment(BTreeMap<String, String>);
 
 /// The value of a phase in the config: one step or a list.
 #[derive(Default)]
@@ -62,6 +64,10 @@ struct WrittenStep {
     run: String,
     #[serde(default, deserialize_with = "some_duration")]
     timeout: Option<Duration>,
+    #[serde(default)]
+    inputs: Vec<Inside>,
+    #[serde(default)]
+    outputs: Vec<Inside>,
 }
 
 /// An element of a list of steps, which is not a list itself.
@@ -85,10 +91,13 @@ impl<'de> Deserialize<'de> for Many {
 impl Many {
     /// The steps, each with `limit` where it names no time limit of its own.
     pub(super) fn within(self, limit: Duration) -> Vec<Step> {
-        let step = |WrittenStep { name, run, timeout }| Step {
+        let paths = |paths: Vec<Inside>| paths.into_iter().map(PathBuf::from).collect();
+        let step = |WrittenStep { name, run, timeout, inputs, outputs }| Step {
             name: name.unwrap_or_else(|| first_line(&run)),
             run,
             timeout: timeout.unwrap_or(limit),
+            inputs: paths(inputs),
+            outputs: paths(outputs),
         };
         self.0.into_iter().map(step).collect()
     }
@@ -114,7 +123,9 @@ impl<'de> de::Visitor<'de> for Visitor {
     }
 
     fn visit_str<E: de::Error>(self, run: &str) -> Result<Self::Value, E> {
-        checked(WrittenStep { name: None, run: run.to_owned(), timeout: None }).map(|step| vec![step])
+        let (inputs, outputs) = (Vec::new(), Vec::new());
+        checked(WrittenStep { name: None, run: run.to_owned(), timeout: None, inputs, outputs })
+            .map(|step| vec![step])
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
@@ -141,9 +152,21 @@ fn checked<E: de::Error>(step: WrittenStep) -> Result<WrittenStep, E> {
         Err(E::custom("invalid timeout 0, expected one like \"5m\""))
     } else if step.name.as_deref().is_some_and(|name| !is_name(name)) {
         Err(E::custom("expected a name like \"health\", one line of at most 100 characters"))
+    } else if step.inputs.is_empty() != step.outputs.is_empty() {
+        Err(E::custom("a step that is to be skipped needs both `inputs` and `outputs`"))
+    } else if is_nested(&step.outputs) {
+        Err(E::custom("an output is listed twice or is inside another one"))
     } else {
         Ok(step)
     }
+}
+
+/// Returns whether one of the paths is equal to another one or inside it.
+fn is_nested(paths: &[Inside]) -> bool {
+    let mut paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
+    // A path comes right before those inside it.
+    paths.sort_unstable();
+    paths.windows(2).any(|pair| pair[1].starts_with(pair[0]))
 }
 
 /// A key of `[steps]`: a phase, or the time limit.
@@ -188,12 +211,20 @@ impl<'de> de::Visitor<'de> for Section {
         let mut limit = TIMEOUT;
         while let Some(Key(key)) = section.next_key()? {
             match key {
-                Some(phase) => written[phase as usize] = section.next_value::<Many>()?.0,
+                Some(phase) => written[phase as usize] = checked_phase(phase, section.next_value()?)?,
                 None => limit = section.next_value::<Limit>()?.0,
             }
         }
         Ok(StepsConfig(written.map(|steps| Many(steps).within(limit))))
     }
+}
+
+/// Checks the steps of a phase together.
+fn checked_phase<E: de::Error>(phase: Phase, Many(steps): Many) -> Result<Vec<WrittenStep>, E> {
+    if phase != Phase::Build && steps.iter().any(|step| !step.outputs.is_empty()) {
+        return Err(E::custom(format_args!("`inputs` and `outputs` are for build steps, not for `{phase}`")));
+    }
+    Ok(steps)
 }
 
 impl<'de> Deserialize<'de> for StepsConfig {
@@ -245,34 +276,6 @@ impl Display for Phase {
     }
 }
 
-impl TryFrom<BTreeMap<String, String>> for Environment {
-    type Error = String;
-
-    fn try_from(variables: BTreeMap<String, String>) -> Result<Self, String> {
-        for (name, value) in &variables {
-            let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            if !is_name || value.contains('\0') {
-                return Err(format!(
-                    "invalid variable name `{}`, expected one like RAILS_ENV = \"production\"",
-                    name.escape_debug()
-                ));
-            }
-            if name.starts_with("BLUEGREEN_") {
-                return Err(format!("`{name}` is reserved: bluegreen sets it"));
-            }
-        }
-        Ok(Self(variables))
-    }
-}
-
-impl Environment {
-    /// Iterates over names and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,6 +290,8 @@ mod tests {
             name: run.into(),
             run: run.into(),
             timeout: Duration::from_secs(seconds),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
         };
         assert_eq!(steps.of(Phase::Build), [step("npm ci", 3600)]);
         assert_eq!(steps.of(Phase::Check), [step("make test", 300)]);
@@ -321,10 +326,30 @@ mod tests {
             (
                 "[steps]\ncheck = { run = 'a', tmeout = '1s' }",
                 2,
-                "unknown field `tmeout`, expected one of `name`, `run`, `timeout`",
+                "unknown field `tmeout`, expected one of `name`, `run`, `timeout`, `inputs`, `outputs`",
             ),
             ("[steps]\ncheck = { timeout = '1s' }", 2, "`steps.check`: missing field `run`"),
             ("[steps]\ncheck = { run = 'a', timeout = '0s' }", 2, "`steps.check`: invalid timeout 0"),
+            (
+                "[steps]\nbuild = { run = 'a', inputs = ['b'] }",
+                2,
+                "`steps.build`: a step that is to be skipped needs both",
+            ),
+            (
+                "[steps]\nbuild = { run = 'a', inputs = ['b'], outputs = ['../c'] }",
+                2,
+                "`steps.build.outputs[0]`: invalid path `../c`, expected one inside a release",
+            ),
+            (
+                "[steps]\nbuild = { run = 'a', inputs = ['b'], outputs = ['c/d', 'c'] }",
+                2,
+                "`steps.build`: an output is listed twice or is inside another one",
+            ),
+            (
+                "[steps]\ncheck = { run = 'a', inputs = ['b'], outputs = ['c'] }",
+                2,
+                "`steps.check`: `inputs` and `outputs` are for build steps, not for `check`",
+            ),
             ("[steps]\ndeploy = 'a'", 2, "unknown field `deploy`, expected one of `build`"),
             ("[env]\n'A B' = 'x'", 1, "`env`: invalid variable name `A B`"),
             ("[env]\nBLUEGREEN_SITE = 'x'", 1, "`env`: `BLUEGREEN_SITE` is reserved: bluegreen sets it"),

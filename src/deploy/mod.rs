@@ -1,6 +1,7 @@
 //! The order of a deployment ([`deploy`]), and the dry run. Other files do the parts.
 
 pub mod app;
+mod cache;
 mod decide;
 mod failure;
 mod journal;
@@ -21,6 +22,7 @@ use std::time::SystemTime;
 use bluegreen_object_store::{ObjectId, ObjectStore};
 
 use self::app::App;
+use self::cache::StepCache;
 use self::decide::Decision;
 pub use self::decide::Target;
 use bluegreen_text::timestamp;
@@ -81,11 +83,13 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
     attempt.release = Some(name.clone());
 
     let steps = Steps::new(server, site, &name, live.release());
-    steps.run(Phase::Build, Some(server.stop()))?;
+    let cache = StepCache::new(server, site, staged.dir(), &manifest.listing);
+    steps.build(|step| cache.restore(step))?;
     let started = App::of(server, site).map(|app| app.start(&name)).transpose()?;
     steps.run(Phase::Check, Some(server.stop()))?;
 
     pool_assets(server, site, &name);
+    record.outputs = cache.outputs(config.steps.of(Phase::Build).iter());
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
     staged.seal(&name, &record)?;

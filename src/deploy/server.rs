@@ -34,6 +34,8 @@ pub struct Server<'a> {
     pub untold: RefCell<Vec<Entry>>,
     /// True if the push has the option `public`: it may deploy to the public side.
     pub public_option: Cell<bool>,
+    /// True if every build step is to run, whatever a kept release has.
+    pub no_cache: Cell<bool>,
     pub(crate) stop: OnceCell<Stop>,
 }
 

@@ -53,11 +53,30 @@ impl<'a> Steps<'a> {
         if steps.is_empty() {
             return Ok(());
         }
+        let log = self.open_log();
+        steps.iter().try_for_each(|step| self.run_step(phase, step, stop, log.as_ref()))
+    }
+
+    /// Runs the build steps until one fails, except for those whose outputs `restore` has restored.
+    pub fn build(&self, restore: impl Fn(&Step) -> Result<bool>) -> Result<()> {
+        let steps = self.server.config.steps.of(Phase::Build);
+        let log = if steps.is_empty() { None } else { self.open_log() };
+        steps.iter().try_for_each(|step| {
+            if restore(step)? {
+                let time = timestamp(SystemTime::now());
+                note(log.as_ref(), format_args!("--- {time} build: {}: unchanged", step.name));
+                return Ok(());
+            }
+            self.run_step(Phase::Build, step, Some(self.server.stop()), log.as_ref())
+        })
+    }
+
+    fn open_log(&self) -> Option<File> {
         let log = logs::open(self.site, self.release);
         if let Err(error) = &log {
             self.server.report.warning(Message::LogBroken(error));
         }
-        steps.iter().try_for_each(|step| self.run_step(phase, step, stop, log.as_ref().ok()))
+        log.ok()
     }
 
     fn run_step(&self, phase: Phase, step: &Step, stop: Option<&Stop>, log: Option<&File>) -> Result<()> {

@@ -153,6 +153,24 @@ pub enum Message<'a> {
         /// Its first line.
         name: &'a str,
     },
+    /// A build step was skipped, because a kept release has the same inputs.
+    StepUnchanged {
+        /// The step's name.
+        name: &'a str,
+        /// The release that its outputs were copied from.
+        from: &'a ReleaseName,
+        /// The time that it took.
+        took: Duration,
+    },
+    /// A build step has not created what the config declares.
+    NoOutput {
+        /// The step's name.
+        name: &'a str,
+        /// The output.
+        path: &'a Path,
+        /// What prevents it from being kept.
+        error: &'a std::io::Error,
+    },
     /// The number of lines of a step that were dropped because the pusher read too slowly.
     LinesDropped(u64),
     /// A log that cannot be written.
@@ -205,18 +223,13 @@ impl Display for Message<'_> {
                 )
             }
             Self::UnknownOption(option) => {
-                write!(to, "unknown push option `{option}`: expected `skip`, `public`, or `verbose`")
+                let known = "`skip`, `public`, `no-cache`, or `verbose`";
+                write!(to, "unknown push option `{option}`: expected {known}")
             }
             Self::Phase(phase) => write!(to, "Phase: {phase}"),
             Self::Healthy(took) => write!(to, "Application started: healthy after {}", seconds(*took)),
             Self::Live { release, changed, files, size, took } => {
-                let changed = count(*changed, "file");
-                write!(to, "Release {release} is live: {changed} changed, {}", seconds(*took))?;
-                // The size of a small site is not worth a word.
-                if *size < 1_000_000 {
-                    return Ok(());
-                }
-                write!(to, " ({} of {} in all)", bytes(*size), count(*files, "file"))
+                live(to, release, *changed, (*files, *size), *took)
             }
             Self::AlreadyLive { commit, release } => {
                 write!(to, "Nothing to do: {commit} is already live (release {release}).")
@@ -256,6 +269,16 @@ impl Display for Message<'_> {
             Self::Cancelling(holder) => write!(to, "Cancelling {holder}..."),
             Self::Cancelled(live_line) => write!(to, "Cancelled: {live_line}."),
             Self::Step { phase, name } => write!(to, "Step {phase}: {name}"),
+            Self::StepUnchanged { name, from, took } => {
+                write!(to, "Step {name}: unchanged since {from}, copied in {}", seconds(*took))
+            }
+            Self::NoOutput { name, path, error } => {
+                let (path, reason) = (printable(*path), reason(error));
+                write!(
+                    to,
+                    "step {name} runs again in every deployment: cannot keep its output `{path}`: {reason}"
+                )
+            }
             Self::LinesDropped(lines) => {
                 write!(to, "  ... {} omitted; run `bluegreen log` to see all", count(*lines, "line"))
             }
@@ -263,15 +286,28 @@ impl Display for Message<'_> {
             Self::GoingBack(release) => write!(to, "Going back to release {release}..."),
             Self::LiveNevertheless(live_line) => write!(to, "Deployed with errors: {live_line}."),
             Self::Adopted { release, site } => {
-                write!(
-                    to,
-                    "Release {release} is live: it contains the previous files of {}",
-                    printable(*site)
-                )
+                let site = printable(*site);
+                write!(to, "Release {release} is live: it contains the previous files of {site}")
             }
             Self::NothingToAdopt(site) => write!(to, "Nothing to adopt in {}", printable(*site)),
         }
     }
+}
+
+/// Writes that a new release is live, how many files have changed, and the number and size of all.
+fn live(
+    to: &mut fmt::Formatter<'_>,
+    release: &ReleaseName,
+    changed: u64,
+    (files, size): (u64, u64),
+    took: Duration,
+) -> fmt::Result {
+    write!(to, "Release {release} is live: {} changed, {}", count(changed, "file"), seconds(took))?;
+    // The size of a small site is not worth a word.
+    if size < 1_000_000 {
+        return Ok(());
+    }
+    write!(to, " ({} of {} in all)", bytes(size), count(files, "file"))
 }
 
 /// Writes that an older release is live again, and which one was before.

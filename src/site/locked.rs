@@ -73,6 +73,11 @@ impl LockedSite {
         &self.state
     }
 
+    /// Opens the directory of a release.
+    pub fn open_release(&self, name: &ReleaseName) -> io::Result<Dir> {
+        self.releases.open_inside(name.to_string().as_bytes())
+    }
+
     /// Opens the directory `shared`, which an admin may have replaced by a symlink, or makes it.
     pub fn open_or_make_shared(&self) -> io::Result<Dir> {
         match self.dir.make_dir(SHARED, 0o755) {

@@ -13,6 +13,7 @@ mod instance;
 mod lock;
 mod locked;
 pub mod logs;
+pub mod outputs;
 mod paths;
 pub mod public;
 pub mod seen;

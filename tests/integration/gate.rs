@@ -318,7 +318,7 @@ fn push_options_reach_both_hooks() {
         }
         let warnings = told
             .output()
-            .matches("warning: unknown push option `no\\u{1b}such`: expected `skip`, `public`, or `verbose`");
+            .matches("warning: unknown push option `no\\u{1b}such`: expected `skip`, `public`, `no-cache`, or `verbose`");
         assert_eq!(warnings.count(), 1, "{}", told.output());
         told.serves("a", "3");
     }

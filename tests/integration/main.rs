@@ -71,6 +71,7 @@ mod sandbox;
 mod shared;
 mod speed;
 mod stacks;
+mod step_cache;
 mod steps;
 mod submodules;
 mod submodules_ssh;

@@ -105,7 +105,15 @@ impl Application {
         let sandbox = &self.sandbox;
         sandbox.push().ok();
         self.serves("Version 1");
-        self.change(source, "Version 1", "Version 2").push().ok();
+        let told = self.change(source, "Version 1", "Version 2").push().ok();
+        let config = fs::read_to_string(sandbox.config_path()).unwrap();
+        let is_skipped = told.output().contains(": unchanged since ");
+        assert_eq!(
+            is_skipped,
+            config.contains("inputs = ["),
+            "packages are installed once: {}",
+            told.output()
+        );
         self.serves("Version 2");
         let second = sandbox.live();
         self.change(source, "Version 2", "Broken 3").push().not_deployed();
