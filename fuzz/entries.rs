@@ -2,17 +2,17 @@
 //!
 //! The targets of cargo-fuzz and the short run of `cargo test --test integration fuzz` both call these.
 
-use bluegreen::checkout::attributes::Context;
-use bluegreen::checkout::lfs::Pointer;
-use bluegreen::checkout::manifest::Manifest;
 use bluegreen::config::Config;
 use bluegreen::gate::protocol::{self, Answer};
 use bluegreen::promote::probe;
 use bluegreen::promote::push::summarize;
-use bluegreen::protocol::hold::{Reply, Request};
-use bluegreen::protocol::status::Status;
 use bluegreen::release::{Record, ReleaseName};
+use bluegreen_checkout::attributes::Context;
+use bluegreen_checkout::lfs::Pointer;
+use bluegreen_checkout::manifest::Manifest;
 use bluegreen_git::push::RefUpdate;
+use bluegreen_protocol::hold::{Reply, Request};
+use bluegreen_protocol::status::Status;
 
 /// What a hostile server sends to the client: states, replies of a hold, HTTP headers, and the output of a push; and what
 /// a hostile client sends to a hold.

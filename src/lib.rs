@@ -3,7 +3,6 @@
 //! This library contains the modules of the program. Each imports only modules below it in the table of
 //! ARCHITECTURE.md; `tests/integration/architecture.rs` checks that.
 
-pub mod checkout;
 pub mod cli;
 pub mod command;
 pub mod config;
@@ -11,7 +10,6 @@ pub mod deploy;
 pub mod error;
 pub mod gate;
 pub mod promote;
-pub mod protocol;
 pub mod pusher;
 pub mod release;
 pub mod shared;

@@ -14,10 +14,10 @@ use rustix::io::{Errno, retry_on_intr};
 use super::status;
 use crate::deploy::server::Server;
 use crate::error::{Error, Result};
-use crate::protocol::hold::{MAX_REQUEST, Reply, Request};
 use crate::site::LockedSite;
 use crate::site::history::{Actor, Entry};
 use bluegreen_process::signals::{self, Stop};
+use bluegreen_protocol::hold::{MAX_REQUEST, Reply, Request};
 use bluegreen_text::timestamp;
 
 /// The time without a line after which the client is considered lost.

@@ -12,10 +12,10 @@ use crate::promote::hold::Heartbeat;
 use crate::promote::plan::{Failed, ServerStatus, Topology};
 use crate::promote::remote::Remote;
 use crate::promote::{finish, hold_all, named, probe};
-use crate::protocol::status::Status;
 use crate::pusher::report::Report;
 use crate::site::Site;
 use bluegreen_process::signals::Stop;
+use bluegreen_protocol::status::Status;
 use bluegreen_sys::concurrent;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 

@@ -4,9 +4,9 @@ use super::table::{print_json, print_text};
 use crate::deploy::pending::{self, Pending};
 use crate::deploy::server::Server;
 use crate::error::Result;
-use crate::protocol::status::Status;
 use crate::release::ReleaseName;
 use crate::site::{Live, Site};
+use bluegreen_protocol::status::Status;
 use bluegreen_text::{age, escape_controls, printable};
 
 /// Prints the state of the server.

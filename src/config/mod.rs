@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-use crate::checkout::{Lfs, Submodules, Symlinks};
+use bluegreen_checkout::{Lfs, Submodules, Symlinks};
 
 pub use self::app::AppConfig;
 pub use self::environment::Environment;

@@ -9,7 +9,6 @@ use std::time::Instant;
 use bluegreen_sys::dir::Dir;
 use sha2::{Digest, Sha256};
 
-use crate::checkout::listing::Listing;
 use crate::config::Step;
 use crate::deploy::server::Server;
 use crate::deploy::steps::PATH;
@@ -18,6 +17,7 @@ use crate::pusher::message::Message;
 use crate::release::{Output, ReleaseName};
 use crate::site::LockedSite;
 use crate::site::outputs::{self, Fingerprint};
+use bluegreen_checkout::listing::Listing;
 
 /// The first bytes of every key. They must change with the rules for keys and copies.
 const VERSION: &[u8] = b"bluegreen step 1\n";

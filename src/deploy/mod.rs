@@ -29,8 +29,6 @@ use bluegreen_text::timestamp;
 
 use self::server::Server;
 use self::session::Attempt;
-use crate::checkout::monitor::{Monitor, Notice};
-use crate::checkout::{self, Checkout, Options, Submodules, listing::Listing, manifest::Manifest};
 use crate::config::{Config, Phase, WhenPublic};
 use crate::deploy::publish::Publication;
 use crate::deploy::steps::Steps;
@@ -40,6 +38,10 @@ use crate::release::{Record, ReleaseName, State, next_number, recyclable, surplu
 use crate::shared;
 use crate::site::history::Action;
 use crate::site::{INCOMING, Live, LockedSite, Recycled, Staged, Withdrawn};
+use bluegreen_checkout::monitor::{Monitor, Notice};
+use bluegreen_checkout::{
+    self as checkout, Checkout, Options, Submodules, listing::Listing, manifest::Manifest,
+};
 
 /// Deploys a commit, and reports the result to the pusher.
 pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {

@@ -2,12 +2,12 @@
 
 use crate::deploy::journal;
 use crate::error::Result;
-pub use crate::protocol::status::{Kind, Pending};
 use crate::pusher::leftover::Leftover;
 use crate::release::Release;
 use crate::site::seen::{ATTEMPTS, Look};
 use crate::site::{Live, Site};
 use bluegreen_git::Repository;
+pub use bluegreen_protocol::status::{Kind, Pending};
 
 /// Finds all that is pending.
 pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pending>> {

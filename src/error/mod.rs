@@ -19,7 +19,7 @@ use bluegreen_text::{printable, reason};
 
 pub use self::client::ClientError;
 use self::wording::{foreign, no_log, place};
-use crate::checkout;
+use bluegreen_checkout as checkout;
 use bluegreen_git as git;
 use bluegreen_process::signals::Cancelled;
 

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::program::{self, last_lines};
 use super::remote::Remote;
 use crate::error::{ClientError, Error, Result};
-use crate::protocol::history::Entry;
-use crate::protocol::hold::{Reply, Request};
-use crate::protocol::status::Status;
 use bluegreen_process::dialog::{Dialog, Received};
 use bluegreen_process::signals::Stop;
+use bluegreen_protocol::history::Entry;
+use bluegreen_protocol::hold::{Reply, Request};
+use bluegreen_protocol::status::Status;
 use bluegreen_text::message;
 
 /// The time between two beats.

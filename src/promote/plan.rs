@@ -13,11 +13,11 @@ use super::switch::Switch;
 use super::trust::Judge;
 use super::{named, short};
 use crate::error::{ClientError, Error, Result};
-use crate::protocol::MAX_SUBJECT_CHARS;
-use crate::protocol::status::Status;
 use crate::pusher::report::Report;
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
+use bluegreen_protocol::MAX_SUBJECT_CHARS;
+use bluegreen_protocol::status::Status;
 use bluegreen_sys::concurrent;
 use bluegreen_text::{count, message, truncated};
 

@@ -15,11 +15,11 @@ use serde::Serialize;
 
 use super::program::shorten;
 use super::remote::Remote;
-use crate::protocol::status::Status;
 use crate::pusher::report::Report;
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, End, Limits};
+use bluegreen_protocol::status::Status;
 use bluegreen_sys::concurrent::MAX_CONCURRENT;
 
 /// The timeout of a push: steps have timeouts of their own, and Ctrl-C cancels it.

@@ -8,9 +8,9 @@ use super::config::{ServerSpec, invalid};
 use super::program::{self, Output};
 use super::ssh::{CANNOT_CONNECT, Client, Ssh, split};
 use crate::error::{ClientError, Error, Result};
-use crate::protocol::status::Status;
 use bluegreen_process as process;
 use bluegreen_process::signals::Stop;
+use bluegreen_protocol::status::Status;
 use bluegreen_text::{MAX_MESSAGE_CHARS, message, truncated};
 
 /// The time in which a server must report its state.

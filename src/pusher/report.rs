@@ -17,9 +17,9 @@ use bluegreen_text::{escape_controls, truncated};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
-use crate::checkout::monitor::Notice;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
+use bluegreen_checkout::monitor::Notice;
 
 /// The time that a report waits for a slow reader, all lines together, before it drops lines.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::OFlags;
 
 use crate::error::{Error, Result};
-pub use crate::protocol::history::{Action, Actor, Entry, Key, Outcome, Promotion};
 use crate::site::paths::STATE;
 use crate::site::{LockedSite, Site};
+pub use bluegreen_protocol::history::{Action, Actor, Entry, Key, Outcome, Promotion};
 
 const HISTORY: &[u8] = b"history.jsonl";
 

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use super::paths::{RELEASES, STATE};
 use super::{LockedSite, Site};
 use crate::error::{Error, Result};
-pub use crate::protocol::status::Holder;
+pub use bluegreen_protocol::status::Holder;
 use bluegreen_sys::dir::Dir;
 
 const LOCK: &[u8] = b"lock";

@@ -14,10 +14,10 @@ use bluegreen_sys::dir::Dir;
 use super::lock::{Holder, write_holder};
 use super::paths::{CURRENT, NEXT, SHARED};
 use super::{Site, StateFile, record_name};
-use crate::checkout::manifest::{Manifest, ctime};
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 use crate::site::logs;
+use bluegreen_checkout::manifest::{Manifest, ctime};
 
 /// A site whose lock this process holds.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::{LockedSite, Site};
 use crate::error::{Error, Result};
-pub use crate::protocol::status::PublicMark;
+pub use bluegreen_protocol::status::PublicMark;
 
 const PUBLIC: &str = "public";
 

@@ -10,11 +10,11 @@ use rustix::fs::{Mode, fchmod};
 use super::LockedSite;
 use super::in_use::is_in_use;
 use super::paths::INCOMING;
-use crate::checkout::Destination;
-use crate::checkout::manifest::Manifest;
-use crate::checkout::recycle::Source;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName};
+use bluegreen_checkout::Destination;
+use bluegreen_checkout::manifest::Manifest;
+use bluegreen_checkout::recycle::Source;
 
 impl LockedSite {
     /// Returns whether a release can be recycled: it has a manifest, and nothing is mounted in it.

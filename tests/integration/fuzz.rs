@@ -3,8 +3,8 @@
 #[path = "../../fuzz/entries.rs"]
 pub mod entries;
 
-use bluegreen::checkout::manifest::{Manifest, Stamp};
-use bluegreen::checkout::plan::Plan;
+use bluegreen_checkout::manifest::{Manifest, Stamp};
+use bluegreen_checkout::plan::Plan;
 use bluegreen_git::Repository;
 use bluegreen_object_store::ObjectFormat;
 
@@ -67,8 +67,8 @@ fn client() {
         "seconds":1.5,"outcome":"failed","error":"no","promotion":{{"from":"blue","to":"green","requests":1,"failures":0}}}}"#
     )
     .replace('\n', "");
-    record.parse::<bluegreen::protocol::hold::Request>().unwrap();
-    serde_json::from_str::<bluegreen::protocol::status::Status>(&status).unwrap();
+    record.parse::<bluegreen_protocol::hold::Request>().unwrap();
+    serde_json::from_str::<bluegreen_protocol::status::Status>(&status).unwrap();
     run(
         entries::client,
         &text(&[
@@ -138,7 +138,7 @@ fn real_manifest() -> Vec<u8> {
         entries: vec![Stamp { inode: 1, ctime: (1, 2) }; listing.entries.len()],
         directories: vec![Stamp { inode: 2, ctime: (3, 4) }; listing.directories.len()],
         listing,
-        converted: bluegreen::checkout::converted::Converted::default(),
+        converted: bluegreen_checkout::converted::Converted::default(),
         instant: (5, 6),
     };
     let mut data = Vec::new();
