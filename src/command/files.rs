@@ -64,6 +64,7 @@ const FILES: &[(&str, &str)] = files![
     "share/stacks/static/caddy.conf"
     "share/stacks/static/nginx.conf"
     "share/stacks/static/settings"
+    "share/checks/prometheus"
     "share/switches/Caddyfile"
     "share/switches/address"
     "share/switches/address.service"

@@ -92,11 +92,11 @@ fn rows(
     failed: &[Failed],
     stop: &Stop,
 ) -> Result<Vec<Row>> {
-    let url = probe::join_url(&topology.config.public.url, &topology.config.check.paths[0]);
+    let (url, page) = (&topology.config.public.url, &topology.config.check.paths[0]);
     let servers =
         topology.sides.iter().flat_map(|(side, servers)| servers.iter().map(move |server| (side, server)));
     let rows = concurrent::map(servers, |(side, server)| {
-        let response = probe::probe(&url, Some(&server.address), Some(stop))?;
+        let response = probe::probe(url, page, Some(&server.address), Some(stop))?;
         let status = states.iter().find(|state| state.url == server.url).map(|state| state.status.clone());
         let problem = failed.iter().find(|failed| failed.url == server.url);
         let health = if response.is_good() { "well".into() } else { response.words() };

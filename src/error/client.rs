@@ -123,6 +123,36 @@ pub enum ClientError {
         /// The command that shows the problem.
         try_it: String,
     },
+    /// A command of `[check]` failed for a server.
+    #[error("`{command}` for `{url}` {how}")]
+    CheckCommand {
+        /// The command.
+        command: String,
+        /// The server's address.
+        url: String,
+        /// "exited with status 1: ..."
+        how: String,
+        /// The variables that it was run with, as a shell takes them.
+        variables: String,
+    },
+    /// A command of `[watch]` failed.
+    #[error("`{command}` {how}")]
+    WatchCommand {
+        /// The command.
+        command: String,
+        /// "exited with status 1: ..."
+        how: String,
+    },
+    /// The responses at the public address take too long.
+    #[error("{slow} of {requests} responses took longer than {} ms, the limit of `p99`", .limit.as_millis())]
+    Slow {
+        /// The responses that took longer.
+        slow: u64,
+        /// All responses so far.
+        requests: u64,
+        /// The limit.
+        limit: Duration,
+    },
     /// The switch failed.
     #[error("the switch's `{command}` {how}")]
     Switch {
@@ -218,6 +248,16 @@ impl Explain for ClientError {
             Self::Changed(_) | Self::Hold { .. } => "see `bluegreen public`, then promote again".into(),
             Self::Unhealthy { try_it, .. } => {
                 format!("see the reason with {try_it}, or promote it as it is with `--force`")
+            }
+            Self::CheckCommand { command, variables, .. } => format!(
+                "see the reason with `{variables} sh -c {}`, or promote it as it is with `--force`",
+                shlex::try_quote(command).unwrap_or_default()
+            ),
+            Self::WatchCommand { .. } => {
+                "see the logs of that side, and run the command by hand to see what it prints".into()
+            }
+            Self::Slow { .. } => {
+                "see the logs of that side, or raise `p99` in .promote.toml if such response times are acceptable".into()
             }
             Self::Switch { hint, .. } => {
                 hint.clone().unwrap_or_else(|| "run the switch by hand, as docs/reference/switches.md shows".into())

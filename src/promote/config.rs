@@ -6,9 +6,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
+use super::check_config::{Check, Watch};
 use super::program;
+use super::values::{KEY, duration};
 use crate::error::{Error, Result};
 use bluegreen_git::RUN_NOTHING;
 use bluegreen_process as process;
@@ -16,9 +18,6 @@ use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, printable, reason, trunc
 
 /// The file's name at the top of the clone.
 pub const NAME: &str = ".promote.toml";
-
-/// Stands for the key in messages, which is known where the file is read.
-const KEY: &str = "{key}";
 
 /// The longest config that is read, in bytes.
 const MAX_CONFIG: u64 = 1024 * 1024;
@@ -32,9 +31,12 @@ pub struct PromoteConfig {
     pub sides: BTreeMap<String, Servers>,
     /// The address that visitors type, and the switch.
     pub public: Public,
-    /// The checks.
+    /// The checks before the switch.
     #[serde(default)]
     pub check: Check,
+    /// The watch after it.
+    #[serde(default)]
+    pub watch: Watch,
 }
 
 /// The servers of a side.
@@ -91,60 +93,9 @@ pub struct Public {
     pub settings: BTreeMap<String, toml::Value>,
 }
 
-/// The `[check]` section.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Check {
-    /// The paths that must return 2xx or 3xx.
-    pub paths: Vec<String>,
-    /// The number of good responses in a row.
-    pub healthy: u32,
-    /// The time in which they must arrive.
-    #[serde(deserialize_with = "duration")]
-    pub within: Duration,
-    /// The time for which the public address is watched.
-    #[serde(deserialize_with = "duration")]
-    pub watch: Duration,
-    /// The failures that are tolerated before it goes back.
-    pub tolerate: u64,
-}
-
-impl Default for Check {
-    fn default() -> Self {
-        let half_a_minute = Duration::from_secs(30);
-        Self { paths: vec!["/".into()], healthy: 3, within: half_a_minute, watch: half_a_minute, tolerate: 0 }
-    }
-}
-
-/// The longest duration of the config: deadlines are computed from it.
-const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 /// The switches for clouds give up after one minute themselves.
 fn ninety_seconds() -> Duration {
     Duration::from_secs(90)
-}
-
-fn duration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Duration, D::Error> {
-    /// Anything that a duration may be mistaken for.
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Text(String),
-        Number(f64),
-        Other(serde::de::IgnoredAny),
-    }
-    let wrong = |problem: String| Err(serde::de::Error::custom(problem));
-    match Written::deserialize(from)? {
-        Written::Text(text) => match humantime::parse_duration(&text) {
-            Ok(duration) if duration <= MAX_DURATION => Ok(duration),
-            Ok(_) => wrong(format!("`{text}` is too long: write at most \"365d\"")),
-            Err(error) => {
-                wrong(format!("invalid duration `{text}`: {error}; write a number and a unit: \"30s\""))
-            }
-        },
-        Written::Number(number) => wrong(format!("`{KEY}` needs a unit: `{KEY} = \"{number}s\"`")),
-        Written::Other(_) => wrong(format!("`{KEY}` is a duration: `{KEY} = \"30s\"`")),
-    }
 }
 
 /// The error for a config that cannot be used.
@@ -210,11 +161,8 @@ impl PromoteConfig {
                 return refuse(&problem, "list each server on one side");
             }
         }
-        if self.check.paths.is_empty() || !self.check.paths.iter().all(|path| path.starts_with('/')) {
-            return refuse("each of `paths` must begin with a slash", "write `paths = [\"/\"]`");
-        }
-        if self.check.healthy == 0 {
-            return refuse("`healthy` must be at least 1", "leave it out for 3");
+        if let Some((problem, hint)) = self.check.problem().or_else(|| self.watch.problem(&self.check)) {
+            return refuse(problem, hint);
         }
         if !["http://", "https://"].iter().any(|scheme| self.public.url.starts_with(scheme)) {
             return refuse("`url` must begin with http:// or https://", "write what visitors type");

@@ -44,9 +44,10 @@ pub fn go_back(topology: &Topology, plan: &Plan, error: Error, report: &Report) 
 fn problem_at(topology: &Topology, plan: &Plan, side: &str) -> Option<String> {
     let check = &topology.config.check;
     let (_, foreign) = plan.distinct_names(side);
-    check.paths.iter().find_map(|path| {
-        let url = join_url(&topology.config.public.url, path);
-        let probe = || probe(&url, None, None).map(|response| response.not_from(&foreign));
+    check.paths.iter().find_map(|page| {
+        let public = &topology.config.public.url;
+        let url = join_url(public, &page.path);
+        let probe = || probe(public, page, None, None).map(|response| response.not_from(&foreign));
         let problem = until_healthy((check.healthy, check.within), None, probe);
         problem
             .unwrap_or_else(|error| Some(format!("cannot be checked: {error}")))

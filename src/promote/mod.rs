@@ -3,6 +3,8 @@
 //! [`promote`] shows the order: look, hold, check, set, watch, mark. Nothing is switched before the first three have
 //! succeeded. The last line always names the public side, as the front end itself shows it.
 
+pub mod check;
+pub mod check_config;
 pub mod config;
 pub mod finish;
 pub mod hold;
@@ -14,6 +16,8 @@ pub mod remote;
 pub mod ssh;
 pub mod switch;
 pub mod trust;
+pub mod user_command;
+pub mod values;
 pub mod watch;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,11 +28,13 @@ use std::time::{Duration, Instant, SystemTime};
 use bluegreen_text::{count, seconds};
 use serde::Serialize;
 
+use self::check_config::Limit;
 use self::hold::{Heartbeat, Hold};
 use self::plan::{Plan, ServerStatus, Topology, all};
 use self::remote::Remote;
-use self::watch::{Watched, watch};
-use crate::error::{ClientError, Error, Result};
+use self::user_command::UserCommand;
+use self::watch::{COMMAND_TIMEOUT, Rules, Watched, watch};
+use crate::error::{ClientError, Result};
 use crate::pusher::report::Report;
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
@@ -89,7 +95,8 @@ pub fn promote(
     if topology.switch.show(Some(stop))? != plan.from {
         return Err(ClientError::Changed("another side became public".into()).into_error());
     }
-    check_side(topology, plan, intent, stop, report)?;
+    check::check_side(topology, plan, intent, stop, report)?;
+    let limit = limit(topology, plan, intent, stop, report)?;
     all(concurrent::map(&mut holds, |hold| hold.confirm()), report)?;
     stop.check()?;
     let begun = (SystemTime::now(), Instant::now());
@@ -102,7 +109,7 @@ pub fn promote(
         }
         took = begun.1.elapsed();
         report.line(format_args!("The front end shows {} after {}.", plan.to, seconds(took)));
-        watch_public(topology, plan, intent, stop, report, &mut watched)
+        watch_public(topology, plan, intent, stop, report, (limit, &mut watched))
     }));
     let result =
         result.unwrap_or_else(|_| Err(ClientError::Internal("the watch panicked".into()).into_error()));
@@ -179,48 +186,6 @@ fn hold_together(
     all(holds, report)
 }
 
-/// Checks every path of every server of the side, at its own address.
-fn check_side(
-    topology: &Topology,
-    plan: &Plan,
-    intent: &PromoteIntent,
-    stop: &Stop,
-    report: &Report,
-) -> Result<()> {
-    let check = &topology.config.check;
-    let (_, foreign) = plan.distinct_names(&plan.to);
-    let servers = &topology.sides[&plan.to];
-    let probes = servers.iter().flat_map(|server| check.paths.iter().map(move |path| (server, path)));
-    let checked = concurrent::map(probes, |(server, path)| {
-        let (url, address) = (probe::join_url(&topology.config.public.url, path), &server.address);
-        let request =
-            || probe::probe(&url, Some(address), Some(stop)).map(|response| response.not_from(&foreign));
-        let problem = probe::until_healthy((check.healthy, check.within), Some(stop), request)?;
-        let error = |how| ClientError::Unhealthy {
-            path: path.clone(),
-            url: server.url.clone(),
-            address: address.clone(),
-            how,
-            try_it: probe::try_it(&url, address),
-        };
-        problem.map_or(Ok(()), |how| Err(error(how).into_error()))
-    });
-    let is_waived = |result: &Result<()>| {
-        intent.force && matches!(result, Err(Error::Client(ClientError::Unhealthy { .. })))
-    };
-    let (waived, checked): (Vec<_>, Vec<_>) = checked.into_iter().partition(is_waived);
-    for error in waived.iter().filter_map(|result| result.as_ref().err()) {
-        report.warning(error);
-    }
-    all(checked, report)?;
-    if waived.is_empty() {
-        report.line(format_args!("Checked {}: {}.", plan.to, count(servers.len() as u64, "server")));
-    } else {
-        report.warning(format_args!("{} failed its check; continuing because of --force", plan.to));
-    }
-    Ok(())
-}
-
 /// Runs the switch, and checks what the front end shows then.
 fn set(topology: &Topology, plan: &Plan, intent: &PromoteIntent, report: &Report) -> Result<()> {
     report.line(format_args!("Switching to {}...", plan.to));
@@ -234,6 +199,40 @@ fn set(topology: &Topology, plan: &Plan, intent: &PromoteIntent, report: &Report
     Err(ClientError::NotSwitched(named(shown.as_deref()).to_owned()).into_error())
 }
 
+/// The number of seconds for which the old side is measured, at most.
+const MEASURE: Duration = Duration::from_secs(10);
+
+/// Returns the limit of the response time. A relative one needs the old side's, which is measured where visitors get it.
+fn limit(
+    topology: &Topology,
+    plan: &Plan,
+    intent: &PromoteIntent,
+    stop: &Stop,
+    report: &Report,
+) -> Result<Option<Duration>> {
+    let config = &topology.config;
+    let Some(limit) = config.watch.p99.filter(|_| !intent.force) else { return Ok(None) };
+    let (Limit::Relative(_), Some(from), false) = (limit, &plan.from, plan.is_public()) else {
+        return Ok(limit.time(None));
+    };
+    report.line(format_args!("Measuring {from}..."));
+    let mut measured = Watched::default();
+    let rules = Rules {
+        duration: config.watch.duration(&config.check).min(MEASURE),
+        tolerate: u64::MAX,
+        limit: None,
+        foreign: &[],
+        commands: Vec::new(),
+    };
+    watch(&config.public.url, &config.check.paths, &rules, stop, &mut measured, (MEASURE, |_: &str| ()))?;
+    let limit = limit.time(Some(measured.percentile(99)));
+    if let Some(limit) = limit {
+        let (p99, limit) = (measured.percentile(99).as_millis(), limit.as_millis());
+        report.line(format_args!("Measured {from}: p99 {p99} ms. The limit for {} is {limit} ms.", plan.to));
+    }
+    Ok(limit)
+}
+
 /// Watches what visitors get, and warns if the side that answers cannot be identified.
 fn watch_public(
     topology: &Topology,
@@ -241,14 +240,30 @@ fn watch_public(
     intent: &PromoteIntent,
     stop: &Stop,
     report: &Report,
-    watched: &mut Watched,
+    (limit, watched): (Option<Duration>, &mut Watched),
 ) -> Result<()> {
-    let (url, to) = (&topology.config.public.url, &plan.to);
+    let (config, to) = (&topology.config, &plan.to);
+    let url = &config.public.url;
     let (own, foreign) = plan.distinct_names(to);
-    let mut check = topology.config.check.clone();
+    let variables = check::variables(topology, plan);
+    let duration = config.watch.duration(&config.check);
+    let commands = config.watch.run.iter().map(|line| UserCommand {
+        line,
+        folder: &topology.folder,
+        variables: &variables,
+        timeout: COMMAND_TIMEOUT,
+    });
+    let mut rules = Rules {
+        duration,
+        tolerate: config.watch.tolerate(&config.check),
+        limit,
+        foreign: &foreign,
+        commands: commands.collect(),
+    };
     if intent.force {
         // The side is known to be unhealthy, and what was public before may be worse.
-        check.tolerate = u64::MAX;
+        rules.tolerate = u64::MAX;
+        rules.commands.clear();
     }
     let show = |line: &str| {
         let line = format!("  {line}");
@@ -258,9 +273,9 @@ fn watch_public(
     let pause = if report.is_at_terminal() {
         Duration::from_secs(1)
     } else {
-        (check.watch / 3).min(Duration::from_secs(10))
+        (duration / 3).min(Duration::from_secs(10))
     };
-    watch(url, &check, &foreign, stop, watched, (pause, show))?;
+    watch(url, &config.check.paths, &rules, stop, watched, (pause, show))?;
     let is_seen = |names: &[String]| watched.servers.iter().any(|server| names.contains(server));
     if watched.requests() == 0 || is_seen(&own) {
         return Ok(());

@@ -36,6 +36,8 @@ pub struct Topology {
     pub sides: BTreeMap<String, Vec<Remote>>,
     /// The switch.
     pub switch: Switch,
+    /// The directory of the config, in which its commands run.
+    pub folder: PathBuf,
 }
 
 /// What is needed to open a topology: the config that was named, and the user's own settings.
@@ -168,7 +170,8 @@ impl Topology {
         let folder = file.parent().unwrap_or(Path::new(""));
         let switch = Switch::new(&config.public, folder, &names)?;
         if access.config.is_none() {
-            switch.check_trust(&file, access.state.as_deref(), judge)?;
+            let commands = [&config.check.run[..], &config.watch.run[..]].concat();
+            switch.check_trust(&file, &commands, access.state.as_deref(), judge)?;
         }
         let port = if config.public.url.starts_with("https:") { 443 } else { 80 };
         let parse = |(name, servers): (&String, &Servers)| {
@@ -176,7 +179,7 @@ impl Topology {
             Ok((name.clone(), servers.into_iter().collect::<Result<Vec<_>>>()?))
         };
         let sides = config.sides.iter().map(parse).collect::<Result<_>>()?;
-        Ok(Self { config, sides, switch })
+        Ok(Self { config, sides, switch, folder: folder.to_owned() })
     }
 
     /// Requests the state of every server; also returns the servers that did not report it. A line of progress is

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::check_config::Page;
 use super::program::{self, Output};
 use crate::error::{ClientError, Error, Result};
 use bluegreen_process::signals::Stop;
@@ -18,6 +19,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most bytes of response headers that are read.
 const MAX_HEADERS: usize = 256 * 1024;
+
+/// The most bytes of a response that are read if the page must contain a text.
+const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// One response, or the reason why there is none.
 #[derive(Debug, Clone)]
@@ -61,16 +65,17 @@ impl Response {
 pub struct Request {
     task: Task,
     started: Instant,
+    contains: Option<String>,
 }
 
 impl Request {
-    /// Sends a request for a URL, to `address` if one is given, under the public name.
-    pub fn start(url: &str, address: Option<&str>) -> Result<Self, ClientError> {
-        let mut curl = curl(url, address);
+    /// Sends a request for a page below a URL, to `address` if one is given, under the public name.
+    pub fn start(url: &str, page: &Page, address: Option<&str>) -> Result<Self, ClientError> {
+        let mut curl = curl(&join_url(url, &page.path), page.contains.is_some(), address);
         let started = Instant::now();
-        let task = Task::start(&mut curl, TIMEOUT, MAX_HEADERS)
-            .map_err(|error| program::cannot_run(&curl, error))?;
-        Ok(Self { task, started })
+        let max = if page.contains.is_some() { MAX_BODY } else { MAX_HEADERS };
+        let task = Task::start(&mut curl, TIMEOUT, max).map_err(|error| program::cannot_run(&curl, error))?;
+        Ok(Self { task, started, contains: page.contains.clone() })
     }
 
     /// Returns the response once it is there, without waiting.
@@ -88,6 +93,12 @@ impl Request {
                 if response.result.is_err() {
                     response.result = Err(format!("does not respond: {}", output.words()));
                 }
+                if let Some(text) = self.contains.as_ref().filter(|_| response.is_good())
+                    && !body(&output.stdout).contains(text.as_str())
+                {
+                    let text = truncated(text, MAX_NAME_CHARS);
+                    response.result = Err(format!("does not contain `{text}`"));
+                }
                 Ok(Some(response))
             }
             Err(error) => Ok(Some(failed(error))),
@@ -101,9 +112,9 @@ impl Request {
     }
 }
 
-/// Requests a URL and waits for the response.
-pub fn probe(url: &str, address: Option<&str>, stop: Option<&Stop>) -> Result<Response> {
-    let mut request = Request::start(url, address).map_err(Error::Client)?;
+/// Requests a page below a URL and waits for the response.
+pub fn probe(url: &str, page: &Page, address: Option<&str>, stop: Option<&Stop>) -> Result<Response> {
+    let mut request = Request::start(url, page, address).map_err(Error::Client)?;
     loop {
         if let Some(response) = request.advance()? {
             return Ok(response);
@@ -113,16 +124,23 @@ pub fn probe(url: &str, address: Option<&str>, stop: Option<&Stop>) -> Result<Re
     }
 }
 
-fn curl(url: &str, address: Option<&str>) -> Command {
+fn curl(url: &str, reads_body: bool, address: Option<&str>) -> Command {
     let mut command = process::command("curl");
     // `-q` ignores a user's own config. curl would expand brackets and braces in the URL without `--globoff`.
-    command.args(["-q", "-sS", "--globoff", "--proto", "=http,https", "-o", "/dev/null", "-D", "-"]);
+    command.args(["-q", "-sS", "--globoff", "--proto", "=http,https", "-D", "-"]);
+    command.args(["-o", if reads_body { "-" } else { "/dev/null" }]);
     command.args(["--max-time", RESPONSE_TIMEOUT, "-w", "\nstatus %{http_code}\ntook %{time_total}\n"]);
     if let Some(address) = address {
         command.args(["--noproxy", "*", "--connect-to", &format!("::{address}")]);
     }
     command.arg("--").arg(url);
     command
+}
+
+/// Returns the response without its headers and without what curl reports about it.
+fn body(stdout: &str) -> &str {
+    let (response, _) = stdout.rsplit_once("\nstatus ").unwrap_or((stdout, ""));
+    response.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
 
 /// Parses the headers of a response, and what curl reports about it.

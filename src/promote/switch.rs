@@ -77,13 +77,19 @@ impl Switch {
         Ok(Self { program, within: public.within, settings, sensitive })
     }
 
-    /// Fails if the switch uses something of a clone that is not trusted.
-    pub fn check_trust(&self, config: &Path, state: Option<&Path>, judge: &dyn Judge) -> Result<()> {
+    /// Fails if the switch or one of these commands uses something of a clone that is not trusted.
+    pub fn check_trust(
+        &self,
+        config: &Path,
+        commands: &[String],
+        state: Option<&Path>,
+        judge: &dyn Judge,
+    ) -> Result<()> {
         let program = match &self.program {
             Program::Shipped(..) => None,
             Program::Own(path) => Some(path.as_path()),
         };
-        Subject { config, program, settings: &self.sensitive }.check(state, judge)
+        Subject { config, program, settings: &self.sensitive, commands }.check(state, judge)
     }
 
     /// Returns the public side; `None` if there is none.

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::program::shorten;
+use super::user_command::named_files;
 use crate::error::{ClientError, Error, Result};
 use bluegreen_text::printable;
 
@@ -37,12 +39,14 @@ pub struct Subject<'a> {
     pub program: Option<&'a Path>,
     /// The settings that name files to write or hosts that receive secrets, as `key = value`.
     pub settings: &'a [String],
+    /// The shell commands of `[check]` and `[watch]`.
+    pub commands: &'a [String],
 }
 
 impl Subject<'_> {
     /// Fails unless there is nothing to trust, or it is trusted already, or `judge` decides so now.
     pub fn check(&self, state: Option<&Path>, judge: &dyn Judge) -> Result<()> {
-        if self.program.is_none() && self.settings.is_empty() {
+        if self.program.is_none() && self.settings.is_empty() && self.commands.is_empty() {
             return Ok(());
         }
         let line = self.line()?;
@@ -61,10 +65,12 @@ impl Subject<'_> {
 
     fn list(&self) -> Vec<String> {
         let program = self.program.iter().map(|path| format!("the program `{}`", printable(path)));
-        program.chain(self.settings.iter().map(|setting| format!("`{setting}`"))).collect()
+        let commands = self.commands.iter().map(|line| format!("the command `{}`", shorten(line)));
+        program.chain(commands).chain(self.settings.iter().map(|setting| format!("`{setting}`"))).collect()
     }
 
-    /// Returns the line that is remembered: a change of the program or of a setting changes the checksum.
+    /// Returns the line that is remembered: a change of a program, a command, a file that a command names, or a setting
+    /// changes the checksum.
     fn line(&self) -> Result<Vec<u8>> {
         let mut hash = Sha256::new();
         let mut add = |bytes: &[u8]| {
@@ -76,6 +82,12 @@ impl Subject<'_> {
             add(&read(path).map_err(Error::io("read", path))?);
         }
         self.settings.iter().for_each(|setting| add(setting.as_bytes()));
+        for line in self.commands {
+            add(line.as_bytes());
+            for path in named_files(line, self.config.parent().unwrap_or(Path::new(""))) {
+                add(&read(&path).map_err(Error::io("read", &path))?);
+            }
+        }
         let mut line = String::new();
         for byte in hash.finalize() {
             let _ = write!(line, "{byte:02x}");
@@ -145,7 +157,7 @@ mod tests {
         let judge = |answer| Answer { answer, asked: Cell::new(0) };
         let (no, yes) = (judge(false), judge(true));
         let check = |judge: &Answer, settings: &[String]| {
-            let subject = Subject { config: &config, program: Some(&program), settings };
+            let subject = Subject { config: &config, program: Some(&program), settings, commands: &[] };
             subject.check(Some(&state), judge)
         };
         assert!(check(&no, &[]).unwrap_err().to_string().contains("is not trusted"));
@@ -159,10 +171,31 @@ mod tests {
         let other = temp.path().join("other.toml");
         std::fs::write(&other, "").unwrap();
         std::fs::write(&program, "one").unwrap();
-        let subject = Subject { config: &other, program: Some(&program), settings: &[] };
+        let subject = Subject { config: &other, program: Some(&program), settings: &[], commands: &[] };
         assert!(subject.check(Some(&state), &no).is_err());
         // Nothing to trust.
-        Subject { config: &config, program: None, settings: &[] }.check(None, &no).unwrap();
+        Subject { config: &config, program: None, settings: &[], commands: &[] }.check(None, &no).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_a_command_names_is_trusted_with_its_content() {
+        let temp = tempfile::tempdir().unwrap();
+        let (config, script) = (temp.path().join(".promote.toml"), temp.path().join("smoke-test"));
+        std::fs::write(&config, "").unwrap();
+        std::fs::write(&script, "one").unwrap();
+        let state = temp.path().join("state");
+        let check = |answer, line: &str| {
+            let commands = [line.to_owned()];
+            let subject = Subject { config: &config, program: None, settings: &[], commands: &commands };
+            subject.check(Some(&state), &Answer { answer, asked: Cell::new(0) })
+        };
+        let error = check(false, "sh './smoke-test' --fast").unwrap_err().to_string();
+        assert!(error.ends_with("it uses the command `sh './smoke-test' --fast`"), "{error}");
+        check(true, "sh './smoke-test' --fast").unwrap();
+        check(false, "sh './smoke-test' --fast").unwrap();
+        assert!(check(false, "sh './smoke-test'").is_err());
+        std::fs::write(&script, "two").unwrap();
+        assert!(check(false, "sh './smoke-test' --fast").is_err());
     }
 
     #[test]

@@ -1,12 +1,15 @@
-//! The watch of the public address after a switch: five requests a second, each with a new connection.
+//! The watch of the public address after a switch: five requests a second, each with a new connection, and the user's
+//! own commands every five seconds.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::check_config::Page;
 use super::probe::{Request, Response, join_url};
+use super::user_command::UserCommand;
 use crate::error::{ClientError, Result};
 use bluegreen_process::signals::Stop;
-use bluegreen_process::wait_any;
+use bluegreen_process::{Task, wait_any};
 use bluegreen_text::count;
 
 /// The time from one request to the next.
@@ -15,8 +18,49 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The most requests in flight: a response takes up to five seconds.
 const MAX_IN_FLIGHT: usize = 32;
 
+/// The time from one run of the commands to the next.
+const COMMAND_PAUSE: Duration = Duration::from_secs(5);
+
+/// The timeout of a command.
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The slow responses that are always tolerated: the 99th percentile of a short watch would be its slowest response.
+const MIN_SLOW: u64 = 2;
+
 /// The most servers that are listed.
 const MAX_SERVERS: usize = 100;
+
+/// The rules of a watch.
+#[derive(Debug)]
+pub struct Rules<'a> {
+    /// The time for which the address is watched.
+    pub duration: Duration,
+    /// The failures that are tolerated.
+    pub tolerate: u64,
+    /// The limit of the 99th percentile of the response time.
+    pub limit: Option<Duration>,
+    /// The servers that must not answer.
+    pub foreign: &'a [String],
+    /// The commands that must succeed.
+    pub commands: Vec<UserCommand<'a>>,
+}
+
+impl Rules<'_> {
+    /// Fails as soon as it is certain that the watch will have too many failures or slow responses.
+    fn judge(&self, watched: &Watched) -> Result<()> {
+        if watched.failures > self.tolerate {
+            return Err(ClientError::Watch(watched.first.clone().unwrap_or_default()).into_error());
+        }
+        let Some(limit) = self.limit else { return Ok(()) };
+        let expected = self.duration.as_millis() / PAUSE.as_millis();
+        let allowed = u64::try_from(expected / 100).unwrap_or(u64::MAX).max(MIN_SLOW);
+        let slow = watched.times.iter().filter(|time| **time > limit).count() as u64;
+        if slow <= allowed {
+            return Ok(());
+        }
+        Err(ClientError::Slow { slow, requests: watched.requests(), limit }.into_error())
+    }
+}
 
 /// The responses of a watch.
 #[derive(Debug, Default)]
@@ -80,6 +124,49 @@ impl Watched {
     }
 }
 
+/// The runs of the commands.
+struct Commands<'a> {
+    all: &'a [UserCommand<'a>],
+    /// Each command that runs now.
+    tasks: Vec<Option<Task>>,
+    next: Instant,
+}
+
+impl<'a> Commands<'a> {
+    fn new(all: &'a [UserCommand<'a>], duration: Duration) -> Self {
+        // A watch that is shorter than the pause runs them once.
+        let next = Instant::now() + COMMAND_PAUSE.min(duration / 2);
+        Self { all, tasks: all.iter().map(|_| None).collect(), next }
+    }
+
+    fn is_running(&self) -> bool {
+        self.tasks.iter().any(Option::is_some)
+    }
+
+    /// Starts the commands if it is time, and checks those that have ended. A command that still runs is not started
+    /// a second time.
+    fn advance(&mut self, is_over: bool, stop: &Stop) -> Result<()> {
+        let is_due = Instant::now() >= self.next && !is_over;
+        if is_due {
+            self.next += COMMAND_PAUSE;
+        }
+        for (command, slot) in self.all.iter().zip(&mut self.tasks) {
+            if is_due && slot.is_none() {
+                *slot = Some(command.start()?);
+            }
+            let Some(task) = slot else { continue };
+            if let Some(problem) = command.advance(task, Some(stop))? {
+                *slot = None;
+                if let Some(how) = problem {
+                    let command = command.line.trim().to_owned();
+                    return Err(ClientError::WatchCommand { command, how }.into_error());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The requests in flight, each with its URL.
 #[derive(Default)]
 struct InFlight(Vec<(String, Request)>);
@@ -103,10 +190,10 @@ impl InFlight {
     }
 
     /// Sends a request. If the system has no process left, it is tried again once the others have finished.
-    fn send(&mut self, url: &str, public: &str) -> Result<bool> {
-        match Request::start(url, None) {
+    fn send(&mut self, public: &str, page: &Page) -> Result<bool> {
+        match Request::start(public, page, None) {
             Ok(request) => {
-                self.0.push((url.to_owned(), request));
+                self.0.push((join_url(public, &page.path), request));
                 Ok(true)
             }
             Err(_) if !self.0.is_empty() => Ok(false),
@@ -117,38 +204,38 @@ impl InFlight {
     }
 }
 
-/// Watches for a while. `foreign` are the servers that must not answer, and `progress` receives a line once per `pause`.
-/// More failures than the config tolerates end it with an error.
+/// Watches for a while. `progress` receives a line once per `pause`. A watch that breaks the rules ends with an error.
 pub fn watch(
     url: &str,
-    check: &super::config::Check,
-    foreign: &[String],
+    pages: &[Page],
+    rules: &Rules,
     stop: &Stop,
     watched: &mut Watched,
     (pause, progress): (Duration, impl Fn(&str)),
 ) -> Result<()> {
     let mut in_flight = InFlight::default();
     let started = Instant::now();
+    let mut commands = Commands::new(&rules.commands, rules.duration);
     let (mut next, mut shown, mut sent) = (started, started, 0usize);
-    while started.elapsed() < check.watch || !in_flight.0.is_empty() {
+    while started.elapsed() < rules.duration || !in_flight.0.is_empty() || commands.is_running() {
         stop.check()?;
-        let is_due = Instant::now() >= next && started.elapsed() < check.watch;
-        if is_due && in_flight.0.len() < MAX_IN_FLIGHT {
+        let is_over = started.elapsed() >= rules.duration;
+        if Instant::now() >= next && !is_over && in_flight.0.len() < MAX_IN_FLIGHT {
             next += PAUSE;
-            let path = &check.paths[sent % check.paths.len()];
-            sent += usize::from(in_flight.send(&join_url(url, path), url)?);
+            let page = &pages[sent % pages.len()];
+            sent += usize::from(in_flight.send(url, page)?);
         }
         let wake = if Instant::now() < next { next } else { Instant::now() + PAUSE };
-        wait_any(in_flight.0.iter().map(|(_, request)| request.task()), wake, Some(stop));
-        in_flight.collect(watched, foreign)?;
+        let requests = in_flight.0.iter().map(|(_, request)| request.task());
+        wait_any(requests.chain(commands.tasks.iter().flatten()), wake, Some(stop));
+        in_flight.collect(watched, rules.foreign)?;
         if shown.elapsed() >= pause {
             shown = Instant::now();
             let pace = watched.requests() as f64 / started.elapsed().as_secs_f64();
             progress(&format!("{}, {pace:.1} responses a second", watched.line()));
         }
-        if watched.failures > check.tolerate {
-            return Err(ClientError::Watch(watched.first.clone().unwrap_or_default()).into_error());
-        }
+        rules.judge(watched)?;
+        commands.advance(is_over, stop)?;
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bluegreen::config::Config;
-use bluegreen::promote::config::{Check, PromoteConfig};
+use bluegreen::promote::check_config::Check;
+use bluegreen::promote::config::PromoteConfig;
 
 use crate::support::Sandbox;
 use crate::support::markdown::{Document, file, files, project};
@@ -24,9 +25,14 @@ fn the_promotion_config_reference_shows_the_defaults_of_the_program() {
     let minimal = "[public]\nurl = 'http://a/'\nswitch = 'caddy'";
     let minimal: PromoteConfig = toml::from_str(minimal).unwrap();
     assert_eq!(example.public.within, minimal.public.within);
+    let watch = |config: &PromoteConfig| {
+        let (check, watch) = (&config.check, &config.watch);
+        (watch.duration(check), watch.tolerate(check), watch.run.clone(), watch.p99)
+    };
+    assert_eq!(watch(&example), watch(&minimal));
     // An error about an unknown key lists the keys of its section.
-    for (section, required) in [("public", "url = ''\nswitch = ''\n"), ("check", "")] {
-        let text = "[public]\nurl = ''\nswitch = ''\n[check]\n"
+    for (section, required) in [("public", "url = ''\nswitch = ''\n"), ("check", ""), ("watch", "")] {
+        let text = "[public]\nurl = ''\nswitch = ''\n[check]\n[watch]\n"
             .replace(&format!("[{section}]\n{required}"), &format!("[{section}]\n{required}'?' = 1\n"));
         let error = toml::from_str::<PromoteConfig>(&text).unwrap_err().to_string();
         let keys = error.split_once("expected ").expect("the error lists the keys").1;
@@ -70,6 +76,12 @@ fn every_example_of_a_config_parses() {
         for block in document.blocks("toml") {
             // That is a `.promote.toml`.
             if block.contains("[sides]") || block.contains("[public]") {
+                continue;
+            }
+            if block.contains("[watch]") {
+                let block = format!("[public]\nurl = ''\nswitch = ''\n{block}");
+                toml::from_str::<PromoteConfig>(&block)
+                    .unwrap_or_else(|error| panic!("{}: {error}", document.path));
                 continue;
             }
             Config::parse(block)

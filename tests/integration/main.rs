@@ -54,6 +54,7 @@ mod order;
 mod ownership;
 mod picture;
 mod promote;
+mod promote_checks;
 mod promote_fails;
 mod promote_look;
 mod promote_steps;

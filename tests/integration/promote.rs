@@ -18,8 +18,9 @@ pub(crate) struct Pair {
     folder: tempfile::TempDir,
 }
 
-/// Serves HTTP: `answer` gives the status and the server's name, or `nobody` where it does not say it.
-fn serve(answer: impl Fn() -> (String, String) + Send + Sync + 'static) -> u16 {
+/// Serves HTTP: `answer` returns the status, and the server's name, or `nobody` to leave it out. The file `SIDE.delay`
+/// contains the response time in milliseconds, and `SIDE.body` the page.
+fn serve(folder: PathBuf, answer: impl Fn() -> (String, String) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -27,10 +28,14 @@ fn serve(answer: impl Fn() -> (String, String) + Send + Sync + 'static) -> u16 {
             let mut lines = BufReader::new(&stream).lines();
             while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
             let (status, name) = answer();
+            let delay = read(&folder.join(format!("{name}.delay")), "0").parse().unwrap();
+            thread::sleep(Duration::from_millis(delay));
+            let body = read(&folder.join(format!("{name}.body")), "");
             let name = if name == "nobody" { String::new() } else { format!("X-Served-By: {name}\r\n") };
             let _ = write!(
                 &stream,
-                "HTTP/1.1 {status} x\r\n{name}Content-Length: 0\r\nConnection: close\r\n\r\n"
+                "HTTP/1.1 {status} x\r\n{name}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
             );
         }
     });
@@ -55,11 +60,12 @@ impl Pair {
         let folder = tempfile::tempdir().unwrap();
         let pair = Self { blue, green, folder };
         let server = |side: &'static str, folder: PathBuf| {
-            serve(move || (read(&folder.join(format!("{side}.status")), "200"), side.into()))
+            let status = folder.join(format!("{side}.status"));
+            serve(folder, move || (read(&status, "200"), side.into()))
         };
         let ports = ["blue", "green"].map(|side| server(side, pair.file("")));
         let folder = pair.file("");
-        let front = serve(move || {
+        let front = serve(folder.clone(), move || {
             let side = read(&folder.join("serves"), &read(&folder.join("public"), ""));
             let status = read(&folder.join("front.status"), "200");
             (read(&folder.join(format!("front.{side}")), &status), side)
@@ -89,7 +95,7 @@ impl Pair {
             "#!/bin/sh\nhere=$(dirname \"$0\")\ncase $1 in show) cat \"$here/public\" ;; set) {set} ;; esac\n"
         );
         fs::write(self.file("switch.new"), text).unwrap();
-        fs::set_permissions(self.file("switch.new"), fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&self.file("switch.new"));
         fs::rename(self.file("switch.new"), self.file("switch")).unwrap();
     }
 
@@ -147,19 +153,25 @@ impl Pair {
     }
 
     /// Expects that nothing was switched, and why.
-    pub fn fails(&self, arguments: &[&str], problem: &str) {
-        self.fails_with(arguments, problem, "blue is public.");
+    pub fn fails(&self, arguments: &[&str], problem: &str) -> String {
+        self.fails_with(arguments, problem, "blue is public.")
     }
 
     /// Expects that blue is public still or again, and why.
-    pub fn fails_with(&self, arguments: &[&str], problem: &str, last: &str) {
+    pub fn fails_with(&self, arguments: &[&str], problem: &str, last: &str) -> String {
         let (status, text) = self.promote(arguments);
         assert_eq!(status, 1, "{text}");
         assert!(text.contains(problem), "{problem}: {text}");
         assert!(text.contains("hint: "), "{text}");
         assert!(text.contains(&format!("Not promoted: {last}\n")), "{last}: {text}");
         assert_eq!(self.public(), "blue");
+        text
     }
+}
+
+/// Makes a file executable.
+pub(crate) fn executable(file: &Path) {
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 pub(crate) fn said(output: &Output) -> (i32, String) {

@@ -3,6 +3,7 @@
 mod address;
 mod cloud;
 mod local;
+mod prometheus;
 mod promotions;
 
 use std::path::Path;

@@ -1,0 +1,105 @@
+//! The check of every server of a side, before anything is switched: pages, and commands of the user's own.
+
+use super::PromoteIntent;
+use super::plan::{Plan, Topology, all};
+use super::probe::{join_url, probe, try_it, until_healthy};
+use super::remote::Remote;
+use super::user_command::UserCommand;
+use crate::error::{ClientError, Error, Result};
+use crate::pusher::report::Report;
+use bluegreen_process::signals::Stop;
+use bluegreen_sys::concurrent;
+use bluegreen_text::count;
+
+/// Checks every page of every server of the side, at its own address; then runs the commands, once for each server.
+pub fn check_side(
+    topology: &Topology,
+    plan: &Plan,
+    intent: &PromoteIntent,
+    stop: &Stop,
+    report: &Report,
+) -> Result<()> {
+    let servers = &topology.sides[&plan.to];
+    let mut checked = check_pages(topology, plan, stop);
+    // A smoke test of a server that does not respond would only repeat the reason.
+    if checked.iter().all(Result::is_ok) {
+        checked.extend(run_commands(topology, plan, stop));
+    }
+    let is_waived = |result: &Result<()>| {
+        intent.force
+            && matches!(
+                result,
+                Err(Error::Client(ClientError::Unhealthy { .. } | ClientError::CheckCommand { .. }))
+            )
+    };
+    let (waived, checked): (Vec<_>, Vec<_>) = checked.into_iter().partition(is_waived);
+    for error in waived.iter().filter_map(|result| result.as_ref().err()) {
+        report.warning(error);
+    }
+    all(checked, report)?;
+    if waived.is_empty() {
+        report.line(format_args!("Checked {}: {}.", plan.to, count(servers.len() as u64, "server")));
+    } else {
+        report.warning(format_args!("{} failed its check; continuing because of --force", plan.to));
+    }
+    Ok(())
+}
+
+fn check_pages(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>> {
+    let (check, public) = (&topology.config.check, &topology.config.public.url);
+    let (_, foreign) = plan.distinct_names(&plan.to);
+    let servers = &topology.sides[&plan.to];
+    let probes = servers.iter().flat_map(|server| check.paths.iter().map(move |page| (server, page)));
+    concurrent::map(probes, |(server, page)| {
+        let address = &server.address;
+        let request =
+            || probe(public, page, Some(address), Some(stop)).map(|response| response.not_from(&foreign));
+        let problem = until_healthy((check.healthy, check.within), Some(stop), request)?;
+        let error = |how| ClientError::Unhealthy {
+            path: page.path.clone(),
+            url: server.url.clone(),
+            address: address.clone(),
+            how,
+            try_it: try_it(&join_url(public, &page.path), address),
+        };
+        problem.map_or(Ok(()), |how| Err(error(how).into_error()))
+    })
+}
+
+fn run_commands(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>> {
+    let check = &topology.config.check;
+    concurrent::map(&topology.sides[&plan.to], |server| {
+        let mut variables = variables(topology, plan);
+        variables.push(("BLUEGREEN_ADDRESS", server.address.clone()));
+        check.run.iter().try_for_each(|line| {
+            let timeout = check.within;
+            let command = UserCommand { line, folder: &topology.folder, variables: &variables, timeout };
+            let problem = command.run(stop)?;
+            problem.map_or(Ok(()), |how| Err(failed(line, server, how, &variables).into_error()))
+        })
+    })
+}
+
+fn failed(line: &str, server: &Remote, how: String, variables: &[(&str, String)]) -> ClientError {
+    let variables: Vec<String> = variables
+        .iter()
+        .map(|(name, value)| format!("{name}={}", shlex::try_quote(value).unwrap_or_default()))
+        .collect();
+    ClientError::CheckCommand {
+        command: line.trim().to_owned(),
+        url: server.url.clone(),
+        how,
+        variables: variables.join(" "),
+    }
+}
+
+/// Returns the variables of every command of `[check]` and `[watch]`.
+#[must_use]
+pub fn variables(topology: &Topology, plan: &Plan) -> Vec<(&'static str, String)> {
+    let commit = plan.commit.map(|commit| commit.to_string()).unwrap_or_default();
+    vec![
+        ("BLUEGREEN_URL", topology.config.public.url.clone()),
+        ("BLUEGREEN_COMMIT", commit),
+        ("BLUEGREEN_SIDE", plan.to.clone()),
+    ]
+}
