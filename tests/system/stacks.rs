@@ -76,12 +76,15 @@ impl Stack {
 
     fn serves(&self) {
         let page = self.dev.get("blue");
-        if !page.contains(&format!("Version {}<", self.live)) {
-            let logs =
-                "tail -n 20 /var/log/nginx/error.log /var/log/apache2/error.log; journalctl -n 40 --no-pager";
-            let logs = self.blue.sh(&format!("({logs}) 2>&1 | cut -c1-300")).either_way();
-            panic!("not version {}: {page}\n{}", self.live, logs.text());
-        }
+        let expected = format!("Version {}<", self.live);
+        assert!(page.contains(&expected), "not version {}: {page}\n{}", self.live, self.logs());
+    }
+
+    /// What the web server, the application, and systemd logged last.
+    fn logs(&self) -> String {
+        let logs = "tail -n 20 /var/log/nginx/error.log /var/log/apache2/error.log
+            bluegreen -C /home/deploy/sample_app log --app; journalctl -n 40 --no-pager";
+        self.blue.sh(&format!("({logs}) 2>&1 | cut -c1-300")).either_way().text().to_owned()
     }
 
     fn soon_serves(&self) {
@@ -176,7 +179,8 @@ impl Stack {
     /// Forms, uploads, and what the application learns about its visitors.
     fn works(&self) {
         let asks = |arguments: &str| self.dev.sh(&format!("curl -sS --max-time 20 {arguments}")).ok();
-        asks("-o /dev/null -w '%{http_code}' -d text=hello http://blue/notes").says("30");
+        let noted = asks("-o /tmp/noted -w '%{http_code}' -d text=hello http://blue/notes");
+        assert!(noted.text().starts_with("30"), "POST /notes: status {}\n{}", noted.text(), self.logs());
         self.dev.sh("head -c 3000000 /dev/urandom >/tmp/upload").ok();
         let sent = "curl -sS -L --max-time 20 -o /tmp/back -F file=@/tmp/upload http://blue/uploads";
         self.dev.sh(&format!("{sent} && cmp /tmp/upload /tmp/back || curl -sS http://blue/uploads/upload | cmp - /tmp/upload"))
