@@ -53,6 +53,8 @@ pub enum Command {
         #[command(flatten)]
         table: Format,
     },
+    /// Print metrics for Prometheus's textfile collector
+    Metrics,
     /// Show the output of a release's steps
     Log {
         /// The release's name [default: the one from the last deployment or rollback]

@@ -16,6 +16,7 @@ mod key;
 mod ledger;
 mod log;
 mod log_app;
+mod metrics;
 pub mod options;
 mod path_walk;
 mod promote;
@@ -142,6 +143,7 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
         Command::Releases(table) => releases::run(&invocation.open(report)?, table.json),
         Command::Status(table) => status::run(&invocation.open(report)?, table.json),
         Command::History { table, limit } => history::run(&invocation.open(report)?, table.json, *limit),
+        Command::Metrics => metrics::run(&invocation.open(report)?),
         Command::Check(table) => check::run(invocation, table.json),
         Command::Log { release, follow, app } => {
             let (server, print) = (invocation.open(report)?, if *app { log_app::run } else { log::run });

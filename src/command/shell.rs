@@ -18,9 +18,9 @@ use bluegreen_git::login_name;
 const NAME: &str = "bluegreen-shell";
 
 /// The subcommands that run over ssh. [`is_allowed`] decides the same about a parsed command.
-pub const COMMANDS: [&str; 11] = [
+pub const COMMANDS: [&str; 12] = [
     "hold", "status", "public", "releases", "history", "log", "deploy", "rollback", "resume", "cancel",
-    "check",
+    "check", "metrics",
 ];
 
 /// The commands of git that come over ssh, with a space or a dash after `git`.
@@ -109,6 +109,7 @@ fn is_allowed(command: &Command) -> bool {
         | Command::Public(_)
         | Command::Releases(_)
         | Command::History { .. }
+        | Command::Metrics
         | Command::Log { .. }
         | Command::Deploy { .. }
         | Command::Rollback { .. }

@@ -47,6 +47,7 @@ mod lock;
 mod lost;
 mod many_packs;
 mod messages;
+mod metrics;
 mod mounts;
 mod notify;
 mod operators;
