@@ -64,10 +64,17 @@ impl Server {
 
     /// Runs the hook as receive-pack does and times it.
     pub fn hook(&self, line: &str) -> Duration {
+        self.hook_with(line, &[])
+    }
+
+    fn hook_with(&self, line: &str, options: &[&str]) -> Duration {
         let start = Instant::now();
+        let names = (0..).map(|at| format!("GIT_PUSH_OPTION_{at}"));
         let mut hook = Command::new(self.repository.join("hooks/post-receive"))
             .current_dir(&self.repository)
             .env("GIT_DIR", ".")
+            .env("GIT_PUSH_OPTION_COUNT", options.len().to_string())
+            .envs(names.zip(options))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -80,9 +87,14 @@ impl Server {
 
     /// Moves the branch and runs the hook.
     pub fn push(&self, version: usize) -> Duration {
+        self.push_with(&[], version)
+    }
+
+    /// Pushes with push options.
+    pub fn push_with(&self, options: &[&str], version: usize) -> Duration {
         set_master(&self.repository, version);
         let id = said(git(&self.repository).args(["rev-parse", "refs/heads/master"]));
-        self.hook(&format!("{} {id} refs/heads/master\n", "0".repeat(40)))
+        self.hook_with(&format!("{} {id} refs/heads/master\n", "0".repeat(40)), options)
     }
 
     pub fn remove(&self) {
