@@ -2,13 +2,13 @@
 
 use bluegreen_text::printable;
 
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::error::Result;
 use crate::pusher::message::Message;
 use crate::site::history::Action;
 
 /// Moves everything in the site that is not the program's own into a release, and makes that live.
-pub fn run(server: &Server) -> Result<()> {
+pub fn run(server: &DeployContext) -> Result<()> {
     server.change_site(Action::Adopt, |site, attempt| {
         match site.adopt()? {
             Some(release) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::site::Site;
@@ -13,7 +13,7 @@ use crate::site::holder::HoldingProcess;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Sends TERM to the process that holds the lock, and waits until it has ended.
-pub fn run(server: &Server) -> Result<()> {
+pub fn run(server: &DeployContext) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let Some(running) = HoldingProcess::find(&site)? else {
         server.report.line(Message::NothingRuns);

@@ -1,11 +1,11 @@
 //! `deploy [REVISION]`: makes a fresh release of a revision and makes it live.
 
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::deploy::{self, Target};
 use crate::error::{Error, Result};
 
 /// Deploys a revision; without one, the branch.
-pub fn run(server: &Server, revision: Option<&str>, dry_run: bool) -> Result<()> {
+pub fn run(server: &DeployContext, revision: Option<&str>, dry_run: bool) -> Result<()> {
     let commit = match revision {
         None => {
             let branch = &server.config.branch;

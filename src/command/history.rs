@@ -3,14 +3,14 @@
 use bluegreen_object_store::ObjectId;
 
 use super::table::{print_json, print_rows};
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::error::Result;
 use crate::site::Site;
 use crate::site::history::{self, Entry};
 use bluegreen_text::age;
 
 /// Prints the newest `limit` entries of the history, newest first; without a limit, all of them.
-pub fn run(server: &Server, json: bool, limit: Option<usize>) -> Result<()> {
+pub fn run(server: &DeployContext, json: bool, limit: Option<usize>) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let mut entries = history::read(&site)?;
     entries.reverse();

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::status;
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::error::{Error, Result};
 use crate::site::LockedSite;
 use crate::site::history::{Actor, Entry};
@@ -27,7 +27,7 @@ const LEASE: Duration = Duration::from_secs(20);
 const PIPE_BUF: usize = 4096;
 
 /// Holds the lock until the client releases it or is lost.
-pub fn run(server: &Server) -> Result<()> {
+pub fn run(server: &DeployContext) -> Result<()> {
     server.catch_signals();
     let client = Client::new(server.stop());
     let announce = |holder: &str| {
@@ -52,7 +52,7 @@ pub fn run(server: &Server) -> Result<()> {
 }
 
 /// Answers requests until the client disconnects; returns whether it asks for `[notify]`.
-fn serve(server: &Server, site: &LockedSite, client: &Client) -> Result<bool> {
+fn serve(server: &DeployContext, site: &LockedSite, client: &Client) -> Result<bool> {
     loop {
         let line = match client.receive(client.lease_end())? {
             Input::Line(line) => line,
@@ -68,7 +68,7 @@ fn serve(server: &Server, site: &LockedSite, client: &Client) -> Result<bool> {
     }
 }
 
-fn take(server: &Server, site: &LockedSite, request: Request) -> Result<Reply> {
+fn take(server: &DeployContext, site: &LockedSite, request: Request) -> Result<Reply> {
     match request {
         Request::Beat | Request::Notify => Ok(Reply::Beat(true)),
         Request::Status => Ok(Reply::Status(Box::new(status::read(server)?.0))),

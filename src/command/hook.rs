@@ -9,9 +9,9 @@ use bluegreen_text::explain::Explain;
 use bluegreen_text::message;
 
 use super::invocation::{Invocation, called_by_git, host_name};
-use crate::command::options::PushOptions;
 use crate::config;
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
+use crate::deploy::options::PushOptions;
 use crate::deploy::{Target, deploy};
 use crate::error::{Error, Result};
 use crate::gate::branch::{delete, skip, skip_moved};
@@ -29,13 +29,13 @@ use bluegreen_process::signals;
 /// Runs the hook `post-receive`. Called by hand, it deploys the new revision of a line even if the branch has
 /// moved on.
 pub fn post_receive(invocation: &Invocation, report: &Report) -> Result<()> {
-    let server = invocation
+    let mut server = invocation
         .open(report)
         .map_err(|error| report_failure(report, error, &LiveLine::new(&host_name(), None)))?;
     let updates = read_updates().map_err(|error| report_failure(report, error, &server.live_line()))?;
     let mut outcome = Ok(());
     for update in &updates {
-        let result = answer(&server, update, updates.len() == 1);
+        let result = answer(&mut server, update, updates.len() == 1);
         if result.is_err() {
             outcome = result;
         }
@@ -57,7 +57,7 @@ fn read_updates() -> Result<Vec<RefUpdate>> {
 }
 
 /// Deploys a ref update, or reports that it does not deploy. `is_alone` is true for the only update of a push.
-fn answer(server: &Server, update: &RefUpdate, is_alone: bool) -> Result<()> {
+fn answer(server: &mut DeployContext, update: &RefUpdate, is_alone: bool) -> Result<()> {
     let branch = &server.config.branch;
     // A push to a symbolic ref that leads to the branch has moved the branch without asking the gate.
     let is_alias = !update.is_branch(branch) && server.repository.is_alias(&update.name, branch);
@@ -79,8 +79,8 @@ fn answer(server: &Server, update: &RefUpdate, is_alone: bool) -> Result<()> {
         return deploy(server, Target::Commit(update.new));
     }
     let options = options();
-    let options = read_options(server, options.iter().map(Vec::as_slice));
-    if options.skip {
+    server.options = read_options(server.report, options.iter().map(Vec::as_slice));
+    if server.options.skip {
         return skip_moved(server, update);
     }
     deploy(server, Target::Tip(update.new))
@@ -88,8 +88,8 @@ fn answer(server: &Server, update: &RefUpdate, is_alone: bool) -> Result<()> {
 
 /// Hints at the commands that deploy another branch, as long as the branch that deploys does not exist: then the
 /// pushed one is probably meant.
-fn hint_at_branch(server: &Server, update: &RefUpdate, is_alone: bool) {
-    let Server { repository, config, name: server_name, .. } = server;
+fn hint_at_branch(server: &DeployContext, update: &RefUpdate, is_alone: bool) {
+    let DeployContext { repository, config, name: server_name, .. } = server;
     let name = update.name.strip_prefix(b"refs/heads/").and_then(|name| std::str::from_utf8(name).ok());
     let is_meant = |name: &&str| !update.is_deletion() && (is_alone || ["main", "master"].contains(name));
     let Some(name) = name.filter(is_meant) else { return };
@@ -108,15 +108,11 @@ fn options() -> Vec<Vec<u8>> {
     (0..count).map_while(option).collect()
 }
 
-fn read_options<'o>(server: &Server, options: impl Iterator<Item = &'o [u8]>) -> PushOptions {
-    let options = PushOptions::read(options, server.report);
+fn read_options<'o>(report: &Report, options: impl Iterator<Item = &'o [u8]>) -> PushOptions {
+    let options = PushOptions::read(options, report);
     if options.verbose {
-        server.report.be_verbose();
+        report.be_verbose();
     }
-    if options.public {
-        server.public_option.set(true);
-    }
-    server.no_cache.set(options.no_cache);
     options
 }
 
@@ -125,14 +121,14 @@ pub fn proc_receive(invocation: &Invocation, report: &Report) -> Result<()> {
     signals::outlive_the_client();
     let mut output = stdout().lock();
     let request = protocol::read_request(&mut stdin().lock(), &mut output)?;
-    let server = invocation
+    let mut server = invocation
         .open(report)
         .map_err(|error| report_failure(report, error, &LiveLine::new(&host_name(), None)));
     let answers: Vec<(&[u8], Answer)> = request
         .updates
         .iter()
         .map(|update| {
-            let answer = match &server {
+            let answer = match &mut server {
                 Ok(server) => pass(server, &request, update),
                 Err(error) => Answer::Refused(message(error)),
             };
@@ -143,7 +139,7 @@ pub fn proc_receive(invocation: &Invocation, report: &Report) -> Result<()> {
 }
 
 /// Handles one ref of a push: deploys its commit and moves the ref, or returns the reason for the refusal.
-fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
+fn pass(server: &mut DeployContext, request: &Request, update: &RefUpdate) -> Answer {
     if !update.is_branch(&server.config.branch) {
         return Answer::FallThrough;
     }
@@ -154,6 +150,8 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
     if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
         return Answer::Refused("the gate does not support namespaces".into());
     }
+    server.options = read_options(server.report, request.options.iter().map(Vec::as_slice));
+    let server = &*server;
     server.catch_signals();
     // Until the branch has moved, the commit is not reachable from any ref, and `git gc` could remove its objects.
     let kept = (!update.is_deletion()).then(|| server.repository.keep(update.new)).transpose();
@@ -165,13 +163,10 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
         // A push that could not be checked is more than one that was refused.
         error => report_failure(server.report, error, &server.live_line()),
     });
-    let result = checked.and_then(|_kept| {
-        let options = read_options(server, request.options.iter().map(Vec::as_slice));
-        match update {
-            _ if update.is_deletion() => delete(server, update),
-            _ if options.skip => skip(server, update),
-            _ => deploy(server, Target::Gate(update)),
-        }
+    let result = checked.and_then(|_kept| match update {
+        _ if update.is_deletion() => delete(server, update),
+        _ if server.options.skip => skip(server, update),
+        _ => deploy(server, Target::Gate(update)),
     });
     match result {
         // With exit status 3 the new release is live and the ref has moved: to git the push succeeded.
@@ -184,8 +179,8 @@ fn pass(server: &Server, request: &Request, update: &RefUpdate) -> Answer {
 /// Returns whether the gate has handled a push to the branch before `post-receive` runs: git calls
 /// `proc-receive` for it, and that hook is this program. git is asked for the hook's path where this
 /// program was called by a script that lies elsewhere.
-fn is_gated(server: &Server) -> Result<bool> {
-    let Server { repository, config, .. } = server;
+fn is_gated(server: &DeployContext) -> Result<bool> {
+    let DeployContext { repository, config, .. } = server;
     let hook = match own_hooks(repository) {
         Some(hooks) => hooks.join("proc-receive"),
         None => repository.hook_path("proc-receive")?,

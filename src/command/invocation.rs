@@ -5,7 +5,7 @@
 //! one its working directory. It stays root only if every component of the path, and the repository, belong
 //! to root and nobody else can write them. ARCHITECTURE.md, "Trust", has the whole rule.
 
-use std::cell::{Cell, LazyCell, OnceCell, RefCell};
+use std::cell::{LazyCell, OnceCell, RefCell};
 use std::ffi::{CString, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ use super::ledger::{self, Entry, LEDGERS};
 use super::path_walk::PathWalk;
 use super::session;
 use crate::config::{self, Config};
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
+use crate::deploy::options::PushOptions;
 use crate::error::{Error, Result};
 use crate::pusher::report::Report;
 use crate::site::history::{Actor, Key};
@@ -65,7 +66,7 @@ pub fn host_name() -> String {
 
 impl Invocation<'_> {
     /// Opens the repository and its config, as the repository's owner.
-    pub fn open<'r>(&self, report: &'r Report) -> Result<Server<'r>> {
+    pub fn open<'r>(&self, report: &'r Report) -> Result<DeployContext<'r>> {
         let invoker = Uid::current();
         // Root reads no file that the environment names.
         let key = if invoker.is_root() { None } else { key::of_connection() };
@@ -76,7 +77,7 @@ impl Invocation<'_> {
         let name = config.server.clone().unwrap_or_else(host_name);
         let at_boot = self.at_boot;
         let in_step = step_of(&config.site.root);
-        Ok(Server {
+        Ok(DeployContext {
             repository,
             config,
             name,
@@ -86,8 +87,7 @@ impl Invocation<'_> {
             in_step,
             in_notice: std::env::var_os("BLUEGREEN_NOTICE").is_some(),
             untold: RefCell::default(),
-            public_option: Cell::new(false),
-            no_cache: Cell::new(false),
+            options: PushOptions::default(),
             stop: OnceCell::new(),
         })
     }

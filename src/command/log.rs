@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bluegreen_text::{escape_controls, without_colors};
 
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::error::{Error, Result};
 use crate::release::ReleaseName;
 use crate::site::{Holder, Site, history, logs};
@@ -18,7 +18,7 @@ use crate::site::{Holder, Site, history, logs};
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Prints the log of a release, by default the newest one; `follow` keeps printing while a deployment runs.
-pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
+pub fn run(server: &DeployContext, release: Option<&str>, follow: bool) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let release: Option<ReleaseName> = release.map(str::parse).transpose()?;
     let (mut shown, mut open) = (None, None);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::command::log::print;
 use crate::deploy::app;
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::error::{Error, Result};
 use crate::site::Site;
 use bluegreen_process::{self as process, End};
@@ -13,7 +13,7 @@ use bluegreen_process::{self as process, End};
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Prints the output of a release's instance, by default the live release's; `follow` keeps printing.
-pub fn run(server: &Server, release: Option<&str>, follow: bool) -> Result<()> {
+pub fn run(server: &DeployContext, release: Option<&str>, follow: bool) -> Result<()> {
     let release = match release {
         Some(name) => name.parse()?,
         None => Site::open(&server.config.site)?.live()?.release().cloned().ok_or(Error::NoLog(None))?,

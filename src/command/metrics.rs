@@ -7,7 +7,7 @@ use std::fmt::{Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{status, table::print_text};
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::error::Result;
 use crate::site::{Site, history};
 use bluegreen_protocol::history::{Action, Entry, Outcome};
@@ -30,7 +30,7 @@ const KINDS: [(Kind, &str); 3] =
     [(Kind::Lock, "lock"), (Kind::Publication, "publication"), (Kind::Tip, "tip")];
 
 /// Prints the metrics of the server.
-pub fn run(server: &Server) -> Result<()> {
+pub fn run(server: &DeployContext) -> Result<()> {
     let (status, _) = status::read(server)?;
     let entries = history::read(&Site::open(&server.config.site)?)?;
     print_text(metrics(&status, &entries).trim_end())

@@ -17,7 +17,6 @@ mod ledger;
 mod log;
 mod log_app;
 mod metrics;
-pub mod options;
 mod path_walk;
 mod promote;
 mod public;
@@ -134,8 +133,8 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
         Command::Hook { hook: Hook::PostReceive } => hook::post_receive(invocation, report),
         Command::Hook { hook: Hook::ProcReceive } => hook::proc_receive(invocation, report),
         Command::Deploy { revision, dry_run, no_cache } => {
-            let server = invocation.open(report)?;
-            server.no_cache.set(*no_cache);
+            let mut server = invocation.open(report)?;
+            server.options.no_cache = *no_cache;
             deploy::run(&server, revision.as_deref(), *dry_run)
         }
         Command::Rollback { release } => rollback::run(&invocation.open(report)?, release.as_deref()),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::promote::{Judge, access};
 use super::table::{print_json, print_rows, print_text};
 use crate::cli::Promotable;
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::error::{Error, Result};
 use crate::promote::hold::Heartbeat;
 use crate::promote::plan::{Failed, ServerStatus, Topology};
@@ -144,7 +144,7 @@ fn correct_marks(
 }
 
 /// Prints the mark of one server, which only has information about itself: a clone can ask the front end.
-pub fn of_server(server: &Server, json: bool) -> Result<()> {
+pub fn of_server(server: &DeployContext, json: bool) -> Result<()> {
     let mark = Site::open(&server.config.site)?.public_mark()?;
     if json {
         return print_json(&serde_json::json!({

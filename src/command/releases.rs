@@ -5,7 +5,7 @@ use bluegreen_text::printable;
 use serde::Serialize;
 
 use super::table::{print_json, print_rows};
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::error::Result;
 use crate::release::Release;
 use crate::site::{Live, Site};
@@ -23,7 +23,7 @@ struct Row {
 }
 
 /// Prints all releases, newest first.
-pub fn run(server: &Server, json: bool) -> Result<()> {
+pub fn run(server: &DeployContext, json: bool) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let live = site.live()?;
     let rows: Vec<Row> = site.releases()?.iter().rev().map(|release| row(release, &live)).collect();

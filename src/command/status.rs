@@ -1,8 +1,8 @@
 //! `status`: what is live, and what is being done.
 
 use super::table::{print_json, print_text};
+use crate::deploy::context::DeployContext;
 use crate::deploy::pending::{self, Pending};
-use crate::deploy::server::Server;
 use crate::error::Result;
 use crate::release::ReleaseName;
 use crate::site::{Live, Site};
@@ -10,7 +10,7 @@ use bluegreen_protocol::status::Status;
 use bluegreen_text::{age, escape_controls, printable};
 
 /// Prints the state of the server.
-pub fn run(server: &Server, json: bool) -> Result<()> {
+pub fn run(server: &DeployContext, json: bool) -> Result<()> {
     let (status, live) = read(server)?;
     if json {
         return print_json(&status);
@@ -19,7 +19,7 @@ pub fn run(server: &Server, json: bool) -> Result<()> {
 }
 
 /// Reads the state of the server.
-pub(super) fn read(server: &Server) -> Result<(Status, Live)> {
+pub(super) fn read(server: &DeployContext) -> Result<(Status, Live)> {
     let site = Site::open(&server.config.site)?;
     let live = site.live()?;
     let tip = server.repository.tip(&server.config.branch)?;

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::AppConfig;
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::deploy::steps::PATH;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
@@ -41,7 +41,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(25);
 /// The application of a site.
 #[derive(Debug, Clone, Copy)]
 pub struct App<'a> {
-    server: &'a Server<'a>,
+    server: &'a DeployContext<'a>,
     config: &'a AppConfig,
     site: &'a LockedSite,
 }
@@ -57,7 +57,7 @@ pub struct Started<'a> {
 impl<'a> App<'a> {
     /// Returns the application of a site; `None` if the config has no `[app]`.
     #[must_use]
-    pub fn of(server: &'a Server<'a>, site: &'a LockedSite) -> Option<Self> {
+    pub fn of(server: &'a DeployContext<'a>, site: &'a LockedSite) -> Option<Self> {
         server.config.app.as_ref().map(|config| Self { server, config, site })
     }
 
@@ -186,7 +186,7 @@ impl<'a> App<'a> {
 }
 
 /// Returns the words of the command that controls the instances of a server.
-fn command(server: &Server, config: &AppConfig) -> Vec<String> {
+fn command(server: &DeployContext, config: &AppConfig) -> Vec<String> {
     config.control.clone().unwrap_or_else(|| {
         let name = server.repository.path().file_name().unwrap_or_default().to_string_lossy();
         let name = name.strip_suffix(".git").unwrap_or(&name);
@@ -196,7 +196,7 @@ fn command(server: &Server, config: &AppConfig) -> Vec<String> {
 
 /// Prepares the command that prints the output of an instance; `None` if the config has no `[app]`.
 #[must_use]
-pub fn log_command(server: &Server, release: &ReleaseName, follow: bool) -> Option<Command> {
+pub fn log_command(server: &DeployContext, release: &ReleaseName, follow: bool) -> Option<Command> {
     let words = command(server, server.config.app.as_ref()?);
     let mut program = prepare(&words);
     program.args(["log", &release.to_string(), "1000"]).args(follow.then_some("--follow"));

@@ -10,7 +10,7 @@ use bluegreen_sys::dir::Dir;
 use sha2::{Digest, Sha256};
 
 use crate::config::Step;
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::deploy::steps::PATH;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
@@ -25,7 +25,7 @@ const VERSION: &[u8] = b"bluegreen step 1\n";
 /// The build steps of one release, and where their outputs can come from.
 #[derive(Debug)]
 pub struct StepCache<'a> {
-    server: &'a Server<'a>,
+    server: &'a DeployContext<'a>,
     site: &'a LockedSite,
     /// The directory of the release that is being built.
     release: &'a Dir,
@@ -36,14 +36,19 @@ pub struct StepCache<'a> {
 impl<'a> StepCache<'a> {
     /// The cache for a release whose commit is checked out.
     #[must_use]
-    pub fn new(server: &'a Server<'a>, site: &'a LockedSite, release: &'a Dir, listing: &'a Listing) -> Self {
+    pub fn new(
+        server: &'a DeployContext<'a>,
+        site: &'a LockedSite,
+        release: &'a Dir,
+        listing: &'a Listing,
+    ) -> Self {
         Self { server, site, release, listing }
     }
 
     /// Copies the outputs of a step from the newest kept release that has the same inputs, and reports that. Returns
     /// false if the step must run.
     pub fn restore(&self, step: &Step) -> Result<bool> {
-        if step.outputs.is_empty() || self.server.no_cache.get() || self.has_any_output(step) {
+        if step.outputs.is_empty() || self.server.options.no_cache || self.has_any_output(step) {
             return Ok(false);
         }
         let (key, started) = (self.key(step), Instant::now());

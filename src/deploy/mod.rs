@@ -2,15 +2,16 @@
 
 pub mod app;
 mod cache;
+pub mod context;
 mod decide;
 mod failure;
 mod journal;
 pub mod notify;
+pub mod options;
 pub mod pending;
 pub mod publish;
 pub mod resume;
 pub mod rollback;
-pub mod server;
 pub mod session;
 pub mod steps;
 
@@ -27,7 +28,7 @@ use self::decide::Decision;
 pub use self::decide::Target;
 use bluegreen_text::timestamp;
 
-use self::server::Server;
+use self::context::DeployContext;
 use self::session::Attempt;
 use crate::config::{Config, Phase, WhenPublic};
 use crate::deploy::publish::Publication;
@@ -44,7 +45,7 @@ use bluegreen_checkout::{
 };
 
 /// Deploys a commit, and reports the result to the pusher.
-pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
+pub fn deploy(server: &DeployContext, target: Target<'_>) -> Result<()> {
     let branch = &server.config.branch;
     server.report.line(Message::Received { branch, server: &server.name });
     server.change_site(Action::Deploy, |site, attempt| {
@@ -58,8 +59,13 @@ pub fn deploy(server: &Server, target: Target<'_>) -> Result<()> {
     Ok(())
 }
 
-fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut Attempt) -> Result<()> {
-    let Server { config, report, repository, .. } = server;
+fn run(
+    server: &DeployContext,
+    site: &mut LockedSite,
+    target: Target<'_>,
+    attempt: &mut Attempt,
+) -> Result<()> {
+    let DeployContext { config, report, repository, .. } = server;
     let live = site.live()?;
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
     attempt.new = Some(commit);
@@ -116,7 +122,7 @@ fn run(server: &Server, site: &mut LockedSite, target: Target<'_>, attempt: &mut
 
 /// Keeps the assets of a release reachable for pages that visitors load from it. A failure is a warning: all that
 /// may be missing later is an old style sheet.
-fn pool_assets(server: &Server, site: &LockedSite, release: &ReleaseName) {
+fn pool_assets(server: &DeployContext, site: &LockedSite, release: &ReleaseName) {
     if let Err(error) = site.pool_assets(release, &server.config.site) {
         server.report.warning(error);
     }
@@ -124,8 +130,8 @@ fn pool_assets(server: &Server, site: &LockedSite, release: &ReleaseName) {
 
 /// Refuses a deployment to the public side, or warns of it, as `when-public` says. A deployment by hand is
 /// never refused: an operator on the server knows which side it is.
-fn refuse_public(server: &Server, site: &LockedSite, target: Target<'_>) -> Result<()> {
-    let is_allowed = server.public_option.get() || matches!(target, Target::Commit(_));
+fn refuse_public(server: &DeployContext, site: &LockedSite, target: Target<'_>) -> Result<()> {
+    let is_allowed = server.options.public || matches!(target, Target::Commit(_));
     let is_refused = server.config.site.when_public == WhenPublic::Refuse && !is_allowed;
     match site.public_mark() {
         Ok(mark) if !mark.as_ref().is_some_and(|mark| mark.public) => {}
@@ -149,7 +155,7 @@ struct Filled<'a> {
 
 /// Checks the tree out into a new directory, with what a recycled release has unchanged, if that works.
 fn fill_recycled_or_new<'a>(
-    server: &Server,
+    server: &DeployContext,
     site: &'a LockedSite,
     name: &ReleaseName,
     objects: &ObjectStore,
@@ -171,14 +177,14 @@ fn fill_recycled_or_new<'a>(
 /// Checks the tree out into one directory, which is not a release yet. Returns `None` if a process still uses the
 /// release that was to be recycled.
 fn fill<'a>(
-    server: &Server,
+    server: &DeployContext,
     site: &'a LockedSite,
     name: &ReleaseName,
     objects: &ObjectStore,
     tree: ObjectId,
     recycled: Option<Recycled>,
 ) -> Result<Option<Filled<'a>>> {
-    let Server { config, report, .. } = server;
+    let DeployContext { config, report, .. } = server;
     server.phase(site, "read the commit");
     let manifest = recycled.as_ref().map(|old| &old.manifest);
     let options = checkout_options(config, site.releases_path());
@@ -218,7 +224,7 @@ fn checkout_options(config: &Config, scratch: PathBuf) -> Options {
 }
 
 /// Reports what a deployment would do. Changes nothing and needs no lock.
-pub fn dry_run(server: &Server, commit: ObjectId) -> Result<()> {
+pub fn dry_run(server: &DeployContext, commit: ObjectId) -> Result<()> {
     let site = crate::site::Site::open(&server.config.site)?;
     let live = site.live()?;
     shared::require(&site, &server.config.shared)?;
@@ -244,8 +250,13 @@ pub fn dry_run(server: &Server, commit: ObjectId) -> Result<()> {
 }
 
 /// Decides under the lock which commit to deploy. If there is none, reports why and returns `None`.
-fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -> Result<Option<ObjectId>> {
-    let Server { config, report, repository, .. } = server;
+fn choose(
+    server: &DeployContext,
+    site: &LockedSite,
+    target: Target<'_>,
+    live: &Live,
+) -> Result<Option<ObjectId>> {
+    let DeployContext { config, report, repository, .. } = server;
     let branch = match target {
         Target::Commit(_) => None,
         Target::Tip(_) => repository.tip(&config.branch)?,
@@ -272,7 +283,7 @@ fn choose(server: &Server, site: &LockedSite, target: Target<'_>, live: &Live) -
     Ok(None)
 }
 
-fn warn_of_submodules(server: &Server, listing: &Listing) {
+fn warn_of_submodules(server: &DeployContext, listing: &Listing) {
     let submodules = listing.submodules();
     if server.config.site.submodules == Submodules::Warn && !submodules.is_empty() {
         server.report.warning(Message::EmptySubmodules(&submodules));
@@ -281,7 +292,7 @@ fn warn_of_submodules(server: &Server, listing: &Listing) {
 
 /// Removes the releases beyond `keep`, except for the one that the next deployment is to recycle. A release that cannot
 /// be removed causes a warning; the deployment has succeeded.
-fn prune(server: &Server, site: &mut LockedSite, live: &ReleaseName) {
+fn prune(server: &DeployContext, site: &mut LockedSite, live: &ReleaseName) {
     server.phase(site, "prune");
     let keep = server.config.site.keep;
     let surplus = site.releases().map(|releases| {
@@ -305,12 +316,12 @@ fn prune(server: &Server, site: &mut LockedSite, live: &ReleaseName) {
 }
 
 /// Returns whether a release can be recycled without a loss: its instance does not run, and it contains no uploads.
-fn is_free(server: &Server, site: &LockedSite, name: &ReleaseName) -> bool {
+fn is_free(server: &DeployContext, site: &LockedSite, name: &ReleaseName) -> bool {
     !site.may_run(name) && matches!(shared::own_files(site, &server.config.shared, name), Ok(None))
 }
 
 /// Removes a release, unless it contains files that may be uploads.
-fn remove(server: &Server, site: &LockedSite, name: &ReleaseName) -> Result<()> {
+fn remove(server: &DeployContext, site: &LockedSite, name: &ReleaseName) -> Result<()> {
     match shared::own_files(site, &server.config.shared, name)? {
         Some(path) => {
             let shared = site.shared_path().join(&path);

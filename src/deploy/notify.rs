@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use bluegreen_text::{printable, reason, seconds, timestamp};
 
 use crate::config::Step;
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::deploy::steps::{how, note, shell};
 use crate::error::Result;
 use crate::pusher::message::Message;
@@ -20,8 +20,8 @@ use bluegreen_process as process;
 /// The end of what a line printed, in bytes, that is looked at for its last words.
 const TAIL: usize = 1000;
 
-impl Server<'_> {
-    /// Adds a line to the history, and keeps it for [`Server::notify`]. Where it cannot be added it is kept
+impl DeployContext<'_> {
+    /// Adds a line to the history, and keeps it for [`DeployContext::notify`]. Where it cannot be added it is kept
     /// nevertheless.
     pub fn record(&self, site: &LockedSite, entry: Entry) -> Result<()> {
         let entry = entry.bounded();
@@ -30,7 +30,7 @@ impl Server<'_> {
         result
     }
 
-    /// Tells of all lines that [`Server::record`] was given. The lock must be free by now: nobody waits for
+    /// Tells of all lines that [`DeployContext::record`] was given. The lock must be free by now: nobody waits for
     /// these. Returns what went wrong.
     pub fn notify(&self) -> Vec<String> {
         let entries = self.untold.take();

@@ -11,8 +11,8 @@ use bluegreen_object_store::ObjectId;
 
 use crate::config::Phase;
 use crate::deploy::app::{App, Started};
+use crate::deploy::context::DeployContext;
 use crate::deploy::journal::{self, Entry};
-use crate::deploy::server::Server;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
 use crate::pusher::leftover::Leftover;
@@ -28,7 +28,7 @@ use bluegreen_process::signals::Stop;
 #[derive(Debug)]
 pub struct Publication<'a> {
     /// The server.
-    pub server: &'a Server<'a>,
+    pub server: &'a DeployContext<'a>,
     /// Its site.
     pub site: &'a LockedSite,
     /// The release.
@@ -187,7 +187,7 @@ pub struct Ended {
 }
 
 /// Ends the publication that an earlier run could not end, and reports it.
-pub fn resume(server: &Server, site: &LockedSite) -> Result<Option<Ended>> {
+pub fn resume(server: &DeployContext, site: &LockedSite) -> Result<Option<Ended>> {
     let Some(mut entry) = journal::read(site)? else { return Ok(None) };
     let Some(release) = entry.release() else { return journal::finish(site).map(|()| None) };
     entry.attempts = entry.attempts.saturating_add(1);

@@ -5,7 +5,7 @@
 //! again: one that is live, failed, was cancelled, skipped or refused, or from which somebody rolled back.
 
 use crate::deploy::app::App;
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::deploy::{Target, run};
 use crate::error::Result;
 use crate::pusher::leftover::Leftover;
@@ -13,8 +13,8 @@ use crate::site::history::Action;
 use crate::site::seen::{ATTEMPTS, Look};
 
 /// Ends what a crash cut off. It is silent where there is nothing to do.
-pub fn resume(server: &Server) -> Result<()> {
-    let Server { repository, config, report, .. } = server;
+pub fn resume(server: &DeployContext) -> Result<()> {
+    let DeployContext { repository, config, report, .. } = server;
     // Whoever takes the lock ends a publication, and that may move the branch.
     for lock in repository.remove_stale_locks()? {
         report.line(Leftover::Removed(&lock));

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use crate::deploy::app::App;
+use crate::deploy::context::DeployContext;
 use crate::deploy::publish::Publication;
-use crate::deploy::server::Server;
 use crate::deploy::session::Attempt;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
@@ -14,12 +14,12 @@ use crate::site::LockedSite;
 use crate::site::history::Action;
 
 /// Makes a release live again: the one named, or the newest good one that is older than the live one.
-pub fn roll_back(server: &Server, to: Option<&ReleaseName>) -> Result<()> {
+pub fn roll_back(server: &DeployContext, to: Option<&ReleaseName>) -> Result<()> {
     server.change_site(Action::Rollback, |site, attempt| run(server, site, to, attempt))
 }
 
 fn run(
-    server: &Server,
+    server: &DeployContext,
     site: &mut LockedSite,
     to: Option<&ReleaseName>,
     attempt: &mut Attempt,

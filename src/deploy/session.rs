@@ -7,8 +7,8 @@ use bluegreen_object_store::ObjectId;
 use bluegreen_text::{message, printable, timestamp};
 
 use crate::deploy::app::App;
+use crate::deploy::context::DeployContext;
 use crate::deploy::publish::{self, Ended};
-use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
@@ -36,7 +36,7 @@ impl Attempt {
     }
 }
 
-impl Server<'_> {
+impl DeployContext<'_> {
     /// Runs `change` under the site's lock, after a recovery from whatever a crash left. The history gets a
     /// line if there was something to do, of which `[notify]` is told once the lock is free. A failure ends
     /// with the line that says what is still live.

@@ -11,8 +11,8 @@ use bluegreen_text::{seconds, timestamp};
 use nix::unistd::{Uid, User};
 
 use crate::config::{Phase, Step};
+use crate::deploy::context::DeployContext;
 use crate::deploy::failure;
-use crate::deploy::server::Server;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::pusher::output::Output;
@@ -28,7 +28,7 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 /// The steps of one release.
 #[derive(Debug)]
 pub struct Steps<'a> {
-    server: &'a Server<'a>,
+    server: &'a DeployContext<'a>,
     site: &'a LockedSite,
     release: &'a ReleaseName,
     /// The release that was live before, if any.
@@ -39,7 +39,7 @@ impl<'a> Steps<'a> {
     /// The steps of a release that has its final path and its record.
     #[must_use]
     pub fn new(
-        server: &'a Server<'a>,
+        server: &'a DeployContext<'a>,
         site: &'a LockedSite,
         release: &'a ReleaseName,
         previous: Option<&'a ReleaseName>,
@@ -117,7 +117,7 @@ impl<'a> Steps<'a> {
 }
 
 /// Prepares a shell line of the config: in the site's directory, with the environment that all of them get.
-pub(super) fn shell(server: &Server, step: &Step) -> Command {
+pub(super) fn shell(server: &DeployContext, step: &Step) -> Command {
     let user = User::from_uid(Uid::effective()).ok().flatten();
     let (home, login) =
         user.map_or_else(|| (PathBuf::from("/"), String::new()), |user| (user.dir, user.name));

@@ -1,6 +1,6 @@
 //! Pushes through the gate that deploy nothing: those with `-o skip`, and deletions of the branch.
 
-use crate::deploy::server::Server;
+use crate::deploy::context::DeployContext;
 use crate::error::Result;
 use crate::pusher::message::Message;
 use crate::site::history::Action;
@@ -10,7 +10,7 @@ use bluegreen_git::push::RefUpdate;
 const SKIPPED: &str = "skipped";
 
 /// Moves the branch and deploys nothing, as the pusher asked.
-pub fn skip(server: &Server, push: &RefUpdate) -> Result<()> {
+pub fn skip(server: &DeployContext, push: &RefUpdate) -> Result<()> {
     server.change_site(Action::Deploy, |site, _| {
         // Before it becomes the tip: after a crash from here on, `resume` leaves it alone.
         site.set_aside(push.new, SKIPPED)?;
@@ -22,7 +22,7 @@ pub fn skip(server: &Server, push: &RefUpdate) -> Result<()> {
 }
 
 /// Deploys nothing after git has moved the branch, as the pusher asked, and records that.
-pub fn skip_moved(server: &Server, push: &RefUpdate) -> Result<()> {
+pub fn skip_moved(server: &DeployContext, push: &RefUpdate) -> Result<()> {
     server.change_site(Action::Deploy, |site, _| site.set_aside(push.new, SKIPPED))?;
     let branch = &server.config.branch;
     server.report.line(Message::Skipped { branch, live_line: &server.live_line() });
@@ -30,7 +30,7 @@ pub fn skip_moved(server: &Server, push: &RefUpdate) -> Result<()> {
 }
 
 /// Deletes the branch; what is live stays.
-pub fn delete(server: &Server, push: &RefUpdate) -> Result<()> {
+pub fn delete(server: &DeployContext, push: &RefUpdate) -> Result<()> {
     // Under the lock, so that deployments and this take turns.
     server.change_site(Action::Deploy, |_, _| Ok(server.repository.move_ref(push, "push")?))?;
     let branch = &server.config.branch;

@@ -1,8 +1,9 @@
 //! The context of a command: repository, config, name of the server, the person who called, and the report.
 
-use std::cell::{Cell, LazyCell, OnceCell, RefCell};
+use std::cell::{LazyCell, OnceCell, RefCell};
 
 use crate::config::Config;
+use crate::deploy::options::PushOptions;
 use crate::pusher::live_line::LiveLine;
 use crate::pusher::message::Message;
 use crate::pusher::report::Report;
@@ -13,7 +14,7 @@ use bluegreen_process::signals::Stop;
 
 /// The server that a command works on, and the person who called it.
 #[derive(Debug)]
-pub struct Server<'a> {
+pub struct DeployContext<'a> {
     /// The repository that is pushed to.
     pub repository: Repository,
     /// Its config.
@@ -32,21 +33,19 @@ pub struct Server<'a> {
     pub in_notice: bool,
     /// The lines of the history that `[notify]` has not run for yet.
     pub untold: RefCell<Vec<Entry>>,
-    /// True if the push has the option `public`: it may deploy to the public side.
-    pub public_option: Cell<bool>,
-    /// True if every build step is to run, whatever a kept release has.
-    pub no_cache: Cell<bool>,
+    /// The options of the push, or of the command that deploys.
+    pub options: PushOptions,
     pub(crate) stop: OnceCell<Stop>,
 }
 
-impl Server<'_> {
+impl DeployContext<'_> {
     /// Installs the signal handlers. From now on TERM, and INT and HUP unless a client of git waits for the program, only
     /// request a stop.
     pub fn catch_signals(&self) {
         self.stop.get_or_init(|| Stop::catch(self.for_client));
     }
 
-    /// Returns the request to stop. No signal makes it before [`Server::catch_signals`].
+    /// Returns the request to stop. No signal makes it before [`DeployContext::catch_signals`].
     #[must_use]
     pub fn stop(&self) -> &Stop {
         static NEVER: Stop = Stop::never();

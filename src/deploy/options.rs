@@ -1,4 +1,4 @@
-//! Push options: the arguments of `git push -o`.
+//! Push options: the arguments of `git push -o`. `bluegreen deploy` sets those that its own options stand for.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
