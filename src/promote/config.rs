@@ -85,6 +85,8 @@ pub struct Public {
     pub url: String,
     /// The name of a switch of the program, or a path.
     pub switch: String,
+    /// The machine on which the switch runs, as ssh takes it; this machine if it is not set.
+    pub host: Option<String>,
     /// The timeout of its `set`.
     #[serde(default = "ninety_seconds", deserialize_with = "duration")]
     pub within: Duration,

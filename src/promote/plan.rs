@@ -168,7 +168,7 @@ impl Topology {
         let (config, file) = PromoteConfig::read(access.config)?;
         let names: Vec<&str> = config.sides.keys().map(String::as_str).collect();
         let folder = file.parent().unwrap_or(Path::new(""));
-        let switch = Switch::new(&config.public, folder, &names)?;
+        let switch = Switch::new(&config.public, folder, &names, &access.client)?;
         if access.config.is_none() {
             let commands = [&config.check.run[..], &config.watch.run[..]].concat();
             switch.check_trust(&file, &commands, access.state.as_deref(), judge)?;

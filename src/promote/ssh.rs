@@ -92,6 +92,20 @@ impl Ssh {
         found.unwrap_or_else(|| self.machine().to_owned())
     }
 
+    /// Explains why ssh could not connect to a machine that is not a server of a side.
+    #[must_use]
+    pub fn explain_machine(&self, stderr: &str) -> ClientError {
+        match self.explain(&self.host, stderr) {
+            ClientError::Unreachable { url, reason, .. }
+                if !stderr.contains("Host key verification failed") =>
+            {
+                let hint = format!("run `ssh {} true`, and see `host` in .promote.toml", self.host);
+                ClientError::Unreachable { url, reason, hint }
+            }
+            error => error,
+        }
+    }
+
     /// Explains why ssh could not connect, from its standard error.
     #[must_use]
     pub fn explain(&self, url: &str, stderr: &str) -> ClientError {
@@ -114,6 +128,16 @@ impl Ssh {
         };
         ClientError::Unreachable { url, reason, hint }
     }
+}
+
+/// Parses the name of a machine: `ops@lb` or `ssh://ops@lb:2222`.
+#[must_use]
+pub fn machine(host: &str, client: &Client) -> Option<Ssh> {
+    let name = host.strip_prefix("ssh://").unwrap_or(host);
+    let is_name = !name.contains(|char: char| char == '/' || char.is_whitespace() || char.is_control());
+    let is_port = |name: &str| !name.contains(':') || host.len() > name.len();
+    let url = if host.starts_with("ssh://") { format!("{host}/") } else { format!("{host}:.") };
+    split(&url, client).filter(|_| is_name && is_port(name))?.0
 }
 
 /// Returns whether a shell command runs OpenSSH, whose options are known.
@@ -157,6 +181,19 @@ fn in_home(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_has_a_user_and_a_port_at_most() {
+        let client = Client { line: None, program: None };
+        let show = |host: &str| machine(host, &client).map(|ssh| (ssh.host, ssh.port));
+        assert_eq!(show("ops@lb"), Some(("ops@lb".into(), None)));
+        assert_eq!(show("ssh://ops@lb:2222"), Some(("ops@lb".into(), Some("2222".into()))));
+        for wrong in
+            ["", "lb:2222", "ops@lb:/etc", "lb/x", "-oProxyCommand=id", "ssh://-x", "ssh://lb/x", "a b"]
+        {
+            assert_eq!(show(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn addresses_are_split_as_git_does() {

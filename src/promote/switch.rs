@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::config::{Public, invalid};
 use super::program::{self, Output};
+use super::ssh::{self, CANNOT_CONNECT, Client, Ssh};
 use super::trust::{Judge, Subject};
 use crate::error::{ClientError, Result};
 use bluegreen_process as process;
@@ -28,6 +29,12 @@ const SHIPPED: [(&str, &str); 7] = [
 /// The timeout of `show`.
 const SHOW_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The additional time for a switch at another machine, in which ssh connects, or notices that it cannot.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The status of `timeout` if the time is up.
+const TIMED_OUT: i32 = 124;
+
 /// The comment by which a switch declares its settings: names, `SIDE` for the name of each side, and a `!` after those
 /// that name a file to write or a host that receives secrets.
 const DECLARATION: &str = "# settings: ";
@@ -39,6 +46,8 @@ const MAX_HEADER: u64 = 4096;
 #[derive(Debug)]
 pub struct Switch {
     program: Program,
+    /// The machine on which it runs, unless it is this one.
+    host: Option<Ssh>,
     within: Duration,
     settings: Vec<(String, String)>,
     /// The settings that have to be trusted, as `key = value`.
@@ -53,10 +62,20 @@ enum Program {
 
 impl Switch {
     /// Finds the switch of the config. A relative path starts at the config's folder.
-    pub fn new(public: &Public, folder: &Path, sides: &[&str]) -> Result<Self> {
+    pub fn new(public: &Public, folder: &Path, sides: &[&str], client: &Client) -> Result<Self> {
+        let host = public.host.as_deref().map(|host| host_of(host, client)).transpose()?;
         let shipped = SHIPPED.iter().find(|(name, _)| *name == public.switch);
         let program = match shipped {
             Some((name, text)) => Program::Shipped(name, text),
+            None if host.is_some() && public.switch.starts_with('/') => {
+                Program::Own(PathBuf::from(&public.switch))
+            }
+            None if host.is_some() && public.switch.contains('/') => {
+                return Err(invalid(
+                    "with `host`, the path of a switch must begin with a slash",
+                    "write the path of the program on that machine",
+                ));
+            }
             None if public.switch.contains('/') => {
                 let path = folder.join(&public.switch);
                 Program::Own(path.canonicalize().unwrap_or(path))
@@ -69,12 +88,18 @@ impl Switch {
                 ));
             }
         };
-        let declared = program.declaration();
-        let sensitive = check(public, declared.as_deref(), sides)?;
+        let is_elsewhere = host.is_some() && shipped.is_none();
+        let declared = if is_elsewhere { None } else { program.declaration() };
+        let mut sensitive = check(public, declared.as_deref(), sides)?;
+        if let Some(host) = &public.host {
+            sensitive.push(format!("host = {}", truncated(host, MAX_NAME_CHARS)));
+            let own = is_elsewhere.then(|| format!("switch = {}", truncated(&public.switch, MAX_NAME_CHARS)));
+            sensitive.extend(own);
+        }
         let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let name = |key: &str| format!("SWITCH_{}", key.to_uppercase().replace('-', "_"));
         let settings = public.settings.iter().map(|(key, value)| (name(key), text(value))).collect();
-        Ok(Self { program, within: public.within, settings, sensitive })
+        Ok(Self { program, host, within: public.within, settings, sensitive })
     }
 
     /// Fails if the switch or one of these commands uses something of a clone that is not trusted.
@@ -86,18 +111,16 @@ impl Switch {
         judge: &dyn Judge,
     ) -> Result<()> {
         let program = match &self.program {
-            Program::Shipped(..) => None,
-            Program::Own(path) => Some(path.as_path()),
+            // A program of another machine is trusted by its path.
+            Program::Own(path) if self.host.is_none() => Some(path.as_path()),
+            _ => None,
         };
         Subject { config, program, settings: &self.sensitive, commands }.check(state, judge)
     }
 
     /// Returns the public side; `None` if there is none.
     pub fn show(&self, stop: Option<&Stop>) -> Result<Option<String>> {
-        let output = program::run(self.command().arg("show"), SHOW_TIMEOUT, stop)?;
-        if !output.is_ok() {
-            return Err(failed("show".into(), &output).into_error());
-        }
+        let output = self.run(&["show"], false, SHOW_TIMEOUT, stop)?;
         let side = output.stdout.trim();
         Ok((!side.is_empty()).then(|| truncated(side, MAX_NAME_CHARS).into_owned()))
     }
@@ -105,26 +128,68 @@ impl Switch {
     /// Sets the public side, with `force` even if the front end reports it as down. Only its timeout interrupts it, and
     /// only `show` can tell what it has done.
     pub fn set(&self, side: &str, force: bool) -> Result<()> {
-        let mut command = self.command();
-        if force {
-            command.env("SWITCH_FORCE", "1");
-        }
-        let output = program::run(command.args(["set", side]), self.within, None)?;
-        if output.is_ok() { Ok(()) } else { Err(failed(format!("set {side}"), &output).into_error()) }
+        self.run(&["set", side], force, self.within, None).map(|_| ())
     }
 
-    fn command(&self) -> Command {
-        let mut command = match &self.program {
-            Program::Shipped(name, text) => {
-                let mut shell = process::command("sh");
-                shell.arg("-c").arg(text).arg(name);
-                shell
-            }
-            Program::Own(path) => process::command(path),
+    /// Runs the switch and fails if it does.
+    fn run(&self, words: &[&str], force: bool, timeout: Duration, stop: Option<&Stop>) -> Result<Output> {
+        let settings = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let variables: Vec<_> = settings.chain(force.then_some(("SWITCH_FORCE", "1"))).collect();
+        let program = match &self.program {
+            Program::Shipped(name, text) => vec!["sh", "-c", text, name],
+            Program::Own(path) => vec![path.to_str().unwrap_or_default()],
         };
-        command.envs(self.settings.iter().map(|(key, value)| (key, value)));
-        command
+        let line = [&program[..], words].concat();
+        let (mut command, timeout) = if let Some(ssh) = &self.host {
+            (at_host(ssh, &variables, &line, timeout)?, timeout + CONNECT_TIMEOUT)
+        } else {
+            let mut command = match &self.program {
+                Program::Shipped(..) => process::command("sh"),
+                Program::Own(path) => process::command(path),
+            };
+            command.args(&line[1..]).envs(variables);
+            (command, timeout)
+        };
+        let output = program::run(&mut command, timeout, stop)?;
+        if output.is_ok() {
+            return Ok(output);
+        }
+        let error = match &self.host {
+            Some(ssh) if output.status == Some(CANNOT_CONNECT) => ssh.explain_machine(&output.stderr),
+            Some(_) if output.status == Some(TIMED_OUT) => {
+                let limit = humantime::format_duration(timeout.saturating_sub(CONNECT_TIMEOUT));
+                ClientError::Switch {
+                    command: words.join(" "),
+                    how: format!("timed out after {limit}"),
+                    hint: None,
+                }
+            }
+            _ => failed(words.join(" "), &output),
+        };
+        Err(error.into_error())
     }
+}
+
+/// Parses `[public] host`.
+fn host_of(host: &str, client: &Client) -> Result<Ssh> {
+    ssh::machine(host, client).ok_or_else(|| {
+        let problem = format!("invalid `host`: `{}`", truncated(host, MAX_NAME_CHARS));
+        invalid(problem, "write what ssh takes: `ops@lb`, or `ssh://ops@lb:2222`")
+    })
+}
+
+/// Prepares a command at another machine. That machine enforces the timeout, because a switch would survive the end of
+/// its connection, and could set a side after this program has gone back.
+fn at_host(ssh: &Ssh, variables: &[(&str, &str)], line: &[&str], timeout: Duration) -> Result<Command> {
+    let limit = format!("{:.3}", timeout.as_secs_f64());
+    let variables: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let words = ["timeout", "-k", "5", limit.as_str(), "env"].into_iter();
+    let words = words.chain(variables.iter().map(String::as_str)).chain(line.iter().copied());
+    let line = shlex::try_join(words)
+        .map_err(|_| invalid("a setting contains a NUL", "remove it from `[public.settings]`"))?;
+    let mut command = ssh.command();
+    command.arg(&ssh.host).arg(line);
+    Ok(command)
 }
 
 impl Program {
@@ -200,8 +265,13 @@ mod tests {
         toml::from_str(&text).unwrap()
     }
 
+    fn client() -> Client {
+        Client::find(Some("ssh".into()), None)
+    }
+
     fn problem(switch: &str, settings: &str) -> String {
-        let switch = Switch::new(&public(switch, settings), Path::new("/nowhere"), &["blue", "green"]);
+        let switch =
+            Switch::new(&public(switch, settings), Path::new("/nowhere"), &["blue", "green"], &client());
         let error = switch.err().map(|error| format!("{error}; {}", error.hint().unwrap()));
         error.unwrap_or_default()
     }
@@ -240,7 +310,9 @@ mod tests {
     #[test]
     fn settings_that_write_files_or_receive_secrets_need_trust() {
         let sensitive = |switch: &str, settings: &str| {
-            Switch::new(&public(switch, settings), Path::new("/"), &["blue", "green"]).unwrap().sensitive
+            Switch::new(&public(switch, settings), Path::new("/"), &["blue", "green"], &client())
+                .unwrap()
+                .sensitive
         };
         assert_eq!(sensitive("hetzner", "api = 'https://evil'\nblue = 1"), ["api = \"https://evil\""]);
         assert_eq!(sensitive("nginx", "flag = '/home/me/.ssh-is-green'").len(), 1);

@@ -57,6 +57,7 @@ mod picture;
 mod promote;
 mod promote_checks;
 mod promote_fails;
+mod promote_host;
 mod promote_look;
 mod promote_steps;
 mod property;

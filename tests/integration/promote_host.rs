@@ -1,0 +1,97 @@
+//! Promotions whose switch runs on another machine, which a program in place of ssh stands for.
+
+use std::fs;
+
+use crate::promote::{Pair, said};
+
+/// A pair whose switch runs at `ops@lb`. `script` runs there before the command.
+fn pair(script: &str) -> Pair {
+    let pair = Pair::new();
+    let switch = pair.file("switch").display().to_string();
+    pair.configure("switch = \"./switch\"", &format!("switch = \"{switch}\"\nhost = \"ops@lb\""));
+    pair.by_ssh(&format!("[ \"$host\" != ops@lb ] || {{ {script}; }}"));
+    pair
+}
+
+#[test]
+fn a_switch_runs_at_its_host_with_its_settings() {
+    let pair = pair("AT_HOST=1; export AT_HOST");
+    let set = "[ -n \"$AT_HOST\" ]; printf '%s' \"$SWITCH_WORDS\" >\"$here/words\"; printf '%s\\n' \"$2\" >\"$here/public\"";
+    pair.switch(set);
+    pair.configure("[check]", "[public.settings]\nwords = \"it's $(id); `x` \\\"y\\\"\"\n[check]");
+    let (status, text) = pair.promote(&[]);
+    assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
+    assert_eq!(fs::read_to_string(pair.file("words")).unwrap(), "it's $(id); `x` \"y\"");
+    assert_eq!(pair.marks(), [Some(false), Some(true)]);
+    let log = fs::read_to_string(pair.file("fake-ssh.log")).unwrap();
+    assert!(log.contains("ops@lb timeout -k 5 90.000 env "), "{log}");
+}
+
+#[test]
+fn a_shipped_switch_runs_at_a_host_and_its_errors_are_printed() {
+    let pair = pair(":");
+    let switch = pair.file("switch").display().to_string();
+    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let green = config.split('"').filter(|word| word.starts_with("127.0.0.1:")).nth(1).unwrap().to_owned();
+    pair.configure(&switch, "nginx");
+    pair.configure("[check]", &format!("[public.settings]\nurl = \"http://{green}\"\n[check]"));
+    pair.write("green.body", "green\n");
+    let (status, text) = said(&pair.command(&["public"]).output().unwrap());
+    assert!(status == 0 && text.lines().any(|line| line.starts_with("green  green   yes")), "{text}");
+    pair.configure(&green, "127.0.0.1:9");
+    let (status, text) = said(&pair.command(&["public"]).output().unwrap());
+    assert!(status == 1 && text.contains("cannot ask nginx at `http://127.0.0.1:9`"), "{text}");
+    assert!(text.contains("hint: check that it runs, with the second server of nginx.conf"), "{text}");
+}
+
+#[test]
+fn a_switch_that_hangs_at_its_host_is_killed_there() {
+    let pair = pair(":");
+    pair.configure("switch = ", "within = \"1s\"\nswitch = ");
+    pair.switch("sleep 2; printf '%s\\n' \"$2\" >\"$here/public\"");
+    pair.fails(&[], "the switch's `set green` timed out after 1s");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(pair.public(), "blue", "it went on after its timeout");
+}
+
+#[test]
+fn a_host_that_cannot_be_reached_or_is_hostile_is_an_error() {
+    let pair = pair("echo 'ssh: connect to host lb port 22: Connection refused' >&2; exit 255");
+    let (status, text) = pair.promote(&[]);
+    assert_eq!(status, 1, "{text}");
+    assert!(
+        text.contains("cannot reach `ops@lb` by ssh: connect to host lb port 22: Connection refused"),
+        "{text}"
+    );
+    assert!(text.contains("hint: run `ssh ops@lb true`"), "{text}");
+    let hostile = self::pair("printf '\\033[2J%s' x; yes | head -c 100000000; exit 0");
+    let (status, text) = hostile.promote(&[]);
+    assert!(status == 1 && !text.contains('\x1b') && text.len() < 10_000, "{} bytes", text.len());
+    assert_eq!(hostile.public(), "blue");
+}
+
+#[test]
+fn an_invalid_host_or_a_relative_switch_is_refused() {
+    let pair = pair(":");
+    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let switch = pair.file("switch").display().to_string();
+    for (from, to, problem) in [
+        ("ops@lb", "-oProxyCommand=id", "invalid `host`: `-oProxyCommand=id`"),
+        ("ops@lb", "lb:2222", "invalid `host`: `lb:2222`"),
+        (switch.as_str(), "./switch", "with `host`, the path of a switch must begin with a slash"),
+    ] {
+        pair.write("promote.toml", &config).configure(from, to);
+        let (status, text) = pair.promote(&[]);
+        assert!(status == 2 && text.contains(problem) && text.contains("hint: write "), "{text}");
+    }
+}
+
+#[test]
+fn a_clone_whose_switch_runs_elsewhere_must_be_trusted() {
+    let pair = pair(":");
+    let clone = pair.green.clone_path();
+    fs::copy(pair.file("promote.toml"), clone.join(".promote.toml")).unwrap();
+    let mut command = pair.green.command(crate::support::sandbox::BLUEGREEN);
+    let (status, text) = said(&command.arg("public").current_dir(clone).output().unwrap());
+    assert!(status == 2 && text.contains("`host = ops@lb`") && text.contains("`switch = /"), "{text}");
+}
