@@ -68,6 +68,8 @@ const FILES: &[(&str, &str)] = files![
     "share/switches/Caddyfile"
     "share/switches/address"
     "share/switches/address.service"
+    "share/switches/apache"
+    "share/switches/apache.conf"
     "share/switches/aws"
     "share/switches/caddy"
     "share/switches/digitalocean"

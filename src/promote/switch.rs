@@ -16,8 +16,9 @@ use bluegreen_process as process;
 use bluegreen_process::signals::Stop;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
-const SHIPPED: [(&str, &str); 7] = [
+const SHIPPED: [(&str, &str); 8] = [
     ("address", include_str!("../../share/switches/address")),
+    ("apache", include_str!("../../share/switches/apache")),
     ("aws", include_str!("../../share/switches/aws")),
     ("caddy", include_str!("../../share/switches/caddy")),
     ("digitalocean", include_str!("../../share/switches/digitalocean")),

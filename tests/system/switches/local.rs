@@ -1,4 +1,4 @@
-//! HAProxy, nginx and Caddy: fifty switches each under load, what is kept, and what is refused.
+//! HAProxy, nginx, Caddy, and Apache: fifty switches each under load, what is kept, and what is refused.
 
 use crate::lab::Lab;
 use crate::machine::Machine;
@@ -50,8 +50,7 @@ fn passes_everything(front: &Machine) {
 /// Ten switches at once to both sides: one after another, and in the end all agree.
 fn takes_turns(front: &Machine, switch: &str) {
     // Another user who locks what it can open holds nobody up.
-    let attack =
-        "for path in /etc/haproxy /etc/nginx /etc/caddy /etc/haproxy/.* /etc/nginx/.* /etc/caddy/.*; do
+    let attack = "for path in /etc/haproxy /etc/nginx /etc/caddy /etc/apache2 /etc/haproxy/.* /etc/nginx/.* /etc/caddy/.* /etc/apache2/.*; do
             [ ! -r \"$path\" ] || flock -n \"$path\" sleep 25 & done; wait";
     let locks = front.start("nobody", attack);
     front
@@ -318,5 +317,74 @@ mod caddy {
         front.sh("touch /tmp/blue.ill").ok();
         refuses(&front, "caddy", "blue");
         front.sh("caddy stop 2>/dev/null; /switches/caddy set blue").fails().says("cannot ask Caddy at");
+    }
+}
+
+mod apache {
+    use super::*;
+
+    fn machine(lab: &Lab) -> Option<Machine> {
+        let front = super::super::front(lab, &["apache2ctl", "flock", "socat"])?;
+        let sides = "s/10.0.0.2:80/127.0.0.1:8001/; s/10.0.0.3:80/127.0.0.1:8002/";
+        let site = "/etc/apache2/sites-enabled/000-default.conf";
+        front
+            .sh(&format!(
+                "sed '{sides}' /switches/apache.conf >{site}
+                a2enmod -q rewrite proxy proxy_http headers; apache2ctl start; sleep 0.5"
+            ))
+            .ok();
+        shows(&front, "apache", "blue");
+        Some(front)
+    }
+
+    #[test]
+    fn fifty_switches_of_apache_go_unnoticed_and_are_kept() {
+        let Some(lab) = Lab::new() else { return };
+        let Some(front) = machine(&lab) else { return };
+        nobody_notices(&front, "apache");
+        passes_everything(&front);
+        takes_turns(&front, "apache");
+        for side in ["green", "blue", "green"] {
+            front
+                .sh(&format!(
+                    "/switches/apache set {side}; /switches/apache set {side}; apache2ctl graceful; sleep 0.5"
+                ))
+                .ok();
+            shows(&front, "apache", side);
+        }
+        front
+            .sh("apache2ctl stop; while pidof apache2 >/dev/null; do sleep 0.1; done; apache2ctl start; sleep 0.5")
+            .ok();
+        shows(&front, "apache", "green");
+        // A path reaches the side as the visitor sent it.
+        front
+            .sh("timeout 10 socat -u TCP-LISTEN:8003,reuseaddr OPEN:/tmp/seen,creat </dev/null >/dev/null 2>&1 & sed -i 's/127.0.0.1:8002/127.0.0.1:8003/' /etc/apache2/sites-enabled/000-default.conf
+                apache2ctl graceful; sleep 0.5; curl -s --max-time 1 'http://127.0.0.1/a%2Fb%20c%252F?d=%2F' || :
+                sed -i 's/127.0.0.1:8003/127.0.0.1:8002/' /etc/apache2/sites-enabled/000-default.conf; apache2ctl graceful; sleep 0.5
+                head -n 1 /tmp/seen")
+            .ok()
+            .says("GET /a%2Fb%20c%252F?d=%2F HTTP/1.1");
+        front.sh("touch /tmp/blue.ill").ok();
+        refuses(&front, "apache", "blue");
+    }
+
+    #[test]
+    fn what_keeps_apache_from_switching_is_said() {
+        let Some(lab) = Lab::new() else { return };
+        let Some(front) = machine(&lab) else { return };
+        let set = "/switches/apache set green";
+        // Apache looks for another file than the switch writes.
+        front
+            .sh(&format!("SWITCH_FLAG=/tmp/x-is-green {set}"))
+            .fails()
+            .says("error: Apache shows `blue` after");
+        assert_eq!(front.sh("ls /tmp/x-is-green 2>/dev/null || :").ok().text(), "");
+        front
+            .sh(&format!("SWITCH_FLAG=/etc/apache2/public-is-pink {set}"))
+            .fails()
+            .says("Apache has `blue` and `pink`, not `green`");
+        front.sh("useradd olga; runuser -u olga -- /switches/apache set green").fails().says("error: ");
+        shows(&front, "apache", "blue");
+        front.sh(&format!("apache2ctl stop; sleep 1; {set}")).fails().says("cannot ask Apache at");
     }
 }
