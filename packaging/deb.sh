@@ -6,21 +6,27 @@
 #
 #   packaging/deb.sh                  build the program and package it
 #   packaging/deb.sh --binary FILE    package this build, with weaker compression
+#   packaging/deb.sh --binary FILE --arch ARCH --helper PROGRAM
+#                                     package this build for x86_64 or aarch64; PROGRAM, the same version, runs here
 set -eu
 
 main() {
     cd "$(dirname "$(realpath "$0")")/.."
-    speed=
-    case $#:${1-} in
-        0:)
+    speed='' arch=$(uname -m)
+    case $#:${1-}:${3-}:${5-} in
+        0:::)
             program=$(packaging/static.sh)
+            helper=$program
             ;;
-        2:--binary)
-            program=$2
+        2:--binary::)
+            program=$2 helper=$2
             speed=--fast
             ;;
+        6:--binary:--arch:--helper)
+            program=$2 arch=$4 helper=$6
+            ;;
         *)
-            echo 'usage: packaging/deb.sh [--binary FILE]' >&2
+            echo 'usage: packaging/deb.sh [--binary FILE [--arch ARCH --helper PROGRAM]]' >&2
             exit 2
             ;;
     esac
@@ -31,21 +37,24 @@ main() {
     staged=target/package
     rm -rf "$staged/switches"
     mkdir -p "$staged/switches" "$staged/share" "$staged/hooks"
-    strip -o "$staged/bluegreen" "$program"
-    "$program" generate man >"$staged/bluegreen.1"
-    "$program" generate bash >"$staged/bluegreen.bash"
-    "$program" generate zsh >"$staged/_bluegreen"
-    "$program" generate fish >"$staged/bluegreen.fish"
+    # A program for another architecture is stripped already, and this machine's strip cannot read it.
+    if [ "$arch" = "$(uname -m)" ]; then strip -o "$staged/bluegreen" "$program"; else cp "$program" "$staged/bluegreen"; fi
+    "$helper" generate man >"$staged/bluegreen.1"
+    "$helper" generate bash >"$staged/bluegreen.bash"
+    "$helper" generate zsh >"$staged/_bluegreen"
+    "$helper" generate fish >"$staged/bluegreen.fish"
     setup_man >"$staged/bluegreen-setup.8"
     changelog >"$staged/changelog"
     gzip -9n <CHANGELOG.md >"$staged/CHANGELOG.gz"
     find share/switches -type f -perm -100 -exec cp {} "$staged/switches/" \;
     pages
     # The crates of the static program, whichever build is packaged.
-    cargo tree --locked -p bluegreen --target "$(uname -m)-unknown-linux-musl" -e normal,build --prefix none --format '{p}|{l}' |
+    cargo tree --locked -p bluegreen --target "$arch-unknown-linux-musl" -e normal,build --prefix none --format '{p}|{l}' |
         jq -nR -f packaging/spdx.jq --arg created "$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)" \
             >"$staged/bluegreen.spdx.json"
-    cargo deb --quiet --no-build $speed --output "$staged/bluegreen.deb"
+    [ "$arch" = "$(uname -m)" ] || speed="--target $arch-unknown-linux-musl"
+    # shellcheck disable=SC2086 # several options
+    cargo deb --quiet --no-build $speed --output "$staged/bluegreen.deb" >/dev/null
     echo "$PWD/$staged/bluegreen.deb"
 }
 

@@ -1,28 +1,52 @@
 #!/bin/sh
-# Builds a static program for every Linux on this architecture, and prints its path. Equal sources produce equal bytes,
-# in any directory.
+# Builds a static program for every Linux on an architecture, by default this machine's, and prints its path. Equal
+# sources produce equal bytes, in any directory.
+#
+#   packaging/static.sh [x86_64|aarch64]
 #
 # Needs musl's C compiler (Debian and Ubuntu: musl-tools) and a Rust toolchain with either musl's standard library
 # (`rustup target add x86_64-unknown-linux-musl`) or the library's sources, to build it (`rustup component add rust-src`;
-# Debian: rustc-web cargo-web rust-web-src).
+# Debian: rustc-web cargo-web rust-web-src). For the other architecture it needs cargo-zigbuild and zig instead of
+# musl's compiler (`pip install cargo-zigbuild ziglang`).
 set -eu
 
 main() {
     cd "$(dirname "$(realpath "$0")")/.."
-    target=$(uname -m)-unknown-linux-musl
+    case $#:${1-} in
+        0: | 1:x86_64 | 1:aarch64) target=${1:-$(uname -m)}-unknown-linux-musl ;;
+        *)
+            echo 'usage: packaging/static.sh [x86_64|aarch64]' >&2
+            exit 2
+            ;;
+    esac
     folder=${CARGO_TARGET_DIR:-$PWD/target}/static
-    command -v musl-gcc >/dev/null || fail 'musl-gcc is not installed' 'apt-get install musl-tools'
+    if is_native; then
+        command -v musl-gcc >/dev/null || fail 'musl-gcc is not installed' 'apt-get install musl-tools'
+    else
+        command -v cargo-zigbuild >/dev/null || fail 'cargo-zigbuild is not installed' 'pip install cargo-zigbuild ziglang'
+    fi
     mkdir -p "$folder"
     # Keep the paths of this machine out of the program.
     flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=bluegreen"
     flags="$flags --remap-path-prefix=$folder=target --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
     choose_toolchain
-    variable=$(echo "$target" | tr 'a-z-' 'A-Z_')
-    export "CARGO_TARGET_${variable}_LINKER=$linker" "CC_$(echo "$target" | tr - _)=musl-gcc"
     export CFLAGS="-ffile-prefix-map=$folder=target -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=cargo"
     export RUSTFLAGS="$flags"
-    "$cargo" build --release --locked $build_std --target "$target" --target-dir "$folder" >&2
+    if is_native; then build_native; else build_foreign; fi
     echo "$folder/$target/release/bluegreen"
+}
+
+is_native() { [ "$target" = "$(uname -m)-unknown-linux-musl" ]; }
+
+build_native() {
+    variable=$(echo "$target" | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${variable}_LINKER=$linker" "CC_$(echo "$target" | tr - _)=musl-gcc"
+    "$cargo" build --release --locked $build_std --target "$target" --target-dir "$folder" >&2
+}
+
+# zig contains a C compiler, a linker, and musl for every architecture.
+build_foreign() {
+    CARGO=$cargo cargo-zigbuild zigbuild --release --locked $build_std --target "$target" --target-dir "$folder" >&2
 }
 
 # Sets cargo, build_std, and flags for the first toolchain that can build for musl.
@@ -40,8 +64,10 @@ choose_toolchain() {
             export RUSTC="$rustc" RUSTC_BOOTSTRAP=1
             build_std=-Zbuild-std=std,panic_unwind
             source=$(realpath "$sysroot/lib/rustlib/src/rust")
+            flags="$flags -C link-self-contained=no --remap-path-prefix=$source=rust"
+            is_native || return 0
             make_unwinder
-            flags="$flags -C link-self-contained=no -L native=$folder/unwind --remap-path-prefix=$source=rust"
+            flags="$flags -L native=$folder/unwind"
             link_by_hand
             return
         fi

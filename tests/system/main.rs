@@ -30,6 +30,7 @@ mod load;
 mod machine;
 mod package;
 mod power;
+mod release;
 mod services;
 
 #[path = "../integration/support/markdown.rs"]

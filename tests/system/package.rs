@@ -195,9 +195,11 @@ fn leaves_nothing(server: &Booted) {
     server.sh("test -d /home/deploy/sample_app/objects").ok();
 }
 
+/// Held while a package is built, because all builds use one directory.
+pub static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// Builds the package, where its tools are. Two tests that want it at once get it in turn.
 pub fn build() -> Option<NamedTempFile> {
-    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let script = Path::new(CLONE).join("packaging/deb.sh");
     let program = env!("CARGO_BIN_EXE_bluegreen");
     for tool in ["cargo-deb", "jq"] {
