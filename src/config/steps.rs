@@ -347,8 +347,8 @@ mod tests {
             ),
             (
                 "[steps]\ncheck = { run = 'a', inputs = ['b'], outputs = ['c'] }",
-                2,
-                "`steps.check`: `inputs` and `outputs` are for build steps, not for `check`",
+                1,
+                "`steps`: `inputs` and `outputs` are for build steps, not for `check`",
             ),
             ("[steps]\ndeploy = 'a'", 2, "unknown field `deploy`, expected one of `build`"),
             ("[env]\n'A B' = 'x'", 1, "`env`: invalid variable name `A B`"),
