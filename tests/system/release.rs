@@ -96,9 +96,17 @@ fn apt_installs_from_the_repository_and_refuses_a_changed_one() {
     assert_eq!(dev.get("blue"), "App v1");
     println!("from nothing to a served page: {:.1} s", began.elapsed().as_secs_f64());
 
-    blue.sh("echo changed >>/srv/apt/dists/stable/InRelease; rm /srv/apt/dists/stable/Release.gpg
-        sed -i s/^Version:.*/Version:\\ 99/ /srv/apt/dists/stable/main/binary-*/Packages
-        rm -rf /srv/apt/dists/stable/main/binary-*/Packages.gz /var/lib/apt/lists/*
-        ! apt-get update -o APT::Update::Error-Mode=any; ! apt-cache policy bluegreen | grep -q 99")
-        .ok();
+    // Neither a changed index nor a changed release file is accepted. The control: what was published is.
+    blue.sh("cp -a /srv/apt /srv/published").ok();
+    let update = |change: &str| {
+        blue.sh(&format!(
+            "rm -rf /srv/apt /var/lib/apt/lists/*; cp -a /srv/published /srv/apt; cd /srv/apt/dists/stable; {change}
+            apt-get update -o APT::Update::Error-Mode=any"
+        ))
+    };
+    update("").ok();
+    update("rm main/binary-*/Packages.gz; sed -i 's/^Version:.*/Version: 99/' main/binary-*/Packages")
+        .fails();
+    update("sed -i 's/^Label:.*/Label: other/' InRelease; rm Release.gpg").fails();
+    update("rm InRelease; sed -i 's/^Label:.*/Label: other/' Release").fails();
 }
