@@ -64,17 +64,22 @@ generated() { # WHAT FILE
 # Prints the cargo of the clone's owner; nothing if none is new enough, or there is no clone.
 builders_cargo() { [ ! -e "$HERE/Cargo.toml" ] || find_cargo "$(home_of "$(owner_of "$HERE")")"; }
 
-# Builds as the clone's owner, because a folder of root's in it would break the owner's next build. A build does not
-# change the server, and cargo shows its own progress.
+# Builds as the clone's owner, because a folder of root's in it would break the owner's next build. The owner's code runs
+# without root's terminal, so that cargo shows no progress. A build does not change the server.
 build() {
     local builder cargo
     builder=$(owner_of "$HERE") cargo=$(builders_cargo)
     SOURCE=$HERE/target/release/bluegreen
     [ -n "$cargo" ] || fail "building needs cargo of Rust $(rust_version) or newer" \
         'install Rust with rustup; or build elsewhere with `cargo build --release --locked`, and give --binary FILE'
-    printf '%-12s %s\n' "$STEP" "${DRY_RUN:+would }build bluegreen in $HERE"
+    printf '%-12s %s\n' "$STEP" "${DRY_RUN:+would }build bluegreen in $HERE, which takes minutes"
     [ -z "$DRY_RUN" ] || return 0
-    (cd "$HERE" && runuser -u "$builder" -- env -i "HOME=$(home_of "$builder")" "USER=$builder" \
-        "PATH=$(dirname "$cargo"):$PATH" "CARGO_TARGET_DIR=$HERE/target" cargo build --release --locked 9>&-) ||
+    : >"$SCRATCH/asides"
+    # 9 is the installer's own lock.
+    (PATIENCE=3600 && as "$builder" env -i "HOME=$(home_of "$builder")" "USER=$builder" "PATH=$(dirname "$cargo"):$PATH" \
+        "CARGO_TARGET_DIR=$HERE/target" sh -c 'cd "$1" && cargo build --release --locked 2>&1' sh "$HERE" \
+        </dev/null 9>&- >"$SCRATCH/words") || {
+        cat "$SCRATCH/words" "$SCRATCH/asides" | clean | indent >&2
         fail 'the build failed' 'the messages are above'
+    }
 }

@@ -232,7 +232,8 @@ fn without_a_binary_it_builds_as_whoever_owns_the_clone() {
             --version) echo 'cargo 1.999.0' ;;
             'build --release --locked')
                 mkdir -p target/release; cp /srv/program target/release/bluegreen
-                id -un >target/release/builder ;;
+                { id -un; readlink /proc/$$/fd/*; (: </dev/tty) 2>/dev/null && echo terminal; } >target/release/builder
+                echo Compiling; [ ! -e fails ] || exit 1 ;;
             *) exit 9 ;;
         esac\n",
     );
@@ -243,9 +244,18 @@ fn without_a_binary_it_builds_as_whoever_owns_the_clone() {
     blue.sh("/srv/clone/install.sh --web-server none --dry-run")
         .ok()
         .says("would build bluegreen in /srv/clone");
-    blue.sh("/srv/clone/install.sh --web-server none")
+    // The builder's code gets neither the terminal of root nor a descriptor.
+    let in_terminal = |script: &str| blue.sh(&format!("script -qec '{script}' /dev/null 7</root/new.pub"));
+    blue.sh("touch /root/new.pub").ok();
+    in_terminal("/srv/clone/install.sh --web-server none")
         .ok()
         .says("program      build bluegreen in /srv/clone");
+    blue.sh("cat /srv/clone/target/release/builder").ok().lacks("/dev/pts").lacks("terminal").lacks("/root/");
+    in_terminal("touch /srv/clone/fails; /srv/clone/install.sh")
+        .ends_with_status(1)
+        .says("Compiling")
+        .says("the build failed");
+    blue.sh("rm /srv/clone/fails").ok();
     blue.sh("/srv/clone/install.sh").ok().says("Nothing had to be changed.");
     blue.sh("cat /srv/clone/target/release/builder; cmp /srv/program /usr/local/bin/bluegreen")
         .ok()
