@@ -14,6 +14,7 @@ use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::Entry;
 use bluegreen_protocol::hold::{Reply, Request};
 use bluegreen_protocol::status::Status;
+use bluegreen_sys::parallel;
 use bluegreen_text::message;
 
 /// The time between two beats.
@@ -69,7 +70,7 @@ impl Heartbeat {
                 thread::park_timeout(BEAT);
             }
         };
-        let thread = thread::Builder::new().spawn(beat).map_err(Error::io("start", "a thread"))?;
+        let thread = parallel::spawn_alone(beat).map_err(Error::io("start", "a thread"))?;
         Ok(Self { dialogs, has_ended, thread: Some(thread) })
     }
 

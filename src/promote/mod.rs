@@ -25,6 +25,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use bluegreen_sys::parallel;
 use bluegreen_text::{count, seconds};
 use serde::Serialize;
 
@@ -169,7 +170,7 @@ fn hold_together(
         })
     };
     let holds = thread::scope(|scope| {
-        let taking = thread::Builder::new().spawn_scoped(scope, move || {
+        let taking = parallel::spawn(scope, move || {
             concurrent::map(servers, |server| {
                 // The receiver hangs up only after it has given up.
                 take(server, &|line| sender.send(line).unwrap_or_default())

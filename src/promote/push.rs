@@ -9,6 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bluegreen_sys::parallel;
 use bluegreen_text::explain::Explain;
 use bluegreen_text::{count, reason, seconds};
 use serde::Serialize;
@@ -134,7 +135,7 @@ pub fn push(servers: &[Remote], intent: &PushIntent, report: &Report, shows_time
                 // The receiver hangs up only after all threads have finished.
                 let _ = sender.send(event);
             };
-            thread::Builder::new().spawn_scoped(scope, move || work(&send)).ok()
+            parallel::spawn(scope, move || work(&send)).ok()
         };
         let threads = (0..servers.len().min(MAX_CONCURRENT)).map_while(spawn).count();
         drop(sender);

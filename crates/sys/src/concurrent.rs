@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::parallel;
+
 /// The most items that are worked on at the same time: a side of 50 servers takes two rounds.
 pub const MAX_CONCURRENT: usize = 32;
 
@@ -39,7 +41,7 @@ pub fn map_with_progress<T: Send, R: Send>(
     thread::scope(|scope| {
         let spawn = |_| {
             let sender = sender.clone();
-            thread::Builder::new().spawn_scoped(scope, move || run(sender)).ok()
+            parallel::spawn(scope, move || run(sender)).ok()
         };
         let threads = (0..items.len().min(MAX_CONCURRENT)).map_while(spawn).count();
         if threads == 0 {

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Scope, ScopedJoinHandle};
+use std::thread::{self, JoinHandle, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
+use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 
 /// A good number of small items for a thread to take at a time.
@@ -15,8 +16,13 @@ pub const PIECE: usize = 32;
 /// The time between two calls of `tick`.
 const TICK: Duration = Duration::from_millis(250);
 
+/// The address space that must be free before [`spawn_alone`] starts a thread: its stack of 2 MiB and its signal stack,
+/// with a margin for what the program allocates meanwhile.
+const ROOM: u64 = 16 << 20;
+
 /// Starts a thread in a scope. It fails at a limit of processes, and where the address space is limited: a thread that
 /// finds no memory for its signal stack ends the program, after it has been started.
+#[expect(clippy::disallowed_methods, reason = "this is one of the two places")]
 pub fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
@@ -25,6 +31,27 @@ pub fn spawn<'scope, T: Send + 'scope>(
         return Err(io::ErrorKind::OutOfMemory.into());
     }
     thread::Builder::new().spawn_scoped(scope, work)
+}
+
+/// Starts the only thread of a program that cannot do without it. It fails at a limit of processes, and where less than
+/// [`ROOM`] is left of a limit of the address space.
+#[expect(clippy::disallowed_methods, reason = "this is one of the two places")]
+pub fn spawn_alone<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    if let Some(limit) = getrlimit(Resource::As).current
+        && limit.saturating_sub(address_space()?) < ROOM
+    {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    thread::Builder::new().spawn(work)
+}
+
+/// Returns the size of this program's address space in bytes, from `/proc/self/statm`.
+fn address_space() -> io::Result<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages = statm.split(' ').next().and_then(|pages| pages.parse::<u64>().ok());
+    pages.map(|pages| pages * page_size() as u64).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Runs `work` on all `items`, in `threads` threads. `work` receives the state of its thread, which `start` creates, the
