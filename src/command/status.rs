@@ -28,11 +28,15 @@ pub(super) fn read(server: &DeployContext) -> Result<(Status, Live)> {
     let status = Status {
         server: server.name.clone(),
         branch: server.config.branch.clone(),
-        site: printable(site.root()),
+        site: site.root().to_string_lossy().into_owned(),
         live: live.release().map(ReleaseName::to_string),
-        elsewhere: if let Live::Elsewhere(path) = &live { Some(printable(path)) } else { None },
+        elsewhere: if let Live::Elsewhere(path) = &live {
+            Some(path.to_string_lossy().into_owned())
+        } else {
+            None
+        },
         commit: record.as_ref().map(|record| record.commit),
-        subject: record.as_ref().map(|record| printable(&record.subject)),
+        subject: record.as_ref().map(|record| record.subject.clone()),
         sealed: record.and_then(|record| record.sealed),
         since: site.live_since(),
         good: site.is_good(&live),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::run::spawn;
 use crate::support::sandbox::BLUEGREEN;
-use crate::support::{Run, Sandbox};
+use crate::support::{Node, Run, Sandbox};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn with_steps(steps: &str) -> Sandbox {
@@ -233,4 +233,40 @@ fn adopt_warns_of_directories_of_the_old_site_that_no_release_contains() {
         .says("warning: `<site>/releases` stays outside of the release: visitors can no longer request `/releases/`")
         .says("warning: `<site>/shared` stays outside of the release: visitors can no longer request `/shared/`")
         .serves("index.html", "page");
+}
+
+#[test]
+fn json_contains_the_real_text_and_text_for_people_is_escaped() {
+    let sandbox = Sandbox::new();
+    let subject = "Back\\slash, \u{1b}[2J and \u{202e}reversed \u{e9}";
+    sandbox.commit_to("master", subject, &[(b"index.html", Node::file("v1"))]).push().ok();
+    let json = |arguments: &[&str]| {
+        let text = sandbox.bluegreen(arguments).ok().output().to_owned();
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    assert_eq!(json(&["status", "--json"])["subject"], subject);
+    assert_eq!(json(&["releases", "--json"])[0]["subject"], subject);
+    for command in ["status", "releases"] {
+        let run = sandbox.bluegreen(&[command]).ok();
+        assert!(
+            run.output().contains("Back\\slash, \\u{1b}[2J and \\u{202e}reversed \u{e9}"),
+            "{}",
+            run.output()
+        );
+    }
+    // The person who pushes, and the target of `current`.
+    let history = sandbox.site().join(".bluegreen/history.jsonl");
+    let mut entry = sandbox.history().pop().unwrap();
+    entry["by"]["user"] = "Ada \u{1b}[31m".into();
+    std::fs::write(history, format!("{entry}\n")).unwrap();
+    assert_eq!(json(&["history", "--json"])[0]["by"]["user"], "Ada \u{1b}[31m");
+    assert!(sandbox.bluegreen(&["history"]).ok().output().contains("Ada \\u{1b}[31m"));
+    let elsewhere = sandbox.path("else\u{1b}where");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let current = sandbox.site().join("current");
+    std::fs::remove_file(&current).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &current).unwrap();
+    assert_eq!(json(&["status", "--json"])["elsewhere"], elsewhere.to_str().unwrap());
+    assert!(sandbox.bluegreen(&["status"]).ok().output().contains("else\\u{1b}where"));
 }
