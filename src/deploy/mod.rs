@@ -271,7 +271,7 @@ fn choose(
     match target.decide(branch, good)? {
         Decision::Deploy(commit) => return Ok(Some(commit)),
         Decision::AlreadyLive(commit) => {
-            target.push().map_or(Ok(()), |push| repository.move_ref(push, "push"))?;
+            target.push().map_or(Ok(()), |push| repository.move_ref(push, "push", Some(server.stop())))?;
             if let Some(release) = live.release() {
                 report.line(Message::AlreadyLive { commit: &commit.short(), release });
             }

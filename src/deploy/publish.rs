@@ -150,13 +150,14 @@ impl Publication<'_> {
     }
 
     fn move_ref(&self) -> Result<()> {
-        Ok(self.push.map_or(Ok(()), |push| self.server.repository.move_ref(push, "push"))?)
+        let server = self.server;
+        Ok(self.push.map_or(Ok(()), |push| server.repository.move_ref(push, "push", Some(server.stop())))?)
     }
 
     fn move_ref_back(&self) {
         let Some(push) = self.push else { return };
         let back = RefUpdate { old: push.new, new: push.old, name: push.name.clone() };
-        if let Err(error) = self.server.repository.move_ref(&back, "bluegreen: not deployed") {
+        if let Err(error) = self.server.repository.move_ref(&back, "bluegreen: not deployed", None) {
             // If somebody else has moved the ref since, it stays as they left it.
             self.is_stuck.set(!matches!(error, git::Error::RefMoved(_)));
             self.server.report.warning(error);

@@ -14,7 +14,7 @@ pub fn skip(server: &DeployContext, push: &RefUpdate) -> Result<()> {
     server.change_site(Action::Deploy, |site, _| {
         // Before it becomes the tip: after a crash from here on, `resume` leaves it alone.
         site.set_aside(push.new, SKIPPED)?;
-        Ok(server.repository.move_ref(push, "push")?)
+        Ok(server.repository.move_ref(push, "push", Some(server.stop()))?)
     })?;
     let branch = &server.config.branch;
     server.report.line(Message::Skipped { branch, live_line: &server.live_line() });
@@ -32,7 +32,9 @@ pub fn skip_moved(server: &DeployContext, push: &RefUpdate) -> Result<()> {
 /// Deletes the branch; what is live stays.
 pub fn delete(server: &DeployContext, push: &RefUpdate) -> Result<()> {
     // Under the lock, so that deployments and this take turns.
-    server.change_site(Action::Deploy, |_, _| Ok(server.repository.move_ref(push, "push")?))?;
+    server.change_site(Action::Deploy, |_, _| {
+        Ok(server.repository.move_ref(push, "push", Some(server.stop()))?)
+    })?;
     let branch = &server.config.branch;
     server.report.line(Message::Deleted { branch, live_line: &server.live_line() });
     Ok(())

@@ -2,8 +2,6 @@
 //!
 //! Their order and wording are those of `update()` in git's receive-pack.c.
 
-use std::time::Duration;
-
 use crate::error::{Error, Result};
 use crate::pusher::output::Output;
 use crate::pusher::report::Report;
@@ -12,9 +10,6 @@ use bluegreen_git::push::RefUpdate;
 use bluegreen_git::{Repository, Setting};
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, End};
-
-/// The time limit of the `update` hook.
-const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// Refuses an update that receive-pack would refuse.
 pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop: &Stop) -> Result<()> {
@@ -66,7 +61,7 @@ fn runs_update_hook(
 ) -> Result<bool> {
     let Some(mut hook) = repository.hook("update", update, settings)? else { return Ok(true) };
     let mut output = Output::new(report, None, "");
-    let end = process::run(&mut hook, TIMEOUT, Some(stop), |bytes| output.take(bytes));
+    let end = process::run(&mut hook, git::HOOK_TIMEOUT, Some(stop), |bytes| output.take(bytes));
     output.end();
     match end.map_err(Error::io("run", "hooks/update"))? {
         End::Exited(status) => Ok(status.success()),

@@ -38,6 +38,9 @@ pub enum Error {
     Conversion(String),
     #[error("git timed out after {} while it converted files", humantime::format_duration(*.0))]
     ConversionTimeout(Duration),
+    /// Git, or the hook that it ran, was killed before the ref had moved.
+    #[error("cannot move the branch: `git update-ref` timed out after {}", humantime::format_duration(*.0))]
+    MoveTimeout(Duration),
     /// Standard input of a hook is not a list of ref updates.
     #[error("expected `<old> <new> <ref>` on standard input, got `{}`", printable(OsStr::from_bytes(.0)))]
     InvalidRefUpdate(Vec<u8>),
@@ -69,6 +72,9 @@ impl Explain for Error {
             Self::Conversion(_) => "fix the filter or the attribute, then push again".into(),
             Self::ConversionTimeout(_) => {
                 "check the filters in `.gitattributes`, or raise `filter-timeout` in bluegreen.toml".into()
+            }
+            Self::MoveTimeout(_) => {
+                "check the repository's hook `reference-transaction`, then push again".into()
             }
             Self::InvalidRefUpdate(_) => "run `bluegreen --help`".into(),
             Self::RefMoved(_) => "run `git fetch`, then push again".into(),

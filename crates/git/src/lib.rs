@@ -15,7 +15,7 @@ mod receive;
 pub mod settings;
 
 pub use self::error::{Error, Result};
-pub use self::receive::Setting;
+pub use self::receive::{HOOK_TIMEOUT, Setting};
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use bluegreen_object_store::{ObjectId, ObjectKind};
 use rustix::io::Errno;
@@ -13,10 +14,17 @@ use rustix::process::{Pid, test_kill_process};
 use super::error::{Error, Result};
 use super::push::RefUpdate;
 use super::{NO_FSMONITOR, RUN_NOTHING, Repository, failure};
-use bluegreen_process as process;
+use bluegreen_process::signals::{Cancelled, Stop};
+use bluegreen_process::{self as process, End, Limits, Task};
 
 /// The prefix of the refs that keep objects during a push. `transfer.hideRefs` hides them from clients.
 const KEPT: &str = "refs/bluegreen/deploying/";
+
+/// The timeout of one of the repository's hooks.
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// The most that git may print when it moves a ref, in bytes.
+const MAX_PRINTED: usize = 1024 * 1024;
 
 const HOOKS_PATH: &str = "core.hookspath";
 
@@ -71,8 +79,13 @@ impl Repository {
     }
 
     /// Moves, creates or deletes a ref, with a line in its reflog, if it still points to the old id. The
-    /// repository's hook `reference-transaction` runs, as it does when git moves the ref of a push.
-    pub fn move_ref(&self, update: &RefUpdate, message: &str) -> Result<()> {
+    /// repository's hook `reference-transaction` runs, as it does when git moves the ref of a push. Git and the hook
+    /// are killed after [`HOOK_TIMEOUT`], or if `stop` asks for it. Then the ref decides: the hook also runs after the move.
+    pub fn move_ref(&self, update: &RefUpdate, message: &str, stop: Option<&Stop>) -> Result<()> {
+        self.move_ref_within(update, message, Limits { timeout: HOOK_TIMEOUT, stop })
+    }
+
+    fn move_ref_within(&self, update: &RefUpdate, message: &str, limits: Limits) -> Result<()> {
         let (new, old) = (update.new.to_string(), update.old.to_string());
         let mut git = self.as_receive_pack(&["update-ref", "-m", message]);
         let name = OsStr::from_bytes(&update.name);
@@ -81,10 +94,21 @@ impl Repository {
         } else {
             git.arg(name).arg(new)
         };
-        let output = git.arg(old).output().map_err(Error::NotStarted)?;
-        if output.status.success() {
-            return Ok(());
-        }
+        let task = Task::start(git.arg(old), limits.timeout, MAX_PRINTED);
+        let (end, captured) = task.and_then(|task| task.finish(limits.stop)).map_err(Error::NotStarted)?;
+        let status = match end {
+            End::Exited(status) if status.success() => return Ok(()),
+            End::Exited(status) => status,
+            killed => {
+                let expected = (!update.is_deletion()).then_some(update.new);
+                return match self.id_of(&update.name) {
+                    Ok(id) if id == expected => Ok(()),
+                    _ if killed == End::Cancelled => Err(Cancelled.into()),
+                    _ => Err(Error::MoveTimeout(limits.timeout)),
+                };
+            }
+        };
+        let output = Output { status, stdout: captured.stdout, stderr: captured.stderr };
         let said = String::from_utf8_lossy(&output.stderr);
         let has_moved = ["but expected", "reference already exists", "unable to resolve reference"];
         if has_moved.iter().any(|text| said.contains(text)) {
@@ -279,7 +303,60 @@ fn is_asked_about(name: &[u8], values: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_asked_about;
+    use std::fs::{Permissions, set_permissions, write};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A repository whose branch `a` points to a commit, and whose hook runs a script.
+    fn hooked(script: &str) -> (tempfile::TempDir, Repository, RefUpdate) {
+        let dir = tempfile::tempdir().unwrap();
+        let git = |arguments: &[&str]| {
+            let mut git = process::command("git");
+            git.current_dir(dir.path()).args(arguments);
+            for role in ["AUTHOR", "COMMITTER"] {
+                git.env(format!("GIT_{role}_NAME"), "a").env(format!("GIT_{role}_EMAIL"), "a@localhost");
+            }
+            let output = git.output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            ObjectId::parse(output.stdout.trim_ascii())
+        };
+        git(&["init", "--quiet", "--bare", "."]);
+        let tree = git(&["hash-object", "-w", "-t", "tree", "/dev/null"]).unwrap().to_string();
+        let commit = |message| git(&["commit-tree", "-m", message, &tree]).unwrap();
+        let (old, new) = (commit("one"), commit("two"));
+        git(&["update-ref", "refs/heads/a", &old.to_string()]);
+        let hook = dir.path().join("hooks/reference-transaction");
+        write(&hook, format!("#!/bin/sh\n{script}\n")).unwrap();
+        set_permissions(&hook, Permissions::from_mode(0o755)).unwrap();
+        let repository = Repository::open(dir.path()).unwrap();
+        (dir, repository, RefUpdate { old, new, name: b"refs/heads/a".to_vec() })
+    }
+
+    #[test]
+    fn a_hook_that_does_not_end_is_killed_and_the_ref_decides() {
+        let limits = Limits { timeout: Duration::from_secs(1), stop: None };
+        for (state, is_moved) in [("prepared", false), ("committed", true)] {
+            let (_dir, repository, update) = hooked(&format!("[ $1 != {state} ] || exec sleep 1000"));
+            let moved = repository.move_ref_within(&update, "test", limits);
+            assert_eq!(moved.is_ok(), is_moved, "{state}: {moved:?}");
+            assert!(is_moved || matches!(moved, Err(Error::MoveTimeout(_))), "{state}: {moved:?}");
+            let expected = if is_moved { update.new } else { update.old };
+            assert_eq!(repository.id_of(&update.name).unwrap(), Some(expected), "{state}");
+            // Git has removed its lock.
+            let back = RefUpdate { old: expected, new: expected, name: update.name };
+            write(repository.path().join("hooks/reference-transaction"), "#!/bin/sh\n").unwrap();
+            repository.move_ref(&back, "test", None).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_process_that_the_hook_leaves_holds_nothing_up() {
+        let (_dir, repository, update) = hooked("sleep 20 &");
+        let started = std::time::Instant::now();
+        repository.move_ref(&update, "test", None).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(15));
+    }
 
     #[test]
     fn refs_are_given_to_the_hook_by_whole_prefixes() {
