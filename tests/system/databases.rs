@@ -114,7 +114,7 @@ impl Story {
         }
         self.dev
             .sh("mkdir -p /run/haproxy /etc/haproxy
-                sed 's/10.0.0.2:80/192.0.2.11:8080/; s/10.0.0.3:80/192.0.2.12:8080/; s/httpchk GET ./&health/; s/inter 1s fall 3/inter 200ms fall 2/; s/mode 660/mode 660 user dev/' /test/haproxy.cfg >/etc/haproxy/haproxy.cfg
+                sed 's/10.0.0.2:80/192.0.2.11:8080/; s/10.0.0.3:80/192.0.2.12:8080/; s/httpchk GET ./&health/; s/inter 1s fall 3/inter 200ms fall 2/; s/timeout server .*/&\\n    timeout check 5s/; s/mode 660/mode 660 user dev/' /test/haproxy.cfg >/etc/haproxy/haproxy.cfg
                 echo 'public blue' >/etc/haproxy/public.map; chown -R dev /etc/haproxy
                 haproxy -D -W -S /run/haproxy-master.sock -p /run/haproxy.pid -f /etc/haproxy/haproxy.cfg")
             .ok();
