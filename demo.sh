@@ -136,7 +136,7 @@ play() {
     rm "$APP/passwd"
     new_version 'App v3' 'Application version 3, without the link'
     push blue
-    # The switch belongs to the demonstration, so nobody has to be asked about it.
+    # The switch belongs to the demonstration, so it needs no confirmation.
     (cd "$APP" && "$PROGRAM" promote blue --trust --dry-run >/dev/null 2>&1)
     title 'And blue and green change places'
     promote blue

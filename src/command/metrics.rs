@@ -105,7 +105,7 @@ fn changes(text: &mut Text, entries: &[Entry]) {
     }
 }
 
-/// Writes what is live, and whether visitors get it.
+/// Writes the live commit, and whether the side is public.
 fn live(text: &mut Text, status: &Status) {
     if let (Some(release), commit) = (&status.live, &status.commit) {
         let commit = commit.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -45,9 +45,9 @@ pub struct Step {
     pub run: String,
     /// The time limit.
     pub timeout: Duration,
-    /// What the step depends on: files and directories of the commit. Paths are relative and inside the release.
+    /// The files and directories of the commit that the step depends on. Paths are relative and inside the release.
     pub inputs: Vec<PathBuf>,
-    /// What it creates: files and directories that later releases with the same inputs copy. Empty if the step always
+    /// The files and directories that it creates, for later releases to copy. Empty if the step always
     /// runs.
     pub outputs: Vec<PathBuf>,
 }

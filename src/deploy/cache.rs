@@ -65,7 +65,7 @@ impl<'a> StepCache<'a> {
         Ok(false)
     }
 
-    /// The outputs that later releases may copy. A step that did not create what it declares causes a warning.
+    /// The outputs that later releases may copy. A step that has not created a declared output causes a warning.
     #[must_use]
     pub fn outputs<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Vec<Output> {
         let output = |step: &Step| match self.fingerprint(step) {
@@ -135,8 +135,8 @@ impl<'a> StepCache<'a> {
         }
     }
 
-    /// Identifies what a step depends on: its command, the configured environment, and the objects at the paths of its
-    /// inputs.
+    /// Returns a digest of all dependencies of a step: its command, the configured environment, and the objects at the
+    /// paths of its inputs.
     fn key(&self, step: &Step) -> String {
         let mut digest = Sha256::new();
         let mut add = |part: &[u8]| {

@@ -30,8 +30,8 @@ impl DeployContext<'_> {
         result
     }
 
-    /// Tells of all lines that [`DeployContext::record`] was given. The lock must be free by now: nobody waits for
-    /// these. Returns what went wrong.
+    /// Runs `[notify]` for all entries that [`DeployContext::record`] was given, and returns warnings. The caller has
+    /// released the lock, so that no deployment waits for these commands.
     pub fn notify(&self) -> Vec<String> {
         let entries = self.untold.take();
         // A line that changes the site itself would hear of that, and so on without an end.

@@ -17,7 +17,7 @@ pub const PIECE: usize = 32;
 const TICK: Duration = Duration::from_millis(250);
 
 /// The address space that must be free before [`spawn_alone`] starts a thread: its stack of 2 MiB and its signal stack,
-/// with a margin for what the program allocates meanwhile.
+/// with a margin for later allocations of the program.
 const ROOM: u64 = 16 << 20;
 
 /// Starts a thread in a scope. It fails at a limit of processes, and where the address space is limited: a thread that
