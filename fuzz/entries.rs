@@ -4,12 +4,12 @@
 
 use bluegreen::config::Config;
 use bluegreen::gate::protocol::{self, Answer};
-use bluegreen::promote::probe;
-use bluegreen::promote::push::summarize;
 use bluegreen::release::{Record, ReleaseName};
 use bluegreen_checkout::attributes::Context;
 use bluegreen_checkout::lfs::Pointer;
 use bluegreen_checkout::manifest::Manifest;
+use bluegreen_client::probe;
+use bluegreen_client::push::summarize;
 use bluegreen_git::push::RefUpdate;
 use bluegreen_protocol::hold::{Reply, Request};
 use bluegreen_protocol::status::Status;

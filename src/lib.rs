@@ -9,7 +9,6 @@ pub mod config;
 pub mod deploy;
 pub mod error;
 pub mod gate;
-pub mod promote;
 pub mod pusher;
 pub mod release;
 pub mod shared;

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Shared, SharedPath};
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
-use crate::pusher::report::Report;
 use crate::release::ReleaseName;
 use crate::site::{LockedSite, Site};
+use bluegreen_report::Report;
 
 const SHARED: &str = "shared";
 /// The file of `.bluegreen/` about shared directories that were filled from a commit that is not live yet.

@@ -14,8 +14,8 @@ use super::table::print_text;
 use crate::cli::{Cli, Generated};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::pusher::report::Report;
 use bluegreen_git::settings::RECOMMENDED;
+use bluegreen_report::Report;
 
 /// Prints one of these files, or writes `files` into a directory.
 pub fn run(what: &Generated, invocation: &Invocation, report: &Report) -> Result<()> {

@@ -19,12 +19,12 @@ use crate::gate::protocol::{self, Answer, Request};
 use crate::gate::rules;
 use crate::pusher::live_line::LiveLine;
 use crate::pusher::message::Message;
-use crate::pusher::report::Report;
 use crate::site::history::Action;
 use bluegreen_git as git;
 use bluegreen_git::Repository;
 use bluegreen_git::push::RefUpdate;
 use bluegreen_process::signals;
+use bluegreen_report::Report;
 
 /// Runs the hook `post-receive`. Called by hand, it deploys the new revision of a line even if the branch has
 /// moved on.

@@ -22,9 +22,9 @@ use crate::config::{self, Config};
 use crate::deploy::context::DeployContext;
 use crate::deploy::options::PushOptions;
 use crate::error::{Error, Result};
-use crate::pusher::report::Report;
 use crate::site::history::{Actor, Key};
 use bluegreen_git::{Repository, git_dir_of, login_name, search_path};
+use bluegreen_report::Report;
 
 /// The call of the program: by what the repository is found, and who is behind it.
 pub struct Invocation<'a> {

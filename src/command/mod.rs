@@ -44,8 +44,8 @@ use self::invocation::{Invocation, called_by_git};
 use self::session::Runner;
 use crate::cli::{Cli, Command, Generated, Hook};
 use crate::error::{Error, Result};
-use crate::promote::PromoteIntent;
-use crate::pusher::report::Report;
+use bluegreen_client::plan::PromoteIntent;
+use bluegreen_report::Report;
 
 /// Runs the program and returns its exit status.
 #[must_use]

@@ -9,12 +9,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::table::print_json;
 use crate::cli::Promotable;
 use crate::error::{Error, Result};
-use crate::promote::plan::{Access, Topology};
-use crate::promote::ssh::Client;
-use crate::promote::trust::{self, state_dir};
-use crate::promote::{PromoteIntent, named, promote, summary};
-use crate::pusher::report::Report;
+use bluegreen_client as client;
+use bluegreen_client::plan::{Access, PromoteIntent, Topology, named};
+use bluegreen_client::promote::{promote, summary};
+use bluegreen_client::ssh::Client;
+use bluegreen_client::trust::{self, state_dir};
 use bluegreen_process::signals::Stop;
+use bluegreen_report::Report;
 
 /// The longest answer to a question, in bytes.
 const MAX_ANSWER: usize = 100;
@@ -66,7 +67,7 @@ pub struct Judge<'a> {
 }
 
 impl trust::Judge for Judge<'_> {
-    fn trusts(&self, what: &[String]) -> Result<bool> {
+    fn trusts(&self, what: &[String]) -> client::Result<bool> {
         if self.is_trusted || !stdin().is_terminal() {
             return Ok(self.is_trusted);
         }
@@ -81,14 +82,16 @@ impl trust::Judge for Judge<'_> {
 }
 
 fn last_line(public: Option<&str>, error: &Error) -> String {
-    let begun = if matches!(error, Error::AfterFlip(_)) {
+    let begun = if matches!(error, Error::Client(client::Error::Afterwards(_))) {
         "Promoted, but something failed afterwards"
     } else {
         "Not promoted"
     };
     match (public, error) {
-        (Some(side), Error::WentBack(_, None)) => format!("{begun}: {side} is public again, and healthy."),
-        (Some(side), Error::WentBack(_, Some(problem))) => {
+        (Some(side), Error::Client(client::Error::WentBack(_, None))) => {
+            format!("{begun}: {side} is public again, and healthy.")
+        }
+        (Some(side), Error::Client(client::Error::WentBack(_, Some(problem)))) => {
             format!("{begun}: {side} is public again, but {problem}.")
         }
         (Some(side), _) => format!("{begun}: {side} is public."),
@@ -133,8 +136,8 @@ fn ask(stop: &Stop, report: &Report) -> Result<()> {
 }
 
 /// Reads the answer to a question. Ctrl-C interrupts it, which a plain read would not notice.
-fn confirm(stop: &Stop) -> Result<bool> {
-    let failed = |error: rustix::io::Errno| Error::io("read", "standard input")(error.into());
+fn confirm(stop: &Stop) -> client::Result<bool> {
+    let failed = |error: rustix::io::Errno| client::Error::io("read", "standard input")(error.into());
     let mut answer = Vec::new();
     while answer.len() < MAX_ANSWER && !answer.ends_with(b"\n") {
         stop.check()?;

@@ -7,15 +7,17 @@ use super::promote::{Judge, access};
 use super::table::{print_json, print_rows, print_text};
 use crate::cli::Promotable;
 use crate::deploy::context::DeployContext;
-use crate::error::{Error, Result};
-use crate::promote::hold::Heartbeat;
-use crate::promote::plan::{Failed, ServerStatus, Topology};
-use crate::promote::remote::Remote;
-use crate::promote::{finish, hold_all, named, probe};
-use crate::pusher::report::Report;
+use crate::error::Result;
 use crate::site::Site;
+use bluegreen_client as client;
+use bluegreen_client::hold::Heartbeat;
+use bluegreen_client::plan::{Failed, ServerStatus, Topology, named};
+use bluegreen_client::promote::hold_all;
+use bluegreen_client::remote::Remote;
+use bluegreen_client::{finish, probe};
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::status::Status;
+use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
@@ -71,12 +73,12 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
     }
     print(&rows, options.json)?;
     // The last error is printed by the caller.
-    let mut errors: Vec<Error> = failed.into_iter().map(|failed| failed.error.into_error()).collect();
+    let mut errors: Vec<client::Error> = failed.into_iter().map(|failed| failed.error).collect();
     let last = errors.pop();
     for error in &errors {
         report.error(error);
     }
-    last.map_or(Ok(()), Err)
+    last.map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn find<'t>(topology: &'t Topology, side: &str, url: &str) -> Option<&'t Remote> {
@@ -140,7 +142,7 @@ fn correct_marks(
         ));
     }
     let heartbeat = Heartbeat::start()?;
-    finish::mark(topology, &mut hold_all(topology, states, &heartbeat, stop, report)?, stop)
+    Ok(finish::mark(topology, &mut hold_all(topology, states, &heartbeat, stop, report)?, stop)?)
 }
 
 /// Prints the mark of one server, which only has information about itself: a clone can ask the front end.

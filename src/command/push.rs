@@ -7,18 +7,20 @@ use bluegreen_text::count;
 use super::promote::ssh_client;
 use super::table::{print_json, print_rows};
 use crate::cli::{Promotable, Pushable};
-use crate::error::{ClientError, Error, Result};
-use crate::promote::config::servers_of;
-use crate::promote::push::{Outcome, PushIntent, Pushed, push};
-use crate::promote::remote::Remote;
-use crate::pusher::report::Report;
+use crate::error::Result;
+use bluegreen_client as client;
+use bluegreen_client::config::servers_of;
+use bluegreen_client::push::{Outcome, PushIntent, Pushed, push};
+use bluegreen_client::remote::Remote;
+use bluegreen_report::Report;
 
 /// Pushes to every server of a side, and prints a row for each. The worst result decides the exit status.
 pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result<()> {
     let Pushable { side, refspecs, push_options } = pushable;
     let client = ssh_client();
     let servers = servers_of(side, options.config.as_deref())?;
-    let servers = servers.iter().map(|spec| Remote::to_push_to(spec, &client)).collect::<Result<Vec<_>>>()?;
+    let servers =
+        servers.iter().map(|spec| Remote::to_push_to(spec, &client)).collect::<client::Result<Vec<_>>>()?;
     let intent = PushIntent { refspecs, options: push_options };
     let quiet;
     let lines = if options.json {
@@ -35,7 +37,7 @@ pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result
         let heading = ["SERVER", "RESULT", "COMMIT", "TOOK", "PROBLEM"].map(String::from);
         print_rows(&std::iter::once(heading).chain(pushed.iter().map(cells)).collect::<Vec<_>>())?;
     }
-    judge(side, &pushed)
+    Ok(judge(side, &pushed)?)
 }
 
 fn cells(pushed: &Pushed) -> [String; 5] {
@@ -54,13 +56,13 @@ fn cells(pushed: &Pushed) -> [String; 5] {
     ]
 }
 
-fn judge(side: &str, pushed: &[Pushed]) -> Result<()> {
+fn judge(side: &str, pushed: &[Pushed]) -> client::Result<()> {
     let of = |outcome| pushed.iter().filter(move |pushed| pushed.result == outcome).count() as u64;
     let all = count(pushed.len() as u64, "server");
-    let error = |problem: String| Error::Client(ClientError::Push { problem, side: side.to_owned() });
+    let error = |problem: String| client::Error::Push { problem, side: side.to_owned() };
     match (of(Outcome::Failed), of(Outcome::Bad)) {
         (0, 0) => Ok(()),
-        (0, bad) => Err(Error::AfterFlip(Box::new(error(format!(
+        (0, bad) => Err(client::Error::Afterwards(Box::new(error(format!(
             "{bad} of {all} of {side} failed the verification, and the commit is live there"
         ))))),
         (failed, _) => Err(error(format!("{failed} of {all} of {side} failed"))),

@@ -6,11 +6,11 @@ use crate::config::Config;
 use crate::deploy::options::PushOptions;
 use crate::pusher::live_line::LiveLine;
 use crate::pusher::message::Message;
-use crate::pusher::report::Report;
 use crate::site::history::{Actor, Entry};
 use crate::site::{LockedSite, Site};
 use bluegreen_git::Repository;
 use bluegreen_process::signals::Stop;
+use bluegreen_report::Report;
 
 /// The server that a command works on, and the person who called it.
 #[derive(Debug)]

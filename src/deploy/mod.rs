@@ -35,6 +35,7 @@ use crate::deploy::publish::Publication;
 use crate::deploy::steps::Steps;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
+use crate::pusher::print_notice;
 use crate::release::{Record, ReleaseName, State, next_number, recyclable, surplus};
 use crate::shared;
 use crate::site::history::Action;
@@ -198,7 +199,7 @@ fn fill<'a>(
         return Ok(None);
     }
     let staged = site.stage()?;
-    let listener = |notice: &Notice| report.notice(notice);
+    let listener = |notice: &Notice| print_notice(report, notice);
     let monitor = Monitor::new(server.stop(), &listener);
     let manifest = checkout.write(objects, &staged.destination(source), &options, &monitor)?;
     drop(monitor);

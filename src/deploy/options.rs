@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use bluegreen_text::printable;
 
 use crate::pusher::message::Message;
-use crate::pusher::report::Report;
+use bluegreen_report::Report;
 
 /// The push options that this program knows.
 #[expect(clippy::struct_excessive_bools, reason = "one for each option, none depends on another")]

@@ -61,7 +61,7 @@ impl Explain for Error {
             }
             Self::NoLog(_) => "only deployments with `[steps]` in bluegreen.toml write a log".into(),
             Self::Public(_) => "push to the other side and promote it, or override with `git push -o public`".into(),
-            Self::Step { hint, .. } | Self::PromoteConfig { hint, .. } => hint.clone(),
+            Self::Step { hint, .. } => hint.clone(),
             Self::NoTerminal => "add `--yes`".into(),
             Self::Client(error) => return error.hint(),
             Self::UnknownRevision(_) => "name a branch, a tag, or a commit that was pushed to this server".into(),
@@ -71,7 +71,7 @@ impl Explain for Error {
             Self::Io(error) => return error.hint(),
             Self::Git(error) => return error.hint(),
             Self::Checkout(error) => return error.hint(),
-            Self::AfterFlip(error) | Self::Reported(error) | Self::WentBack(error, _) => return error.hint(),
+            Self::AfterFlip(error) | Self::Reported(error) => return error.hint(),
             Self::Config { .. }
             | Self::TooLate(_)
             | Self::Unhealthy(_)
@@ -95,7 +95,6 @@ impl Explain for Error {
             | Self::ClosedRepository(_)
             | Self::ForeignPath(..)
             | Self::Config { .. }
-            | Self::PromoteConfig { .. }
             | Self::NoTerminal
             | Self::ConfigUnsafe { .. } => 2,
             Self::AfterFlip(_) => 3,

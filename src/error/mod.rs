@@ -4,7 +4,6 @@
 //! live, comes from the deployment.
 
 mod admin;
-mod client;
 mod explain;
 mod wording;
 
@@ -17,9 +16,9 @@ use std::time::Duration;
 use bluegreen_text::explain::IoError;
 use bluegreen_text::{printable, reason};
 
-pub use self::client::ClientError;
 use self::wording::{foreign, no_log, place};
 use bluegreen_checkout as checkout;
+use bluegreen_client as client;
 use bluegreen_git as git;
 use bluegreen_process::signals::Cancelled;
 
@@ -279,17 +278,9 @@ pub enum Error {
     /// The client of `hold` went away, or sent nothing for too long.
     #[error("lost the connection to the promotion that held the lock")]
     HoldLost,
-    /// `.promote.toml`, or something that it names, cannot be used.
-    #[error("{problem}")]
-    PromoteConfig {
-        /// The file and the problem.
-        problem: String,
-        /// One thing that the reader can do.
-        hint: String,
-    },
-    /// A step of `push`, `public`, or `promote` failed.
+    /// `push`, `public`, or `promote` failed.
     #[error(transparent)]
-    Client(ClientError),
+    Client(client::Error),
     /// A confirmation is needed, and standard input is not a terminal.
     #[error("cannot ask for confirmation: standard input is not a terminal")]
     NoTerminal,
@@ -299,9 +290,6 @@ pub enum Error {
     /// An error that is printed already.
     #[error("{0}")]
     Reported(Box<Error>),
-    /// A promotion that went back: the reason, and what is wrong with the side that is public again, if anything.
-    #[error("{0}")]
-    WentBack(Box<Error>, Option<String>),
     /// The new release is live, but something after the flip failed.
     #[error("{0}")]
     AfterFlip(Box<Error>),
@@ -330,6 +318,16 @@ impl From<checkout::Error> for Error {
             checkout::Error::Io(error) => Self::Io(error),
             checkout::Error::Git(error) => error.into(),
             error => Self::Checkout(error),
+        }
+    }
+}
+
+impl From<client::Error> for Error {
+    fn from(error: client::Error) -> Self {
+        match error {
+            client::Error::Cancelled => Self::Cancelled,
+            client::Error::Io(error) => Self::Io(error),
+            error => Self::Client(error),
         }
     }
 }

@@ -4,12 +4,12 @@
 
 use crate::error::{Error, Result};
 use crate::pusher::output::Output;
-use crate::pusher::report::Report;
 use bluegreen_git as git;
 use bluegreen_git::push::RefUpdate;
 use bluegreen_git::{Repository, Setting};
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, End};
+use bluegreen_report::Report;
 
 /// Refuses an update that receive-pack would refuse.
 pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop: &Stop) -> Result<()> {

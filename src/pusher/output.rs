@@ -8,7 +8,7 @@ use std::io::Write;
 use bluegreen_text::without_colors;
 
 use crate::pusher::message::Message;
-use crate::pusher::report::Report;
+use bluegreen_report::Report;
 
 /// The longest line that the pusher gets, in bytes.
 const LONGEST: usize = 1000;

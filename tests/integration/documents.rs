@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bluegreen::config::Config;
-use bluegreen::promote::check_config::Check;
-use bluegreen::promote::config::PromoteConfig;
+use bluegreen_client::check_config::Check;
+use bluegreen_client::config::PromoteConfig;
 
 use crate::support::Sandbox;
 use crate::support::markdown::{Document, file, files, project};

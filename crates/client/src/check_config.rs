@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::values::duration;
+use crate::values::duration;
 
 /// The time for which a side is checked, and for which the public address is watched, unless the config sets it.
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::check_config::Page;
-use super::probe::{Request, Response, join_url};
-use super::user_command::UserCommand;
-use crate::error::{ClientError, Result};
+use crate::check_config::Page;
+use crate::error::{Error, Result};
+use crate::probe::{Request, Response, join_url};
+use crate::user_command::UserCommand;
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{Task, wait_any};
 use bluegreen_text::count;
@@ -49,7 +49,7 @@ impl Rules<'_> {
     /// Fails as soon as it is certain that the watch will have too many failures or slow responses.
     fn judge(&self, watched: &Watched) -> Result<()> {
         if watched.failures > self.tolerate {
-            return Err(ClientError::Watch(watched.first.clone().unwrap_or_default()).into_error());
+            return Err(Error::Watch(watched.first.clone().unwrap_or_default()));
         }
         let Some(limit) = self.limit else { return Ok(()) };
         let expected = self.duration.as_millis() / PAUSE.as_millis();
@@ -58,7 +58,7 @@ impl Rules<'_> {
         if slow <= allowed {
             return Ok(());
         }
-        Err(ClientError::Slow { slow, requests: watched.requests(), limit }.into_error())
+        Err(Error::Slow { slow, requests: watched.requests(), limit })
     }
 }
 
@@ -159,7 +159,7 @@ impl<'a> Commands<'a> {
                 *slot = None;
                 if let Some(how) = problem {
                     let command = command.line.trim().to_owned();
-                    return Err(ClientError::WatchCommand { command, how }.into_error());
+                    return Err(Error::WatchCommand { command, how });
                 }
             }
         }
@@ -197,9 +197,7 @@ impl InFlight {
                 Ok(true)
             }
             Err(_) if !self.0.is_empty() => Ok(false),
-            Err(error) => {
-                Err(ClientError::CannotWatch { url: public.to_owned(), source: Box::new(error) }.into_error())
-            }
+            Err(error) => Err(Error::CannotWatch { url: public.to_owned(), source: Box::new(error) }),
         }
     }
 }

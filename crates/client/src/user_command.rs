@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::program::{self, Output};
 use crate::error::Result;
+use crate::program::{self, Output};
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, Task};
 
@@ -34,13 +34,12 @@ impl UserCommand<'_> {
         if !self.folder.as_os_str().is_empty() {
             shell.current_dir(self.folder);
         }
-        Task::start(&mut shell, self.timeout, MAX_OUTPUT)
-            .map_err(|error| program::cannot_run(&shell, error).into_error())
+        Task::start(&mut shell, self.timeout, MAX_OUTPUT).map_err(|error| program::cannot_run(&shell, error))
     }
 
     /// Returns the reason if a task that has ended failed.
     pub fn advance(&self, task: &mut Task, stop: Option<&Stop>) -> Result<Option<Option<String>>> {
-        let failed = |error| program::cannot_run(&process::command("sh"), error).into_error();
+        let failed = |error| program::cannot_run(&process::command("sh"), error);
         let done = task.advance(stop).map_err(failed)?;
         let Some(done) = done else { return Ok(None) };
         let output = Output::new(done, self.timeout)?;
@@ -49,7 +48,7 @@ impl UserCommand<'_> {
 
     /// Runs it, and returns the reason if it fails.
     pub fn run(&self, stop: &Stop) -> Result<Option<String>> {
-        let failed = |error| program::cannot_run(&process::command("sh"), error).into_error();
+        let failed = |error| program::cannot_run(&process::command("sh"), error);
         let done = self.start()?.finish(Some(stop)).map_err(failed)?;
         let output = Output::new(done, self.timeout)?;
         Ok((!output.is_ok()).then(|| output.words()))

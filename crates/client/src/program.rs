@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::error::{ClientError, Error, Result};
+use crate::error::{Error, Result};
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{Captured, End, Task};
 use bluegreen_text::truncated;
@@ -80,14 +80,13 @@ pub fn shorten(line: &str) -> String {
 
 /// Runs a program until it exits, times out, or this program is asked to stop.
 pub fn run(command: &mut Command, timeout: Duration, stop: Option<&Stop>) -> Result<Output> {
-    let task =
-        Task::start(command, timeout, MAX_OUTPUT).map_err(|error| cannot_run(command, error).into_error())?;
-    let done = task.finish(stop).map_err(|error| cannot_run(command, error).into_error())?;
+    let task = Task::start(command, timeout, MAX_OUTPUT).map_err(|error| cannot_run(command, error))?;
+    let done = task.finish(stop).map_err(|error| cannot_run(command, error))?;
     Output::new(done, timeout)
 }
 
 /// The error for a program that cannot be run.
 #[must_use]
-pub fn cannot_run(command: &Command, source: std::io::Error) -> ClientError {
-    ClientError::Run { program: command.get_program().to_string_lossy().into_owned(), source }
+pub fn cannot_run(command: &Command, source: std::io::Error) -> Error {
+    Error::Run { program: command.get_program().to_string_lossy().into_owned(), source }
 }

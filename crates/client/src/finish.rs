@@ -2,20 +2,20 @@
 
 use std::time::{Instant, SystemTime};
 
-use super::hold::Hold;
-use super::plan::{Plan, Topology};
-use super::probe::{join_url, probe, until_healthy};
-use super::remote::Remote;
-use super::watch::Watched;
-use crate::error::{ClientError, Error, Result};
-use crate::pusher::report::Report;
+use crate::error::{Error, Result};
+use crate::hold::Hold;
+use crate::plan::{Plan, Topology};
+use crate::probe::{join_url, probe, until_healthy};
+use crate::remote::Remote;
+use crate::watch::Watched;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::{Action, Actor, Entry, Outcome, Promotion};
+use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
 use bluegreen_text::explain::Explain;
 use bluegreen_text::{message, timestamp};
 
-/// Switches back to the side before, and returns the error that made it necessary. With [`Error::AfterFlip`] the new
+/// Switches back to the side before, and returns the error that made it necessary. With [`Error::Afterwards`] the new
 /// side is public nevertheless.
 pub fn go_back(topology: &Topology, plan: &Plan, error: Error, report: &Report) -> Result<()> {
     let shown = topology.switch.show(None);
@@ -24,7 +24,7 @@ pub fn go_back(topology: &Topology, plan: &Plan, error: Error, report: &Report) 
     }
     let Some(from) = &plan.from else {
         let is_elsewhere = shown.is_ok_and(|shown| shown.as_ref() != Some(&plan.to));
-        return Err(if is_elsewhere { error } else { Error::AfterFlip(Box::new(error)) });
+        return Err(if is_elsewhere { error } else { Error::Afterwards(Box::new(error)) });
     };
     report.line(format_args!("Going back to {from}: {error}"));
     // The side that visitors had before is better than the one that failed, even if it is unhealthy.
@@ -36,7 +36,7 @@ pub fn go_back(topology: &Topology, plan: &Plan, error: Error, report: &Report) 
         report.warning(&stuck);
         stuck.hint().into_iter().for_each(|hint| report.hint(hint));
     }
-    Err(Error::AfterFlip(Box::new(error)))
+    Err(Error::Afterwards(Box::new(error)))
 }
 
 /// Returns the problem that visitors have now that the side before is public again. An earlier Ctrl-C does not
@@ -67,7 +67,7 @@ pub fn finish(
     let public = match topology.switch.show(None) {
         Ok(public) => public,
         // The public side is unknown: the marks stay as they are, and the next `public` corrects them.
-        Err(error) => return Err(Error::AfterFlip(Box::new(result.err().unwrap_or(error)))),
+        Err(error) => return Err(Error::Afterwards(Box::new(result.err().unwrap_or(error)))),
     };
     let is_live = public.as_ref() == Some(&plan.to);
     let entry = Entry {
@@ -92,8 +92,8 @@ pub fn finish(
         hold.mark(topology.is_on_side(public.as_deref(), hold.url())).and_then(|()| hold.record(&entry))
     });
     let marked = marked.into_iter().collect::<Result<()>>();
-    let marked = marked.map_err(|error| Error::Client(ClientError::Marks(error.to_string())));
-    result.and(marked.map_err(|error| Error::AfterFlip(Box::new(error))))
+    let marked = marked.map_err(|error| Error::Marks(error.to_string()));
+    result.and(marked.map_err(|error| Error::Afterwards(Box::new(error))))
 }
 
 /// Releases the lock of every server, and has the first one of the side run its `[notify]`: there is one promotion to

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::program::{self, last_lines};
-use super::remote::Remote;
-use crate::error::{ClientError, Error, Result};
+use crate::error::{Error, Result};
+use crate::program::{self, last_lines};
+use crate::remote::Remote;
 use bluegreen_process::dialog::{Dialog, Received};
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::Entry;
@@ -109,8 +109,7 @@ impl Hold {
         announce: impl Fn(&str),
     ) -> Result<Self> {
         let mut command = remote.command(&["hold"])?;
-        let dialog =
-            Dialog::start(&mut command).map_err(|error| program::cannot_run(&command, error).into_error())?;
+        let dialog = Dialog::start(&mut command).map_err(|error| program::cannot_run(&command, error))?;
         let connection = Connection { remote: remote.clone(), dialog: Arc::new(Mutex::new(dialog)) };
         let deadline = Instant::now() + LOCK_TIMEOUT;
         let mut holder = String::new();
@@ -130,7 +129,7 @@ impl Hold {
                 Some(_) => {}
                 None if Instant::now() >= deadline => {
                     let url = connection.remote.url.clone();
-                    return Err(ClientError::StillBusy { url, holder, waited: LOCK_TIMEOUT }.into_error());
+                    return Err(Error::StillBusy { url, holder, waited: LOCK_TIMEOUT });
                 }
                 None => {
                     stop.check()?;
@@ -194,12 +193,12 @@ impl Connection {
         problem: &str,
     ) -> Result<Option<Reply>> {
         match dialog.receive(until, stop) {
-            Ok(Received::Line(line)) => Reply::parse(&line)
-                .map(Some)
-                .map_err(|error| self.remote.invalid_response(&error).into_error()),
+            Ok(Received::Line(line)) => {
+                Reply::parse(&line).map(Some).map_err(|error| self.remote.invalid_response(&error))
+            }
             Ok(Received::Nothing) => Ok(None),
             Ok(Received::End) => Err(self.lost(dialog, problem)),
-            Err(error) => Err(self.remote.invalid_response(&error).into_error()),
+            Err(error) => Err(self.remote.invalid_response(&error)),
         }
     }
 
@@ -219,7 +218,7 @@ impl Connection {
         while let Some(reply) = self.receive(&mut dialog, deadline, None, LOST)? {
             if let Reply::Error(problem) = reply {
                 let how = format!("reports: {problem}");
-                return Err(ClientError::Hold { url: self.remote.url.clone(), how }.into_error());
+                return Err(Error::Hold { url: self.remote.url.clone(), how });
             }
             if let Some(result) = wanted(reply) {
                 return Ok(result);
@@ -231,11 +230,11 @@ impl Connection {
     fn lost(&self, dialog: &mut Dialog, how: &str) -> Error {
         let stderr = dialog.errors();
         if let Some(error) = self.remote.explain(&stderr) {
-            return error.into_error();
+            return error;
         }
         let how =
             std::iter::once(how.to_owned()).chain(last_lines(&stderr, 1)).collect::<Vec<_>>().join(": ");
-        ClientError::Hold { url: self.remote.url.clone(), how }.into_error()
+        Error::Hold { url: self.remote.url.clone(), how }
     }
 }
 

@@ -14,13 +14,13 @@ use bluegreen_text::explain::Explain;
 use bluegreen_text::{count, reason, seconds};
 use serde::Serialize;
 
-use super::program::shorten;
-use super::remote::Remote;
-use crate::pusher::report::Report;
+use crate::program::shorten;
+use crate::remote::Remote;
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, End, Limits};
 use bluegreen_protocol::status::Status;
+use bluegreen_report::Report;
 use bluegreen_sys::concurrent::MAX_CONCURRENT;
 
 /// The timeout of a push: steps have timeouts of their own, and Ctrl-C cancels it.

@@ -3,9 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::config::git;
-use super::program::{self, last_lines};
-use crate::error::ClientError;
+use crate::config::git;
+use crate::error::Error;
+use crate::program::{self, last_lines};
 use bluegreen_process as process;
 
 /// The options by which a server that does not respond is detected.
@@ -94,13 +94,11 @@ impl Ssh {
 
     /// Explains why ssh could not connect to a machine that is not a server of a side.
     #[must_use]
-    pub fn explain_machine(&self, stderr: &str) -> ClientError {
+    pub fn explain_machine(&self, stderr: &str) -> Error {
         match self.explain(&self.host, stderr) {
-            ClientError::Unreachable { url, reason, .. }
-                if !stderr.contains("Host key verification failed") =>
-            {
+            Error::Unreachable { url, reason, .. } if !stderr.contains("Host key verification failed") => {
                 let hint = format!("run `ssh {} true`, and see `host` in .promote.toml", self.host);
-                ClientError::Unreachable { url, reason, hint }
+                Error::Unreachable { url, reason, hint }
             }
             error => error,
         }
@@ -108,14 +106,14 @@ impl Ssh {
 
     /// Explains why ssh could not connect, from its standard error.
     #[must_use]
-    pub fn explain(&self, url: &str, stderr: &str) -> ClientError {
+    pub fn explain(&self, url: &str, stderr: &str) -> Error {
         let url = url.to_owned();
         if stderr.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
             let host = match &self.port {
                 Some(port) => format!("'[{}]:{port}'", self.machine()),
                 None => self.machine().to_owned(),
             };
-            return ClientError::HostKey { url, host };
+            return Error::HostKey { url, host };
         }
         let reason = last_lines(stderr, 1).pop().unwrap_or_else(|| "ssh gives no reason".into());
         let reason = reason.trim_start_matches("ssh: ").to_owned();
@@ -126,7 +124,7 @@ impl Ssh {
         } else {
             format!("run `ssh {} status`", self.host)
         };
-        ClientError::Unreachable { url, reason, hint }
+        Error::Unreachable { url, reason, hint }
     }
 }
 

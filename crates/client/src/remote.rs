@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::process::Command;
 use std::time::Duration;
 
-use super::config::{ServerSpec, invalid};
-use super::program::{self, Output};
-use super::ssh::{CANNOT_CONNECT, Client, Ssh, split};
-use crate::error::{ClientError, Error, Result};
+use crate::config::{ServerSpec, invalid};
+use crate::error::{Error, Result};
+use crate::program::{self, Output};
+use crate::ssh::{CANNOT_CONNECT, Client, Ssh, split};
 use bluegreen_process as process;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::status::Status;
@@ -94,25 +94,23 @@ impl Remote {
         let output = match program::run(&mut command, STATUS_TIMEOUT, stop) {
             Ok(output) => output,
             // The program itself could not be started, or the server sent more than a status.
-            Err(Error::Client(ClientError::Run { source, .. }))
-                if source.kind() == std::io::ErrorKind::Other =>
-            {
-                return Err(self.invalid_response(&source).into_error());
+            Err(Error::Run { source, .. }) if source.kind() == std::io::ErrorKind::Other => {
+                return Err(self.invalid_response(&source));
             }
             Err(error) => return Err(error),
         };
         if !output.is_ok() {
-            return Err(self.failed("status", &output).into_error());
+            return Err(self.failed("status", &output));
         }
-        serde_json::from_str(&output.stdout).map_err(|error| self.invalid_response(&error).into_error())
+        serde_json::from_str(&output.stdout).map_err(|error| self.invalid_response(&error))
     }
 
     /// Explains why a command of this program failed on the server.
     #[must_use]
-    pub fn failed(&self, command: &'static str, output: &Output) -> ClientError {
+    pub fn failed(&self, command: &'static str, output: &Output) -> Error {
         match &self.ssh {
             Some(ssh) if output.status == Some(CANNOT_CONNECT) => ssh.explain(&self.url, &output.stderr),
-            _ => ClientError::Command {
+            _ => Error::Command {
                 url: self.url.clone(),
                 command,
                 how: output.words(),
@@ -123,7 +121,7 @@ impl Remote {
 
     /// Explains why git or `hold` could not connect, from its standard error, if that is the reason.
     #[must_use]
-    pub fn explain(&self, stderr: &str) -> Option<ClientError> {
+    pub fn explain(&self, stderr: &str) -> Option<Error> {
         let is_reason = ["REMOTE HOST IDENTIFICATION HAS CHANGED", "Host key verification failed"];
         let ssh = self.ssh.as_ref().filter(|_| is_reason.iter().any(|words| stderr.contains(words)))?;
         Some(ssh.explain(&self.url, stderr))
@@ -131,8 +129,8 @@ impl Remote {
 
     /// The error for a response that cannot be parsed.
     #[must_use]
-    pub fn invalid_response(&self, problem: &impl Display) -> ClientError {
-        ClientError::Response { url: self.url.clone(), problem: message(problem) }
+    pub fn invalid_response(&self, problem: &impl Display) -> Error {
+        Error::Response { url: self.url.clone(), problem: message(problem) }
     }
 
     /// Returns the command line that runs a command of this program on the server.

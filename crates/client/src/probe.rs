@@ -4,9 +4,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::check_config::Page;
-use super::program::{self, Output};
-use crate::error::{ClientError, Error, Result};
+use crate::check_config::Page;
+use crate::error::Result;
+use crate::program::{self, Output};
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, Task};
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
@@ -70,7 +70,7 @@ pub struct Request {
 
 impl Request {
     /// Sends a request for a page below a URL, to `address` if one is given, under the public name.
-    pub fn start(url: &str, page: &Page, address: Option<&str>) -> Result<Self, ClientError> {
+    pub fn start(url: &str, page: &Page, address: Option<&str>) -> Result<Self> {
         let mut curl = curl(&join_url(url, &page.path), page.contains.is_some(), address);
         let started = Instant::now();
         let max = if page.contains.is_some() { MAX_BODY } else { MAX_HEADERS };
@@ -114,7 +114,7 @@ impl Request {
 
 /// Requests a page below a URL and waits for the response.
 pub fn probe(url: &str, page: &Page, address: Option<&str>, stop: Option<&Stop>) -> Result<Response> {
-    let mut request = Request::start(url, page, address).map_err(Error::Client)?;
+    let mut request = Request::start(url, page, address)?;
     loop {
         if let Some(response) = request.advance()? {
             return Ok(response);

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::program::shorten;
-use super::user_command::named_files;
-use crate::error::{ClientError, Error, Result};
+use crate::error::{Error, Result};
+use crate::program::shorten;
+use crate::user_command::named_files;
 use bluegreen_text::printable;
 
 /// The file in the state directory: one line per trusted clone, a checksum and the path of its config.
@@ -56,9 +56,7 @@ impl Subject<'_> {
         if !judge.trusts(&self.list())? {
             let what = self.list().join(", ");
             let config = printable(self.config);
-            return Err(
-                ClientError::Untrusted(format!("`{config}` is not trusted, and it uses {what}")).into_error()
-            );
+            return Err(Error::Untrusted(format!("`{config}` is not trusted, and it uses {what}")));
         }
         state.map_or(Ok(()), |state| remember(&state.join(FILE), &line))
     }

@@ -1,13 +1,12 @@
 //! The check of every server of a side, before anything is switched: pages, and commands of the user's own.
 
-use super::PromoteIntent;
-use super::plan::{Plan, Topology, all};
-use super::probe::{join_url, probe, try_it, until_healthy};
-use super::remote::Remote;
-use super::user_command::UserCommand;
-use crate::error::{ClientError, Error, Result};
-use crate::pusher::report::Report;
+use crate::error::{Error, Result};
+use crate::plan::{Plan, PromoteIntent, Topology, all};
+use crate::probe::{join_url, probe, try_it, until_healthy};
+use crate::remote::Remote;
+use crate::user_command::UserCommand;
 use bluegreen_process::signals::Stop;
+use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
 use bluegreen_text::count;
 
@@ -26,11 +25,7 @@ pub fn check_side(
         checked.extend(run_commands(topology, plan, stop));
     }
     let is_waived = |result: &Result<()>| {
-        intent.force
-            && matches!(
-                result,
-                Err(Error::Client(ClientError::Unhealthy { .. } | ClientError::CheckCommand { .. }))
-            )
+        intent.force && matches!(result, Err(Error::Unhealthy { .. } | Error::CheckCommand { .. }))
     };
     let (waived, checked): (Vec<_>, Vec<_>) = checked.into_iter().partition(is_waived);
     for error in waived.iter().filter_map(|result| result.as_ref().err()) {
@@ -55,14 +50,14 @@ fn check_pages(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>>
         let request =
             || probe(public, page, Some(address), Some(stop)).map(|response| response.not_from(&foreign));
         let problem = until_healthy((check.healthy, check.within), Some(stop), request)?;
-        let error = |how| ClientError::Unhealthy {
+        let error = |how| Error::Unhealthy {
             path: page.path.clone(),
             url: server.url.clone(),
             address: address.clone(),
             how,
             try_it: try_it(&join_url(public, &page.path), address),
         };
-        problem.map_or(Ok(()), |how| Err(error(how).into_error()))
+        problem.map_or(Ok(()), |how| Err(error(how)))
     })
 }
 
@@ -75,17 +70,17 @@ fn run_commands(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>
             let timeout = check.within;
             let command = UserCommand { line, folder: &topology.folder, variables: &variables, timeout };
             let problem = command.run(stop)?;
-            problem.map_or(Ok(()), |how| Err(failed(line, server, how, &variables).into_error()))
+            problem.map_or(Ok(()), |how| Err(failed(line, server, how, &variables)))
         })
     })
 }
 
-fn failed(line: &str, server: &Remote, how: String, variables: &[(&str, String)]) -> ClientError {
+fn failed(line: &str, server: &Remote, how: String, variables: &[(&str, String)]) -> Error {
     let variables: Vec<String> = variables
         .iter()
         .map(|(name, value)| format!("{name}={}", shlex::try_quote(value).unwrap_or_default()))
         .collect();
-    ClientError::CheckCommand {
+    Error::CheckCommand {
         command: line.trim().to_owned(),
         url: server.url.clone(),
         how,

@@ -12,14 +12,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
-use bluegreen_text::explain::Explain;
+use bluegreen_text::explain::{Explain, IoError};
 use bluegreen_text::{escape_controls, truncated};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
-
-use crate::error::{Error, Result};
-use crate::pusher::message::Message;
-use bluegreen_checkout::monitor::Notice;
 
 /// The time that a report waits for a slow reader, all lines together, before it drops lines.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -68,17 +64,17 @@ impl Report {
     }
 
     /// Prints nothing, for whoever wants JSON alone.
-    pub fn quiet() -> Result<Self> {
+    pub fn quiet() -> Result<Self, IoError> {
         let open = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
         let opened = open().and_then(|out| Ok(Self::new(out, open()?)));
-        opened.map_err(Error::io("open", "/dev/null"))
+        opened.map_err(IoError::on("open", "/dev/null"))
     }
 
     /// Prints everything on standard error, beside JSON on standard output.
-    pub fn beside_json(&self) -> Result<Self> {
+    pub fn beside_json(&self) -> Result<Self, IoError> {
         let copy = || self.err.try_clone();
         let copied = copy().and_then(|out| Ok(Self::new(out, copy()?).colored(self.is_colored)));
-        copied.map_err(Error::io("open", "standard error"))
+        copied.map_err(IoError::on("open", "standard error"))
     }
 
     /// Returns whether somebody at a terminal sees the progress line change.
@@ -112,7 +108,7 @@ impl Report {
     }
 
     /// Prints an error and its hint.
-    pub fn error(&self, error: &Error) {
+    pub fn error(&self, error: &impl Explain) {
         self.problem("error", error);
         if let Some(hint) = error.hint() {
             self.hint(hint);
@@ -139,16 +135,6 @@ impl Report {
         };
         let label = format!("{style}{label}:{style:#} ");
         send(&self.patience, self.err.as_fd(), [&label, &text.to_string(), "\n"]);
-    }
-
-    /// Prints a notice of a checkout.
-    pub fn notice(&self, notice: &Notice) {
-        match *notice {
-            Notice::Progress { done, total } => self.progress(Message::Writing { done, total }),
-            Notice::End => self.end_progress(),
-            Notice::Complaint(text) => self.warning(text),
-            Notice::Pointers(paths) => self.warning(Message::Pointers(paths)),
-        }
     }
 
     /// Shows progress as git does: the line ends with `\r`, and the next one overwrites it.

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::check_config::{Check, Watch};
-use super::program;
-use super::values::{KEY, duration};
+use crate::check_config::{Check, Watch};
 use crate::error::{Error, Result};
+use crate::program;
+use crate::values::{KEY, duration};
 use bluegreen_git::RUN_NOTHING;
 use bluegreen_process as process;
 use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, printable, reason, truncated};
@@ -103,7 +103,7 @@ fn ninety_seconds() -> Duration {
 /// The error for a config that cannot be used.
 #[must_use]
 pub fn invalid(problem: impl Into<String>, hint: impl Into<String>) -> Error {
-    Error::PromoteConfig { problem: problem.into(), hint: hint.into() }
+    Error::Config { problem: problem.into(), hint: hint.into() }
 }
 
 impl PromoteConfig {

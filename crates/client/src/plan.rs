@@ -5,19 +5,17 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::PromoteIntent;
-use super::config::{PromoteConfig, Servers, git, invalid};
-use super::remote::Remote;
-use super::ssh::Client;
-use super::switch::Switch;
-use super::trust::Judge;
-use super::{named, short};
-use crate::error::{ClientError, Error, Result};
-use crate::pusher::report::Report;
+use crate::config::{PromoteConfig, Servers, git, invalid};
+use crate::error::{Error, Result};
+use crate::remote::Remote;
+use crate::ssh::Client;
+use crate::switch::Switch;
+use crate::trust::Judge;
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::MAX_SUBJECT_CHARS;
 use bluegreen_protocol::status::Status;
+use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
 use bluegreen_text::{count, message, truncated};
 
@@ -51,6 +49,19 @@ pub struct Access<'a> {
     pub state: Option<PathBuf>,
 }
 
+/// The options of `promote`, as they were given.
+#[derive(Debug)]
+pub struct PromoteIntent<'a> {
+    /// The side; by default the one that is not public.
+    pub side: Option<&'a str>,
+    /// True if there is no confirmation.
+    pub yes: bool,
+    /// True if nothing is changed.
+    pub dry_run: bool,
+    /// True if an unhealthy side is promoted, too.
+    pub force: bool,
+}
+
 /// A server of a side, and its state.
 #[derive(Debug, Clone)]
 pub struct ServerStatus {
@@ -70,7 +81,7 @@ pub struct Failed {
     /// The server's address.
     pub url: String,
     /// The reason.
-    pub error: ClientError,
+    pub error: Error,
 }
 
 /// A promotion that may go ahead.
@@ -202,8 +213,9 @@ impl Topology {
             let (side, url) = (side.clone(), server.url.clone());
             match status {
                 Ok(status) => found.push(ServerStatus { side, url, status }),
-                Err(Error::Client(error)) => failed.push(Failed { side, url, error }),
-                Err(error) => return Err(error),
+                // These say nothing about the server.
+                Err(error @ (Error::Cancelled | Error::Io(_))) => return Err(error),
+                Err(error) => failed.push(Failed { side, url, error }),
             }
         }
         Ok((found, failed))
@@ -222,18 +234,18 @@ impl Topology {
         let to = self.choose(intent.side, from.as_deref())?;
         let (states, failed) = self.look(stop, report)?;
         let is_there = states.iter().any(|server| server.side == to);
-        let errors: Vec<ClientError> = failed.into_iter().map(|failed| failed.error).collect();
+        let errors: Vec<Error> = failed.into_iter().map(|failed| failed.error).collect();
         let left_out = if intent.force && is_there {
             errors.iter().map(ToString::to_string).collect()
         } else {
-            let offer = |error| if is_there { ClientError::CanBeLeftOut(Box::new(error)) } else { error };
-            all::<()>(errors.into_iter().map(|error| Err(offer(error).into_error())).collect(), report)?;
+            let offer = |error| if is_there { Error::CanBeLeftOut(Box::new(error)) } else { error };
+            all::<()>(errors.into_iter().map(|error| Err(offer(error))).collect(), report)?;
             Vec::new()
         };
         if let Some((server, holder)) =
             states.iter().find_map(|server| Some((server, server.status.running.as_ref()?)))
         {
-            return Err(ClientError::Busy { url: server.url.clone(), holder: message(holder) }.into_error());
+            return Err(Error::Busy { url: server.url.clone(), holder: message(holder) });
         }
         let of = |side: &str| states.iter().filter(|server| server.side == side).collect::<Vec<_>>();
         check_side(&to, &of(&to), intent)?;
@@ -257,8 +269,8 @@ impl Topology {
             (None, Some(public)) if names.contains(&public) => {
                 Ok(names.into_iter().find(|name| *name != public).unwrap_or(public).to_owned())
             }
-            (None, Some(public)) => Err(ClientError::UnknownPublicSide(public.to_owned()).into_error()),
-            (None, None) => Err(ClientError::NoPublicSide.into_error()),
+            (None, Some(public)) => Err(Error::UnknownPublicSide(public.to_owned())),
+            (None, None) => Err(Error::NoPublicSide),
         }
     }
 }
@@ -291,7 +303,7 @@ impl<'a> Progress<'a> {
 /// Rejects a side whose servers do not serve one good commit.
 fn check_side(side: &str, servers: &[&ServerStatus], intent: &PromoteIntent) -> Result<()> {
     if let Some(server) = servers.iter().find(|server| server.status.commit.is_none()) {
-        return Err(ClientError::NothingLive { url: server.url.clone(), side: side.into() }.into_error());
+        return Err(Error::NothingLive { url: server.url.clone(), side: side.into() });
     }
     if let [first, rest @ ..] = servers
         && let Some(other) = rest.iter().find(|other| other.status.commit != first.status.commit)
@@ -300,12 +312,24 @@ fn check_side(side: &str, servers: &[&ServerStatus], intent: &PromoteIntent) -> 
             format!("`{}` serves {}", server.url, short(server.status.commit.as_ref()))
         };
         let commits = format!("{}, {}", serves(first), serves(other));
-        return Err(ClientError::DifferentCommits { side: side.into(), commits }.into_error());
+        return Err(Error::DifferentCommits { side: side.into(), commits });
     }
     if let Some(server) = servers.iter().find(|server| !server.status.good && !intent.force) {
-        return Err(ClientError::Unverified { url: server.url.clone(), side: side.into() }.into_error());
+        return Err(Error::Unverified { url: server.url.clone(), side: side.into() });
     }
     Ok(())
+}
+
+/// Returns the name of a side, or "no side".
+#[must_use]
+pub fn named(side: Option<&str>) -> &str {
+    side.unwrap_or("no side")
+}
+
+/// Returns the first digits of a commit, or "nothing".
+#[must_use]
+pub fn short(commit: Option<&ObjectId>) -> String {
+    commit.map_or_else(|| "nothing".into(), ObjectId::short)
 }
 
 /// Returns all results, or prints all errors but the last, which it returns.

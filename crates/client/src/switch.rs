@@ -7,24 +7,24 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::config::{Public, invalid};
-use super::program::{self, Output};
-use super::ssh::{self, CANNOT_CONNECT, Client, Ssh};
-use super::trust::{Judge, Subject};
-use crate::error::{ClientError, Result};
+use crate::config::{Public, invalid};
+use crate::error::{Error, Result};
+use crate::program::{self, Output};
+use crate::ssh::{self, CANNOT_CONNECT, Client, Ssh};
+use crate::trust::{Judge, Subject};
 use bluegreen_process as process;
 use bluegreen_process::signals::Stop;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
 const SHIPPED: [(&str, &str); 8] = [
-    ("address", include_str!("../../share/switches/address")),
-    ("apache", include_str!("../../share/switches/apache")),
-    ("aws", include_str!("../../share/switches/aws")),
-    ("caddy", include_str!("../../share/switches/caddy")),
-    ("digitalocean", include_str!("../../share/switches/digitalocean")),
-    ("haproxy", include_str!("../../share/switches/haproxy")),
-    ("hetzner", include_str!("../../share/switches/hetzner")),
-    ("nginx", include_str!("../../share/switches/nginx")),
+    ("address", include_str!("../switches/address")),
+    ("apache", include_str!("../switches/apache")),
+    ("aws", include_str!("../switches/aws")),
+    ("caddy", include_str!("../switches/caddy")),
+    ("digitalocean", include_str!("../switches/digitalocean")),
+    ("haproxy", include_str!("../switches/haproxy")),
+    ("hetzner", include_str!("../switches/hetzner")),
+    ("nginx", include_str!("../switches/nginx")),
 ];
 
 /// The timeout of `show`.
@@ -159,7 +159,7 @@ impl Switch {
             Some(ssh) if output.status == Some(CANNOT_CONNECT) => ssh.explain_machine(&output.stderr),
             Some(_) if output.status == Some(TIMED_OUT) => {
                 let limit = humantime::format_duration(timeout.saturating_sub(CONNECT_TIMEOUT));
-                ClientError::Switch {
+                Error::Switch {
                     command: words.join(" "),
                     how: format!("timed out after {limit}"),
                     hint: None,
@@ -167,7 +167,7 @@ impl Switch {
             }
             _ => failed(words.join(" "), &output),
         };
-        Err(error.into_error())
+        Err(error)
     }
 }
 
@@ -251,9 +251,9 @@ fn check(public: &Public, declared: Option<&str>, sides: &[&str]) -> Result<Vec<
 }
 
 /// The reason is what curl, ssh or a provider's client printed before the switch's own error.
-fn failed(command: String, output: &Output) -> ClientError {
+fn failed(command: String, output: &Output) -> Error {
     let hint = output.stderr.lines().find_map(|line| line.strip_prefix("hint: ")).map(program::shorten);
-    ClientError::Switch { command, how: output.words_with(3), hint }
+    Error::Switch { command, how: output.words_with(3), hint }
 }
 
 #[cfg(test)]

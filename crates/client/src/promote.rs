@@ -1,24 +1,5 @@
-//! The client: pushes to the servers of a side, and promotions, after which visitors get the other side.
-//!
-//! [`promote`] shows the order: look, hold, check, set, watch, mark. Nothing is switched before the first three have
+//! The order of a promotion: look, hold, check, set, watch, mark. Nothing is switched before the first three have
 //! succeeded. The last line always names the public side, as the front end itself shows it.
-
-pub mod check;
-pub mod check_config;
-pub mod config;
-pub mod finish;
-pub mod hold;
-pub mod plan;
-pub mod probe;
-pub mod program;
-pub mod push;
-pub mod remote;
-pub mod ssh;
-pub mod switch;
-pub mod trust;
-pub mod user_command;
-pub mod values;
-pub mod watch;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
@@ -29,30 +10,18 @@ use bluegreen_sys::parallel;
 use bluegreen_text::{count, seconds};
 use serde::Serialize;
 
-use self::check_config::Limit;
-use self::hold::{Heartbeat, Hold};
-use self::plan::{Plan, ServerStatus, Topology, all};
-use self::remote::Remote;
-use self::user_command::UserCommand;
-use self::watch::{COMMAND_TIMEOUT, Rules, Watched, watch};
-use crate::error::{ClientError, Result};
-use crate::pusher::report::Report;
+use crate::check_config::Limit;
+use crate::error::{Error, Result};
+use crate::hold::{Heartbeat, Hold};
+use crate::plan::{Plan, PromoteIntent, ServerStatus, Topology, all, named};
+use crate::remote::Remote;
+use crate::user_command::UserCommand;
+use crate::watch::{COMMAND_TIMEOUT, Rules, Watched, watch};
+use crate::{check, finish};
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
+use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
-
-/// The options of `promote`, as they were given.
-#[derive(Debug)]
-pub struct PromoteIntent<'a> {
-    /// The side; by default the one that is not public.
-    pub side: Option<&'a str>,
-    /// True if there is no confirmation.
-    pub yes: bool,
-    /// True if nothing is changed.
-    pub dry_run: bool,
-    /// True if an unhealthy side is promoted, too.
-    pub force: bool,
-}
 
 /// The result, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -94,7 +63,7 @@ pub fn promote(
     let heartbeat = Heartbeat::start()?;
     let mut holds = hold_all(topology, &plan.states, &heartbeat, stop, report)?;
     if topology.switch.show(Some(stop))? != plan.from {
-        return Err(ClientError::Changed("another side became public".into()).into_error());
+        return Err(Error::Changed("another side became public".into()));
     }
     check::check_side(topology, plan, intent, stop, report)?;
     let limit = limit(topology, plan, intent, stop, report)?;
@@ -112,8 +81,7 @@ pub fn promote(
         report.line(format_args!("The front end shows {} after {}.", plan.to, seconds(took)));
         watch_public(topology, plan, intent, stop, report, (limit, &mut watched))
     }));
-    let result =
-        result.unwrap_or_else(|_| Err(ClientError::Internal("the watch panicked".into()).into_error()));
+    let result = result.unwrap_or_else(|_| Err(Error::Internal("the watch panicked".into())));
     let result = result.or_else(|error| finish::go_back(topology, plan, error, report));
     let result = finish::finish(topology, plan, &mut holds, begun, &watched, result);
     finish::release_locks(holds, &topology.sides[&plan.to], report);
@@ -151,7 +119,7 @@ pub fn hold_all(
     for hold in &holds {
         let before = states.iter().find(|state| state.url == hold.url()).map(|state| &state.status);
         if before.is_none_or(|before| (&before.live, before.good) != (&hold.status.live, hold.status.good)) {
-            return Err(ClientError::Changed(format!("`{}` got another release", hold.url())).into_error());
+            return Err(Error::Changed(format!("`{}` got another release", hold.url())));
         }
     }
     Ok(holds)
@@ -197,7 +165,7 @@ fn set(topology: &Topology, plan: &Plan, intent: &PromoteIntent, report: &Report
         return Ok(());
     }
     result?;
-    Err(ClientError::NotSwitched(named(shown.as_deref()).to_owned()).into_error())
+    Err(Error::NotSwitched(named(shown.as_deref()).to_owned()))
 }
 
 /// The number of seconds for which the old side is measured, at most.
@@ -282,25 +250,13 @@ fn watch_public(
         return Ok(());
     }
     if is_seen(&foreign) && !intent.force {
-        return Err(ClientError::WrongSide { side: to.clone(), url: url.clone() }.into_error());
+        return Err(Error::WrongSide { side: to.clone(), url: url.clone() });
     }
     report.warning(format_args!(
         "cannot confirm that visitors reach {to}: no response from {url} has the `X-Served-By` of one of its servers"
     ));
     report.hint("have each site send its server's name as `X-Served-By`, as docs/howto/promote.md shows");
     Ok(())
-}
-
-/// Returns the name of a side, or "no side".
-#[must_use]
-pub fn named(side: Option<&str>) -> &str {
-    side.unwrap_or("no side")
-}
-
-/// Returns the first digits of a commit, or "nothing".
-#[must_use]
-pub fn short(commit: Option<&ObjectId>) -> String {
-    commit.map_or_else(|| "nothing".into(), ObjectId::short)
 }
 
 /// Sums a promotion up in one line that can be pasted into a chat.

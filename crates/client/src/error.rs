@@ -1,16 +1,39 @@
 //! Errors of `push`, `public`, and `promote`: what failed at a server, at the switch, or at the public address.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use bluegreen_text::explain::Explain;
+use bluegreen_process::signals::Cancelled;
+use bluegreen_text::explain::{Explain, IoError};
 use bluegreen_text::reason;
 
-use crate::error::Error;
+/// The result of everything that can fail in the client.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A situation that ends a command of the client.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub enum Error {
+    /// `.promote.toml`, or something that it names, cannot be used.
+    #[error("{problem}")]
+    Config {
+        /// The file and the problem.
+        problem: String,
+        /// One thing that the reader can do.
+        hint: String,
+    },
+    /// A system call on a path failed.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The operator or the system asked the program to stop.
+    #[error("cancelled")]
+    Cancelled,
+    /// A promotion that went back: the reason, and what is wrong with the side that is public again, if anything.
+    #[error("{0}")]
+    WentBack(Box<Error>, Option<String>),
+    /// The new side is public, or the commit is live, but something failed afterwards.
+    #[error("{0}")]
+    Afterwards(Box<Error>),
     /// A program could not be started, or its output could not be read.
     #[error("cannot run `{program}`: {}", reason(.source))]
     Run {
@@ -31,7 +54,7 @@ pub enum ClientError {
     },
     /// A server did not respond, but `--force` would do without it.
     #[error("{0}")]
-    CanBeLeftOut(Box<ClientError>),
+    CanBeLeftOut(Box<Error>),
     /// The server has another host key than before.
     #[error("cannot reach `{url}` by ssh: the host key of {host} changed")]
     HostKey {
@@ -175,7 +198,7 @@ pub enum ClientError {
         /// The public address.
         url: String,
         /// The reason.
-        source: Box<ClientError>,
+        source: Box<Error>,
     },
     /// Only the other side answers at the public address.
     #[error("no server of {side} answers at {url}, only the other side does")]
@@ -214,19 +237,28 @@ pub enum ClientError {
     },
 }
 
-impl ClientError {
-    /// Converts it into the error of the program. An `impl From` would make the error type of many closures ambiguous.
-    #[must_use]
-    pub fn into_error(self) -> Error {
-        Error::Client(self)
+impl Error {
+    /// Wraps an error of the system with a verb and a path.
+    pub fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let add = IoError::on(verb, path);
+        move |source| Self::Io(add(source))
     }
 }
 
-impl Explain for ClientError {
+impl From<Cancelled> for Error {
+    fn from(Cancelled: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Io(error) => return error.hint(),
+            Self::WentBack(error, _) | Self::Afterwards(error) => return error.hint(),
+            Self::Cancelled => return None,
             Self::Run { program, source } => return run_hint(program, source),
-            Self::Unreachable { hint, .. } => hint.clone(),
+            Self::Config { hint, .. } | Self::Unreachable { hint, .. } => hint.clone(),
             Self::CanBeLeftOut(error) => {
                 let hint = error.hint().map(|hint| format!("{hint}; ")).unwrap_or_default();
                 format!("{hint}`--force` promotes without it")
@@ -285,7 +317,11 @@ impl Explain for ClientError {
     }
 
     fn exit_status(&self) -> u8 {
-        if matches!(self, Self::Untrusted(_)) { 2 } else { 1 }
+        match self {
+            Self::Config { .. } | Self::Untrusted(_) => 2,
+            Self::Afterwards(_) => 3,
+            _ => 1,
+        }
     }
 }
 

@@ -1,0 +1,26 @@
+//! The client, which runs on an operator's machine: pushes to the servers of a side, and promotions, after which visitors
+//! get the other side.
+//!
+//! [`promote::promote`] shows the order: look, hold, check, set, watch, mark. Everything that a server, the front end, or
+//! the public address answers is hostile: its length has a bound where it is read, and it is printed escaped.
+
+pub mod check;
+pub mod check_config;
+pub mod config;
+pub mod error;
+pub mod finish;
+pub mod hold;
+pub mod plan;
+pub mod probe;
+pub mod program;
+pub mod promote;
+pub mod push;
+pub mod remote;
+pub mod ssh;
+pub mod switch;
+pub mod trust;
+pub mod user_command;
+pub mod values;
+pub mod watch;
+
+pub use error::{Error, Result};
