@@ -221,6 +221,12 @@ impl Topology {
         Ok((found, failed))
     }
 
+    /// Finds a server by its address.
+    #[must_use]
+    pub fn server(&self, url: &str) -> Option<&Remote> {
+        self.sides.values().flatten().find(|server| server.url == url)
+    }
+
     /// Returns whether a server belongs to that side.
     #[must_use]
     pub fn is_on_side(&self, side: Option<&str>, url: &str) -> bool {

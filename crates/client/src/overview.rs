@@ -1,0 +1,121 @@
+//! Which side is public, and what every server of both sides serves.
+
+use serde::Serialize;
+
+use bluegreen_process::signals::Stop;
+use bluegreen_protocol::status::Status;
+use bluegreen_report::Report;
+use bluegreen_sys::concurrent;
+
+use crate::error::Result;
+use crate::hold::Heartbeat;
+use crate::plan::{Failed, ServerStatus, Topology, named};
+use crate::promote::hold_all;
+use crate::{finish, probe};
+
+/// One server, as `--json` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub side: String,
+    /// Its address, as the config has it.
+    pub url: String,
+    /// True if the front end shows its side.
+    pub is_public: bool,
+    /// True if the server reported its state.
+    pub is_reachable: bool,
+    /// True if its page answers as `[check]` demands.
+    pub healthy: bool,
+    /// "well", or the problem.
+    pub health: String,
+    /// The state, if the server reported it.
+    #[serde(flatten)]
+    pub status: Option<Status>,
+}
+
+/// The state of both sides at one moment.
+#[derive(Debug)]
+pub struct Overview {
+    /// The public side, as the front end shows it.
+    pub public: Option<String>,
+    /// One row for each server, in the order of the config.
+    pub rows: Vec<Row>,
+    /// The state of every server that reported it.
+    pub states: Vec<ServerStatus>,
+    /// The servers that did not.
+    pub failed: Vec<Failed>,
+}
+
+impl Overview {
+    /// Asks the front end and all servers.
+    pub fn read(topology: &Topology, stop: &Stop, report: &Report) -> Result<Self> {
+        let public = topology.switch.show(Some(stop))?;
+        let (states, failed) = topology.look(stop, report)?;
+        let rows = rows(topology, public.as_deref(), &states, &failed, stop)?;
+        Ok(Self { public, rows, states, failed })
+    }
+
+    /// Returns whether the servers of a side serve different commits.
+    #[must_use]
+    pub fn differs(&self, side: &str) -> bool {
+        let mut commits =
+            self.states.iter().filter(|server| server.side == side).map(|server| server.status.commit);
+        let first = commits.next();
+        commits.any(|commit| Some(commit) != first)
+    }
+
+    /// Corrects marks that disagree with the front end, unless something runs that may write them itself.
+    pub fn correct_marks(&self, topology: &Topology, stop: &Stop, report: &Report) -> Result<()> {
+        let (public, states) = (self.public.as_deref(), &self.states);
+        // Before the first promotion there are no marks. An interrupted one may have left some.
+        let has_marks = states.iter().any(|server| server.status.public.is_some());
+        let mark = |server: &ServerStatus| server.status.public.as_ref().is_some_and(|mark| mark.public);
+        let is_wrong =
+            |server: &&ServerStatus| has_marks && mark(server) != (public == Some(server.side.as_str()));
+        let wrong: Vec<&ServerStatus> = states.iter().filter(is_wrong).collect();
+        if wrong.is_empty() || states.iter().any(|server| server.status.running.is_some()) {
+            return Ok(());
+        }
+        for server in wrong {
+            let (server, side) = (&server.status.server, named(public));
+            report.warning(format_args!(
+                "corrected the mark of {server}, which was wrong or missing: {side} is public"
+            ));
+        }
+        let heartbeat = Heartbeat::start()?;
+        finish::mark(topology, &mut hold_all(topology, states, &heartbeat, stop, report)?, stop)
+    }
+}
+
+/// Checks the health of every server, also of those that ssh does not reach; returns a row for each, in the order of
+/// the config.
+fn rows(
+    topology: &Topology,
+    public: Option<&str>,
+    states: &[ServerStatus],
+    failed: &[Failed],
+    stop: &Stop,
+) -> Result<Vec<Row>> {
+    let (url, page) = (&topology.config.public.url, &topology.config.check.paths[0]);
+    let servers =
+        topology.sides.iter().flat_map(|(side, servers)| servers.iter().map(move |server| (side, server)));
+    let rows = concurrent::map(servers, |(side, server)| {
+        let response = probe::probe(url, page, Some(&server.address), Some(stop))?;
+        let status = states.iter().find(|state| state.url == server.url).map(|state| state.status.clone());
+        let problem = failed.iter().find(|failed| failed.url == server.url);
+        let health = if response.is_good() { "well".into() } else { response.words() };
+        let health = match problem {
+            Some(failed) => format!("{health}, but {}", failed.error),
+            None => health,
+        };
+        Ok(Row {
+            side: side.clone(),
+            url: server.url.clone(),
+            is_public: public == Some(side.as_str()),
+            is_reachable: status.is_some(),
+            healthy: response.is_good(),
+            health,
+            status,
+        })
+    });
+    rows.into_iter().collect()
+}
