@@ -79,7 +79,8 @@ case $verb:$# in
         exit
         ;;
     boot:1)
-        [ -L "$SITE/current" ] || exit 0
+        # A release that no deployment has started, such as an adopted site, is not an application.
+        [ -L "$SITE/current/.app.sock" ] || exit 0
         name=$(live_release)
         release "$name"
         live "$name" 0
