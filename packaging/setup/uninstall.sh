@@ -47,6 +47,9 @@ uninstall() {
         say 'This was a dry run: nothing was changed.'
     else
         say "The releases in $SITE, the repository $REPO, and the user $USER_NAME remain."
+        # Its files in the site would belong to the next user that gets its number.
+        [ -z "$APP" ] || ! has_user "$APP_USER" ||
+            say "The user $APP_USER remains, because $SITE/shared contains its files. To remove it, run \`deluser --system $APP_USER\`."
         [ "${WEB:-none}" = none ] || ! exists "$USER_NAME" "$SITE/current" ||
             say "The web server no longer serves the live release. To serve it again, run $SELF --repo $REPO."
     fi
