@@ -45,9 +45,32 @@ fn the_commands_of_the_page_print_what_it_shows() {
     }
     dev.bring(package.path(), "/home/dev/bluegreen.deb");
     dev.write("/etc/sudoers.d/dev", "dev ALL=(ALL) NOPASSWD: ALL\n");
-    let mut directory = String::new();
+    let count = types("docs/tutorial/ten-minutes.md", &dev, "");
+    assert!(count > 30, "{count} commands");
+}
+
+#[test]
+fn the_commands_of_production_print_what_the_page_shows() {
+    let Some(lab) = Lab::new() else { return };
+    let Some(package) = package::build() else { return };
+    let (blue, dev) = (lab.booted_with("blue", include_str!("stack-packages")), lab.client("dev"));
+    blue.sh("systemctl disable --quiet --now apache2; rm -rf /root/bluegreen").ok();
+    blue.write("/root/.ssh/authorized_keys", &dev.public_key("id_ed25519"));
+    blue.sh("chmod -R go= /root/.ssh").ok();
+    dev.bring(package.path(), "/home/dev/bluegreen.deb");
+    let application = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/node");
+    dev.bring_folder(&application, "/home/dev/sample_app", "dev");
+    dev.sh_as("dev", "cd sample_app; git init -q; git add -Af; git commit -qm 'Version 1'").ok();
+    let count = types("docs/tutorial/production.md", &dev, "sample_app");
+    assert!(count > 12, "{count} commands");
+    blue.sh("grep -Fx API_TOKEN=secret /var/www/html/shared/.env").ok();
+}
+
+/// Types the commands of a page, as dev in a directory, and compares what they print. Returns their number.
+fn types(page: &str, dev: &Machine, directory: &str) -> usize {
+    let mut directory = directory.to_owned();
     let mut count = 0;
-    for block in Document::read("docs/tutorial/ten-minutes.md").blocks("console") {
+    for block in Document::read(page).blocks("console") {
         for (command, shown) in commands(block) {
             let ran = dev.sh_as("dev", &format!("cd ~/{directory}\n{command}")).ok();
             let text = normalize(ran.text());
@@ -61,7 +84,7 @@ fn the_commands_of_the_page_print_what_it_shows() {
             count += 1;
         }
     }
-    assert!(count > 30, "{count} commands");
+    count
 }
 
 /// Returns the commands of a console block, each with the normalized lines that it prints.
