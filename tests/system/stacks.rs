@@ -161,6 +161,30 @@ impl Stack {
         assert!(result["failed"].as_u64() > Some(0), "{result}");
     }
 
+    /// A control: changes something by a script, and deploys under load. Returns how many visitors got the old version after
+    /// a push had ended, or failed.
+    fn noticed_after(&mut self, change: &str) -> u64 {
+        self.blue.sh(change).ok();
+        let load = self.begin_load();
+        let mut noticed = 0;
+        for _ in 0..3 {
+            self.commit();
+            self.dev.push("blue master").ok().says("is live: ");
+            self.live = self.version;
+            let visit = format!(
+                "curl -sS --max-time 5 http://blue/ | grep -q 'Version {}<' || echo noticed",
+                self.live
+            );
+            noticed +=
+                self.dev.sh(&format!("for n in $(seq 40); do {visit}; done")).ok().text().lines().count()
+                    as u64;
+        }
+        // Until an instance that drains has stopped.
+        self.dev.sh("sleep 2").ok();
+        let result = self.end_load(load);
+        noticed + result["failed"].as_u64().unwrap_or_default()
+    }
+
     /// A command that listens on nothing is never live.
     fn never_serves_what_listens_on_nothing(&mut self) {
         self.blue.install("--run 'sleep 600'").ok();
@@ -213,6 +237,13 @@ fn node() {
     let Some(lab) = Lab::new() else { return };
     let mut stack = Stack::boot(&lab, "node", "--slow /slow --socket /socket");
     let options = "--stack node --worker 'node worker.js'";
+    // The page of the web server's package becomes the first release, and no instance of it is started.
+    stack.blue.install_for(&stack.dev, &format!("--web-server nginx {options}")).ok();
+    stack
+        .blue
+        .sh("sleep 1; test -L /var/www/html/current; systemctl list-units --all --no-legend 'bluegreen-app-*@*'")
+        .ok()
+        .lacks("bluegreen");
     stack.lives_behind("nginx", options);
     stack.works();
     stack
@@ -226,6 +257,10 @@ fn node() {
     stack.lives_behind("caddy", options);
     stack.works();
     stack.never_serves_what_listens_on_nothing();
+    // The application's user outlives its application, and the installer says how to remove it.
+    let removal = "deluser --system app-sample_app";
+    stack.blue.install("--uninstall").ok().says(&format!("run `{removal}`"));
+    stack.blue.sh(&format!("{removal}; ! getent passwd app-sample_app; ! getent group app-sample_app")).ok();
 }
 
 #[test]
@@ -234,6 +269,12 @@ fn node_behind_apache() {
     let mut stack = Stack::boot(&lab, "node", "--slow /slow --socket /socket");
     stack.lives_behind("apache", "--stack node --worker 'node worker.js'");
     stack.works();
+    // A control: kept connections go on to reach the instance that is about to stop.
+    let noticed = stack.noticed_after(
+        "sed -i 's/disablereuse=on //' /etc/apache2/sites-available/000-bluegreen-deploy_sample_app.conf
+        sed -i 's|^health = .*|&\\ndrain = \"1s\"|' /home/deploy/sample_app/bluegreen.toml; systemctl reload apache2",
+    );
+    assert!(noticed > 0, "Apache with connection reuse");
 }
 
 /// The application's user can neither write releases nor read the repository, and deploy controls nothing else.
@@ -287,6 +328,14 @@ fn php() {
     let mut stack = Stack::boot(&lab, "php", "--slow /slow");
     for (web_server, unit) in [("apache", "apache2"), ("nginx", "nginx"), ("caddy", "caddy")] {
         stack.lives_behind(web_server, "--stack php");
+        if web_server == "apache" {
+            // A control: the defaults of PHP remember where the path of the site has led.
+            let pool = "cd /etc/php/*/fpm/pool.d; restart() { systemctl restart 'php*-fpm.service'; };";
+            let change = "cp -p bluegreen-sample_app.conf /tmp/pool; sed -i '/^php_admin_value.*\\(realpath\\|opcache\\)/d' bluegreen-sample_app.conf";
+            let noticed = stack.noticed_after(&format!("{pool} {change}; restart"));
+            assert!(noticed > 0, "FPM with its defaults");
+            stack.blue.sh(&format!("{pool} cp -p /tmp/pool bluegreen-sample_app.conf; restart")).ok();
+        }
         if web_server != "caddy" {
             stack.uninstall(unit);
         }
