@@ -79,7 +79,7 @@ fn types(page: &str, dev: &Machine, directory: &str) -> usize {
                 assert!(printed.any(|found| found == line), "{command}\nlacks: {line}\n{text}");
             }
             if let Some(to) = command.strip_prefix("cd ") {
-                directory = to.trim_start_matches('~').to_owned();
+                to.trim_start_matches('~').clone_into(&mut directory);
             }
             count += 1;
         }
