@@ -34,11 +34,17 @@ pub enum Command {
         /// Run every build step, even if its inputs are unchanged
         #[arg(long)]
         no_cache: bool,
+        /// Deploy although the server is locked
+        #[arg(long)]
+        force: bool,
     },
     /// Go back to an older release
     Rollback {
         /// The release's name [default: the newest good release older than the live one]
         release: Option<String>,
+        /// Roll back although the server is locked
+        #[arg(long)]
+        force: bool,
     },
     /// List the releases
     Releases(Format),
@@ -74,6 +80,23 @@ pub enum Command {
         #[arg(long)]
         boot: bool,
     },
+    /// Refuse deployments and promotions until `unlock`, and show the reason to everyone who is refused
+    Lock {
+        /// The reason
+        #[arg(required = true)]
+        reason: Vec<String>,
+        /// The end: a duration like "2h", or a time like "2026-12-01T08:00:00Z" [default: until `unlock`]
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// Replace another lock
+        #[arg(long)]
+        force: bool,
+        /// The side
+        #[command(flatten)]
+        options: OfSide,
+    },
+    /// Allow deployments and promotions again
+    Unlock(OfSide),
     /// Hold the site's lock for `promote`, and respond to its commands on standard input
     Hold,
     /// Push to all servers of a side in parallel, from a clone
@@ -130,6 +153,17 @@ pub struct Format {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// The side of `lock` and `unlock`.
+#[derive(Debug, clap::Args)]
+pub struct OfSide {
+    /// Every server of this side, from a clone [default: the repository's server]
+    #[arg(long, value_name = "SIDE")]
+    pub side: Option<String>,
+    /// The file with the sides [default: .promote.toml at the top of the clone]
+    #[arg(long, value_name = "FILE", requires = "side")]
+    pub config: Option<PathBuf>,
 }
 
 /// The side that is pushed to, and the refs.

@@ -67,6 +67,8 @@ fn command(repository: Option<PathBuf>) -> Command {
             // An argument that is changed moves behind the others.
             command.mut_arg("side", |arg| arg.index(1).add(sides())).mut_arg("refspecs", |arg| arg.index(2))
         })
+        .mut_subcommand("lock", |command| command.mut_arg("side", |arg| arg.add(sides())))
+        .mut_subcommand("unlock", |command| command.mut_arg("side", |arg| arg.add(sides())))
         .mut_subcommand("promote", |command| command.mut_arg("side", |arg| arg.add(sides())))
 }
 

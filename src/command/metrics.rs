@@ -55,6 +55,7 @@ fn metrics(status: &Status, entries: &[Entry]) -> String {
         text.family("lock_since_timestamp_seconds", "gauge", "The time at which the lock's holder began.");
         text.sample("lock_since_timestamp_seconds", &[], since);
     }
+    frozen(&mut text, status);
     text.family("pending", "gauge", "The work that a crash left unfinished: `resume` finishes it.");
     for (kind, label) in KINDS {
         let count = status.pending.iter().filter(|pending| pending.kind == kind).count();
@@ -125,6 +126,23 @@ fn live(text: &mut Text, status: &Status) {
     if let Some(mark) = &status.public {
         text.family("side_public", "gauge", "Whether the last promotion made this side public.");
         text.sample("side_public", &[], u8::from(mark.public));
+    }
+}
+
+/// Writes whether an operator has locked the server, why, and until when.
+fn frozen(text: &mut Text, status: &Status) {
+    text.family("frozen", "gauge", "Whether `bluegreen lock` refuses deployments and promotions.");
+    text.sample("frozen", &[], u8::from(status.lock.is_some()));
+    let Some(lock) = &status.lock else { return };
+    text.family("freeze_info", "gauge", "The reason of the lock, and the person who set it.");
+    text.sample("freeze_info", &[("reason", &lock.reason), ("by", &lock.by.to_string())], 1);
+    if let Some(since) = seconds(&lock.since) {
+        text.family("freeze_since_timestamp_seconds", "gauge", "The time at which the lock was set.");
+        text.sample("freeze_since_timestamp_seconds", &[], since);
+    }
+    if let Some(until) = lock.until.as_deref().and_then(seconds) {
+        text.family("freeze_until_timestamp_seconds", "gauge", "The end of the lock.");
+        text.sample("freeze_until_timestamp_seconds", &[], until);
     }
 }
 

@@ -14,6 +14,7 @@ mod hook;
 mod invocation;
 mod key;
 mod ledger;
+mod lock;
 mod log;
 mod log_app;
 mod metrics;
@@ -41,6 +42,7 @@ use bluegreen_text::explain::Explain;
 use clap::Parser;
 
 use self::invocation::{Invocation, called_by_git};
+use self::lock::LockIntent;
 use self::session::Runner;
 use crate::cli::{Cli, Command, Generated, Hook};
 use crate::error::{Error, Result};
@@ -116,6 +118,9 @@ fn choose_runner(cli: &Cli, arguments: &[OsString]) -> Result<Runner> {
     match &cli.command {
         Command::Push { .. } => session::leave_terminal(arguments),
         Command::Promote { .. } => Ok(Runner::Ourselves),
+        Command::Lock { options, .. } | Command::Unlock(options) if options.side.is_some() => {
+            Ok(Runner::Ourselves)
+        }
         Command::Public(_) if cli.repository.is_none() => Ok(Runner::Ourselves),
         Command::Generate { what } if !matches!(what, Generated::Settings { .. }) => Ok(Runner::Ourselves),
         _ => session::leave_callers(arguments),
@@ -132,12 +137,32 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
     match command {
         Command::Hook { hook: Hook::PostReceive } => hook::post_receive(invocation, report),
         Command::Hook { hook: Hook::ProcReceive } => hook::proc_receive(invocation, report),
-        Command::Deploy { revision, dry_run, no_cache } => {
+        Command::Deploy { revision, dry_run, no_cache, force } => {
             let mut server = invocation.open(report)?;
-            server.options.no_cache = *no_cache;
+            (server.options.no_cache, server.options.force) = (*no_cache, *force);
             deploy::run(&server, revision.as_deref(), *dry_run)
         }
-        Command::Rollback { release } => rollback::run(&invocation.open(report)?, release.as_deref()),
+        Command::Rollback { release, force } => {
+            let mut server = invocation.open(report)?;
+            server.options.force = *force;
+            rollback::run(&server, release.as_deref())
+        }
+        Command::Lock { options, .. } | Command::Unlock(options)
+            if options.side.is_some() && invocation.repository.is_some() =>
+        {
+            Err(Error::Usage("`--side` is for a clone, and `-C` for one server: use one of them".into()))
+        }
+        Command::Lock { reason, until, force, options } => {
+            let intent = LockIntent::parse(reason, until.as_deref(), *force)?;
+            match &options.side {
+                Some(side) => lock::lock_side(side, options, &intent, report),
+                None => lock::lock(&invocation.open(report)?, &intent),
+            }
+        }
+        Command::Unlock(options) => match &options.side {
+            Some(side) => lock::unlock_side(side, options, report),
+            None => invocation.open(report)?.unfreeze(),
+        },
         Command::Adopt => adopt::run(&invocation.open(report)?),
         Command::Releases(table) => releases::run(&invocation.open(report)?, table.json),
         Command::Status(table) => status::run(&invocation.open(report)?, table.json),

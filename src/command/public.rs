@@ -1,5 +1,7 @@
 //! `public`: which side visitors get, and what both serve; on a server, its own mark.
 
+use std::collections::BTreeMap;
+
 use bluegreen_text::{age, escape_controls};
 
 use super::promote::{Judge, access};
@@ -10,8 +12,9 @@ use crate::error::Result;
 use crate::site::Site;
 use bluegreen_client as client;
 use bluegreen_client::overview::{Overview, Row};
-use bluegreen_client::plan::Topology;
+use bluegreen_client::plan::{ServerStatus, Topology};
 use bluegreen_process::signals::Stop;
+use bluegreen_protocol::freeze::Freeze;
 use bluegreen_report::Report;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
@@ -43,6 +46,7 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
         lines.warning(format_args!("the servers of {side} serve different commits"));
     }
     print(&overview.rows, options.json)?;
+    report_locks(&overview.states, lines);
     // The last error is printed by the caller.
     let mut errors: Vec<client::Error> = overview.failed.into_iter().map(|failed| failed.error).collect();
     let last = errors.pop();
@@ -52,25 +56,47 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
     last.map_or(Ok(()), |error| Err(error.into()))
 }
 
+/// Reports the servers that an operator has locked. Servers of a side with the same lock share a line.
+fn report_locks(states: &[ServerStatus], report: &Report) {
+    let mut locks: BTreeMap<(&str, String), Vec<(&str, &Freeze)>> = BTreeMap::new();
+    for ServerStatus { side, status, .. } in states {
+        if let Some(lock) = &status.lock {
+            let servers = locks.entry((side, format!("{} {}", lock.by, lock.what()))).or_default();
+            servers.push((&status.server, lock));
+        }
+    }
+    for ((side, _), servers) in locks {
+        let Some((first, lock)) = servers.first() else { continue };
+        match servers.len() {
+            1 => report.warning(format_args!("{first} is {lock}")),
+            several => report.warning(format_args!("{several} servers of {side} are {lock}")),
+        }
+    }
+}
+
 /// Prints the mark of one server, which only has information about itself: a clone can ask the front end.
 pub fn of_server(server: &DeployContext, json: bool) -> Result<()> {
-    let mark = Site::open(&server.config.site)?.public_mark()?;
+    let site = Site::open(&server.config.site)?;
+    let (mark, lock) = (site.public_mark()?, site.freeze()?);
     if json {
         return print_json(&serde_json::json!({
             "server": server.name,
             "public": mark.as_ref().map(|mark| mark.public),
             "since": mark.as_ref().map(|mark| &mark.since),
+            "lock": lock,
         }));
     }
     let name = &server.name;
-    print_text(&match mark {
+    let mut lines = vec![match mark {
         Some(mark) => {
             let age = age(&mark.since).map(|age| format!(" ({age})")).unwrap_or_default();
             let not = if mark.public { "" } else { "not " };
             escape_controls(&format!("{name} is {not}public, since {}{age}", mark.since))
         }
         None => format!("{name} was not part of a promotion yet"),
-    })
+    }];
+    lines.extend(lock.map(|lock| escape_controls(&format!("{name} is {lock}"))));
+    print_text(&lines.join("\n"))
 }
 
 fn print(rows: &[Row], json: bool) -> Result<()> {

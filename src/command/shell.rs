@@ -18,9 +18,9 @@ use bluegreen_git::login_name;
 const NAME: &str = "bluegreen-shell";
 
 /// The subcommands that run over ssh. [`is_allowed`] decides the same about a parsed command.
-pub const COMMANDS: [&str; 12] = [
+pub const COMMANDS: [&str; 14] = [
     "hold", "status", "public", "releases", "history", "log", "deploy", "rollback", "resume", "cancel",
-    "check", "metrics",
+    "check", "metrics", "lock", "unlock",
 ];
 
 /// The commands of git that come over ssh, with a space or a dash after `git`.
@@ -117,6 +117,8 @@ fn is_allowed(command: &Command) -> bool {
         | Command::Cancel
         | Command::Hold
         | Command::Check(_) => true,
+        // A side is locked from a clone.
+        Command::Lock { options, .. } | Command::Unlock(options) => options.side.is_none(),
         Command::Hook { .. }
         | Command::Adopt
         | Command::Generate { .. }
@@ -157,7 +159,8 @@ mod tests {
 
     #[test]
     fn every_command_is_either_listed_or_refused() {
-        let arguments = [("hook", " post-receive"), ("generate", " man"), ("push", " blue")];
+        let arguments =
+            [("hook", " post-receive"), ("generate", " man"), ("push", " blue"), ("lock", " reason")];
         for command in Cli::command().get_subcommands().filter(|command| command.get_name() != "help") {
             let name = command.get_name();
             let rest = arguments.iter().find(|(verb, _)| *verb == name).map_or("", |(_, rest)| rest);
@@ -200,6 +203,8 @@ mod tests {
             ("status; id", "this account does not run `status;`"),
             ("deploy --upload-pack=id", "clap: unexpected argument found"),
             ("deploy one two", "clap: unexpected argument found"),
+            ("unlock --side blue", "this account does not run `unlock`"),
+            ("lock --side blue --config /etc/passwd x", "this account does not run `lock`"),
             ("status 'x", "this account does not run `status 'x`"),
             ("", "this account does not run ``"),
         ] {

@@ -6,6 +6,7 @@ use crate::deploy::pending::{self, Pending};
 use crate::error::Result;
 use crate::release::ReleaseName;
 use crate::site::{Live, Site};
+use bluegreen_protocol::freeze::Freeze;
 use bluegreen_protocol::status::Status;
 use bluegreen_text::{age, escape_controls, printable};
 
@@ -43,6 +44,12 @@ pub(super) fn read(server: &DeployContext) -> Result<(Status, Live)> {
         public: site.public_mark().unwrap_or_else(|error| {
             server.report.warning(error);
             None
+        }),
+        lock: site.freeze().unwrap_or_else(|error| {
+            // A server whose lock cannot be read counts as locked.
+            let problem = error.to_string();
+            server.report.warning(error);
+            Some(Freeze::unreadable(problem))
         }),
         tip,
         why: tip.and_then(|tip| site.look_up(&server.config.branch, tip).ok()?.why()),
@@ -94,6 +101,9 @@ fn text(status: &Status, live: &Live) -> String {
     if let Some(mark) = &status.public {
         let not = if mark.public { "yes" } else { "no" };
         lines.push(format!("Public:   {not}, since {}", dated(&mark.since)));
+    }
+    if let Some(lock) = &status.lock {
+        lines.push(format!("Lock:     {lock}"));
     }
     let pending =
         |Pending { message, command, .. }: &Pending| format!("Pending:  {message}: `bluegreen {command}`");

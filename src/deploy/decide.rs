@@ -2,6 +2,7 @@
 
 use bluegreen_object_store::ObjectId;
 
+use crate::deploy::freeze::Refused;
 use crate::error::Result;
 use bluegreen_git as git;
 use bluegreen_git::push::RefUpdate;
@@ -33,6 +34,16 @@ impl<'a> Target<'a> {
     #[must_use]
     pub fn push(self) -> Option<&'a RefUpdate> {
         if let Self::Gate(push) = self { Some(push) } else { None }
+    }
+
+    /// Says what a lock of the server refuses.
+    #[must_use]
+    pub fn refused(self) -> Refused {
+        match self {
+            Self::Tip(_) => Refused::Push,
+            Self::Commit(_) => Refused::Command,
+            Self::Gate(_) => Refused::GatedPush,
+        }
     }
 
     /// Decides from the tip of the branch and the live commit (`None` if the live release is bad). The lock is

@@ -5,6 +5,7 @@ mod cache;
 pub mod context;
 mod decide;
 mod failure;
+pub mod freeze;
 mod journal;
 pub mod notify;
 pub mod options;
@@ -70,6 +71,7 @@ fn run(
     let live = site.live()?;
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
     attempt.new = Some(commit);
+    server.refuse_frozen(site, target.refused())?;
     refuse_public(server, site, target)?;
 
     shared::require(site, &config.shared)?;
@@ -228,6 +230,9 @@ fn checkout_options(config: &Config, scratch: PathBuf) -> Options {
 pub fn dry_run(server: &DeployContext, commit: ObjectId) -> Result<()> {
     let site = crate::site::Site::open(&server.config.site)?;
     let live = site.live()?;
+    if let Some(freeze) = site.freeze()? {
+        server.report.warning(format_args!("{} is {freeze}", server.name));
+    }
     shared::require(&site, &server.config.shared)?;
     let objects = server.repository.objects(commit.format());
     let contents = objects.reader().commit(commit)?;

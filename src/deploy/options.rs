@@ -18,6 +18,8 @@ pub struct PushOptions {
     pub public: bool,
     /// Run every build step, whatever a kept release has.
     pub no_cache: bool,
+    /// Deploy although the server is locked. No push has this option.
+    pub force: bool,
     /// Print every phase.
     pub verbose: bool,
 }

@@ -32,6 +32,16 @@ pub fn resume(server: &DeployContext) -> Result<()> {
                 Ok(())
             }
             Look::Unseen => {
+                if let Some(freeze) = site.freeze()? {
+                    let (branch, tip_short) = (&config.branch, &tip.short());
+                    report.warning(Leftover::Frozen {
+                        branch,
+                        tip: tip_short,
+                        server: &server.name,
+                        freeze: &freeze,
+                    });
+                    return site.set_aside(tip, &freeze.why_skipped());
+                }
                 report.line(Leftover::Unseen {
                     branch: &config.branch,
                     tip: &tip.short(),

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use crate::deploy::app::App;
 use crate::deploy::context::DeployContext;
+use crate::deploy::freeze::Refused;
 use crate::deploy::publish::Publication;
 use crate::deploy::session::Attempt;
 use crate::error::{Error, Result};
@@ -35,6 +36,7 @@ fn run(
         server.report.line(Message::AlreadyLive { commit: name.commit(), release: name });
         return Ok(());
     }
+    server.refuse_frozen(site, Refused::Command)?;
     if !release.is_good() {
         return Err(Error::UnfitRelease { name: name.to_string(), state: release.state() });
     }

@@ -98,7 +98,7 @@ impl DeployContext<'_> {
         }
     }
 
-    fn lock(&self, action: Action, begun: SystemTime) -> Result<LockedSite> {
+    pub(super) fn lock(&self, action: Action, begun: SystemTime) -> Result<LockedSite> {
         let holder = self.holder(action, begun);
         let announce = |holder: &str| {
             if self.in_step.is_none() {
@@ -170,7 +170,12 @@ impl DeployContext<'_> {
 
     /// Records the outcome of a commit that was to become live.
     fn settle(&self, site: &LockedSite, commit: Option<ObjectId>, error: Option<&Error>) {
-        let failed = commit.zip(error.map(message));
+        let why = error.map(|error| match error {
+            // The reason outlives the lock.
+            Error::Frozen { freeze, .. } => freeze.why_skipped(),
+            error => message(error),
+        });
+        let failed = commit.zip(why);
         if let Err(error) = site.settle(failed, || Ok(self.repository.tip_to_record(&self.config.branch)?)) {
             self.report.warning(error);
         }
@@ -201,6 +206,7 @@ impl DeployContext<'_> {
             },
             error: result.as_ref().err().map(message),
             promotion: None,
+            lock: None,
         };
         if let Err(error) = self.record(site, entry) {
             self.report.warning(error);

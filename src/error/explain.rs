@@ -61,7 +61,9 @@ impl Explain for Error {
             }
             Self::NoLog(_) => "only deployments with `[steps]` in bluegreen.toml write a log".into(),
             Self::Public(_) => "push to the other side and promote it, or override with `git push -o public`".into(),
-            Self::Step { hint, .. } => hint.clone(),
+            Self::Frozen { hint, .. } | Self::Step { hint, .. } => hint.clone(),
+            Self::AlreadyFrozen { .. } => "run `bluegreen unlock` first, or replace the lock with `--force`".into(),
+            Self::DamagedFreeze { .. } => "run `bluegreen unlock` to remove it".into(),
             Self::NoTerminal => "add `--yes`".into(),
             Self::Client(error) => return error.hint(),
             Self::UnknownRevision(_) => "name a branch, a tag, or a commit that was pushed to this server".into(),

@@ -21,6 +21,7 @@ use bluegreen_checkout as checkout;
 use bluegreen_client as client;
 use bluegreen_git as git;
 use bluegreen_process::signals::Cancelled;
+use bluegreen_protocol::freeze::Freeze;
 
 /// The result of everything that can fail here.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -272,6 +273,32 @@ pub enum Error {
     /// `check` found problems, which are printed already.
     #[error("{0} found")]
     Unhealthy(String),
+    /// The server is locked by an operator.
+    #[error("{server} is {freeze}")]
+    Frozen {
+        /// The server's name.
+        server: String,
+        /// The lock.
+        freeze: Box<Freeze>,
+        /// One thing that the reader can do.
+        hint: String,
+    },
+    /// `lock` on a server that is locked already.
+    #[error("{server} is {freeze}")]
+    AlreadyFrozen {
+        /// The server's name.
+        server: String,
+        /// The lock.
+        freeze: Box<Freeze>,
+    },
+    /// The file of a lock cannot be parsed, so that the server may be locked.
+    #[error("cannot read `{}`, so the server counts as locked: {problem}", printable(.path))]
+    DamagedFreeze {
+        /// The file.
+        path: PathBuf,
+        /// The problem.
+        problem: String,
+    },
     /// A push to the public side, which the config refuses.
     #[error("{0} is public")]
     Public(String),

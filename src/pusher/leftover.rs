@@ -6,6 +6,7 @@ use std::path::Path;
 use bluegreen_text::printable;
 
 use crate::release::ReleaseName;
+use bluegreen_protocol::freeze::Freeze;
 
 /// Something that a crash left.
 #[derive(Debug)]
@@ -25,6 +26,17 @@ pub enum Leftover<'a> {
         tip: &'a str,
         /// The server's name.
         server: &'a str,
+    },
+    /// A tip that no deployment has looked at is not deployed, because the server is locked.
+    Frozen {
+        /// The branch.
+        branch: &'a str,
+        /// The commit's first digits.
+        tip: &'a str,
+        /// The server's name.
+        server: &'a str,
+        /// The lock.
+        freeze: &'a Freeze,
     },
     /// A tip whose deployment was cut off too often.
     GivenUp {
@@ -67,6 +79,12 @@ impl Display for Leftover<'_> {
             }
             Self::Unseen { branch, tip, server } => {
                 write!(to, "{branch} is at {tip}, which was never deployed: deploying it to {server}...")
+            }
+            Self::Frozen { branch, tip, server, freeze } => {
+                write!(
+                    to,
+                    "{branch} is at {tip}, which was never deployed, and stays so: {server} is {freeze}"
+                )
             }
             Self::GivenUp { tip, attempts } => {
                 write!(to, "the deployment of {tip} was interrupted {attempts} times and is not retried")

@@ -338,6 +338,8 @@ fn participle(action: Action) -> &'static str {
         Action::Rollback => "rolled back",
         Action::Adopt => "adopted",
         Action::Promote => "promoted",
+        Action::Lock => "locked",
+        Action::Unlock => "unlocked",
     }
 }
 

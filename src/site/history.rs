@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use crate::error::{Error, Result};
 use crate::site::paths::STATE;
 use crate::site::{LockedSite, Site};
-pub use bluegreen_protocol::history::{Action, Actor, Entry, Key, Outcome, Promotion};
+pub use bluegreen_protocol::history::{Action, Actor, Entry, Key, Lock, Outcome, Promotion};
 
 const HISTORY: &[u8] = b"history.jsonl";
 
@@ -90,6 +90,7 @@ mod tests {
             outcome: Outcome::Failed,
             error: Some("cancelled".into()),
             promotion: None,
+            lock: None,
         };
         let holder = Holder {
             pid: 0,

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod assets;
+mod freeze;
 pub mod history;
 pub mod holder;
 mod in_use;

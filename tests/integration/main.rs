@@ -27,6 +27,7 @@ mod every_call;
 mod filters;
 mod fleet;
 mod formats;
+mod freeze;
 mod fuzz;
 mod gate;
 mod gate_edges;

@@ -12,7 +12,7 @@ const REPO: &str = "/home/deploy/sample_app";
 const SITE: &str = "/var/www/html";
 
 /// Every command, as root types it; one that waits or asks has its limit.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
     "status",
     "status --json",
     "releases",
@@ -24,6 +24,8 @@ const COMMANDS: [&str; 11] = [
     "deploy",
     "rollback",
     "adopt",
+    "lock siege",
+    "unlock",
 ];
 
 /// A server that `install.sh` set up, with a release, and what root has on it.

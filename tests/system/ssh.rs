@@ -32,6 +32,14 @@ fn the_account_takes_pushes_and_a_few_commands_only() {
     ssh("bluegreen -C 'sample_app' status").ok().says("master");
     ssh("check").ok().says("All is well.");
     ssh("cancel").ok().says("Nothing is running.");
+    dev.bring(std::path::Path::new(env!("CARGO_BIN_EXE_bluegreen")), "/usr/local/bin/bluegreen");
+    ssh("lock Black Friday --until 2h").ok().says("Locked blue: Black Friday, until 20");
+    ssh("deploy").fails().says("is locked by dev@example.org (SHA256:").says(": Black Friday");
+    ssh("status").ok().says("Lock:     locked by dev@example.org");
+    dev.sh_as("dev", "cd sample_app; bluegreen unlock --side blue")
+        .ok()
+        .says("blue: Unlocked blue: Black Friday");
+    ssh("lock --side blue x").fails().says("does not run `lock`");
     ssh("log").fails().says("no log");
     ssh("status --help").ok().says("Usage:");
 

@@ -222,6 +222,28 @@ pub enum Error {
         /// The side.
         side: String,
     },
+    /// A server is locked by an operator.
+    #[error("`{url}` is {lock}{more}")]
+    Frozen {
+        /// The server's address.
+        url: String,
+        /// Its side.
+        side: String,
+        /// "locked by ..."
+        lock: String,
+        /// " (and 2 more servers)"
+        more: String,
+    },
+    /// A side could not be locked, or not be unlocked, at some servers.
+    #[error("{problem}")]
+    LockSide {
+        /// "cannot lock 1 of 3 servers of blue"
+        problem: String,
+        /// "lock" or "unlock"
+        command: &'static str,
+        /// The side.
+        side: String,
+    },
     /// The program itself failed.
     #[error("internal error: {0}")]
     Internal(String),
@@ -310,6 +332,12 @@ impl Explain for Error {
             }
             Self::Push { side, .. } => {
                 format!("fix it, then `bluegreen push {side}` again: nothing is pushed twice")
+            }
+            Self::Frozen { side, .. } => {
+                format!("wait until the lock ends, or run `bluegreen unlock --side {side}`, then promote again")
+            }
+            Self::LockSide { command, side, .. } => {
+                format!("fix it, then run `bluegreen {command} --side {side}` again: the other servers stay as they are")
             }
             Self::Internal(_) => "report it, with what is printed above".into(),
         };

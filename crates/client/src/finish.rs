@@ -87,6 +87,7 @@ pub fn finish(
             requests: watched.requests(),
             failures: watched.failures,
         }),
+        lock: None,
     };
     let marked = concurrent::map(holds, |hold| {
         hold.mark(topology.is_on_side(public.as_deref(), hold.url())).and_then(|()| hold.record(&entry))

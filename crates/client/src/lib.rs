@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod finish;
 pub mod hold;
+pub mod lock;
 pub mod overview;
 pub mod plan;
 pub mod probe;

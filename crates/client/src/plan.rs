@@ -227,6 +227,13 @@ impl Topology {
         self.sides.values().flatten().find(|server| server.url == url)
     }
 
+    /// Returns the side of a server; an empty text if it has none.
+    #[must_use]
+    pub fn side_of(&self, url: &str) -> &str {
+        let of = |(_, servers): &(&String, &Vec<Remote>)| servers.iter().any(|server| server.url == url);
+        self.sides.iter().find(of).map_or("", |(side, _)| side)
+    }
+
     /// Returns whether a server belongs to that side.
     #[must_use]
     pub fn is_on_side(&self, side: Option<&str>, url: &str) -> bool {
@@ -253,6 +260,9 @@ impl Topology {
         {
             return Err(Error::Busy { url: server.url.clone(), holder: message(holder) });
         }
+        refuse_frozen(
+            states.iter().map(|server| (server.side.as_str(), server.url.as_str(), &server.status)),
+        )?;
         let of = |side: &str| states.iter().filter(|server| server.side == side).collect::<Vec<_>>();
         check_side(&to, &of(&to), intent)?;
         let commit = |servers: &[&ServerStatus]| servers.first().and_then(|server| server.status.commit);
@@ -304,6 +314,17 @@ impl<'a> Progress<'a> {
             self.report.line(line);
         }
     }
+}
+
+/// Fails if an operator has locked one of the servers.
+pub fn refuse_frozen<'s>(servers: impl Iterator<Item = (&'s str, &'s str, &'s Status)>) -> Result<()> {
+    let mut frozen = servers.filter_map(|(side, url, status)| Some((side, url, status.lock.as_ref()?)));
+    let Some((side, url, lock)) = frozen.next() else { return Ok(()) };
+    let more = match frozen.count() as u64 {
+        0 => String::new(),
+        more => format!(" (and {more} more {})", if more == 1 { "server" } else { "servers" }),
+    };
+    Err(Error::Frozen { url: url.into(), side: side.into(), lock: message(lock), more })
 }
 
 /// Rejects a side whose servers do not serve one good commit.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::check_config::Limit;
 use crate::error::{Error, Result};
 use crate::hold::{Heartbeat, Hold};
-use crate::plan::{Plan, PromoteIntent, ServerStatus, Topology, all, named};
+use crate::plan::{Plan, PromoteIntent, ServerStatus, Topology, all, named, refuse_frozen};
 use crate::remote::Remote;
 use crate::user_command::UserCommand;
 use crate::watch::{COMMAND_TIMEOUT, Rules, Watched, watch};
@@ -62,6 +62,8 @@ pub fn promote(
 ) -> Result<Promoted> {
     let heartbeat = Heartbeat::start()?;
     let mut holds = hold_all(topology, &plan.states, &heartbeat, stop, report)?;
+    // Somebody may have locked a server since the look.
+    refuse_frozen(holds.iter().map(|hold| (topology.side_of(hold.url()), hold.url(), &hold.status)))?;
     if topology.switch.show(Some(stop))? != plan.from {
         return Err(Error::Changed("another side became public".into()));
     }

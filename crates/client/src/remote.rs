@@ -81,10 +81,12 @@ impl Remote {
             command.arg("-C").arg(&self.path).args(words);
             return Ok(command);
         };
-        let quoted = shlex::try_join(["-C", &self.path])
-            .map_err(|_| invalid("a path contains a NUL", "write the path of a repository"))?;
+        // The repository comes before a `--` among the words.
+        let (verb, rest) = words.split_at(words.len().min(1));
+        let line = [&["bluegreen"], verb, &["-C", &self.path], rest].concat();
+        let line = shlex::try_join(line).map_err(|_| invalid("an argument contains a NUL", "remove it"))?;
         let mut command = ssh.command();
-        command.arg(&ssh.host).arg(format!("bluegreen {} {quoted}", words.join(" ")));
+        command.arg(&ssh.host).arg(line);
         Ok(command)
     }
 

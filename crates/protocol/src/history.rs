@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
+use super::MAX_SUBJECT_CHARS;
 use bluegreen_object_store::ObjectId;
 use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, escape_controls, printable, truncated};
 
@@ -76,6 +77,10 @@ pub enum Action {
     Adopt,
     /// Visitors get the other side.
     Promote,
+    /// An operator locks a server.
+    Lock,
+    /// An operator unlocks a server.
+    Unlock,
 }
 
 impl Display for Action {
@@ -85,6 +90,8 @@ impl Display for Action {
             Self::Rollback => "rollback",
             Self::Adopt => "adoption",
             Self::Promote => "promotion",
+            Self::Lock => "lock",
+            Self::Unlock => "unlock",
         })
     }
 }
@@ -97,6 +104,8 @@ pub enum Outcome {
     Live,
     /// Another release, or none, is live.
     Failed,
+    /// The server is locked, or unlocked.
+    Done,
 }
 
 /// One line of the history. The field names are the documented schema of `history --json`.
@@ -124,6 +133,19 @@ pub struct Entry {
     /// The sides of a promotion, and its requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promotion: Option<Promotion>,
+    /// The lock that was set or removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Lock>,
+}
+
+/// A lock, as the history records it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    /// The reason.
+    pub reason: String,
+    /// Its end, RFC 3339, UTC, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// A promotion, as both sides record it.
@@ -137,6 +159,13 @@ pub struct Promotion {
     pub requests: u64,
     /// Those that failed.
     pub failures: u64,
+}
+
+impl Display for Lock {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.reason)?;
+        self.until.as_ref().map_or(Ok(()), |until| write!(formatter, ", until {until}"))
+    }
 }
 
 impl Entry {
@@ -158,8 +187,12 @@ impl Entry {
             .promotion
             .iter_mut()
             .flat_map(|Promotion { from, to, .. }| [Some(to), from.as_mut()].into_iter().flatten());
-        let all = names.chain(key).chain(promotion).chain([user, &mut self.time]);
+        let ends = self.lock.iter_mut().filter_map(|lock| lock.until.as_mut());
+        let all = names.chain(key).chain(promotion).chain(ends).chain([user, &mut self.time]);
         all.for_each(|name| bound(name, MAX_NAME_CHARS));
+        if let Some(lock) = &mut self.lock {
+            bound(&mut lock.reason, MAX_SUBJECT_CHARS);
+        }
         if let Some(error) = &mut self.error {
             bound(error, MAX_MESSAGE_CHARS);
         }
@@ -171,6 +204,8 @@ impl Entry {
         let is_promotion = self.action == Action::Promote
             && self.promotion.is_some()
             && self.release.is_none()
+            && self.lock.is_none()
+            && self.outcome != Outcome::Done
             && (0.0..1e9).contains(&self.seconds)
             && humantime::parse_rfc3339(&self.time).is_ok();
         if is_promotion {
@@ -186,6 +221,7 @@ impl Entry {
         match (&self.outcome, &self.error) {
             (Outcome::Live, None) => "live".into(),
             (Outcome::Live, Some(error)) => format!("live, but {error}"),
+            (Outcome::Done, _) => self.lock.as_ref().map_or_else(|| "done".into(), ToString::to_string),
             (Outcome::Failed, error) => format!("failed: {}", error.as_deref().unwrap_or("unknown")),
         }
     }

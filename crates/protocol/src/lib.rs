@@ -3,6 +3,7 @@
 //! The other side may run another version of the program, or be hostile. Every text is truncated when it is parsed.
 //! Control characters are escaped where a text is printed.
 
+pub mod freeze;
 pub mod history;
 pub mod hold;
 pub mod status;

@@ -4,6 +4,7 @@ use std::fmt::{self, Display};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::freeze::Freeze;
 use super::history::{Action, Actor};
 use super::{message, name, optional_message, optional_name, optional_subject, subject};
 use bluegreen_object_store::ObjectId;
@@ -46,6 +47,9 @@ pub struct Status {
     /// The mark of the last promotion.
     #[serde(default)]
     pub public: Option<PublicMark>,
+    /// The lock that an operator has set.
+    #[serde(default)]
+    pub lock: Option<Freeze>,
     /// The commit of the branch in the repository.
     #[serde(default)]
     pub tip: Option<ObjectId>,

@@ -84,6 +84,7 @@ pub fn run(invocation: &Invocation, json: bool) -> Result<()> {
         && let Some(site) = findings.take(Site::open(&config.site))
     {
         site::check(&site, &config, &repository, &mut findings);
+        check_freeze(&site, &mut findings);
         check_pending(&repository, &config.branch, &site, &mut findings);
     }
     let Findings(findings) = findings;
@@ -95,6 +96,13 @@ pub fn run(invocation: &Invocation, json: bool) -> Result<()> {
     match number_of(Level::Error, &findings) {
         0 => Ok(()),
         errors => Err(Error::Reported(Box::new(Error::Unhealthy(count(errors, "problem"))))),
+    }
+}
+
+/// Reports a lock of an operator, which is intended, but must not be forgotten.
+fn check_freeze(site: &Site, findings: &mut Findings) {
+    if let Some(freeze) = findings.take(site.freeze()).flatten() {
+        findings.warning(format!("the server is {freeze}"), "`bluegreen unlock` removes the lock");
     }
 }
 
