@@ -24,7 +24,9 @@ fn a_switch_runs_at_its_host_with_its_settings() {
     assert_eq!(fs::read_to_string(pair.file("words")).unwrap(), "it's $(id); `x` \"y\"");
     assert_eq!(pair.marks(), [Some(false), Some(true)]);
     let log = fs::read_to_string(pair.file("fake-ssh.log")).unwrap();
-    assert!(log.contains("ops@lb timeout -k 5 90.000 env "), "{log}");
+    assert!(log.contains("ops@lb timeout -k 5 90.000 sh -c "), "{log}");
+    // All users of that machine can list the arguments of its processes.
+    assert!(!log.contains("it's"), "{log}");
 }
 
 #[test]
@@ -94,4 +96,63 @@ fn a_clone_whose_switch_runs_elsewhere_must_be_trusted() {
     let mut command = pair.green.command(crate::support::sandbox::BLUEGREEN);
     let (status, text) = said(&command.arg("public").current_dir(clone).output().unwrap());
     assert!(status == 2 && text.contains("`host = ops@lb`") && text.contains("`switch = /"), "{text}");
+}
+
+/// A pair whose front end has an account of its own, for which `account` stands; `$last` is what it is asked for.
+fn with_account(account: &str) -> Pair {
+    let pair = Pair::new();
+    pair.configure("switch = \"./switch\"", "host = \"bluegreen-front@lb\"");
+    pair.by_ssh(&format!("[ \"$host\" != bluegreen-front@lb ] || {{ set -- $last; {account}; }}"));
+    pair
+}
+
+#[test]
+fn the_account_of_a_front_end_gets_the_short_form() {
+    let pair = with_account("cat >>\"$here/input\"; exec \"$here/switch\" \"$@\"");
+    let (status, text) = pair.promote(&[]);
+    assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
+    let log = fs::read_to_string(pair.file("fake-ssh.log")).unwrap();
+    let called: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("bluegreen-front@lb ")).collect();
+    assert!(called.contains(&"show --within 30") && called.contains(&"set green --within 90"), "{called:?}");
+    assert!(called.iter().all(|call| call.starts_with("show ") || call.starts_with("set ")), "{called:?}");
+    assert_eq!(fs::read_to_string(pair.file("input")).unwrap(), "");
+}
+
+#[test]
+fn a_host_without_the_account_is_explained() {
+    let pair = with_account("echo 'sh: 1: show: not found' >&2; exit 127");
+    let (status, text) = pair.promote(&[]);
+    assert!(status == 1 && text.contains("exited with status 127: sh: 1: show: not found"), "{text}");
+    assert!(
+        text.contains("hint: set `switch` in [public], or run `install.sh --front-end` on lb\n"),
+        "{text}"
+    );
+    pair.configure("[check]", "[public.settings]\nsocket = \"/x\"\n[check]");
+    let (status, text) = pair.promote(&[]);
+    assert!(status == 2 && text.contains("`[public.settings]` needs `switch`"), "{text}");
+    let local = Pair::new();
+    local.configure("switch = \"./switch\"\n", "");
+    let (status, text) = local.promote(&[]);
+    assert!(status == 2 && text.contains("`switch` is missing in `[public]`"), "{text}");
+}
+
+#[test]
+fn a_hostile_front_end_changes_no_terminal_and_starts_nothing() {
+    for answer in [
+        "printf '\\033[2Jblue\\n'",
+        "printf 'blue; touch %s/hit\\n' \"$here\"",
+        "printf -- '-oProxyCommand=touch %s/hit\\n' \"$here\"",
+        "yes blue | head -n 100000",
+        "printf 'error: \\033]0;x\\007\\nhint: \\033[2J$(touch %s/hit)\\n' \"$here\" >&2; exit 3",
+        "yes x | head -c 100000000",
+        "head -c 1000 /dev/urandom",
+    ] {
+        let pair = with_account(&format!("{answer}; exit 0"));
+        for words in [&["promote", "--yes", "green"][..], &["public"]] {
+            let (_, text) = said(&pair.command(words).output().unwrap());
+            assert!(!text.contains('\x1b') && !text.contains('\x07'), "{answer}: {text}");
+            assert!(text.len() < 10_000, "{answer}: {} bytes", text.len());
+        }
+        assert!(!pair.file("hit").exists(), "{answer}");
+    }
 }

@@ -83,8 +83,8 @@ impl ServerSpec {
 pub struct Public {
     /// The address that visitors type.
     pub url: String,
-    /// The name of a switch of the program, or a path.
-    pub switch: String,
+    /// The name of a switch of the program, or a path; left out if the account of the host has a switch of its own.
+    pub switch: Option<String>,
     /// The machine on which the switch runs, as ssh takes it; this machine if it is not set.
     pub host: Option<String>,
     /// The timeout of its `set`.

@@ -20,6 +20,7 @@ pub mod push;
 pub mod remote;
 pub mod ssh;
 pub mod switch;
+pub mod switch_program;
 pub mod trust;
 pub mod user_command;
 pub mod values;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use bluegreen_process::signals::Stop;
-use bluegreen_process::{Captured, End, Task};
+use bluegreen_process::{self as process, Captured, End, Limits, Task};
 use bluegreen_text::truncated;
 
 /// The most that a program may print on its standard output, in bytes.
@@ -83,6 +83,21 @@ pub fn run(command: &mut Command, timeout: Duration, stop: Option<&Stop>) -> Res
     let task = Task::start(command, timeout, MAX_OUTPUT).map_err(|error| cannot_run(command, error))?;
     let done = task.finish(stop).map_err(|error| cannot_run(command, error))?;
     Output::new(done, timeout)
+}
+
+/// The same with a text on the program's standard input, which it does not have to read.
+pub fn run_with_input(
+    command: &mut Command,
+    input: &[u8],
+    timeout: Duration,
+    stop: Option<&Stop>,
+) -> Result<Output> {
+    let mut stderr = Vec::new();
+    let complaints = |bytes: &[u8]| process::keep_end(&mut stderr, bytes);
+    let limits = Limits { timeout, stop };
+    let done = process::output(command, input, limits, MAX_OUTPUT, complaints);
+    let (end, stdout) = done.map_err(|error| cannot_run(command, error))?;
+    Output::new((end, Captured { stdout, stderr }), timeout)
 }
 
 /// The error for a program that cannot be run.
