@@ -57,6 +57,11 @@ Each of these can be given several times:
   --sudo 'COMMAND'      let the steps run COMMAND as root, by \`sudo COMMAND\`
   --remove-sudo 'COMMAND'
 
+On the machine of a front end, instead of a server:
+  --front-end           create the account bluegreen-front, whose keys may run the switch; with --key
+  --switch NAME         the switch: haproxy, nginx, apache, caddy, address, ..., or a program of your own
+  --setting KEY=VALUE   a setting of the switch; can be given several times
+
 Instead of setting up:
   --keys                list the keys that may push
   --remove-key NAME     remove NAME's keys; a fingerprint removes a single one
@@ -91,13 +96,14 @@ indent() { sed 's/^/    /'; }
 
 options() {
     USER_NAME=deploy REPO=sample_app SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' WEB='' DOMAIN='' GATE='' SERVE='' LOGIN_SHELL='' BINARY=''
-    STACK='' RUN='' WORKER=''
+    STACK='' RUN='' WORKER='' FRONT='' SWITCH='' SETTINGS=''
     RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' YES=${YES:-} ACTION=set_up
     while [ $# -gt 0 ]; do
         case $1 in
             --gate) GATE=yes ;;
             --static) SERVE=all ;;
             --login-shell) LOGIN_SHELL=yes ;;
+            --front-end) FRONT=front_ ;;
             --dry-run) DRY_RUN=yes ;;
             --keys) ACTION=list_keys ;;
             --uninstall) ACTION=uninstall ;;
@@ -126,6 +132,8 @@ option() { # OPTION VALUE
         --stack) STACK=$2 ;;
         --run) RUN=$2 ;;
         --worker) WORKER=$2 ;;
+        --switch) SWITCH=$2 ;;
+        --setting) SETTINGS=$SETTINGS$2$LINE_END ;;
         --sudo) RULES=$RULES$2$LINE_END ;;
         --remove-sudo) DROPPED_RULES=$DROPPED_RULES$2$LINE_END ;;
         --remove-key) ACTION=remove_key REMOVED_KEY=$2 ;;
@@ -186,7 +194,7 @@ parts() {
     [ -e "$ASSETS/bluegreen.toml" ] || fail "neither $HERE/share nor $ASSETS contains bluegreen.toml" 'run install.sh from a complete clone'
     # shellcheck source=packaging/building.sh
     [ -n "$PACKAGED" ] || . "$HERE/packaging/building.sh"
-    for part in ledger system preflight program account repository sudo site web stack boot uninstall; do
+    for part in ledger system preflight program account repository sudo site web stack boot front uninstall; do
         # shellcheck source=/dev/null
         . "$PARTS/$part.sh"
     done
@@ -210,6 +218,7 @@ main() {
         [ -x "$HERE/demo.sh" ] || fail 'the demonstration builds the program, and needs a complete clone of its sources'
         YES=$YES exec "$HERE/demo.sh"
     fi
+    [ -n "$FRONT" ] || [ -z "$SWITCH$SETTINGS" ] || misused '--switch and --setting need --front-end'
     parts
     trap leave EXIT
     trap 'exit 130' HUP INT TERM
@@ -220,7 +229,7 @@ main() {
     exec </dev/null
     cd /
     locked
-    "$ACTION"
+    "$FRONT$ACTION"
 }
 
 set_up() {

@@ -101,6 +101,7 @@ fn address_of(name: &str) -> String {
     let number = match name {
         "blue" => 11,
         "green" => 12,
+        "lb" => 14,
         "blue-1" => 21,
         "blue-2" => 22,
         "green-1" => 31,

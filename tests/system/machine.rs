@@ -32,6 +32,7 @@ cat >etc/hosts <<'EOT'
 127.0.0.1 localhost
 192.0.2.11 blue
 192.0.2.12 green
+192.0.2.14 lb
 192.0.2.21 blue-1
 192.0.2.22 blue-2
 192.0.2.31 green-1
@@ -185,6 +186,12 @@ impl Machine {
             self.bring(&Path::new(clone).join(file), &format!("/root/bluegreen/{file}"));
         }
         self.bring_folder(&Path::new(clone).join("share/stacks"), "/root/bluegreen/share/stacks", "root");
+        self.bring_folder(
+            &Path::new(clone).join("share/front-end"),
+            "/root/bluegreen/share/front-end",
+            "root",
+        );
+        self.bring_folder(&Path::new(clone).join("share/switches"), "/root/bluegreen/share/switches", "root");
         for part in Path::new(clone).join("packaging/setup").read_dir().unwrap() {
             let part = part.unwrap();
             let name = part.file_name().into_string().unwrap();

@@ -22,6 +22,7 @@ mod databases;
 mod demo;
 mod disk_cuts;
 mod fresh;
+mod front_end;
 mod gate;
 mod installer;
 mod keys;
