@@ -2,9 +2,6 @@
 //!
 //! The targets of cargo-fuzz and the short run of `cargo test --test integration fuzz` both call these.
 
-use bluegreen::config::Config;
-use bluegreen::gate::protocol::{self, Answer};
-use bluegreen::release::{Record, ReleaseName};
 use bluegreen_checkout::attributes::Context;
 use bluegreen_checkout::lfs::Pointer;
 use bluegreen_checkout::manifest::Manifest;
@@ -13,6 +10,9 @@ use bluegreen_client::push::summarize;
 use bluegreen_git::push::RefUpdate;
 use bluegreen_protocol::hold::{Reply, Request};
 use bluegreen_protocol::status::Status;
+use bluegreen_server::config::Config;
+use bluegreen_server::gate::protocol::{self, Answer};
+use bluegreen_server::release::{Record, ReleaseName};
 
 /// What a hostile server sends to the client: states, replies of a hold, HTTP headers, and the output of a push; and what
 /// a hostile client sends to a hold.

@@ -1,15 +1,7 @@
 //! bluegreen: a push becomes a release directory, and one rename makes it live.
 //!
-//! This library contains the modules of the program. Each imports only modules below it in the table of
-//! ARCHITECTURE.md; `tests/integration/architecture.rs` checks that.
+//! This library is the command line: arguments, environment, and output. The crates below it do the work.
 
 pub mod cli;
 pub mod command;
-pub mod config;
-pub mod deploy;
 pub mod error;
-pub mod gate;
-pub mod pusher;
-pub mod release;
-pub mod shared;
-pub mod site;

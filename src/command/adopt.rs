@@ -2,14 +2,14 @@
 
 use bluegreen_text::printable;
 
-use crate::deploy::context::DeployContext;
 use crate::error::Result;
-use crate::pusher::message::Message;
-use crate::site::history::Action;
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::pusher::message::Message;
+use bluegreen_server::site::history::Action;
 
 /// Moves everything in the site that is not the program's own into a release, and makes that live.
 pub fn run(server: &DeployContext) -> Result<()> {
-    server.change_site(Action::Adopt, |site, attempt| {
+    Ok(server.change_site(Action::Adopt, |site, attempt| {
         match site.adopt()? {
             Some(release) => {
                 server.report.line(Message::Adopted { release: &release, site: site.root() });
@@ -24,5 +24,5 @@ pub fn run(server: &DeployContext) -> Result<()> {
             None => server.report.line(Message::NothingToAdopt(site.root())),
         }
         Ok(())
-    })
+    })?)
 }

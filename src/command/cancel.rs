@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::deploy::context::DeployContext;
 use crate::error::{Error, Result};
-use crate::pusher::message::Message;
-use crate::site::Site;
-use crate::site::history;
-use crate::site::holder::HoldingProcess;
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::pusher::message::Message;
+use bluegreen_server::site::Site;
+use bluegreen_server::site::history;
+use bluegreen_server::site::holder::HoldingProcess;
 
 /// The time limit for the other process to end: it may have to kill a step and restart services.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,7 +27,8 @@ pub fn run(server: &DeployContext) -> Result<()> {
     }
     let entries = history::read(&site)?;
     let entry = entries.iter().rev().find(|entry| (&entry.time, &entry.by) == (&holder.since, &holder.by));
-    let was_cancelled = entry.is_none_or(|entry| entry.error == Some(Error::Cancelled.to_string()));
+    let was_cancelled =
+        entry.is_none_or(|entry| entry.error == Some(bluegreen_server::error::Error::Cancelled.to_string()));
     let live_line = server.live_line();
     if was_cancelled {
         server.report.line(Message::Cancelled(&live_line));

@@ -13,10 +13,10 @@ use super::invocation::Invocation;
 use super::session::{self, Runner};
 use crate::cli::Cli;
 use crate::error::{Error, Result};
-use crate::release::Release;
-use crate::site::Site;
 use bluegreen_client::config::{PromoteConfig, git};
 use bluegreen_report::Report;
+use bluegreen_server::release::Release;
+use bluegreen_server::site::Site;
 
 /// The variable in which a shell names itself when it asks for completions.
 const VARIABLE: &str = "BLUEGREEN_COMPLETE";

@@ -1,8 +1,8 @@
 //! `deploy [REVISION]`: makes a fresh release of a revision and makes it live.
 
-use crate::deploy::context::DeployContext;
-use crate::deploy::{self, Target};
 use crate::error::{Error, Result};
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::deploy::{self, Target};
 
 /// Deploys a revision; without one, the branch.
 pub fn run(server: &DeployContext, revision: Option<&str>, dry_run: bool) -> Result<()> {
@@ -15,5 +15,10 @@ pub fn run(server: &DeployContext, revision: Option<&str>, dry_run: bool) -> Res
             server.repository.resolve(revision)?.ok_or_else(|| Error::UnknownRevision(revision.to_owned()))?
         }
     };
-    if dry_run { deploy::dry_run(server, commit) } else { deploy::deploy(server, Target::Commit(commit)) }
+    if dry_run {
+        deploy::dry_run(server, commit)?;
+    } else {
+        deploy::deploy(server, Target::Commit(commit))?;
+    }
+    Ok(())
 }

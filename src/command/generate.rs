@@ -12,10 +12,10 @@ use super::files;
 use super::invocation::{Invocation, host_name};
 use super::table::print_text;
 use crate::cli::{Cli, Generated};
-use crate::config::Config;
 use crate::error::{Error, Result};
 use bluegreen_git::settings::RECOMMENDED;
 use bluegreen_report::Report;
+use bluegreen_server::config::Config;
 
 /// Prints one of these files, or writes `files` into a directory.
 pub fn run(what: &Generated, invocation: &Invocation, report: &Report) -> Result<()> {

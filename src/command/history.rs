@@ -3,10 +3,10 @@
 use bluegreen_object_store::ObjectId;
 
 use super::table::{print_json, print_rows};
-use crate::deploy::context::DeployContext;
 use crate::error::Result;
-use crate::site::Site;
-use crate::site::history::{self, Entry};
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::site::Site;
+use bluegreen_server::site::history::{self, Entry};
 use bluegreen_text::age;
 
 /// Prints the newest `limit` entries of the history, newest first; without a limit, all of them.

@@ -12,12 +12,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::status;
-use crate::deploy::context::DeployContext;
-use crate::error::{Error, Result};
-use crate::site::LockedSite;
-use crate::site::history::{Actor, Entry};
 use bluegreen_process::signals::{self, Stop};
 use bluegreen_protocol::hold::{MAX_REQUEST, Reply, Request};
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::error::{Error, Result};
+use bluegreen_server::site::LockedSite;
+use bluegreen_server::site::history::{Actor, Entry};
 use bluegreen_text::timestamp;
 
 /// The time without a line after which the client is considered lost.
@@ -62,7 +62,7 @@ fn serve(server: &DeployContext, site: &LockedSite, client: &Client) -> Result<b
         let reply = match line.parse() {
             Ok(Request::Notify) => return Ok(true),
             Ok(request) => take(server, site, request),
-            Err(problem) => Err(Error::Usage(problem)),
+            Err(problem) => Err(Error::Request(problem)),
         };
         client.reply(&reply.unwrap_or_else(|error| Reply::Error(error.to_string())))?;
     }
@@ -78,7 +78,7 @@ fn take(server: &DeployContext, site: &LockedSite, request: Request) -> Result<R
         }
         Request::Record(entry) => {
             // The server identifies the actor itself, whatever the client claims.
-            let entry = Entry { by: Actor::clone(&server.actor), ..*entry };
+            let entry = Entry { by: Actor::clone(&server.caller.actor), ..*entry };
             server.record(site, entry)?;
             Ok(Reply::Recorded(true))
         }
@@ -148,7 +148,7 @@ impl<'a> Client<'a> {
                 Ok(Some(String::from_utf8_lossy(&line).into_owned()))
             }
             None if received.len() > MAX_REQUEST => {
-                Err(Error::Usage(format!("a request of more than {MAX_REQUEST} bytes")))
+                Err(Error::Request(format!("a request of more than {MAX_REQUEST} bytes")))
             }
             None => Ok(None),
         }

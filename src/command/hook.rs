@@ -9,22 +9,23 @@ use bluegreen_text::explain::Explain;
 use bluegreen_text::message;
 
 use super::invocation::{Invocation, called_by_git, host_name};
-use crate::config;
-use crate::deploy::context::DeployContext;
-use crate::deploy::options::PushOptions;
-use crate::deploy::{Target, deploy};
 use crate::error::{Error, Result};
-use crate::gate::branch::{delete, skip, skip_moved};
-use crate::gate::protocol::{self, Answer, Request};
-use crate::gate::rules;
-use crate::pusher::live_line::LiveLine;
-use crate::pusher::message::Message;
-use crate::site::history::Action;
 use bluegreen_git as git;
 use bluegreen_git::Repository;
 use bluegreen_git::push::RefUpdate;
 use bluegreen_process::signals;
 use bluegreen_report::Report;
+use bluegreen_server::config;
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::deploy::options::PushOptions;
+use bluegreen_server::deploy::{Target, deploy};
+use bluegreen_server::error as server_error;
+use bluegreen_server::gate::branch::{delete, skip, skip_moved};
+use bluegreen_server::gate::protocol::{self, Answer, Request};
+use bluegreen_server::gate::rules;
+use bluegreen_server::pusher::live_line::LiveLine;
+use bluegreen_server::pusher::message::Message;
+use bluegreen_server::site::history::Action;
 
 /// Runs the hook `post-receive`. Called by hand, it deploys the new revision of a line even if the branch has
 /// moved on.
@@ -76,14 +77,14 @@ fn answer(server: &mut DeployContext, update: &RefUpdate, is_alone: bool) -> Res
         return Ok(());
     }
     if !called_by_git() {
-        return deploy(server, Target::Commit(update.new));
+        return Ok(deploy(server, Target::Commit(update.new))?);
     }
     let options = options();
     server.options = read_options(server.report, options.iter().map(Vec::as_slice));
     if server.options.skip {
-        return skip_moved(server, update);
+        return Ok(skip_moved(server, update)?);
     }
-    deploy(server, Target::Tip(update.new))
+    Ok(deploy(server, Target::Tip(update.new))?)
 }
 
 /// Hints at the commands that deploy another branch, as long as the branch that deploys does not exist: then the
@@ -155,18 +156,21 @@ fn pass(server: &mut DeployContext, request: &Request, update: &RefUpdate) -> An
     server.catch_signals();
     // Until the branch has moved, the commit is not reachable from any ref, and `git gc` could remove its objects.
     let kept = (!update.is_deletion()).then(|| server.repository.keep(update.new)).transpose();
-    let checked = kept.map_err(Error::from).and_then(|kept| {
+    let checked = kept.map_err(server_error::Error::from).and_then(|kept| {
         rules::check(&server.repository, update, server.report, server.stop()).map(|()| kept)
     });
     let checked = checked.map_err(|error| match error {
-        Error::Git(git::Error::PushRejected(_)) => error,
+        server_error::Error::Git(git::Error::PushRejected(_)) => error.into(),
         // A push that could not be checked is more than one that was refused.
-        error => report_failure(server.report, error, &server.live_line()),
+        error => report_failure(server.report, error.into(), &server.live_line()),
     });
-    let result = checked.and_then(|_kept| match update {
-        _ if update.is_deletion() => delete(server, update),
-        _ if server.options.skip => skip(server, update),
-        _ => deploy(server, Target::Gate(update)),
+    let result = checked.and_then(|_kept| {
+        match update {
+            _ if update.is_deletion() => delete(server, update),
+            _ if server.options.skip => skip(server, update),
+            _ => deploy(server, Target::Gate(update)),
+        }
+        .map_err(Error::from)
     });
     match result {
         // With exit status 3 the new release is live and the ref has moved: to git the push succeeded.

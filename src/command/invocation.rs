@@ -5,7 +5,7 @@
 //! one its working directory. It stays root only if every component of the path, and the repository, belong
 //! to root and nobody else can write them. ARCHITECTURE.md, "Trust", has the whole rule.
 
-use std::cell::{LazyCell, OnceCell, RefCell};
+use std::cell::LazyCell;
 use std::ffi::{CString, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,12 @@ use super::key;
 use super::ledger::{self, Entry, LEDGERS};
 use super::path_walk::PathWalk;
 use super::session;
-use crate::config::{self, Config};
-use crate::deploy::context::DeployContext;
-use crate::deploy::options::PushOptions;
 use crate::error::{Error, Result};
-use crate::site::history::{Actor, Key};
 use bluegreen_git::{Repository, git_dir_of, login_name, search_path};
 use bluegreen_report::Report;
+use bluegreen_server::config::{self, Config};
+use bluegreen_server::deploy::context::{Caller, DeployContext};
+use bluegreen_server::site::history::{Actor, Key};
 
 /// The call of the program: by what the repository is found, and who is behind it.
 pub struct Invocation<'a> {
@@ -76,20 +75,13 @@ impl Invocation<'_> {
         refuse_weak(&config.site.root)?;
         let name = config.server.clone().unwrap_or_else(host_name);
         let at_boot = self.at_boot;
-        let in_step = step_of(&config.site.root);
-        Ok(DeployContext {
-            repository,
-            config,
-            name,
+        let caller = Caller {
             actor: LazyCell::new(Box::new(move || actor(invoker, key, at_boot))),
-            report,
-            for_client: self.for_client,
-            in_step,
-            in_notice: std::env::var_os("BLUEGREEN_NOTICE").is_some(),
-            untold: RefCell::default(),
-            options: PushOptions::default(),
-            stop: OnceCell::new(),
-        })
+            is_git: self.for_client,
+            step_of: step_of(&config.site.root),
+            is_notice: std::env::var_os("BLUEGREEN_NOTICE").is_some(),
+        };
+        Ok(DeployContext::new(repository, config, name, caller, report))
     }
 
     /// Opens the repository: the one from `-C`, else from `GIT_DIR`, else the one whose `hooks/` the program was

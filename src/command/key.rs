@@ -13,7 +13,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use nix::unistd::{Uid, User};
 use sha2::{Digest, Sha256};
 
-use crate::site::history::Key;
+use bluegreen_server::site::history::Key;
 
 /// The most bytes that are read of a file.
 const MOST: u64 = 1 << 20;

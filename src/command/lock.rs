@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime};
 
 use super::promote::ssh_client;
 use crate::cli::OfSide;
-use crate::deploy::context::DeployContext;
 use crate::error::{Error, Result};
 use bluegreen_client as client;
 use bluegreen_client::config::servers_of;
@@ -13,6 +12,7 @@ use bluegreen_client::remote::Remote;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::MAX_SUBJECT_CHARS;
 use bluegreen_report::Report;
+use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_text::count;
 
 /// The arguments of `lock`.
@@ -45,7 +45,7 @@ impl LockIntent {
 
 /// Locks the server of the repository.
 pub fn lock(server: &DeployContext, intent: &LockIntent) -> Result<()> {
-    server.freeze(&intent.reason, intent.until, intent.replace)
+    Ok(server.freeze(&intent.reason, intent.until, intent.replace)?)
 }
 
 /// Locks every server of a side. All of them get the same end.
@@ -72,7 +72,7 @@ fn on_side(side: &str, options: &OfSide, change: Change, report: &Report) -> Res
                 let lines = printed.lines().filter(|line| !line.is_empty());
                 lines.for_each(|line| report.line(format_args!("{}: {line}", server.host())));
             }
-            Err(client::Error::Cancelled) => return Err(Error::Cancelled),
+            Err(client::Error::Cancelled) => return Err(client::Error::Cancelled.into()),
             Err(error) => {
                 failed += 1;
                 report.error(&error);

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bluegreen_text::{escape_controls, without_colors};
 
-use crate::deploy::context::DeployContext;
 use crate::error::{Error, Result};
-use crate::release::ReleaseName;
-use crate::site::{Holder, Site, history, logs};
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::release::ReleaseName;
+use bluegreen_server::site::{Holder, Site, history, logs};
 
 /// The pause between two reads of a log that is followed.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::command::log::print;
-use crate::deploy::app;
-use crate::deploy::context::DeployContext;
 use crate::error::{Error, Result};
-use crate::site::Site;
 use bluegreen_process::{self as process, End};
+use bluegreen_server::deploy::app;
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::site::Site;
 
 /// The time after which the output is not followed any more.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);

@@ -7,11 +7,11 @@ use std::fmt::{Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{status, table::print_text};
-use crate::deploy::context::DeployContext;
 use crate::error::Result;
-use crate::site::{Site, history};
 use bluegreen_protocol::history::{Action, Entry, Outcome};
 use bluegreen_protocol::status::{Kind, Status};
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::site::{Site, history};
 use bluegreen_text::escape_controls;
 
 /// The changes that are counted, and their labels.

@@ -104,7 +104,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
     match dispatch(&cli.command, &invocation, &report) {
         Ok(()) => 0,
         Err(error) => {
-            if !matches!(error, Error::Reported(_)) {
+            if !error.is_reported() {
                 report.error(&error);
             }
             error.exit_status()
@@ -161,7 +161,7 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
         }
         Command::Unlock(options) => match &options.side {
             Some(side) => lock::unlock_side(side, options, report),
-            None => invocation.open(report)?.unfreeze(),
+            None => Ok(invocation.open(report)?.unfreeze()?),
         },
         Command::Adopt => adopt::run(&invocation.open(report)?),
         Command::Releases(table) => releases::run(&invocation.open(report)?, table.json),
@@ -173,7 +173,7 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
             let (server, print) = (invocation.open(report)?, if *app { log_app::run } else { log::run });
             print(&server, release.as_deref(), *follow)
         }
-        Command::Hold => hold::run(&invocation.open(report)?),
+        Command::Hold => Ok(hold::run(&invocation.open(report)?)?),
         Command::Push { push, options } => push::run(push, options, report),
         Command::Public(options) if invocation.repository.is_some() => {
             public::of_server(&invocation.open(report)?, options.json)

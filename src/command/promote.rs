@@ -132,7 +132,7 @@ fn ask(stop: &Stop, report: &Report) -> Result<()> {
         return Err(Error::NoTerminal);
     }
     report.line("Go ahead? [y/N]");
-    if confirm(stop)? { Ok(()) } else { Err(Error::Cancelled) }
+    if confirm(stop)? { Ok(()) } else { Err(client::Error::Cancelled.into()) }
 }
 
 /// Reads the answer to a question. Ctrl-C interrupts it, which a plain read would not notice.

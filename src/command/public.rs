@@ -7,15 +7,15 @@ use bluegreen_text::{age, escape_controls};
 use super::promote::{Judge, access};
 use super::table::{print_json, print_rows, print_text};
 use crate::cli::Promotable;
-use crate::deploy::context::DeployContext;
 use crate::error::Result;
-use crate::site::Site;
 use bluegreen_client as client;
 use bluegreen_client::overview::{Overview, Row};
 use bluegreen_client::plan::{ServerStatus, Topology};
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::freeze::Freeze;
 use bluegreen_report::Report;
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::site::Site;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
 /// The longest subject of a commit in the table, in characters.

@@ -5,10 +5,10 @@ use bluegreen_text::printable;
 use serde::Serialize;
 
 use super::table::{print_json, print_rows};
-use crate::deploy::context::DeployContext;
 use crate::error::Result;
-use crate::release::Release;
-use crate::site::{Live, Site};
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::release::Release;
+use bluegreen_server::site::{Live, Site};
 
 /// One release, as `--json` shows it.
 #[derive(Serialize)]

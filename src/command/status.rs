@@ -1,13 +1,14 @@
 //! `status`: what is live, and what is being done.
 
 use super::table::{print_json, print_text};
-use crate::deploy::context::DeployContext;
-use crate::deploy::pending::{self, Pending};
 use crate::error::Result;
-use crate::release::ReleaseName;
-use crate::site::{Live, Site};
 use bluegreen_protocol::freeze::Freeze;
 use bluegreen_protocol::status::Status;
+use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::deploy::pending::{self, Pending};
+use bluegreen_server::error as server_error;
+use bluegreen_server::release::ReleaseName;
+use bluegreen_server::site::{Live, Site};
 use bluegreen_text::{age, escape_controls, printable};
 
 /// Prints the state of the server.
@@ -20,7 +21,7 @@ pub fn run(server: &DeployContext, json: bool) -> Result<()> {
 }
 
 /// Reads the state of the server.
-pub(super) fn read(server: &DeployContext) -> Result<(Status, Live)> {
+pub(super) fn read(server: &DeployContext) -> server_error::Result<(Status, Live)> {
     let site = Site::open(&server.config.site)?;
     let live = site.live()?;
     let tip = server.repository.tip(&server.config.branch)?;

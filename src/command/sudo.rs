@@ -6,8 +6,8 @@
 use std::io;
 use std::time::Duration;
 
-use crate::config::Step;
 use bluegreen_process::{self as process, End};
+use bluegreen_server::config::Step;
 
 /// The time that `sudo` may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ fn command(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use bluegreen_server::config::Config;
 
     fn commands_of(steps: &str) -> Result<Vec<String>, String> {
         let steps = Config::parse(&format!("[steps]\n{steps}")).unwrap().steps;

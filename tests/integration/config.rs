@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::Path;
 
-use bluegreen::config::Config;
+use bluegreen_server::config::Config;
 
 use crate::support::Sandbox;
 use crate::support::sandbox::NOBODY;

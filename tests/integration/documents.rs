@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use bluegreen::config::Config;
 use bluegreen_client::check_config::Check;
 use bluegreen_client::config::PromoteConfig;
+use bluegreen_server::config::Config;
 
 use crate::support::Sandbox;
 use crate::support::markdown::{Document, file, files, project};
@@ -241,6 +241,7 @@ fn files_and_tests_that_the_contributors_pages_name_exist() {
                 let of_crate = name.split_once('/').map(|(name, file)| format!("crates/{name}/src/{file}"));
                 let exists = project(name).exists()
                     || project("src").join(name).exists()
+                    || project("crates/server/src").join(name).exists()
                     || of_crate.is_some_and(|path| project(path).exists());
                 assert!(exists, "{document} names `{name}`, which does not exist");
                 paths += 1;

@@ -45,7 +45,7 @@ fn gate() {
         packets(&["version=1\0atomic", "", &long, ""]),
     ];
     for seed in &seeds {
-        bluegreen::gate::protocol::read_request(&mut seed.as_slice(), &mut Vec::new()).unwrap();
+        bluegreen_server::gate::protocol::read_request(&mut seed.as_slice(), &mut Vec::new()).unwrap();
     }
     run(entries::gate, &seeds);
     let signed = [b"+00dversion=1".to_vec(), packets(&["", &line, ""])].concat();

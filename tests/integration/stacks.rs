@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use bluegreen::command::sudo;
-use bluegreen::config::{Config, Phase};
+use bluegreen_server::config::{Config, Phase};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::skip::{program_or_skip, skip};

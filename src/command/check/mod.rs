@@ -15,13 +15,14 @@ use crate::command::hook::is_this_program;
 use crate::command::invocation::{Invocation, refuse_weak};
 use crate::command::sudo;
 use crate::command::table::{print_json, print_text};
-use crate::config::{Config, Phase, Step};
-use crate::deploy::pending::{self, Kind, Pending};
-use crate::deploy::steps::PATH;
-use crate::error::{Error, Result, as_owner};
-use crate::site::Site;
+use crate::error::{Error, Result};
 use bluegreen_git::Repository;
 use bluegreen_git::settings::{OLDEST_GIT, RECOMMENDED, Recommended};
+use bluegreen_server::config::{Config, Phase, Step};
+use bluegreen_server::deploy::pending::{self, Kind, Pending};
+use bluegreen_server::deploy::steps::PATH;
+use bluegreen_server::error::as_owner;
+use bluegreen_server::site::Site;
 
 /// Something that is wrong, or could be better; as `--json` shows it.
 #[derive(Debug, Serialize)]

@@ -7,11 +7,11 @@ use nix::unistd::{AccessFlags, Uid, User, access};
 use rustix::fs::statvfs;
 
 use super::Findings;
-use crate::config::Config;
-use crate::error::{as_owner, change_mode, give_away};
-use crate::shared;
-use crate::site::{Live, Site};
 use bluegreen_git::Repository;
+use bluegreen_server::config::Config;
+use bluegreen_server::error::{as_owner, change_mode, give_away};
+use bluegreen_server::shared;
+use bluegreen_server::site::{Live, Site};
 use bluegreen_text::{bytes, printable};
 
 /// The free space below which deployments are about to fail, in bytes.

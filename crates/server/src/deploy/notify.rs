@@ -26,16 +26,16 @@ impl DeployContext<'_> {
     pub fn record(&self, site: &LockedSite, entry: Entry) -> Result<()> {
         let entry = entry.bounded();
         let result = history::append(site, &entry);
-        self.untold.borrow_mut().push(entry);
+        self.unreported.borrow_mut().push(entry);
         result
     }
 
     /// Runs `[notify]` for all entries that [`DeployContext::record`] was given, and returns warnings. The caller has
     /// released the lock, so that no deployment waits for these commands.
     pub fn notify(&self) -> Vec<String> {
-        let entries = self.untold.take();
+        let entries = self.unreported.take();
         // A line that changes the site itself would hear of that, and so on without an end.
-        if self.in_notice || entries.is_empty() || self.config.notify.iter().next().is_none() {
+        if self.caller.is_notice || entries.is_empty() || self.config.notify.iter().next().is_none() {
             return Vec::new();
         }
         let log = Site::open(&self.config.site).and_then(|site| logs::open_notices(&site));

@@ -21,28 +21,48 @@ pub struct DeployContext<'a> {
     pub config: Config,
     /// The server's name in messages.
     pub name: String,
-    /// The person who called; looked up only when something is recorded.
-    pub actor: LazyCell<Actor, Box<dyn FnOnce() -> Actor>>,
-    /// The output to that person.
+    /// The caller.
+    pub caller: Caller,
+    /// The output to the caller.
     pub report: &'a Report,
-    /// True if a client of git waits for this program: INT and HUP are then meant for the client.
-    pub for_client: bool,
-    /// The release whose step runs this program, where the step belongs to the same site.
-    pub in_step: Option<String>,
-    /// True if a line of `[notify]` runs this program.
-    pub in_notice: bool,
-    /// The lines of the history that `[notify]` has not run for yet.
-    pub untold: RefCell<Vec<Entry>>,
     /// The options of the push, or of the command that deploys.
     pub options: PushOptions,
-    pub(crate) stop: OnceCell<Stop>,
+    /// The history entries for which `[notify]` has not run yet.
+    pub(crate) unreported: RefCell<Vec<Entry>>,
+    stop: OnceCell<Stop>,
 }
 
-impl DeployContext<'_> {
+/// The person or program that called this one.
+#[derive(Debug)]
+pub struct Caller {
+    /// The person; looked up only when something is recorded.
+    pub actor: LazyCell<Actor, Box<dyn FnOnce() -> Actor>>,
+    /// True if a git client waits for this program: INT and HUP are then meant for the client.
+    pub is_git: bool,
+    /// The release whose step runs this program, if it is a release of the same site.
+    pub step_of: Option<String>,
+    /// True if a command of `[notify]` runs this program.
+    pub is_notice: bool,
+}
+
+impl<'a> DeployContext<'a> {
+    /// Creates the context of a command without push options, and without signal handlers.
+    #[must_use]
+    pub fn new(
+        repository: Repository,
+        config: Config,
+        name: String,
+        caller: Caller,
+        report: &'a Report,
+    ) -> Self {
+        let (options, unreported, stop) = (PushOptions::default(), RefCell::default(), OnceCell::new());
+        Self { repository, config, name, caller, report, options, unreported, stop }
+    }
+
     /// Installs the signal handlers. From now on TERM, and INT and HUP unless a client of git waits for the program, only
     /// request a stop.
     pub fn catch_signals(&self) {
-        self.stop.get_or_init(|| Stop::catch(self.for_client));
+        self.stop.get_or_init(|| Stop::catch(self.caller.is_git));
     }
 
     /// Returns the request to stop. No signal makes it before [`DeployContext::catch_signals`].

@@ -3,7 +3,6 @@
 //! Commands that need another user name it: a file that root creates in the site would block later deployments.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
 
 use bluegreen_text::explain::Explain;
 use bluegreen_text::printable;
@@ -21,16 +20,14 @@ impl Explain for Error {
     /// new one does not go without a hint by accident.
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NoRepository
-            | Self::NotARepository(_)
-            | Self::NameRepository(_)
-            | Self::ClosedRepository(_)
-            | Self::NoShell(_)
-            | Self::NotOverSsh { .. }
-            | Self::SeveralRepositories(_)
-            | Self::UnknownRepository { .. }
-            | Self::ForeignPath(..)
-            | Self::ConfigUnsafe { .. } => return self.access_hint(),
+            Self::ConfigUnsafe { file, problem } if problem.contains("writable") => {
+                format!("it contains commands: {}", change_mode("go-w", file))
+            }
+            Self::ConfigUnsafe { file, .. } => {
+                format!("it contains commands: {}", give_away("-h", file))
+            }
+            Self::Request(_) => "install the same version of bluegreen on both machines".into(),
+            Self::Protocol(_) => "it runs as a hook of git: run `bluegreen --help`".into(),
             Self::SharedMissing(_)
             | Self::SharedKind { .. }
             | Self::SharedInTheWay { .. }
@@ -39,9 +36,6 @@ impl Explain for Error {
             | Self::ReleasesLink { .. }
             | Self::Mounted { .. }
             | Self::NoSpace { .. } => return self.site_hint(),
-            Self::Usage(_) => "run `bluegreen --help`".into(),
-            Self::UnfitDirectory(..) => "name a new or empty directory that you can write to".into(),
-            Self::GitMissing(_) => "install git: `sudo apt-get install git`".into(),
             Self::AppControl { .. } | Self::AppUnhealthy { .. } => APP.into(),
             Self::Object(_) => "check the repository with `git fsck`, then push again".into(),
             Self::Replaced(_) => "change the steps in bluegreen.toml so that they leave `$PWD` in place".into(),
@@ -54,31 +48,22 @@ impl Explain for Error {
             Self::ReplacedSince(name) => {
                 format!("run `bluegreen rollback {name}` to use it anyway, or `bluegreen deploy REVISION` for a fresh release")
             }
-            Self::Locked { .. } | Self::StillRunning { .. } => "run `bluegreen status` to see what it is doing".into(),
+            Self::Locked { .. } => "run `bluegreen status` to see what it is doing".into(),
             Self::InStep(_) => "make the step exit with a nonzero status instead: the previous release then stays live, or becomes live again".into(),
             Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
                 "run `bluegreen releases` to list them".into()
             }
-            Self::NoLog(_) => "only deployments with `[steps]` in bluegreen.toml write a log".into(),
             Self::Public(_) => "push to the other side and promote it, or override with `git push -o public`".into(),
             Self::Frozen { hint, .. } | Self::Step { hint, .. } => hint.clone(),
             Self::AlreadyFrozen { .. } => "run `bluegreen unlock` first, or replace the lock with `--force`".into(),
             Self::DamagedFreeze { .. } => "run `bluegreen unlock` to remove it".into(),
-            Self::NoTerminal => "add `--yes`".into(),
-            Self::Client(error) => return error.hint(),
-            Self::UnknownRevision(_) => "name a branch, a tag, or a commit that was pushed to this server".into(),
-            Self::NoBranch(_) => "push it first".into(),
             Self::Unverified(_) | Self::CutOff(_) => "push again, or run `bluegreen deploy` on the server".into(),
             Self::Io(error) if error.source.kind() == ErrorKind::PermissionDenied => grant(&error.path),
             Self::Io(error) => return error.hint(),
             Self::Git(error) => return error.hint(),
             Self::Checkout(error) => return error.hint(),
             Self::AfterFlip(error) | Self::Reported(error) => return error.hint(),
-            Self::Config { .. }
-            | Self::TooLate(_)
-            | Self::Unhealthy(_)
-            | Self::HoldLost
-            | Self::Cancelled => return None,
+            Self::Config { .. } | Self::HoldLost | Self::Cancelled => return None,
         };
         Some(hint)
     }
@@ -86,21 +71,8 @@ impl Explain for Error {
     /// The exit status for this error: 1, 2 or 3, as docs/howto/operate.md lists them.
     fn exit_status(&self) -> u8 {
         match self {
-            Self::Usage(_)
-            | Self::NoRepository
-            | Self::NoShell(_)
-            | Self::NotOverSsh { .. }
-            | Self::SeveralRepositories(_)
-            | Self::UnknownRepository { .. }
-            | Self::NotARepository(_)
-            | Self::NameRepository(_)
-            | Self::ClosedRepository(_)
-            | Self::ForeignPath(..)
-            | Self::Config { .. }
-            | Self::NoTerminal
-            | Self::ConfigUnsafe { .. } => 2,
+            Self::Protocol(_) | Self::Request(_) | Self::Config { .. } | Self::ConfigUnsafe { .. } => 2,
             Self::AfterFlip(_) => 3,
-            Self::Client(error) => error.exit_status(),
             Self::Reported(error) => error.exit_status(),
             Self::Git(error) => error.exit_status(),
             Self::Checkout(error) => error.exit_status(),
@@ -110,42 +82,6 @@ impl Explain for Error {
 }
 
 impl Error {
-    /// The hint of an error that keeps the program from opening the repository.
-    fn access_hint(&self) -> Option<String> {
-        Some(match self {
-            Self::NoRepository | Self::NotARepository(_) => {
-                "name the bare repository, as in `bluegreen -C /home/deploy/sample_app status`".into()
-            }
-            Self::NameRepository(paths) => {
-                let named = |path: &PathBuf| format!("`bluegreen -C {} status`", printable(path));
-                format!("run {}", paths.iter().map(named).collect::<Vec<_>>().join(" or "))
-            }
-            Self::ClosedRepository(path) => {
-                format!("run it as the repository's owner: `sudo bluegreen -C {} ...`", printable(path))
-            }
-            Self::NoShell(commands) | Self::NotOverSsh { commands, .. } => {
-                format!("run one of {}, as in `ssh deploy@blue status`", commands.join(", "))
-            }
-            Self::SeveralRepositories(names) => {
-                format!("name one of them ({}), as in `status -C {}`", names.join(", "), names[0])
-            }
-            Self::UnknownRepository { there, .. } => format!("name one of {}", there.join(", ")),
-            Self::ForeignPath(_, _, at, None) => format!("`chmod go-w {}`", printable(at)),
-            Self::ForeignPath(.., Some(other)) => {
-                format!(
-                    "run it as {other}: `sudo -u {other} bluegreen ...`; or use a path that only its owner can modify"
-                )
-            }
-            Self::ConfigUnsafe { file, problem } if problem.contains("writable") => {
-                format!("it contains commands: {}", change_mode("go-w", file))
-            }
-            Self::ConfigUnsafe { file, .. } => {
-                format!("it contains commands: {}", give_away("-h", file))
-            }
-            _ => return None,
-        })
-    }
-
     /// The hint of an error in the directories of the site.
     fn site_hint(&self) -> Option<String> {
         Some(match self {

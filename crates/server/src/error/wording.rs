@@ -13,14 +13,6 @@ pub(super) fn place(file: &Path, line: usize) -> String {
     if line == 0 { file } else { format!("{file}:{line}") }
 }
 
-pub(super) fn foreign(owner: Option<&str>) -> String {
-    owner.map_or_else(|| "is writable by other users".into(), |name| format!("is owned by {name}"))
-}
-
-pub(super) fn no_log(release: Option<&str>) -> String {
-    release.map_or_else(|| "no log yet".into(), |name| format!("release {name} has no log"))
-}
-
 /// The login name of the current user, for a command that an administrator runs.
 pub(super) fn user() -> String {
     let uid = Uid::effective();

@@ -68,7 +68,7 @@ impl DeployContext<'_> {
             }
             let freeze = Freeze {
                 reason: reason.to_owned(),
-                by: Actor::clone(&self.actor),
+                by: Actor::clone(&self.caller.actor),
                 since: timestamp(begun),
                 until: until.map(timestamp),
             };
@@ -133,7 +133,7 @@ impl DeployContext<'_> {
         let entry = Entry {
             time: timestamp(begun),
             action,
-            by: Actor::clone(&self.actor),
+            by: Actor::clone(&self.caller.actor),
             release: None,
             old: None,
             new: None,

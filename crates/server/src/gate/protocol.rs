@@ -38,7 +38,7 @@ pub enum Answer {
 
 /// Agrees on a version, and reads the request.
 pub fn read_request(input: &mut impl Read, output: &mut impl Write) -> Result<Request> {
-    let failed = |error: io::Error| Error::Usage(format!("expected `git receive-pack` to ask: {error}"));
+    let failed = Error::Protocol;
     converse(input, output).map_err(failed)
 }
 

@@ -92,7 +92,7 @@ impl DeployContext<'_> {
         Holder {
             pid: std::process::id(),
             action,
-            by: Actor::clone(&self.actor),
+            by: Actor::clone(&self.caller.actor),
             since: timestamp(begun),
             phase: "begin".into(),
         }
@@ -101,12 +101,12 @@ impl DeployContext<'_> {
     pub(super) fn lock(&self, action: Action, begun: SystemTime) -> Result<LockedSite> {
         let holder = self.holder(action, begun);
         let announce = |holder: &str| {
-            if self.in_step.is_none() {
+            if self.caller.step_of.is_none() {
                 self.report.line(Message::Waiting { holder });
             }
         };
         // The wait for a deployment that waits for us would end with the step's time limit.
-        let go_on = || self.in_step.clone().map_or(Ok(()), |release| Err(Error::InStep(release)));
+        let go_on = || self.caller.step_of.clone().map_or(Ok(()), |release| Err(Error::InStep(release)));
         let site = Site::open(&self.config.site)?;
         site.live()?;
         site.lock(holder, self.config.lock_timeout, announce, || {
@@ -195,7 +195,7 @@ impl DeployContext<'_> {
         let entry = Entry {
             time: timestamp(begun),
             action,
-            by: Actor::clone(&self.actor),
+            by: Actor::clone(&self.caller.actor),
             release: attempt.release.as_ref().map(ToString::to_string),
             old: attempt.old,
             new: attempt.new,

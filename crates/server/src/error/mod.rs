@@ -1,4 +1,5 @@
-//! Errors: one variant for each situation in which the program stops, worded for the person who pushed.
+//! Errors: one variant for each situation in which a deployment, a rollback, or a recovery stops, worded for the person
+//! who pushed.
 //!
 //! Each variant has an exit status and may have a hint. The last line of a failure, which says what is still
 //! live, comes from the deployment.
@@ -16,9 +17,8 @@ use std::time::Duration;
 use bluegreen_text::explain::IoError;
 use bluegreen_text::{printable, reason};
 
-use self::wording::{foreign, no_log, place};
+use self::wording::place;
 use bluegreen_checkout as checkout;
-use bluegreen_client as client;
 use bluegreen_git as git;
 use bluegreen_process::signals::Cancelled;
 use bluegreen_protocol::freeze::Freeze;
@@ -29,46 +29,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A situation that ends a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Arguments or standard input that cannot be understood.
-    #[error("{0}")]
-    Usage(String),
-    /// No repository was named, and the working directory is none.
-    #[error("no repository found")]
-    NoRepository,
-    /// No repository was named, and the installer has set up several on this server.
-    #[error("this server has several repositories: name one with `-C`")]
-    NameRepository(Vec<PathBuf>),
-    /// A path that the current user may not search.
-    #[error("cannot open the repository `{}`: permission denied", printable(.0))]
-    ClosedRepository(PathBuf),
-    /// A path was named as a repository and is not one.
-    #[error("`{}` is not a git repository", printable(.0))]
-    NotARepository(PathBuf),
-    /// Somebody logs in to the deploy account, which has no shell but only these commands.
-    #[error("this account has no shell: it accepts `git push`, `git fetch`, and some commands")]
-    NoShell(&'static [&'static str]),
-    /// A command that does not run over ssh.
-    #[error("this account does not run `{}`", printable(.command))]
-    NotOverSsh {
-        /// The command.
-        command: String,
-        /// The commands that do.
-        commands: &'static [&'static str],
-    },
-    /// The account has several repositories, and the client named none.
-    #[error("this account has several repositories")]
-    SeveralRepositories(Vec<String>),
-    /// A repository that is not one of the account's.
-    #[error("unknown repository `{}`", printable(.named))]
-    UnknownRepository {
-        /// The name that a client gave.
-        named: PathBuf,
-        /// The names that exist.
-        there: Vec<String>,
-    },
-    /// A path that somebody other than its owner can change: path, owner, the component, and by whom.
-    #[error("root cannot work in `{}`, which is owned by {}: `{}` {}", printable(.0), .1, printable(.2), foreign(.3.as_deref()))]
-    ForeignPath(PathBuf, String, PathBuf, Option<String>),
+    /// A gated push whose request is not one of git.
+    #[error("expected `git receive-pack` to ask: {}", reason(.0))]
+    Protocol(io::Error),
     /// The config cannot be understood; the message names file, line and key.
     #[error("{place}: {message}", place = place(.file, *.line))]
     Config {
@@ -90,9 +53,6 @@ pub enum Error {
     /// A system call on a path failed.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// A directory that cannot be filled with new files.
-    #[error("cannot write files to `{}`: {}", printable(.0), reason(.1))]
-    UnfitDirectory(PathBuf, io::Error),
     /// The command that starts and stops instances failed.
     #[error("cannot {verb} the application: `{command} {verb}` failed: {how}")]
     AppControl {
@@ -111,18 +71,12 @@ pub enum Error {
         /// The response, or why there was none.
         how: String,
     },
-    /// git-shell could not be started.
-    #[error("cannot run `git`: {}", reason(.0))]
-    GitMissing(io::Error),
     /// git failed, or a repository cannot be used.
     #[error(transparent)]
     Git(git::Error),
     /// A commit could not be checked out.
     #[error(transparent)]
     Checkout(checkout::Error),
-    /// A revision that git does not know.
-    #[error("unknown revision `{}`", printable(.0))]
-    UnknownRevision(String),
     /// An object of the repository is missing or damaged.
     #[error(transparent)]
     Object(#[from] bluegreen_object_store::Error),
@@ -253,26 +207,6 @@ pub enum Error {
     /// A release whose publication was cut off before it became live.
     #[error("the activation of release {0} was interrupted before it became live")]
     CutOff(String),
-    /// A release without a log, or no log at all.
-    #[error("{}", no_log(.0.as_deref()))]
-    NoLog(Option<String>),
-    /// A process that was asked to stop and is still running.
-    #[error("{holder} is still running after {}", humantime::format_duration(*.waited))]
-    StillRunning {
-        /// The holder of the lock.
-        holder: String,
-        /// The time that the program waited.
-        waited: Duration,
-    },
-    /// A deployment that ended before it could be cancelled.
-    #[error("the deployment finished before it could be cancelled: {0}")]
-    TooLate(String),
-    /// The branch does not exist.
-    #[error("branch `{0}` does not exist")]
-    NoBranch(String),
-    /// `check` found problems, which are printed already.
-    #[error("{0} found")]
-    Unhealthy(String),
     /// The server is locked by an operator.
     #[error("{server} is {freeze}")]
     Frozen {
@@ -302,15 +236,12 @@ pub enum Error {
     /// A push to the public side, which the config refuses.
     #[error("{0} is public")]
     Public(String),
+    /// A request of a client of `hold` that cannot be understood.
+    #[error("{0}")]
+    Request(String),
     /// The client of `hold` went away, or sent nothing for too long.
     #[error("lost the connection to the promotion that held the lock")]
     HoldLost,
-    /// `push`, `public`, or `promote` failed.
-    #[error(transparent)]
-    Client(client::Error),
-    /// A confirmation is needed, and standard input is not a terminal.
-    #[error("cannot ask for confirmation: standard input is not a terminal")]
-    NoTerminal,
     /// The operator or the system asked the program to stop.
     #[error("cancelled")]
     Cancelled,
@@ -345,16 +276,6 @@ impl From<checkout::Error> for Error {
             checkout::Error::Io(error) => Self::Io(error),
             checkout::Error::Git(error) => error.into(),
             error => Self::Checkout(error),
-        }
-    }
-}
-
-impl From<client::Error> for Error {
-    fn from(error: client::Error) -> Self {
-        match error {
-            client::Error::Cancelled => Self::Cancelled,
-            client::Error::Io(error) => Self::Io(error),
-            error => Self::Client(error),
         }
     }
 }

@@ -1,0 +1,219 @@
+//! The errors of the commands, composed of those of the client and of the server: hints and exit statuses.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bluegreen_client as client;
+use bluegreen_git as git;
+use bluegreen_process::signals::Cancelled;
+use bluegreen_server::error as server;
+use bluegreen_text::explain::{Explain, IoError};
+use bluegreen_text::{printable, reason};
+
+/// The result of every command.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A situation that ends a command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Arguments or standard input that cannot be understood.
+    #[error("{0}")]
+    Usage(String),
+    /// No repository was named, and the working directory is none.
+    #[error("no repository found")]
+    NoRepository,
+    /// No repository was named, and the installer has set up several on this server.
+    #[error("this server has several repositories: name one with `-C`")]
+    NameRepository(Vec<PathBuf>),
+    /// A path that the current user may not search.
+    #[error("cannot open the repository `{}`: permission denied", printable(.0))]
+    ClosedRepository(PathBuf),
+    /// A path was named as a repository and is not one.
+    #[error("`{}` is not a git repository", printable(.0))]
+    NotARepository(PathBuf),
+    /// Somebody logs in to the deploy account, which has no shell but only these commands.
+    #[error("this account has no shell: it accepts `git push`, `git fetch`, and some commands")]
+    NoShell(&'static [&'static str]),
+    /// A command that does not run over ssh.
+    #[error("this account does not run `{}`", printable(.command))]
+    NotOverSsh {
+        /// The command.
+        command: String,
+        /// The commands that do.
+        commands: &'static [&'static str],
+    },
+    /// The account has several repositories, and the client named none.
+    #[error("this account has several repositories")]
+    SeveralRepositories(Vec<String>),
+    /// A repository that is not one of the account's.
+    #[error("unknown repository `{}`", printable(.named))]
+    UnknownRepository {
+        /// The name that a client gave.
+        named: PathBuf,
+        /// The names that exist.
+        there: Vec<String>,
+    },
+    /// A path that somebody other than its owner can change: path, owner, the component, and by whom.
+    #[error("root cannot work in `{}`, which is owned by {}: `{}` {}", printable(.0), .1, printable(.2), foreign(.3.as_deref()))]
+    ForeignPath(PathBuf, String, PathBuf, Option<String>),
+    /// A directory that cannot be filled with new files.
+    #[error("cannot write files to `{}`: {}", printable(.0), reason(.1))]
+    UnfitDirectory(PathBuf, io::Error),
+    /// git-shell could not be started.
+    #[error("cannot run `git`: {}", reason(.0))]
+    GitMissing(io::Error),
+    /// A revision that git does not know.
+    #[error("unknown revision `{}`", printable(.0))]
+    UnknownRevision(String),
+    /// A release without a log, or no log at all.
+    #[error("{}", no_log(.0.as_deref()))]
+    NoLog(Option<String>),
+    /// A process that was asked to stop and is still running.
+    #[error("{holder} is still running after {}", humantime::format_duration(*.waited))]
+    StillRunning {
+        /// The holder of the lock.
+        holder: String,
+        /// The time that the program waited.
+        waited: Duration,
+    },
+    /// A deployment that ended before it could be cancelled.
+    #[error("the deployment finished before it could be cancelled: {0}")]
+    TooLate(String),
+    /// The branch does not exist.
+    #[error("branch `{0}` does not exist")]
+    NoBranch(String),
+    /// `check` found problems, which are printed already.
+    #[error("{0} found")]
+    Unhealthy(String),
+    /// `push`, `public`, or `promote` failed.
+    #[error(transparent)]
+    Client(client::Error),
+    /// A confirmation is needed, and standard input is not a terminal.
+    #[error("cannot ask for confirmation: standard input is not a terminal")]
+    NoTerminal,
+    /// An error that is printed already.
+    #[error("{0}")]
+    Reported(Box<Error>),
+    /// Something failed in the repository or in the site.
+    #[error(transparent)]
+    Server(#[from] server::Error),
+}
+
+impl From<IoError> for Error {
+    fn from(error: IoError) -> Self {
+        Self::Server(error.into())
+    }
+}
+
+impl From<Cancelled> for Error {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::Server(cancelled.into())
+    }
+}
+
+impl From<git::Error> for Error {
+    fn from(error: git::Error) -> Self {
+        Self::Server(error.into())
+    }
+}
+
+impl From<client::Error> for Error {
+    fn from(error: client::Error) -> Self {
+        match error {
+            client::Error::Cancelled => Self::Server(server::Error::Cancelled),
+            client::Error::Io(error) => error.into(),
+            error => Self::Client(error),
+        }
+    }
+}
+
+impl Error {
+    /// Wraps an error of the system with a verb and a path.
+    pub fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let add = IoError::on(verb, path);
+        move |source| add(source).into()
+    }
+
+    /// Returns whether the error is printed already.
+    #[must_use]
+    pub fn is_reported(&self) -> bool {
+        matches!(self, Self::Reported(_) | Self::Server(server::Error::Reported(_)))
+    }
+}
+
+impl Explain for Error {
+    /// One thing that the reader can do, a line without a full stop. The match names every variant, so that a
+    /// new one does not go without a hint by accident.
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Usage(_) => "run `bluegreen --help`".into(),
+            Self::NoRepository | Self::NotARepository(_) => {
+                "name the bare repository, as in `bluegreen -C /home/deploy/sample_app status`".into()
+            }
+            Self::NameRepository(paths) => {
+                let named = |path: &PathBuf| format!("`bluegreen -C {} status`", printable(path));
+                format!("run {}", paths.iter().map(named).collect::<Vec<_>>().join(" or "))
+            }
+            Self::ClosedRepository(path) => {
+                format!("run it as the repository's owner: `sudo bluegreen -C {} ...`", printable(path))
+            }
+            Self::NoShell(commands) | Self::NotOverSsh { commands, .. } => {
+                format!("run one of {}, as in `ssh deploy@blue status`", commands.join(", "))
+            }
+            Self::SeveralRepositories(names) => {
+                format!("name one of them ({}), as in `status -C {}`", names.join(", "), names[0])
+            }
+            Self::UnknownRepository { there, .. } => format!("name one of {}", there.join(", ")),
+            Self::ForeignPath(_, _, at, None) => format!("`chmod go-w {}`", printable(at)),
+            Self::ForeignPath(.., Some(other)) => {
+                format!(
+                    "run it as {other}: `sudo -u {other} bluegreen ...`; or use a path that only its owner can modify"
+                )
+            }
+            Self::UnfitDirectory(..) => "name a new or empty directory that you can write to".into(),
+            Self::GitMissing(_) => "install git: `sudo apt-get install git`".into(),
+            Self::UnknownRevision(_) => {
+                "name a branch, a tag, or a commit that was pushed to this server".into()
+            }
+            Self::NoLog(_) => "only deployments with `[steps]` in bluegreen.toml write a log".into(),
+            Self::StillRunning { .. } => "run `bluegreen status` to see what it is doing".into(),
+            Self::NoBranch(_) => "push it first".into(),
+            Self::NoTerminal => "add `--yes`".into(),
+            Self::Client(error) => return error.hint(),
+            Self::Server(error) => return error.hint(),
+            Self::Reported(error) => return error.hint(),
+            Self::TooLate(_) | Self::Unhealthy(_) => return None,
+        };
+        Some(hint)
+    }
+
+    /// The exit status for this error: 1, 2 or 3, as docs/howto/operate.md lists them.
+    fn exit_status(&self) -> u8 {
+        match self {
+            Self::Usage(_)
+            | Self::NoRepository
+            | Self::NoShell(_)
+            | Self::NotOverSsh { .. }
+            | Self::SeveralRepositories(_)
+            | Self::UnknownRepository { .. }
+            | Self::NotARepository(_)
+            | Self::NameRepository(_)
+            | Self::ClosedRepository(_)
+            | Self::ForeignPath(..)
+            | Self::NoTerminal => 2,
+            Self::Client(error) => error.exit_status(),
+            Self::Server(error) => error.exit_status(),
+            Self::Reported(error) => error.exit_status(),
+            _ => 1,
+        }
+    }
+}
+
+fn foreign(owner: Option<&str>) -> String {
+    owner.map_or_else(|| "is writable by other users".into(), |name| format!("is owned by {name}"))
+}
+
+fn no_log(release: Option<&str>) -> String {
+    release.map_or_else(|| "no log yet".into(), |name| format!("release {name} has no log"))
+}
