@@ -5,6 +5,7 @@ use crate::error::Result;
 use bluegreen_protocol::freeze::Freeze;
 use bluegreen_protocol::status::Status;
 use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::deploy::folder;
 use bluegreen_server::deploy::pending::{self, Pending};
 use bluegreen_server::error as server_error;
 use bluegreen_server::release::ReleaseName;
@@ -54,6 +55,9 @@ pub(super) fn read(server: &DeployContext) -> server_error::Result<(Status, Live
         }),
         tip,
         why: tip.and_then(|tip| site.look_up(&server.config.branch, tip).ok()?.why()),
+        unchanged: tip.is_some_and(|tip| {
+            site.commit(&live) != Some(tip) && folder::is_unchanged(server, &site, &live, tip)
+        }),
         pending: pending::find(&server.repository, &server.config.branch, &site).unwrap_or_else(|error| {
             server.report.warning(error);
             Vec::new()
@@ -88,6 +92,13 @@ fn text(status: &Status, live: &Live) -> String {
     let same = status.tip.is_some() && status.tip == status.commit;
     lines.push(match &status.tip {
         Some(_) if same => format!("Branch:   {} is live", status.branch),
+        Some(tip) if status.unchanged => {
+            format!(
+                "Branch:   {} is at {}, which changes nothing that is deployed",
+                status.branch,
+                tip.short()
+            )
+        }
         Some(tip) => {
             let why = status.why.as_ref().map(|why| format!(": {}", escape_controls(why)));
             format!(

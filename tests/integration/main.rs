@@ -77,6 +77,7 @@ mod speed;
 mod stacks;
 mod step_cache;
 mod steps;
+mod subdirectory;
 mod submodules;
 mod submodules_ssh;
 mod support;

@@ -334,3 +334,22 @@ fn a_hostile_submodule_is_refused_like_any_tree() {
     assert!(!sandbox.site().join("releases/owned").exists());
     sandbox.is_tidy();
 }
+
+#[test]
+fn a_submodule_of_the_deployed_folder_is_fetched() {
+    let sandbox = fetching();
+    sandbox.site_config("subdirectory = \"apps/web\"");
+    let origin = Origin::of(&sandbox);
+    let commit = origin.commit("lib.git", &[("a.txt", "a"), ("b.id", "$Id$\n")], &[]);
+    sandbox.commit(".gitattributes", "*.id eol=crlf\n").commit("apps/web/index.html", "page");
+    sandbox.commit("apps/web/.gitmodules", "not read").commit("apps/web/c.id", "1\n");
+    origin.add("apps/web/lib", &origin.url("lib.git"), &commit);
+    // The attributes of the parent folders are those of another project.
+    sandbox.push().ok().serves("lib/a.txt", "a").serves("lib/b.id", "$Id$\n").serves("c.id", "1\r\n");
+    // A submodule outside the folder is not fetched.
+    sandbox.commit("apps/web/index.html", "new");
+    origin.add("other", "git://127.0.0.1:1/no", &commit);
+    sandbox.commit(".gitmodules", "");
+    let run = sandbox.push();
+    assert!(run.output.contains("`.gitmodules` has no section for it"), "{}", run.output);
+}

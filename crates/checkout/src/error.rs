@@ -27,6 +27,14 @@ pub enum Error {
     /// A tree with a path that must not be written.
     #[error("cannot check out `{}`: {problem}", printable(.path))]
     Tree { path: PathBuf, problem: String },
+    /// A path to the folder that is to be deployed that is not a folder.
+    #[error("cannot deploy the folder `{}`: `{}` {problem}", printable(.path), printable(.at))]
+    Subdirectory {
+        path: PathBuf,
+        /// The folder itself, or one of its parents.
+        at: PathBuf,
+        problem: &'static str,
+    },
     /// A symlink that points outside the release.
     #[error("symlink `{}` points outside the release, to `{}`", printable(.path), printable(.target))]
     LinkOutside { path: PathBuf, target: PathBuf },
@@ -77,6 +85,9 @@ impl Explain for Error {
             Self::Cancelled(_) => return None,
             Self::Object(_) => "check the repository with `git fsck`, then push again",
             Self::Tree { .. } => "remove the path from the commit, then push again",
+            Self::Subdirectory { .. } => {
+                "set `subdirectory` in bluegreen.toml to a folder of the commit, or push a commit that has the folder"
+            }
             Self::LinkOutside { .. } => "remove the symlink, or set `symlinks = \"any\"` in bluegreen.toml",
             Self::Submodules(_) => "set `submodules = \"warn\"` or \"fetch\" in bluegreen.toml",
             Self::Submodule { .. } => {

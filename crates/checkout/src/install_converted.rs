@@ -24,6 +24,8 @@ use bluegreen_process::Limits;
 pub struct ConvertedFiles {
     entries: Vec<u32>,
     scratch: Scratch,
+    /// The folder of the project that is deployed.
+    subdirectory: PathBuf,
     /// Warnings from git and its filters.
     complaints: Vec<String>,
 }
@@ -41,7 +43,8 @@ pub fn convert(
         let entries: Vec<u32> = entries.iter().copied().filter(|&entry| project.has(entry)).collect();
         if !entries.is_empty() {
             let (scratch, complaints) = project.checkout(listing, &entries, options, limits)?;
-            ready.push(ConvertedFiles { entries, scratch, complaints });
+            let subdirectory = project.subdirectory().to_owned();
+            ready.push(ConvertedFiles { entries, scratch, subdirectory, complaints });
         }
     }
     Ok(ready)
@@ -55,11 +58,11 @@ pub fn move_all(
     stamps: &mut [Stamp],
     monitor: &Monitor,
 ) -> Result<Vec<u32>> {
-    for ConvertedFiles { entries, scratch, complaints } in ready {
+    for ConvertedFiles { entries, scratch, subdirectory, complaints } in ready {
         for complaint in complaints {
             monitor.notice(Notice::Complaint(complaint));
         }
-        let moved = move_in(plan, root, &scratch.files()?, entries)?;
+        let moved = move_in(plan, root, &scratch.files(subdirectory)?, entries)?;
         for (&entry, (size, changed)) in entries.iter().zip(moved) {
             plan.listing.set_size(entry, size);
             stamps[entry as usize] = changed;

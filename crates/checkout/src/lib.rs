@@ -21,6 +21,7 @@ pub mod recycle;
 mod rows;
 pub mod scratch;
 pub mod settings;
+pub mod subdirectory;
 pub mod submodule;
 mod symlinks;
 mod walk;
@@ -29,7 +30,7 @@ mod write;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -50,6 +51,7 @@ pub use self::options::{Lfs, Options, Submodules, Symlinks};
 use self::packed::PackedEntries;
 use self::plan::Plan;
 use self::recycle::{Kept, Source};
+use self::subdirectory::Subdirectory;
 use self::submodule::Projects;
 use self::write::Writer;
 
@@ -89,7 +91,7 @@ pub struct Destination<'a> {
 }
 
 impl Checkout {
-    /// Reads a commit's tree, and rejects what must not be written. `recycled` is the manifest of the release to be
+    /// Reads a commit's tree, or a folder of it, and rejects what must not be written. `recycled` is the manifest of the release to be
     /// recycled.
     pub fn plan(
         repository: &Repository,
@@ -99,8 +101,10 @@ impl Checkout {
         options: &Options,
         stop: Option<&Stop>,
     ) -> Result<Self> {
-        let mut projects =
-            Projects::new(repository, objects, Limits { timeout: options.submodule_timeout, stop });
+        let subdirectory = Subdirectory::find(&objects.reader(), tree, &options.subdirectory)?;
+        let tree = subdirectory.tree;
+        let limits = Limits { timeout: options.submodule_timeout, stop };
+        let mut projects = Projects::new(repository, subdirectory, objects, limits);
         let fetched = (options.submodules == Submodules::Fetch).then_some(&mut projects);
         let older = recycled.map(|manifest| &manifest.listing);
         if recycled.is_none() {
@@ -236,14 +240,14 @@ fn write_files(
     Ok((stamps, ready))
 }
 
-/// Counts the files and links of `tree` that differ from those of the commit `old`. If that commit is unknown or missing,
-/// all of them count.
+/// Counts the files and links of a listing that differ from those of a folder of the commit `old`. If that commit is unknown
+/// or missing, all of them count.
 #[must_use]
-pub fn changed(objects: &ObjectStore, old: Option<ObjectId>, tree: ObjectId, listing: &Listing) -> u64 {
+pub fn changed(objects: &ObjectStore, old: Option<(ObjectId, &Path)>, listing: &Listing) -> u64 {
     let changes = || {
-        let reader = objects.reader();
-        let old = reader.commit(old?).ok()?;
-        reader.count_changes(old.tree, tree).ok()
+        let (reader, (commit, path)) = (objects.reader(), old?);
+        let old = Subdirectory::find(&reader, reader.commit(commit).ok()?.tree, path).ok()?;
+        reader.count_changes(old.tree, ObjectId::from_bytes(listing.directory_id(0))?).ok()
     };
     changes().unwrap_or_else(|| listing.files())
 }

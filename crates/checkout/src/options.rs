@@ -14,6 +14,8 @@ pub struct Options {
     pub max_files: u32,
     /// The maximum size of all files together, in bytes.
     pub max_size: u64,
+    /// The folder of the commit that is written; empty for the whole commit.
+    pub subdirectory: PathBuf,
     pub symlinks: Symlinks,
     /// Paths that the caller will replace by symlinks that may point outside, in any order.
     pub replaced: Vec<PathBuf>,
@@ -88,6 +90,7 @@ mod tests {
             threads: 0,
             max_files: 1,
             max_size: 1,
+            subdirectory: PathBuf::new(),
             symlinks: Symlinks::Inside,
             replaced: vec!["storage/uploads".into(), "a".into()],
             submodules: Submodules::Warn,

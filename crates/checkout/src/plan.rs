@@ -15,7 +15,7 @@ use serde_bytes::ByteBuf;
 
 use super::error::{Error, Result};
 use super::listing::{Directory, Entry, Listing, NONE};
-use super::submodule::{Projects, path_in};
+use super::submodule::Projects;
 
 /// The maximum depth of a tree: git's own limit (`core.maxTreeDepth`).
 const MAX_DEPTH: u32 = 2048;
@@ -185,10 +185,9 @@ impl Planner<'_, '_> {
     ) -> Result<Option<(ObjectId, usize)>> {
         let Some(projects) = &mut self.projects else { return Ok(None) };
         let listing = &self.plan.listing;
-        let root = projects.all[project].directory;
-        let mut files = listing.entries_of(root).filter(|&entry| listing.name(entry) == b".gitmodules");
-        let gitmodules = files.next().map(|entry| listing.id(entry));
-        let path = path_in(&listing.directory_path(root), &listing.directory_path(directory));
+        let outer = &projects.all[project];
+        let gitmodules = outer.gitmodules(listing);
+        let path = outer.path_in(listing, &listing.directory_path(directory));
         let tree = projects.open(project, gitmodules, &path, commit, directory)?;
         let project = projects.all.len() - 1;
         self.reader = Rc::new(projects.objects().reader());

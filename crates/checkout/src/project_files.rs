@@ -2,10 +2,10 @@
 //! config.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bluegreen_object_store::Reader;
 use bluegreen_object_store::tree::EntryKind;
+use bluegreen_object_store::{ObjectId, Reader};
 
 use super::attributes::{Context, Match};
 use super::error::Result;
@@ -14,6 +14,7 @@ use super::listing::Listing;
 use super::options::Options;
 use super::scratch::Scratch;
 use super::settings::Settings;
+use super::subdirectory::Subdirectory;
 use super::submodule::{Project, path_in};
 use bluegreen_git::Repository;
 use bluegreen_process::Limits;
@@ -28,6 +29,8 @@ pub struct ProjectFiles {
     pub repository: Repository,
     pub settings: Settings,
     root: PathBuf,
+    /// The folder of the project that is deployed.
+    subdirectory: Subdirectory,
     entries: Range<u32>,
     /// The ranges within `entries` that are submodules.
     holes: Vec<Range<u32>>,
@@ -74,6 +77,7 @@ impl ProjectFiles {
             repository: project.repository.clone(),
             settings: Settings::default(),
             root: listing.directory_path(project.directory),
+            subdirectory: project.subdirectory.clone(),
             holes: projects.iter().filter(is_within).map(|other| listing.below(other.directory)).collect(),
             entries,
             attributes: Vec::new(),
@@ -104,6 +108,9 @@ impl ProjectFiles {
         for &entry in &self.attributes {
             let text = reader.blob(listing.id(entry))?;
             sources.push(Source { directory: listing.directory_of(entry), text });
+        }
+        for file in &self.subdirectory.attributes {
+            sources.push(Source { directory, text: reader.blob(file.id)? });
         }
         let own =
             ["config", "config.worktree"].map(|name| std::fs::read(git_dir.join(name)).unwrap_or_default());
@@ -161,6 +168,12 @@ impl ProjectFiles {
             all.push(0);
             all.extend_from_slice(listing.raw_id(entry));
         }
+        all.extend_from_slice(self.subdirectory.path.as_os_str().as_encoded_bytes());
+        for file in &self.subdirectory.attributes {
+            all.push(0);
+            all.extend_from_slice(file.path.as_os_str().as_encoded_bytes());
+        }
+        // Those of the parent folders are among these.
         for source in &sources[self.attributes.len()..] {
             all.push(0);
             all.extend_from_slice(&source.text);
@@ -228,13 +241,37 @@ impl ProjectFiles {
         let mut indexed = [&self.attributes, entries].concat();
         indexed.sort_unstable();
         indexed.dedup();
-        let paths = self.paths(listing, &indexed);
-        Scratch::new(options, &self.repository, &self.settings, listing, indexed, &paths, limits)
+        let lines = self.index_lines(listing, &indexed);
+        Scratch::new(options, &self.repository, &self.settings, indexed, &lines, limits)
+    }
+
+    /// Returns an index of these entries, and of the attributes of the parent folders, for `git update-index`.
+    fn index_lines(&self, listing: &Listing, indexed: &[u32]) -> Vec<u8> {
+        let mut lines = Vec::new();
+        let mut add = |kind: EntryKind, id: ObjectId, path: &Path| {
+            lines.extend_from_slice(format!("{:o} {id}\t", kind.mode()).as_bytes());
+            lines.extend_from_slice(path.as_os_str().as_encoded_bytes());
+            lines.push(0);
+        };
+        for file in &self.subdirectory.attributes {
+            add(file.kind, file.id, &file.path);
+        }
+        for (&entry, path) in indexed.iter().zip(self.paths(listing, indexed)) {
+            add(listing.entries[entry as usize].kind, listing.id(entry), &path);
+        }
+        lines
+    }
+
+    /// Returns the path of the folder that is deployed, in the project.
+    #[must_use]
+    pub fn subdirectory(&self) -> &Path {
+        &self.subdirectory.path
     }
 
     /// Returns the paths of entries, relative to the root of the project.
     fn paths(&self, listing: &Listing, entries: &[u32]) -> Vec<PathBuf> {
-        entries.iter().map(|&entry| path_in(&self.root, &listing.path_of(entry))).collect()
+        let path = |&entry: &u32| path_in(&self.root, &listing.path_of(entry));
+        entries.iter().map(|entry| self.subdirectory.path.join(path(entry))).collect()
     }
 }
 

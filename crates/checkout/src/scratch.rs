@@ -13,7 +13,6 @@ use bluegreen_sys::dir::Dir;
 use tempfile::TempDir;
 
 use super::error::{Error, Result};
-use super::listing::Listing;
 use super::options::Options;
 use super::settings::Settings;
 use bluegreen_git::convert::Work;
@@ -37,14 +36,14 @@ pub struct Scratch {
 pub struct Attributes(Vec<Vec<u8>>);
 
 impl Scratch {
-    /// Creates a scratch directory with an index of the entries `indexed`, in order, under `paths`.
+    /// Creates a scratch directory with an index of the entries `indexed`, in order. `lines` are the index, as
+    /// `git update-index --index-info` reads it.
     pub fn new(
         options: &Options,
         repository: &Repository,
         settings: &Settings,
-        listing: &Listing,
         indexed: Vec<u32>,
-        paths: &[PathBuf],
+        lines: &[u8],
         limits: Limits,
     ) -> Result<Self> {
         let failed = |error| Error::io("make a directory in", &options.scratch)(error);
@@ -53,16 +52,9 @@ impl Scratch {
         for name in ["empty", "files"] {
             create_dir(dir.path().join(name)).map_err(failed)?;
         }
-        let mut lines = Vec::new();
-        for (&entry, path) in indexed.iter().zip(paths) {
-            let mode = listing.entries[entry as usize].kind.mode();
-            lines.extend_from_slice(format!("{mode:o} {}\t", listing.id(entry)).as_bytes());
-            lines.extend_from_slice(path.as_os_str().as_bytes());
-            lines.push(0);
-        }
         let repository = repository.clone();
         let scratch = Self { repository, settings: settings.arguments(), dir, indexed };
-        scratch.git(&["update-index".into(), "-z".into(), "--index-info".into()], &lines, limits)?;
+        scratch.git(&["update-index".into(), "-z".into(), "--index-info".into()], lines, limits)?;
         Ok(scratch)
     }
 
@@ -98,10 +90,14 @@ impl Scratch {
         Ok(self.git(&arguments, &joined(paths), limits)?.1)
     }
 
-    /// Opens the directory of the written files.
-    pub fn files(&self) -> Result<Dir> {
+    /// Opens the folder `subdirectory` of the written files.
+    pub fn files(&self, subdirectory: &Path) -> Result<Dir> {
         let files = self.dir.path().join("files");
-        Dir::open(&files).map_err(Error::io("open", files))
+        let open = |dir: Dir| {
+            let mut names = subdirectory.iter();
+            names.try_fold(dir, |dir, name| dir.open_inside(name.as_bytes()))
+        };
+        Dir::open(&files).and_then(open).map_err(Error::io("open", files))
     }
 
     fn git(&self, arguments: &[OsString], input: &[u8], limits: Limits) -> Result<(Vec<u8>, Vec<String>)> {

@@ -13,6 +13,8 @@ use bluegreen_object_store::{ObjectId, ObjectStore};
 use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 
 use super::error::{Error, Result};
+use super::listing::Listing;
+use super::subdirectory::Subdirectory;
 use bluegreen_git::{self as git, Repository};
 use bluegreen_process::Limits;
 
@@ -22,6 +24,8 @@ pub struct Project {
     /// Its index among the directories of the listing.
     pub directory: u32,
     pub repository: Repository,
+    /// The folder of its commit that is deployed.
+    pub subdirectory: Subdirectory,
     /// The URL from which a submodule was fetched.
     url: Option<String>,
     /// The sections of its `.gitmodules`, once they are read.
@@ -44,11 +48,33 @@ pub struct Projects<'a> {
     pub all: Vec<Project>,
 }
 
+impl Project {
+    /// Returns the blob of its `.gitmodules`, which git reads only at the root.
+    pub(super) fn gitmodules(&self, listing: &Listing) -> Option<ObjectId> {
+        if !self.subdirectory.path.as_os_str().is_empty() {
+            return self.subdirectory.gitmodules;
+        }
+        let mut files = listing.entries_of(self.directory);
+        files.find(|&entry| listing.name(entry) == b".gitmodules").map(|entry| listing.id(entry))
+    }
+
+    /// Returns the path in the project for a path of the release.
+    pub(super) fn path_in(&self, listing: &Listing, path: &Path) -> PathBuf {
+        self.subdirectory.path.join(path_in(&listing.directory_path(self.directory), path))
+    }
+}
+
 impl<'a> Projects<'a> {
     /// Starts with the project that is deployed. `limits` apply to each fetch.
     #[must_use]
-    pub fn new(repository: &Repository, objects: &'a ObjectStore<'a>, limits: Limits<'a>) -> Self {
-        let project = Project { directory: 0, repository: repository.clone(), url: None, modules: None };
+    pub fn new(
+        repository: &Repository,
+        subdirectory: Subdirectory,
+        objects: &'a ObjectStore<'a>,
+        limits: Limits<'a>,
+    ) -> Self {
+        let repository = repository.clone();
+        let project = Project { directory: 0, repository, subdirectory, url: None, modules: None };
         Self { objects, limits, all: vec![project] }
     }
 
@@ -84,7 +110,8 @@ impl<'a> Projects<'a> {
             error => failed(&error.to_string()),
         })?;
         self.objects.add(repository.path().join("objects"));
-        self.all.push(Project { directory, repository, url: Some(url), modules: None });
+        let subdirectory = Subdirectory::whole(tree);
+        self.all.push(Project { directory, repository, subdirectory, url: Some(url), modules: None });
         Ok(tree)
     }
 

@@ -225,12 +225,12 @@ fn judge(
         Ok(status) => status,
         Err(error) => return (Outcome::Failed, None, Some(format!("pushed, but {error}"))),
     };
-    let Status { branch, tip, commit, good, .. } = status;
+    let Status { branch, tip, commit, good, unchanged, .. } = status;
     let deploys = refs.iter().any(|pushed| pushed.name.strip_prefix("refs/heads/") == Some(&branch));
     let is_skipped = intent.options.iter().any(|option| option == "skip");
     match tip {
         Some(tip) if deploys && !is_skipped => {
-            if Some(tip) != commit {
+            if Some(tip) != commit && !unchanged {
                 let again = server.line("deploy");
                 let problem = said.error.as_ref().map_or_else(
                     || format!("{branch} is up to date, but not live: {again} deploys it"),

@@ -56,6 +56,9 @@ pub struct Status {
     /// The reason why the tip is not live.
     #[serde(default, deserialize_with = "optional_message")]
     pub why: Option<String>,
+    /// True if the tip contains the same deployed folder as the live commit, so that a push of it deploys nothing.
+    #[serde(default)]
+    pub unchanged: bool,
     /// The work that a crash left unfinished.
     #[serde(default, deserialize_with = "pending")]
     pub pending: Vec<Pending>,

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -129,6 +130,9 @@ pub struct Record {
     /// The inode number of its directory, where the file system keeps these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
+    /// The folder of the commit that was deployed; `None` for the whole commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subdirectory: Option<PathBuf>,
     /// The outputs of build steps that later releases may copy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<Output>,
@@ -147,8 +151,8 @@ impl Record {
     /// The record of a release that is not ready yet.
     #[must_use]
     pub fn new(commit: ObjectId, subject: String, files: u64) -> Self {
-        let (sealed, number, inode, outputs) = (None, None, None, Vec::new());
-        Self { commit, subject, state: State::Staged, files, sealed, number, inode, outputs }
+        let (sealed, number, inode, subdirectory, outputs) = (None, None, None, None, Vec::new());
+        Self { commit, subject, state: State::Staged, files, sealed, number, inode, subdirectory, outputs }
     }
 }
 

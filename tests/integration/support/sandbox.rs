@@ -391,9 +391,10 @@ impl Sandbox {
         self
     }
 
-    /// Reads the files that `git checkout` writes for a revision of the clone.
+    /// Reads the files that `git checkout` writes for a revision of the clone, or a folder of it: `master:web`.
     #[track_caller]
     pub fn checkout(&self, revision: &str) -> Snapshot {
+        let (revision, folder) = revision.split_once(':').unwrap_or((revision, ""));
         let elsewhere = tempfile::Builder::new().prefix("checkout-").tempdir_in(&self.root).unwrap();
         let tree = elsewhere.path().join("tree");
         std::fs::create_dir(&tree).unwrap();
@@ -401,15 +402,14 @@ impl Sandbox {
         self.give(&tree);
         let output = self
             .git_command(&self.clone_path())
-            .arg("--work-tree")
-            .arg(&tree)
+            .args([OsStr::new("--work-tree"), tree.as_os_str()])
             .args(["-c", "advice.detachedHead=false", "checkout", "--quiet", "--force", "--detach", revision])
             .env("GIT_INDEX_FILE", elsewhere.path().join("index"))
             .env("GIT_DIR", self.clone_path())
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        snapshot(&tree)
+        snapshot(&tree.join(folder))
     }
 
     /// The directory that `current` leads to; it must be one.

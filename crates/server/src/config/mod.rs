@@ -26,7 +26,7 @@ pub use self::environment::Environment;
 pub use self::notify::Notify;
 pub use self::shared::{Inside, Shared, SharedPath};
 pub use self::steps::{Phase, Step, StepsConfig};
-use self::values::{absolute, branch, duration, server, size};
+use self::values::{absolute, branch, duration, folder, server, size};
 
 /// The file's name in the repository.
 pub const FILE: &str = "bluegreen.toml";
@@ -67,6 +67,9 @@ pub struct SiteConfig {
     /// The directory that holds `current` and `releases/`, absolute.
     #[serde(deserialize_with = "absolute")]
     pub root: PathBuf,
+    /// The folder of the commit that is deployed; `None` for the whole commit.
+    #[serde(deserialize_with = "folder")]
+    pub subdirectory: Option<PathBuf>,
     /// The number of good releases that are kept besides the live one.
     pub keep: usize,
     /// True if a release is flushed to the disk before the flip.
@@ -132,6 +135,7 @@ impl Default for SiteConfig {
     fn default() -> Self {
         Self {
             root: "/var/www/html".into(),
+            subdirectory: None,
             keep: 5,
             durable: true,
             assets: Vec::new(),
@@ -268,6 +272,11 @@ mod tests {
                 "`lock-timeout`: invalid type: boolean `true`, expected a duration like",
             ),
             ("lock-timeout = 'soon'", 1, "`lock-timeout`: invalid duration `soon`, expected one like"),
+            (
+                "[site]\nsubdirectory = '../web'",
+                2,
+                "`site.subdirectory`: invalid folder `../web`, expected one",
+            ),
             ("[site]\n\nroot = 'html'", 3, "`site.root`: invalid path `html`, expected an absolute one like"),
             ("[site]\nmax-size = '10 GiB'", 2, "`site.max-size`: invalid size `10 GiB`, expected one like"),
             ("[site]\nmax-size = '-1'", 2, "`site.max-size`: invalid size `-1`"),

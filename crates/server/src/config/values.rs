@@ -75,6 +75,26 @@ pub(super) fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pat
     })
 }
 
+/// Deserializes the path of a folder in a commit, in its normal form: not `a//b`, `./a`, or `a/`.
+pub(super) fn folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    text(deserializer, |text| {
+        let path: PathBuf = Path::new(text).components().collect();
+        let is_plain = |part| matches!(part, Component::Normal(name) if !name.eq_ignore_ascii_case(".git"));
+        if path.as_os_str() == text
+            && path.components().all(is_plain)
+            && !text.is_empty()
+            && !text.contains('\0')
+        {
+            Ok(Some(path))
+        } else {
+            let text = text.escape_debug();
+            Err(format!(
+                "invalid folder `{text}`, expected one in the repository like \"web\" or \"apps/web\""
+            ))
+        }
+    })
+}
+
 pub(super) fn server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     text(deserializer, |name| {
         if name.trim().is_empty() || name.contains(char::is_control) || name.chars().count() > MAX_NAME_CHARS

@@ -5,6 +5,7 @@ mod cache;
 pub mod context;
 mod decide;
 mod failure;
+pub mod folder;
 pub mod freeze;
 mod journal;
 pub mod notify;
@@ -40,7 +41,7 @@ use crate::pusher::print_notice;
 use crate::release::{Record, ReleaseName, State, next_number, recyclable, surplus};
 use crate::shared;
 use crate::site::history::Action;
-use crate::site::{INCOMING, Live, LockedSite, Recycled, Staged, Withdrawn};
+use crate::site::{INCOMING, Live, LockedSite, Recycled, Site, Staged, Withdrawn};
 use bluegreen_checkout::monitor::{Monitor, Notice};
 use bluegreen_checkout::{
     self as checkout, Checkout, Options, Submodules, listing::Listing, manifest::Manifest,
@@ -86,10 +87,11 @@ fn run(
     let Filled { mut staged, manifest, withdrawn } =
         fill_recycled_or_new(server, site, &name, &objects, contents.tree, recycled)?;
     warn_of_submodules(server, &manifest.listing);
-    let changed = checkout::changed(&objects, attempt.old, contents.tree, &manifest.listing);
+    let changed = changed(site, &live, &objects, &manifest.listing);
     let (files, size) = (manifest.listing.files(), manifest.listing.size());
     let mut record = Record::new(commit, contents.subject, files);
     record.number = Some(next_number(&releases));
+    record.subdirectory.clone_from(&config.site.subdirectory);
     staged.place(&name, &record, &manifest)?;
     attempt.release = Some(name.clone());
 
@@ -215,6 +217,7 @@ fn checkout_options(config: &Config, scratch: PathBuf) -> Options {
         threads: config.checkout_threads,
         max_files: site.max_files,
         max_size: site.max_size,
+        subdirectory: site.subdirectory.clone().unwrap_or_default(),
         symlinks: site.symlinks,
         replaced: config.shared.iter().map(|shared| shared.path.clone()).collect(),
         submodules: site.submodules,
@@ -228,7 +231,7 @@ fn checkout_options(config: &Config, scratch: PathBuf) -> Options {
 
 /// Reports what a deployment would do. Changes nothing and needs no lock.
 pub fn dry_run(server: &DeployContext, commit: ObjectId) -> Result<()> {
-    let site = crate::site::Site::open(&server.config.site)?;
+    let site = Site::open(&server.config.site)?;
     let live = site.live()?;
     if let Some(freeze) = site.freeze()? {
         server.report.warning(format_args!("{} is {freeze}", server.name));
@@ -248,11 +251,17 @@ pub fn dry_run(server: &DeployContext, commit: ObjectId) -> Result<()> {
         commit: &commit.short(),
         subject: &contents.subject,
         files: listing.files(),
-        changed: checkout::changed(&objects, site.commit(&live), contents.tree, listing),
+        changed: changed(&site, &live, &objects, listing),
         site: site.root(),
         recycled: recyclable(&site.releases()?, live.release(), server.config.site.keep).into_iter().next(),
     });
     Ok(())
+}
+
+/// Counts the files that differ from those of the live release.
+fn changed(site: &Site, live: &Live, objects: &ObjectStore, listing: &Listing) -> u64 {
+    let old = site.source(live);
+    checkout::changed(objects, old.as_ref().map(|(commit, folder)| (*commit, folder.as_path())), listing)
 }
 
 /// Decides under the lock which commit to deploy. If there is none, reports why and returns `None`.
@@ -275,7 +284,10 @@ fn choose(
     }
     let good = site.commit(live).filter(|_| site.is_good(live));
     match target.decide(branch, good)? {
-        Decision::Deploy(commit) => return Ok(Some(commit)),
+        Decision::Deploy(commit) => {
+            let is_complete = folder::complete_unchanged(server, site, target, live, commit)?;
+            return Ok(Some(commit).filter(|_| !is_complete));
+        }
         Decision::AlreadyLive(commit) => {
             target.push().map_or(Ok(()), |push| repository.move_ref(push, "push", Some(server.stop())))?;
             if let Some(release) = live.release() {

@@ -9,10 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bluegreen_text::{bytes, count, listed, printable, reason, seconds};
+use bluegreen_text::{count, listed, printable, reason, seconds};
 
 use crate::config::Phase;
 use crate::pusher::live_line::LiveLine;
+use crate::pusher::wording::{capitalized, contents, live, participle, rolled_back, writing};
 use crate::release::ReleaseName;
 use crate::site::history::Action;
 use crate::site::{Holder, Live};
@@ -87,6 +88,8 @@ pub enum Message<'a> {
         /// The live release.
         release: &'a ReleaseName,
     },
+    /// The folder is the same in this commit as in that of the live release.
+    FolderUnchanged(&'a Path, &'a str, &'a ReleaseName),
     /// A newer push has moved the branch already.
     Superseded {
         /// The commit that was pushed, its first digits.
@@ -223,8 +226,10 @@ impl Display for Message<'_> {
                 )
             }
             Self::UnknownOption(option) => {
-                let known = "`skip`, `public`, `no-cache`, or `verbose`";
-                write!(to, "unknown push option `{option}`: expected {known}")
+                write!(
+                    to,
+                    "unknown push option `{option}`: expected `skip`, `public`, `no-cache`, or `verbose`"
+                )
             }
             Self::Phase(phase) => write!(to, "Phase: {phase}"),
             Self::Healthy(took) => write!(to, "Application started: healthy after {}", seconds(*took)),
@@ -233,6 +238,13 @@ impl Display for Message<'_> {
             }
             Self::AlreadyLive { commit, release } => {
                 write!(to, "Nothing to do: {commit} is already live (release {release}).")
+            }
+            Self::FolderUnchanged(folder, commit, release) => {
+                let folder = printable(*folder);
+                write!(
+                    to,
+                    "Nothing to do: {commit} does not change `{folder}` (release {release} stays live)."
+                )
             }
             Self::Superseded { commit, tip } => {
                 write!(to, "Commit {commit} is superseded by {tip}, the tip of the branch.")
@@ -244,10 +256,7 @@ impl Display for Message<'_> {
             Self::EmptySubmodules(paths) => {
                 write!(to, "{} left empty: {}", count(paths.len() as u64, "submodule"), listed(paths))
             }
-            Self::Writing { done, total } => {
-                let percent = (done * 100).checked_div(*total).unwrap_or(100);
-                write!(to, "Writing files: {percent:>3}% ({done}/{total})")
-            }
+            Self::Writing { done, total } => writing(to, *done, *total),
             Self::Pointers(paths) => {
                 let (files, names) = (count(paths.len() as u64, "file"), listed(paths));
                 write!(to, "the content of {files} in Git LFS is missing, so pointers are deployed: {names}")
@@ -257,13 +266,8 @@ impl Display for Message<'_> {
                 write!(to, "the commit's `{path}` is left out: `shared/{path}` is on another file system")
             }
             Self::DryRun { commit, subject, files, changed, site, recycled } => {
-                let (files, changed) = (count(*files, "file"), count(*changed, "file"));
-                let site = printable(*site);
-                write!(to, "Would deploy {commit} ({subject}) to {site}: {files}, {changed} changed")?;
-                match recycled {
-                    Some(name) => write!(to, ", recycling {name}"),
-                    None => Ok(()),
-                }
+                write!(to, "Would deploy {commit} ({subject}) to {}", printable(*site))?;
+                contents(to, *files, *changed, recycled.as_ref())
             }
             Self::NothingRuns => write!(to, "Nothing is running."),
             Self::Cancelling(holder) => write!(to, "Cancelling {holder}..."),
@@ -291,55 +295,6 @@ impl Display for Message<'_> {
             }
             Self::NothingToAdopt(site) => write!(to, "Nothing to adopt in {}", printable(*site)),
         }
-    }
-}
-
-/// Writes that a new release is live, how many files have changed, and the number and size of all.
-fn live(
-    to: &mut fmt::Formatter<'_>,
-    release: &ReleaseName,
-    changed: u64,
-    (files, size): (u64, u64),
-    took: Duration,
-) -> fmt::Result {
-    write!(to, "Release {release} is live: {} changed, {}", count(changed, "file"), seconds(took))?;
-    // The size of a small site is not worth a word.
-    if size < 1_000_000 {
-        return Ok(());
-    }
-    write!(to, " ({} of {} in all)", bytes(size), count(files, "file"))
-}
-
-/// Writes that an older release is live again, and which one was before.
-fn rolled_back(
-    to: &mut fmt::Formatter<'_>,
-    release: &ReleaseName,
-    from: &Live,
-    took: Duration,
-) -> fmt::Result {
-    write!(to, "Release {release} is live again")?;
-    match from {
-        Live::Release(from) | Live::Gone(from) => write!(to, ", instead of {from}")?,
-        Live::Elsewhere(path) => write!(to, ", instead of `{}`", printable(path))?,
-        Live::Nothing => {}
-    }
-    write!(to, ": {}", seconds(took))
-}
-
-fn capitalized(word: &str) -> String {
-    let mut characters = word.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
-}
-
-/// Returns the participle of an action, for "Not deployed".
-fn participle(action: Action) -> &'static str {
-    match action {
-        Action::Deploy => "deployed",
-        Action::Rollback => "rolled back",
-        Action::Adopt => "adopted",
-        Action::Promote => "promoted",
-        Action::Lock => "locked",
-        Action::Unlock => "unlocked",
     }
 }
 

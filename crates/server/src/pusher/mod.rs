@@ -4,6 +4,7 @@ pub mod leftover;
 pub mod live_line;
 pub mod message;
 pub mod output;
+mod wording;
 
 use bluegreen_checkout::monitor::Notice;
 use bluegreen_report::Report;

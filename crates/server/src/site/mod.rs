@@ -206,6 +206,13 @@ impl Site {
         Some(self.record(live.release()?)?.commit)
     }
 
+    /// Returns the commit of the live release, and the folder of the commit that was deployed.
+    #[must_use]
+    pub fn source(&self, live: &Live) -> Option<(ObjectId, PathBuf)> {
+        let record = self.record(live.release()?)?;
+        Some((record.commit, record.subdirectory.unwrap_or_default()))
+    }
+
     /// Returns whether what is live is a release that did not fail its verification.
     #[must_use]
     pub fn is_good(&self, live: &Live) -> bool {
