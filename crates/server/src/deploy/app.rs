@@ -112,8 +112,7 @@ impl<'a> App<'a> {
     }
 
     /// Stops the instances of releases whose deployment was interrupted. Run before a sweep removes these.
-    pub fn stop_strays(self) -> Result<()> {
-        let live = self.site.live()?;
+    pub fn stop_strays(self, live: &Live) -> Result<()> {
         for release in self.site.releases()? {
             let is_unfinished = release.record.is_some_and(|record| record.state == State::Staged);
             if is_unfinished && live.release() != Some(&release.name) && self.site.may_run(&release.name) {
@@ -124,27 +123,26 @@ impl<'a> App<'a> {
     }
 
     /// Starts the instance of the live release if it does not run, as after a reboot.
-    pub fn ensure_live(self) -> Result<()> {
-        if let Live::Release(live) = self.site.live()?
-            && self.site.socket(&live).is_some()
-            && !self.site.may_run(&live)
+    pub fn ensure_live(self, live: &Live) {
+        if let Live::Release(live) = live
+            && self.site.socket(live).is_some()
+            && !self.site.may_run(live)
         {
-            match self.start(&live) {
+            match self.start(live) {
                 Ok(started) => started.keep(),
                 Err(error) => self.server.report.warning(error),
             }
         }
-        Ok(())
     }
 
     /// Settles the live release if an interrupted run did not.
-    pub fn settle_interrupted(self) -> Result<()> {
+    pub fn settle_interrupted(self, live: &Live) -> Result<()> {
         let settled = self.site.read_state(SETTLED)?;
-        if let Live::Release(live) = self.site.live()?
-            && self.site.socket(&live).is_some()
+        if let Live::Release(live) = live
+            && self.site.socket(live).is_some()
             && settled.as_deref() != Some(live.to_string().as_bytes())
         {
-            self.settle(&live);
+            self.settle(live);
         }
         Ok(())
     }

@@ -69,7 +69,7 @@ fn run(
     attempt: &mut Attempt,
 ) -> Result<()> {
     let DeployContext { config, report, repository, .. } = server;
-    let live = site.live()?;
+    let live = attempt.live.clone();
     let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
     attempt.new = Some(commit);
     server.refuse_frozen(site, target.refused())?;

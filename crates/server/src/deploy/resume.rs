@@ -20,7 +20,7 @@ pub fn resume(server: &DeployContext) -> Result<()> {
         report.line(Leftover::Removed(&lock));
     }
     server.change_site(Action::Deploy, |site, attempt| {
-        if let Some((app, live)) = App::of(server, site).zip(site.live()?.release()) {
+        if let Some((app, live)) = App::of(server, site).zip(attempt.live.release()) {
             // After a boot the worker does not run either.
             app.settle(live);
         }

@@ -25,7 +25,7 @@ fn run(
     to: Option<&ReleaseName>,
     attempt: &mut Attempt,
 ) -> Result<()> {
-    let live = site.live()?;
+    let live = attempt.live.clone();
     let release = if let Some(name) = to {
         site.release(name)?
     } else {

@@ -22,13 +22,19 @@ pub struct Attempt {
     started: Instant,
     /// The release that is to become live.
     pub release: Option<ReleaseName>,
-    /// The commit that was live before.
+    /// The release that was live before, as of the recovery under this lock.
+    pub live: Live,
+    /// Its commit.
     pub old: Option<ObjectId>,
     /// The commit that is to become live.
     pub new: Option<ObjectId>,
 }
 
 impl Attempt {
+    fn begin() -> Self {
+        Self { started: Instant::now(), release: None, live: Live::Nothing, old: None, new: None }
+    }
+
     /// The time since its begin, waiting for the lock included.
     #[must_use]
     pub fn took(&self) -> Duration {
@@ -48,7 +54,7 @@ impl DeployContext<'_> {
         // From here on signals only ask.
         self.catch_signals();
         let begun = SystemTime::now();
-        let mut attempt = Attempt { started: Instant::now(), release: None, old: None, new: None };
+        let mut attempt = Attempt::begin();
         let result = self.lock(action, begun).and_then(|mut site| {
             let result = self.recover(&site, &mut attempt).and_then(|()| change(&mut site, &mut attempt));
             self.settle(&site, attempt.new, result.as_ref().err());
@@ -82,7 +88,7 @@ impl DeployContext<'_> {
         site.live()?;
         let site =
             site.lock(self.holder(Action::Promote, begun), self.config.lock_timeout, announce, go_on)?;
-        let mut attempt = Attempt { started: Instant::now(), release: None, old: None, new: None };
+        let mut attempt = Attempt::begin();
         self.recover(&site, &mut attempt)?;
         site.phase("promote");
         Ok(site)
@@ -116,12 +122,15 @@ impl DeployContext<'_> {
 
     /// Sweeps what a crash left, ends a publication that it cut off, and notes what is live then.
     fn recover(&self, site: &LockedSite, attempt: &mut Attempt) -> Result<()> {
+        let mut live = site.live()?;
         let app = App::of(self, site);
-        app.map_or(Ok(()), App::stop_strays)?;
-        for leftover in site.sweep()? {
+        app.map_or(Ok(()), |app| app.stop_strays(&live))?;
+        for leftover in site.sweep(&live)? {
             self.report.warning(leftover);
         }
-        app.map_or(Ok(()), App::ensure_live)?;
+        if let Some(app) = app {
+            app.ensure_live(&live);
+        }
         let (begun, started) = (SystemTime::now(), Instant::now());
         if let Some(Ended { release, commit, previous, is_new, was_live, result }) =
             publish::resume(self, site)?
@@ -130,16 +139,16 @@ impl DeployContext<'_> {
             self.settle(site, commit.filter(|_| was_live), result.as_ref().err());
             let action = if is_new { Action::Deploy } else { Action::Rollback };
             let old = site.commit(&previous);
-            let ended = Attempt { started, release: Some(release), old, new: commit };
+            let ended = Attempt { started, release: Some(release), live: previous, old, new: commit };
             self.record_attempt(site, action, begun, &ended, &result);
+            live = site.live()?;
         }
         shared::settle(site)?;
-        app.map_or(Ok(()), App::settle_interrupted)?;
+        app.map_or(Ok(()), |app| app.settle_interrupted(&live))?;
         let branch = &self.config.branch;
         if let Err(error) = site.begin_account(branch, || Ok(self.repository.tip_to_record(branch)?)) {
             self.report.warning(error);
         }
-        let live = site.live()?;
         attempt.old = site.commit(&live);
         match &live {
             Live::Gone(name) => {
@@ -151,6 +160,7 @@ impl DeployContext<'_> {
             }
             Live::Nothing | Live::Release(_) => {}
         }
+        attempt.live = live;
         Ok(())
     }
 

@@ -6,16 +6,15 @@ use std::path::PathBuf;
 
 use bluegreen_sys::dir::Identity;
 
-use super::LockedSite;
 use super::paths::{INCOMING, NEXT};
+use super::{Live, LockedSite};
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 
 impl LockedSite {
     /// Removes the leftovers of a crash: half-filled directories, releases whose steps never ended, temporary
     /// files. Returns an error for each that cannot be removed; it does no harm.
-    pub fn sweep(&self) -> Result<Vec<Error>> {
-        let live = self.live()?;
+    pub fn sweep(&self, live: &Live) -> Result<Vec<Error>> {
         let mut leftovers = Vec::new();
         if self.dir.read_link(NEXT).is_ok() {
             let path = self.root.join(OsStr::from_bytes(NEXT));
