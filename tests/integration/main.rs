@@ -57,6 +57,7 @@ mod ownership;
 mod picture;
 mod promote;
 mod promote_checks;
+mod promote_drain;
 mod promote_fails;
 mod promote_host;
 mod promote_look;

@@ -2,6 +2,7 @@
 
 mod address;
 mod cloud;
+mod drain;
 mod local;
 mod prometheus;
 mod promotions;

@@ -90,6 +90,9 @@ pub struct Public {
     /// The timeout of its `set`.
     #[serde(default = "ninety_seconds", deserialize_with = "duration")]
     pub within: Duration,
+    /// The time for which requests in flight at the old side are waited for, at most.
+    #[serde(default, deserialize_with = "duration")]
+    pub drain: Duration,
     /// The settings of the switch.
     #[serde(default)]
     pub settings: BTreeMap<String, toml::Value>,

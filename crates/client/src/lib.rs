@@ -7,6 +7,7 @@
 pub mod check;
 pub mod check_config;
 pub mod config;
+pub mod drain;
 pub mod error;
 pub mod finish;
 pub mod hold;

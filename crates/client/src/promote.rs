@@ -17,7 +17,7 @@ use crate::plan::{Plan, PromoteIntent, ServerStatus, Topology, all, named, refus
 use crate::remote::Remote;
 use crate::user_command::UserCommand;
 use crate::watch::{COMMAND_TIMEOUT, Rules, Watched, watch};
-use crate::{check, finish};
+use crate::{check, drain, finish};
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_report::Report;
@@ -86,6 +86,9 @@ pub fn promote(
     let result = result.unwrap_or_else(|_| Err(Error::Internal("the watch panicked".into())));
     let result = result.or_else(|error| finish::go_back(topology, plan, error, report));
     let result = finish::finish(topology, plan, &mut holds, begun, &watched, result);
+    if result.is_ok() {
+        drain::wait(topology, plan, stop, report);
+    }
     finish::release_locks(holds, &topology.sides[&plan.to], report);
     result.map(|()| Promoted {
         from: plan.from.clone(),

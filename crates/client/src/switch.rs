@@ -24,6 +24,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The status of `timeout` if the time is up.
 const TIMED_OUT: i32 = 124;
 
+/// The status of `drained` while requests are in flight.
+const IN_FLIGHT: i32 = 3;
+
+/// The status with which a switch rejects a command that it does not have.
+const NO_SUCH_COMMAND: i32 = 2;
+
+/// The shortest and the longest timeout of `drained`.
+const DRAINED_TIMEOUTS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
+
 /// The statuses with which a shell reports that a program does not exist, or cannot be run.
 const NOT_FOUND: [i32; 2] = [126, 127];
 
@@ -46,6 +55,15 @@ struct Call<'a> {
     /// True if `set` accepts a side that the front end reports as down.
     force: bool,
     timeout: Duration,
+}
+
+/// The requests in flight at a side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InFlight {
+    /// So many.
+    Requests(u64),
+    /// The switch cannot count them.
+    Uncountable,
 }
 
 impl Switch {
@@ -96,17 +114,37 @@ impl Switch {
         self.run(Call { words: &["set", side], force, timeout: self.within }, None).map(|_| ())
     }
 
+    /// Returns how many requests are in flight at a side. `remaining` is the time that is left to wait for them.
+    pub fn in_flight(&self, side: &str, remaining: Duration, stop: &Stop) -> Result<InFlight> {
+        let [min, max] = DRAINED_TIMEOUTS;
+        let call = Call { words: &["drained", side], force: false, timeout: remaining.clamp(min, max) };
+        let output = self.call(call, Some(stop))?;
+        let number = output.stdout.trim().parse::<u64>().ok();
+        match (output.status, number) {
+            (Some(0), Some(0)) => Ok(InFlight::Requests(0)),
+            (Some(IN_FLIGHT), number) => Ok(InFlight::Requests(number.unwrap_or(1).max(1))),
+            // A switch that ignores what it does not have would seem to have drained.
+            (Some(0 | NO_SUCH_COMMAND), _) => Ok(InFlight::Uncountable),
+            _ => Err(self.failed(call, &output)),
+        }
+    }
+
     /// Runs the switch and fails if it does.
     fn run(&self, call: Call, stop: Option<&Stop>) -> Result<Output> {
-        let output = match &self.host {
-            None => program::run(&mut self.here(call), call.timeout, stop)?,
+        let output = self.call(call, stop)?;
+        if output.is_ok() { Ok(output) } else { Err(self.failed(call, &output)) }
+    }
+
+    /// Runs the switch.
+    fn call(&self, call: Call, stop: Option<&Stop>) -> Result<Output> {
+        match &self.host {
+            None => program::run(&mut self.here(call), call.timeout, stop),
             Some(ssh) => {
                 let (mut command, input) = self.at_host(ssh, call)?;
                 let timeout = call.timeout + CONNECT_TIMEOUT;
-                program::run_with_input(&mut command, input.as_bytes(), timeout, stop)?
+                program::run_with_input(&mut command, input.as_bytes(), timeout, stop)
             }
-        };
-        if output.is_ok() { Ok(output) } else { Err(self.failed(call, &output)) }
+        }
     }
 
     /// Prepares a call on this machine.

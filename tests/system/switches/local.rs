@@ -88,7 +88,7 @@ pub(super) mod haproxy {
         Some(front)
     }
 
-    fn reload(front: &Machine) {
+    pub fn reload(front: &Machine) {
         front
             .sh(&format!(
                 "old=$(echo 'show info' | socat stdio /run/haproxy/admin.sock | sed -n 's/^Pid: //p')
@@ -314,7 +314,8 @@ mod caddy {
         }
         front.sh(&format!("caddy stop 2>/dev/null; {start}")).ok();
         shows(&front, "caddy", "green");
-        front.sh("touch /tmp/blue.ill").ok();
+        super::super::drain::drains(&front, "caddy");
+        front.sh("/switches/caddy set green; touch /tmp/blue.ill").ok();
         refuses(&front, "caddy", "blue");
         front.sh("caddy stop 2>/dev/null; /switches/caddy set blue").fails().says("cannot ask Caddy at");
     }
@@ -356,6 +357,8 @@ mod apache {
             .sh("apache2ctl stop; while pidof apache2 >/dev/null; do sleep 0.1; done; apache2ctl start; sleep 0.5")
             .ok();
         shows(&front, "apache", "green");
+        super::super::drain::drains(&front, "apache");
+        front.sh("/switches/apache set green").ok();
         // A path reaches the side as the visitor sent it.
         front
             .sh("timeout 10 socat -u TCP-LISTEN:8003,reuseaddr OPEN:/tmp/seen,creat </dev/null >/dev/null 2>&1 & sed -i 's/127.0.0.1:8002/127.0.0.1:8003/' /etc/apache2/sites-enabled/000-default.conf
