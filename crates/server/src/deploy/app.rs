@@ -1,9 +1,9 @@
-//! The instances of an application: each release has its own, on a unix socket of its own.
+//! The application's instances: one for each release, each on its own unix socket.
 //!
-//! An instance must be healthy on its socket before the flip. After the flip the instance of the previous release
-//! keeps running for a while, for the requests that it has accepted. A helper that root owns starts and stops
-//! instances: `start RELEASE` prints the path of the socket, `stop RELEASE` stops the instance at once, `live
-//! RELEASE SECONDS` stops all other instances after that time, and `log RELEASE LINES` prints the instance's last output.
+//! An instance must be healthy on its socket before the flip. After the flip, the previous release's instance drains: it
+//! finishes its in-flight requests. A root-owned helper starts and stops instances: `start RELEASE` prints the socket's
+//! path, `stop RELEASE` stops the instance immediately, `live RELEASE SECONDS` stops all other instances after that time,
+//! and `log RELEASE LINES` prints the end of the instance's output.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -22,18 +22,18 @@ use crate::release::{ReleaseName, State};
 use crate::site::{Live, LockedSite, logs};
 use bluegreen_process::{self as process, End, Limits};
 
-/// The directory of the helpers, one for each application, named like its repository.
+/// The directory of the helpers, one for each application, named after its repository.
 const HELPERS: &str = "/usr/local/lib/bluegreen/apps";
-/// The file of `.bluegreen/` that names the release whose instance was declared live last.
+/// The file in `.bluegreen/` that names the release most recently passed to [`App::settle`].
 const SETTLED: &str = "app";
-/// The most that the helper may print, in bytes.
+/// The maximum length of the helper's output, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// The time limit of a command that does not wait for an instance to stop.
+/// The timeout of helper commands that do not wait for an instance to stop.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time limit of `stop`: longer than the time that systemd gives an instance.
+/// The timeout of `stop`: longer than systemd's own timeout for an instance.
 const STOP_TIMEOUT: Duration = Duration::from_secs(120);
-/// The time limit of one health check.
+/// The timeout of one health check.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between two health checks.
 const PROBE_INTERVAL: Duration = Duration::from_millis(25);
@@ -46,7 +46,7 @@ pub struct App<'a> {
     site: &'a LockedSite,
 }
 
-/// An instance that was started for a release that is not live yet. Dropping it stops the instance.
+/// An instance of a release that is not live yet. Dropping this value stops it.
 #[derive(Debug)]
 #[must_use = "dropping it stops the instance"]
 pub struct Started<'a> {
@@ -61,7 +61,7 @@ impl<'a> App<'a> {
         server.config.app.as_ref().map(|config| Self { server, config, site })
     }
 
-    /// Starts the instance of a release, unless it runs, and waits until it is healthy.
+    /// Starts a release's instance unless it is running, and waits until it is healthy.
     pub fn start(self, release: &ReleaseName) -> Result<Started<'a>> {
         let began = Instant::now();
         self.server.phase(self.site, "start");
@@ -100,8 +100,8 @@ impl<'a> App<'a> {
         }
     }
 
-    /// Declares a release live: the instances of all others are stopped after the drain time, and the worker
-    /// of this one runs. It never fails a deployment: the next holder of the lock tries again.
+    /// Declares a release live: stops all other instances after the drain time, and runs this release's worker. A failure
+    /// does not fail the deployment; the next holder of the lock retries.
     pub fn settle(self, live: &ReleaseName) {
         let (live, seconds) = (live.to_string(), self.config.drain.as_secs().to_string());
         let settled = self.control("live", &[&live, &seconds], CONTROL_TIMEOUT);
@@ -111,7 +111,7 @@ impl<'a> App<'a> {
         }
     }
 
-    /// Stops the instances of releases whose deployment was interrupted. Run before a sweep removes these.
+    /// Stops the instances of interrupted deployments. Must run before a sweep removes their releases.
     pub fn stop_strays(self, live: &Live) -> Result<()> {
         for release in self.site.releases()? {
             let is_unfinished = release.record.is_some_and(|record| record.state == State::Staged);
@@ -122,7 +122,7 @@ impl<'a> App<'a> {
         Ok(())
     }
 
-    /// Starts the instance of the live release if it does not run, as after a reboot.
+    /// Starts the live release's instance if it is not running, for example after a reboot.
     pub fn ensure_live(self, live: &Live) {
         if let Live::Release(live) = live
             && self.site.socket(live).is_some()
@@ -153,7 +153,7 @@ impl<'a> App<'a> {
         }
     }
 
-    /// Passes the last lines that an instance printed on to the pusher and the release's log.
+    /// Copies the end of an instance's output to the pusher and to the release's log.
     fn print_log(self, release: &ReleaseName) {
         let Ok(text) = self.control("log", &[&release.to_string(), "20"], CONTROL_TIMEOUT) else { return };
         let log = logs::open(self.site, release);
@@ -183,7 +183,7 @@ impl<'a> App<'a> {
     }
 }
 
-/// Returns the words of the command that controls the instances of a server.
+/// Returns the command line of the helper.
 fn command(server: &DeployContext, config: &AppConfig) -> Vec<String> {
     config.control.clone().unwrap_or_else(|| {
         let name = server.repository.path().file_name().unwrap_or_default().to_string_lossy();
@@ -192,7 +192,7 @@ fn command(server: &DeployContext, config: &AppConfig) -> Vec<String> {
     })
 }
 
-/// Prepares the command that prints the output of an instance; `None` if the config has no `[app]`.
+/// Prepares the command that prints an instance's output; `None` if the config has no `[app]`.
 #[must_use]
 pub fn log_command(server: &DeployContext, release: &ReleaseName, follow: bool) -> Option<Command> {
     let words = command(server, server.config.app.as_ref()?);
@@ -207,13 +207,13 @@ fn prepare(words: &[String]) -> Command {
     program
 }
 
-/// Asks for a path on a unix socket; returns the response's status.
+/// Requests a path over a unix socket, and returns the response's status.
 fn probe(socket: &Path, path: &str) -> std::io::Result<u16> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
     stream.set_write_timeout(Some(PROBE_TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    // "HTTP/1.1 200" is all that counts.
+    // Only the status line matters: "HTTP/1.1 200".
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     let status = head.strip_prefix(b"HTTP/1.").and_then(|rest| std::str::from_utf8(rest.get(2..)?).ok());
@@ -221,7 +221,7 @@ fn probe(socket: &Path, path: &str) -> std::io::Result<u16> {
 }
 
 impl Started<'_> {
-    /// Keeps the instance, because its release is live.
+    /// Keeps the instance running: its release is live.
     pub fn keep(self) {
         std::mem::forget(self);
     }

@@ -1,5 +1,5 @@
-//! Build steps that know their inputs: a step is skipped if a kept release has the same inputs, and its outputs are
-//! copied from there.
+//! The build cache: a step with declared inputs is skipped if a kept release has the same inputs. Its outputs are then
+//! copied from that release.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -19,22 +19,22 @@ use crate::site::LockedSite;
 use crate::site::outputs::{self, Fingerprint};
 use bluegreen_checkout::listing::Listing;
 
-/// The first bytes of every key. They must change with the rules for keys and copies.
+/// The prefix of every key. Change it whenever the rules for keys or copies change.
 const VERSION: &[u8] = b"bluegreen step 1\n";
 
-/// The build steps of one release, and where their outputs can come from.
+/// The build steps of one release, and the releases whose outputs can be reused.
 #[derive(Debug)]
 pub struct StepCache<'a> {
     server: &'a DeployContext<'a>,
     site: &'a LockedSite,
-    /// The directory of the release that is being built.
+    /// The directory of the release under construction.
     release: &'a Dir,
-    /// The content of its commit.
+    /// The contents of its commit.
     listing: &'a Listing,
 }
 
 impl<'a> StepCache<'a> {
-    /// The cache for a release whose commit is checked out.
+    /// Creates the cache for a release whose commit is checked out.
     #[must_use]
     pub fn new(
         server: &'a DeployContext<'a>,
@@ -65,7 +65,7 @@ impl<'a> StepCache<'a> {
         Ok(false)
     }
 
-    /// The outputs that later releases may copy. A step that has not created a declared output causes a warning.
+    /// Returns the outputs that later releases may copy. A declared output that the step did not create causes a warning.
     #[must_use]
     pub fn outputs<'s>(&self, steps: impl Iterator<Item = &'s Step>) -> Vec<Output> {
         let output = |step: &Step| match self.fingerprint(step) {
@@ -79,7 +79,7 @@ impl<'a> StepCache<'a> {
         steps.filter(|step| !step.outputs.is_empty()).filter_map(output).collect()
     }
 
-    /// Returns whether the commit or an earlier step has something at the path of an output.
+    /// Returns whether the commit or an earlier step already has a file at an output's path.
     fn has_any_output(&self, step: &Step) -> bool {
         let exists = |path: &Path| {
             let name = path.file_name().unwrap_or_default().as_bytes();
@@ -88,7 +88,7 @@ impl<'a> StepCache<'a> {
         step.outputs.iter().any(|path| exists(path))
     }
 
-    /// Copies from one release. Returns false, and leaves no copy, if its outputs have been changed or are gone.
+    /// Copies the outputs from one release. Returns false, and leaves no copy, if they were modified or removed.
     fn copy(&self, from: &ReleaseName, step: &Step, expected: &str) -> Result<bool> {
         let stop = self.server.stop();
         let threads = self.threads();
@@ -135,8 +135,7 @@ impl<'a> StepCache<'a> {
         }
     }
 
-    /// Returns a digest of all dependencies of a step: its command, the configured environment, and the objects at the
-    /// paths of its inputs.
+    /// Returns a digest of a step's dependencies: its command, the configured environment, and the object ids of its inputs.
     fn key(&self, step: &Step) -> String {
         let mut digest = Sha256::new();
         let mut add = |part: &[u8]| {
@@ -169,7 +168,7 @@ impl<'a> StepCache<'a> {
     }
 }
 
-/// Combines the results for all outputs of a step. Returns the path with the first error.
+/// Combines the results for all outputs of a step. Returns the first error with its path.
 fn combine(
     step: &Step,
     mut of: impl FnMut(&Path) -> io::Result<Fingerprint>,

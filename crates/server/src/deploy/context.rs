@@ -1,4 +1,4 @@
-//! The context of a command: repository, config, name of the server, the person who called, and the report.
+//! The context of a command: repository, config, server name, caller, and report.
 
 use std::cell::{LazyCell, OnceCell, RefCell};
 
@@ -12,20 +12,17 @@ use bluegreen_git::Repository;
 use bluegreen_process::signals::Stop;
 use bluegreen_report::Report;
 
-/// The server that a command works on, and the person who called it.
+/// The repository and config that a command works on, and its caller.
 #[derive(Debug)]
 pub struct DeployContext<'a> {
-    /// The repository that is pushed to.
     pub repository: Repository,
-    /// Its config.
     pub config: Config,
     /// The server's name in messages.
     pub name: String,
-    /// The caller.
     pub caller: Caller,
     /// The output to the caller.
     pub report: &'a Report,
-    /// The options of the push, or of the command that deploys.
+    /// The options of the push, or those that the command's own options stand for.
     pub options: PushOptions,
     /// The history entries for which `[notify]` has not run yet.
     pub(crate) unreported: RefCell<Vec<Entry>>,
@@ -35,11 +32,11 @@ pub struct DeployContext<'a> {
 /// The person or program that called this one.
 #[derive(Debug)]
 pub struct Caller {
-    /// The person; looked up only when something is recorded.
+    /// The person, looked up lazily when an entry is recorded.
     pub actor: LazyCell<Actor, Box<dyn FnOnce() -> Actor>>,
-    /// True if a git client waits for this program: INT and HUP are then meant for the client.
+    /// True if a git client waits for this program. INT and HUP are then meant for the client.
     pub is_git: bool,
-    /// The release whose step runs this program, if it is a release of the same site.
+    /// The release whose step runs this program, if the release belongs to the same site.
     pub step_of: Option<String>,
     /// True if a command of `[notify]` runs this program.
     pub is_notice: bool,
@@ -59,13 +56,12 @@ impl<'a> DeployContext<'a> {
         Self { repository, config, name, caller, report, options, unreported, stop }
     }
 
-    /// Installs the signal handlers. From now on TERM, and INT and HUP unless a client of git waits for the program, only
-    /// request a stop.
+    /// Installs the signal handlers. From then on, TERM only requests a stop, and so do INT and HUP unless the caller is git.
     pub fn catch_signals(&self) {
         self.stop.get_or_init(|| Stop::catch(self.caller.is_git));
     }
 
-    /// Returns the request to stop. No signal makes it before [`DeployContext::catch_signals`].
+    /// Returns the stop request, which no signal sets before [`DeployContext::catch_signals`].
     #[must_use]
     pub fn stop(&self) -> &Stop {
         static NEVER: Stop = Stop::never();

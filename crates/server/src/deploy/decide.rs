@@ -1,4 +1,4 @@
-//! Decides which commit is deployed, if any. Pure functions, so that every case has a test.
+//! Decides which commit to deploy, if any. The functions are pure, so that every case has a unit test.
 
 use bluegreen_object_store::ObjectId;
 
@@ -7,12 +7,12 @@ use crate::error::Result;
 use bluegreen_git as git;
 use bluegreen_git::push::RefUpdate;
 
-/// The commit that is to be deployed.
+/// The commit to deploy.
 #[derive(Debug, Clone, Copy)]
 pub enum Target<'a> {
-    /// The tip of the branch, read under the lock. A push has just moved it to this commit.
+    /// The tip of the branch, read under the lock. A push has just moved the branch to this commit.
     Tip(ObjectId),
-    /// This commit, even if it is live already.
+    /// This commit, even if it is already live.
     Commit(ObjectId),
     /// The new commit of a push through the gate, which has not moved the branch yet.
     Gate(&'a RefUpdate),
@@ -23,20 +23,20 @@ pub enum Target<'a> {
 pub enum Decision {
     /// Make a release of this commit.
     Deploy(ObjectId),
-    /// This commit is live already, and good.
+    /// This commit is already live, and good.
     AlreadyLive(ObjectId),
-    /// The branch does not exist any more.
+    /// The branch no longer exists.
     NoBranch,
 }
 
 impl<'a> Target<'a> {
-    /// The ref update that is part of the deployment.
+    /// Returns the ref update that is part of the deployment.
     #[must_use]
     pub fn push(self) -> Option<&'a RefUpdate> {
         if let Self::Gate(push) = self { Some(push) } else { None }
     }
 
-    /// Says what a lock of the server refuses.
+    /// Returns what a lock refuses, which decides the wording of its hint.
     #[must_use]
     pub fn refused(self) -> Refused {
         match self {
@@ -46,8 +46,8 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Decides from the tip of the branch and the live commit (`None` if the live release is bad). The lock is
-    /// not a queue: each holder deploys the tip, so a later one may find its commit live already.
+    /// Decides from the tip of the branch and the live commit (`None` if the live release is bad). The lock is not a queue:
+    /// each holder deploys the tip, so a later holder may find its commit already live.
     pub fn decide(self, branch: Option<ObjectId>, live: Option<ObjectId>) -> Result<Decision> {
         let unless_live = |commit| {
             if live == Some(commit) { Decision::AlreadyLive(commit) } else { Decision::Deploy(commit) }
@@ -55,7 +55,7 @@ impl<'a> Target<'a> {
         match self {
             Self::Commit(commit) => Ok(Decision::Deploy(commit)),
             Self::Tip(_) => Ok(branch.map_or(Decision::NoBranch, unless_live)),
-            // The push would fail when the branch is moved. Checked now, it does not build for nothing.
+            // The push would fail when the branch moves. Checking it here avoids a useless build.
             Self::Gate(push) if branch != Some(push.old).filter(|old| !old.is_null()) => {
                 Err(git::Error::RefMoved(push.name.clone()).into())
             }

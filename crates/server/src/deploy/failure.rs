@@ -1,18 +1,18 @@
-//! What the exit status of a step means, and what the reader can do about it.
+//! Explanations of failed steps: the meaning of the exit status, and a hint.
 
 use crate::config::{Phase, Step, StepsConfig};
 
 /// The exit status with which a shell reports that a program is missing.
 const NOT_FOUND: i32 = 127;
 
-/// Explains an exit status, where the program or the shell gives it a meaning.
+/// Explains an exit status that the program or the shell gives a meaning.
 pub fn meaning(line: &str, status: i32) -> Option<String> {
     match status {
         NOT_FOUND => return Some("a program is not installed".into()),
         126 => return Some("a program is not executable".into()),
         _ => {}
     }
-    // Exit statuses from curl(1). Only for a line that ends with curl: its status is the line's.
+    // Exit statuses from curl(1). They apply only if the command ends with curl, whose status is then the command's.
     let last = line.trim().rsplit(['\n', ';', '|', '&']).next()?.trim();
     let mut words = last.split_ascii_whitespace();
     if words.next() != Some("curl") {
@@ -30,7 +30,7 @@ pub fn meaning(line: &str, status: i32) -> Option<String> {
     })
 }
 
-/// One thing to do about a failed step. After a restart or a verification the reason is in the service's journal.
+/// Returns a hint for a failed step. After a restart or a verification, the reason is in the service's journal.
 pub fn hint(step: &Step, how: &str, steps: &StepsConfig, server: &str) -> String {
     if how.contains("is not installed") {
         return format!("run `bluegreen check` on {server} to see which");
@@ -43,7 +43,7 @@ pub fn hint(step: &Step, how: &str, steps: &StepsConfig, server: &str) -> String
     }
 }
 
-/// The unit that a shell line restarts with systemctl.
+/// Returns the unit that a command restarts with systemctl.
 fn unit(line: &str) -> Option<&str> {
     let mut words = line.split_ascii_whitespace();
     words.find(|word| *word == "systemctl" || word.ends_with("/systemctl"))?;

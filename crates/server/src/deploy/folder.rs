@@ -10,8 +10,8 @@ use crate::pusher::message::Message;
 use crate::site::{Live, LockedSite, Site};
 use bluegreen_checkout::subdirectory::Subdirectory;
 
-/// Completes a push whose commit contains the same folder as the good live release was created from. Returns false if
-/// the commit is to be deployed.
+/// Completes a push whose commit has the same folder as the live release, if that is good. Returns false if the commit
+/// must be deployed.
 pub fn complete_unchanged(
     server: &DeployContext,
     site: &LockedSite,
@@ -33,8 +33,8 @@ pub fn complete_unchanged(
     Ok(true)
 }
 
-/// Returns whether a commit contains the same folder as the good live release was created from. A commit that cannot be
-/// read is reported by its deployment.
+/// Returns whether a commit has the same folder as the live release, and that is good. An unreadable commit is reported
+/// by its deployment.
 #[must_use]
 pub fn is_unchanged(server: &DeployContext, site: &Site, live: &Live, commit: ObjectId) -> bool {
     let Some(folder) = &server.config.site.subdirectory else { return false };

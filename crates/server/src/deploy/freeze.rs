@@ -1,4 +1,4 @@
-//! Locks with a reason: `lock` sets one, `unlock` removes it, and deployments and rollbacks are refused in between.
+//! Locks with a reason: `lock` sets one, and deployments and rollbacks are refused until `unlock` removes it.
 
 use std::time::{Instant, SystemTime};
 
@@ -10,14 +10,14 @@ use crate::site::{LockedSite, Site};
 use bluegreen_protocol::freeze::Freeze;
 use bluegreen_text::timestamp;
 
-/// What is refused, which decides what the hint says.
+/// The refused action, which decides the wording of the hint.
 #[derive(Debug, Clone, Copy)]
 pub enum Refused {
     /// A push that has moved the branch.
     Push,
     /// A push through the gate, which has not moved the branch.
     GatedPush,
-    /// A command of an operator, who may override the lock.
+    /// An operator's command, which may override the lock.
     Command,
 }
 
@@ -56,7 +56,7 @@ impl DeployContext<'_> {
         Err(error)
     }
 
-    /// Locks the server. Once this returns, no deployment runs. A lock that exists stays, unless `replace` is true.
+    /// Locks the server. Once this returns, no deployment runs. An existing lock stays unless `replace` is true.
     pub fn freeze(&self, reason: &str, until: Option<SystemTime>, replace: bool) -> Result<()> {
         self.change_freeze(Action::Lock, |site, begun| {
             match site.freeze() {
@@ -83,7 +83,7 @@ impl DeployContext<'_> {
         self.change_freeze(Action::Unlock, |site, _| {
             let lock = match site.freeze() {
                 Ok(None) => {
-                    // One that has ended is removed, too.
+                    // An expired lock is removed, too.
                     site.remove_freeze()?;
                     self.report.line(format_args!("{} is not locked.", self.name));
                     return Ok(None);
@@ -127,7 +127,7 @@ impl DeployContext<'_> {
         let (begun, started) = (SystemTime::now(), Instant::now());
         let site = self.lock(action, begun)?;
         let branch = &self.config.branch;
-        // A line in the history would make a new site look used.
+        // An entry in the history would make a new site look used.
         site.begin_account(branch, || Ok(self.repository.tip_to_record(branch)?))?;
         let Some(lock) = change(&site, begun)? else { return Ok(()) };
         let entry = Entry {

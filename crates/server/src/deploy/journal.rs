@@ -1,7 +1,7 @@
-//! The journal of a publication, `.bluegreen/publishing`: what has begun and must not stay half done.
+//! The journal of an activation, `.bluegreen/publishing`.
 //!
-//! It is written before the branch moves and `current` flips, and removed once services run and the site is
-//! verified. Whoever takes the lock after a crash finds it, and ends what it names.
+//! It is written before the branch moves and `current` flips, and removed once the services run and the site is verified.
+//! After a crash, the next holder of the lock reads it and completes the activation.
 
 use bluegreen_object_store::ObjectId;
 use serde::{Deserialize, Serialize};
@@ -13,23 +13,23 @@ use bluegreen_git::push::RefUpdate;
 
 const FILE: &str = "publishing";
 
-/// A publication that has begun.
+/// An activation in progress.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Entry {
     release: String,
     /// The release that was live before.
     previous: Option<String>,
-    /// True if the release was made for this, and goes if it never becomes live.
+    /// True if the release is new, and is removed if it never becomes live.
     pub is_new: bool,
-    /// Ref, old and new id.
+    /// The ref, its old id, and its new id.
     push: Option<(String, ObjectId, ObjectId)>,
-    /// The number of runs that began to end it, this one included.
+    /// The number of runs that tried to complete it, including this one.
     #[serde(default)]
     pub attempts: u8,
 }
 
 impl Entry {
-    /// The entry for a release that is to become live instead of `previous`, together with a move of a ref.
+    /// Creates the entry for a release that replaces `previous`, optionally together with a ref update.
     #[must_use]
     pub fn new(
         release: &ReleaseName,
@@ -50,19 +50,19 @@ impl Entry {
         }
     }
 
-    /// The release that is to become live.
+    /// Returns the release to activate.
     #[must_use]
     pub fn release(&self) -> Option<ReleaseName> {
         self.release.parse().ok()
     }
 
-    /// The release that was live before.
+    /// Returns the release that was live before.
     #[must_use]
     pub fn previous(&self) -> Option<ReleaseName> {
         self.previous.as_ref()?.parse().ok()
     }
 
-    /// The move of the ref.
+    /// Returns the ref update.
     #[must_use]
     pub fn push(&self) -> Option<RefUpdate> {
         let (name, old, new) = self.push.as_ref()?;
@@ -70,26 +70,26 @@ impl Entry {
     }
 }
 
-/// Records that a publication begins, or that its end does.
+/// Records that an activation begins, or that its recovery does.
 pub fn write(site: &LockedSite, entry: &Entry) -> Result<()> {
     let text = serde_json::to_vec(entry)
         .map_err(|error| Error::io("write", site.state_path().join(FILE))(error.into()))?;
     site.write_state(FILE, &text)
 }
 
-/// Records that nothing is left to do.
+/// Records that the activation is complete.
 pub fn finish(site: &LockedSite) -> Result<()> {
     site.state_file(FILE).remove()
 }
 
-/// The release whose publication has begun. Without the lock it may end at any moment.
+/// Returns the release whose activation is in progress. Without the lock, it may complete at any moment.
 pub fn peek(site: &Site) -> Result<Option<ReleaseName>> {
     let entry = site.read_state(FILE)?.and_then(|text| serde_json::from_slice::<Entry>(&text).ok());
     Ok(entry.and_then(|entry| entry.release()))
 }
 
-/// Reads the publication that a crash interrupted, if there is one. An entry that cannot be parsed may have been about the
-/// release that is live now. So that one is restarted and verified again.
+/// Reads the activation that a crash interrupted, if any. An unparsable entry may concern the live release, so that one
+/// is restarted and verified again.
 pub fn read(site: &LockedSite) -> Result<Option<Entry>> {
     let Some(text) = site.state_file(FILE).read()? else { return Ok(None) };
     let parsed = serde_json::from_slice(&text).ok().filter(|entry: &Entry| entry.release().is_some());

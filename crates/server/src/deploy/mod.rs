@@ -1,4 +1,4 @@
-//! The order of a deployment ([`deploy`]), and the dry run. Other files do the parts.
+//! The order of a deployment ([`deploy`]), and the dry run. The other files of this module implement the parts.
 
 pub mod app;
 mod cache;
@@ -53,7 +53,7 @@ pub fn deploy(server: &DeployContext, target: Target<'_>) -> Result<()> {
     server.report.line(Message::Received { branch, server: &server.name });
     server.change_site(Action::Deploy, |site, attempt| {
         if let Target::Tip(pushed) = target {
-            // Whatever became of it before, it is wanted now.
+            // Its earlier outcome no longer matters.
             site.forget_seen(pushed)?;
         }
         run(server, site, target, attempt)
@@ -125,16 +125,16 @@ fn run(
     Ok(())
 }
 
-/// Keeps the assets of a release reachable for pages that visitors load from it. A failure is a warning: all that
-/// may be missing later is an old style sheet.
+/// Adds the release's assets to the pool, where pages that visitors have already loaded still find them. A failure is
+/// only a warning.
 fn pool_assets(server: &DeployContext, site: &LockedSite, release: &ReleaseName) {
     if let Err(error) = site.pool_assets(release, &server.config.site) {
         server.report.warning(error);
     }
 }
 
-/// Refuses a deployment to the public side, or warns of it, as `when-public` says. A deployment by hand is
-/// never refused: an operator on the server knows which side it is.
+/// Refuses a deployment to the public side, or warns about it, as configured by `when-public`. A manual deployment is
+/// never refused: its operator works on this very server.
 fn refuse_public(server: &DeployContext, site: &LockedSite, target: Target<'_>) -> Result<()> {
     let is_allowed = server.options.public || matches!(target, Target::Commit(_));
     let is_refused = server.config.site.when_public == WhenPublic::Refuse && !is_allowed;
@@ -150,15 +150,15 @@ fn refuse_public(server: &DeployContext, site: &LockedSite, target: Target<'_>) 
     Ok(())
 }
 
-/// A release that is filled, but not placed.
+/// A release that is filled but does not have its final path yet.
 struct Filled<'a> {
     staged: Staged<'a>,
     manifest: Manifest,
-    /// What is left of the recycled release. It is removed once the new one is live.
+    /// The rest of the recycled release. It is removed once the new release is live.
     withdrawn: Option<Withdrawn<'a>>,
 }
 
-/// Checks the tree out into a new directory, with what a recycled release has unchanged, if that works.
+/// Checks out the tree into a new directory, reusing the unchanged files of a recycled release where possible.
 fn fill_recycled_or_new<'a>(
     server: &DeployContext,
     site: &'a LockedSite,
@@ -169,7 +169,7 @@ fn fill_recycled_or_new<'a>(
 ) -> Result<Filled<'a>> {
     let is_recycled = recycled.is_some();
     match fill(server, site, name, objects, tree, recycled) {
-        // The old release may contain files of another user, for instance.
+        // The old release may contain another user's files, for instance.
         Ok(None) => {}
         Err(Error::Io(_)) if is_recycled => {}
         Ok(Some(filled)) => return Ok(filled),
@@ -179,8 +179,7 @@ fn fill_recycled_or_new<'a>(
     filled.ok_or_else(|| Error::io("fill", site.releases_path())(ErrorKind::Other.into()))
 }
 
-/// Checks the tree out into one directory, which is not a release yet. Returns `None` if a process still uses the
-/// release that was to be recycled.
+/// Checks out the tree into one directory. Returns `None` if a process still uses the release to be recycled.
 fn fill<'a>(
     server: &DeployContext,
     site: &'a LockedSite,
@@ -229,7 +228,7 @@ fn checkout_options(config: &Config, scratch: PathBuf) -> Options {
     }
 }
 
-/// Reports what a deployment would do. Changes nothing and needs no lock.
+/// Reports what a deployment would do, without changing anything or taking the lock.
 pub fn dry_run(server: &DeployContext, commit: ObjectId) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let live = site.live()?;
@@ -264,7 +263,7 @@ fn changed(site: &Site, live: &Live, objects: &ObjectStore, listing: &Listing) -
     checkout::changed(objects, old.as_ref().map(|(commit, folder)| (*commit, folder.as_path())), listing)
 }
 
-/// Decides under the lock which commit to deploy. If there is none, reports why and returns `None`.
+/// Decides under the lock which commit to deploy. If there is none, reports the reason and returns `None`.
 fn choose(
     server: &DeployContext,
     site: &LockedSite,
@@ -308,8 +307,8 @@ fn warn_of_submodules(server: &DeployContext, listing: &Listing) {
     }
 }
 
-/// Removes the releases beyond `keep`, except for the one that the next deployment is to recycle. A release that cannot
-/// be removed causes a warning; the deployment has succeeded.
+/// Removes the releases beyond `keep`, except for the one that the next deployment recycles. A release that cannot be
+/// removed causes only a warning.
 fn prune(server: &DeployContext, site: &mut LockedSite, live: &ReleaseName) {
     server.phase(site, "prune");
     let keep = server.config.site.keep;
@@ -333,7 +332,7 @@ fn prune(server: &DeployContext, site: &mut LockedSite, live: &ReleaseName) {
     }
 }
 
-/// Returns whether a release can be recycled without a loss: its instance does not run, and it contains no uploads.
+/// Returns whether a release can be recycled: its instance is not running, and it contains no uploads.
 fn is_free(server: &DeployContext, site: &LockedSite, name: &ReleaseName) -> bool {
     !site.may_run(name) && matches!(shared::own_files(site, &server.config.shared, name), Ok(None))
 }

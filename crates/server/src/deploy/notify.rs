@@ -1,6 +1,6 @@
-//! The lines of `[notify]`: each is told of every line that the history gets, once the lock is free.
+//! Runs the commands of `[notify]` for each new entry of the history, after the lock is released.
 //!
-//! They change nothing about what they are told: one that fails, or takes too long, costs a warning.
+//! A command that fails or times out causes a warning and changes nothing else.
 
 use std::fs::File;
 use std::io::Write;
@@ -17,12 +17,11 @@ use crate::site::history::{self, Entry};
 use crate::site::{LockedSite, Site, logs};
 use bluegreen_process as process;
 
-/// The end of what a line printed, in bytes, that is looked at for its last words.
+/// The length of the end of a command's output that is searched for the reason of a failure, in bytes.
 const TAIL: usize = 1000;
 
 impl DeployContext<'_> {
-    /// Adds a line to the history, and keeps it for [`DeployContext::notify`]. Where it cannot be added it is kept
-    /// nevertheless.
+    /// Appends an entry to the history, and keeps it for [`DeployContext::notify`], even if appending fails.
     pub fn record(&self, site: &LockedSite, entry: Entry) -> Result<()> {
         let entry = entry.bounded();
         let result = history::append(site, &entry);
@@ -30,11 +29,11 @@ impl DeployContext<'_> {
         result
     }
 
-    /// Runs `[notify]` for all entries that [`DeployContext::record`] was given, and returns warnings. The caller has
+    /// Runs `[notify]` for all entries passed to [`DeployContext::record`], and returns warnings. The caller must have
     /// released the lock, so that no deployment waits for these commands.
     pub fn notify(&self) -> Vec<String> {
         let entries = self.unreported.take();
-        // A line that changes the site itself would hear of that, and so on without an end.
+        // A command that changes the site would trigger itself endlessly.
         if self.caller.is_notice || entries.is_empty() || self.config.notify.iter().next().is_none() {
             return Vec::new();
         }
@@ -47,7 +46,7 @@ impl DeployContext<'_> {
         broken.into_iter().chain(entries.iter().flat_map(tell)).collect()
     }
 
-    /// Runs one line; returns what went wrong.
+    /// Runs one command, and returns the reason if it fails.
     fn tell(&self, line: &Step, entry: &Entry, log: Option<&File>) -> Option<String> {
         self.report.detail(Message::Phase(&format!("notify: {}", line.name)));
         note(log, format_args!("--- {} notify: {}", timestamp(SystemTime::now()), line.line()));
@@ -70,7 +69,7 @@ impl DeployContext<'_> {
         })
     }
 
-    /// The command of a line, and what it finds on its standard input.
+    /// Prepares a command and its standard input.
     fn command(&self, line: &Step, entry: &Entry) -> std::io::Result<(std::process::Command, Vec<u8>)> {
         let value = serde_json::to_value(entry)?;
         let word = |key: &str| value[key].as_str().unwrap_or_default().to_owned();

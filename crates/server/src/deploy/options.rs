@@ -1,4 +1,4 @@
-//! Push options: the arguments of `git push -o`. `bluegreen deploy` sets those that its own options stand for.
+//! Push options: the arguments of `git push -o`. Some options of `bluegreen deploy` set them as well.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use bluegreen_text::printable;
 use crate::pusher::message::Message;
 use bluegreen_report::Report;
 
-/// The push options that this program knows.
+/// The push options that this program supports.
 #[expect(clippy::struct_excessive_bools, reason = "one for each option, none depends on another")]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct PushOptions {
@@ -16,7 +16,7 @@ pub struct PushOptions {
     pub skip: bool,
     /// Deploy even if this side is public.
     pub public: bool,
-    /// Run every build step, whatever a kept release has.
+    /// Run every build step instead of reusing outputs of kept releases.
     pub no_cache: bool,
     /// Deploy although the server is locked. No push has this option.
     pub force: bool,
@@ -25,7 +25,7 @@ pub struct PushOptions {
 }
 
 impl PushOptions {
-    /// Reads the options of a push, and warns of unknown ones.
+    /// Parses push options, and warns about unknown ones.
     #[must_use]
     pub fn read<'o>(options: impl Iterator<Item = &'o [u8]>, report: &Report) -> Self {
         let mut read = Self::default();

@@ -1,4 +1,4 @@
-//! [`Pending`]: what a crash left to be done, for those who only look.
+//! [`Pending`]: the recovery that a crash left to be done, for commands that only read.
 
 use crate::deploy::journal;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::site::{Live, Site};
 use bluegreen_git::Repository;
 pub use bluegreen_protocol::status::{Kind, Pending};
 
-/// Finds all that is pending.
+/// Returns all pending recovery.
 pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pending>> {
     let pending = |kind, what: Leftover, command: &str| Pending {
         kind,
@@ -19,7 +19,7 @@ pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pe
     let locks = repository.stale_locks()?;
     let mut found: Vec<Pending> =
         locks.iter().map(|lock| pending(Kind::Lock, Leftover::OldLock(lock), "resume")).collect();
-    // Whoever holds the lock ends all else, and so does a push that waits for it.
+    // The holder of the lock completes everything else.
     if site.holder().is_some() {
         return Ok(found);
     }

@@ -1,9 +1,9 @@
-//! Publishes a ready release, and goes back if it does not work. Deployments and rollbacks share this part.
+//! Activates a ready release, and goes back if it fails. Deployments and rollbacks share this part.
 //!
-//! The order: the ref moves (gate only), `current` flips, services restart, the site is verified. If there is
-//! more to do than the flip, the [`journal`] records the publication. After a crash the next holder of the
-//! lock ends it: if `current` has flipped, it verifies the release again; if not, it moves the ref back. So
-//! the live release and the branch agree again.
+//! The order: the ref moves (gate only), `current` flips, services restart, the site is verified. If there is more to do
+//! than the flip, the [`journal`] records the activation. After a crash, the next holder of the lock completes it: if
+//! `current` has flipped, it verifies the release again; otherwise it moves the ref back. The live release and the branch
+//! then agree again.
 
 use std::cell::Cell;
 
@@ -24,28 +24,26 @@ use bluegreen_git as git;
 use bluegreen_git::push::RefUpdate;
 use bluegreen_process::signals::Stop;
 
-/// A release that is being made live.
+/// A release that is being activated.
 #[derive(Debug)]
 pub struct Publication<'a> {
-    /// The server.
     pub server: &'a DeployContext<'a>,
-    /// Its site.
     pub site: &'a LockedSite,
-    /// The release.
+    /// The release to activate.
     pub release: &'a ReleaseName,
-    /// The release that is live before.
+    /// The release that was live before.
     pub previous: &'a Live,
-    /// True for a new release, which has never been verified; false for a rollback.
+    /// True for a new release, which was never verified; false for a rollback.
     pub is_new: bool,
-    /// The ref that moves together with the flip.
+    /// The ref update that belongs to the flip.
     pub push: Option<&'a RefUpdate>,
-    /// True if the ref could not be moved back: the journal stays, and the next run tries again.
+    /// True if the ref could not be moved back. The journal then stays, and the next run retries.
     pub is_stuck: Cell<bool>,
 }
 
 impl Publication<'_> {
-    /// Moves the ref, flips, and runs `restart` and `verify`. If a step fails, the previous release becomes
-    /// live again. After the flip, `staged` is not removed any more, and `started` not stopped.
+    /// Moves the ref, flips, and runs `restart` and `verify`. If a step fails, the previous release becomes live again. After
+    /// the flip, `staged` is no longer removed, and `started` no longer stopped.
     pub fn publish(&self, staged: Option<Staged>, started: Option<Started>) -> Result<()> {
         staged.as_ref().map_or(Ok(()), Staged::refuse_replaced)?;
         let has_more = self.push.is_some() || self.server.config.steps.has_after_flip();
@@ -55,7 +53,7 @@ impl Publication<'_> {
         }
         self.server.phase(self.site, "activate");
         let stop = self.server.stop();
-        // The last check for a request to stop: after the flip it would mean going back.
+        // This is the last check for a stop request: after the flip, stopping would mean going back.
         let activate = || {
             stop.check()?;
             self.site.activate(self.release)
@@ -68,7 +66,7 @@ impl Publication<'_> {
         let flip = match move_ref_and_activate() {
             Ok(flip) => flip,
             Err(error) => {
-                // The instance stops before its files are removed.
+                // Stop the instance before its files are removed.
                 drop(started);
                 drop(staged);
                 return self.finish().and(Err(error));
@@ -88,18 +86,18 @@ impl Publication<'_> {
         flip.flushed()
     }
 
-    /// Runs `restart` and `verify` on the live release; goes back if one of them fails.
+    /// Runs `restart` and `verify` on the live release, and goes back if one of them fails.
     fn verify(&self, stop: Option<&Stop>) -> Result<()> {
         let steps = Steps::new(self.server, self.site, self.release, self.previous.release());
         let result = steps.run(Phase::Restart, stop).and_then(|()| steps.run(Phase::Verify, stop));
         result.map(|()| self.settle(self.release)).or_else(|error| self.go_back(error))
     }
 
-    /// Makes the previous release live again. Always returns an error: the given one, or a worse one.
+    /// Makes the previous release live again. Always returns an error: the given one, or a more severe one.
     fn go_back(&self, error: Error) -> Result<()> {
         let after_flip = |error| Err(Error::AfterFlip(Box::new(error)));
-        // The release is marked first, so that after a crash from here on the next run goes back too.
-        // A cancelled rollback is not marked: that does not mean that the release is bad.
+        // The release is marked first, so that the next run also goes back if this one crashes from here on.
+        // A cancelled rollback is not marked: its release may be good.
         let is_to_blame = self.is_new || !matches!(error, Error::Cancelled);
         if is_to_blame && let Err(unmarked) = self.site.mark_bad(self.release) {
             self.server.report.warning(unmarked);
@@ -121,8 +119,8 @@ impl Publication<'_> {
         Err(error)
     }
 
-    /// Starts the instance of the previous release where it does not run any more. If that fails, the flip back
-    /// still happens: the failed release is worse.
+    /// Starts the previous release's instance if it no longer runs. A failure does not prevent the flip back, because the
+    /// failed release is worse.
     fn start_previous(&self, previous: &ReleaseName) {
         let Some(app) = App::of(self.server, self.site) else { return };
         if self.site.socket(previous).is_some() {
@@ -133,7 +131,7 @@ impl Publication<'_> {
         }
     }
 
-    /// Lets the instances of all other releases drain.
+    /// Drains the instances of all other releases.
     fn settle(&self, live: &ReleaseName) {
         if let Some(app) = App::of(self.server, self.site) {
             app.settle(live);
@@ -158,41 +156,41 @@ impl Publication<'_> {
         let Some(push) = self.push else { return };
         let back = RefUpdate { old: push.new, new: push.old, name: push.name.clone() };
         if let Err(error) = self.server.repository.move_ref(&back, "bluegreen: not deployed", None) {
-            // If somebody else has moved the ref since, it stays as they left it.
+            // If the ref has been moved again in the meantime, it stays.
             self.is_stuck.set(!matches!(error, git::Error::RefMoved(_)));
             self.server.report.warning(error);
         }
     }
 
-    /// Removes the journal, unless there is something left to do.
+    /// Removes the journal unless the ref still has to be moved back.
     fn finish(&self) -> Result<()> {
         if self.is_stuck.get() { Ok(()) } else { journal::finish(self.site) }
     }
 }
 
-/// A publication that was cut off, and its end.
+/// An interrupted activation, and how it was completed.
 #[derive(Debug)]
 pub struct Ended {
-    /// The release that was to become live.
+    /// The release that was being activated.
     pub release: ReleaseName,
-    /// Its commit, where it is known.
+    /// Its commit, if known.
     pub commit: Option<ObjectId>,
     /// The release that was live before.
     pub previous: Live,
-    /// True if the release was made for this: a deployment, no rollback.
+    /// True for a deployment, false for a rollback.
     pub is_new: bool,
-    /// True if the release had become live, so that there was something to find out about it.
+    /// True if the release had become live before the interruption.
     pub was_live: bool,
-    /// Success, if it is live and verified now.
+    /// Ok if it is now live and verified.
     pub result: Result<()>,
 }
 
-/// Ends the publication that an earlier run could not end, and reports it.
+/// Completes an activation that a crash interrupted, and reports it.
 pub fn resume(server: &DeployContext, site: &LockedSite) -> Result<Option<Ended>> {
     let Some(mut entry) = journal::read(site)? else { return Ok(None) };
     let Some(release) = entry.release() else { return journal::finish(site).map(|()| None) };
     entry.attempts = entry.attempts.saturating_add(1);
-    // A full disk is no reason to leave it half done.
+    // Complete it even if the disk is full.
     if let Err(error) = journal::write(site, &entry) {
         server.report.warning(error);
     }
@@ -209,7 +207,7 @@ pub fn resume(server: &DeployContext, site: &LockedSite) -> Result<Option<Ended>
     let commit = if site.has(&release)? { site.release(&release)?.commit() } else { None };
     let (was_live, result) = cut_off.end(entry.attempts > ATTEMPTS)?;
     match &result {
-        // This has been said.
+        // Already reported.
         Ok(()) | Err(Error::CutOff(_)) => {}
         Err(error) => server.report.warning(error),
     }
@@ -218,8 +216,8 @@ pub fn resume(server: &DeployContext, site: &LockedSite) -> Result<Option<Ended>
 }
 
 impl Publication<'_> {
-    /// Goes on where it was cut off, without steps if they were tried too often. Says whether the release had
-    /// become live, and how that ended.
+    /// Continues after the interruption, without steps if they were tried too often. Returns whether the release had become
+    /// live, and the outcome.
     fn end(&self, is_last: bool) -> Result<(bool, Result<()>)> {
         let Self { server, site, release, .. } = self;
         let live = site.live()?;
@@ -244,7 +242,7 @@ impl Publication<'_> {
         Ok((is_live || is_bad, result))
     }
 
-    /// Moves the ref back if it has moved: a crash before the flip can have come before that, too.
+    /// Moves the ref back if it has moved. A crash before the flip may also have come before the ref update.
     fn move_ref_back_if_moved(&self) {
         let moved =
             |push: &RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new));

@@ -1,8 +1,8 @@
-//! Resuming: what a crash cut off is ended, and a tip of the branch that no deployment has looked at is deployed.
+//! Recovery after a crash: completes an interrupted activation, and deploys a tip that no deployment has examined.
 //!
-//! The crash came between git's move of the branch and the deployment, or in the middle of that. For git such a
-//! commit is "up to date" from then on, so that no push of it helps. A tip that has its outcome is not tried
-//! again: one that is live, failed, was cancelled, skipped or refused, or from which somebody rolled back.
+//! If a crash comes between git's ref update and the deployment, or during the deployment, git reports the commit as "up to
+//! date" from then on, so pushing it again does not deploy it. A tip with an outcome is not retried: it is live, failed, was
+//! cancelled, skipped, or refused, or an operator rolled back from it.
 
 use crate::deploy::app::App;
 use crate::deploy::context::DeployContext;
@@ -12,16 +12,16 @@ use crate::pusher::leftover::Leftover;
 use crate::site::history::Action;
 use crate::site::seen::{ATTEMPTS, Look};
 
-/// Ends what a crash cut off. It is silent where there is nothing to do.
+/// Completes whatever a crash interrupted. Prints nothing if there is nothing to do.
 pub fn resume(server: &DeployContext) -> Result<()> {
     let DeployContext { repository, config, report, .. } = server;
-    // Whoever takes the lock ends a publication, and that may move the branch.
+    // Taking the lock completes an interrupted activation, which may have to move the branch.
     for lock in repository.remove_stale_locks()? {
         report.line(Leftover::Removed(&lock));
     }
     server.change_site(Action::Deploy, |site, attempt| {
         if let Some((app, live)) = App::of(server, site).zip(attempt.live.release()) {
-            // After a boot the worker does not run either.
+            // After a boot, the worker is not running either.
             app.settle(live);
         }
         let Some(tip) = repository.tip(&config.branch)? else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! A session under the site's lock, which every change to a site has in common: lock, recovery, a line in the
-//! history, and a last line on what is live.
+//! A session under the site's lock, common to all changes to a site: lock, recovery, history entry, and a last line that
+//! names the live release.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,17 +16,17 @@ use crate::shared;
 use crate::site::history::{Action, Actor, Entry, Outcome};
 use crate::site::{Holder, Live, LockedSite, Site};
 
-/// One attempt to change the live release, as the history records it.
+/// An attempt to change the live release, as the history records it.
 #[derive(Debug)]
 pub struct Attempt {
     started: Instant,
-    /// The release that is to become live.
+    /// The release to activate.
     pub release: Option<ReleaseName>,
-    /// The release that was live before, as of the recovery under this lock.
+    /// The release that was live before, read after the recovery under this lock.
     pub live: Live,
     /// Its commit.
     pub old: Option<ObjectId>,
-    /// The commit that is to become live.
+    /// The commit to activate.
     pub new: Option<ObjectId>,
 }
 
@@ -35,7 +35,7 @@ impl Attempt {
         Self { started: Instant::now(), release: None, live: Live::Nothing, old: None, new: None }
     }
 
-    /// The time since its begin, waiting for the lock included.
+    /// Returns the time since the attempt began, including the wait for the lock.
     #[must_use]
     pub fn took(&self) -> Duration {
         self.started.elapsed()
@@ -43,15 +43,14 @@ impl Attempt {
 }
 
 impl DeployContext<'_> {
-    /// Runs `change` under the site's lock, after a recovery from whatever a crash left. The history gets a
-    /// line if there was something to do, of which `[notify]` is told once the lock is free. A failure ends
-    /// with the line that says what is still live.
+    /// Runs `change` under the site's lock, after recovery from a crash. Records an entry in the history if there was
+    /// something to do, and runs `[notify]` after the lock is released. After a failure, prints which release is still live.
     pub fn change_site(
         &self,
         action: Action,
         change: impl FnOnce(&mut LockedSite, &mut Attempt) -> Result<()>,
     ) -> Result<()> {
-        // From here on signals only ask.
+        // From here on, signals only request a stop.
         self.catch_signals();
         let begun = SystemTime::now();
         let mut attempt = Attempt::begin();
@@ -61,7 +60,7 @@ impl DeployContext<'_> {
             if let Err(error) = shared::settle(&site) {
                 self.report.warning(error);
             }
-            // Still under the lock, so that the lines stand in the order of what was done.
+            // Record it under the lock, so that the entries are in order.
             self.record_attempt(&site, action, begun, &attempt, &result);
             result
         });
@@ -80,8 +79,8 @@ impl DeployContext<'_> {
         })
     }
 
-    /// Takes the lock for a promotion, and ends what a crash cut off. `announce` gets the holder that it
-    /// waits for; `go_on` ends the wait with an error.
+    /// Takes the lock for a promotion, and recovers from a crash. `announce` receives the holder that it waits for; an error
+    /// from `go_on` ends the wait.
     pub fn hold(&self, announce: impl FnOnce(&str), go_on: impl Fn() -> Result<()>) -> Result<LockedSite> {
         let begun = SystemTime::now();
         let site = Site::open(&self.config.site)?;
@@ -111,7 +110,7 @@ impl DeployContext<'_> {
                 self.report.line(Message::Waiting { holder });
             }
         };
-        // The wait for a deployment that waits for us would end with the step's time limit.
+        // A step that waits for its own deployment would deadlock until its timeout.
         let go_on = || self.caller.step_of.clone().map_or(Ok(()), |release| Err(Error::InStep(release)));
         let site = Site::open(&self.config.site)?;
         site.live()?;
@@ -120,7 +119,7 @@ impl DeployContext<'_> {
         })
     }
 
-    /// Sweeps what a crash left, ends a publication that it cut off, and notes what is live then.
+    /// Sweeps leftovers, completes an interrupted activation, and reads the live release.
     fn recover(&self, site: &LockedSite, attempt: &mut Attempt) -> Result<()> {
         let mut live = site.live()?;
         let app = App::of(self, site);
@@ -135,7 +134,7 @@ impl DeployContext<'_> {
         if let Some(Ended { release, commit, previous, is_new, was_live, result }) =
             publish::resume(self, site)?
         {
-            // What never became live is to be tried again.
+            // A commit that never became live must be tried again.
             self.settle(site, commit.filter(|_| was_live), result.as_ref().err());
             let action = if is_new { Action::Deploy } else { Action::Rollback };
             let old = site.commit(&previous);
@@ -164,8 +163,8 @@ impl DeployContext<'_> {
         Ok(())
     }
 
-    /// Records that the tip of the branch is not to become live, where another commit is about to: after a
-    /// crash from here on, `resume` leaves it alone. A full disk is no reason not to roll back.
+    /// Records that the branch's tip must not become live because another commit is about to. If this run crashes, `resume`
+    /// then does not deploy the tip. A failure is only a warning, so that a rollback works on a full disk.
     pub fn set_tip_aside(&self, site: &LockedSite, other: Option<ObjectId>, why: &str) {
         let set_aside = |tip: Option<ObjectId>| match tip.filter(|_| tip != other) {
             Some(tip) => site.set_aside(tip, why),
@@ -178,7 +177,7 @@ impl DeployContext<'_> {
         }
     }
 
-    /// Records the outcome of a commit that was to become live.
+    /// Records the outcome of a deployment in `seen`.
     fn settle(&self, site: &LockedSite, commit: Option<ObjectId>, error: Option<&Error>) {
         let why = error.map(|error| match error {
             // The reason outlives the lock.

@@ -1,4 +1,4 @@
-//! Runs the steps of a release: each by `sh -c`, in the release's directory, with a small environment.
+//! Runs a release's steps: each with `sh -c` in the release's directory, with a minimal environment.
 
 use std::fs::File;
 use std::io::Write;
@@ -22,7 +22,7 @@ use crate::site::logs;
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, End};
 
-/// The `PATH` of steps, the same for everybody who deploys; `[env]` may replace it.
+/// The `PATH` of steps, independent of the caller's. `[env]` may replace it.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The steps of one release.
@@ -36,7 +36,7 @@ pub struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    /// The steps of a release that has its final path and its record.
+    /// Creates the steps of a release that has its final path and its record.
     #[must_use]
     pub fn new(
         server: &'a DeployContext<'a>,
@@ -116,7 +116,7 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// Prepares a shell line of the config: in the site's directory, with the environment that all of them get.
+/// Prepares a shell command of the config, with the site's directory and the environment that all such commands share.
 pub(super) fn shell(server: &DeployContext, step: &Step) -> Command {
     let user = User::from_uid(Uid::effective()).ok().flatten();
     let (home, login) =
@@ -140,14 +140,14 @@ pub(super) fn shell(server: &DeployContext, step: &Step) -> Command {
     command
 }
 
-/// Writes a line of this program into a log. An error is ignored: on a full disk the line is missing.
+/// Appends a line of this program to a log. Errors are ignored, for example on a full disk.
 pub(super) fn note(log: Option<&File>, line: std::fmt::Arguments) {
     if let Some(mut log) = log {
         let _ = log.write_all(format!("{line}\n").as_bytes());
     }
 }
 
-/// The failure of a shell line in words, unless it succeeded.
+/// Describes how a shell command failed; `None` if it succeeded.
 pub(super) fn how(end: End, step: &Step) -> Option<String> {
     let status = match end {
         End::Exited(status) if status.success() => return None,

@@ -1,4 +1,4 @@
-//! Pushes through the gate that deploy nothing: those with `-o skip`, and deletions of the branch.
+//! Pushes through the gate that deploy nothing: those with `-o skip`, and branch deletions.
 
 use crate::deploy::context::DeployContext;
 use crate::error::Result;
@@ -12,7 +12,7 @@ const SKIPPED: &str = "skipped";
 /// Moves the branch and deploys nothing, as the pusher asked.
 pub fn skip(server: &DeployContext, push: &RefUpdate) -> Result<()> {
     server.change_site(Action::Deploy, |site, _| {
-        // Before it becomes the tip: after a crash from here on, `resume` leaves it alone.
+        // Record this before it becomes the tip, so that `resume` does not deploy it if this run crashes.
         site.set_aside(push.new, SKIPPED)?;
         Ok(server.repository.move_ref(push, "push", Some(server.stop()))?)
     })?;
@@ -29,9 +29,9 @@ pub fn skip_moved(server: &DeployContext, push: &RefUpdate) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the branch; what is live stays.
+/// Deletes the branch. The live release stays.
 pub fn delete(server: &DeployContext, push: &RefUpdate) -> Result<()> {
-    // Under the lock, so that deployments and this take turns.
+    // Under the lock, so that no deployment runs concurrently.
     server.change_site(Action::Deploy, |_, _| {
         Ok(server.repository.move_ref(push, "push", Some(server.stop()))?)
     })?;

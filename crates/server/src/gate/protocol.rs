@@ -1,42 +1,43 @@
-//! The protocol between `git receive-pack` and its hook `proc-receive`, in pkt-lines. Pure.
+//! The protocol between `git receive-pack` and its `proc-receive` hook, in pkt-lines. No function performs I/O other than on
+//! its arguments.
 //!
-//! It is version 1 of githooks(5). The hook moves the refs that it is asked about; for a ref that does not
-//! deploy it answers `fall-through`, and receive-pack moves it.
+//! This is version 1 of githooks(5). The hook moves the refs in the request. For a ref that does not deploy, it responds
+//! `fall-through`, and receive-pack moves the ref.
 
 use std::io::{self, ErrorKind, Read, Write};
 
 use crate::error::{Error, Result};
 use bluegreen_git::push::RefUpdate;
 
-/// The longest payload of a pkt-line.
+/// The maximum length of a pkt-line's payload, in bytes.
 const LONGEST: usize = 65516;
 
-/// The longest reason for a refusal, in characters.
+/// The maximum length of the reason for a refusal, in characters.
 const REASON: usize = 400;
 
-/// The request of receive-pack.
+/// A request from receive-pack.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The refs that `receive.procReceiveRefs` gives to the hook.
+    /// The updates of refs that match `receive.procReceiveRefs`.
     pub updates: Vec<RefUpdate>,
     /// The push options.
     pub options: Vec<Vec<u8>>,
-    /// True if the push is atomic: all its refs move or none, including those that the hook does not see.
+    /// True if the push is atomic: either all its refs move or none, including those that the hook does not see.
     pub is_atomic: bool,
 }
 
-/// The answer for one ref.
+/// The response for one ref.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The hook has moved it.
     Moved,
-    /// Receive-pack is to move it.
+    /// receive-pack must move it.
     FallThrough,
-    /// It stays where it was, for this reason.
+    /// It does not move, for this reason.
     Refused(String),
 }
 
-/// Agrees on a version, and reads the request.
+/// Negotiates the version, and reads the request.
 pub fn read_request(input: &mut impl Read, output: &mut impl Write) -> Result<Request> {
     let failed = Error::Protocol;
     converse(input, output).map_err(failed)
@@ -62,7 +63,7 @@ fn converse(input: &mut impl Read, output: &mut impl Write) -> io::Result<Reques
     Ok(Request { updates, options, is_atomic: has(b"atomic") })
 }
 
-/// Writes the answer for each ref.
+/// Writes the response for each ref.
 pub fn write_answers(output: &mut impl Write, answers: &[(&[u8], Answer)]) -> io::Result<()> {
     for (name, answer) in answers {
         match answer {
@@ -73,7 +74,7 @@ pub fn write_answers(output: &mut impl Write, answers: &[(&[u8], Answer)]) -> io
             }
             Answer::Refused(reason) => {
                 let mut line = [b"ng ", *name, b" ", one_line(reason).as_bytes()].concat();
-                // A name may leave little room for the reason.
+                // A long ref name leaves little room for the reason.
                 line.truncate(LONGEST);
                 write_packet(output, &line)?;
             }
@@ -82,13 +83,13 @@ pub fn write_answers(output: &mut impl Write, answers: &[(&[u8], Answer)]) -> io
     write_flush(output)
 }
 
-/// Returns a reason as git shows it in brackets: one line, without backticks.
+/// Formats a reason as git prints it in parentheses: one line, without backticks.
 fn one_line(reason: &str) -> String {
     let plain = |character: char| if character.is_control() { ' ' } else { character };
     reason.chars().filter(|&character| character != '`').map(plain).take(REASON).collect()
 }
 
-/// Reads pkt-lines up to a flush, without their line ends.
+/// Reads pkt-lines up to a flush packet, without their line terminators.
 fn read_section(input: &mut impl Read) -> io::Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     loop {

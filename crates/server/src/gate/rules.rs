@@ -1,6 +1,6 @@
-//! The checks that `git receive-pack` makes before it moves a ref, made here for the refs that the gate moves.
+//! The checks that `git receive-pack` makes before it moves a ref, for the refs that the gate moves.
 //!
-//! Their order and wording are those of `update()` in git's receive-pack.c.
+//! Their order and wording follow `update()` in git's receive-pack.c.
 
 use crate::error::{Error, Result};
 use crate::pusher::output::Output;
@@ -51,7 +51,7 @@ pub fn check(repository: &Repository, update: &RefUpdate, report: &Report, stop:
     }
 }
 
-/// Runs the `update` hook, if there is one; returns whether it accepts the update.
+/// Runs the `update` hook if there is one, and returns whether it accepts the update.
 fn runs_update_hook(
     repository: &Repository,
     update: &RefUpdate,
