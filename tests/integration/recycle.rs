@@ -141,6 +141,17 @@ fn a_commit_that_is_gone_from_the_repository_is_no_obstacle() {
 }
 
 #[test]
+fn a_rejected_commit_costs_no_release_at_all() {
+    let sandbox = ready_to_recycle();
+    let before = sandbox.releases();
+    sandbox.commit_nodes(&[(b"link", Node::link("/etc/passwd"))]).push().not_deployed();
+    assert_eq!(sandbox.releases(), before);
+    let commit = sandbox.command(sandbox.hook_path()).args(["rollback", &before[0]]).output().unwrap();
+    assert!(commit.status.success(), "its records are complete: {commit:?}");
+    sandbox.is_tidy();
+}
+
+#[test]
 fn a_failed_build_costs_no_release_that_keep_promises() {
     let sandbox = ready_to_recycle();
     sandbox.config_section("[steps]\nbuild = 'test ! -e broken'");

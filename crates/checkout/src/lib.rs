@@ -44,7 +44,7 @@ use rustix::event::{Timespec, poll};
 use self::convert::Conversion;
 pub use self::error::{Error, Result};
 use self::install_converted::ConvertedFiles;
-use self::listing::{Listing, NONE};
+use self::listing::{Directory, Listing, NONE};
 use self::manifest::{Ctime, Manifest, Stamp, clock, stamp};
 use self::monitor::Monitor;
 pub use self::options::{Lfs, Options, Submodules, Symlinks};
@@ -280,7 +280,7 @@ fn measure(plan: &Plan, objects: &ObjectStore, threads: usize) -> Result<(Packed
         })
     };
     let start = || Ok::<_, Error>(objects.reader());
-    parallel::for_each_piece(threads, parallel::PIECE, &mut others, start, work, || Ok(()))?;
+    parallel::for_each_piece_quickly(threads, parallel::PIECE, &mut others, start, work)?;
     sizes.append(&mut others);
     Ok((packed, sizes))
 }
@@ -288,24 +288,30 @@ fn measure(plan: &Plan, objects: &ObjectStore, threads: usize) -> Result<(Packed
 fn directory_stamps(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> Result<Vec<Stamp>> {
     let listing = &plan.listing;
     let mut stamps = vec![Stamp::default(); listing.directories.len()];
-    let work = |(): &mut (), first: usize, piece: &mut [Stamp]| {
-        for (at, to) in (first..).zip(piece) {
-            let directory = &listing.directories[at];
-            // A rename changes the ctime of the directory that is moved, but not of those in it.
-            let inside = kept.filter(|kept| directory.entry != NONE && kept.is_whole(directory.parent));
-            if let Some(kept) = inside {
-                *to = kept.stamps[directory.entry as usize];
-            } else if directory.is_made {
-                let path = listing.directory_path(at as u32);
-                // If a component of the path is exchanged for a symlink, the stamp matches no directory, and the next
-                // checkout reads the names again.
-                let name = path.as_os_str().as_bytes();
-                let stat = if directory.entry == NONE { root.own_stat() } else { root.stat(name) };
-                *to = stamp(&stat.map_err(Error::io("read", path))?);
-            }
+    let mut others = Vec::new();
+    for (directory, to) in listing.directories.iter().zip(&mut stamps) {
+        // A rename changes the ctime of the directory that is moved, but not of those in it.
+        let inside = kept.filter(|kept| directory.entry != NONE && kept.is_whole(directory.parent));
+        if let Some(kept) = inside {
+            *to = kept.stamps[directory.entry as usize];
+        } else if directory.is_made {
+            others.push((directory, to));
+        }
+    }
+    let work = |(): &mut (), _, piece: &mut [(&Directory, &mut Stamp)]| {
+        for (directory, to) in piece {
+            // If a component of the path is exchanged for a symlink, the stamp matches no directory, and the next
+            // checkout reads the names again.
+            let path = match directory.entry {
+                NONE => PathBuf::new(),
+                entry => listing.path(directory.parent, entry),
+            };
+            let name = path.as_os_str().as_bytes();
+            let stat = if directory.entry == NONE { root.own_stat() } else { root.stat(name) };
+            **to = stamp(&stat.map_err(Error::io("read", path))?);
         }
         Ok::<_, Error>(())
     };
-    parallel::for_each_piece(threads, parallel::PIECE, &mut stamps, || Ok(()), work, || Ok(()))?;
+    parallel::for_each_piece_quickly(threads, recycle::LSTATS, &mut others, || Ok(()), work)?;
     Ok(stamps)
 }

@@ -221,6 +221,12 @@ impl Listing {
             || self.directories[self.directory_at(entry) as usize].is_made
     }
 
+    /// Counts the names that a checkout creates in a directory.
+    #[must_use]
+    pub fn count_made(&self, directory: u32) -> usize {
+        self.entries_of(directory).filter(|&entry| self.is_made(entry)).count()
+    }
+
     /// Returns whether every index is within its array. A listing from a file may be damaged.
     #[must_use]
     pub fn is_consistent(&self) -> bool {

@@ -5,12 +5,13 @@
 //! back. The inode number detects two files that were written in the same tick of the clock and exchanged:
 //! moving a directory does not change the ctimes of the files in it. A ctime equal to the time of the last
 //! write proves nothing, because a change in the same tick would not show. Such a file counts as changed, like
-//! git's "racy" entries.
+//! git's "racy" entries. In such a directory the names are counted again. Linux 6.13 and newer have no such ticks on
+//! most file systems: an inode whose ctime was read gets another ctime by the next change.
 
 use std::io::{self, BufWriter, Write};
 
 use bluegreen_sys::dir::Dir;
-use rustix::fs::{Stat, fstat};
+use rustix::fs::{Mode, Stat, fchmod, fstat};
 use serde::{Deserialize, Serialize};
 
 use super::converted::Converted;
@@ -100,10 +101,17 @@ impl Manifest {
             && stat.st_size.cast_unsigned() == self.listing.size_of(entry)
     }
 
-    /// Returns whether a directory is the same one and has the same names as after it was filled.
+    /// Returns whether a directory is the same one and has the same names as after it was filled. `count` counts the
+    /// names that it has now; it is called if the ctime proves nothing. The caller finds each expected name.
     #[must_use]
-    pub fn holds_directory(&self, directory: u32, stat: &Stat) -> bool {
-        self.directories[directory as usize] == stamp(stat) && ctime(stat) < self.instant
+    pub fn holds_directory(
+        &self,
+        directory: u32,
+        stat: &Stat,
+        count: impl FnOnce() -> Option<usize>,
+    ) -> bool {
+        self.directories[directory as usize] == stamp(stat)
+            && (ctime(stat) < self.instant || count() == Some(self.listing.count_made(directory)))
     }
 }
 
@@ -121,10 +129,16 @@ pub fn ctime(stat: &Stat) -> Ctime {
 
 /// Reads the clock with which a file system stamps its files: the ctime of a temporary file in `dir`, whose name starts
 /// with `prefix`.
+///
+/// The file is changed after its ctime was read. A file system with ticks of the clock stamps both with the last tick.
+/// One that gives a change another ctime if the previous one was read stamps this one with the exact time, which is later
+/// than all ctimes so far.
 pub fn clock(dir: &Dir, prefix: &str) -> io::Result<Ctime> {
     let name = &[prefix.as_bytes(), b"clock"].concat();
     dir.remove(name)?;
     let file = dir.create_file(name, 0o600)?;
+    fstat(&file)?;
+    fchmod(&file, Mode::from_raw_mode(0o600))?;
     let now = ctime(&fstat(&file)?);
     dir.remove(name)?;
     Ok(now)
@@ -135,6 +149,7 @@ mod tests {
     use bluegreen_object_store::ObjectId;
     use bluegreen_object_store::tree::{EntryKind, TreeEntry};
 
+    use super::super::listing::{Directory, NONE};
     use super::*;
 
     fn manifest_of(stat: &Stat, instant: Ctime) -> Manifest {
@@ -167,5 +182,42 @@ mod tests {
         let mut manifest = manifest_of(&stat, later);
         manifest.entries[0].inode += 1;
         assert!(!manifest.holds(0, &stat));
+    }
+
+    #[test]
+    fn a_directory_of_the_last_tick_is_unchanged_if_it_has_as_many_names() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("file"), "content").unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let stat = dir.own_stat().unwrap();
+        let manifest = |instant| {
+            let mut manifest = manifest_of(&dir.stat(b"file").unwrap(), instant);
+            let root = Directory { parent: 0, entry: NONE, first: 0, last: 1, end: 1, is_made: true };
+            manifest.listing.directories.push(root);
+            manifest.directories.push(stamp(&stat));
+            manifest
+        };
+        let same_tick = manifest(ctime(&stat));
+        assert!(same_tick.holds_directory(0, &stat, || Some(1)));
+        assert!(!same_tick.holds_directory(0, &stat, || Some(2)));
+        assert!(!same_tick.holds_directory(0, &stat, || None));
+        let later = manifest((stat.st_ctime + 1, 0));
+        assert!(later.holds_directory(0, &stat, || panic!("the ctime proves it")));
+    }
+
+    #[test]
+    fn the_clock_is_later_than_every_file_unless_the_file_system_has_ticks() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        for round in 0..20 {
+            let file = std::fs::File::create(temp.path().join(format!("file{round}"))).unwrap();
+            let times = [0o600, 0o640, 0o644].map(|mode| {
+                fchmod(&file, Mode::from_raw_mode(mode)).unwrap();
+                ctime(&fstat(&file).unwrap())
+            });
+            let now = clock(&dir, ".incoming-").unwrap();
+            let has_ticks = times[0] == times[1] || times[1] == times[2];
+            assert!(now >= times[2] && (now > times[2] || has_ticks), "{times:?}, then {now:?}");
+        }
     }
 }

@@ -7,10 +7,9 @@
 //! that the new commit changes.
 
 use std::io;
-use std::ops::Range;
 
 use bluegreen_sys::dir::Dir;
-use bluegreen_sys::parallel::{PIECE, for_each_piece};
+use bluegreen_sys::parallel::{PIECE, for_each_piece_quickly};
 use rustix::fs::Stat;
 
 use super::error::{Error, Result};
@@ -18,6 +17,9 @@ use super::listing::{Directory, Listing, NONE};
 use super::manifest::{Manifest, Stamp, stamp};
 use super::plan::Plan;
 use super::walk::Walk;
+
+/// The number of calls of lstat(2) that take longer than the start of a thread.
+pub(super) const LSTATS: usize = 256;
 
 /// The number of parts for each thread into which the directories of a new release are divided.
 const PARTS: usize = 8;
@@ -60,7 +62,7 @@ impl<'a> Kept<'a> {
             Ok::<_, Error>(())
         };
         let start = || Ok(Walk::new(listing, source.root));
-        for_each_piece(threads, PIECE, &mut stamps, start, work, || Ok(()))?;
+        for_each_piece_quickly(threads, LSTATS, &mut stamps, start, work)?;
         let whole = whole(plan, &source.manifest.listing, &stamps);
         Ok(Self { source, stamps, whole })
     }
@@ -100,9 +102,11 @@ fn unchanged(
         return None;
     }
     // An error means that the directory was replaced, closed, or mounted over: then it is not taken over.
-    let stat = walk.enter(directory).and_then(|dir| dir.stat(listing.name(entry))).ok()?;
+    let name = listing.name(entry);
+    let stat = walk.enter(directory).and_then(|dir| dir.stat(name)).ok()?;
     let is_unchanged = if is_directory {
-        old.holds_directory(same, &stat)
+        let count = || Some(walk.enter(directory).ok()?.open_inside(name).ok()?.names().ok()?.len());
+        old.holds_directory(same, &stat, count)
             && (stat.st_mode, stat.st_uid, stat.st_gid) == (like.st_mode, like.st_uid, like.st_gid)
     } else {
         old.holds(same, &stat)
@@ -134,11 +138,8 @@ fn whole(plan: &Plan, old: &Listing, stamps: &[Stamp]) -> Vec<bool> {
 /// Returns whether a directory has as many names as in the older listing. With the same commit, a submodule can be
 /// empty in one release and fetched in the next.
 fn has_as_many(listing: &Listing, directory: u32, old: &Listing, in_old: u32) -> bool {
-    let count = |listing: &Listing, directory| {
-        listing.entries_of(directory).filter(|&entry| listing.is_made(entry)).count()
-    };
     !listing.is_submodule(directory) && listing.directory_id(directory) == old.directory_id(in_old)
-        || count(listing, directory) == count(old, in_old)
+        || listing.count_made(directory) == old.count_made(in_old)
 }
 
 /// Creates every directory of the plan below `root`, which is empty, in several threads, or moves it from the recycled
@@ -150,15 +151,19 @@ pub fn prepare(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> 
         prepare_one(listing, directory, kept, walks)
             .map_err(|error| Error::io("make", listing.directory_path(directory))(error))
     };
-    let count = listing.directories.len();
+    // Nothing is to be done for the directories in one that is moved as a whole.
+    let is_prepared = |directory: &u32| {
+        let Directory { parent, entry, is_made, .. } = listing.directories[*directory as usize];
+        is_made && entry != NONE && !kept.is_some_and(|kept| kept.is_whole(parent))
+    };
+    let directories: Vec<u32> = (0..listing.directories.len() as u32).filter(is_prepared).collect();
     // The parents of a part's directories are in the same part, or lead to its first directory. The latter are
     // prepared first.
-    let mut parts: Vec<Range<u32>> = Vec::new();
+    let size = directories.len().div_ceil(threads * PARTS).max(PIECE);
+    let mut parts: Vec<&[u32]> = directories.chunks(size).collect();
     let mut leading = Vec::new();
-    let size = count.div_ceil(threads * PARTS).max(PIECE);
-    for first in (0..count).step_by(size) {
-        parts.push(first as u32..count.min(first + size) as u32);
-        let mut at = first as u32;
+    for part in &parts {
+        let mut at = part[0];
         while listing.directories[at as usize].entry != NONE {
             at = listing.directories[at as usize].parent;
             leading.push(at);
@@ -168,11 +173,11 @@ pub fn prepare(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> 
     leading.dedup();
     let mut walks = start();
     leading.iter().try_for_each(|&directory| prepare(&mut walks, directory))?;
-    let work = |walks: &mut (Walk, Option<Walk>), _, parts: &mut [Range<u32>]| {
-        let mut rest = parts.iter().cloned().flatten().filter(|at| leading.binary_search(at).is_err());
-        rest.try_for_each(|directory| prepare(walks, directory))
+    let work = |walks: &mut (Walk, Option<Walk>), _, parts: &mut [&[u32]]| {
+        let mut rest = parts.iter().copied().flatten().filter(|at| leading.binary_search(at).is_err());
+        rest.try_for_each(|&directory| prepare(walks, directory))
     };
-    for_each_piece(threads, 1, &mut parts, || Ok(start()), work, || Ok(()))
+    for_each_piece_quickly(threads, 1, &mut parts, || Ok(start()), work)
 }
 
 /// Creates a directory, or moves it from the recycled release with all that is in it.
@@ -182,8 +187,8 @@ fn prepare_one(
     kept: Option<&Kept>,
     (new, old): &mut (Walk, Option<Walk>),
 ) -> io::Result<()> {
-    let Directory { parent, entry, is_made, .. } = listing.directories[directory as usize];
-    if !is_made || entry == NONE || kept.is_some_and(|kept| kept.is_whole(parent)) {
+    let Directory { parent, entry, .. } = listing.directories[directory as usize];
+    if entry == NONE {
         return Ok(());
     }
     let name = listing.name(entry);

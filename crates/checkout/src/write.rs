@@ -21,6 +21,10 @@ use super::walk::Walk;
 /// together.
 const SUBTREES_AT_A_TIME: usize = 4;
 
+/// The number of parts, and of bytes to write in them, up to which one thread is faster than two.
+const SMALL_PARTS: usize = 4;
+const SMALL_SIZE: u64 = 256 * 1024;
+
 /// The writer of a release, shared by all threads.
 pub struct Writer<'a> {
     /// The paths to write.
@@ -68,7 +72,10 @@ impl Writer<'_> {
             let reader = self.objects.reader();
             Ok(Worker { reader, walk, old: self.old_walk(), decoder: Decoder::default() })
         };
+        self.stamp_moved(stamps);
         let pieces = stamps.chunks_mut(PIECE).enumerate();
+        // Most of a recycled release is moved already.
+        let pieces = pieces.filter(|(at, stamps)| self.is_work_left((at * PIECE) as u32, stamps));
         let pieces = pieces.map(|(at, stamps)| Part::Entries((at * PIECE) as u32, stamps));
         let subtrees = self
             .packed
@@ -86,6 +93,7 @@ impl Writer<'_> {
             })
         };
         let done = || tick(self.done.load(Ordering::Relaxed));
+        let threads = if self.is_small(&parts) { 1 } else { threads };
         for_each_piece(threads, 1, &mut parts, start, work, done)?;
         // The parts borrow the stamps, so their own are collected first.
         let written = parts.into_iter().filter_map(|part| match part {
@@ -98,6 +106,41 @@ impl Writer<'_> {
         self.write_links(stamps)
     }
 
+    /// Sets the stamps of the files and links in directories that were moved as a whole.
+    fn stamp_moved(&self, stamps: &mut [Stamp]) {
+        let Some(kept) = self.kept else { return };
+        let listing = &self.plan.listing;
+        for directory in (0..listing.directories.len() as u32).filter(|&directory| kept.is_whole(directory)) {
+            for entry in listing.entries_of(directory) {
+                if !listing.entries[entry as usize].kind.is_directory() {
+                    stamps[entry as usize] = kept.stamps[entry as usize];
+                    self.done.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// Returns whether one of the entries from `first` on is to be written or moved.
+    fn is_work_left(&self, first: u32, stamps: &[Stamp]) -> bool {
+        let is_directory = |entry: u32| self.plan.listing.entries[entry as usize].kind.is_directory();
+        (first..).zip(stamps).any(|(entry, stamp)| *stamp == Stamp::default() && !is_directory(entry))
+    }
+
+    /// Returns whether the parts take no longer than the start of a thread.
+    fn is_small(&self, parts: &[Part]) -> bool {
+        let size = |part: &Part| match part {
+            Part::Entries(first, stamps) => {
+                let entries = (*first..).take(stamps.len());
+                entries
+                    .filter(|&entry| self.kept_stamp(entry).is_none())
+                    .map(|entry| self.plan.listing.size_of(entry))
+                    .sum()
+            }
+            Part::Subtrees(..) => SMALL_SIZE,
+        };
+        parts.len() <= SMALL_PARTS && parts.iter().map(size).sum::<u64>() < SMALL_SIZE
+    }
+
     fn write_entries(&self, worker: &mut Worker, first: u32, piece: &mut [Stamp]) -> Result<()> {
         let listing = &self.plan.listing;
         let mut directory = listing.directory_of(first);
@@ -106,9 +149,11 @@ impl Writer<'_> {
                 directory += 1;
             }
             let Worker { reader, walk, old, .. } = worker;
-            if let Some(kept) = self.kept_stamp(entry) {
+            if *stamp != Stamp::default() {
+                // It was moved with its directory.
+            } else if self.kept_stamp(entry).is_some() {
                 self.done.fetch_add(1, Ordering::Relaxed);
-                *stamp = self.keep(walk, old.as_mut(), directory, entry, kept)?;
+                *stamp = self.keep(walk, old.as_mut(), directory, entry)?;
             } else if self.is_ours(entry) && !self.packed.is_in_delta_tree(entry) {
                 *stamp = self.write_file(reader, walk, directory, entry, None)?;
             }
@@ -150,25 +195,17 @@ impl Writer<'_> {
         self.kept.map(|kept| Walk::new(&self.plan.listing, kept.source.root))
     }
 
-    /// Moves a file or link from the recycled release, unless its directory was moved. Returns its stamp.
-    fn keep(
-        &self,
-        walk: &mut Walk,
-        old: Option<&mut Walk>,
-        directory: u32,
-        entry: u32,
-        stamp_before: Stamp,
-    ) -> Result<Stamp> {
-        let is_moved = self.kept.is_some_and(|kept| kept.is_whole(directory));
-        let (Some(old), false) = (old, is_moved) else { return Ok(stamp_before) };
+    /// Moves a file or link from the recycled release. Returns its stamp.
+    fn keep(&self, walk: &mut Walk, old: Option<&mut Walk>, directory: u32, entry: u32) -> Result<Stamp> {
         let listing = &self.plan.listing;
-        let mut keep = || {
+        let keep = || {
+            let old = old.ok_or(io::ErrorKind::NotFound)?;
             let (name, to) = (listing.name(entry), walk.enter(directory)?);
             old.enter(directory)?.rename_new(name, to, name)?;
             // A rename changes the ctime.
             Ok(stamp(&to.stat(name)?))
         };
-        keep().map_err(|error| Error::io("move", listing.path(directory, entry))(error))
+        keep().map_err(|error: io::Error| Error::io("move", listing.path(directory, entry))(error))
     }
 
     /// Writes a file. Its content is given, or else read by itself. A name that exists is an error: the file system
@@ -200,9 +237,11 @@ impl Writer<'_> {
         let (mut walk, mut old) = (Walk::new(listing, self.root), self.old_walk());
         for (entry, target) in &listing.links {
             let (entry, directory) = (*entry, listing.directory_of(*entry));
-            let kept = self.kept.and_then(|kept| kept.stamp(entry));
-            stamps[entry as usize] = if let Some(kept) = kept {
-                self.keep(&mut walk, old.as_mut(), directory, entry, kept)?
+            if stamps[entry as usize] != Stamp::default() {
+                continue;
+            }
+            stamps[entry as usize] = if self.kept.and_then(|kept| kept.stamp(entry)).is_some() {
+                self.keep(&mut walk, old.as_mut(), directory, entry)?
             } else {
                 let name = listing.name(entry);
                 let mut write = || {

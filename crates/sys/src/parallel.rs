@@ -1,6 +1,7 @@
 //! Divides work among threads in small chunks, so that no core is idle, whether the items are few or many, small or large.
 
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -73,33 +74,10 @@ pub fn for_each_piece<T: Send, S, E: Send>(
         }
         return Ok(());
     }
-    // Two threads that create files in one directory would contend for its lock. So each thread starts in a region of its
-    // own, and continues in the others' when it has finished.
-    let region = items.len().div_ceil(threads);
-    let regions: Vec<_> = items
-        .chunks_mut(region)
-        .enumerate()
-        .map(|(index, items)| {
-            Mutex::new(
-                items
-                    .chunks_mut(piece)
-                    .enumerate()
-                    .map(move |(at, items)| (index * region + at * piece, items)),
-            )
-        })
-        .collect();
-    let stop = AtomicBool::new(false);
-    let next = |own: usize| {
-        let mut order = (own..regions.len()).chain(0..own.min(regions.len()));
-        if stop.load(Ordering::Relaxed) {
-            None
-        } else {
-            order.find_map(|region| regions[region].lock().ok()?.next())
-        }
-    };
+    let pieces = Pieces::new(threads, piece, items);
     let run = |own| {
         let mut state = start()?;
-        while let Some((first, piece)) = next(own) {
+        while let Some((first, piece)) = pieces.take(own) {
             work(&mut state, first, piece)?;
         }
         Ok(())
@@ -115,11 +93,12 @@ pub fn for_each_piece<T: Send, S, E: Send>(
                 let _ = finished.send(run(own));
             })
         };
+        let threads = threads.min(pieces.regions.len());
         let spawned = (0..threads).map_while(|own| begin(own).ok()).count();
         drop(finished);
         if spawned == 0 {
             let mut state = start()?;
-            while let Some((first, piece)) = next(0) {
+            while let Some((first, piece)) = pieces.take(0) {
                 work(&mut state, first, piece)?;
                 tick()?;
             }
@@ -133,11 +112,77 @@ pub fn for_each_piece<T: Send, S, E: Send>(
                 Err(RecvTimeoutError::Disconnected) => return outcome,
             };
             if result.is_err() {
-                stop.store(true, Ordering::Relaxed);
+                pieces.stop.store(true, Ordering::Relaxed);
                 outcome = outcome.and(result);
             }
         }
     })
+}
+
+/// Like [`for_each_piece`], for work that is done too soon to report progress: the calling thread is one of the threads.
+pub fn for_each_piece_quickly<T: Send, S, E: Send>(
+    threads: usize,
+    piece: usize,
+    items: &mut [T],
+    start: impl Fn() -> Result<S, E> + Sync,
+    work: impl Fn(&mut S, usize, &mut [T]) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let pieces = Pieces::new(threads, piece, items);
+    let run = |own| {
+        let result = start().and_then(|mut state| {
+            while let Some((first, piece)) = pieces.take(own) {
+                work(&mut state, first, piece)?;
+            }
+            Ok(())
+        });
+        if result.is_err() {
+            pieces.stop.store(true, Ordering::Relaxed);
+        }
+        result
+    };
+    thread::scope(|scope| {
+        let run = &run;
+        // At a limit of processes fewer threads do the work, or the calling one alone.
+        let others = 1..threads.min(pieces.regions.len());
+        let spawned: Vec<_> = others.map_while(|own| spawn(scope, move || run(own)).ok()).collect();
+        let own = run(0);
+        let join = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        spawned.into_iter().map(join).fold(own, Result::and)
+    })
+}
+
+/// Items that several threads take a piece at a time.
+struct Pieces<'a, T> {
+    piece: usize,
+    /// Two threads that create files in one directory would contend for its lock. So each thread starts in a region of its
+    /// own, and continues in the others' when it has finished. Each is the rest of a region, and the index of its first
+    /// item.
+    regions: Vec<Mutex<(usize, &'a mut [T])>>,
+    stop: AtomicBool,
+}
+
+impl<'a, T> Pieces<'a, T> {
+    fn new(threads: usize, piece: usize, items: &'a mut [T]) -> Self {
+        // No region is smaller than a piece.
+        let size = items.len().div_ceil(threads.max(1)).max(piece);
+        let regions = items.chunks_mut(size).enumerate().map(|(at, items)| Mutex::new((at * size, items)));
+        Self { piece, regions: regions.collect(), stop: AtomicBool::new(false) }
+    }
+
+    /// Returns the next piece for the thread that starts in the region `own`, with the index of its first item.
+    fn take(&self, own: usize) -> Option<(usize, &'a mut [T])> {
+        let count = self.regions.len();
+        if self.stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        (own..count).chain(0..own.min(count)).find_map(|region| {
+            let mut rest = self.regions[region].lock().ok()?;
+            let (first, items) = (rest.0, std::mem::take(&mut rest.1));
+            let (piece, items) = items.split_at_mut(self.piece.min(items.len()));
+            *rest = (first + piece.len(), items);
+            (!piece.is_empty()).then_some((first, piece))
+        })
+    }
 }
 
 /// Runs `work` on all `items` and on the items that it returns, in `threads` threads. The items that were added last come
@@ -234,6 +279,22 @@ mod tests {
             assert_eq!(done.load(Ordering::Relaxed), 1999);
         }
         for_each_found(2, Vec::new(), || (), halve);
+    }
+
+    #[test]
+    fn each_item_is_processed_once_with_its_index_and_the_first_error_is_returned() {
+        for (threads, count) in [(1, 10), (2, 10), (3, 7), (4, 0), (8, 3), (2, 1000)] {
+            let mut items = vec![0; count];
+            let work = |(): &mut (), first: usize, piece: &mut [usize]| {
+                piece.iter_mut().enumerate().for_each(|(at, item)| *item += first + at + 1);
+                Ok::<_, usize>(())
+            };
+            for_each_piece_quickly(threads, 3, &mut items, || Ok(()), work).unwrap();
+            assert!(items.iter().copied().eq(1..=count), "{threads} threads, {count} items");
+            let refuse = |(): &mut (), first, _: &mut [usize]| if first == 0 { Err(first) } else { Ok(()) };
+            let result = for_each_piece_quickly(threads, 3, &mut items, || Ok(()), refuse);
+            assert_eq!(result, if count == 0 { Ok(()) } else { Err(0) });
+        }
     }
 
     #[test]

@@ -190,17 +190,30 @@ fn fill<'a>(
 ) -> Result<Option<Filled<'a>>> {
     let DeployContext { config, report, .. } = server;
     server.phase(site, "read the commit");
-    let manifest = recycled.as_ref().map(|old| &old.manifest);
     let options = checkout_options(config, site.releases_path());
-    let checkout =
-        Checkout::plan(&server.repository, objects, tree, manifest, &options, Some(server.stop()))?;
-    site.refuse_full_disk(checkout.plan.new_sizes())?;
-    server.phase(site, "check out");
     let withdrawn = recycled.map(|old| site.withdraw_to_recycle(old)).transpose()?;
-    let source = withdrawn.as_ref().and_then(Withdrawn::source);
-    if withdrawn.is_some() && source.is_none() {
+    let plan = || {
+        let (manifest, stop) = (withdrawn.as_ref().map(Withdrawn::manifest), Some(server.stop()));
+        let checkout = Checkout::plan(&server.repository, objects, tree, manifest, &options, stop)?;
+        site.refuse_full_disk(checkout.plan.new_sizes())?;
+        Ok(checkout)
+    };
+    let (planned, is_in_use) = match &withdrawn {
+        Some(withdrawn) => withdrawn.search_users_during(plan),
+        None => (plan(), false),
+    };
+    let checkout = match planned {
+        Ok(checkout) => checkout,
+        Err(error) => {
+            withdrawn.into_iter().for_each(Withdrawn::put_back);
+            return Err(error);
+        }
+    };
+    let source = withdrawn.as_ref().map(Withdrawn::take_over).transpose()?;
+    if is_in_use {
         return Ok(None);
     }
+    server.phase(site, "check out");
     let staged = site.stage()?;
     let listener = |notice: &Notice| print_notice(report, notice);
     let monitor = Monitor::new(server.stop(), &listener);

@@ -5,45 +5,95 @@
 //! undumpable (`prctl(2)`). Mappings are not read: that would take three times as long as all else, and only a shared,
 //! writable mapping of a file that is not open any more would be found in addition.
 
-use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Returns whether a process of this user has its working directory, its root, or a descriptor inside a directory.
-/// `name` is the directory's name, which no other directory has.
-pub(super) fn is_in_use(name: &str) -> io::Result<bool> {
-    let own = std::process::id();
-    for entry in fs::read_dir("/proc")? {
-        let process = entry?;
-        let id = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        if id.is_some_and(|id| id != own) && is_used_by(&process.path(), name.as_bytes()) {
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
+use rustix::io::Errno;
+
+/// Room for the names in a directory of `/proc`, which are read in several calls if they need more.
+const NAMES: usize = 8 * 1024;
+
+/// Room for the target of a link. The kernel reports no path that is longer than a page.
+const TARGET: usize = 4096;
+
+/// A search for a process of this user that has its working directory, its root, or a descriptor inside a directory.
+/// Several threads can search at the same time.
+#[derive(Debug)]
+pub struct Search {
+    /// The directory's name, which no other directory has.
+    name: String,
+    proc: OwnedFd,
+    processes: Vec<Vec<u8>>,
+    next: AtomicUsize,
+}
+
+impl Search {
+    pub(super) fn new(name: &str) -> io::Result<Self> {
+        let (own, proc) = (std::process::id().to_string(), open_directory(CWD, b"/proc")?);
+        let mut processes = Vec::new();
+        any(&proc, |id| {
+            if id.first().is_some_and(u8::is_ascii_digit) && id != own.as_bytes() {
+                processes.push(id.to_vec());
+            }
+            false
+        })?;
+        Ok(Self { name: name.to_owned(), proc, processes, next: AtomicUsize::new(0) })
+    }
+
+    /// Returns whether one of the processes that no other thread has searched uses the directory.
+    pub(super) fn finds_user(&self) -> bool {
+        let next = || self.processes.get(self.next.fetch_add(1, Ordering::Relaxed));
+        // A process that has exited meanwhile uses nothing.
+        std::iter::from_fn(next).any(|id| self.is_user(id).unwrap_or(false))
+    }
+
+    /// Returns whether a process uses the directory. Fails for a process that has exited, for one of another user, and
+    /// for a thread of the kernel, which the first call shows.
+    fn is_user(&self, id: &[u8]) -> io::Result<bool> {
+        let path = |link: &[u8]| [id, link].concat();
+        readlinkat_raw(&self.proc, path(b"/exe"), &mut [MaybeUninit::uninit(); 1])?;
+        if self.leads_inside(&self.proc, &path(b"/cwd"))? || self.leads_inside(&self.proc, &path(b"/root"))? {
+            return Ok(true);
+        }
+        let descriptors = open_directory(&self.proc, &path(b"/fd"))?;
+        any(&descriptors, |descriptor| self.leads_inside(&descriptors, descriptor).unwrap_or(false))
+    }
+
+    /// Returns whether a component of a link's target is the directory's name.
+    fn leads_inside(&self, at: &OwnedFd, link: &[u8]) -> io::Result<bool> {
+        let mut target = [MaybeUninit::uninit(); TARGET];
+        let (target, _) = readlinkat_raw(at, link, &mut target)?;
+        Ok(target.split(|&byte| byte == b'/').any(|part| part == self.name.as_bytes()))
+    }
+}
+
+fn open_directory(at: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+    openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Returns whether one of the names in a directory passes the test.
+fn any(directory: &OwnedFd, mut test: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
+    let mut buffer = [MaybeUninit::uninit(); NAMES];
+    let mut names = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = names.next() {
+        if test(entry?.file_name().to_bytes()) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn is_used_by(process: &Path, name: &[u8]) -> bool {
-    let is_inside = |link: PathBuf| {
-        fs::read_link(link)
-            .map(|target| target.as_os_str().as_bytes().split(|&byte| byte == b'/').any(|part| part == name))
-    };
-    // Most processes are owned by other users, and the first call shows it.
-    match is_inside(process.join("cwd")) {
-        Err(_) => return false,
-        Ok(true) => return true,
-        Ok(false) => {}
-    }
-    let is_inside = |link: PathBuf| is_inside(link).unwrap_or(false);
-    let descriptors = || fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
-    is_inside(process.join("root")) || descriptors().any(|descriptor| is_inside(descriptor.path()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::File;
+
+    fn is_in_use(name: &str) -> io::Result<bool> {
+        Ok(Search::new(name)?.finds_user())
+    }
 
     #[test]
     fn a_working_directory_and_an_open_file_are_found() {

@@ -2,13 +2,17 @@
 //! live.
 
 use std::io::{self, ErrorKind};
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 
 use bluegreen_sys::dir::{Dir, Identity};
+use bluegreen_sys::parallel::spawn;
 use bluegreen_text::{bytes, count};
 use rustix::fs::{Mode, fchmod};
+use rustix::process::geteuid;
 
 use super::LockedSite;
-use super::in_use::is_in_use;
+use super::in_use::Search;
 use super::paths::INCOMING;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName};
@@ -36,16 +40,11 @@ impl LockedSite {
         Some(Recycled { name, dir, manifest })
     }
 
-    /// Gives a release that is recycled a temporary name, so that no path leads to it any more.
+    /// Gives a release that is to be recycled a temporary name, so that no path leads to it any more. Its records stay
+    /// until it is clear that the release does not come back.
     pub fn withdraw_to_recycle(&self, recycled: Recycled) -> Result<Withdrawn<'_>> {
-        let Recycled { name, dir, manifest } = recycled;
-        let at = self.withdraw(&name)?;
-        self.remove_log(&name)?;
-        let is_in_use = is_in_use(&at).unwrap_or_else(|error| {
-            log::warn!("cannot read which processes use {name}: {error}");
-            true
-        });
-        Ok(Withdrawn { site: self, at, dir, manifest, is_in_use })
+        let at = self.withdraw(&recycled.name)?;
+        Ok(Withdrawn { site: self, at, recycled })
     }
 
     /// Creates the empty directory of a new release.
@@ -107,21 +106,58 @@ pub struct Recycled {
 pub struct Withdrawn<'a> {
     site: &'a LockedSite,
     at: String,
-    dir: Dir,
-    manifest: Manifest,
-    is_in_use: bool,
+    recycled: Recycled,
 }
 
 impl Withdrawn<'_> {
-    /// The release, unless a process still uses it: that process could write into what the new release takes over.
+    /// Its content when it was written.
     #[must_use]
-    pub fn source(&self) -> Option<Source<'_>> {
-        (!self.is_in_use).then_some(Source { root: &self.dir, manifest: &self.manifest })
+    pub fn manifest(&self) -> &Manifest {
+        &self.recycled.manifest
+    }
+
+    /// Runs `work`, and meanwhile searches for processes that still use the release, in another thread: these could write
+    /// into what the new release takes over. No process can enter it any more. Returns whether there is one.
+    pub fn search_users_during<T>(&self, work: impl FnOnce() -> T) -> (T, bool) {
+        let search = match Search::new(&self.at) {
+            Ok(search) => search,
+            Err(error) => {
+                log::warn!("cannot read which processes use {}: {error}", self.recycled.name);
+                return (work(), true);
+            }
+        };
+        thread::scope(|scope| {
+            // The processes of other users take too little time to start a thread, but root may inspect them. At a limit
+            // of processes, the search begins when the work is done.
+            let is_long = geteuid().is_root();
+            let searching = is_long.then(|| spawn(scope, || search.finds_user()).ok()).flatten();
+            let (result, is_found) = (work(), search.finds_user());
+            let join =
+                |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+            (result, searching.is_some_and(join) || is_found)
+        })
+    }
+
+    /// Removes the records of the release, which does not come back. Returns what the new one takes over.
+    pub fn take_over(&self) -> Result<Source<'_>> {
+        self.site.remove_records(&self.recycled.name)?;
+        self.site.remove_log(&self.recycled.name)?;
+        Ok(Source { root: &self.recycled.dir, manifest: &self.recycled.manifest })
+    }
+
+    /// Gives the release its name back.
+    pub fn put_back(self) {
+        let Self { site, at, recycled } = &self;
+        let name = recycled.name.to_string();
+        if let Err(error) = site.releases.rename_new(at.as_bytes(), &site.releases, name.as_bytes()) {
+            log::warn!("cannot restore release {name}: {error}");
+        }
     }
 }
 
 impl Drop for Withdrawn<'_> {
     fn drop(&mut self) {
+        // Nothing is left of a release that was put back.
         if let Err(error) = self.site.clear(self.at.as_bytes()) {
             log::warn!("{error}; the next deployment tries again");
         }

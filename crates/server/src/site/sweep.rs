@@ -76,17 +76,17 @@ impl LockedSite {
     /// Removes a release. It is renamed first, so that a half-removed directory is never taken for a release.
     fn remove_release(&self, name: &ReleaseName) -> Result<()> {
         let at = self.withdraw(name)?;
+        self.remove_records(name)?;
         self.clear(at.as_bytes())
     }
 
-    /// Gives a release a temporary name, which is returned, and removes its records.
+    /// Gives a release a temporary name, which is returned. After a crash, a sweep removes it with its records.
     pub(super) fn withdraw(&self, name: &ReleaseName) -> Result<String> {
         let (text, at) = (name.to_string(), self.free_incoming()?);
         self.refuse_mounts(text.as_bytes())?;
         self.releases
             .rename(text.as_bytes(), &self.releases, at.as_bytes())
             .map_err(Error::io("remove", self.release_path(name)))?;
-        self.remove_records(name)?;
         Ok(at)
     }
 
