@@ -38,7 +38,6 @@ pub enum Error {
     /// A command that does not run over ssh.
     #[error("this account does not run `{}`", printable(.command))]
     NotOverSsh {
-        /// The command.
         command: String,
         /// The commands that do.
         commands: &'static [&'static str],

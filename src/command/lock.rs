@@ -18,7 +18,6 @@ use bluegreen_text::count;
 /// The arguments of `lock`.
 #[derive(Debug)]
 pub struct LockIntent {
-    /// The reason.
     reason: String,
     /// The end.
     until: Option<SystemTime>,

@@ -37,7 +37,6 @@ pub enum Error {
     /// A program could not be started, or its output could not be read.
     #[error("cannot run `{program}`: {}", reason(.source))]
     Run {
-        /// The program.
         program: String,
         /// The system's error.
         source: io::Error,
@@ -68,7 +67,6 @@ pub enum Error {
     Command {
         /// The server's address.
         url: String,
-        /// The command.
         command: &'static str,
         /// "exited with status 1: ..."
         how: String,
@@ -80,7 +78,6 @@ pub enum Error {
     Response {
         /// The server's address.
         url: String,
-        /// The problem.
         problem: String,
     },
     /// Something runs on a server.
@@ -96,13 +93,11 @@ pub enum Error {
     NothingLive {
         /// The server's address.
         url: String,
-        /// Its side.
         side: String,
     },
     /// The servers of a side differ.
     #[error("the servers of {side} serve different commits: {commits}")]
     DifferentCommits {
-        /// The side.
         side: String,
         /// Two servers and their commits.
         commits: String,
@@ -112,7 +107,6 @@ pub enum Error {
     Unverified {
         /// The server's address.
         url: String,
-        /// Its side.
         side: String,
     },
     /// No side is public, and none was named.
@@ -149,7 +143,6 @@ pub enum Error {
     /// A command of `[check]` failed for a server.
     #[error("`{command}` for `{url}` {how}")]
     CheckCommand {
-        /// The command.
         command: String,
         /// The server's address.
         url: String,
@@ -161,7 +154,6 @@ pub enum Error {
     /// A command of `[watch]` failed.
     #[error("`{command}` {how}")]
     WatchCommand {
-        /// The command.
         command: String,
         /// "exited with status 1: ..."
         how: String,
@@ -173,7 +165,6 @@ pub enum Error {
         slow: u64,
         /// All responses so far.
         requests: u64,
-        /// The limit.
         limit: Duration,
     },
     /// The switch failed.
@@ -219,7 +210,6 @@ pub enum Error {
     Push {
         /// "1 of 3 servers of blue failed"
         problem: String,
-        /// The side.
         side: String,
     },
     /// A server is locked by an operator.
@@ -227,7 +217,6 @@ pub enum Error {
     Frozen {
         /// The server's address.
         url: String,
-        /// Its side.
         side: String,
         /// "locked by ..."
         lock: String,
@@ -241,7 +230,6 @@ pub enum Error {
         problem: String,
         /// "lock" or "unlock"
         command: &'static str,
-        /// The side.
         side: String,
     },
     /// The program itself failed.

@@ -28,11 +28,9 @@ const MAX_NAMED: usize = 3;
 /// Sides and front end, as the config describes them.
 #[derive(Debug)]
 pub struct Topology {
-    /// The config.
     pub config: PromoteConfig,
     /// The servers of each side.
     pub sides: BTreeMap<String, Vec<Remote>>,
-    /// The switch.
     pub switch: Switch,
     /// The directory of the config, in which its commands run.
     pub folder: PathBuf,
@@ -43,7 +41,6 @@ pub struct Topology {
 pub struct Access<'a> {
     /// The config, if the user named one.
     pub config: Option<&'a Path>,
-    /// The ssh client.
     pub client: Client,
     /// The directory in which answers about trust are remembered.
     pub state: Option<PathBuf>,
@@ -65,7 +62,6 @@ pub struct PromoteIntent<'a> {
 /// A server of a side, and its state.
 #[derive(Debug, Clone)]
 pub struct ServerStatus {
-    /// The side.
     pub side: String,
     /// The server's address.
     pub url: String,
@@ -76,7 +72,6 @@ pub struct ServerStatus {
 /// A server that did not report its state.
 #[derive(Debug)]
 pub struct Failed {
-    /// The side.
     pub side: String,
     /// The server's address.
     pub url: String,

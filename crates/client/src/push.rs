@@ -59,7 +59,6 @@ pub struct Pushed {
     pub server: String,
     /// The address that was pushed to.
     pub url: String,
-    /// The result.
     pub result: Outcome,
     /// The commit that the server serves, if it is known.
     pub commit: Option<ObjectId>,
@@ -74,7 +73,6 @@ pub struct Pushed {
 pub struct PushIntent<'a> {
     /// The refspecs; none for the current branch.
     pub refspecs: &'a [String],
-    /// The push options.
     pub options: &'a [String],
 }
 
@@ -267,7 +265,6 @@ fn refs_of(text: &str) -> Vec<PushedRef> {
 /// What git has printed: the parts that give the reason of a failure.
 #[derive(Debug, Default)]
 struct Said {
-    /// The last error of the server.
     error: Option<String>,
     /// The first line that is neither from the server nor an aside.
     first: Option<String>,

@@ -33,7 +33,6 @@ pub trait Judge {
 /// Everything in a config that can harm the user who runs it.
 #[derive(Debug)]
 pub struct Subject<'a> {
-    /// The config.
     pub config: &'a Path,
     /// The switch, if it is a program of the user's own.
     pub program: Option<&'a Path>,

@@ -14,13 +14,11 @@ const MAX_OUTPUT: usize = 64 * 1024;
 /// A shell command, and what it is run with.
 #[derive(Debug, Clone)]
 pub struct UserCommand<'a> {
-    /// The line of the config.
     pub line: &'a str,
     /// The directory of the config.
     pub folder: &'a Path,
     /// Its variables, besides those of the environment.
     pub variables: &'a [(&'static str, String)],
-    /// Its timeout.
     pub timeout: Duration,
 }
 

@@ -65,11 +65,9 @@ impl Rules<'_> {
 /// The responses of a watch.
 #[derive(Debug, Default)]
 pub struct Watched {
-    /// The response times.
     pub times: Vec<Duration>,
     /// The responses that failed, or that came from a server of the other side.
     pub failures: u64,
-    /// The first failure.
     pub first: Option<String>,
     /// The servers that answered, by their `X-Served-By`.
     pub servers: BTreeSet<String>,

@@ -17,7 +17,6 @@ use bluegreen_process::{self as process, End, Limits, keep_end};
 pub struct Work<'a> {
     /// Its `-c` arguments.
     pub settings: &'a [OsString],
-    /// The private index.
     pub index: &'a Path,
     /// The private work tree.
     pub tree: &'a Path,

@@ -125,7 +125,6 @@ pub struct Entry {
     pub new: Option<ObjectId>,
     /// The time that it took in seconds, waiting included.
     pub seconds: f64,
-    /// Its outcome.
     pub outcome: Outcome,
     /// The error message, if something failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,7 +140,6 @@ pub struct Entry {
 /// A lock, as the history records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
-    /// The reason.
     pub reason: String,
     /// Its end, RFC 3339, UTC, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

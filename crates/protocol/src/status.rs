@@ -80,7 +80,6 @@ pub struct PublicMark {
 /// Work that a crash left unfinished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// Its kind.
     pub kind: Kind,
     /// The problem in words.
     #[serde(deserialize_with = "message")]
@@ -110,7 +109,6 @@ pub enum Kind {
 pub struct Holder {
     /// Its process id.
     pub pid: u32,
-    /// Its action.
     pub action: Action,
     /// The person who asked for it.
     pub by: Actor,

@@ -1,6 +1,6 @@
 //! Releases: their names, their records, and which ones are removed or recycled.
 //!
-//! A release is never changed once it is ready. Its [`Record`] is kept outside of it, in `.bluegreen/`.
+//! A release is never modified once it is ready. Its [`Record`] is stored outside of it, in `.bluegreen/`.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The time by which the clock may have been set back without a release name that shows it.
+/// The largest step backward of the clock that release names conceal.
 const TOLERANCE: Duration = Duration::from_secs(86_400);
 
-/// A release's name, `20261122T201500Z-1a2b3c4d5e6f`: the UTC time of staging and 12 digits of the commit, then
-/// `-2`, `-3` for more releases in one second. Names are ordered by age, unless the clock was set back by more than a
-/// day; [`Record::number`] always is.
+/// A release's name, `20261122T201500Z-1a2b3c4d5e6f`: the UTC time of staging, 12 digits of the commit, and `-2`, `-3` for
+/// further releases in the same second. Names sort by age unless the clock was set back by more than a day.
+/// [`Record::number`] always does.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReleaseName {
     second: String,
@@ -28,9 +28,9 @@ pub struct ReleaseName {
 }
 
 impl ReleaseName {
-    /// Returns the name for a release of `commit` staged at `now`, after `releases`, which are ordered by age. It sorts
-    /// after the newest of them even if the clock was set back, by up to a day. If the newest is dated later than that,
-    /// its date is wrong, and later releases do not inherit it.
+    /// Returns the name for a release of `commit` staged at `now`, after `releases`, which are sorted by age. It sorts after
+    /// the newest of them even if the clock was set back by up to a day. If the newest is dated later than that, its date is
+    /// wrong, and later releases do not inherit it.
     #[must_use]
     pub fn next(now: SystemTime, commit: ObjectId, releases: &[Release]) -> Self {
         let second = |time| {
@@ -47,13 +47,13 @@ impl ReleaseName {
         Self { second, sequence, commit: commit.short() }
     }
 
-    /// Parses a file name; `None` for a name that is not in this pattern.
+    /// Parses a file name; `None` if it is not a release's name.
     #[must_use]
     pub fn from_bytes(name: &[u8]) -> Option<Self> {
         std::str::from_utf8(name).ok()?.parse().ok()
     }
 
-    /// The first digits of the commit.
+    /// Returns the first digits of the commit.
     #[must_use]
     pub fn commit(&self) -> &str {
         &self.commit
@@ -102,11 +102,11 @@ impl FromStr for ReleaseName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
-    /// Its steps may still run. If the process has died, the next holder of the lock removes it.
+    /// Its steps may still be running. If their process has died, the next holder of the lock removes it.
     Staged,
-    /// It is complete and on the disk; it may be live.
+    /// Complete and flushed to disk. It may be live.
     Ready,
-    /// It was live and failed its verification; it is never chosen again.
+    /// It failed its verification, and is never chosen again.
     Bad,
 }
 
@@ -114,20 +114,18 @@ pub enum State {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Record {
-    /// Its commit.
     pub commit: ObjectId,
-    /// The first line of the commit's message.
+    /// The first line of the commit message.
     pub subject: String,
-    /// Its state.
     pub state: State,
     /// The number of files and links in the commit.
     pub files: u64,
-    /// The time at which it became ready, RFC 3339, UTC.
+    /// When it became ready, RFC 3339, UTC.
     pub sealed: Option<String>,
-    /// Its place in the order of releases. Releases from before these were numbered have none.
+    /// Its position in the order of releases. Releases created by old versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
-    /// The inode number of its directory, where the file system keeps these.
+    /// The inode number of its directory, if the file system has stable ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
     /// The folder of the commit that was deployed; `None` for the whole commit.
@@ -138,17 +136,17 @@ pub struct Record {
     pub outputs: Vec<Output>,
 }
 
-/// What a build step created.
+/// The outputs of a build step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
-    /// A digest of what the step depends on.
+    /// A digest of the step's dependencies.
     pub key: String,
-    /// The state of the files that it created, when the release became ready.
+    /// A digest of the state of the output files when the release became ready.
     pub fingerprint: String,
 }
 
 impl Record {
-    /// The record of a release that is not ready yet.
+    /// Creates the record of a release that is not ready yet.
     #[must_use]
     pub fn new(commit: ObjectId, subject: String, files: u64) -> Self {
         let (sealed, number, inode, subdirectory, outputs) = (None, None, None, None, Vec::new());
@@ -156,35 +154,35 @@ impl Record {
     }
 }
 
-/// A release on the disk. Without a record it is not known to be complete.
+/// A release on disk. Without a record, it may be incomplete.
 #[derive(Debug, Clone)]
 pub struct Release {
     /// Its directory's name.
     pub name: ReleaseName,
-    /// Its record, if there is a readable one.
+    /// Its record, if it exists and can be read.
     pub record: Option<Record>,
 }
 
 impl Release {
-    /// Returns whether it may become live.
+    /// Returns whether the release may become live.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.state == State::Ready)
     }
 
-    /// Returns whether it was live and failed its verification.
+    /// Returns whether the release failed its verification.
     #[must_use]
     pub fn is_bad(&self) -> bool {
         self.record.as_ref().is_some_and(|record| record.state == State::Bad)
     }
 
-    /// Its commit.
+    /// Returns the commit.
     #[must_use]
     pub fn commit(&self) -> Option<ObjectId> {
         Some(self.record.as_ref()?.commit)
     }
 
-    /// Its state, as tables and messages name it.
+    /// Returns the state as tables and messages print it.
     #[must_use]
     pub fn state(&self) -> &'static str {
         match self.record.as_ref().map(|record| record.state) {
@@ -196,7 +194,7 @@ impl Release {
     }
 }
 
-/// Orders releases by age: by their numbers. One without a number follows the one before it by name.
+/// Sorts releases by age: by number. A release without a number follows its predecessor by name.
 pub fn sort_by_age(releases: &mut [Release]) {
     releases.sort_by(|a, b| a.name.cmp(&b.name));
     let mut number = 0;
@@ -209,16 +207,14 @@ pub fn sort_by_age(releases: &mut [Release]) {
     releases.sort_by_key(|release| keys.get(&release.name).copied());
 }
 
-/// Returns the number of the next release.
 #[must_use]
 pub fn next_number(releases: &[Release]) -> u64 {
     let numbers = releases.iter().filter_map(|release| release.record.as_ref()?.number);
     numbers.max().map_or(1, |last| last.saturating_add(1))
 }
 
-/// Chooses the releases beyond `keep` good ones besides the live one, oldest first. Failed releases are counted
-/// apart: only the newest of them stays, for inspection. A release without a record stays, because it is not known to
-/// have failed. `releases` is ordered by age.
+/// Returns the surplus releases, oldest first: all but the live one, `keep` other good ones, and the newest failed one,
+/// which is kept for inspection. A release without a record is kept, because it may be good. `releases` is sorted by age.
 #[must_use]
 pub fn surplus(releases: &[Release], live: &ReleaseName, keep: usize) -> Vec<ReleaseName> {
     let others = releases.iter().filter(|release| release.name != *live && release.record.is_some());
@@ -231,8 +227,8 @@ pub fn surplus(releases: &[Release], live: &ReleaseName, keep: usize) -> Vec<Rel
     releases.iter().filter(is_surplus).map(|release| release.name.clone()).collect()
 }
 
-/// Chooses the releases that the next one may be made from, best first: the newest of those beyond `keep`, but never the
-/// one that a rollback would choose. So a deployment that fails costs no release that `keep` promises.
+/// Returns the releases that the next one may recycle, best first: the surplus ones, newest first, but never the one that
+/// a rollback would choose. A failed deployment therefore costs no release that `keep` promises.
 #[must_use]
 pub fn recyclable(releases: &[Release], live: Option<&ReleaseName>, keep: usize) -> Vec<ReleaseName> {
     let Some(live) = live else { return Vec::new() };
@@ -243,8 +239,8 @@ pub fn recyclable(releases: &[Release], live: Option<&ReleaseName>, keep: usize)
     names
 }
 
-/// Returns the newest good release that is older than the live one; the newest one if nothing is live. `releases` is
-/// ordered by age.
+/// Returns the newest good release that is older than the live one, or the newest one if nothing is live. `releases` is
+/// sorted by age.
 #[must_use]
 pub fn previous<'a>(releases: &'a [Release], live: Option<&ReleaseName>) -> Option<&'a Release> {
     let older = releases.iter().take_while(|release| Some(&release.name) != live);
@@ -279,13 +275,13 @@ mod tests {
             ReleaseName::next(now - Duration::from_secs(3600), commit, &named(&[&first, &second]));
         assert_eq!(backwards.to_string(), "20261122T201500Z-1a2b3c4d5e6f-3");
         assert!(first < second && second < backwards);
-        // Before the epoch, and after the calendar: a wrong clock is no panic.
+        // Before the epoch and after the calendar: a wrong clock must not cause a panic.
         let before = ReleaseName::next(SystemTime::UNIX_EPOCH - Duration::from_secs(9), commit, &[]);
         assert_eq!(before.to_string(), "19700101T000000Z-1a2b3c4d5e6f");
         let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 45);
         let jumped = ReleaseName::next(far, commit, &named(&[&first]));
         assert_eq!(jumped.to_string(), "99991231T235959Z-1a2b3c4d5e6f");
-        // Once the clock is right, so are the names.
+        // Once the clock is right again, so are the names.
         let after = ReleaseName::next(now, commit, &named(&[&first, &jumped]));
         assert_eq!(after.to_string(), "20261122T201500Z-1a2b3c4d5e6f-2");
     }

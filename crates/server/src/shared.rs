@@ -1,8 +1,8 @@
-//! Shared paths: directories and files of `<site>/shared/`, linked into every release.
+//! Shared paths: directories and files in `<site>/shared/`, symlinked into every release.
 //!
-//! Nothing under `shared/` is ever overwritten or removed here. A shared directory that is still empty gets the
-//! files that the commit has at its path; the files of later commits are left out. The links are relative, so
-//! that a site can be moved.
+//! Nothing under `shared/` is ever overwritten or removed here. An empty shared directory is seeded with the files that
+//! the commit has at its path; the files of later commits are ignored. The symlinks are relative, so that a site can be
+//! moved.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -21,14 +21,14 @@ use crate::site::{LockedSite, Site};
 use bluegreen_report::Report;
 
 const SHARED: &str = "shared";
-/// The file of `.bluegreen/` about shared directories that were filled from a commit that is not live yet.
+/// The file in `.bluegreen/` that lists the shared directories seeded from a commit that is not live yet.
 const SEEDING: &str = "seeding";
 
-/// The shared directories that a deployment fills from its commit. If its release does not become live, what it moved
-/// there is removed, and the next deployment fills them.
+/// The shared directories that a deployment seeds from its commit. If its release does not become live, the seeded files
+/// are removed, and the next deployment seeds the directories again.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Seeding {
-    /// The release of that deployment; empty if there is none any more.
+    /// The release of that deployment; empty after the deployment.
     release: String,
     /// The shared paths, as bytes.
     paths: Vec<Vec<u8>>,
@@ -58,7 +58,7 @@ impl Seed {
 }
 
 impl Seeding {
-    /// Reads the file. A damaged one counts as missing: then nothing is removed from `shared/`.
+    /// Reads the file. A damaged file counts as missing, so that nothing is removed from `shared/`.
     fn read(site: &LockedSite) -> Result<Option<Self>> {
         let text = site.state_file(SEEDING).read()?;
         Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
@@ -71,8 +71,8 @@ impl Seeding {
     }
 }
 
-/// Ends the seeding of a deployment that has ended: if its release is not live, removes the files that it moved into
-/// `shared/` and that nobody has changed.
+/// Completes the seeding of a finished deployment. If its release is not live, removes the seeded files that were not
+/// modified since.
 pub fn settle(site: &LockedSite) -> Result<()> {
     let Some(seeding) = Seeding::read(site)? else { return site.state_file(SEEDING).remove() };
     if seeding.release.is_empty() {
@@ -116,7 +116,7 @@ fn seeds(dir: &Dir, at: &[u8], found: &mut Vec<Seed>) -> io::Result<()> {
     Ok(())
 }
 
-/// Moves all names of a directory into another one, where they do not exist there yet.
+/// Moves the entries of a directory into another one, except for those that exist there.
 fn merge(from: &Dir, to: &Dir) -> io::Result<()> {
     for (name, _) in from.names()? {
         match from.rename_new(&name, to, &name) {
@@ -131,11 +131,11 @@ fn merge(from: &Dir, to: &Dir) -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses a shared path that is missing or of the wrong kind, before a release is made.
+/// Fails if a shared path is missing or of the wrong kind, before a release is created.
 pub fn require(site: &Site, shared: &Shared) -> Result<()> {
     for SharedPath { path, is_dir } in shared.iter() {
         let at = site.shared_path().join(path);
-        // Follows symlinks: an admin may have put one there.
+        // This follows symlinks, because an admin may have placed one there.
         match (at.metadata(), is_dir) {
             (Ok(found), true) if !found.is_dir() => {
                 return Err(Error::SharedKind { path: at, wanted: "directory" });
@@ -154,8 +154,8 @@ pub fn require(site: &Site, shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Returns the first shared directory of the config that a release does not link to `shared/`: the release is from before
-/// that directory was shared.
+/// Returns the first shared directory that a release does not link to `shared/`, because the release is older than that
+/// config.
 #[must_use]
 pub fn first_unlinked(site: &Site, shared: &Shared, release: &ReleaseName) -> Option<PathBuf> {
     let release = site.release_path(release);
@@ -165,8 +165,8 @@ pub fn first_unlinked(site: &Site, shared: &Shared, release: &ReleaseName) -> Op
     shared.iter().find(|path| path.is_dir && !is_linked(path)).map(|path| path.path.clone())
 }
 
-/// Returns a shared directory of the config that is a directory of its own in a release, with a file in it that was
-/// written after the release was filled. Such files may be uploads, of which no other copy exists.
+/// Returns a shared directory that is a real directory in a release and contains files written after the release was
+/// filled. Such files may be uploads without another copy.
 pub fn own_files(site: &LockedSite, shared: &Shared, release: &ReleaseName) -> Result<Option<PathBuf>> {
     for SharedPath { path, .. } in shared.iter().filter(|path| path.is_dir) {
         let at = || site.release_path(release).join(path);
@@ -181,7 +181,7 @@ fn link_target(path: &Path) -> PathBuf {
     Path::new(&"../".repeat(path.components().count() + 1)).join(SHARED).join(path)
 }
 
-/// Makes the links in a release that is being made.
+/// Creates the symlinks in a new release.
 pub fn link(
     site: &LockedSite,
     shared: &Shared,
@@ -192,7 +192,7 @@ pub fn link(
     shared.iter().try_for_each(|path| Linking { site, report, path, name }.link(release))
 }
 
-/// The linking of one shared path into a release.
+/// One shared path that is linked into a release.
 struct Linking<'a> {
     site: &'a LockedSite,
     report: &'a Report,
@@ -228,14 +228,14 @@ impl Linking<'_> {
             .map_err(in_release)
     }
 
-    /// Splits the path into the names of its directories and the last name.
+    /// Splits the path into the names of its directories and the file name.
     fn split(&self) -> (Vec<&OsStr>, &[u8]) {
         let mut names: Vec<&OsStr> = self.path.path.iter().collect();
         let name = names.pop().unwrap_or_default();
         (names, name.as_bytes())
     }
 
-    /// Opens the directory in the release that will hold the link, or makes it.
+    /// Opens or creates the directory that will contain the symlink.
     fn descend(&self, release: &Dir, parents: &[&OsStr]) -> Result<Dir> {
         let (mut dir, mut at) =
             (release.try_clone().map_err(Error::io("open", &self.path.path))?, PathBuf::new());
@@ -258,7 +258,7 @@ impl Linking<'_> {
         Error::SharedInTheWay { path: path.into(), kind, shared: self.path.path.clone(), wanted }
     }
 
-    /// Opens or makes the directory in `shared/`; `None` if it is an admin's symlink.
+    /// Opens or creates the directory in `shared/`; `None` if it is an admin's symlink.
     fn open_or_make(&self) -> Result<Option<Dir>> {
         let path = self.site.shared_path().join(&self.path.path);
         let open = || {
@@ -275,13 +275,13 @@ impl Linking<'_> {
         open().map_err(Error::io("make", path))
     }
 
-    /// Moves the files that the commit has at the shared path into the shared directory, if that is still empty.
+    /// Moves the commit's files at the shared path into the shared directory if that is empty.
     fn seed(&self, commits: &Dir) -> Result<()> {
         let failed = |error| Error::io("fill", self.site.shared_path().join(&self.path.path))(error);
         let Some(shared) = self.open_or_make()? else { return Ok(()) };
         let path = self.path.path.as_os_str().as_bytes();
         let mut seeding = Seeding::read(self.site)?.unwrap_or_default();
-        // A deployment that failed may have left something of its steps in a directory that it filled.
+        // The steps of a failed deployment may have left files in a directory that it seeded.
         let is_pending = seeding.paths.iter().any(|pending| pending == path);
         if !is_pending && !shared.names().map_err(failed)?.is_empty() {
             return Ok(());

@@ -35,7 +35,6 @@ pub enum Error {
     /// The config cannot be understood; the message names file, line and key.
     #[error("{place}: {message}", place = place(.file, *.line))]
     Config {
-        /// The config file.
         file: PathBuf,
         /// The line of the problem, from 1; 0 where the file as a whole is meant.
         line: usize,
@@ -45,7 +44,6 @@ pub enum Error {
     /// The config is owned by another user or writable by others, although it contains commands.
     #[error("`{}` {problem}", printable(.file))]
     ConfigUnsafe {
-        /// The config file.
         file: PathBuf,
         /// The problem with its owner or mode.
         problem: String,
@@ -58,7 +56,6 @@ pub enum Error {
     AppControl {
         /// The verb: "start", "stop".
         verb: &'static str,
-        /// The command.
         command: String,
         /// The exit status and the last line of its output.
         how: String,
@@ -96,7 +93,6 @@ pub enum Error {
     /// A path in `shared/` that is a file where the config says directory, or the other way round.
     #[error("`{}` must be a {wanted}, as configured in bluegreen.toml", printable(.path))]
     SharedKind {
-        /// Its path.
         path: PathBuf,
         /// "directory" or "file".
         wanted: &'static str,
@@ -106,9 +102,7 @@ pub enum Error {
     SharedInTheWay {
         /// The path in the commit.
         path: PathBuf,
-        /// Its kind.
         kind: &'static str,
-        /// The shared path.
         shared: PathBuf,
         /// "dirs" or "files".
         wanted: &'static str,
@@ -129,7 +123,6 @@ pub enum Error {
     ReleasesLink {
         /// The path of `releases`.
         path: PathBuf,
-        /// Its target.
         target: PathBuf,
     },
     /// Something is mounted where files were to be removed or moved.
@@ -137,7 +130,6 @@ pub enum Error {
     Mounted {
         /// The path that was to be removed or moved.
         path: PathBuf,
-        /// The mount.
         mount: PathBuf,
     },
     /// A step moved or removed the release that it ran in.
@@ -169,7 +161,6 @@ pub enum Error {
     /// Another process held the lock for too long.
     #[error("timed out after {}: the site is still locked by {holder}", humantime::format_duration(*.waited))]
     Locked {
-        /// The holder.
         holder: String,
         /// The time that the program waited.
         waited: Duration,
@@ -230,7 +221,6 @@ pub enum Error {
     DamagedFreeze {
         /// The file.
         path: PathBuf,
-        /// The problem.
         problem: String,
     },
     /// A push to the public side, which the config refuses.

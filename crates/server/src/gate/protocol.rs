@@ -20,7 +20,6 @@ const REASON: usize = 400;
 pub struct Request {
     /// The updates of refs that match `receive.procReceiveRefs`.
     pub updates: Vec<RefUpdate>,
-    /// The push options.
     pub options: Vec<Vec<u8>>,
     /// True if the push is atomic: either all its refs move or none, including those that the hook does not see.
     pub is_atomic: bool,

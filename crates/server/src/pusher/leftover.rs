@@ -13,14 +13,12 @@ use bluegreen_protocol::freeze::Freeze;
 pub enum Leftover<'a> {
     /// An earlier run ended in the middle of a publication.
     CutOff {
-        /// The release.
         release: &'a ReleaseName,
         /// True if it was live already.
         is_live: bool,
     },
     /// A tip that no deployment has looked at is deployed.
     Unseen {
-        /// The branch.
         branch: &'a str,
         /// The commit's first digits.
         tip: &'a str,
@@ -29,7 +27,6 @@ pub enum Leftover<'a> {
     },
     /// A tip that no deployment has looked at is not deployed, because the server is locked.
     Frozen {
-        /// The branch.
         branch: &'a str,
         /// The commit's first digits.
         tip: &'a str,
@@ -49,7 +46,6 @@ pub enum Leftover<'a> {
     Begun(&'a ReleaseName),
     /// A tip that no deployment has looked at.
     NotSeen {
-        /// The branch.
         branch: &'a str,
         /// The commit's first digits.
         tip: &'a str,

@@ -23,7 +23,6 @@ use crate::site::{Holder, Live};
 pub enum Message<'a> {
     /// The branch moved.
     Received {
-        /// The branch.
         branch: &'a str,
         /// The server's name.
         server: &'a str,
@@ -45,12 +44,10 @@ pub enum Message<'a> {
         branch: &'a str,
         /// The server's name, which is usually the name of the remote, too.
         server: &'a str,
-        /// The config.
         config: &'a Path,
     },
     /// The branch moved, and the push option `skip` asked for no deployment.
     Skipped {
-        /// The branch.
         branch: &'a str,
         /// The live release, which stays.
         live_line: &'a LiveLine,
@@ -61,7 +58,6 @@ pub enum Message<'a> {
     Phase(&'a str),
     /// The branch was deleted.
     Deleted {
-        /// The branch.
         branch: &'a str,
         /// The live release, which stays.
         live_line: &'a LiveLine,
@@ -70,7 +66,6 @@ pub enum Message<'a> {
     Healthy(Duration),
     /// A release became live.
     Live {
-        /// The release.
         release: &'a ReleaseName,
         /// The number of paths that differ from the release that was live before.
         changed: u64,
@@ -85,7 +80,6 @@ pub enum Message<'a> {
     AlreadyLive {
         /// The commit's first digits.
         commit: &'a str,
-        /// The live release.
         release: &'a ReleaseName,
     },
     /// The folder is the same in this commit as in that of the live release.
@@ -99,7 +93,6 @@ pub enum Message<'a> {
     },
     /// An older release became live again.
     RolledBack {
-        /// The release.
         release: &'a ReleaseName,
         /// The release that was live before.
         from: &'a Live,
@@ -107,10 +100,7 @@ pub enum Message<'a> {
         took: Duration,
     },
     /// The lock is taken.
-    Waiting {
-        /// The holder.
-        holder: &'a str,
-    },
+    Waiting { holder: &'a str },
     /// A deployment to the public side.
     PublicSide(&'a str),
     /// A failure that left the live release as it was.
@@ -138,7 +128,6 @@ pub enum Message<'a> {
         files: u64,
         /// The number of paths that differ from the live release.
         changed: u64,
-        /// The site.
         site: &'a Path,
         /// The release that would be recycled.
         recycled: Option<ReleaseName>,
@@ -151,7 +140,6 @@ pub enum Message<'a> {
     Cancelled(&'a LiveLine),
     /// A step begins; what it prints follows, indented.
     Step {
-        /// Its phase.
         phase: Phase,
         /// Its first line.
         name: &'a str,
@@ -183,12 +171,7 @@ pub enum Message<'a> {
     /// A failure after the flip that left the new release live.
     LiveNevertheless(&'a LiveLine),
     /// The result of `adopt`.
-    Adopted {
-        /// The release.
-        release: &'a ReleaseName,
-        /// The site.
-        site: &'a Path,
-    },
+    Adopted { release: &'a ReleaseName, site: &'a Path },
     /// There was nothing to adopt.
     NothingToAdopt(&'a Path),
 }

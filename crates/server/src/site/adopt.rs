@@ -1,4 +1,4 @@
-//! `LockedSite::adopt`: moves the files that a site held before into its first release.
+//! `LockedSite::adopt`: moves a site's previous files into its first release.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 
 impl LockedSite {
-    /// Returns those of the site's own directories in which the old site had files that visitors could request, and can
-    /// not request from a release: `releases` and `shared`.
+    /// Returns the directories, `releases` or `shared`, in which the old site had files that visitors could request. They
+    /// cannot be requested from a release.
     pub fn hidden_by_adoption(&self) -> Result<Vec<&'static str>> {
         let names = |name: &[u8], path| match self.dir.open_dir(name) {
             Ok(dir) => dir.names().map_err(Error::io("read", path)),
@@ -35,8 +35,8 @@ impl LockedSite {
         Ok(hidden)
     }
 
-    /// Moves every file of the site that is not this program's into a release, all or nothing, and makes it
-    /// live. Returns `None` if there is nothing to move, or a `current` already.
+    /// Moves all files of the site except this program's own into a release, all or nothing, and activates it. Returns `None`
+    /// if there is nothing to move, or if `current` exists.
     pub fn adopt(&self) -> Result<Option<ReleaseName>> {
         let is_ours = |name: &[u8]| [CURRENT, NEXT, RELEASES, STATE, SHARED].contains(&name);
         let names = self.dir.names().map_err(Error::io("read", &self.root))?;
@@ -50,8 +50,8 @@ impl LockedSite {
         {
             return Err(Error::Mounted { path: self.root.clone(), mount });
         }
-        // The release gets its final name at once: a sweep must not remove the files that an interrupted run
-        // has moved into it. The next run goes on with that release.
+        // The release has its final name from the beginning, so that no sweep removes the files that an interrupted run
+        // has moved into it. The next run continues with that release.
         let begun = |release: &ReleaseName| release.commit() == ObjectId::NULL.short();
         let newest = self.releases()?.pop().filter(|newest| newest.record.is_none() && begun(&newest.name));
         let name = newest
@@ -62,7 +62,7 @@ impl LockedSite {
             .open_or_make_dir(text.as_bytes(), 0o755)
             .map_err(Error::io("make", self.release_path(&name)))?;
         if let Err(error) = self.move_in(&names, &release) {
-            // It is not empty if an earlier, interrupted run has moved files into it. They stay there.
+            // It is not empty if an interrupted run has moved files into it. They stay there.
             if release.names().is_ok_and(|names| names.is_empty()) {
                 self.clear(text.as_bytes())?;
             }
@@ -77,7 +77,7 @@ impl LockedSite {
         Ok(Some(name))
     }
 
-    /// Moves all of these names from the site into a release, or none.
+    /// Moves either all of these names from the site into a release, or none.
     fn move_in(&self, names: &[&[u8]], release: &Dir) -> Result<()> {
         for (at, name) in names.iter().enumerate() {
             let Err(error) = self.dir.rename_new(name, release, name) else { continue };

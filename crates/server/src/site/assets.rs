@@ -1,8 +1,8 @@
-//! The pool of assets, `shared/.assets/`: copies of the hashed files of the last releases.
+//! The asset pool, `shared/.assets/`: copies of the hashed files of recent releases.
 //!
-//! A visitor's page may have been loaded before a flip, and asks for its style sheet after it. The web server then
-//! falls back to the pool. Copies are made before the flip; they are never hard links, because writing into one
-//! release must not change what another one serves.
+//! A page that was loaded before a flip may request its style sheet after the flip. The web server then falls back to the
+//! pool. The copies are created before the flip. They are never hard links, because a write into one release must not
+//! change what another one serves.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -20,7 +20,7 @@ use bluegreen_sys::dir::Dir;
 
 const POOL: &[u8] = b".assets";
 
-/// A file of the pool: its directory relative to the pool, its name, and the time at which a release had it last.
+/// A file of the pool: its directory relative to the pool, its name, and when a release last contained it.
 struct Pooled {
     directory: Vec<u8>,
     name: Vec<u8>,
@@ -28,8 +28,8 @@ struct Pooled {
 }
 
 impl LockedSite {
-    /// Copies the assets of a release into the pool, and removes files that no release has had for too long, or
-    /// that are too many. The files of this release always stay.
+    /// Copies a release's assets into the pool, and removes files that are too old or too many. The files of this release
+    /// always stay.
     pub fn pool_assets(&self, release: &ReleaseName, config: &SiteConfig) -> Result<()> {
         if config.assets.is_empty() {
             return Ok(());
@@ -58,8 +58,8 @@ impl LockedSite {
     }
 }
 
-/// Descends along a path of the release and of the pool, and copies what is there. A release without that directory
-/// has no assets; a symlink there leads to shared files, which need no pool.
+/// Descends along a path in the release and in the pool, and copies the files there. A release without that directory has
+/// no assets. A symlink there points to shared files, which need no pool.
 fn copy<'a>(
     from: &Dir,
     to: &Dir,
@@ -94,7 +94,7 @@ fn copy_tree(from: &Dir, to: &Dir, now: SystemTime) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies a file, unless the pool has one of this name and size: the name contains the hash of the content.
+/// Copies a file unless the pool has one with the same name and size: the name contains a hash of the contents.
 fn copy_file(from: &Dir, to: &Dir, name: &[u8], now: SystemTime) -> io::Result<()> {
     let mut source = from.open_regular(name, OFlags::RDONLY)?;
     match to.open_regular(name, OFlags::RDONLY) {
@@ -104,7 +104,7 @@ fn copy_file(from: &Dir, to: &Dir, name: &[u8], now: SystemTime) -> io::Result<(
         Err(error) => return Err(error),
     }
     let temporary = [INCOMING.as_bytes(), name].concat();
-    // The name of an asset may be almost as long as a name can be.
+    // An asset's name may have almost the maximum length.
     let temporary = &temporary[..temporary.len().min(255)];
     to.remove(temporary)?;
     let mut copy: File = to.create_file(temporary, 0o644)?;

@@ -1,4 +1,4 @@
-//! The freeze `.bluegreen/freeze`: the lock with a reason that an operator has set.
+//! The file `.bluegreen/freeze`: an operator's lock with a reason.
 
 use std::time::SystemTime;
 
@@ -10,8 +10,8 @@ use bluegreen_text::message;
 const FREEZE: &str = "freeze";
 
 impl Site {
-    /// Reads the freeze; `None` without one, or after its end. A file that cannot be read or parsed is an error, because
-    /// the server may be locked.
+    /// Reads the lock; `None` if there is none, or if it has expired. An unreadable file is an error, because the server may be
+    /// locked.
     pub fn freeze(&self) -> Result<Option<Freeze>> {
         let Some(text) = self.read_state(FREEZE)? else { return Ok(None) };
         let freeze: Freeze = serde_json::from_slice(&text).map_err(|error| Error::DamagedFreeze {
@@ -23,14 +23,14 @@ impl Site {
 }
 
 impl LockedSite {
-    /// Writes the freeze, in the place of an old one.
+    /// Writes the lock, replacing an old one.
     pub fn set_freeze(&self, freeze: &Freeze) -> Result<()> {
         let text = serde_json::to_vec(freeze)
             .map_err(|error| Error::io("write", self.state_path().join(FREEZE))(error.into()))?;
         self.write_state(FREEZE, &text)
     }
 
-    /// Removes the freeze, even a damaged one.
+    /// Removes the lock, even a damaged one.
     pub fn remove_freeze(&self) -> Result<()> {
         self.state_file(FREEZE).remove()
     }

@@ -1,4 +1,4 @@
-//! `history.jsonl`: one line for each change of the site, with the person who asked for it.
+//! `history.jsonl`: one line for each change to the site, with the person who requested it.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,8 +13,8 @@ pub use bluegreen_protocol::history::{Action, Actor, Entry, Key, Lock, Outcome, 
 
 const HISTORY: &[u8] = b"history.jsonl";
 
-/// Appends a line by one `write` with `O_APPEND`. If a crash or a full disk has truncated the last line, that one is
-/// ended first.
+/// Appends a line with one `write` and `O_APPEND`. If a crash or a full disk has truncated the last line, terminates that
+/// line first.
 pub fn append(site: &LockedSite, entry: &Entry) -> Result<()> {
     let failed = |error| Error::io("write", site.history_path())(error);
     let line = serde_json::to_string(entry).map_err(|error| failed(error.into()))?;
@@ -26,7 +26,7 @@ pub fn append(site: &LockedSite, entry: &Entry) -> Result<()> {
     append().map_err(failed)
 }
 
-/// Returns whether a file does not end with the end of a line.
+/// Returns whether the last line of a file is not terminated.
 fn is_truncated(file: &File) -> io::Result<bool> {
     let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
     let mut byte = [0];
@@ -34,8 +34,8 @@ fn is_truncated(file: &File) -> io::Result<bool> {
     Ok(byte != *b"\n")
 }
 
-/// Reads all lines, oldest first. Lines that cannot be parsed are skipped: a crash or a full disk may have
-/// cut one off.
+/// Reads all entries, oldest first. Lines that cannot be parsed are skipped, because a crash or a full disk may have
+/// truncated one.
 pub fn read(site: &Site) -> Result<Vec<Entry>> {
     let mut text = Vec::new();
     let open = || site.dir.open_dir(STATE)?.open_regular(HISTORY, OFlags::RDONLY);
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(entries.len(), 2);
         assert_eq!(entries[0].time, "1970-01-01T00:00:00Z");
 
-        // Whoever can write the directory cannot redirect the file by a symlink, nor block a reader by a FIFO.
+        // A symlink must not redirect the file, and a FIFO must not block a reader.
         locked.state().remove(HISTORY).unwrap();
         std::os::unix::fs::symlink(temp.path().join("elsewhere"), &file).unwrap();
         assert!(append(&locked, &entry).is_err() && read(&site()).is_err());

@@ -1,7 +1,7 @@
-//! The process that holds a site's lock, as another process finds and signals it.
+//! The process that holds a site's lock, found and signaled by another process.
 //!
-//! A process id can be reused at any moment. So the process is opened as a pidfd first, and only then it is
-//! checked that it has the lock file open.
+//! A process id can be reused at any moment. The process is therefore opened as a pidfd before checking that it has the
+//! lock file open.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -24,7 +24,7 @@ pub struct HoldingProcess {
 }
 
 impl HoldingProcess {
-    /// The process that holds the lock of a site, if there is one.
+    /// Finds the process that holds a site's lock, if any.
     pub fn find(site: &Site) -> Result<Option<Self>> {
         let Some(holder) = site.holder() else { return Ok(None) };
         let failed = |error: Errno| Error::io("find", format!("process {}", holder.pid))(error.into());
@@ -44,7 +44,7 @@ impl HoldingProcess {
         }
     }
 
-    /// Asks it to stop.
+    /// Sends it TERM.
     pub fn stop(&self) -> Result<()> {
         match pidfd_send_signal(&self.process, Signal::TERM) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
@@ -52,7 +52,7 @@ impl HoldingProcess {
         }
     }
 
-    /// Waits for its end; returns false if it is still running after `timeout`.
+    /// Waits until it exits; returns false if it is still running after `timeout`.
     #[must_use]
     pub fn wait(&self, timeout: Duration) -> bool {
         let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: 0 };

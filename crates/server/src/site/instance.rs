@@ -1,5 +1,5 @@
-//! `.app.sock`: the symlink in a release to the socket of its own instance. The web server reaches the
-//! application through `current/.app.sock`, so the flip of `current` also switches instances.
+//! `.app.sock`: the symlink in a release to its instance's socket. The web server connects to `current/.app.sock`, so the
+//! flip of `current` also switches instances.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 use crate::release::ReleaseName;
 
 const LINK: &[u8] = b".app.sock";
-/// The new link, until it is renamed.
+/// The new symlink before the rename.
 const NEXT: &[u8] = b".app.sock.next";
 
 impl Site {
-    /// Returns the path of the socket of a release's instance; `None` if none was ever started.
+    /// Returns the path of the instance's socket; `None` if no instance was ever started.
     #[must_use]
     pub fn socket(&self, release: &ReleaseName) -> Option<PathBuf> {
         let releases = self.open_releases().ok()??;
@@ -23,8 +23,8 @@ impl Site {
         Some(PathBuf::from(OsStr::from_bytes(&target)))
     }
 
-    /// Returns whether the instance of a release may be running. The directory of its socket exists exactly as
-    /// long as the instance does; an error other than "no such file" counts as running.
+    /// Returns whether a release's instance may be running. The socket's directory exists exactly as long as the instance
+    /// runs. Any error other than "no such file" counts as running.
     #[must_use]
     pub fn may_run(&self, release: &ReleaseName) -> bool {
         let directory = self.socket(release).and_then(|socket| Some(socket.parent()?.to_owned()));
@@ -36,7 +36,7 @@ impl Site {
 }
 
 impl LockedSite {
-    /// Links `.app.sock` in a release to the socket of its instance.
+    /// Points `.app.sock` in a release to its instance's socket.
     pub fn link_socket(&self, release: &ReleaseName, socket: &Path) -> Result<()> {
         if self.socket(release).as_deref() == Some(socket) {
             return Ok(());

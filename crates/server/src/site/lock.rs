@@ -1,7 +1,7 @@
-//! The lock of a site, and its holder.
+//! A site's lock, and its holder.
 //!
-//! The lock is an flock, so it ends with its process, however that ends: there are no stale locks, and the
-//! file is never removed. Its content names the holder, for people.
+//! The lock is an flock, which the kernel releases when its process exits for any reason. There are no stale locks, and
+//! the file is never removed. Its contents name the holder.
 
 use std::cell::RefCell;
 use std::fs::{File, TryLockError};
@@ -21,11 +21,11 @@ use bluegreen_sys::dir::Dir;
 
 const LOCK: &[u8] = b"lock";
 
-/// The pause between two attempts to take the lock.
+/// The interval between attempts to take the lock.
 const RETRY: Duration = Duration::from_millis(20);
 
 impl Site {
-    /// Returns the holder of the lock right now, if there is one.
+    /// Returns the current holder of the lock, if any.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
         let mut file = File::open(self.lock_path()).ok()?;
@@ -35,8 +35,8 @@ impl Site {
         }
     }
 
-    /// Takes the lock; waits for it up to `timeout`. `announce` is called once, with the holder, if there is a
-    /// wait. An error of `go_on`, which is called again and again, ends the wait.
+    /// Takes the lock, waiting up to `timeout`. If it has to wait, it calls `announce` once with the holder, and `go_on`
+    /// repeatedly; an error from `go_on` ends the wait.
     pub fn lock(
         self,
         holder: Holder,
@@ -91,7 +91,7 @@ fn read_holder(file: &mut File) -> Option<Holder> {
     serde_json::from_str(&text).ok()
 }
 
-/// Reads the holder's entry. It retries, because the holder writes it just after it has taken the lock.
+/// Reads the holder's entry. Retries, because the holder writes it just after taking the lock.
 fn read_holder_retrying(path: &Path) -> Option<Holder> {
     (0..10).find_map(|_| {
         let holder = File::open(path).ok().and_then(|mut file| read_holder(&mut file));

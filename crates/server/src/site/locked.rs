@@ -1,4 +1,4 @@
-//! [`LockedSite`]: the right to change a site. All changes are its methods.
+//! [`LockedSite`]: exclusive write access to a site. Every change is one of its methods.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -19,7 +19,7 @@ use crate::release::{Record, ReleaseName, State};
 use crate::site::logs;
 use bluegreen_checkout::manifest::{Manifest, ctime};
 
-/// A site whose lock this process holds.
+/// A site whose lock is held by this process.
 #[derive(Debug)]
 pub struct LockedSite {
     pub(super) site: Site,
@@ -30,18 +30,18 @@ pub struct LockedSite {
     pub(super) holder: RefCell<Holder>,
 }
 
-/// The result of a flip that has happened.
+/// The result of a flip that took place.
 #[derive(Debug)]
 #[must_use = "a flip that is not on the disk is a failure"]
 pub enum Flip {
-    /// It is flushed to the disk, or `durable` is false.
+    /// It was flushed to disk, or `durable` is false.
     Done,
-    /// The flush failed, so that it may not survive a power cut.
+    /// Flushing failed, so it may not survive a power cut.
     Unflushed(Error),
 }
 
 impl Flip {
-    /// Turns a flip that was not flushed into a failure after the flip.
+    /// Converts an unflushed flip into an error after the flip.
     pub fn flushed(self) -> Result<()> {
         match self {
             Self::Done => Ok(()),
@@ -63,11 +63,11 @@ impl LockedSite {
     pub fn phase(&self, phase: &str) {
         let mut holder = self.holder.borrow_mut();
         phase.clone_into(&mut holder.phase);
-        // An error is ignored, for instance on a full disk: nothing depends on the phase.
+        // Errors are ignored, for example on a full disk: nothing depends on the phase.
         let _ = write_holder(&self.lock, &holder);
     }
 
-    /// The directory `.bluegreen`.
+    /// Returns the directory `.bluegreen`.
     #[must_use]
     pub fn state(&self) -> &Dir {
         &self.state
@@ -78,7 +78,7 @@ impl LockedSite {
         self.releases.open_inside(name.to_string().as_bytes())
     }
 
-    /// Opens the directory `shared`, which an admin may have replaced by a symlink, or makes it.
+    /// Opens the directory `shared`, which an admin may have replaced with a symlink, or creates it.
     pub fn open_or_make_shared(&self) -> io::Result<Dir> {
         match self.dir.make_dir(SHARED, 0o755) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
@@ -86,7 +86,7 @@ impl LockedSite {
         }
     }
 
-    /// Makes a release live: THE flip, the only one in the program. After an error nothing has flipped.
+    /// Activates a release: the only flip in the program. After an error, nothing has flipped.
     pub fn activate(&self, name: &ReleaseName) -> Result<Flip> {
         let path = self.current_path();
         let target = format!("releases/{name}");
@@ -97,7 +97,7 @@ impl LockedSite {
         Ok(flushed.map_or_else(|error| Flip::Unflushed(Error::io("flush", path)(error)), |()| Flip::Done))
     }
 
-    /// Marks a release as bad, so that it is not chosen again.
+    /// Marks a release as bad, so that it is never chosen again.
     pub fn mark_bad(&self, name: &ReleaseName) -> Result<()> {
         match self.read_record(name)? {
             Some(record) => self.write_record(name, &Record { state: State::Bad, ..record }),
@@ -105,7 +105,7 @@ impl LockedSite {
         }
     }
 
-    /// Reads the manifest of a release, if there is one.
+    /// Reads a release's manifest, if any.
     pub(super) fn manifest(&self, name: &ReleaseName) -> Option<Manifest> {
         Manifest::parse(&self.record_file(manifest_name(name)).read().ok()??)
     }
@@ -114,8 +114,8 @@ impl LockedSite {
         self.records.contains(manifest_name(name).as_bytes()).unwrap_or(false)
     }
 
-    /// Returns whether a directory of a release contains a file, at any depth, that was changed after the release was
-    /// filled. Without a manifest every file counts. Symlinks and mounts are not followed.
+    /// Returns whether a directory in a release contains a file, at any depth, that was modified after the release was filled.
+    /// Without a manifest, every file counts as modified. Does not follow symlinks or mounts.
     pub fn has_files_since_filled(&self, release: &ReleaseName, path: &Path) -> io::Result<bool> {
         let mut dir = self.releases.open_inside(release.to_string().as_bytes())?;
         for name in path {
@@ -146,13 +146,13 @@ impl LockedSite {
         Ok(false)
     }
 
-    /// A file of `.bluegreen/`.
+    /// Returns a file in `.bluegreen/`.
     #[must_use]
     pub fn state_file(&self, name: &str) -> StateFile<'_> {
         StateFile::new(&self.state, self.state_path().join(name))
     }
 
-    /// Replaces a file of `.bluegreen/`.
+    /// Replaces a file in `.bluegreen/`.
     pub fn write_state(&self, name: &str, data: &[u8]) -> Result<()> {
         self.state_file(name).replace(self.durable, |file| file.write_all(data))
     }
@@ -169,7 +169,7 @@ impl LockedSite {
     pub(super) fn write_record(&self, name: &ReleaseName, record: &Record) -> Result<()> {
         let text = toml::to_string(record)
             .map_err(|error| Error::io("write", record_name(name))(io::Error::other(error)))?;
-        // The record of a staged release is flushed when the release is sealed. Later ones are flushed here.
+        // The record of a staged release is flushed when the release is sealed.
         let durable = self.durable && record.state != State::Staged;
         self.record_file(record_name(name)).replace(durable, |file| file.write_all(text.as_bytes()))
     }
@@ -178,7 +178,7 @@ impl LockedSite {
         self.record_file(manifest_name(name)).replace(false, |file| manifest.write(file))
     }
 
-    /// A file of `.bluegreen/releases/`.
+    /// Returns a file in `.bluegreen/releases/`.
     fn record_file(&self, name: String) -> StateFile<'_> {
         StateFile::new(&self.records, self.records_path().join(name))
     }

@@ -1,8 +1,7 @@
-//! `.bluegreen/logs/<release>.log`: everything that the steps of a release printed.
+//! `.bluegreen/logs/<release>.log`: the output of a release's steps.
 //!
-//! A log is removed with its release. Only the logs of failed deployments, whose release is removed at once,
-//! stay: the last few are kept. The output of `[notify]` has a log of its own,
-//! `notify.log`.
+//! A log is removed with its release. The release of a failed deployment is removed immediately, so the logs of the last
+//! few failed deployments are kept without one. The output of `[notify]` goes to `notify.log`.
 
 use std::fs::File;
 use std::io;
@@ -19,13 +18,13 @@ use crate::site::{LockedSite, Site};
 const LOGS: &[u8] = b"logs";
 const NOTICES: &[u8] = b"notify.log";
 
-/// The length, in bytes, from which on the log of notices begins anew.
+/// The length at which the log of `[notify]` is truncated, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// The number of logs that are kept without their releases.
+/// The number of logs kept without a release.
 const ORPHANS: usize = 10;
 
-/// Opens the log of a release for appending. Removes surplus logs of failed deployments.
+/// Opens a release's log for appending, and removes surplus logs of failed deployments.
 pub fn open(site: &LockedSite, release: &ReleaseName) -> io::Result<File> {
     let dir = site.state().open_or_make_dir(LOGS, 0o700)?;
     let mut orphans: Vec<ReleaseName> = names(&dir)?
@@ -39,7 +38,7 @@ pub fn open(site: &LockedSite, release: &ReleaseName) -> io::Result<File> {
     dir.open_regular(log_name(release).as_bytes(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
 }
 
-/// Opens the log of `[notify]` for appending. Empties it once it is longer than [`LONGEST`].
+/// Opens the log of `[notify]` for appending, and truncates it if it is longer than [`LONGEST`].
 pub fn open_notices(site: &Site) -> Result<File> {
     let open = || {
         let state = site.dir.open_dir(STATE)?;
@@ -61,7 +60,7 @@ pub fn remove(state: &Dir, release: &ReleaseName) -> io::Result<()> {
     }
 }
 
-/// Opens the log of a release for reading, if there is one.
+/// Opens a release's log for reading, if any.
 pub fn read(site: &Site, release: &ReleaseName) -> io::Result<Option<File>> {
     let open = || logs(site)?.open_regular(log_name(release).as_bytes(), OFlags::RDONLY);
     match open() {
@@ -70,7 +69,7 @@ pub fn read(site: &Site, release: &ReleaseName) -> io::Result<Option<File>> {
     }
 }
 
-/// Finds the release whose log was written last, but not before `begun`.
+/// Finds the release whose log was written last, if it was not written before `begun`.
 pub fn newest(site: &Site, begun: Option<SystemTime>) -> io::Result<Option<ReleaseName>> {
     let names = match logs(site) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

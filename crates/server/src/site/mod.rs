@@ -1,8 +1,8 @@
-//! The site on the disk: its live release, all its releases, and every change to them.
+//! A site on disk: its live release, all its releases, and every change to them.
 //!
-//! A [`Site`] is enough for reading; a change needs a [`LockedSite`], of which only one exists at a time on
-//! the machine. No clean-up code has to undo anything: a directory is filled under a temporary name, becomes
-//! a release by one rename, and becomes live by another.
+//! A [`Site`] suffices for reading. A change needs a [`LockedSite`], of which only one exists at a time on the machine. No
+//! cleanup code has to undo anything: a directory is filled under a temporary name, becomes a release by one rename, and
+//! becomes live by another.
 
 mod adopt;
 mod assets;
@@ -58,27 +58,27 @@ pub enum Live {
     Nothing,
     /// A release.
     Release(ReleaseName),
-    /// A release that is gone.
+    /// A release that no longer exists.
     Gone(ReleaseName),
-    /// Something that is not a release: an admin's own link.
+    /// A path that is not a release, because an admin changed the symlink.
     Elsewhere(PathBuf),
 }
 
 impl Live {
-    /// The live release.
+    /// Returns the live release.
     #[must_use]
     pub fn release(&self) -> Option<&ReleaseName> {
         if let Self::Release(name) = self { Some(name) } else { None }
     }
 
-    /// The release that `current` names, whether or not it exists.
+    /// Returns the release that `current` names, whether or not it exists.
     fn name(&self) -> Option<&ReleaseName> {
         if let Self::Release(name) | Self::Gone(name) = self { Some(name) } else { None }
     }
 }
 
 impl Site {
-    /// Opens the site that a config names.
+    /// Opens the configured site.
     pub fn open(config: &SiteConfig) -> Result<Self> {
         let root = config.root.clone();
         match Dir::open(&root) {
@@ -88,7 +88,7 @@ impl Site {
         }
     }
 
-    /// Reads `current`. It is an error if `current` is not a symlink, because no rename could replace it.
+    /// Reads `current`. Fails if `current` is not a symlink, because no rename could replace it.
     pub fn live(&self) -> Result<Live> {
         let path = self.current_path();
         let target = match self.dir.read_link(CURRENT) {
@@ -108,14 +108,14 @@ impl Site {
         }
     }
 
-    /// The time of the last flip, RFC 3339, UTC: each makes a new link `current`. `None` without one.
+    /// Returns the time of the last flip, RFC 3339, UTC: the ctime of `current`, which each flip creates anew.
     #[must_use]
     pub fn live_since(&self) -> Option<String> {
         let link = self.current_path().symlink_metadata().ok()?;
         Some(timestamp(link.modified().ok()?))
     }
 
-    /// Finds the release that a symlink in the site leads to, by whatever path the link reaches `releases/`.
+    /// Finds the release that a symlink in the site points to, by any path to `releases/`.
     fn named_by(&self, target: &Path) -> io::Result<Option<ReleaseName>> {
         let name = target.file_name().and_then(|name| ReleaseName::from_bytes(name.as_bytes()));
         let Some((name, parent)) = name.zip(target.parent()) else { return Ok(None) };
@@ -132,8 +132,7 @@ impl Site {
         }
     }
 
-    /// Returns whether the directory of a release exists. Only "no such file" means that it does not; any
-    /// other error is returned.
+    /// Returns whether a release's directory exists. Any error other than "no such file" is returned.
     pub fn has(&self, name: &ReleaseName) -> Result<bool> {
         let path = self.release_path(name);
         match path.metadata() {
@@ -143,7 +142,7 @@ impl Site {
         }
     }
 
-    /// Returns whether a release's path is the directory with this identity.
+    /// Returns whether a release's path refers to the directory with this identity.
     fn is_at(&self, name: &ReleaseName, identity: Identity) -> Result<bool> {
         let path = self.release_path(name);
         match path.symlink_metadata() {
@@ -153,7 +152,7 @@ impl Site {
         }
     }
 
-    /// Returns whether a release has the inode number of its record; true if the record has none.
+    /// Returns whether a release's directory has the inode number in its record; true if the record has none.
     pub fn is_original(&self, release: &Release) -> Result<bool> {
         let path = self.release_path(&release.name);
         let found = path.symlink_metadata().map_err(Error::io("read", path))?;
@@ -161,7 +160,7 @@ impl Site {
         Ok(inode.is_none_or(|inode| inode == found.ino()))
     }
 
-    /// Opens `releases/`; `None` if nothing was deployed yet.
+    /// Opens `releases/`; `None` before the first deployment.
     fn open_releases(&self) -> Result<Option<Dir>> {
         let path = self.releases_path();
         match self.dir.open_dir(RELEASES) {
@@ -191,7 +190,7 @@ impl Site {
         Ok(releases)
     }
 
-    /// Returns a release by its name.
+    /// Returns the release with this name.
     pub fn release(&self, name: &ReleaseName) -> Result<Release> {
         if self.has(name)? {
             Ok(Release { name: name.clone(), record: self.record(name) })
@@ -200,31 +199,31 @@ impl Site {
         }
     }
 
-    /// Returns the commit of the live release, if its record has it.
+    /// Returns the live release's commit, if its record has it.
     #[must_use]
     pub fn commit(&self, live: &Live) -> Option<ObjectId> {
         Some(self.record(live.release()?)?.commit)
     }
 
-    /// Returns the commit of the live release, and the folder of the commit that was deployed.
+    /// Returns the live release's commit, and the folder of the commit that was deployed.
     #[must_use]
     pub fn source(&self, live: &Live) -> Option<(ObjectId, PathBuf)> {
         let record = self.record(live.release()?)?;
         Some((record.commit, record.subdirectory.unwrap_or_default()))
     }
 
-    /// Returns whether what is live is a release that did not fail its verification.
+    /// Returns whether a release is live that did not fail its verification.
     #[must_use]
     pub fn is_good(&self, live: &Live) -> bool {
         live.release().and_then(|name| self.release(name).ok()).is_some_and(|release| release.is_good())
     }
 
-    /// Returns the record of a release; `None` if it is missing or cannot be read.
+    /// Returns a release's record; `None` if it is missing or cannot be read.
     fn record(&self, name: &ReleaseName) -> Option<Record> {
         self.read_record(name).ok()?
     }
 
-    /// Reads the record of a release; `None` if it is missing or cannot be parsed.
+    /// Reads a release's record; `None` if it is missing or cannot be parsed.
     fn read_record(&self, name: &ReleaseName) -> Result<Option<Record>> {
         let path = self.records_path();
         let records = match self.dir.open_dir(STATE).and_then(|state| state.open_dir(RELEASES)) {

@@ -1,7 +1,7 @@
-//! The outputs of build steps: copied from one release into another, and fingerprinted, so that a change shows.
+//! The outputs of build steps: copied from one release into another, and fingerprinted to detect changes.
 //!
-//! Copies are reflinks where the file system has them. They are never hard links: a process that still runs in the old
-//! release could write into the new one through these.
+//! Copies are reflinks where the file system supports them. They are never hard links, through which a process in the old
+//! release could write into the new one.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,12 +17,12 @@ use sha2::{Digest, Sha256};
 
 use bluegreen_process::signals::Stop;
 
-/// The state of all files of an output: their paths, types, modes, sizes, and times of change. Order does not matter.
+/// A digest of an output's files: their paths, types, modes, sizes, and ctimes, in any order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    /// The fingerprint of two outputs together.
+    /// Returns the combined fingerprint of two outputs.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self(self.0.wrapping_add(other.0))
@@ -35,20 +35,21 @@ impl std::fmt::Display for Fingerprint {
     }
 }
 
-/// Fingerprints a file, or a directory with its content, at a path in a release. Fails for a path that leads through a
-/// symlink or a mount point.
+/// Fingerprints a file, or a directory with its contents, at a path in a release. Fails if the path crosses a symlink or a
+/// mount point.
 pub fn fingerprint(release: &Dir, path: &Path, threads: usize, stop: &Stop) -> io::Result<Fingerprint> {
     walk(release, None, path, threads, stop)
 }
 
-/// Copies a file, or a directory with its content, from one release to another, and fingerprints the original. Modes
-/// and modification times stay; bits for set-user-id and set-group-id do not. If it fails, part of the copy may exist.
+/// Copies a file, or a directory with its contents, from one release to another, and fingerprints the original. Preserves
+/// modes and modification times, but not the set-user-id and set-group-id bits. After a failure, part of the copy may
+/// exist.
 pub fn copy(from: &Dir, to: &Dir, path: &Path, threads: usize, stop: &Stop) -> io::Result<Fingerprint> {
     walk(from, Some(to), path, threads, stop)
 }
 
-/// Opens the directory that contains a path, and creates it with its parents if `create` says so. Fails if one of
-/// them is a symlink.
+/// Opens the directory that contains a path. Creates it and its parents if `create` is true. Fails if one of them is a
+/// symlink.
 pub fn open_parent(release: &Dir, path: &Path, create: bool) -> io::Result<Dir> {
     let parents = path.parent().unwrap_or(Path::new(""));
     parents.iter().try_fold(release.try_clone()?, |dir, name| match dir.open_inside(name.as_bytes()) {
@@ -59,7 +60,7 @@ pub fn open_parent(release: &Dir, path: &Path, create: bool) -> io::Result<Dir> 
     })
 }
 
-/// What the threads of a walk share.
+/// The state shared by the threads of a walk.
 struct Walk<'a> {
     from: &'a Dir,
     to: Option<&'a Dir>,
@@ -70,7 +71,7 @@ struct Walk<'a> {
 struct Found {
     sum: u128,
     error: Option<io::Error>,
-    /// The directories of the copy. They get their modes and times at the end, because a mode may forbid to fill one.
+    /// The directories of the copy. Their modes and times are set at the end, because a mode may forbid writing.
     directories: Vec<(PathBuf, Stat)>,
 }
 
@@ -101,7 +102,7 @@ impl Walk<'_> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Processes the content of a directory. Returns the directories in it.
+    /// Processes the entries of a directory. Returns its subdirectories.
     fn directory(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         // A path of no name in the directory: its parent is the directory itself.
         let inside = path.join("x");
@@ -114,7 +115,7 @@ impl Walk<'_> {
         Ok(directories)
     }
 
-    /// Processes one name. Returns its path if it is a directory.
+    /// Processes one entry. Returns its path if it is a directory.
     fn entry(&self, from: &Dir, to: Option<&Dir>, path: &Path) -> io::Result<Option<PathBuf>> {
         let name = path.file_name().unwrap_or_default().as_bytes();
         let stat = from.stat(name)?;
@@ -145,12 +146,12 @@ impl Walk<'_> {
 fn copy_file(from: &Dir, to: &Dir, name: &[u8], stat: &Stat) -> io::Result<()> {
     let mut source = from.open_regular(name, OFlags::RDONLY)?;
     let mut copy = to.create_file(name, 0o600)?;
-    // For two files this is copy_file_range(2), which reflinks where the file system can.
+    // Between two files this is copy_file_range(2), which creates a reflink if the file system supports it.
     io::copy(&mut source, &mut copy)?;
     take_over(&copy, stat)
 }
 
-/// Gives a copy the mode and the modification time of its original.
+/// Copies the mode and the modification time.
 fn take_over(copy: &File, stat: &Stat) -> io::Result<()> {
     fchmod(copy, Mode::from_raw_mode(stat.st_mode & 0o777))?;
     Ok(futimens(copy, &times(stat))?)
@@ -166,21 +167,21 @@ fn finish_directories(to: &Dir, mut directories: Vec<(PathBuf, Stat)>) -> io::Re
     directories.sort_by(|(a, _), (b, _)| b.cmp(a));
     directories.iter().try_for_each(|(path, stat)| {
         let copy = open_parent(to, &path.join("x"), false)?;
-        // The group may be inherited from the site.
+        // The set-group-id bit may be inherited from the site.
         let inherited = copy.own_stat()?.st_mode & Mode::SGID.bits();
         fchmod(&copy, Mode::from_raw_mode(stat.st_mode & 0o777 | inherited))?;
         Ok(futimens(&copy, &times(stat))?)
     })
 }
 
-/// The share of one name in the fingerprint.
+/// Returns the contribution of one entry to the fingerprint.
 fn summand(path: &Path, stat: &Stat, is_directory: bool) -> u128 {
     let mut digest = Sha256::new();
     digest.update(path.as_os_str().as_bytes());
     digest.update([0]);
     digest.update(stat.st_mode.to_le_bytes());
     if !is_directory {
-        // No program can set the ctime. But it also changes with every new hard link, as a store of packages makes them.
+        // No program can set the ctime. However, it also changes with every new hard link, which package stores create.
         let changed = match stat.st_nlink {
             1 => (stat.st_ctime, stat.st_ctime_nsec),
             _ => (stat.st_mtime, stat.st_mtime_nsec),
@@ -250,7 +251,7 @@ mod tests {
         differs("a new file");
         Dir::open(&out).unwrap().remove(b"deep").unwrap();
         differs("a removed directory");
-        // The ctime changes at the next tick of the clock.
+        // The ctime only changes at the next tick of the clock.
         std::thread::sleep(std::time::Duration::from_millis(20));
         let modified = fs::metadata(out.join("program")).unwrap().modified().unwrap();
         fs::write(out.join("program"), "RUN").unwrap();

@@ -1,4 +1,4 @@
-//! The mark `.bluegreen/public`: whether this side is public, as the last promotion recorded it.
+//! The mark `.bluegreen/public`: whether this side is public, as recorded by the last promotion.
 
 use super::{LockedSite, Site};
 use crate::error::{Error, Result};
@@ -7,8 +7,7 @@ pub use bluegreen_protocol::status::PublicMark;
 const PUBLIC: &str = "public";
 
 impl Site {
-    /// Reads the mark; `None` before the first promotion. A mark that cannot be read or parsed is an error: the side
-    /// may be public.
+    /// Reads the mark; `None` before the first promotion. An unreadable mark is an error, because the side may be public.
     pub fn public_mark(&self) -> Result<Option<PublicMark>> {
         let Some(text) = self.read_state(PUBLIC)? else { return Ok(None) };
         let failed = Error::io("read", self.state_path().join(PUBLIC));
@@ -17,7 +16,7 @@ impl Site {
 }
 
 impl LockedSite {
-    /// Writes the mark. If nothing changes, the old mark stays, with its time. A damaged one is replaced.
+    /// Writes the mark. An unchanged mark keeps its time. A damaged mark is replaced.
     pub fn mark_public(&self, public: bool, now: &str) -> Result<()> {
         if self.public_mark().is_ok_and(|mark| mark.is_some_and(|mark| mark.public == public)) {
             return Ok(());

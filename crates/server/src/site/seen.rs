@@ -1,8 +1,8 @@
-//! `.bluegreen/seen`: the tips of the branch that were looked at, and why they are not live.
+//! `.bluegreen/seen`: the tips of the branch that were examined and are not live, each with the reason.
 //!
-//! A tip is settled if it is live, if a release of it was marked bad, or if it stands here. Any other one nobody
-//! has looked at: git had moved the branch, and a crash came before the deployment. A deployment that succeeds
-//! writes nothing here, and one that a crash cut off has no entry, so that `resume` finds its tip.
+//! A tip is settled if it is live, if its release was marked bad, or if it is listed here. Any other tip is unseen: a crash
+//! came between git's ref update and the deployment. A successful deployment writes nothing here, and an interrupted one has
+//! no entry, so that `resume` deploys its tip.
 
 use bluegreen_object_store::ObjectId;
 use serde::{Deserialize, Serialize};
@@ -12,27 +12,27 @@ use crate::error::{Error, Result};
 
 const SEEN: &str = "seen";
 
-/// The number of times that `resume` begins to deploy one tip, or runs the steps of one publication. Steps that
-/// bring the machine down must not do so at every boot.
+/// The number of times that `resume` tries to deploy one tip, or to complete one activation. Steps that crash the machine
+/// must not do so at every boot.
 pub const ATTEMPTS: u8 = 3;
 
-/// A tip that somebody has decided about.
+/// A tip with an outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Seen {
     tip: ObjectId,
-    /// The reason why it is not live: the error of its deployment, "skipped", "rolled back".
+    /// Why it is not live: the error of its deployment, "skipped", or "rolled back".
     why: String,
-    /// The number of times that `resume` began to deploy it, while none of them has ended.
+    /// The number of attempts of `resume` to deploy it, none of which completed.
     #[serde(default)]
     attempts: u8,
 }
 
-/// The account of one branch.
+/// The outcomes of one branch's tips.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Account {
-    /// The branch. After another one was put into the config, nothing is known of its tip.
+    /// The branch. If another branch is configured, all of this is ignored.
     branch: String,
-    /// The tips that were looked at and are not live.
+    /// The examined tips that are not live.
     tips: Vec<Seen>,
 }
 
@@ -41,7 +41,7 @@ impl Account {
         self.tips.iter().find(|seen| seen.tip == tip)
     }
 
-    /// Puts an entry into the place of what there was of its tip.
+    /// Replaces the entry of a tip.
     fn put(&mut self, tip: ObjectId, why: &str, attempts: u8) {
         self.forget(tip);
         self.tips.push(Seen { tip, why: why.to_owned(), attempts });
@@ -52,21 +52,20 @@ impl Account {
     }
 }
 
-/// The answer about a tip.
+/// The status of a tip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Look {
-    /// It is live.
     Live,
-    /// It was looked at, and is not live, for this reason where one is known.
+    /// Examined and not live, for this reason if known.
     Settled(Option<String>),
-    /// Nobody has looked at it.
+    /// Not examined.
     Unseen,
-    /// `resume` has begun to deploy it as often as it may, and was cut off each time.
+    /// All attempts of `resume` to deploy it were interrupted.
     GivenUp,
 }
 
 impl Look {
-    /// The reason why a tip is not live, where it was looked at.
+    /// Returns the reason why a tip is not live, if it was examined.
     #[must_use]
     pub fn why(self) -> Option<String> {
         if let Self::Settled(why) = self { why } else { None }
@@ -74,7 +73,7 @@ impl Look {
 }
 
 impl Site {
-    /// Looks up what became of the tip of a branch.
+    /// Returns the status of a branch's tip.
     pub fn look_up(&self, branch: &str, tip: ObjectId) -> Result<Look> {
         if self.good_commit()? == Some(tip) {
             return Ok(Look::Live);
@@ -90,19 +89,19 @@ impl Site {
         })
     }
 
-    /// The account of the branch; `None` where nobody has kept one yet.
+    /// Reads the outcomes; `None` if there are none yet.
     fn account(&self) -> Result<Option<Account>> {
-        // It is written whole or not at all, so one that cannot be parsed is not ours.
+        // The file is replaced atomically, so an unparsable one is not ours.
         Ok(self.read_state(SEEN)?.and_then(|text| serde_json::from_slice(&text).ok()))
     }
 
-    /// The commit that is live, if it is good.
+    /// Returns the live commit, if its release is good.
     pub fn good_commit(&self) -> Result<Option<ObjectId>> {
         let live = self.live()?;
         Ok(self.commit(&live).filter(|_| self.is_good(&live)))
     }
 
-    /// Returns whether nothing was ever done here.
+    /// Returns whether the site was never changed.
     fn is_new(&self) -> Result<bool> {
         Ok(self.live()? == Live::Nothing && self.releases()?.is_empty() && history::read(self)?.is_empty())
     }
@@ -113,8 +112,8 @@ impl Site {
 }
 
 impl LockedSite {
-    /// Begins to keep account of a branch, where nobody has. What became of its tip is not known then, unless it
-    /// is live or the site is new.
+    /// Begins recording outcomes for a branch, if none are recorded yet. The outcome of its current tip is then unknown, unless
+    /// it is live or the site is new.
     pub fn begin_account(&self, branch: &str, tip: impl FnOnce() -> Result<Option<ObjectId>>) -> Result<()> {
         if self.account()?.is_some_and(|account| account.branch == branch) {
             return Ok(());
@@ -129,7 +128,7 @@ impl LockedSite {
         self.write_account(&account)
     }
 
-    /// Records that a tip is not to become live, and why, unless a reason stands there already.
+    /// Records that a tip must not become live, and why, unless a reason is already recorded.
     pub fn set_aside(&self, tip: ObjectId, why: &str) -> Result<()> {
         let mut account = self.account()?.unwrap_or_default();
         if account.find(tip).is_some_and(|seen| seen.attempts == 0) {
@@ -139,7 +138,7 @@ impl LockedSite {
         self.write_account(&account)
     }
 
-    /// Forgets a tip: somebody wants it to be deployed.
+    /// Removes the entry of a tip, which is to be deployed.
     pub fn forget_seen(&self, tip: ObjectId) -> Result<()> {
         let mut account = self.account()?.unwrap_or_default();
         if account.find(tip).is_none() {
@@ -149,7 +148,7 @@ impl LockedSite {
         self.write_account(&account)
     }
 
-    /// Records that `resume` begins to deploy a tip.
+    /// Records an attempt of `resume` to deploy a tip.
     pub fn begin_attempt(&self, tip: ObjectId) -> Result<()> {
         let mut account = self.account()?.unwrap_or_default();
         let attempts = account.find(tip).map_or(0, |seen| seen.attempts);
@@ -157,8 +156,8 @@ impl LockedSite {
         self.write_account(&account)
     }
 
-    /// Records how a change ended: the error of a commit that was to become live. What is not the tip, or is
-    /// live, is forgotten.
+    /// Records the outcome of a change: the error of a commit that failed to become live. Removes the entries of commits that
+    /// are live or no longer the tip.
     pub fn settle(
         &self,
         failed: Option<(ObjectId, String)>,

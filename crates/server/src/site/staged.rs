@@ -1,5 +1,4 @@
-//! [`Staged`]: a release that is being made. It is filled, placed and sealed, and removed if it does not become
-//! live.
+//! [`Staged`]: a release under construction. It is filled, placed, and sealed, and removed if it does not become live.
 
 use std::io::{self, ErrorKind};
 use std::panic::resume_unwind;
@@ -29,7 +28,7 @@ impl LockedSite {
             && self.has_manifest(name)
     }
 
-    /// Opens a release that the next one can take over what is unchanged from.
+    /// Opens a release whose unchanged files the next one can reuse.
     #[must_use]
     pub fn open_to_recycle(&self, name: ReleaseName) -> Option<Recycled> {
         if !self.is_recyclable(&name) {
@@ -57,7 +56,7 @@ impl LockedSite {
         Ok(Staged { site: self, dir, identity, at, name: None, done: false })
     }
 
-    /// Refuses a release for which the file system has not enough space; `sizes` are those of its new files.
+    /// Fails if the file system has not enough space for new files of these sizes.
     pub fn refuse_full_disk(&self, sizes: impl Iterator<Item = u64>) -> Result<()> {
         let space = self.releases.free_space().map_err(Error::io("read", self.releases_path()))?;
         let block = space.f_frsize.max(512);
@@ -78,7 +77,7 @@ impl LockedSite {
         Ok(())
     }
 
-    /// Finds a free temporary name. A leftover that could not be swept may have the first one.
+    /// Returns an unused temporary name. Leftovers that could not be swept may use the first ones.
     pub(super) fn free_incoming(&self) -> Result<String> {
         for attempt in std::process::id().. {
             let name = format!("{INCOMING}{:06}", attempt % 1_000_000);
@@ -91,16 +90,16 @@ impl LockedSite {
     }
 }
 
-/// A release whose unchanged files the next one is to take over.
+/// A release whose unchanged files the next one reuses.
 #[derive(Debug)]
 pub struct Recycled {
     name: ReleaseName,
     dir: Dir,
-    /// Its content when it was written.
+    /// Its contents as they were written.
     pub manifest: Manifest,
 }
 
-/// A recycled release under a temporary name. Dropping it removes what the new release did not take over.
+/// A recycled release under a temporary name. Dropping it removes the files that the new release did not reuse.
 #[derive(Debug)]
 #[must_use = "dropping it removes the release"]
 pub struct Withdrawn<'a> {
@@ -164,7 +163,7 @@ impl Drop for Withdrawn<'_> {
     }
 }
 
-/// A release that is being made. Whatever ends it before [`Staged::keep`] removes it.
+/// A release under construction. Dropping it before [`Staged::keep`] removes it.
 #[derive(Debug)]
 #[must_use = "dropping it removes the release that is being made"]
 pub struct Staged<'a> {
@@ -177,13 +176,13 @@ pub struct Staged<'a> {
 }
 
 impl Staged<'_> {
-    /// The directory to fill.
+    /// Returns the directory to fill.
     #[must_use]
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
 
-    /// The same directory, as a checkout takes it, together with the release that is recycled.
+    /// Returns the arguments of a checkout: the directory to fill, and the recycled release.
     #[must_use]
     pub fn destination<'s>(&'s self, recycled: Option<Source<'s>>) -> Destination<'s> {
         Destination {
@@ -194,11 +193,11 @@ impl Staged<'_> {
         }
     }
 
-    /// Writes the release's record, which says that it is not ready, and renames the directory to its name.
+    /// Writes the release's record with the state `staged`, and renames the directory to its final name.
     pub fn place(&mut self, name: &ReleaseName, record: &Record, manifest: &Manifest) -> Result<()> {
         let path = self.site.release_path(name);
         let text = name.to_string();
-        // The record comes first: a release without a record would never be removed.
+        // The record comes first, because a release without a record is never removed.
         self.name = Some(name.clone());
         self.write_record(name, record)?;
         self.site.write_manifest(name, manifest)?;
@@ -211,8 +210,8 @@ impl Staged<'_> {
         Ok(())
     }
 
-    /// Flushes the release to the disk, then records it as ready. If the disk has lost a write, `syncfs` fails
-    /// and so does the deployment.
+    /// Flushes the release to disk, and then records it as ready. If the disk lost a write, `syncfs` fails, and so does the
+    /// deployment.
     pub fn seal(&self, name: &ReleaseName, record: &Record) -> Result<()> {
         self.refuse_replaced()?;
         if self.site.durable {
@@ -222,7 +221,7 @@ impl Staged<'_> {
         self.write_record(name, record)
     }
 
-    /// Fails if the release's name no longer leads to the directory that was filled: a step may have moved it.
+    /// Fails if the release's path no longer refers to the directory that was filled: a step may have moved it.
     pub fn refuse_replaced(&self) -> Result<()> {
         match &self.name {
             Some(name) if !self.site.is_at(name, self.identity)? => Err(Error::Replaced(name.to_string())),
@@ -236,21 +235,21 @@ impl Staged<'_> {
             .write_record(name, &Record { inode: lasts.then_some(self.identity.inode), ..record.clone() })
     }
 
-    /// Sets the release's mode to 0755, whatever the umask is, and keeps an inherited set-group-id bit.
+    /// Sets the release's mode to 0755, independent of the umask, and preserves an inherited set-group-id bit.
     fn open_to_readers(&self) -> io::Result<()> {
         let mode = self.dir.own_stat()?.st_mode & 0o7777;
         let wanted = 0o755 | mode & Mode::SGID.bits();
         if mode == wanted { Ok(()) } else { Ok(fchmod(&self.dir, Mode::from_raw_mode(wanted))?) }
     }
 
-    /// Flushes the file system of the release, and that of its records if it is another one.
+    /// Flushes the file system of the release, and that of the records if they differ.
     fn flush(&self) -> io::Result<()> {
         self.dir.sync_file_system()?;
         let is_shared = self.site.state.identity()?.device == self.identity.device;
         if is_shared { Ok(()) } else { self.site.state.sync_file_system() }
     }
 
-    /// Keeps the release, because it is live: dropping does not remove it any more.
+    /// Keeps the release, because it is live.
     pub fn keep(mut self) {
         self.done = true;
     }

@@ -1,4 +1,4 @@
-//! [`StateFile`]: one small file of `.bluegreen/`, replaced whole or not at all.
+//! [`StateFile`]: a small file in `.bluegreen/` that is replaced atomically.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -12,7 +12,7 @@ use super::Site;
 use super::paths::{INCOMING, STATE};
 use crate::error::{Error, Result};
 
-/// A file of a site's state, which may not exist.
+/// A file with a part of a site's state. It may not exist.
 #[derive(Debug)]
 pub struct StateFile<'a> {
     dir: &'a Dir,
@@ -20,7 +20,7 @@ pub struct StateFile<'a> {
 }
 
 impl Site {
-    /// Reads a file of `.bluegreen/`; `None` if it does not exist.
+    /// Reads a file in `.bluegreen/`; `None` if it does not exist.
     pub fn read_state(&self, name: &str) -> Result<Option<Vec<u8>>> {
         match self.dir.open_dir(STATE) {
             Ok(state) => StateFile::new(&state, self.state_path().join(name)).read(),
@@ -31,13 +31,12 @@ impl Site {
 }
 
 impl<'a> StateFile<'a> {
-    /// Names the file at `path` in the open directory `dir`.
+    /// Creates a handle for the file at `path`, whose directory is open as `dir`.
     pub(super) fn new(dir: &'a Dir, path: PathBuf) -> Self {
         Self { dir, path }
     }
 
-    /// Reads the file; `None` if it does not exist. Anything but a regular file is an error: a FIFO must not
-    /// block.
+    /// Reads the file; `None` if it does not exist. Fails unless it is a regular file, because a FIFO would block.
     pub fn read(&self) -> Result<Option<Vec<u8>>> {
         let read = || {
             let mut data: Vec<u8> = Vec::new();
@@ -51,7 +50,7 @@ impl<'a> StateFile<'a> {
         }
     }
 
-    /// Replaces the file by the output of `fill`; with `durable` it is flushed to the disk.
+    /// Replaces the file with the output of `fill`, and flushes it to disk if `durable` is true.
     pub fn replace(&self, durable: bool, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
         let temporary = [INCOMING.as_bytes(), self.name()].concat();
         let replace = || {
@@ -67,7 +66,7 @@ impl<'a> StateFile<'a> {
         replace().map_err(Error::io("write", &self.path))
     }
 
-    /// Removes the file, if it exists.
+    /// Removes the file if it exists.
     pub fn remove(&self) -> Result<()> {
         self.dir.remove(self.name()).map_err(Error::io("remove", &self.path))
     }

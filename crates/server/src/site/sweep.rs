@@ -1,4 +1,4 @@
-//! Removes the leftovers of a crash, and surplus releases. Files that are not known stay.
+//! Removes the leftovers of a crash, and surplus releases. Unknown files stay.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName, State};
 
 impl LockedSite {
-    /// Removes the leftovers of a crash: half-filled directories, releases whose steps never ended, temporary
-    /// files. Returns an error for each that cannot be removed; it does no harm.
+    /// Removes the leftovers of a crash: partially filled directories, releases whose steps never completed, and temporary
+    /// files. Returns an error for each leftover that cannot be removed, which is harmless.
     pub fn sweep(&self, live: &Live) -> Result<Vec<Error>> {
         let mut leftovers = Vec::new();
         if self.dir.read_link(NEXT).is_ok() {
@@ -41,7 +41,7 @@ impl LockedSite {
         Ok(leftovers)
     }
 
-    /// Removes a release whose steps never ended. If its path is another directory now, that one stays.
+    /// Removes a release whose steps never completed. If its path now refers to another directory, that one stays.
     fn sweep_unfinished(&self, name: &ReleaseName, record: &Record) -> Result<()> {
         let text = name.to_string();
         let stat = self.releases.stat(text.as_bytes()).map_err(Error::io("read", self.release_path(name)))?;
@@ -52,7 +52,7 @@ impl LockedSite {
         self.clear(text.as_bytes())
     }
 
-    /// Removes a file of `.bluegreen/releases/` if it is temporary or its release is gone.
+    /// Removes a file in `.bluegreen/releases/` if it is temporary or its release no longer exists.
     fn sweep_record(&self, name: &[u8]) -> Result<()> {
         let stem = name.rsplitn(2, |&byte| byte == b'.').last().unwrap_or(name);
         let is_leftover = name.starts_with(INCOMING.as_bytes())
@@ -67,13 +67,13 @@ impl LockedSite {
         self.records.remove(name).map_err(Error::io("remove", path))
     }
 
-    /// Removes a release and its log. A release in which something is mounted stays as it is.
+    /// Removes a release and its log. Fails, and changes nothing, if the release contains a mount point.
     pub fn remove(&self, name: &ReleaseName) -> Result<()> {
         self.remove_release(name)?;
         self.remove_log(name)
     }
 
-    /// Removes a release. It is renamed first, so that a half-removed directory is never taken for a release.
+    /// Removes a release. It is renamed first, so that a partially removed directory never looks like a release.
     fn remove_release(&self, name: &ReleaseName) -> Result<()> {
         let at = self.withdraw(name)?;
         self.remove_records(name)?;
@@ -90,8 +90,8 @@ impl LockedSite {
         Ok(at)
     }
 
-    /// Removes a release that never became live, if its path still is the directory that was filled. Its log
-    /// stays. If it cannot be removed, it is marked as unfinished, and a later sweep removes it.
+    /// Removes a release that never became live, if its path still refers to the directory that was filled. Its log stays. If
+    /// it cannot be removed, it is marked as unfinished for a later sweep.
     pub(super) fn discard(&self, name: &ReleaseName, filled: Identity) -> Result<()> {
         if !self.is_at(name, filled)? {
             return self.remove_records(name);
@@ -105,11 +105,11 @@ impl LockedSite {
         removed
     }
 
-    /// Removes a name of `releases/` with all below it; if something is mounted there, all of it stays.
+    /// Removes an entry of `releases/` recursively. Fails, and removes nothing, if it contains a mount point.
     pub(super) fn clear(&self, name: &[u8]) -> Result<()> {
         self.refuse_mounts(name)?;
         self.releases.remove(name).or_else(|error| {
-            // Something may have been mounted since the first check: then that error names the mount.
+            // A file system may have been mounted since the first check. This error then names the mount point.
             self.refuse_mounts(name)?;
             Err(Error::io("remove", self.path_in_releases(name))(error))
         })
