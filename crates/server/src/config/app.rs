@@ -1,4 +1,4 @@
-//! `[app]`: an application that runs once per release, on a unix socket of its own.
+//! `[app]`: an application with one instance per release, each on its own unix socket.
 
 use std::time::Duration;
 
@@ -13,14 +13,13 @@ pub struct AppConfig {
     /// The path that must respond on the release's own socket before the flip.
     #[serde(deserialize_with = "path")]
     pub health: String,
-    /// The time in which an instance must become healthy.
+    /// The time within which an instance must become healthy.
     #[serde(deserialize_with = "positive")]
     pub within: Duration,
-    /// The time that the old instance keeps running after the flip.
+    /// The time for which the old instance keeps running after the flip.
     #[serde(deserialize_with = "duration")]
     pub drain: Duration,
-    /// The words of the command that controls instances; without one, the helper that the installer wrote
-    /// for this repository.
+    /// The command line that controls instances. By default, the helper that the installer created for this repository.
     #[serde(deserialize_with = "words")]
     pub control: Option<Vec<String>>,
 }
@@ -36,7 +35,7 @@ impl Default for AppConfig {
     }
 }
 
-/// Deserializes the path of a request, which goes into a request line as it is.
+/// Deserializes a request path, which is written to the request line unescaped.
 fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     text(deserializer, |path| {
         if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -1,10 +1,10 @@
-//! `[env]`: the environment of the site's own commands.
+//! `[env]`: environment variables of steps and of `[notify]`.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// The `[env]` section: variables in the environment of steps, besides those that they always get.
+/// The `[env]` section: environment variables in addition to those that steps always have.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct Environment(BTreeMap<String, String>);

@@ -1,6 +1,6 @@
-//! `bluegreen.toml`: reads and validates it. A [`Config`] that exists is valid.
+//! `bluegreen.toml`: parsing and validation. Every [`Config`] is valid.
 //!
-//! Every key is optional, and so is the file. An error names file, line, key and what was expected.
+//! Every key is optional, and so is the file. An error names the file, the line, the key, and the expected value.
 
 mod app;
 mod environment;
@@ -31,30 +31,29 @@ use self::values::{absolute, branch, duration, folder, server, size};
 /// The file's name in the repository.
 pub const FILE: &str = "bluegreen.toml";
 
-/// All settings of one repository on one server.
+/// The settings of one repository on one server.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// The only branch that deploys, without `refs/heads/`.
     #[serde(deserialize_with = "branch")]
     pub branch: String,
-    /// The server's name in messages; without one, the host name.
+    /// The server's name in messages. By default, the host name.
     #[serde(deserialize_with = "server")]
     pub server: Option<String>,
-    /// The time that a deployment waits for another one.
+    /// The time for which a deployment waits for another one.
     #[serde(deserialize_with = "duration")]
     pub lock_timeout: Duration,
-    /// The number of threads of a checkout; 0 stands for one per core.
+    /// The number of checkout threads; 0 means one per core.
     pub checkout_threads: usize,
     /// The `[site]` section.
     pub site: SiteConfig,
-    /// The application that runs once per release; `None` if the site has none.
+    /// The application, if the site has one.
     pub app: Option<AppConfig>,
     /// The paths that outlive releases.
     pub shared: Shared,
-    /// The site's own commands.
     pub steps: StepsConfig,
-    /// The shell lines that run after each change, and get its outcome.
+    /// The commands that run after each change.
     pub notify: Notify,
     /// The additional environment variables of steps.
     pub env: Environment,
@@ -64,40 +63,40 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct SiteConfig {
-    /// The directory that holds `current` and `releases/`, absolute.
+    /// The directory that contains `current` and `releases/`, an absolute path.
     #[serde(deserialize_with = "absolute")]
     pub root: PathBuf,
-    /// The folder of the commit that is deployed; `None` for the whole commit.
+    /// The folder of the commit to deploy; `None` for the whole commit.
     #[serde(deserialize_with = "folder")]
     pub subdirectory: Option<PathBuf>,
-    /// The number of good releases that are kept besides the live one.
+    /// The number of good releases kept besides the live one.
     pub keep: usize,
-    /// True if a release is flushed to the disk before the flip.
+    /// Whether to flush a release to disk before the flip.
     pub durable: bool,
-    /// The directories of hashed files that stay reachable after a flip.
+    /// The directories of hashed assets that stay reachable after a flip.
     pub assets: Vec<Inside>,
-    /// The time for which files stay that no release has deployed again.
+    /// The time for which an asset is kept after the last release that contained it.
     #[serde(deserialize_with = "duration")]
     pub assets_age: Duration,
-    /// The most such files that stay.
+    /// The maximum number of assets in the pool.
     pub assets_max: u32,
-    /// The treatment of symlinks that lead out of the release.
+    /// What to do with symlinks that point out of the release.
     pub symlinks: Symlinks,
-    /// The treatment of submodules.
+    /// What to do with submodules.
     pub submodules: Submodules,
-    /// The time limit for fetching one submodule.
+    /// The timeout for fetching one submodule.
     #[serde(deserialize_with = "duration")]
     pub submodule_timeout: Duration,
-    /// The time limit for git and its filters while they convert files.
+    /// The timeout for git and its filters while they convert files.
     #[serde(deserialize_with = "duration")]
     pub filter_timeout: Duration,
-    /// The treatment of files of Git LFS whose content is missing.
+    /// What to do with Git LFS files whose content is missing.
     pub lfs: Lfs,
     /// The treatment of a push to the public side.
     pub when_public: WhenPublic,
-    /// The most files, links and directories that a release may have.
+    /// The maximum number of files, symlinks, and directories in a release.
     pub max_files: u32,
-    /// The most bytes that all files of a release may have together.
+    /// The maximum total size of a release's files, in bytes.
     #[serde(deserialize_with = "size")]
     pub max_size: u64,
 }
@@ -106,11 +105,11 @@ pub struct SiteConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenPublic {
-    /// It is deployed, with a warning.
+    /// Deploy with a warning.
     Warn,
-    /// It is refused, unless it has the option `-o public`.
+    /// Refuse it, unless it has the option `-o public`.
     Refuse,
-    /// It is deployed.
+    /// Deploy.
     Deploy,
 }
 
@@ -154,7 +153,7 @@ impl Default for SiteConfig {
 }
 
 impl Config {
-    /// Reads the config of the repository at `git_dir`; without a file, the defaults.
+    /// Reads the config of the repository at `git_dir`. Returns the defaults if there is no file.
     pub fn read(git_dir: &Path) -> Result<Self> {
         let file = git_dir.join(FILE);
         match Self::read_file(&file) {
@@ -165,7 +164,7 @@ impl Config {
         }
     }
 
-    /// Reads a config that lies elsewhere.
+    /// Reads a config from any path.
     pub fn read_file(file: &Path) -> Result<Self> {
         let mut text = String::new();
         let mut open = File::open(file).map_err(Error::io("read", file))?;
@@ -174,7 +173,7 @@ impl Config {
         Self::parse(&text).map_err(|(line, message)| Error::Config { file: file.into(), line, message })
     }
 
-    /// Parses and validates a config; an error is a line, counted from 1, and a message.
+    /// Parses and validates a config. An error is a line number, counted from 1, and a message.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let document = toml::Deserializer::parse(text).map_err(|error| locate(text, &error, ""))?;
         serde_path_to_error::deserialize(document).map_err(|error| {
@@ -184,7 +183,7 @@ impl Config {
     }
 }
 
-/// Refuses a config that somebody other than the repository's owner and root can write: it holds commands.
+/// Fails if users other than the repository's owner and root can write the config, because it contains commands.
 fn refuse_unsafe(path: &Path, file: &File) -> Result<()> {
     let metadata = file.metadata().map_err(Error::io("read", path))?;
     let owner = metadata.uid();
@@ -211,7 +210,7 @@ fn locate(text: &str, error: &toml::de::Error, key: &str) -> (usize, String) {
     }
 }
 
-/// Replaces the names of Rust's types in an error of serde.
+/// Replaces Rust type names in an error from serde.
 fn in_words(message: &str) -> String {
     let Some((problem, expected)) = message.split_once(", expected ") else { return message.to_owned() };
     let expected = match expected {

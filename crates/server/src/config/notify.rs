@@ -1,4 +1,4 @@
-//! `[notify]`: the shell lines that are told how a deployment, a rollback or a promotion ended.
+//! `[notify]`: the shell commands that receive the outcome of each deployment, rollback, and promotion.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use super::steps::{Many, Step};
 
-/// The time limit of a line that has none of its own: somebody waits for the end of their push.
+/// The default timeout of a command. It is short, because the pusher waits.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The `[notify]` section: its lines, in their order.
+/// The `[notify]` section.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(from = "Written")]
 pub struct Notify(Vec<Step>);
@@ -34,7 +34,7 @@ impl From<Written> for Notify {
 }
 
 impl Notify {
-    /// The lines, in their order.
+    /// Iterates over the commands, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Step> {
         self.0.iter()
     }

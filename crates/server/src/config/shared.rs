@@ -1,4 +1,4 @@
-//! `[shared]`: the paths that outlive releases. Paths are relative, stay inside, and do not overlap.
+//! `[shared]`: the paths that outlive releases. They are relative, stay inside the release, and do not overlap.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -15,9 +15,9 @@ pub struct Shared {
 /// One shared path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedPath {
-    /// From the root of the release, and from `shared/`.
+    /// The path relative to both the release and `shared/`.
     pub path: PathBuf,
-    /// True if it is a directory, or else a file.
+    /// True for a directory, false for a file.
     pub is_dir: bool,
 }
 
@@ -34,7 +34,7 @@ struct Raw {
 pub struct Inside(PathBuf);
 
 impl Inside {
-    /// Iterates over the names on the path.
+    /// Iterates over the path's components.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(OsStrExt::as_bytes)
     }
@@ -57,7 +57,7 @@ impl<'de> Deserialize<'de> for Inside {
         let text = String::deserialize(deserializer)?;
         let path: PathBuf = Path::new(&text).components().collect();
         let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-        // The text must be the normal form of the path: not `a//b`, `./a` or `a/`.
+        // The path must be normalized: not `a//b`, `./a`, or `a/`.
         if !text.is_empty() && is_plain && path.as_os_str() == text.as_str() && !text.contains('\0') {
             return Ok(Self(path));
         }
@@ -75,7 +75,7 @@ impl TryFrom<Raw> for Shared {
         let path = |is_dir| move |Inside(path): Inside| SharedPath { path, is_dir };
         let mut paths: Vec<SharedPath> =
             raw.dirs.into_iter().map(path(true)).chain(raw.files.into_iter().map(path(false))).collect();
-        // Paths compare by components, so that a path comes right before those below it.
+        // Paths compare by component, so that a path directly precedes those below it.
         paths.sort_by(|a, b| a.path.cmp(&b.path));
         for pair in paths.windows(2) {
             let (a, b) = (&pair[0].path, &pair[1].path);

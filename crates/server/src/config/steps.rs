@@ -1,4 +1,4 @@
-//! `[steps]`: the site's own commands.
+//! `[steps]`: the commands that build, check, restart, and verify a release.
 
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
@@ -8,15 +8,15 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::shared::Inside;
 
-/// The time limit of a step that has none of its own.
+/// The default timeout of a step.
 const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// The phase of a deployment in which a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Before the flip: makes files that are not in the commit.
+    /// Before the flip: creates files that are not in the commit.
     Build,
-    /// Before the flip: fails if the release must not become live.
+    /// Before the flip: fails if the release must not be activated.
     Check,
     /// After the flip: restarts services.
     Restart,
@@ -24,7 +24,7 @@ pub enum Phase {
     Verify,
 }
 
-/// The phases in their order, with their names in the config and in messages.
+/// The phases in order, with their names in the config and in messages.
 const PHASES: [(Phase, &str); 4] = [
     (Phase::Build, "build"),
     (Phase::Check, "check"),
@@ -39,24 +39,22 @@ pub struct StepsConfig([Vec<Step>; PHASES.len()]);
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Its name in messages, progress, history and logs.
+    /// Its name in messages, progress lines, history, and logs.
     pub name: String,
-    /// The shell line, run by `sh -c`.
+    /// The shell command, run with `sh -c`.
     pub run: String,
-    /// The time limit.
     pub timeout: Duration,
-    /// The files and directories of the commit that the step depends on. Paths are relative and inside the release.
+    /// The files and directories of the commit that the step depends on. The paths are relative and stay inside the release.
     pub inputs: Vec<PathBuf>,
-    /// The files and directories that it creates, for later releases to copy. Empty if the step always
-    /// runs.
+    /// The files and directories that the step creates, and that later releases can copy. Empty if the step always runs.
     pub outputs: Vec<PathBuf>,
 }
 
-/// The value of a phase in the config: one step or a list.
+/// The value of a phase in the config: one step, or a list of steps.
 #[derive(Default)]
 pub(super) struct Many(Vec<WrittenStep>);
 
-/// A step in the config: a table, or a shell line, which stands for a table with `run` alone.
+/// A step in the config: a table, or a shell command, which stands for a table with only `run`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct WrittenStep {
@@ -70,12 +68,12 @@ struct WrittenStep {
     outputs: Vec<Inside>,
 }
 
-/// An element of a list of steps, which is not a list itself.
+/// An element of a list of steps. It is not a list itself.
 struct OneStep(WrittenStep);
 
-/// The description of a step, for errors.
+/// The expected form of a step, for errors.
 const FORM: &str = "a shell line, `{ name = \"health\", run = \"...\", timeout = \"5m\" }`";
-/// The longest name of a step, in characters.
+/// The maximum length of a step's name, in characters.
 const LONGEST_NAME: usize = 100;
 
 fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -89,7 +87,7 @@ impl<'de> Deserialize<'de> for Many {
 }
 
 impl Many {
-    /// The steps, each with `limit` where it names no time limit of its own.
+    /// Returns the steps, with `limit` as the timeout of those that have none.
     pub(super) fn within(self, limit: Duration) -> Vec<Step> {
         let paths = |paths: Vec<Inside>| paths.into_iter().map(PathBuf::from).collect();
         let step = |WrittenStep { name, run, timeout, inputs, outputs }| Step {
@@ -161,15 +159,15 @@ fn checked<E: de::Error>(step: WrittenStep) -> Result<WrittenStep, E> {
     }
 }
 
-/// Returns whether one of the paths is equal to another one or inside it.
+/// Returns whether one of the paths equals another one or is inside it.
 fn is_nested(paths: &[Inside]) -> bool {
     let mut paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
-    // A path comes right before those inside it.
+    // A path directly precedes those inside it.
     paths.sort_unstable();
     paths.windows(2).any(|pair| pair[1].starts_with(pair[0]))
 }
 
-/// A key of `[steps]`: a phase, or the time limit.
+/// A key of `[steps]`: a phase, or `timeout`.
 struct Key(Option<Phase>);
 
 const KEYS: [&str; PHASES.len() + 1] = {
@@ -219,7 +217,7 @@ impl<'de> de::Visitor<'de> for Section {
     }
 }
 
-/// Checks the steps of a phase together.
+/// Validates the steps of a phase together.
 fn checked_phase<E: de::Error>(phase: Phase, Many(steps): Many) -> Result<Vec<WrittenStep>, E> {
     if phase != Phase::Build && steps.iter().any(|step| !step.outputs.is_empty()) {
         return Err(E::custom(format_args!("`inputs` and `outputs` are for build steps, not for `{phase}`")));
@@ -234,18 +232,18 @@ impl<'de> Deserialize<'de> for StepsConfig {
 }
 
 impl StepsConfig {
-    /// The steps of one phase, in order.
+    /// Iterates over the steps of one phase, in order.
     #[must_use]
     pub fn of(&self, phase: Phase) -> &[Step] {
         &self.0[phase as usize]
     }
 
-    /// All steps, in the order in which they run.
+    /// Iterates over all steps, in the order in which they run.
     pub fn iter(&self) -> impl Iterator<Item = &Step> {
         self.0.iter().flatten()
     }
 
-    /// Returns whether anything runs after the flip.
+    /// Returns whether any step runs after the flip.
     #[must_use]
     pub fn has_after_flip(&self) -> bool {
         [Phase::Restart, Phase::Verify].iter().any(|phase| !self.of(*phase).is_empty())
@@ -253,7 +251,7 @@ impl StepsConfig {
 }
 
 impl Step {
-    /// Formats the step for the log: the shell line, after the name if the step has its own.
+    /// Formats the step for the log: the shell command, preceded by the step's name if it has one.
     #[must_use]
     pub fn line(&self) -> String {
         let run = self.run.trim();
@@ -261,7 +259,7 @@ impl Step {
     }
 }
 
-/// Makes the name of a step that has none: its first line.
+/// Derives the name of a step that has none: its first line.
 fn first_line(run: &str) -> String {
     let mut lines = run.trim().lines();
     let first = lines.next().unwrap_or_default().trim_end();

@@ -1,4 +1,4 @@
-//! Deserializers that validate single values. Their errors say what was expected.
+//! Deserializers that validate single values. Their errors name the expected value.
 
 use std::fmt::{self, Display};
 use std::path::{Component, Path, PathBuf};
@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, de};
 
 use bluegreen_text::MAX_NAME_CHARS;
 
-/// The longest duration that a config may contain: 10 years.
+/// The maximum duration in a config: 10 years.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 
-/// Deserializes a string and passes it to `rule`, whose error says what was expected.
+/// Deserializes a string and passes it to `rule`, whose error names the expected value.
 pub(super) fn text<'de, D: Deserializer<'de>, T, E: Display>(
     deserializer: D,
     rule: impl FnOnce(&str) -> Result<T, E>,
@@ -37,7 +37,7 @@ impl de::Visitor<'_> for DurationVisitor {
         let duration: Duration = humantime::Duration::from_str(text).map(Into::into).map_err(|_| {
             E::custom(format!("invalid duration `{text}`, expected one like \"90s\", \"10m\", or \"1h 30m\""))
         })?;
-        // A deadline must be a time that the system can express.
+        // A deadline must be representable as a time.
         if duration > LONGEST {
             return Err(E::custom(format!("invalid duration `{text}`, expected at most 10 years")));
         }
@@ -49,7 +49,7 @@ impl de::Visitor<'_> for DurationVisitor {
     }
 }
 
-/// Deserializes a number of bytes with a decimal unit: "10 GB" is 10,000,000,000 bytes.
+/// Deserializes a size with a decimal unit: "10 GB" is 10,000,000,000 bytes.
 pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     text(deserializer, |text| {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -75,7 +75,7 @@ pub(super) fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Pat
     })
 }
 
-/// Deserializes the path of a folder in a commit, in its normal form: not `a//b`, `./a`, or `a/`.
+/// Deserializes the normalized path of a folder in a commit: not `a//b`, `./a`, or `a/`.
 pub(super) fn folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     text(deserializer, |text| {
         let path: PathBuf = Path::new(text).components().collect();
@@ -106,8 +106,8 @@ pub(super) fn server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     })
 }
 
-/// Deserializes a branch name. It checks the rules of `git check-ref-format --branch` that matter for a name
-/// that is only compared and printed.
+/// Deserializes a branch name. Checks those rules of `git check-ref-format --branch` that matter for a name that is only
+/// compared and printed.
 pub(super) fn branch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     text(deserializer, |name| {
         let bad = |character: char| character.is_control() || " ~^:?*[\\".contains(character);

@@ -1,7 +1,7 @@
-//! Commands that hints print for an administrator, who may type them as root.
+//! Commands in hints for an administrator, who may run them as root.
 //!
-//! Where the repository's owner can replace a component of a path, a command of root's would follow the owner's symlink. Such
-//! a command runs as the owner, who runs this program now, or none is printed.
+//! If the repository's owner can replace a component of a path, a command that runs as root would follow the owner's
+//! symlink. Such a command runs as the owner, who is the current user, or is not printed at all.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -21,12 +21,12 @@ pub fn as_owner(command: &str) -> String {
     format!("`sudo -u {} {command}`", owner())
 }
 
-/// Returns the command that gives a path to the repository's owner. Its options are `-h`, or `-hR` for all that the path
-/// contains.
+/// Returns the command that makes the repository's owner own a path. The options are `-h`, or `-hR` for a directory with its
+/// contents.
 #[must_use]
 pub fn give_away(options: &str, path: &Path) -> String {
     let (owner, shown) = (owner(), printable(path));
-    // With -h, the last component can be exchanged without harm.
+    // With -h, replacing the last component does no harm.
     match path.parent().and_then(Path::parent) {
         Some(above) if is_roots(above) => format!("`sudo chown {options} {owner} {shown}`"),
         _ => format!("let {owner} own `{shown}`"),
@@ -52,7 +52,7 @@ pub(super) fn create(path: &Path) -> String {
     }
 }
 
-/// Returns whether root alone can change which file a path names.
+/// Returns whether only root can change which file a path refers to.
 fn is_roots(path: &Path) -> bool {
     path.ancestors().all(|at| {
         at.symlink_metadata()

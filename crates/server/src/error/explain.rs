@@ -1,6 +1,7 @@
-//! The hint and the exit status of each error.
+//! The hint and exit status of each error.
 //!
-//! Commands that need another user name it: a file that root creates in the site would block later deployments.
+//! A command that another user must run names that user: a file that root creates in the site would block later
+//! deployments.
 
 use std::io::ErrorKind;
 
@@ -16,8 +17,8 @@ const APP: &str =
     "the application must listen on the path in `$SOCKET`; `bluegreen log --app` shows its output";
 
 impl Explain for Error {
-    /// One thing that the reader can do, a line without a full stop. The match names every variant, so that a
-    /// new one does not go without a hint by accident.
+    /// Returns one action for the reader, a line without a full stop. The match is exhaustive, so that no new variant lacks a
+    /// hint by accident.
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::ConfigUnsafe { file, problem } if problem.contains("writable") => {
@@ -68,7 +69,7 @@ impl Explain for Error {
         Some(hint)
     }
 
-    /// The exit status for this error: 1, 2 or 3, as docs/howto/operate.md lists them.
+    /// Returns the exit status: 1, 2, or 3, as listed in docs/howto/operate.md.
     fn exit_status(&self) -> u8 {
         match self {
             Self::Protocol(_) | Self::Request(_) | Self::Config { .. } | Self::ConfigUnsafe { .. } => 2,
@@ -82,7 +83,7 @@ impl Explain for Error {
 }
 
 impl Error {
-    /// The hint of an error in the directories of the site.
+    /// Returns the hint for an error in the site's directories.
     fn site_hint(&self) -> Option<String> {
         Some(match self {
             Self::SharedMissing(path) => {

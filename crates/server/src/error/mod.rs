@@ -1,8 +1,7 @@
-//! Errors: one variant for each situation in which a deployment, a rollback, or a recovery stops, worded for the person
-//! who pushed.
+//! The errors of deployments, rollbacks, and recovery, worded for the person who pushed.
 //!
-//! Each variant has an exit status and may have a hint. The last line of a failure, which says what is still
-//! live, comes from the deployment.
+//! Each variant has an exit status and may have a hint. The deployment prints the last line of a failure, which names the
+//! live release.
 
 mod admin;
 mod explain;
@@ -23,35 +22,35 @@ use bluegreen_git as git;
 use bluegreen_process::signals::Cancelled;
 use bluegreen_protocol::freeze::Freeze;
 
-/// The result of everything that can fail here.
+/// The result of fallible functions in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A situation that ends a command.
+/// The reason why a deployment, a rollback, or a recovery stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A gated push whose request is not one of git.
+    /// The input of `proc-receive` does not come from git.
     #[error("expected `git receive-pack` to ask: {}", reason(.0))]
     Protocol(io::Error),
-    /// The config cannot be understood; the message names file, line and key.
+    /// The config is invalid.
     #[error("{place}: {message}", place = place(.file, *.line))]
     Config {
         file: PathBuf,
-        /// The line of the problem, from 1; 0 where the file as a whole is meant.
+        /// The line number, counted from 1; 0 for the whole file.
         line: usize,
-        /// Key, problem and what was expected.
+        /// The key, the problem, and the expected value.
         message: String,
     },
-    /// The config is owned by another user or writable by others, although it contains commands.
+    /// The config contains commands, and is owned by another user or writable by others.
     #[error("`{}` {problem}", printable(.file))]
     ConfigUnsafe {
         file: PathBuf,
-        /// The problem with its owner or mode.
+        /// The owner or mode that is wrong.
         problem: String,
     },
     /// A system call on a path failed.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// The command that starts and stops instances failed.
+    /// The helper that starts and stops instances failed.
     #[error("cannot {verb} the application: `{command} {verb}` failed: {how}")]
     AppControl {
         /// The verb: "start", "stop".
@@ -65,10 +64,10 @@ pub enum Error {
     AppUnhealthy {
         /// The path of the health check.
         path: String,
-        /// The response, or why there was none.
+        /// The unexpected response, or why there was none.
         how: String,
     },
-    /// git failed, or a repository cannot be used.
+    /// git failed, or the repository is unusable.
     #[error(transparent)]
     Git(git::Error),
     /// A commit could not be checked out.
@@ -82,22 +81,22 @@ pub enum Error {
     NoSpace {
         /// The site.
         path: PathBuf,
-        /// The space that is needed, with its unit.
+        /// The required space, with its unit.
         needed: String,
-        /// The space that is free, with its unit.
+        /// The free space, with its unit.
         free: String,
     },
-    /// A shared file that does not exist yet.
+    /// A shared file does not exist yet.
     #[error("the shared file `{}` is missing", printable(.0))]
     SharedMissing(PathBuf),
-    /// A path in `shared/` that is a file where the config says directory, or the other way round.
+    /// A path in `shared/` is a file although the config says directory, or vice versa.
     #[error("`{}` must be a {wanted}, as configured in bluegreen.toml", printable(.path))]
     SharedKind {
         path: PathBuf,
         /// "directory" or "file".
         wanted: &'static str,
     },
-    /// A path in the commit that cannot be replaced by the link to a shared path.
+    /// A path in the commit cannot be replaced with the symlink to a shared path.
     #[error("`{}` is {kind} in the commit, but `{}` is in `{wanted}` of `[shared]`", printable(.path), printable(.shared))]
     SharedInTheWay {
         /// The path in the commit.
@@ -110,7 +109,7 @@ pub enum Error {
     /// The site's directory does not exist.
     #[error("the site `{}` does not exist", printable(.0))]
     NoSite(PathBuf),
-    /// `current` is not a symbolic link, so that no rename can replace it.
+    /// `current` is not a symlink, so no rename can replace it.
     #[error("`{}` is {kind}, not a symlink", printable(.path))]
     CurrentOccupied {
         /// The path of `current`.
@@ -118,27 +117,27 @@ pub enum Error {
         /// "a directory" or "a file".
         kind: &'static str,
     },
-    /// `releases` is a symbolic link. The relative links to shared paths would not work through it.
+    /// `releases` is a symlink, through which the relative symlinks to shared paths would not work.
     #[error("`{}` is a symlink to `{}`, not a directory", printable(.path), printable(.target))]
     ReleasesLink {
         /// The path of `releases`.
         path: PathBuf,
         target: PathBuf,
     },
-    /// Something is mounted where files were to be removed or moved.
+    /// A file system is mounted inside a directory to be removed or moved.
     #[error("cannot remove or move `{}`: a file system is mounted at `{}`", printable(.path), printable(.mount))]
     Mounted {
-        /// The path that was to be removed or moved.
+        /// The path to be removed or moved.
         path: PathBuf,
         mount: PathBuf,
     },
-    /// A step moved or removed the release that it ran in.
+    /// A step moved or removed its own release.
     #[error("a step moved, removed, or replaced the directory of release {0}")]
     Replaced(String),
-    /// An old release whose directory has another inode number than its record says.
+    /// A release's directory has another inode number than its record.
     #[error("the directory of release {0} was replaced after the deployment")]
     ReplacedSince(String),
-    /// The release that a rollback would choose is from before a directory was shared.
+    /// The release that a rollback would choose is older than the config of a shared directory.
     #[error("release {release} does not share `{}`: it hides what is in there, and keeps what is written meanwhile to itself", printable(.path))]
     NotShared {
         /// Its name.
@@ -148,7 +147,7 @@ pub enum Error {
         /// The first digits of its commit.
         commit: String,
     },
-    /// A surplus release has files that may be uploads.
+    /// A surplus release contains files that may be uploads.
     #[error("release {release} is not removed: its `{}` contains files that are not in the commit", printable(.path))]
     OwnFiles {
         /// Its name.
@@ -158,20 +157,16 @@ pub enum Error {
         /// The directory in `shared/`.
         shared: PathBuf,
     },
-    /// Another process held the lock for too long.
+    /// Another process holds the lock.
     #[error("timed out after {}: the site is still locked by {holder}", humantime::format_duration(*.waited))]
-    Locked {
-        holder: String,
-        /// The time that the program waited.
-        waited: Duration,
-    },
-    /// A step of this release wants to change the site, but its own deployment holds the lock.
+    Locked { holder: String, waited: Duration },
+    /// A step of this release tries to change the site, but its own deployment holds the lock.
     #[error("a step of release {0} cannot change the site: its own deployment holds the lock")]
     InStep(String),
-    /// A release that does not exist.
+    /// The release does not exist.
     #[error("unknown release `{}`", printable(.0))]
     NoRelease(String),
-    /// A release that must not become live again.
+    /// The release must not become live again.
     #[error("cannot roll back to release {name}: it is {state}")]
     UnfitRelease {
         /// The release.
@@ -182,33 +177,30 @@ pub enum Error {
     /// No good release is older than the live one.
     #[error("no good release is older than the live one")]
     NoOlderRelease,
-    /// A step of the config failed.
+    /// A step failed.
     #[error("step `{}` {how}", printable(.name))]
     Step {
-        /// Its first line.
         name: String,
         /// "exited with status 1".
         how: String,
-        /// One thing that the reader can do.
         hint: String,
     },
-    /// A release whose publication was cut off before it was verified.
+    /// An activation was interrupted before the release was verified.
     #[error("release {0} was never verified")]
     Unverified(String),
-    /// A release whose publication was cut off before it became live.
+    /// An activation was interrupted before the release became live.
     #[error("the activation of release {0} was interrupted before it became live")]
     CutOff(String),
-    /// The server is locked by an operator.
+    /// An operator has locked the server.
     #[error("{server} is {freeze}")]
     Frozen {
         /// The server's name.
         server: String,
         /// The lock.
         freeze: Box<Freeze>,
-        /// One thing that the reader can do.
         hint: String,
     },
-    /// `lock` on a server that is locked already.
+    /// The server to lock is already locked.
     #[error("{server} is {freeze}")]
     AlreadyFrozen {
         /// The server's name.
@@ -216,29 +208,29 @@ pub enum Error {
         /// The lock.
         freeze: Box<Freeze>,
     },
-    /// The file of a lock cannot be parsed, so that the server may be locked.
+    /// The lock's file cannot be parsed, so the server may be locked.
     #[error("cannot read `{}`, so the server counts as locked: {problem}", printable(.path))]
     DamagedFreeze {
         /// The file.
         path: PathBuf,
         problem: String,
     },
-    /// A push to the public side, which the config refuses.
+    /// The config refuses a push to the public side.
     #[error("{0} is public")]
     Public(String),
-    /// A request of a client of `hold` that cannot be understood.
+    /// A client of `hold` sent an invalid request.
     #[error("{0}")]
     Request(String),
-    /// The client of `hold` went away, or sent nothing for too long.
+    /// The client of `hold` disconnected or timed out.
     #[error("lost the connection to the promotion that held the lock")]
     HoldLost,
-    /// The operator or the system asked the program to stop.
+    /// A signal requested a stop.
     #[error("cancelled")]
     Cancelled,
-    /// An error that is printed already.
+    /// The error was already printed.
     #[error("{0}")]
     Reported(Box<Error>),
-    /// The new release is live, but something after the flip failed.
+    /// The new release is live, but a later part of the deployment failed.
     #[error("{0}")]
     AfterFlip(Box<Error>),
 }

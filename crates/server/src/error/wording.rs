@@ -13,14 +13,13 @@ pub(super) fn place(file: &Path, line: usize) -> String {
     if line == 0 { file } else { format!("{file}:{line}") }
 }
 
-/// The login name of the current user, for a command that an administrator runs.
+/// Returns the current user's login name, for a command that an administrator runs.
 pub(super) fn user() -> String {
     let uid = Uid::effective();
     User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// Returns the command that lets the current user write where it may not: about the path, or the nearest directory
-/// above it that exists.
+/// Returns the command that grants the current user write access to a path, or to its nearest existing ancestor.
 pub(super) fn grant(path: &Path) -> String {
     let found = path.ancestors().find_map(|path| Some((path, path.symlink_metadata().ok()?)));
     let Some((path, found)) = found else { return format!("`ls -ld {}`", printable(path)) };

@@ -1,4 +1,4 @@
-//! The wording of what a crash left, and of what is done about it.
+//! The wording of messages about recovery after a crash.
 
 use std::fmt::{self, Display};
 use std::path::Path;
@@ -8,53 +8,40 @@ use bluegreen_text::printable;
 use crate::release::ReleaseName;
 use bluegreen_protocol::freeze::Freeze;
 
-/// Something that a crash left.
+/// The state that a crash left, or its recovery.
 #[derive(Debug)]
 pub enum Leftover<'a> {
-    /// An earlier run ended in the middle of a publication.
+    /// A previous run was interrupted during an activation.
     CutOff {
         release: &'a ReleaseName,
-        /// True if it was live already.
+        /// True if the release was already live.
         is_live: bool,
     },
-    /// A tip that no deployment has looked at is deployed.
-    Unseen {
-        branch: &'a str,
-        /// The commit's first digits.
-        tip: &'a str,
-        /// The server's name.
-        server: &'a str,
-    },
-    /// A tip that no deployment has looked at is not deployed, because the server is locked.
+    /// A tip that no deployment has examined is being deployed.
+    Unseen { branch: &'a str, tip: &'a str, server: &'a str },
+    /// A tip that no deployment has examined is not deployed, because the server is locked.
     Frozen {
         branch: &'a str,
-        /// The commit's first digits.
         tip: &'a str,
-        /// The server's name.
         server: &'a str,
         /// The lock.
         freeze: &'a Freeze,
     },
-    /// A tip whose deployment was cut off too often.
+    /// A tip whose deployment was interrupted too often.
     GivenUp {
-        /// The commit's first digits.
         tip: &'a str,
-        /// The number of times that it was begun.
+        /// The number of attempts.
         attempts: u8,
     },
-    /// A publication has begun and was cut off.
+    /// An activation was interrupted.
     Begun(&'a ReleaseName),
-    /// A tip that no deployment has looked at.
-    NotSeen {
-        branch: &'a str,
-        /// The commit's first digits.
-        tip: &'a str,
-    },
+    /// A tip that no deployment has examined.
+    NotSeen { branch: &'a str, tip: &'a str },
     /// `current` is missing, although there are releases.
     NoCurrent,
-    /// A lock that git left before the boot.
+    /// A stale lock file of git from before the last boot.
     OldLock(&'a Path),
-    /// A lock of git was removed.
+    /// A stale lock file of git was removed.
     Removed(&'a Path),
 }
 

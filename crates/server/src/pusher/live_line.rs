@@ -1,4 +1,4 @@
-//! The sentence about the live release that ends every failure: "blue still serves ...".
+//! The sentence about the live release after every failure: "blue still serves ...".
 
 use std::fmt::{self, Display};
 
@@ -25,7 +25,7 @@ enum What {
 }
 
 impl LiveLine {
-    /// Makes the sentence about `live`; `None` stands for a site that cannot be read.
+    /// Creates the sentence about `live`; `None` stands for an unreadable site.
     #[must_use]
     pub fn new(server: &str, live: Option<&Live>) -> Self {
         let what = match live {
@@ -39,7 +39,7 @@ impl LiveLine {
         Self { server: server.to_owned(), still: "still ", what }
     }
 
-    /// The same sentence without "still", after a change.
+    /// Returns the same sentence without "still", after a change.
     #[must_use]
     pub fn anew(self) -> Self {
         Self { still: "", ..self }

@@ -1,7 +1,7 @@
-//! Messages: the wording of the lines that are no errors.
+//! The wording of messages other than errors.
 //!
-//! The first and the last line of a deployment, and the line for a ref that does not deploy, are those of the
-//! bash hook that this program replaces, to the letter: people and scripts look for them.
+//! The first and the last line of a deployment, and the line for a ref that does not deploy, match the bash hook that this
+//! program replaces to the letter, because scripts search for them.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
@@ -18,109 +18,79 @@ use crate::release::ReleaseName;
 use crate::site::history::Action;
 use crate::site::{Holder, Live};
 
-/// A line to the pusher.
+/// A message to the pusher.
 #[derive(Debug)]
 pub enum Message<'a> {
     /// The branch moved.
-    Received {
-        branch: &'a str,
-        /// The server's name.
-        server: &'a str,
-    },
+    Received { branch: &'a str, server: &'a str },
     /// The deployment is complete.
     Complete,
     /// Another ref moved.
     OtherRef {
         /// The ref's full name.
         name: &'a [u8],
-        /// The branch that deploys.
         branch: &'a str,
     },
-    /// Another branch moved, and the branch that deploys does not exist: the commands that deploy it.
+    /// Another branch moved, and the branch that deploys does not exist: prints the commands that deploy it.
     OtherBranch {
         /// The pushed branch.
         name: &'a str,
         /// The branch that deploys.
         branch: &'a str,
-        /// The server's name, which is usually the name of the remote, too.
+        /// The server's name, which is usually also the name of the remote.
         server: &'a str,
         config: &'a Path,
     },
-    /// The branch moved, and the push option `skip` asked for no deployment.
-    Skipped {
-        branch: &'a str,
-        /// The live release, which stays.
-        live_line: &'a LiveLine,
-    },
-    /// A push option that this program does not know.
+    /// The branch moved, and the push option `skip` prevents a deployment.
+    Skipped { branch: &'a str, live_line: &'a LiveLine },
+    /// An unknown push option.
     UnknownOption(&'a str),
-    /// A deployment enters its next phase; printed for the push option `verbose`.
+    /// A deployment enters its next phase. Printed with the push option `verbose`.
     Phase(&'a str),
     /// The branch was deleted.
-    Deleted {
-        branch: &'a str,
-        /// The live release, which stays.
-        live_line: &'a LiveLine,
-    },
+    Deleted { branch: &'a str, live_line: &'a LiveLine },
     /// The instance of the new release became healthy, after this time.
     Healthy(Duration),
     /// A release became live.
     Live {
         release: &'a ReleaseName,
-        /// The number of paths that differ from the release that was live before.
+        /// The number of paths that differ from the previous live release.
         changed: u64,
         /// The number of files and links.
         files: u64,
         /// Their size in bytes.
         size: u64,
-        /// The time that all of it took.
         took: Duration,
     },
-    /// The commit is live already.
-    AlreadyLive {
-        /// The commit's first digits.
-        commit: &'a str,
-        release: &'a ReleaseName,
-    },
+    /// The commit is already live.
+    AlreadyLive { commit: &'a str, release: &'a ReleaseName },
     /// The folder is the same in this commit as in that of the live release.
     FolderUnchanged(&'a Path, &'a str, &'a ReleaseName),
-    /// A newer push has moved the branch already.
-    Superseded {
-        /// The commit that was pushed, its first digits.
-        commit: &'a str,
-        /// The tip of the branch, its first digits.
-        tip: &'a str,
-    },
+    /// A newer push has already moved the branch.
+    Superseded { commit: &'a str, tip: &'a str },
     /// An older release became live again.
     RolledBack {
         release: &'a ReleaseName,
         /// The release that was live before.
         from: &'a Live,
-        /// The time that it took.
         took: Duration,
     },
-    /// The lock is taken.
+    /// Another process holds the lock.
     Waiting { holder: &'a str },
     /// A deployment to the public side.
     PublicSide(&'a str),
-    /// A failure that left the live release as it was.
+    /// A failure that did not change the live release.
     NotDone(Action, &'a LiveLine),
     /// Submodules that stay empty.
     EmptySubmodules(&'a [PathBuf]),
     /// The progress of a checkout.
-    Writing {
-        /// The files that are written.
-        done: u64,
-        /// All files.
-        total: u64,
-    },
-    /// Files of Git LFS that are deployed as pointers.
+    Writing { done: u64, total: u64 },
+    /// Git LFS files that are deployed as pointers.
     Pointers(&'a [PathBuf]),
-    /// A shared directory that cannot be filled from the commit, because it is on another file system.
+    /// A shared directory that cannot be seeded from the commit, because it is on another file system.
     NotSeeded(&'a Path),
     /// The result of `deploy --dry-run`.
     DryRun {
-        /// The commit's first digits.
         commit: &'a str,
         /// The commit's subject.
         subject: &'a str,
@@ -132,18 +102,14 @@ pub enum Message<'a> {
         /// The release that would be recycled.
         recycled: Option<ReleaseName>,
     },
-    /// No deployment is running that could be cancelled.
+    /// `cancel` found no running deployment.
     NothingRuns,
-    /// Another process was asked to stop.
+    /// TERM was sent to another process.
     Cancelling(&'a Holder),
     /// The other process has stopped.
     Cancelled(&'a LiveLine),
-    /// A step begins; what it prints follows, indented.
-    Step {
-        phase: Phase,
-        /// Its first line.
-        name: &'a str,
-    },
+    /// A step begins. Its output follows, indented.
+    Step { phase: Phase, name: &'a str },
     /// A build step was skipped, because a kept release has the same inputs.
     StepUnchanged {
         /// The step's name.
