@@ -65,7 +65,8 @@ fn run_commands(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>
     let check = &topology.config.check;
     concurrent::map(&topology.sides[&plan.to], |server| {
         let mut variables = variables(topology, plan);
-        variables.push(("BLUEGREEN_ADDRESS", server.address.clone()));
+        let address = server.address.trim_start_matches("http://");
+        variables.push(("BLUEGREEN_ADDRESS", address.to_owned()));
         check.run.iter().try_for_each(|line| {
             let timeout = check.within;
             let command = UserCommand { line, folder: &topology.folder, variables: &variables, timeout };

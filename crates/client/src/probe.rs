@@ -1,5 +1,6 @@
 //! HTTP requests to a server or to the public address, each by a `curl` with a connection of its own.
 
+use std::borrow::Cow;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -131,10 +132,22 @@ fn curl(url: &str, reads_body: bool, address: Option<&str>) -> Command {
     command.args(["-o", if reads_body { "-" } else { "/dev/null" }]);
     command.args(["--max-time", RESPONSE_TIMEOUT, "-w", "\nstatus %{http_code}\ntook %{time_total}\n"]);
     if let Some(address) = address {
-        command.args(["--noproxy", "*", "--connect-to", &format!("::{address}")]);
+        let (url, address) = at(url, address);
+        command.args(["--noproxy", "*", "--connect-to", &format!("::{address}"), "--", &url]);
+    } else {
+        command.arg("--").arg(url);
     }
-    command.arg("--").arg(url);
     command
+}
+
+/// Returns the URL and the host and port at which a server gets a request for a public URL. A server whose address
+/// begins with `http://` speaks plain HTTP, behind a front end that speaks TLS.
+fn at<'a>(url: &'a str, address: &'a str) -> (Cow<'a, str>, &'a str) {
+    match (address.strip_prefix("http://"), url.strip_prefix("https://")) {
+        (Some(address), Some(rest)) => (format!("http://{rest}").into(), address),
+        (Some(address), None) => (url.into(), address),
+        (None, _) => (url.into(), address),
+    }
 }
 
 /// Returns the response without its headers and without what curl reports about it.
@@ -170,6 +183,7 @@ pub fn join_url(url: &str, path: &str) -> String {
 /// Returns the command that makes the same request.
 #[must_use]
 pub fn try_it(url: &str, address: &str) -> String {
+    let (url, address) = at(url, address);
     format!("`curl -v --globoff --connect-to ::{address} '{url}'`")
 }
 
@@ -194,5 +208,23 @@ pub fn until_healthy(
             return Ok(Some(if response.is_good() { few() } else { response.words() }));
         }
         thread::sleep(Duration::from_millis(if good > 0 { 50 } else { 500 }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_behind_a_front_end_speaks_plain_http() {
+        let line = |address| try_it("https://shop.example/a", address);
+        assert_eq!(
+            line("http://127.0.0.1:8001"),
+            "`curl -v --globoff --connect-to ::127.0.0.1:8001 'http://shop.example/a'`"
+        );
+        assert_eq!(
+            line("10.0.0.3:443"),
+            "`curl -v --globoff --connect-to ::10.0.0.3:443 'https://shop.example/a'`"
+        );
     }
 }

@@ -23,7 +23,7 @@ pub struct Remote {
     pub url: String,
     ssh: Option<Ssh>,
     path: String,
-    /// Host and port of its web server.
+    /// Host and port of its web server; with `http://` before them, it speaks plain HTTP behind an https URL.
     pub address: String,
 }
 
