@@ -43,9 +43,13 @@ Usage: $SELF [OPTION]...     set up this server, or bring it up to date (root; D
   --config FILE         make FILE the bluegreen.toml of the repository; \`-\` reads standard input
   --web-server NAME     auto, apache, nginx, caddy, or none [auto]
   --domain NAME         respond to this host name only, as one site among several
+  --tls certbot         HTTPS with a certificate that certbot requests and renews, for nginx and Apache; you agree to the
+                        terms of service of its certificate authority
   --stack NAME          set up a whole application: static, php, node, python, or rails
   --run 'COMMAND'       the application's command, run in the release; it listens on \$SOCKET
   --worker 'COMMAND'    a background command, run for the live release only
+  --pair                set up two sides, blue and green, and a front end that shows one of them at --domain; the other
+                        options are those of both sides
   --static              serve all files, even if the release has an application's manifest
   --gate                a failed deployment makes the push fail
   --login-shell         give USER a shell; without it the account takes pushes and a few commands
@@ -96,12 +100,13 @@ indent() { sed 's/^/    /'; }
 
 options() {
     USER_NAME=deploy REPO=sample_app SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' WEB='' DOMAIN='' GATE='' SERVE='' LOGIN_SHELL='' BINARY=''
-    STACK='' RUN='' WORKER='' FRONT='' SWITCH='' SETTINGS=''
+    STACK='' RUN='' WORKER='' FRONT='' SWITCH='' SETTINGS='' TLS='' PAIR='' SIDE='' LISTEN='' OTHER_SITE='' PREVIEWS='' CERTIFIED=''
     RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' YES=${YES:-} ACTION=set_up
     while [ $# -gt 0 ]; do
         case $1 in
             --gate) GATE=yes ;;
             --static) SERVE=all ;;
+            --pair) PAIR=yes ;;
             --login-shell) LOGIN_SHELL=yes ;;
             --front-end) FRONT=front_ ;;
             --dry-run) DRY_RUN=yes ;;
@@ -128,6 +133,7 @@ option() { # OPTION VALUE
         --key) KEYS=$KEYS$2$LINE_END ;;
         --web-server) WEB=$2 ;;
         --domain) DOMAIN=$2 ;;
+        --tls) TLS=$2 ;;
         --binary) BINARY=$2 ;;
         --stack) STACK=$2 ;;
         --run) RUN=$2 ;;
@@ -150,12 +156,14 @@ option() { # OPTION VALUE
 finish() {
     STEP=check
     if [ -n "$DRY_RUN" ]; then
+        [ -z "$SIDE" ] || return 0
         [ "$CHANGES" -gt 0 ] || say 'Nothing would have to be changed.'
         say 'This was a dry run: nothing was changed.'
         return 0
     fi
     reachable
     as "$USER_NAME" "$PROGRAM" -C "$REPO" check || fail 'the setup has problems' 'fix each problem above as its hint says, and run this again'
+    [ -z "$SIDE" ] || return 0
     [ "$CHANGES" -gt 0 ] || say 'Nothing had to be changed.'
     say "
 Now, in the repository on your own machine:
@@ -194,7 +202,7 @@ parts() {
     [ -e "$ASSETS/bluegreen.toml" ] || fail "neither $HERE/share nor $ASSETS contains bluegreen.toml" 'run install.sh from a complete clone'
     # shellcheck source=packaging/building.sh
     [ -n "$PACKAGED" ] || . "$HERE/packaging/building.sh"
-    for part in ledger system preflight program account repository sudo site web stack boot front uninstall; do
+    for part in ledger system preflight program account repository sudo site web tls stack pair boot front uninstall; do
         # shellcheck source=/dev/null
         . "$PARTS/$part.sh"
     done
@@ -229,7 +237,12 @@ main() {
     exec </dev/null
     cd /
     locked
-    "$FRONT$ACTION"
+    case $PAIR:$FRONT:$ACTION in
+        yes::set_up) pair ;;
+        yes::uninstall) unpair ;;
+        yes:?*) misused '--pair and --front-end do not go together' ;;
+        *) "$FRONT$ACTION" ;;
+    esac
 }
 
 set_up() {
@@ -246,6 +259,7 @@ set_up() {
     site
     stack
     boot
+    tls
     finish
 }
 

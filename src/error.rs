@@ -42,6 +42,12 @@ pub enum Error {
         /// The commands that do.
         commands: &'static [&'static str],
     },
+    /// `promote` on a server without a front end of its own.
+    #[error("this server has no front end that this account may switch")]
+    NoFrontEnd,
+    /// A config for the front end that comes from a client.
+    #[error("this account uses the front end's own config")]
+    FrontEndConfig,
     /// The account has several repositories, and the client named none.
     #[error("this account has several repositories")]
     SeveralRepositories(Vec<String>),
@@ -160,6 +166,11 @@ impl Explain for Error {
             Self::NoShell(commands) | Self::NotOverSsh { commands, .. } => {
                 format!("run one of {}, as in `ssh deploy@blue status`", commands.join(", "))
             }
+            Self::NoFrontEnd => {
+                "run `bluegreen promote` in your clone; only a server with `install.sh --pair` has it as a command"
+                    .into()
+            }
+            Self::FrontEndConfig => "leave out `--config` and `--trust`".into(),
             Self::SeveralRepositories(names) => {
                 format!("name one of them ({}), as in `status -C {}`", names.join(", "), names[0])
             }
@@ -194,6 +205,8 @@ impl Explain for Error {
             | Self::NoRepository
             | Self::NoShell(_)
             | Self::NotOverSsh { .. }
+            | Self::NoFrontEnd
+            | Self::FrontEndConfig
             | Self::SeveralRepositories(_)
             | Self::UnknownRepository { .. }
             | Self::NotARepository(_)

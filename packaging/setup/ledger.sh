@@ -124,7 +124,7 @@ find_others() {
 tidy_ledgers() {
     [ -d "$LEDGERS" ] || return 0
     run '' find "$LEDGERS" -name '.*.bluegreen-new' -type f -delete
-    run '' find "$LEDGERS" -mindepth 1 \( -path "$LEDGERS/accounts" -o -path "$LEDGERS/address" \) -prune \
+    run '' find "$LEDGERS" -mindepth 1 \( -path "$LEDGERS/accounts" -o -path "$LEDGERS/address" -o -path "$PUBLIC_DIRECTORY" -o -path "$ACME" \) -prune \
         -o -perm /077 -exec chmod go= {} +
 }
 

@@ -7,6 +7,7 @@ preflight() {
     check_keys
     check_rules
     find_web_server
+    check_tls
     check_stack
     STEP=preflight
     find_binary
@@ -62,6 +63,8 @@ settle() {
     look_up "$LEDGER" domain
     DOMAIN=${DOMAIN:-$VALUE}
     case $DOMAIN in *[!A-Za-z0-9.*-]*) misused "invalid host name: \`$DOMAIN\`" ;; esac
+    settle_side
+    settle_tls
     look_up "$LEDGER" gate
     GATE=${GATE:-$VALUE}
     look_up "$LEDGER" serve
@@ -165,9 +168,11 @@ check_others() {
         repository=$VALUE
         look_up "$other" site
         [ "$VALUE" != "$SITE" ] || fail "$SITE is the site of $repository" 'give this repository a site of its own: --site DIRECTORY'
-        if [ "$WEB" = none ] || [ -n "$DOMAIN" ]; then continue; fi
+        if [ "$WEB" = none ] || [ -n "$DOMAIN$LISTEN" ]; then continue; fi
         look_up "$other" web-server
         [ "$VALUE" != none ] || continue
+        look_up "$other" listen
+        [ -z "$VALUE" ] || continue
         look_up "$other" domain
         [ -n "$VALUE" ] || fail "the site of $repository already responds to every host name" 'give this one a host name: --domain NAME'
     done

@@ -12,7 +12,9 @@ packages() {
     has adduser || missing="$missing adduser"
     [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
     [ "$WEB" = none ] || has "$WEB_COMMAND" || missing="$missing $WEB_UNIT"
-    [ -z "$WANTED_RULES" ] || has visudo || missing="$missing sudo"
+    { [ -z "$WANTED_RULES" ] && [ "${STACK_KIND-}" != app ]; } || has visudo || missing="$missing sudo"
+    [ -z "$SIDE" ] || has curl || missing="$missing curl"
+    [ -z "$TLS" ] || has certbot || missing="$missing certbot"
     [ -n "$missing" ] || return 0
     has apt-get || fail "this needs$missing, and there is no apt-get" 'install them, then run this again'
     run 'apt-get update' apt_get 300 update

@@ -6,6 +6,7 @@ site() {
     local first=''
     STEP=site
     note "$LEDGER" "site $SITE"
+    [ -z "$LISTEN" ] || note "$LEDGER" "listen $LISTEN"
     [ -z "$SERVE" ] || note "$LEDGER" "serve $SERVE"
     is "$USER_NAME" -L "$SITE/current" || first=yes
     user_directory "$SITE"

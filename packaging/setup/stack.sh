@@ -103,6 +103,8 @@ app_user() {
         id -nG "$member" 2>/dev/null | tr ' ' '\n' | grep -Fqx "$APP_USER" || {
             note "$LEDGER" "member $member"
             run "add $member to the group $APP_USER" usermod -aG "$APP_USER" "$member"
+            # A server that does not change its user itself has the groups of its start.
+            [ "$member" != caddy ] || note "$LEDGER" restart-due
         }
     done
 }
@@ -231,8 +233,10 @@ apache_modules() {
         app) set -- proxy proxy_http rewrite ;;
         fpm) set -- proxy proxy_fcgi rewrite ;;
         files) set -- rewrite ;;
-        *) return 0 ;;
+        front) set -- proxy proxy_http rewrite ;;
+        *) set -- ;;
     esac
+    [ -z "$TLS" ] || set -- "$@" rewrite socache_shmcb ssl
     for name in "$@"; do
         [ ! -e "$WEB_DIR/mods-enabled/$name.load" ] || continue
         note "$SERVER" "apache-module $name"

@@ -85,6 +85,7 @@ unserve() { # LAST_OF_SERVER
     [ -z "$1" ] || ! noted "$SERVER" apache-headers || run "disable Apache's module headers" rm -f "/etc/apache2/$HEADERS"
     [ -z "$1" ] || uncaddy
     ! web_alive || run "reload $WEB" web_graceful
+    untls
 }
 
 # True if the site is in the document root of the default site, or if that root is unknown.

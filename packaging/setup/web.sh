@@ -19,12 +19,17 @@ find_web_server() {
         fail "$REPO was set up with $had" "$SELF --repo $REPO --uninstall first, then set it up with $WEB"
     [ "$WEB" != none ] || return 0
     web_places
-    # Without a host name, a site must be the server's first, which responds to all names.
+    # Without a host name, a site must be the server's first, which responds to all names, unless it is a side of a pair.
     SITE_CONF=$FIRST_CONF
-    [ -z "$DOMAIN" ] || SITE_CONF=$NAMED_CONF
+    [ -z "$DOMAIN$LISTEN" ] || SITE_CONF=$NAMED_CONF
     [ -e "$(site_file)" ] || fail "there is no site for $WEB without a stack" '--stack static, or another web server'
     check_domain
-    check_port
+    if [ -n "$LISTEN" ]; then
+        check_port "${LISTEN#*:}" 'stop that program'
+    else
+        check_port 80 'stop that program, or give its name to --web-server'
+        [ -z "$TLS" ] || check_port 443 'stop that program'
+    fi
     # Another site that serves this directory would find no files after the adoption.
     for enabled in "$WEB_DIR"/sites-enabled/*; do
         case ${enabled##*/} in "$DEFAULT_SITE" | "$FIRST_CONF" | "$NAMED_CONF") continue ;; esac
@@ -54,41 +59,71 @@ web_places() {
     HEADERS=mods-enabled/headers.load
 }
 
-# Fails if another program listens on the web server's port.
-check_port() {
-    web_alive || ! awk '$2 ~ /:0050$/ && $4 == "0A" { found = 1 } END { exit !found }' /proc/net/tcp /proc/net/tcp6 2>/dev/null ||
-        fail "port 80 is in use, and not by $WEB" '`ss -ltnp sport = :80` prints by which program; stop it, or give its name to --web-server'
+# Fails if another program than the web server listens on a port. A web server that runs has its ports already, except
+# for those of a pair that is being set up.
+check_port() { # PORT ADVICE
+    if web_alive && { [ "$1" = 80 ] || [ "$1" = 443 ] || [ -e "$LEDGER" ]; }; then return 0; fi
+    ! awk -v port="$(printf ':%04X' "$1")" 'substr($2, length($2) - 4) == port && $4 == "0A" { found = 1 } END { exit !found }' \
+        /proc/net/tcp /proc/net/tcp6 2>/dev/null ||
+        fail "port $1 is in use, and not by $WEB" "\`ss -ltnp sport = :$1\` prints by which program; $2"
 }
 
-# Fails if another site already has this host name.
+# Fails if another site already has one of these host names.
 check_domain() {
+    local name
+    for name in $DOMAIN $PREVIEWS; do check_name "$name"; done
+}
+
+check_name() { # DOMAIN
     local enabled name
-    [ -n "$DOMAIN" ] || return 0
-    name=$(printf '%s' "$DOMAIN" | sed 's/[.*]/\\&/g')
+    name=$(printf '%s' "$1" | sed 's/[.*]/\\&/g')
     for enabled in "$WEB_DIR"/sites-enabled/* "$WEB_DIR"/conf.d/* "$WEB_DIR"/Caddyfile; do
         case ${enabled##*/} in "$FIRST_CONF" | "$NAMED_CONF") continue ;; esac
         ! grep -Eqs "(^|[[:space:]{;])${NAME_KEY}([[:space:]][^;]*[[:space:]]|[[:space:]]*)$name([[:space:];,{]|\$)" "$enabled" ||
-            fail "$enabled has the domain $DOMAIN already" 'another --domain, or disable that site'
+            fail "$enabled has the domain $1 already" 'another --domain, or disable that site'
     done
 }
 
 # Prints the site's template, rendered for this server: its first lines explain the marks.
 site_text() {
-    local php all='yes' no_php='yes' ipv6='' application='yes'
+    local php all='' plain='' acme='' direct='' no_php='yes' ipv6='' application='yes'
     php=$(php_socket)
-    [ -z "$DOMAIN" ] || all=''
+    [ -n "$LISTEN" ] || direct=yes
+    [ -n "$DOMAIN$LISTEN" ] || all=yes
+    [ -z "$DOMAIN" ] || [ -n "$CERTIFIED" ] || plain=yes
+    [ -z "$TLS" ] || [ -n "$CERTIFIED" ] || acme=yes
     [ -z "$php" ] || no_php=''
     [ "$SERVE" != all ] || application=''
     [ ! -e /proc/net/if_inet6 ] || ipv6=yes
-    sed -e '/^@:/d' -e "$(mark domain "$DOMAIN")" -e "$(mark all "$all")" -e "$(mark ipv6 "$ipv6")" -e "$(mark php "$php")" \
+    site_template | sed -e '/^@:/d' -e "$(mark assets "$STACK_ASSETS_URL")" -e "$(mark side "$LISTEN")" -e "$(mark direct "$direct")" \
+        -e "$(mark all "$all")" -e "$(mark plain "$plain")" -e "$(mark domain "$DOMAIN")" -e "$(mark tls "$CERTIFIED")" \
+        -e "$(mark acme "$acme")" -e "$(mark preview "$PREVIEWS")" -e "$(mark ipv6 "$ipv6")" -e "$(mark php "$php")" \
         -e "$(mark no-php "$no_php")" -e "$(mark application "$application")" -e "s|@SITE@|$SITE|g" -e "s|@REPO@|$REPO|g" \
-        -e "s|@NAME@|$NAME|g" -e "s|@DOMAIN@|$DOMAIN|g" -e "s|@PHP@|$php|g" -e "s|@APP@|$APP|g" -e "$(mark assets "$STACK_ASSETS_URL")" \
-        -e "s|@VARIABLE@|bluegreen_$(printf '%s' "$SLUG" | tr - _)|g" -e "s|@PUBLIC@|$STACK_PUBLIC|g" -e "s|@ASSETS_URL@|$STACK_ASSETS_URL|g" "$(site_file)"
+        -e "s|@NAME@|$NAME|g" -e "s|@DOMAIN@|$DOMAIN|g" -e "s|@PHP@|$php|g" -e "s|@APP@|$APP|g" -e "s|@LISTEN@|$LISTEN|g" \
+        -e "s|@PORT@|${LISTEN#*:}|g" -e "s|@OTHER@|$OTHER_SITE|g" -e "s|@ADDRESS@|$(address)|g" -e "s|@ACME@|$ACME|g" \
+        -e "s|@PREVIEWS@|$PREVIEWS|g" -e "s|@NAMES@|$DOMAIN${PREVIEWS:+ $PREVIEWS}|g" -e "s|@PUBLIC_DIRECTORY@|$PUBLIC_DIRECTORY|g" -e "s|@FLAG@|$FLAG|g" \
+        -e "s|@BLUE@|$BLUE|g" -e "s|@GREEN@|$GREEN|g" -e "s|@SWITCH@|$PAIR_SWITCH|g" -e "s|@USER@|$USER_NAME|g" \
+        -e "s|@VARIABLE@|bluegreen_$(printf '%s' "$SLUG" | tr - _)|g" -e "s|@PUBLIC@|$STACK_PUBLIC|g" -e "s|@ASSETS_URL@|$STACK_ASSETS_URL|g"
 }
 
-# Prints the path of the site's template: the stack's, or that of a plain site.
+# Prints the template with the lines that all sites share, and with a second site that redirects to HTTPS.
+site_template() {
+    sed -e "/^@listen:\$/{r $ASSETS/web/listen/$WEB.conf" -e 'd}' "$(site_file)"
+    [ -z "$CERTIFIED" ] || cat "$ASSETS/web/redirect/$WEB.conf"
+}
+
+# Prints the address of a virtual host of Apache.
+address() { if [ -n "$LISTEN" ]; then printf '%s\n' "$LISTEN"; elif [ -n "$CERTIFIED" ]; then echo '*:443'; else echo '*:80'; fi; }
+
+# Prints the path of the site's template: the front end's, the stack's, or that of a plain site.
 site_file() {
-    if [ -n "$STACK" ] && [ -e "$(stack_file "$WEB.conf")" ]; then stack_file "$WEB.conf"; else printf '%s\n' "$ASSETS/web/$WEB.conf"; fi
+    if [ -n "$PREVIEWS" ]; then
+        printf '%s\n' "$ASSETS/pair/$WEB.conf"
+    elif [ -n "$STACK" ] && [ -e "$(stack_file "$WEB.conf")" ]; then
+        stack_file "$WEB.conf"
+    else
+        printf '%s\n' "$ASSETS/web/$WEB.conf"
+    fi
 }
 
 # Prints PHP-FPM's socket, if the web server can use it. An admin enables it in Apache with `a2enconf`.
@@ -166,7 +201,7 @@ web_config() {
     # If an admin has enabled the default site again, it stays enabled.
     look_up "$SERVER" "default-off-$WEB"
     off=$VALUE
-    if [ -L "$default" ] && { [ -z "$off" ] || noted "$LEDGER" reload-due; }; then default_due=yes; fi
+    if [ -L "$default" ] && [ -z "$LISTEN" ] && { [ -z "$off" ] || noted "$LEDGER" reload-due; }; then default_due=yes; fi
     php_pool
     text=$(site_text)
     if kept "$LEDGER" root "$available" "$text" && [ -L "$enabled" ] && [ -z "$default_due" ] && ! noted "$LEDGER" reload-due; then
@@ -225,10 +260,13 @@ web_reload() {
     [ "$WEB" != none ] || return 0
     if ! web_alive; then
         run "start $WEB" web_start
+    elif noted "$LEDGER" restart-due; then
+        run "restart $WEB, which may connect to the application then" systemctl restart "$WEB_UNIT"
     elif noted "$LEDGER" reload-due || { [ -n "$DRY_RUN" ] && [ ! -e "$WEB_DIR/sites-enabled/$SITE_CONF" ]; }; then
         run "reload $WEB" web_graceful
     fi
     unnote "$LEDGER" reload-due
+    unnote "$LEDGER" restart-due
 }
 
 web_alive() { if [ "$WEB" = caddy ]; then pidof caddy >/dev/null; else alive "$WEB_PID"; fi; }

@@ -19,6 +19,7 @@ const FILES: &[(&str, &str)] = files![
     "packaging/setup/boot.sh"
     "packaging/setup/front.sh"
     "packaging/setup/ledger.sh"
+    "packaging/setup/pair.sh"
     "packaging/setup/preflight.sh"
     "packaging/setup/program.sh"
     "packaging/setup/repository.sh"
@@ -26,6 +27,7 @@ const FILES: &[(&str, &str)] = files![
     "packaging/setup/stack.sh"
     "packaging/setup/sudo.sh"
     "packaging/setup/system.sh"
+    "packaging/setup/tls.sh"
     "packaging/setup/uninstall.sh"
     "packaging/setup/web.sh"
     "hooks/README.md"
@@ -37,6 +39,10 @@ const FILES: &[(&str, &str)] = files![
     "share/front-end/login.sh"
     "share/ci/github.yml"
     "share/ci/gitlab.yml"
+    "share/pair/apache.conf"
+    "share/pair/caddy.conf"
+    "share/pair/nginx.conf"
+    "share/pair/promote.toml"
     "share/stacks/app/apache.conf"
     "share/stacks/app/boot.service"
     "share/stacks/app/caddy.conf"
@@ -82,7 +88,11 @@ const FILES: &[(&str, &str)] = files![
     "share/switches/nginx.conf"
     "share/systemd/bluegreen@.service"
     "share/web/apache.conf"
+    "share/web/listen/apache.conf"
+    "share/web/listen/nginx.conf"
     "share/web/nginx.conf"
+    "share/web/redirect/apache.conf"
+    "share/web/redirect/nginx.conf"
 ];
 
 /// Writes the files into a new directory, or one that is empty, and returns the line that installs from it.

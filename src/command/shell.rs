@@ -18,10 +18,13 @@ use bluegreen_git::login_name;
 const NAME: &str = "bluegreen-shell";
 
 /// The subcommands that run over ssh. [`is_allowed`] decides the same about a parsed command.
-pub const COMMANDS: [&str; 14] = [
+pub const COMMANDS: [&str; 15] = [
     "hold", "status", "public", "releases", "history", "log", "deploy", "rollback", "resume", "cancel",
-    "check", "metrics", "lock", "unlock",
+    "check", "metrics", "lock", "unlock", "promote",
 ];
+
+/// Root's config of the front end on this machine, as the installer writes it for a pair of sides.
+const FRONT: &str = "/etc/bluegreen/promote.toml";
 
 /// The commands of git that come over ssh, with a space or a dash after `git`.
 const GIT: [&str; 3] = ["receive-pack", "upload-pack", "upload-archive"];
@@ -44,7 +47,11 @@ pub fn take(arguments: &[OsString]) -> Result<Result<Cli, clap::Error>> {
     }
     let mine = |entry: &Entry| entry.user == login_name(Uid::current());
     let repositories = ledger::read(Path::new(LEDGERS)).into_iter().filter(mine);
-    parse(&line, &repositories.map(|entry| entry.repository).collect::<Vec<_>>())
+    let repositories: Vec<PathBuf> = repositories.map(|entry| entry.repository).collect();
+    let front = std::fs::read_to_string(FRONT).unwrap_or_default();
+    // It is the front end of the account whose repositories it names.
+    let is_side = |repository: &PathBuf| front.contains(&format!("\"{}\"", repository.display()));
+    parse(&line, &repositories, repositories.iter().any(is_side).then_some(Path::new(FRONT)))
 }
 
 fn is_git(line: &str) -> bool {
@@ -63,8 +70,8 @@ fn become_git_shell(line: &str) -> Error {
     }
 }
 
-/// Parses a command line from a client, which is not trusted.
-fn parse(line: &str, repositories: &[PathBuf]) -> Result<Result<Cli, clap::Error>> {
+/// Parses a command line from a client, which is not trusted. `front` is the config of the front end on this machine.
+fn parse(line: &str, repositories: &[PathBuf], front: Option<&Path>) -> Result<Result<Cli, clap::Error>> {
     let mut words = shlex::split(line).ok_or_else(|| refused(line))?;
     // `ssh deploy@blue bluegreen status` works too.
     if words.first().is_some_and(|word| word == "bluegreen") {
@@ -81,8 +88,33 @@ fn parse(line: &str, repositories: &[PathBuf]) -> Result<Result<Cli, clap::Error
     if !is_allowed(&cli.command) {
         return Err(refused(&verb));
     }
-    cli.repository = Some(choose(cli.repository.as_deref(), repositories)?);
+    if !take_front(&mut cli, front)? {
+        cli.repository = Some(choose(cli.repository.as_deref(), repositories)?);
+    }
     Ok(Ok(cli))
+}
+
+/// Has `promote` and `public` use root's config of the front end, and no other. Returns whether the command uses it:
+/// `public -C REPOSITORY` shows the mark of one side instead.
+fn take_front(cli: &mut Cli, front: Option<&Path>) -> Result<bool> {
+    let options = match &mut cli.command {
+        Command::Promote { side, yes, options, .. } => {
+            // The account has no terminal for a question: naming the side confirms it.
+            *yes |= side.is_some();
+            if front.is_none() {
+                return Err(Error::NoFrontEnd);
+            }
+            options
+        }
+        Command::Public(options) if cli.repository.is_none() && front.is_some() => options,
+        _ => return Ok(false),
+    };
+    if options.config.is_some() || options.trust {
+        return Err(Error::FrontEndConfig);
+    }
+    options.config = front.map(Path::to_path_buf);
+    cli.repository = None;
+    Ok(true)
 }
 
 /// The first word that is neither `-C` nor the repository after it.
@@ -116,14 +148,11 @@ fn is_allowed(command: &Command) -> bool {
         | Command::Resume { .. }
         | Command::Cancel
         | Command::Hold
+        | Command::Promote { .. }
         | Command::Check(_) => true,
         // A side is locked from a clone.
         Command::Lock { options, .. } | Command::Unlock(options) => options.side.is_none(),
-        Command::Hook { .. }
-        | Command::Adopt
-        | Command::Generate { .. }
-        | Command::Push { .. }
-        | Command::Promote { .. } => false,
+        Command::Hook { .. } | Command::Adopt | Command::Generate { .. } | Command::Push { .. } => false,
     }
 }
 
@@ -150,7 +179,7 @@ mod tests {
 
     fn ask(line: &str) -> String {
         let repositories = ["/home/deploy/sample_app".into()];
-        match parse(line, &repositories) {
+        match parse(line, &repositories, None) {
             Ok(Ok(cli)) => format!("{} {:?}", cli.repository.unwrap().display(), cli.command),
             Ok(Err(error)) => format!("clap: {}", error.kind()),
             Err(error) => error.to_string(),
@@ -181,10 +210,36 @@ mod tests {
             assert_eq!(ask(line), status, "{line}");
         }
         let two = ["/home/deploy/sample_app".into(), "/srv/git/two".into()];
-        let error = |line| parse(line, &two).unwrap_err().to_string();
+        let error = |line| parse(line, &two, None).unwrap_err().to_string();
         assert_eq!(error("status"), "this account has several repositories");
         assert_eq!(error("status -C app"), "unknown repository `app`");
-        assert_eq!(parse("status -C two", &two).unwrap().unwrap().repository, Some("/srv/git/two".into()));
+        assert_eq!(
+            parse("status -C two", &two, None).unwrap().unwrap().repository,
+            Some("/srv/git/two".into())
+        );
+    }
+
+    #[test]
+    fn an_account_promotes_only_by_the_config_of_root() {
+        let two = ["/home/deploy/blue".into(), "/home/deploy/green".into()];
+        let front = Path::new("/etc/promote.toml");
+        let ask = |line: &str, front| match parse(line, &two, front) {
+            Ok(Ok(cli)) => format!("{:?} {:?}", cli.repository, cli.command),
+            Ok(Err(error)) => format!("clap: {}", error.kind()),
+            Err(error) => error.to_string(),
+        };
+        let promoted = ask("promote blue", Some(front));
+        assert!(promoted.starts_with("None Promote { side: Some(\"blue\"), yes: true,"), "{promoted}");
+        assert!(promoted.contains("config: Some(\"/etc/promote.toml\")"), "{promoted}");
+        assert!(ask("promote", Some(front)).starts_with("None Promote { side: None, yes: false,"));
+        assert!(ask("promote -C blue green", Some(front)).starts_with("None Promote"));
+        assert!(ask("public", Some(front)).contains("config: Some(\"/etc/promote.toml\")"));
+        assert!(ask("public -C blue", Some(front)).starts_with("Some(\"/home/deploy/blue\") Public"));
+        for line in ["promote blue --config /tmp/mine.toml", "public --config=x", "promote --trust blue"] {
+            assert_eq!(ask(line, Some(front)), "this account uses the front end's own config", "{line}");
+        }
+        assert_eq!(ask("promote blue", None), "this server has no front end that this account may switch");
+        assert_eq!(ask("public", None), "this account has several repositories");
     }
 
     #[test]

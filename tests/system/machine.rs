@@ -179,19 +179,14 @@ impl Machine {
             "packaging/demo.pl",
             "packaging/building.sh",
             "share/bluegreen.toml",
-            "share/web/apache.conf",
-            "share/web/nginx.conf",
             "share/systemd/bluegreen@.service",
         ] {
             self.bring(&Path::new(clone).join(file), &format!("/root/bluegreen/{file}"));
         }
-        self.bring_folder(&Path::new(clone).join("share/stacks"), "/root/bluegreen/share/stacks", "root");
-        self.bring_folder(
-            &Path::new(clone).join("share/front-end"),
-            "/root/bluegreen/share/front-end",
-            "root",
-        );
-        self.bring_folder(&Path::new(clone).join("share/switches"), "/root/bluegreen/share/switches", "root");
+        for folder in ["front-end", "pair", "stacks", "switches", "web"] {
+            let folder = format!("share/{folder}");
+            self.bring_folder(&Path::new(clone).join(&folder), &format!("/root/bluegreen/{folder}"), "root");
+        }
         for part in Path::new(clone).join("packaging/setup").read_dir().unwrap() {
             let part = part.unwrap();
             let name = part.file_name().into_string().unwrap();

@@ -30,6 +30,7 @@ mod lab;
 mod load;
 mod machine;
 mod package;
+mod pair;
 mod power;
 mod release;
 mod services;
