@@ -1,4 +1,4 @@
-//! The errors of the commands, composed of those of the client and of the server: hints and exit statuses.
+//! The errors of commands, which include those of the client and of the server: hints and exit statuses.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,35 +11,35 @@ use bluegreen_server::error as server;
 use bluegreen_text::explain::{Explain, IoError};
 use bluegreen_text::{printable, reason};
 
-/// The result of every command.
+/// The result of a command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A situation that ends a command.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Arguments or standard input that cannot be understood.
+    /// Invalid arguments or standard input.
     #[error("{0}")]
     Usage(String),
-    /// No repository was named, and the working directory is none.
+    /// No repository was named, and the working directory is not one.
     #[error("no repository found")]
     NoRepository,
     /// No repository was named, and the installer has set up several on this server.
     #[error("this server has several repositories: name one with `-C`")]
     NameRepository(Vec<PathBuf>),
-    /// A path that the current user may not search.
+    /// The current user may not search the path.
     #[error("cannot open the repository `{}`: permission denied", printable(.0))]
     ClosedRepository(PathBuf),
-    /// A path was named as a repository and is not one.
+    /// The named path is not a repository.
     #[error("`{}` is not a git repository", printable(.0))]
     NotARepository(PathBuf),
-    /// Somebody logs in to the deploy account, which has no shell but only these commands.
+    /// A login to the deploy account, which has no shell but only these commands.
     #[error("this account has no shell: it accepts `git push`, `git fetch`, and some commands")]
     NoShell(&'static [&'static str]),
-    /// A command that does not run over ssh.
+    /// The command does not run over ssh.
     #[error("this account does not run `{}`", printable(.command))]
     NotOverSsh {
         command: String,
-        /// The commands that do.
+        /// The commands that run over ssh.
         commands: &'static [&'static str],
     },
     /// `promote` on a server without a front end of its own.
@@ -51,30 +51,29 @@ pub enum Error {
     /// The account has several repositories, and the client named none.
     #[error("this account has several repositories")]
     SeveralRepositories(Vec<String>),
-    /// A repository that is not one of the account's.
+    /// The named repository is not one of the account's.
     #[error("unknown repository `{}`", printable(.named))]
     UnknownRepository {
-        /// The name that a client gave.
         named: PathBuf,
-        /// The names that exist.
+        /// The names of the account's repositories.
         there: Vec<String>,
     },
-    /// A path that somebody other than its owner can change: path, owner, the component, and by whom.
+    /// Users other than the owner can change the path: the path, its owner, the component, and the other user.
     #[error("root cannot work in `{}`, which is owned by {}: `{}` {}", printable(.0), .1, printable(.2), foreign(.3.as_deref()))]
     ForeignPath(PathBuf, String, PathBuf, Option<String>),
-    /// A directory that cannot be filled with new files.
+    /// Files cannot be written to the directory.
     #[error("cannot write files to `{}`: {}", printable(.0), reason(.1))]
     UnfitDirectory(PathBuf, io::Error),
     /// git-shell could not be started.
     #[error("cannot run `git`: {}", reason(.0))]
     GitMissing(io::Error),
-    /// A revision that git does not know.
+    /// git does not recognize the revision.
     #[error("unknown revision `{}`", printable(.0))]
     UnknownRevision(String),
-    /// A release without a log, or no log at all.
+    /// The release has no log, or there is no log at all.
     #[error("{}", no_log(.0.as_deref()))]
     NoLog(Option<String>),
-    /// A process that was asked to stop and is still running.
+    /// The process did not stop within the timeout.
     #[error("{holder} is still running after {}", humantime::format_duration(*.waited))]
     StillRunning {
         /// The holder of the lock.
@@ -82,13 +81,13 @@ pub enum Error {
         /// The time that the program waited.
         waited: Duration,
     },
-    /// A deployment that ended before it could be cancelled.
+    /// The deployment completed before it could be cancelled.
     #[error("the deployment finished before it could be cancelled: {0}")]
     TooLate(String),
     /// The branch does not exist.
     #[error("branch `{0}` does not exist")]
     NoBranch(String),
-    /// `check` found problems, which are printed already.
+    /// `check` found problems and has printed them.
     #[error("{0} found")]
     Unhealthy(String),
     /// `push`, `public`, or `promote` failed.
@@ -97,10 +96,10 @@ pub enum Error {
     /// A confirmation is needed, and standard input is not a terminal.
     #[error("cannot ask for confirmation: standard input is not a terminal")]
     NoTerminal,
-    /// An error that is printed already.
+    /// The error was already printed.
     #[error("{0}")]
     Reported(Box<Error>),
-    /// Something failed in the repository or in the site.
+    /// The repository, the site, or a deployment failed.
     #[error(transparent)]
     Server(#[from] server::Error),
 }
@@ -140,7 +139,7 @@ impl Error {
         move |source| add(source).into()
     }
 
-    /// Returns whether the error is printed already.
+    /// Returns whether the error was already printed.
     #[must_use]
     pub fn is_reported(&self) -> bool {
         matches!(self, Self::Reported(_) | Self::Server(server::Error::Reported(_)))
@@ -148,8 +147,8 @@ impl Error {
 }
 
 impl Explain for Error {
-    /// One thing that the reader can do, a line without a full stop. The match names every variant, so that a
-    /// new one does not go without a hint by accident.
+    /// Returns one action for the reader, a line without a full stop. The match is exhaustive, so that no new variant lacks a
+    /// hint by accident.
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage(_) => "run `bluegreen --help`".into(),
@@ -198,7 +197,7 @@ impl Explain for Error {
         Some(hint)
     }
 
-    /// The exit status for this error: 1, 2 or 3, as docs/howto/operate.md lists them.
+    /// Returns the exit status: 1, 2, or 3, as listed in docs/howto/operate.md.
     fn exit_status(&self) -> u8 {
         match self {
             Self::Usage(_)

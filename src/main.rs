@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     bluegreen::command::close_inherited();
-    // The logger starts only where it is asked for: most pushes deploy nothing and must not wait for it.
+    // Start the logger only on request: most pushes deploy nothing and must not wait for it.
     if std::env::var_os("RUST_LOG").is_some() {
         env_logger::init();
     }

@@ -1,4 +1,4 @@
-//! `adopt`: moves the files of an existing site into its first release, which is served from then on.
+//! `adopt`: moves an existing site's files into its first release, and activates it.
 
 use bluegreen_text::printable;
 
@@ -7,7 +7,7 @@ use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::pusher::message::Message;
 use bluegreen_server::site::history::Action;
 
-/// Moves everything in the site that is not the program's own into a release, and makes that live.
+/// Moves all files of the site except the program's own into a release, and activates it.
 pub fn run(server: &DeployContext) -> Result<()> {
     Ok(server.change_site(Action::Adopt, |site, attempt| {
         match site.adopt()? {

@@ -1,4 +1,4 @@
-//! `cancel`: ends the running deployment cleanly; what was live stays live.
+//! `cancel`: stops the running deployment. The live release stays live.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use bluegreen_server::site::Site;
 use bluegreen_server::site::history;
 use bluegreen_server::site::holder::HoldingProcess;
 
-/// The time limit for the other process to end: it may have to kill a step and restart services.
+/// How long to wait for the other process, which may have to kill a step and restart services.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Sends TERM to the process that holds the lock, and waits until it has ended.
+/// Sends TERM to the process that holds the lock, and waits until it exits.
 pub fn run(server: &DeployContext) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let Some(running) = HoldingProcess::find(&site)? else {

@@ -1,5 +1,4 @@
-//! Shell completions, which ask the program for what only it can tell: the sides of a clone, and the releases
-//! of a server.
+//! Shell completions, including dynamic ones: the sides of a clone, and the releases of a server.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -18,7 +17,7 @@ use bluegreen_report::Report;
 use bluegreen_server::release::Release;
 use bluegreen_server::site::Site;
 
-/// The variable in which a shell names itself when it asks for completions.
+/// The variable in which a shell that requests completions sets its name.
 const VARIABLE: &str = "BLUEGREEN_COMPLETE";
 
 /// Returns the script that registers the completions in a shell.
@@ -30,13 +29,13 @@ pub fn registration(shell: &dyn EnvCompleter) -> Result<Vec<u8>> {
     Ok(script)
 }
 
-/// Prints completions if a shell asks for them, and returns the exit status then.
+/// Prints completions if a shell requests them, and returns the exit status.
 pub fn answer(arguments: &[OsString]) -> Option<u8> {
     std::env::var_os(VARIABLE)?;
     if arguments.is_empty() {
         return Some(2);
     }
-    // The releases are in files of the deploy user.
+    // The releases are read from files that the deploy user can write.
     match session::leave_callers(arguments) {
         Ok(Runner::Ourselves) => {}
         Ok(Runner::Child(status)) => return Some(status),
@@ -50,7 +49,7 @@ pub fn answer(arguments: &[OsString]) -> Option<u8> {
     Some(u8::from(!completed.is_ok_and(|completed| completed)))
 }
 
-/// The value of `-C` on the command line that is completed.
+/// Returns the value of `-C` on the command line that is being completed.
 fn repository(arguments: &[OsString]) -> Option<PathBuf> {
     let after = arguments.iter().skip_while(|word| *word != "-C").nth(1);
     after.filter(|path| !path.is_empty()).map(PathBuf::from)
@@ -64,7 +63,7 @@ fn command(repository: Option<PathBuf>) -> Command {
         .mut_subcommand("rollback", |command| command.mut_arg("release", |arg| arg.add(rollback)))
         .mut_subcommand("log", |command| command.mut_arg("release", |arg| arg.add(log)))
         .mut_subcommand("push", |command| {
-            // An argument that is changed moves behind the others.
+            // A modified argument moves behind the others.
             command.mut_arg("side", |arg| arg.index(1).add(sides())).mut_arg("refspecs", |arg| arg.index(2))
         })
         .mut_subcommand("lock", |command| command.mut_arg("side", |arg| arg.add(sides())))
@@ -72,7 +71,7 @@ fn command(repository: Option<PathBuf>) -> Command {
         .mut_subcommand("promote", |command| command.mut_arg("side", |arg| arg.add(sides())))
 }
 
-/// The releases of the repository, newest first, each with its state and subject.
+/// Returns the repository's releases, newest first, each with its state and subject.
 fn releases(repository: Option<&Path>) -> Result<Vec<CompletionCandidate>> {
     let report = Report::quiet()?;
     let called_as = Path::new("bluegreen");
@@ -87,7 +86,7 @@ fn releases(repository: Option<&Path>) -> Result<Vec<CompletionCandidate>> {
     Ok(releases.iter().rev().enumerate().map(candidate).collect())
 }
 
-/// The sides of `.promote.toml`, or else the remotes of the clone.
+/// Returns the sides of `.promote.toml`, or else the clone's remotes.
 fn sides() -> Vec<CompletionCandidate> {
     let remotes = || git(&["remote"]).unwrap_or_default().lines().map(str::to_owned).collect();
     let sides = PromoteConfig::read(None).map(|(config, _)| config.sides.into_keys().collect::<Vec<_>>());

@@ -1,10 +1,10 @@
-//! `deploy [REVISION]`: makes a fresh release of a revision and makes it live.
+//! `deploy [REVISION]`: deploys a fresh release of a revision.
 
 use crate::error::{Error, Result};
 use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::deploy::{self, Target};
 
-/// Deploys a revision; without one, the branch.
+/// Deploys a revision, by default the branch.
 pub fn run(server: &DeployContext, revision: Option<&str>, dry_run: bool) -> Result<()> {
     let commit = match revision {
         None => {

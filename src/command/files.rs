@@ -1,4 +1,4 @@
-//! `generate files`: the installer, and the files that it lays or that an admin copies, as a clone holds them.
+//! `generate files`: the installer, the files that it installs, and the files that an admin copies, laid out as in a clone.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -11,7 +11,7 @@ macro_rules! files {
     ($($path:literal)*) => { &[$(($path, include_str!(concat!("../../", $path)))),*] };
 }
 
-/// The files, by their path in a clone.
+/// The files, by their paths in a clone.
 const FILES: &[(&str, &str)] = files![
     "install.sh"
     "packaging/building.sh"
@@ -95,7 +95,7 @@ const FILES: &[(&str, &str)] = files![
     "share/web/redirect/nginx.conf"
 ];
 
-/// Writes the files into a new directory, or one that is empty, and returns the line that installs from it.
+/// Writes the files to a new or empty directory, and returns the command that installs from it.
 pub fn lay(directory: &Path) -> Result<String> {
     let unfit = |problem| Error::UnfitDirectory(directory.into(), problem);
     make_empty(directory).map_err(unfit)?;

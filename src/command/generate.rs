@@ -1,4 +1,4 @@
-//! `generate`: prints files that the installer needs: man page, completions, settings.
+//! `generate`: prints files for the installer: man page, completions, and settings.
 
 use std::io::Write;
 
@@ -17,7 +17,7 @@ use bluegreen_git::settings::RECOMMENDED;
 use bluegreen_report::Report;
 use bluegreen_server::config::Config;
 
-/// Prints one of these files, or writes `files` into a directory.
+/// Prints a file, or writes `files` to a directory.
 pub fn run(what: &Generated, invocation: &Invocation, report: &Report) -> Result<()> {
     let text = match what {
         Generated::Bash => completion::registration(&Bash)?,
@@ -35,7 +35,7 @@ pub fn run(what: &Generated, invocation: &Invocation, report: &Report) -> Result
     print_text(String::from_utf8_lossy(&text).trim_end())
 }
 
-/// The values of a config that the installer needs.
+/// Returns the values of a config that the installer needs.
 fn settings(config: &Config) -> Vec<u8> {
     let Config { branch, server, site, .. } = config;
     // The installer must not report the host name as a value of the config.
@@ -63,7 +63,7 @@ fn man() -> std::io::Result<Vec<u8>> {
             continue;
         }
         writeln!(to, ".SH {}", name.to_uppercase())?;
-        // The usage of clap has the values of options, which that of clap_mangen lacks.
+        // clap's usage names the values of options, which clap_mangen's lacks.
         let usage = subcommand.clone().render_usage().to_string();
         let usage = usage.trim_start_matches("Usage: ").replace('\\', "\\\\").replace('-', "\\-");
         writeln!(to, ".nf\n{usage}\n.fi\n.PP")?;

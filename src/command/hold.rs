@@ -1,8 +1,8 @@
-//! `hold`: the server's end of a promotion. It holds the site's lock for as long as a client asks, line by line, and
-//! answers each line with one of JSON.
+//! `hold`: the server's end of a promotion. It holds the site's lock while a client sends requests, one per line, and
+//! responds to each with a line of JSON.
 //!
-//! The lock is released when the client's input ends, or after 20 seconds without a line. A client that sends an
-//! endless line, or that does not read the replies, loses the lock too.
+//! The lock is released at the end of the client's input, or after 20 seconds without a line. A client that sends an endless
+//! line, or does not read the replies, also loses the lock.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,10 +23,10 @@ use bluegreen_text::timestamp;
 /// The time without a line after which the client is considered lost.
 const LEASE: Duration = Duration::from_secs(20);
 
-/// The most bytes in one write: if `poll` reports a pipe as writable, Linux guarantees space for this many.
+/// The maximum size of one write: if `poll` reports a pipe as writable, Linux guarantees room for this many bytes.
 const PIPE_BUF: usize = 4096;
 
-/// Holds the lock until the client releases it or is lost.
+/// Holds the lock until the client releases it, disconnects, or times out.
 pub fn run(server: &DeployContext) -> Result<()> {
     server.catch_signals();
     let client = Client::new(server.stop());
@@ -51,7 +51,7 @@ pub fn run(server: &DeployContext) -> Result<()> {
     Ok(())
 }
 
-/// Answers requests until the client disconnects; returns whether it asks for `[notify]`.
+/// Responds to requests until the client disconnects. Returns whether it requests `[notify]`.
 fn serve(server: &DeployContext, site: &LockedSite, client: &Client) -> Result<bool> {
     loop {
         let line = match client.receive(client.lease_end())? {
@@ -85,7 +85,7 @@ fn take(server: &DeployContext, site: &LockedSite, request: Request) -> Result<R
     }
 }
 
-/// What the client has sent.
+/// The input of the client.
 enum Input {
     Line(String),
     /// No complete line yet.
@@ -115,13 +115,13 @@ impl<'a> Client<'a> {
         self.heard.get() + LEASE
     }
 
-    /// Fails if the program was asked to stop, or if the client has sent no line for too long.
+    /// Fails if a signal requested a stop, or if the client timed out.
     fn check(&self) -> Result<()> {
         self.stop.check()?;
         if Instant::now() >= self.lease_end() { Err(Error::HoldLost) } else { Ok(()) }
     }
 
-    /// Receives the next line, or nothing if none has come until then.
+    /// Receives the next line, or nothing if none arrives before a deadline.
     fn receive(&self, until: Instant) -> Result<Input> {
         loop {
             if let Some(line) = self.next_line()? {
@@ -186,7 +186,7 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// Waits until a descriptor is ready, a signal comes, or until a time; returns whether it is ready.
+    /// Waits until a descriptor is ready, a signal arrives, or a deadline passes. Returns whether the descriptor is ready.
     fn wait(&self, descriptor: BorrowedFd<'_>, flags: PollFlags, until: Instant) -> Result<bool> {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };

@@ -1,5 +1,5 @@
-//! The git hooks. `post-receive` runs after the refs have moved. `proc-receive`, the gate, moves the branch
-//! itself, once the release is built and checked.
+//! The git hooks. `post-receive` runs after the refs have moved. `proc-receive`, the gate, moves the branch itself after the
+//! release is built and checked.
 
 use std::io::{self, Read, stdin, stdout};
 use std::os::unix::ffi::OsStringExt;
@@ -27,8 +27,8 @@ use bluegreen_server::pusher::live_line::LiveLine;
 use bluegreen_server::pusher::message::Message;
 use bluegreen_server::site::history::Action;
 
-/// Runs the hook `post-receive`. Called by hand, it deploys the new revision of a line even if the branch has
-/// moved on.
+/// Runs the `post-receive` hook. If an operator runs it, it deploys the new revision of a line even if the branch has moved
+/// since.
 pub fn post_receive(invocation: &Invocation, report: &Report) -> Result<()> {
     let mut server = invocation
         .open(report)
@@ -44,7 +44,7 @@ pub fn post_receive(invocation: &Invocation, report: &Report) -> Result<()> {
     outcome
 }
 
-/// Reports a failure that came before any deployment began.
+/// Reports a failure that occurred before any deployment began.
 fn report_failure(report: &Report, error: Error, live_line: &LiveLine) -> Error {
     report.error(&error);
     report.line(Message::NotDone(Action::Deploy, live_line));
@@ -60,7 +60,7 @@ fn read_updates() -> Result<Vec<RefUpdate>> {
 /// Deploys a ref update, or reports that it does not deploy. `is_alone` is true for the only update of a push.
 fn answer(server: &mut DeployContext, update: &RefUpdate, is_alone: bool) -> Result<()> {
     let branch = &server.config.branch;
-    // A push to a symbolic ref that leads to the branch has moved the branch without asking the gate.
+    // A push to a symbolic ref that points to the branch moves the branch without the gate.
     let is_alias = !update.is_branch(branch) && server.repository.is_alias(&update.name, branch);
     if !update.is_branch(branch) && !is_alias {
         server.report.line(Message::OtherRef { name: &update.name, branch });
@@ -69,7 +69,7 @@ fn answer(server: &mut DeployContext, update: &RefUpdate, is_alone: bool) -> Res
     }
     signals::outlive_the_client();
     if called_by_git() && !is_alias && is_gated(server)? {
-        // The gate has reported this push already.
+        // The gate has already reported this push.
         return Ok(());
     }
     if update.is_deletion() {
@@ -87,14 +87,14 @@ fn answer(server: &mut DeployContext, update: &RefUpdate, is_alone: bool) -> Res
     Ok(deploy(server, Target::Tip(update.new))?)
 }
 
-/// Hints at the commands that deploy another branch, as long as the branch that deploys does not exist: then the
-/// pushed one is probably meant.
+/// Prints the commands that deploy another branch, if the branch that deploys does not exist: the pushed branch is then
+/// probably meant.
 fn hint_at_branch(server: &DeployContext, update: &RefUpdate, is_alone: bool) {
     let DeployContext { repository, config, name: server_name, .. } = server;
     let name = update.name.strip_prefix(b"refs/heads/").and_then(|name| std::str::from_utf8(name).ok());
     let is_meant = |name: &&str| !update.is_deletion() && (is_alone || ["main", "master"].contains(name));
     let Some(name) = name.filter(is_meant) else { return };
-    // The file is looked for first, because most pushes of other branches must not wait for git.
+    // Look for the file first, so that most pushes to other branches do not wait for git.
     let exists = repository.path().join("refs/heads").join(&config.branch).exists();
     if !exists && matches!(repository.tip(&config.branch), Ok(None)) {
         let (branch, config) = (&config.branch, repository.path().join(config::FILE));
@@ -102,7 +102,7 @@ fn hint_at_branch(server: &DeployContext, update: &RefUpdate, is_alone: bool) {
     }
 }
 
-/// Reads the push options from the environment, where git puts them for `post-receive`.
+/// Reads the push options from the environment that git sets for `post-receive`.
 fn options() -> Vec<Vec<u8>> {
     let count = std::env::var("GIT_PUSH_OPTION_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
     let option = |at: u32| std::env::var_os(format!("GIT_PUSH_OPTION_{at}")).map(OsStringExt::into_vec);
@@ -117,7 +117,7 @@ fn read_options<'o>(report: &Report, options: impl Iterator<Item = &'o [u8]>) ->
     options
 }
 
-/// Runs the hook `proc-receive`, the gate. It succeeds even if a ref is refused: its answer tells git so.
+/// Runs the `proc-receive` hook, the gate. It succeeds even if a ref is refused, which its response reports to git.
 pub fn proc_receive(invocation: &Invocation, report: &Report) -> Result<()> {
     signals::outlive_the_client();
     let mut output = stdout().lock();
@@ -145,7 +145,7 @@ fn pass(server: &mut DeployContext, request: &Request, update: &RefUpdate) -> An
         return Answer::FallThrough;
     }
     if request.is_atomic {
-        // git does not tell the hook about the other refs of the push, and they could still fail.
+        // The hook does not see the push's other refs, which could still fail.
         return Answer::Refused("the gate does not support atomic pushes: push without `--atomic`".into());
     }
     if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
@@ -161,7 +161,7 @@ fn pass(server: &mut DeployContext, request: &Request, update: &RefUpdate) -> An
     });
     let checked = checked.map_err(|error| match error {
         server_error::Error::Git(git::Error::PushRejected(_)) => error.into(),
-        // A push that could not be checked is more than one that was refused.
+        // A push that could not be checked is reported as a failure, not only as refused.
         error => report_failure(server.report, error.into(), &server.live_line()),
     });
     let result = checked.and_then(|_kept| {
@@ -173,16 +173,15 @@ fn pass(server: &mut DeployContext, request: &Request, update: &RefUpdate) -> An
         .map_err(Error::from)
     });
     match result {
-        // With exit status 3 the new release is live and the ref has moved: to git the push succeeded.
+        // With exit status 3, the new release is live and the ref has moved: for git, the push succeeded.
         Ok(()) => Answer::Moved,
         Err(error) if error.exit_status() == 3 => Answer::Moved,
         Err(error) => Answer::Refused(message(&error)),
     }
 }
 
-/// Returns whether the gate has handled a push to the branch before `post-receive` runs: git calls
-/// `proc-receive` for it, and that hook is this program. git is asked for the hook's path where this
-/// program was called by a script that lies elsewhere.
+/// Returns whether the gate handles pushes to the branch: git calls `proc-receive` for it, and that hook is this program.
+/// Runs git to find the hook's path if a script in another directory called this program.
 fn is_gated(server: &DeployContext) -> Result<bool> {
     let DeployContext { repository, config, .. } = server;
     let hook = match own_hooks(repository) {
@@ -192,7 +191,7 @@ fn is_gated(server: &DeployContext) -> Result<bool> {
     Ok(is_this_program(&hook) && repository.asks_gate(&config.branch)?)
 }
 
-/// The repository's directory `hooks`, if this program was called by its name there.
+/// Returns the repository's `hooks` directory if this program was called from there.
 fn own_hooks(repository: &Repository) -> Option<PathBuf> {
     let called = PathBuf::from(std::env::args_os().next()?);
     let hooks = repository.path().join("hooks");
@@ -200,7 +199,7 @@ fn own_hooks(repository: &Repository) -> Option<PathBuf> {
     (directory == hooks.canonicalize().ok()?).then_some(hooks)
 }
 
-/// Returns whether a hook is a link to this program, or a copy of it.
+/// Returns whether a hook is a symlink to this program, or a copy of it.
 pub fn is_this_program(hook: &Path) -> bool {
     let is_same = || -> io::Result<bool> {
         let ours = std::env::current_exe()?;

@@ -1,9 +1,9 @@
-//! The repository that a command works on, and the user that it runs as.
+//! The repository that a command works on, and the user that the command runs as.
 //!
-//! Started as root, the program becomes the repository's owner before it reads anything that the owner can
-//! write. It walks to the repository by file descriptors, reads the owner from the last one, and makes that
-//! one its working directory. It stays root only if every component of the path, and the repository, belong
-//! to root and nobody else can write them. ARCHITECTURE.md, "Trust", has the whole rule.
+//! If root starts the program, it becomes the repository's owner before it reads any file that the owner can write. It
+//! walks to the repository by file descriptors, reads the owner from the last one, and makes that one its working directory.
+//! It stays root only if every component of the path and the repository are owned by root, and writable only by root. The
+//! section "Trust" of ARCHITECTURE.md has the complete rule.
 
 use std::cell::LazyCell;
 use std::ffi::{CString, OsString};
@@ -25,15 +25,15 @@ use bluegreen_server::config::{self, Config};
 use bluegreen_server::deploy::context::{Caller, DeployContext};
 use bluegreen_server::site::history::{Actor, Key};
 
-/// The call of the program: by what the repository is found, and who is behind it.
+/// How the program was called, which determines the repository and the actor.
 pub struct Invocation<'a> {
     /// The option `-C`.
     pub repository: Option<&'a Path>,
-    /// The path that the program was called by.
+    /// The path by which the program was called.
     pub called_as: &'a Path,
-    /// Set where the program is a hook.
+    /// True if the program runs as a git hook.
     pub for_client: bool,
-    /// Set where nobody but the boot has started the program.
+    /// True if the boot unit started the program.
     pub at_boot: bool,
 }
 
@@ -43,16 +43,16 @@ pub fn close_inherited() {
         let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
         open.flatten().filter_map(number).filter(|&number| number > 2).collect::<Vec<_>>()
     });
-    // Without /proc, every number below the limit is tried, or as many as a few milliseconds allow.
+    // Without /proc, try every number below the limit, or as many as take a few milliseconds.
     let limit = || rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let open = listed.unwrap_or_else(|_| (3..limit().min(1 << 16) as i32).collect());
     for number in open {
-        // The listing's own descriptor is closed already.
+        // The listing's own descriptor is already closed.
         let _ = close(number);
     }
 }
 
-/// Returns whether git runs the program as a hook: git sets `GIT_DIR` for its hooks.
+/// Returns whether git runs the program as a hook: it sets `GIT_DIR` for hooks.
 pub fn called_by_git() -> bool {
     std::env::var_os("GIT_DIR").is_some()
 }
@@ -67,7 +67,7 @@ impl Invocation<'_> {
     /// Opens the repository and its config, as the repository's owner.
     pub fn open<'r>(&self, report: &'r Report) -> Result<DeployContext<'r>> {
         let invoker = Uid::current();
-        // Root reads no file that the environment names.
+        // As root, read no file that an environment variable names.
         let key = if invoker.is_root() { None } else { key::of_connection() };
         let repository = self.repository()?;
         repository.refuse_foreign()?;
@@ -84,9 +84,9 @@ impl Invocation<'_> {
         Ok(DeployContext::new(repository, config, name, caller, report))
     }
 
-    /// Opens the repository: the one from `-C`, else from `GIT_DIR`, else the one whose `hooks/` the program was
-    /// called from, else the working directory, else the only one that the installer has set up on this server. It
-    /// becomes the working directory; root becomes its owner.
+    /// Opens the repository: the one from `-C`, from `GIT_DIR`, the one whose `hooks/` the program was called from, the working
+    /// directory, or the only one that the installer has set up on this server, in this order. It becomes the working directory.
+    /// Root becomes its owner.
     pub fn repository(&self) -> Result<Repository> {
         let named =
             self.repository.map(Path::to_path_buf).or_else(|| std::env::var_os("GIT_DIR").map(PathBuf::from));
@@ -116,14 +116,14 @@ impl Invocation<'_> {
     }
 }
 
-/// Opens the repository at a path, if there is one; root becomes its owner.
+/// Opens the repository at a path, if there is one. Root becomes its owner.
 fn open(path: &Path) -> Result<Option<Repository>> {
     if Uid::effective().is_root() { from_root(path) } else { as_ourselves(path) }
 }
 
 /// Opens the repository at a path, if there is one, as the current user.
 fn as_ourselves(path: &Path) -> Result<Option<Repository>> {
-    // `exists` reports a directory that may not be searched as missing.
+    // `exists` would report an unsearchable directory as missing.
     if let Err(error) = path.join("HEAD").symlink_metadata()
         && error.kind() == io::ErrorKind::PermissionDenied
     {
@@ -131,7 +131,7 @@ fn as_ourselves(path: &Path) -> Result<Option<Repository>> {
     }
     let open = || {
         let repository = Repository::open(&git_dir_of(path)?).ok()?;
-        // The directory that the program was started in may be gone, and git needs a working directory.
+        // The directory in which the program was started may no longer exist, and git needs a working directory.
         std::env::set_current_dir(repository.path()).ok()?;
         Some(repository)
     };
@@ -154,7 +154,7 @@ fn from_root(path: &Path) -> Result<Option<Repository>> {
     if !owner.is_root() {
         let failed = |error: io::Error| Error::io("become the owner of", path)(error);
         let environment = become_user(owner, &walk).map_err(failed)?;
-        // From here on every path is looked up with the owner's rights.
+        // From here on, every path is resolved with the owner's permissions.
         let here = std::env::current_dir().map_err(failed)?;
         return Ok(as_ourselves(&here)?.map(|repository| repository.in_environment(environment)));
     }
@@ -163,8 +163,8 @@ fn from_root(path: &Path) -> Result<Option<Repository>> {
     Ok(Some(repository))
 }
 
-/// Becomes a user for good, and enters the last directory of a walk with that user's rights. Returns the
-/// environment for the user's programs, which holds nothing of root's. The user cannot trace this process.
+/// Irrevocably becomes a user, and enters the last directory of a walk with that user's permissions. Returns the environment
+/// for the user's programs, which contains none of root's variables. The user cannot trace this process.
 fn become_user(uid: Uid, walk: &PathWalk) -> io::Result<Vec<(OsString, OsString)>> {
     let no_such_user = || io::Error::other(format!("there is no user {uid}"));
     let user = User::from_uid(uid)?.ok_or_else(no_such_user)?;
@@ -189,8 +189,8 @@ fn become_user(uid: Uid, walk: &PathWalk) -> io::Result<Vec<(OsString, OsString)
     .into())
 }
 
-/// Refuses to drop privileges where the kernel would let the new user trace this process: a change of the user
-/// protects a process, unless an administrator has set this value to 1.
+/// Refuses to drop privileges if the kernel would let the new user trace this process: a change of the user id makes a
+/// process undumpable, unless an administrator has set this value to 1.
 fn refuse_tracing() -> io::Result<()> {
     let file = "/proc/sys/fs/suid_dumpable";
     if std::fs::read_to_string(file).is_ok_and(|value| value.trim_end() == "1") {
@@ -199,11 +199,11 @@ fn refuse_tracing() -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses a repository that belongs to root if others can write a file in it that root would read.
+/// Refuses a root-owned repository if other users can write a file in it that root would read.
 fn refuse_weak_repository(git_dir: &Path) -> Result<()> {
     refuse_weak(git_dir)?;
     let entries = git_dir.read_dir().map_err(Error::io("read", git_dir))?;
-    // The config is checked when it is read, with a message of its own.
+    // The config is checked when it is read.
     for entry in entries.flatten().filter(|entry| entry.file_name() != config::FILE) {
         refuse_weak(&entry.path())?;
     }
@@ -211,7 +211,7 @@ fn refuse_weak_repository(git_dir: &Path) -> Result<()> {
     alternates.lines().filter(|line| line.starts_with('/')).try_for_each(|line| refuse_weak(Path::new(line)))
 }
 
-/// Refuses, as root, a path that others can change. As another user it refuses nothing.
+/// As root, refuses a path that other users can change.
 pub fn refuse_weak(path: &Path) -> Result<()> {
     if !Uid::effective().is_root() {
         return Ok(());
@@ -223,7 +223,7 @@ pub fn refuse_weak(path: &Path) -> Result<()> {
     }
 }
 
-/// Reads from the environment which release's step started this program.
+/// Reads the environment to find the release whose step started this program.
 fn step_of(site: &Path) -> Option<String> {
     let is_ours = std::env::var_os("BLUEGREEN_SITE").is_some_and(|path| Path::new(&path) == site);
     std::env::var("BLUEGREEN_RELEASE").ok().filter(|_| is_ours)
@@ -235,7 +235,7 @@ fn actor(invoker: Uid, key: Option<Key>, at_boot: bool) -> Actor {
     let (sudo, ssh) = (variable("SUDO_USER"), variable("SSH_CONNECTION"));
     Actor {
         user: login_name(invoker),
-        // Whoever comes in by ssh or sudo is a person.
+        // A caller that came through ssh or sudo is a person.
         boot: at_boot && sudo.is_none() && ssh.is_none(),
         sudo,
         ssh: ssh.and_then(|ends| ends.split(' ').next().map(str::to_owned)),

@@ -1,8 +1,8 @@
 //! The ssh key that a client logged in with, and the name of its owner.
 //!
-//! With `ExposeAuthInfo`, which the installer sets, sshd writes the key to the file `SSH_USER_AUTH`. sshd
-//! removes that file when the connection ends, so it is read before anything else. The deploy user can
-//! write it, and `authorized_keys` too: the name is good enough for the history, not for permissions.
+//! With `ExposeAuthInfo`, which the installer sets, sshd writes the key to the file `SSH_USER_AUTH`. sshd removes the file
+//! when the connection ends, so it is read first. The deploy user can write both this file and `authorized_keys`, so the name
+//! is good enough for the history, but not for permissions.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,15 +15,15 @@ use sha2::{Digest, Sha256};
 
 use bluegreen_server::site::history::Key;
 
-/// The most bytes that are read of a file.
+/// The maximum number of bytes read from a file.
 const MOST: u64 = 1 << 20;
 
-/// The longest name, in characters.
+/// The maximum length of a name, in characters.
 const NAME: usize = 100;
 
 const CERTIFICATE: &str = "-cert-v01@openssh.com";
 
-/// Returns the key of this connection, if sshd exposes it.
+/// Returns this connection's key, if sshd exposes it.
 pub fn of_connection() -> Option<Key> {
     let auth_info = text(Path::new(&std::env::var_os("SSH_USER_AUTH")?))?;
     let home = User::from_uid(Uid::effective()).ok().flatten()?.dir;
@@ -37,7 +37,7 @@ fn text(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Finds the key in the text of `SSH_USER_AUTH`, and its name in the certificate or in `authorized_keys`.
+/// Parses the contents of `SSH_USER_AUTH`, and looks up the key's name in its certificate or in `authorized_keys`.
 fn identify(auth_info: &str, authorized_keys: &str) -> Option<Key> {
     let (kind, word) =
         auth_info.lines().filter_map(|line| line.strip_prefix("publickey ")?.split_once(' ')).next_back()?;
@@ -56,7 +56,7 @@ fn identify(auth_info: &str, authorized_keys: &str) -> Option<Key> {
     Some(Key { name: name.filter(|name| !name.is_empty()), fingerprint })
 }
 
-/// Returns the comment of a line of `authorized_keys` that holds this key, with or without options before it.
+/// Returns the comment of this key's line in `authorized_keys`, which may begin with options.
 fn comment(line: &str, word: &str) -> Option<String> {
     let (_, rest) = line.split_once(&format!(" {word}"))?;
     (rest.is_empty() || rest.starts_with([' ', '\t'])).then(|| rest.trim().to_owned())

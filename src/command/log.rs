@@ -14,17 +14,17 @@ use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::release::ReleaseName;
 use bluegreen_server::site::{Holder, Site, history, logs};
 
-/// The pause between two reads of a log that is followed.
+/// The interval between reads of a followed log.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Prints the log of a release, by default the newest one; `follow` keeps printing while a deployment runs.
+/// Prints a release's log, by default the newest one. With `follow`, keeps printing while a deployment runs.
 pub fn run(server: &DeployContext, release: Option<&str>, follow: bool) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let release: Option<ReleaseName> = release.map(str::parse).transpose()?;
     let (mut shown, mut open) = (None, None);
     let mut printer = Printer::default();
     loop {
-        // The lock is read before the log, so that the last lines of a deployment are not missed.
+        // Read the lock before the log, so that the last lines of a deployment are not missed.
         let running = site.holder();
         let wanted =
             release.clone().map_or_else(|| chosen(&site, running.as_ref(), follow), |name| Ok(Some(name)))?;
@@ -46,9 +46,9 @@ pub fn run(server: &DeployContext, release: Option<&str>, follow: bool) -> Resul
     }
 }
 
-/// Chooses the log that is printed by default: while a deployment runs, the one that it writes. Otherwise the one
-/// from the last attempt to make a release live. After a failed verification that is not the log that was written
-/// last, because the services of the previous release are restarted then.
+/// Chooses the default log: that of the running deployment, or else that of the last attempt to activate a release. After a
+/// failed verification, the latter is not the most recently written log, because the previous release's services are
+/// restarted.
 fn chosen(site: &Site, running: Option<&Holder>, follow: bool) -> Result<Option<ReleaseName>> {
     let begun = running.and_then(|holder| humantime::parse_rfc3339(&holder.since).ok());
     let newest = |begun| logs::newest(site, begun).map_err(Error::io("read", site.logs_path()));
@@ -64,7 +64,7 @@ fn chosen(site: &Site, running: Option<&Holder>, follow: bool) -> Result<Option<
     Ok(written)
 }
 
-/// A log on its way to standard output, piece by piece.
+/// A log that is copied to standard output piece by piece.
 #[derive(Default)]
 struct Printer {
     /// The end of the last piece, if it may belong to the next one.
@@ -72,7 +72,7 @@ struct Printer {
 }
 
 impl Printer {
-    /// Prints the rest of a file; returns false once nobody reads the output.
+    /// Prints the rest of a file. Returns false if the reader has closed the output.
     fn print_rest(&mut self, file: &mut File, path: &Path) -> Result<bool> {
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -89,7 +89,7 @@ impl Printer {
         }
     }
 
-    /// Prints what was held back.
+    /// Prints the buffered end of the last piece.
     fn finish(self) -> Result<()> {
         print(&self.held).map(drop)
     }
@@ -120,8 +120,8 @@ fn unfinished(bytes: &[u8]) -> usize {
     (0..tail.len()).find(is_unfinished).map_or(0, |at| tail.len() - at)
 }
 
-/// Formats a piece of a log: without colors, and with everything else escaped that a terminal acts on. Some
-/// terminals interpret single bytes from 0x80 to 0x9f as controls, so bytes that are not UTF-8 are escaped, too.
+/// Formats a piece of a log: removes colors, and escapes all other control characters. Some terminals interpret the bytes
+/// from 0x80 to 0x9f as controls, so bytes that are not UTF-8 are escaped as well.
 fn escaped(bytes: &[u8]) -> String {
     let mut safe = String::with_capacity(bytes.len());
     for chunk in without_colors(bytes).utf8_chunks() {

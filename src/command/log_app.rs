@@ -1,4 +1,4 @@
-//! `log --app [RELEASE]`: prints the output of a release's instance of the application.
+//! `log --app [RELEASE]`: prints the output of a release's instance.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use bluegreen_server::deploy::app;
 use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::site::Site;
 
-/// The time after which the output is not followed any more.
+/// The time after which following the output stops.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Prints the output of a release's instance, by default the live release's; `follow` keeps printing.
+/// Prints the output of a release's instance, by default the live release's. With `follow`, keeps printing.
 pub fn run(server: &DeployContext, release: Option<&str>, follow: bool) -> Result<()> {
     let release = match release {
         Some(name) => name.parse()?,

@@ -1,5 +1,5 @@
 //! The subcommands. [`run`] chooses one by the program's name and arguments, and returns its exit status.
-//! Only this module reads the arguments, the environment and standard input.
+//! Only this module reads the arguments, the environment, and standard input.
 
 mod adopt;
 mod cancel;
@@ -52,10 +52,10 @@ use bluegreen_report::Report;
 /// Runs the program and returns its exit status.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> u8 {
-    // The web server must be able to read releases, whatever the umask of the caller is.
+    // The web server must be able to read releases, whatever the caller's umask is.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let called_as = arguments.first().map(PathBuf::from).unwrap_or_default();
-    // The path is made absolute now, because the working directory changes later.
+    // Make the path absolute before the working directory changes.
     let called_as = std::path::absolute(&called_as).unwrap_or(called_as);
     let (Ok(out), Ok(err)) = (stdout().as_fd().try_clone_to_owned(), stderr().as_fd().try_clone_to_owned())
     else {
@@ -82,7 +82,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
             return error.exit_status();
         }
     };
-    // git reads the gate's standard output as a protocol, so the gate prints messages on standard error.
+    // The gate speaks a protocol with git on standard output, so its messages go to standard error.
     let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
     let out = if is_gate { err.try_clone().unwrap_or(out) } else { out };
     let is_hook = matches!(cli.command, Command::Hook { .. });
@@ -112,8 +112,8 @@ pub fn run(arguments: &[OsString]) -> u8 {
     }
 }
 
-/// Enters a fresh session before a command reads any file that the deploy user can write. `push` enters one, too, so
-/// that ssh cannot ask at the terminal. The other commands of a clone may ask.
+/// Enters a fresh session before a command reads any file that the deploy user can write. So does `push`, to prevent ssh
+/// from prompting on the terminal. The other commands of a clone may prompt.
 fn choose_runner(cli: &Cli, arguments: &[OsString]) -> Result<Runner> {
     match &cli.command {
         Command::Push { .. } => session::leave_terminal(arguments),

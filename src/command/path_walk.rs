@@ -1,9 +1,8 @@
-//! A path walk: opens a path one component at a time, and records each component that somebody other than
-//! root can change.
+//! A path walk: opens a path one component at a time, and records each component that users other than root can change.
 //!
-//! Root must not look a path up twice: between two look-ups the owner of a directory in it can exchange
-//! what is there. So each component is opened with `O_NOFOLLOW`, its owner is read from the descriptor, and
-//! a symlink is read from its own descriptor. The program works on the last descriptor.
+//! Root must not resolve a path twice, because the owner of a directory in it can replace an entry in between. Each
+//! component is therefore opened with `O_NOFOLLOW`, and its owner and the target of a symlink are read from the descriptor.
+//! The program works on the last descriptor.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -17,7 +16,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, readlinka
 use crate::error::{Error, Result};
 use bluegreen_git::login_name;
 
-/// The most symlinks in one path, as in the kernel.
+/// The maximum number of symlinks in a path, as in the kernel.
 const LINKS: usize = 40;
 
 const STICKY: u32 = 0o1000;
@@ -29,15 +28,15 @@ pub struct PathWalk {
     path: PathBuf,
     end: OwnedFd,
     stat: Stat,
-    /// The components that somebody other than root can change.
+    /// The components that users other than root can change.
     weak: Vec<Weak>,
 }
 
-/// A component that somebody other than root can change.
+/// A component that users other than root can change.
 #[derive(Debug)]
 struct Weak {
     path: PathBuf,
-    /// Its owner; root where it may be written by others.
+    /// Its owner; root if it is root's and writable by others.
     owner: Uid,
 }
 
@@ -79,13 +78,13 @@ impl PathWalk {
         Ok(walk)
     }
 
-    /// Records the component if somebody other than root can change it.
+    /// Records the component if users other than root can change it.
     fn record_if_weak(&mut self, path: &Path, parent: Option<&Stat>) {
         let stat = &self.stat;
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
         let is_sticky = |stat: &Stat| stat.st_mode & STICKY != 0;
-        // In a sticky directory such as /tmp nobody can replace root's files, but anybody can hard-link an
-        // old symlink of root's into it, or mount a file system of their own there.
+        // In a sticky directory such as /tmp, other users cannot replace root's files. But they can hard-link
+        // one of root's symlinks into it, or mount a file system of their own there.
         let is_planted = parent.is_some_and(|parent| {
             parent.st_mode & WRITABLE_BY_OTHERS != 0 && (is_link || parent.st_dev != stat.st_dev)
         });
@@ -95,26 +94,26 @@ impl PathWalk {
         }
     }
 
-    /// The descriptor of the last component, opened with `O_PATH`: it can be entered but not read.
+    /// Returns the descriptor of the last component, opened with `O_PATH`.
     pub fn end(&self) -> &OwnedFd {
         &self.end
     }
 
-    /// Returns whether the last component is a directory that holds this name.
+    /// Returns whether the last component is a directory that contains this name.
     #[must_use]
     pub fn holds(&self, name: &str) -> bool {
         statat(&self.end, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Returns the owner of the last component, if the path can be trusted: root only if nobody else can
-    /// change any component, another user only if every component is that user's or root's.
+    /// Returns the owner of the last component if the path can be trusted: root only if no other user can change any component,
+    /// another user only if every component is owned by that user or root.
     pub fn owner(&self) -> Result<Uid> {
         let owner = Uid::from_raw(self.stat.st_uid);
         let is_foreign = |weak: &&Weak| owner.is_root() || !(weak.owner == owner || weak.owner.is_root());
         self.weak.iter().find(is_foreign).map_or(Ok(owner), |weak| Err(self.foreign(weak)))
     }
 
-    /// Refuses a path that somebody other than root can change.
+    /// Refuses a path that users other than root can change.
     pub fn refuse_others(&self) -> Result<()> {
         self.weak.first().map_or(Ok(()), |weak| Err(self.foreign(weak)))
     }

@@ -1,4 +1,4 @@
-//! `promote`: visitors get the other side.
+//! `promote`: sends visitors to the other side.
 
 use std::io::{IsTerminal, stdin};
 use std::time::Instant;
@@ -17,7 +17,7 @@ use bluegreen_client::trust::{self, state_dir};
 use bluegreen_process::signals::Stop;
 use bluegreen_report::Report;
 
-/// The longest answer to a question, in bytes.
+/// The maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 100;
 
 /// Promotes a side. The last line names the public side.
@@ -45,14 +45,14 @@ pub fn run(options: &Promotable, intent: &PromoteIntent, report: &Report) -> Res
     })
 }
 
-/// Reads from the environment what the client needs.
+/// Reads the client's settings from the environment.
 pub fn access(options: &Promotable) -> Access<'_> {
     let path = |name| std::env::var_os(name).map(Into::into);
     let state = state_dir(path("XDG_STATE_HOME"), path("HOME"));
     Access { config: options.config.as_deref(), client: ssh_client(), state }
 }
 
-/// Finds the user's ssh client, as git finds it.
+/// Finds the user's ssh client as git does.
 pub fn ssh_client() -> Client {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     Client::find(variable("GIT_SSH_COMMAND"), variable("GIT_SSH"))
@@ -60,7 +60,7 @@ pub fn ssh_client() -> Client {
 
 /// The user, who decides whether a clone is trusted.
 pub struct Judge<'a> {
-    /// True if the command line says so already.
+    /// True if the command line says so.
     pub is_trusted: bool,
     /// The output.
     pub report: &'a Report,
@@ -135,7 +135,7 @@ fn ask(stop: &Stop, report: &Report) -> Result<()> {
     if confirm(stop)? { Ok(()) } else { Err(client::Error::Cancelled.into()) }
 }
 
-/// Reads the answer to a question. Ctrl-C interrupts it, which a plain read would not notice.
+/// Reads an answer. Unlike a plain read, it is interrupted by Ctrl-C.
 fn confirm(stop: &Stop) -> client::Result<bool> {
     let failed = |error: rustix::io::Errno| client::Error::io("read", "standard input")(error.into());
     let mut answer = Vec::new();
@@ -155,7 +155,7 @@ fn confirm(stop: &Stop) -> client::Result<bool> {
     Ok(matches!(answer.trim_ascii(), b"y" | b"Y" | b"yes"))
 }
 
-/// Returns whether standard input can be read, after a moment at most.
+/// Waits briefly for standard input, and returns whether it can be read.
 fn has_input() -> rustix::io::Result<bool> {
     let (stdin, moment) = (stdin(), Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
     match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&moment)) {

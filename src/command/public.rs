@@ -1,4 +1,4 @@
-//! `public`: which side visitors get, and what both serve; on a server, its own mark.
+//! `public`: prints which side is public and what both sides serve; on a server, prints its own mark.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::site::Site;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
-/// The longest subject of a commit in the table, in characters.
+/// The maximum length of a commit's subject in the table, in characters.
 const MAX_SUBJECT: usize = 50;
 
-/// Prints a row for each server, and corrects marks that an interrupted promotion has left.
+/// Prints a row for each server, and corrects the marks that an interrupted promotion left.
 pub fn run(options: &Promotable, report: &Report) -> Result<()> {
     let beside;
     let lines = if options.json {
@@ -74,7 +74,7 @@ fn report_locks(states: &[ServerStatus], report: &Report) {
     }
 }
 
-/// Prints the mark of one server, which only has information about itself: a clone can ask the front end.
+/// Prints the mark of one server. Only a clone can ask the front end.
 pub fn of_server(server: &DeployContext, json: bool) -> Result<()> {
     let site = Site::open(&server.config.site)?;
     let (mark, lock) = (site.public_mark()?, site.freeze()?);

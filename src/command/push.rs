@@ -1,4 +1,4 @@
-//! `push`: all servers of a side at once.
+//! `push`: pushes to all servers of a side in parallel.
 
 use std::io::{IsTerminal, stderr};
 

@@ -1,4 +1,4 @@
-//! `releases`: lists the releases on the disk.
+//! `releases`: lists the releases on disk.
 
 use bluegreen_object_store::ObjectId;
 use bluegreen_text::printable;
@@ -10,7 +10,7 @@ use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::release::Release;
 use bluegreen_server::site::{Live, Site};
 
-/// One release, as `--json` shows it.
+/// A release, as `--json` prints it.
 #[derive(Serialize)]
 struct Row {
     name: String,

@@ -1,10 +1,10 @@
-//! `resume`: ends what a crash cut off. A unit of systemd runs it at every boot.
+//! `resume`: recovers from a crash. A systemd unit runs it at every boot.
 
 use crate::error::Result;
 use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::deploy::resume;
 
-/// Ends a publication that has begun, and deploys a tip that no deployment has looked at.
+/// Completes an interrupted activation, and deploys a tip that no deployment has examined.
 pub fn run(server: &DeployContext) -> Result<()> {
     Ok(resume::resume(server)?)
 }

@@ -1,9 +1,9 @@
-//! The session that a command runs in: a fresh one, which shares nothing with the caller's.
+//! The session that a command runs in: a fresh one, separate from the caller's.
 //!
-//! A child process with the caller's controlling terminal could read what an administrator types, and with
-//! `TIOCSTI` type commands into the administrator's shell. One with the caller's session keyring could read its
-//! keys. So both are left before privileges are dropped, and before any file of the deploy user is read. No
-//! child process has to do it, because the deploy user could trace the child until it had.
+//! A child process with the caller's controlling terminal could read an administrator's input, and use `TIOCSTI` to type
+//! commands into the administrator's shell. One with the caller's session keyring could read its keys. The program therefore
+//! leaves both before it drops privileges and before it reads any file of the deploy user. A child process that leaves them
+//! itself could be traced by the deploy user until then.
 
 use std::ffi::OsString;
 use std::io;
@@ -21,10 +21,10 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::error::{Error, Result};
 
-/// This program, even if another one has replaced its file.
+/// This program, even if its file was replaced.
 const OURSELVES: &str = "/proc/self/exe";
 
-/// The environment variable by which the child recognizes the parent that waits for it.
+/// The environment variable that tells the child which parent waits for it.
 const PARENT: &str = "BLUEGREEN_PARENT";
 
 /// The process that runs the command.
@@ -32,12 +32,12 @@ const PARENT: &str = "BLUEGREEN_PARENT";
 pub enum Runner {
     /// This process.
     Ourselves,
-    /// A child process, which has exited with this status.
+    /// A child process that exited with this status.
     Child(u8),
 }
 
-/// Leaves the caller's terminal and keyring, for a command of the server. Only root, and callers with a
-/// terminal, have something to leave: a hook that git runs over ssh does not.
+/// Leaves the caller's terminal and keyring, for a command on a server. Only root and callers with a terminal have something
+/// to leave; a hook that git runs over ssh does not.
 pub fn leave_callers(arguments: &[OsString]) -> Result<Runner> {
     let is_needed = Uid::effective().is_root() || has_terminal();
     let runner = leave_terminal(arguments)?;
@@ -47,8 +47,8 @@ pub fn leave_callers(arguments: &[OsString]) -> Result<Runner> {
     Ok(runner)
 }
 
-/// Leaves the caller's terminal, if it has one, and root's session in any case. A process that leads a process
-/// group, as a shell's jobs do, cannot start a session: a child process does, and runs the command.
+/// Leaves the caller's terminal, if any, and root's session in any case. A process group leader, such as a shell's job, cannot
+/// create a session. A child process then does, and runs the command.
 pub fn leave_terminal(arguments: &[OsString]) -> Result<Runner> {
     let has_terminal = has_terminal();
     if !has_terminal && !Uid::effective().is_root() {
@@ -57,7 +57,7 @@ pub fn leave_terminal(arguments: &[OsString]) -> Result<Runner> {
     let failed = Error::io("start a session with", OURSELVES);
     match setsid() {
         Ok(_) => {}
-        // Without a terminal, a session of our own is as good as a fresh one.
+        // Without a terminal, an existing session of our own is as good as a fresh one.
         Err(Errno::EPERM) if !has_terminal && getsid(None) == Ok(getpid()) => {}
         Err(Errno::EPERM) => return run_in_child(arguments).map(Runner::Child).map_err(failed),
         Err(error) => return Err(failed(error.into())),
@@ -66,8 +66,8 @@ pub fn leave_terminal(arguments: &[OsString]) -> Result<Runner> {
     Ok(Runner::Ourselves)
 }
 
-/// Requests TERM for the moment at which the parent that waits for us is killed, so that we do not go on without
-/// anybody who could interrupt us. The kernel forgets the request when the user changes.
+/// Requests TERM for when the waiting parent is killed, because then nothing else could interrupt this process. The kernel
+/// drops the request when the user id changes.
 pub fn stop_with_parent() -> io::Result<()> {
     let parent = std::env::var(PARENT).ok().and_then(|parent| parent.parse().ok());
     if parent == Some(parent_id()) {
@@ -76,14 +76,14 @@ pub fn stop_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Returns whether we have a controlling terminal, or could have one: only this error rules it out.
+/// Returns whether this process may have a controlling terminal: only this error rules it out.
 fn has_terminal() -> bool {
     let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
     !matches!(rustix::fs::open("/dev/tty", flags, Mode::empty()), Err(rustix::io::Errno::NXIO))
 }
 
-/// Replaces the session keyring by an empty one. A kernel without keys, or a sandbox that refuses keyctl(2), keeps
-/// our child processes from all keys, too.
+/// Replaces the session keyring with an empty one. Failing with a kernel without keys, or in a sandbox that forbids keyctl(2),
+/// is harmless, because child processes cannot read keys either.
 fn leave_keyring() -> io::Result<()> {
     match keyctl_join_session_keyring(None) {
         Err(error) if keyctl_get_keyring_id(KEY_SPEC_SESSION_KEYRING, false).is_ok() => {
@@ -93,8 +93,8 @@ fn leave_keyring() -> io::Result<()> {
     }
 }
 
-/// Runs this program again in a child process that leads no process group, and passes signals on. Returns its
-/// exit status; if a signal killed it, the same signal kills us.
+/// Runs this program again in a child process, which does not lead a process group, and forwards signals. Returns the child's
+/// exit status. If a signal killed the child, this process kills itself with the same signal.
 fn run_in_child(arguments: &[OsString]) -> io::Result<u8> {
     let Some((name, rest)) = arguments.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let passed_on = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
@@ -124,12 +124,12 @@ fn run_in_child(arguments: &[OsString]) -> io::Result<u8> {
     Err(io::ErrorKind::Other.into())
 }
 
-/// Signals a child that has not been reaped. One that has exited meanwhile needs no signal.
+/// Signals a child that has not been reaped. It may have exited in the meantime.
 fn pass_on(child: &Child, signal: Signal) {
     let _ = kill_process(Pid::from_child(child), signal);
 }
 
-/// Returns an exit status, or ends this process as the child was ended.
+/// Returns the child's exit status, or kills this process with the signal that killed the child.
 fn exit_as(status: ExitStatus) -> u8 {
     let signal = status.signal().unwrap_or_default();
     if signal != 0 {

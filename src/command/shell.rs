@@ -1,5 +1,5 @@
-//! The login shell of the deploy account, `bluegreen-shell`. It hands pushes and fetches to git-shell, and
-//! runs some subcommands, as in `ssh deploy@blue status`.
+//! `bluegreen-shell`, the login shell of the deploy account. It passes pushes and fetches to git-shell, and runs some
+//! subcommands, as in `ssh deploy@blue status`.
 //!
 //! The account can write neither this program nor the list of its repositories, which the installer writes: nothing in the account's home decides what the shell runs.
 
@@ -17,7 +17,7 @@ use bluegreen_git::login_name;
 /// The file name of the program as a login shell.
 const NAME: &str = "bluegreen-shell";
 
-/// The subcommands that run over ssh. [`is_allowed`] decides the same about a parsed command.
+/// The subcommands that run over ssh. [`is_allowed`] makes the same decision about a parsed command.
 pub const COMMANDS: [&str; 15] = [
     "hold", "status", "public", "releases", "history", "log", "deploy", "rollback", "resume", "cancel",
     "check", "metrics", "lock", "unlock", "promote",
@@ -26,17 +26,17 @@ pub const COMMANDS: [&str; 15] = [
 /// Root's config of the front end on this machine, as the installer writes it for a pair of sides.
 const FRONT: &str = "/etc/bluegreen/promote.toml";
 
-/// The commands of git that come over ssh, with a space or a dash after `git`.
+/// The git commands that run over ssh, with a space or a dash after `git`.
 const GIT: [&str; 3] = ["receive-pack", "upload-pack", "upload-archive"];
 
-/// Returns whether the program was called as a login shell, for which ssh puts a dash before its name.
+/// Returns whether the program was called as a login shell, whose name sshd prefixes with a dash.
 pub fn is_called_as(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.strip_prefix('-').unwrap_or(name) == NAME
 }
 
-/// Reads the command that ssh passes with `-c`: becomes git-shell, or returns the command line to run. If
-/// clap cannot parse it, or it asks for help, the inner result is clap's error.
+/// Reads the command that sshd passes with `-c`: becomes git-shell, or returns the command line to run. If clap cannot parse
+/// it, or if it requests help, the inner result is clap's error.
 pub fn take(arguments: &[OsString]) -> Result<Result<Cli, clap::Error>> {
     let line = match arguments {
         [_, option, line] if option == "-c" => line.to_string_lossy(),
@@ -59,8 +59,8 @@ fn is_git(line: &str) -> bool {
     rest.and_then(|rest| rest.split(' ').next()).is_some_and(|verb| GIT.contains(&verb))
 }
 
-/// Replaces this process by git-shell, which parses the line itself and runs only git's own programs.
-/// Returns only if that fails.
+/// Replaces this process with git-shell, which parses the line itself and runs only git's own programs. Returns only if that
+/// fails.
 fn become_git_shell(line: &str) -> Error {
     let words = ["git-shell", "-c", line].map(CString::new);
     let words: Vec<CString> = words.into_iter().flatten().collect();
@@ -156,7 +156,7 @@ fn is_allowed(command: &Command) -> bool {
     }
 }
 
-/// Returns the repository that `-C` names, by its path or the last part of it; without `-C`, the only one.
+/// Returns the repository that `-C` names by its path or file name; without `-C`, the only one.
 fn choose(named: Option<&Path>, repositories: &[PathBuf]) -> Result<PathBuf> {
     let found: Vec<&PathBuf> = match named {
         Some(name) => repositories.iter().filter(|path| path.ends_with(name)).collect(),

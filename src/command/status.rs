@@ -1,4 +1,4 @@
-//! `status`: what is live, and what is being done.
+//! `status`: prints the live release and the running action.
 
 use super::table::{print_json, print_text};
 use crate::error::Result;

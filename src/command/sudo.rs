@@ -1,7 +1,7 @@
-//! The commands that steps run with `sudo`, and whether an admin has allowed them.
+//! The commands that steps run with `sudo`, and whether they are allowed.
 //!
-//! Only steps that are read with certainty are understood: `sudo`, an absolute path, and plain words,
-//! alone or joined by `&&`, `||`, `;`, `|` and line ends.
+//! Only unambiguous steps are parsed: `sudo`, an absolute path, and plain words, alone or joined by `&&`, `||`, `;`, `|`, or
+//! newlines.
 
 use std::io;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use std::time::Duration;
 use bluegreen_process::{self as process, End};
 use bluegreen_server::config::Step;
 
-/// The time that `sudo` may take to answer.
+/// The timeout of `sudo`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Returns the commands that a step runs with `sudo`, in the form of `install.sh --sudo`; the error says
-/// why they cannot be read.
+/// Returns the commands that a step runs with `sudo`, in the form that `install.sh --sudo` accepts. The error is the reason
+/// why they cannot be parsed.
 pub fn commands(step: &Step) -> Result<Vec<String>, String> {
     let parts = step.run.split(['\n', ';', '|', '&']);
     parts.filter(|part| mentions_sudo(part)).map(command).collect()
 }
 
-/// Asks `sudo` whether this user may run a command of [`commands`] without a password.
+/// Returns whether `sudo` allows this user to run a command from [`commands`] without a password.
 pub fn allows(command: &str) -> io::Result<bool> {
     let mut sudo = process::command("sudo");
     sudo.args(["-n", "-l", "--"]).args(command.split(' '));
@@ -27,7 +27,7 @@ pub fn allows(command: &str) -> io::Result<bool> {
     Ok(matches!(end, End::Exited(status) if status.success()))
 }
 
-/// Returns whether the word `sudo` occurs anywhere, also in quotes or in a path.
+/// Returns whether the word `sudo` occurs anywhere, even in quotes or in a path.
 fn mentions_sudo(text: &str) -> bool {
     let is_word = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
     text.split(|character| !is_word(character)).any(|word| word == "sudo")
@@ -44,7 +44,7 @@ fn command(text: &str) -> Result<String, String> {
     if !program.starts_with('/') {
         return Err(format!("`{program}` is not an absolute path"));
     }
-    // No quotes, no expansions, and nothing that is a pattern to sudo or a comment.
+    // No quotes, expansions, comments, or sudo patterns.
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "_-./@%+,:=".contains(character);
     if let Some(word) = words.iter().find(|word| !word.chars().all(is_plain)) {
         return Err(format!("`{word}` is not a plain word"));

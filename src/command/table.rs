@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// The maximum width of a column outside of a terminal, where nothing wraps. A column is narrower on a terminal.
 const MAX_COLUMN: usize = 500;
 
-/// The width to which a column is shrunk at most, so that each keeps something readable.
+/// The minimum width to which a column is shrunk.
 const MIN_COLUMN: usize = 8;
 
 const GAP: &str = "  ";
@@ -23,11 +23,10 @@ const HEADING: Style = Style::new().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 
-/// The headings of columns whose cells are colored by what they say.
+/// The headings of columns whose cells are colored by their contents.
 const COLORED: [&str; 4] = ["STATE", "OUTCOME", "RESULT", "HEALTH"];
 
-/// Prints columns, each as wide as its widest cell; the first row is the heading. On a terminal, the widest
-/// columns are shrunk until a row fits the width.
+/// Prints a table; the first row is the heading. On a terminal, the widest columns are shrunk until a row fits the width.
 pub fn print_rows<const N: usize>(rows: &[[String; N]]) -> Result<()> {
     let out = stdout();
     let is_colored = anstream::AutoStream::choice(&out) != anstream::ColorChoice::Never;
@@ -96,14 +95,14 @@ fn style(is_heading: bool, heading: &str, cell: &str) -> Option<Style> {
     }
 }
 
-/// Prints a value as JSON. Characters that a terminal acts on are escaped, as `\u009b`; the value stays the same.
+/// Prints a value as JSON. Control characters are escaped, as in `\u009b`, which does not change the value.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value);
     print_text(&ascii_controls(&text.map_err(|error| Error::io("write", "standard output")(error.into()))?))
 }
 
-/// Escapes what `serde_json` leaves as it is: DEL, C1 controls, and characters that reorder text. They can only
-/// be in strings.
+/// Escapes the characters that `serde_json` does not: DEL, C1 controls, and characters that reorder text. They only occur in
+/// strings.
 fn ascii_controls(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for character in json.chars() {
@@ -116,7 +115,7 @@ fn ascii_controls(json: &str) -> String {
     safe
 }
 
-/// Prints text and a newline. A reader that has exited, as `head` does, is not a failure.
+/// Prints text and a newline. A closed pipe, as with `head`, is not an error.
 pub fn print_text(text: &str) -> Result<()> {
     match writeln!(stdout().lock(), "{text}") {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -1,11 +1,11 @@
-//! The engine for child processes: a deadline, cancellation, and bounded output, without threads.
+//! The engine for child processes: deadlines, cancellation, and bounded output, without threads.
 //!
-//! A child leads a process group of its own. When its time is up or this program is asked to stop, the group gets
-//! TERM, and after a grace period KILL.
+//! Each child leads its own process group. At its deadline, or at a stop request, the group receives TERM, and after a grace
+//! period KILL.
 //!
-//! Once the child has exited, everything that it wrote is in its pipes, and is read to the end. Background processes
-//! that it leaves behind may keep a pipe open for as long as they live, so their output is read only for a moment
-//! longer. All output goes through pipes of our own, so that they cannot keep the pusher's connection open either.
+//! Once the child has exited, all of its output is in the pipes, and is read to the end. Its background processes may keep a
+//! pipe open as long as they run, so their output is only read for a moment longer. Because the pipes are our own, they
+//! cannot keep the pusher's connection open either.
 
 use std::ffi::OsStr;
 use std::io::{self, PipeReader, Read, Write};
@@ -24,33 +24,33 @@ use bluegreen_text as text;
 /// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The time in which background processes may still print after the child has exited.
+/// How long the output of background processes is read after the child has exited.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// The bytes of standard error that [`Task`] keeps: the last ones give the reason of a failure.
+/// The number of bytes at the end of standard error that [`Task`] keeps. They contain the reason for a failure.
 const MAX_STDERR: usize = 64 * 1024;
 
-/// The most bytes that are read at once. No unprivileged pipe contains more, so that one call of [`Running::read`]
-/// empties the pipe of a program that has exited.
+/// The maximum size of one read. No unprivileged pipe contains more, so one call of [`Running::read`] empties the pipe of a
+/// program that has exited.
 const PIPE_SIZE: usize = 1024 * 1024;
 
 /// The limits of a child process.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits<'a> {
-    /// The time that it may take.
+    /// The timeout.
     pub timeout: Duration,
-    /// The request to stop, by a signal.
+    /// The stop request.
     pub stop: Option<&'a Stop>,
 }
 
-/// The way in which a child process ended.
+/// How a child process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// It exited by itself.
     Exited(ExitStatus),
-    /// It took too long and was killed.
+    /// It timed out and was killed.
     TimedOut,
-    /// A signal asked this program to stop, and the child was killed.
+    /// A stop was requested, and it was killed.
     Cancelled,
 }
 
@@ -61,8 +61,8 @@ enum Stream {
     Stderr,
 }
 
-/// Prepares a program to run with an empty standard input. It gets a process group of its own when it is started, and
-/// has no controlling terminal where a server command has left its own (`command/session.rs`).
+/// Prepares a program with an empty standard input. It will lead its own process group, and have no controlling terminal if
+/// the command has left its own (`src/command/session.rs`).
 #[expect(clippy::disallowed_methods, reason = "the other modules get their commands here")]
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
@@ -70,8 +70,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Runs a program with an empty standard input. `output` receives everything that it prints. Background processes
-/// that it leaves are killed.
+/// Runs a program with an empty standard input. `output` receives its output. Its background processes are killed.
 pub fn run(
     command: &mut Command,
     timeout: Duration,
@@ -81,8 +80,8 @@ pub fn run(
     stream(command, None, Limits { timeout, stop }, output)
 }
 
-/// Runs a program with a text on its standard input, which it does not have to read. `output` receives everything
-/// that it prints. Background processes that it leaves are killed.
+/// Runs a program with text on its standard input, which it may leave unread. `output` receives its output. Its background
+/// processes are killed.
 pub fn run_with_stdin(
     command: &mut Command,
     text: &[u8],
@@ -108,9 +107,8 @@ fn stream(
     })
 }
 
-/// Runs a program with `input` on its standard input; also returns its standard output, which may have up to `max`
-/// bytes. `complaints` receives its standard error. Background processes that it leaves go on running, unless the
-/// program was killed.
+/// Runs a program with `input` on its standard input, and returns its standard output of up to `max` bytes. `complaints`
+/// receives its standard error. Its background processes keep running unless the program was killed.
 pub fn output(
     command: &mut Command,
     input: &[u8],
@@ -130,7 +128,7 @@ pub fn output(
     Ok((end, answer))
 }
 
-/// A running program whose output is kept, for callers that wait for several at the same time.
+/// A running program whose output is captured, for callers that wait for several programs at the same time.
 #[derive(Debug)]
 pub struct Task {
     running: Running<'static>,
@@ -148,13 +146,13 @@ pub struct Captured {
 }
 
 impl Task {
-    /// Starts a program with an empty standard input, which may print up to `max` bytes on its standard output.
+    /// Starts a program with an empty standard input. Its standard output may have up to `max` bytes.
     pub fn start(command: &mut Command, timeout: Duration, max: usize) -> io::Result<Self> {
         let running = start_with_pipes(command, None, timeout)?;
         Ok(Self { running, captured: Captured::default(), max })
     }
 
-    /// Reads what is there, without waiting; returns the result once the program has ended.
+    /// Reads the available output without waiting. Returns the result once the program has ended.
     pub fn advance(&mut self, stop: Option<&Stop>) -> io::Result<Option<(End, Captured)>> {
         let Self { running, captured, max } = self;
         let end = running.advance(stop, &mut |stream, bytes: &[u8]| match stream {
@@ -178,7 +176,7 @@ impl Task {
     }
 }
 
-/// Waits until one of these programs has printed something or has ended, or until a time.
+/// Waits until one of the programs prints something or ends, or until a deadline.
 pub fn wait_any<'a>(tasks: impl Iterator<Item = &'a Task>, until: Instant, stop: Option<&Stop>) {
     let (mut wanted, mut next) = (Vec::new(), until);
     for task in tasks {
@@ -190,7 +188,7 @@ pub fn wait_any<'a>(tasks: impl Iterator<Item = &'a Task>, until: Instant, stop:
     wait(&mut wanted, next);
 }
 
-/// Appends to a text of which only the last bytes are needed, such as the reason of a failure.
+/// Appends to a text of which only the end is needed.
 pub fn keep_end(kept: &mut Vec<u8>, bytes: &[u8]) {
     kept.extend_from_slice(bytes);
     if kept.len() > 2 * MAX_STDERR {
@@ -235,7 +233,7 @@ struct Running<'a> {
     group: ProcessGroup,
     stdin: Option<(ChildStdin, &'a [u8])>,
     outputs: [Option<PipeReader>; 2],
-    /// The time at which the next signal is due or, once the program has exited, at which its pipes are left.
+    /// When the next signal is due, or after the program has exited, when its pipes are closed.
     next: Instant,
     forced: Option<End>,
     has_exited: bool,
@@ -252,7 +250,7 @@ impl<'a> Running<'a> {
     ) -> io::Result<Self> {
         command.stdin(input.map_or_else(Stdio::null, |_| Stdio::piped()));
         let spawned = ProcessGroup::spawn(command);
-        // The command would keep its own ends of the pipes open.
+        // The command would otherwise keep its ends of the pipes open.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut group = spawned?;
         let stdin = group.take_stdin().zip(input);
@@ -266,7 +264,7 @@ impl<'a> Running<'a> {
         Ok(Self { group, stdin, outputs, next, forced: None, has_exited: false, owns_group: false })
     }
 
-    /// The descriptors that are worth waiting for.
+    /// Returns the descriptors to wait for.
     fn interest<'f>(&'f self, wanted: &mut Vec<PollFd<'f>>) {
         if !self.has_exited {
             wanted.push(PollFd::from_borrowed_fd(self.group.exited(), PollFlags::IN));
@@ -289,7 +287,7 @@ impl<'a> Running<'a> {
         wait(&mut wanted, self.next);
     }
 
-    /// Does everything that is possible without waiting; returns how the program ended once it has.
+    /// Makes progress without waiting. Returns how the program ended once it has.
     fn advance(
         &mut self,
         stop: Option<&Stop>,
@@ -303,7 +301,7 @@ impl<'a> Running<'a> {
                 self.next = Instant::now() + LINGER;
             }
         }
-        // What the program has printed before it exited is in the pipes now, at most their size.
+        // All output of the exited program is in the pipes now.
         self.read(PIPE_SIZE, sink)?;
         let is_late = Instant::now() >= self.next;
         if self.has_exited {
@@ -343,7 +341,7 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// Writes as much of the input as the pipe takes. A program that does not read it is not an error.
+    /// Writes as much of the input as the pipe accepts. It is not an error if the program does not read it.
     fn write(&mut self) {
         while let Some((stdin, rest)) = &mut self.stdin {
             match stdin.write(rest) {

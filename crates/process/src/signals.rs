@@ -1,7 +1,6 @@
-//! Signal handling: TERM, and for commands INT and HUP, ask the program to stop at the next safe point.
+//! Signal handling: TERM, and for commands also INT and HUP, request a stop at the next safe point.
 //!
-//! Signals are handled, not blocked or ignored: child processes would inherit that, and a step could not
-//! be ended any more.
+//! Signals are handled, not blocked or ignored: child processes would inherit that, and steps could no longer be stopped.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,11 +13,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::retry_on_intr;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 
-/// Lets a hook outlive its client: once the ref has moved, a lost connection or a Ctrl-C must not stop the
-/// deployment half-way. From 2.54 on git passes the signals that it gets on to its hooks. Every Rust
-/// program ignores SIGPIPE.
+/// Lets a hook outlive its client: once the ref has moved, a lost connection or Ctrl-C must not stop the deployment halfway.
+/// git 2.54 and later forwards signals to its hooks. Rust programs ignore SIGPIPE by default.
 pub fn outlive_the_client() {
-    // setsid(2) fails if the program leads a process group already, which is enough.
+    // setsid(2) fails if the program already leads a process group, which is sufficient.
     let _ = setsid();
     for signal in [SIGHUP, SIGINT, SIGQUIT] {
         if let Err(error) = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))) {
@@ -27,12 +25,12 @@ pub fn outlive_the_client() {
     }
 }
 
-/// The operator or the system asked the program to stop.
+/// A signal requested a stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cancelled")]
 pub struct Cancelled;
 
-/// A request to stop. The program checks it where it can stop cleanly; a signal interrupts nothing else.
+/// A stop request. The program checks it where it can stop cleanly; a signal interrupts nothing else.
 #[derive(Debug)]
 pub struct Stop {
     /// A descriptor that becomes readable with the first signal.
@@ -42,21 +40,20 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Creates a request that no signal makes.
+    /// Creates a request that no signal sets.
     #[must_use]
     pub const fn never() -> Self {
         Self { signals: None, own: None }
     }
 
-    /// Catches TERM, and INT and HUP unless the program serves a client of git: from now on these signals
-    /// only request a stop.
+    /// Catches TERM, and INT and HUP unless the program serves a git client. From then on, these signals only request a stop.
     #[must_use]
     pub fn catch(for_client: bool) -> Self {
         let signals: &[i32] = if for_client { &[SIGTERM] } else { &[SIGTERM, SIGINT, SIGHUP] };
         let register = || -> io::Result<UnixStream> {
             let (reader, writer) = UnixStream::pair()?;
             reader.set_nonblocking(true)?;
-            // With a handler, a write beyond RLIMIT_FSIZE fails instead of killing the program.
+            // With a handler, a write beyond RLIMIT_FSIZE fails instead of killing the process.
             signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
             for &signal in signals {
                 signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
@@ -67,7 +64,7 @@ impl Stop {
         Self { signals: registered.ok().map(OwnedFd::from), own: None }
     }
 
-    /// Returns a request to stop a part of the work. The same signals make it, and [`Stop::request`].
+    /// Returns a request for a part of the work, which is set by the same signals and by [`Stop::request`].
     #[must_use]
     pub fn part(&self) -> Self {
         let create = || -> io::Result<Self> {
@@ -85,18 +82,18 @@ impl Stop {
         })
     }
 
-    /// Requests a stop, if this is one for a part of the work.
+    /// Requests a stop, if this request is for a part of the work.
     pub fn request(&self) {
         if let Some((_, writer)) = &self.own {
-            // An error is ignored: the part then takes until its timeout.
+            // Ignore errors: that part then runs until its timeout.
             let _ = (&mut &*writer).write_all(b"stop");
         }
     }
 
-    /// Fails from the first signal on.
+    /// Fails once a signal has arrived.
     pub fn check(&self) -> Result<(), Cancelled> {
         let Some(signals) = &self.signals else { return Ok(()) };
-        // What came is not read, so that other threads which wait for it see it too.
+        // Do not read the byte, so that other threads see it, too.
         let now = Some(&Timespec { tv_sec: 0, tv_nsec: 0 });
         match retry_on_intr(|| poll(&mut [PollFd::new(signals, PollFlags::IN)], now)) {
             Ok(1..) => Err(Cancelled),

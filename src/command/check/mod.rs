@@ -1,4 +1,4 @@
-//! `check`: reports every problem of a setup, each with a hint. It changes nothing, and no problem stops it.
+//! `check`: reports every problem of a setup, each with a hint. It changes nothing, and continues after a problem.
 
 mod programs;
 mod service;
@@ -24,7 +24,7 @@ use bluegreen_server::deploy::steps::PATH;
 use bluegreen_server::error::as_owner;
 use bluegreen_server::site::Site;
 
-/// Something that is wrong, or could be better; as `--json` shows it.
+/// A problem, as `--json` prints it.
 #[derive(Debug, Serialize)]
 struct Finding {
     level: Level,
@@ -35,13 +35,13 @@ struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum Level {
-    /// Deployments fail, or do not happen.
+    /// Deployments fail, or do not start.
     Error,
-    /// Deployments work, but something may be lost.
+    /// Deployments work, but the setup has a weakness.
     Warning,
 }
 
-/// All that was found so far.
+/// The problems found so far.
 #[derive(Default)]
 struct Findings(Vec<Finding>);
 
@@ -54,7 +54,7 @@ impl Findings {
         self.0.push(Finding { level: Level::Warning, message: message.into(), hint: Some(hint.into()) });
     }
 
-    /// Takes an error for a finding.
+    /// Adds an error to the problems.
     fn take<T, E: Explain>(&mut self, result: Result<T, E>) -> Option<T> {
         result
             .map_err(|error| {
@@ -65,7 +65,7 @@ impl Findings {
     }
 }
 
-/// Checks repository, hooks, config and site; any error makes the exit status 1.
+/// Checks the repository, hooks, config, and site. The exit status is 1 if there is an error.
 pub fn run(invocation: &Invocation, json: bool) -> Result<()> {
     let repository = invocation.repository()?;
     let mut findings = Findings::default();
@@ -100,7 +100,7 @@ pub fn run(invocation: &Invocation, json: bool) -> Result<()> {
     }
 }
 
-/// Reports a lock of an operator, which is intended, but must not be forgotten.
+/// Reports an operator's lock, which is intended but easily forgotten.
 fn check_freeze(site: &Site, findings: &mut Findings) {
     if let Some(freeze) = findings.take(site.freeze()).flatten() {
         findings.warning(format!("the server is {freeze}"), "`bluegreen unlock` removes the lock");
@@ -147,7 +147,7 @@ fn check_git(repository: &Repository, findings: &mut Findings) {
     }
 }
 
-/// Reports a push to a branch that exists in place of the one that deploys, and a repository that refuses pushes.
+/// Reports a repository that refuses pushes, and one with a branch other than the one that deploys.
 fn check_branch(repository: &Repository, branch: &str, findings: &mut Findings) {
     let git_dir = printable(repository.path());
     if findings.take(repository.setting("core.bare")).flatten().as_deref() == Some("false") {
@@ -168,7 +168,7 @@ fn check_branch(repository: &Repository, branch: &str, findings: &mut Findings) 
     }
 }
 
-/// Reports programs of steps that are not installed.
+/// Reports programs that steps run and that are not installed.
 fn check_steps(config: &Config, findings: &mut Findings) {
     let path = config.env.iter().find(|(name, _)| *name == "PATH").map_or(PATH, |(_, path)| path);
     let phases = [Phase::Build, Phase::Check, Phase::Restart, Phase::Verify];
@@ -190,7 +190,7 @@ fn check_steps(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Returns whether a push calls this program.
+/// Returns whether a push runs this program.
 fn check_hook(repository: &Repository, findings: &mut Findings) {
     if let Some(path) = findings.take(repository.setting("core.hooksPath")).flatten() {
         let message = format!("`core.hooksPath` is `{}`: git ignores hooks/", printable(&path));
@@ -224,7 +224,7 @@ fn check_hook(repository: &Repository, findings: &mut Findings) {
     }
 }
 
-/// Names the hook that deploys a push, in a sentence; `None` where a push cannot work.
+/// Names the hook that deploys a push, for a message; `None` if no push can work.
 fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) -> Option<String> {
     let gate = repository.path().join("hooks/proc-receive");
     let is_asked = findings.take(repository.asks_gate(branch))?;
@@ -264,7 +264,7 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
     })
 }
 
-/// Reports steps whose `sudo` no administrator has allowed, and units that they cannot restart.
+/// Reports steps whose `sudo` commands are not allowed, and units that they cannot restart.
 fn check_sudo(config: &Config, findings: &mut Findings) {
     for step in all_steps(config) {
         let commands = sudo::commands(step).unwrap_or_else(|problem| {
@@ -292,7 +292,7 @@ fn check_sudo(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// All steps, and the lines of `[notify]`.
+/// Iterates over all steps and the commands of `[notify]`.
 fn all_steps(config: &Config) -> impl Iterator<Item = &Step> {
     config.steps.iter().chain(config.notify.iter())
 }
@@ -301,7 +301,7 @@ fn program() -> String {
     std::env::current_exe().map_or_else(|_| "/usr/local/bin/bluegreen".into(), |path| printable(&path))
 }
 
-/// Reports what a crash left to be done.
+/// Reports pending recovery after a crash.
 fn check_pending(repository: &Repository, branch: &str, site: &Site, findings: &mut Findings) {
     for Pending { kind, message, command } in
         findings.take(pending::find(repository, branch, site)).unwrap_or_default()

@@ -1,18 +1,18 @@
-//! The programs that steps start, and whether they are installed.
+//! Checks whether the programs that steps run are installed.
 //!
-//! Only what is certain is reported: of a line with quotes, expansions, or comments, the first word alone.
+//! Only definite problems are reported. In a command with quotes, expansions, or comments, only the first word is checked.
 
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 
-/// Reserved words and builtins of a shell, which are not files.
+/// Reserved words and builtins of the shell.
 const BUILTINS: &str = ". : [ [[ alias bg break builtin case cd chdir command continue declare do done echo elif \
     else esac eval exec exit export false fg fi for function getopts hash if in jobs kill let local popd printf \
     pushd pwd read readonly return select set shift shopt source test then time times trap true type typeset \
     ulimit umask unalias unset until wait while { } !";
 
-/// Packages of Debian that are not named like the program.
+/// Debian packages whose name differs from the program's.
 const PACKAGES: [(&str, &str); 6] = [
     ("bundle", "ruby-bundler"),
     ("node", "nodejs"),
@@ -22,14 +22,14 @@ const PACKAGES: [(&str, &str); 6] = [
     ("python", "python3"),
 ];
 
-/// Returns the programs that a shell line starts and that are missing: names that no directory of `path` contains,
-/// and absolute paths that are not executable.
+/// Returns the missing programs of a shell command: names that no directory of `path` contains, and absolute paths that
+/// are not executable.
 pub fn missing<'l>(line: &'l str, path: &str) -> Vec<&'l str> {
-    // Rules for sudo have a check of their own.
+    // sudo is checked separately.
     programs(line).filter(|program| *program != "sudo" && !is_installed(program, path)).collect()
 }
 
-/// Returns the package that contains a program, as far as its name tells.
+/// Guesses the package that contains a program.
 pub fn package(program: &str) -> &str {
     PACKAGES.iter().find(|(name, _)| *name == program).map_or(program, |(_, package)| package)
 }
@@ -41,7 +41,7 @@ fn programs(line: &str) -> impl Iterator<Item = &str> {
     line.split(['\n', ';', '|', '&']).filter(|part| !part.trim().is_empty()).take(parts).filter_map(program)
 }
 
-/// The program of a simple command, after assignments; `None` if it is not certain.
+/// Returns the program of a simple command, after assignments; `None` if it is uncertain.
 fn program(command: &str) -> Option<&str> {
     let is_assignment = |word: &&str| word.split_once('=').is_some_and(|(name, _)| is_plain(name));
     let word = command.split_ascii_whitespace().find(|word| !is_assignment(word) && *word != "!")?;

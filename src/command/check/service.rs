@@ -1,11 +1,11 @@
-//! The systemd units that steps restart: whether each exists, and whether its user does.
+//! Checks that the systemd units that steps restart exist, and that their users do.
 
 use std::fs;
 use std::path::Path;
 
 use nix::unistd::{Group, User};
 
-/// The directories of units, the one that counts first.
+/// The unit directories, in order of precedence.
 const UNITS: [&str; 6] = [
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -51,7 +51,7 @@ fn problem(unit: &str, directories: &[&Path]) -> Option<Problem> {
     let value = |key: &str| {
         let lines =
             text.lines().filter_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix('='));
-        // Specifiers such as `%i` and numbers are not names.
+        // Specifiers such as `%i`, and numbers, are not user names.
         let name = lines.map(str::trim).next_back()?;
         (!name.is_empty() && !name.contains('%') && !name.starts_with(|c: char| c.is_ascii_digit()))
             .then_some(name)

@@ -1,4 +1,4 @@
-//! The site and its surroundings: owners, space, what is live, and whether a web server can read it.
+//! Checks the site: owners, free space, the live release, and whether a web server can read it.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use bluegreen_server::shared;
 use bluegreen_server::site::{Live, Site};
 use bluegreen_text::{bytes, printable};
 
-/// The free space below which deployments are about to fail, in bytes.
+/// The free space that causes a warning, in bytes.
 const LITTLE: u64 = 1_000_000_000;
 
-/// The free space and the number of free inodes below which nothing can be deployed.
+/// The free space and the number of free inodes that cause an error.
 const NO_SPACE: (u64, u64) = (4 << 20, 100);
 
 /// Checks everything in the site.
@@ -44,7 +44,7 @@ pub fn check(site: &Site, config: &Config, repository: &Repository, findings: &m
     check_releases(site, findings);
 }
 
-/// Reports a directory that the deploy user cannot write.
+/// Reports a directory that the deploy user cannot write to.
 fn check_owned(path: &Path, findings: &mut Findings) {
     let owner = path.metadata().map_or(0, |metadata| metadata.uid());
     let may_write = access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
@@ -54,7 +54,7 @@ fn check_owned(path: &Path, findings: &mut Findings) {
     }
 }
 
-/// Reports a directory on the way to the site that other users, such as a web server's, cannot enter.
+/// Reports a parent directory of the site that other users, such as the web server's, cannot search.
 fn check_readable(site: &Path, findings: &mut Findings) {
     let is_closed = |path: &&Path| path.metadata().is_ok_and(|found| found.mode() & 0o011 == 0);
     if let Some(closed) = site.ancestors().find(is_closed) {
@@ -124,7 +124,7 @@ fn check_releases(site: &Site, findings: &mut Findings) {
     }
 }
 
-/// Reports keys that sshd ignores, because others could write them (`StrictModes` in `sshd_config(5)`).
+/// Reports keys that sshd ignores because other users could write them (`StrictModes` in `sshd_config(5)`).
 pub fn check_keys(findings: &mut Findings) {
     let Ok(Some(user)) = User::from_uid(Uid::effective()) else { return };
     let ssh = user.dir.join(".ssh");
