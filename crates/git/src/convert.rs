@@ -20,15 +20,15 @@ pub struct Work<'a> {
     pub index: &'a Path,
     /// The private work tree.
     pub tree: &'a Path,
-    /// Its time limit, and the request to stop.
+    /// Its timeout, and the stop request.
     pub limits: Limits<'a>,
 }
 
-/// The most bytes that git may print while it converts files.
+/// The maximum length of git's output while it converts files, in bytes.
 const MAX_OUTPUT: usize = 256 << 20;
 
 impl Repository {
-    /// Lists all settings that git sees for the repository's owner: the output of `--show-scope -z`.
+    /// Lists all settings in effect for the repository's owner: the output of `--show-scope -z`.
     pub fn settings(&self) -> Result<Vec<u8>> {
         let output = self
             .owners_command()
@@ -38,7 +38,7 @@ impl Repository {
         if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
     }
 
-    /// Runs git with a private index and work tree; returns its output and the lines of its standard error.
+    /// Runs git with a private index and work tree. Returns its output and the lines of its standard error.
     pub fn convert(
         &self,
         work: &Work,
@@ -69,8 +69,8 @@ impl Repository {
         Err(Error::Conversion(reason.unwrap_or_else(|| format!("{status}"))))
     }
 
-    /// Prepares a git in a process group of its own that sees the settings of the owner and the machine, for their
-    /// filters. The caller overrides the settings that would change other files of a checkout.
+    /// Prepares a git command that reads the owner's and the system's settings, for their filters. The caller overrides the
+    /// settings that would affect other files of a checkout.
     pub(super) fn owners_command(&self) -> Command {
         let mut git = process::command("git");
         self.prepare(&mut git);
@@ -78,7 +78,7 @@ impl Repository {
         if let Ok(Some(user)) = User::from_uid(Uid::effective()) {
             git.env("HOME", user.dir);
         }
-        // No shared index may be written into the repository.
+        // Prevent git from writing a shared index into the repository.
         git.args(NO_HOOKS).args(["-c", "core.splitIndex=false"]);
         git
     }

@@ -13,7 +13,7 @@ use bluegreen_process::signals::Cancelled;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failed operation of git or on a repository.
+/// A failed git command, or a failed operation on a repository.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -30,21 +30,21 @@ pub enum Error {
     #[error("`git {command}` failed: {stderr}")]
     Failed {
         command: String,
-        /// The end of what git printed.
+        /// The end of git's output.
         stderr: String,
     },
-    /// Git could not convert a file as its attributes require.
+    /// git could not convert a file as its attributes require.
     #[error("git cannot convert a file: {0}")]
     Conversion(String),
     #[error("git timed out after {} while it converted files", humantime::format_duration(*.0))]
     ConversionTimeout(Duration),
-    /// Git, or the hook that it ran, was killed before the ref had moved.
+    /// git, or a hook that it ran, was killed before the ref moved.
     #[error("cannot move the branch: `git update-ref` timed out after {}", humantime::format_duration(*.0))]
     MoveTimeout(Duration),
-    /// Standard input of a hook is not a list of ref updates.
+    /// A hook's standard input is not a list of ref updates.
     #[error("expected `<old> <new> <ref>` on standard input, got `{}`", printable(OsStr::from_bytes(.0)))]
     InvalidRefUpdate(Vec<u8>),
-    /// A push violates a rule of git, or the `update` hook rejects it.
+    /// git's settings or the `update` hook reject a push.
     #[error("{0}")]
     PushRejected(String),
     /// A ref does not point to the commit that the push expects.

@@ -12,14 +12,14 @@ use super::{Repository, failure, search_path};
 use bluegreen_process::signals::Cancelled;
 use bluegreen_process::{self as process, End, Limits, keep_end};
 
-/// The protocols that a submodule's URL may use; not `file` and `ext`, which reach into this machine.
+/// The protocols allowed in a submodule's URL. `file` and `ext` would give access to this machine.
 const PROTOCOLS: &str = "https:ssh:git";
 
-/// The ssh command. Nobody can answer a question, so it must not ask for a password or a host key.
+/// The ssh command. It must not prompt for a password or a host key, because there is no terminal.
 const SSH: &str = "ssh -o BatchMode=yes -o StrictHostKeyChecking=yes -o ConnectTimeout=30";
 
 impl Repository {
-    /// Makes a bare repository.
+    /// Creates a bare repository.
     #[expect(clippy::disallowed_methods, reason = "there is no repository yet")]
     pub fn init(path: &Path, format: ObjectFormat) -> Result<()> {
         let format = if format == ObjectFormat::Sha256 { "sha256" } else { "sha1" };
@@ -34,7 +34,7 @@ impl Repository {
         if output.status.success() { Ok(()) } else { Err(failure("init", &output)) }
     }
 
-    /// Fetches one commit: by its id if the server allows that, else with all branches and tags.
+    /// Fetches one commit: by its id if the server allows that, otherwise with all branches and tags.
     pub fn fetch(&self, url: &str, commit: ObjectId, limits: Limits) -> Result<()> {
         let alone = format!("+{commit}:refs/bluegreen/{commit}");
         let begun = Instant::now();
@@ -70,13 +70,12 @@ impl Repository {
     }
 }
 
-/// Makes the error of a failed fetch. If ssh could not connect, ssh's own last lines give the reason, not
-/// git's.
+/// Creates the error for a failed fetch. If ssh could not connect, the reason is in ssh's last lines, not git's.
 fn refusal(output: &Output) -> Error {
     let text = String::from_utf8_lossy(&output.stderr);
     let before = text.split_once("fatal: Could not read from remote repository").map(|(before, _)| before);
     let lines: Vec<&str> = before.unwrap_or_default().lines().map(str::trim).collect();
-    // ssh names the host that it does not know; a banner may come before that.
+    // ssh names the unknown host, possibly after a banner.
     let last = lines[lines.len().saturating_sub(2)..].join(" ");
     if last.is_empty() {
         return failure("fetch", output);

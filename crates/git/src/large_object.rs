@@ -1,4 +1,4 @@
-//! Copies objects that the object store does not hold in memory, with `git cat-file`.
+//! Copies objects that are too large for memory, with `git cat-file`.
 
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ impl Fallback for Repository {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(not_started)?;
-        // One byte more than the size detects an object that is larger.
+        // Read one byte more than the size, to detect a larger object.
         let limit = size.saturating_add(1);
         let copied = git.stdout.take().map_or(Ok(0), |stdout| io::copy(&mut stdout.take(limit), to));
         let output = git.wait_with_output().map_err(not_started)?;

@@ -1,8 +1,7 @@
-//! The repository, and the only module that runs git.
+//! The repository, and the only crate that runs git on a server.
 //!
-//! Only git can resolve a revision in every ref format and with every extension, convert files, and fetch. A
-//! branch whose ref is plain is read without it.
-//! Objects are read by [`bluegreen_object_store`].
+//! git resolves revisions in every ref format and with every extension, converts files, and fetches. A branch in a plain
+//! repository is read without git, and so are objects, by [`bluegreen_object_store`].
 
 pub mod convert;
 mod error;
@@ -26,11 +25,11 @@ use bluegreen_object_store::{ObjectFormat, ObjectId, ObjectStore};
 use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 use nix::unistd::{Uid, User};
 
-/// A repository on this machine. [`Repository::refuse_foreign`] makes sure that it is the user's own.
+/// A repository on this machine. [`Repository::refuse_foreign`] checks that the current user owns it.
 #[derive(Debug, Clone)]
 pub struct Repository {
     path: PathBuf,
-    /// The environment for git and hooks, if root started this program; else they inherit the caller's.
+    /// The environment of git and hooks if root started this program. Otherwise they inherit the caller's.
     environment: Option<Vec<(OsString, OsString)>>,
 }
 
@@ -44,8 +43,8 @@ impl Repository {
         Ok(Self { path, environment: None })
     }
 
-    /// The same repository for a program that root started: hooks, and git where it acts as receive-pack, get
-    /// these variables instead of the caller's environment.
+    /// Sets the environment that hooks, and git commands that act as receive-pack, get instead of the caller's. Used if root
+    /// started this program.
     #[must_use]
     pub fn in_environment(self, variables: Vec<(OsString, OsString)>) -> Self {
         Self { environment: Some(variables), ..self }
@@ -58,20 +57,20 @@ impl Repository {
         }
     }
 
-    /// Its absolute path.
+    /// Returns the absolute path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The user who owns it.
+    /// Returns the owner.
     pub fn owner(&self) -> Result<Uid> {
         let metadata = self.path.metadata().map_err(Error::io("open", &self.path))?;
         Ok(Uid::from_raw(metadata.uid()))
     }
 
-    /// Refuses a repository that somebody else owns. git refuses it too, and files that we write in it would
-    /// have the wrong owner.
+    /// Fails if another user owns the repository. git would refuse it, and files that we create in it would have the wrong
+    /// owner.
     pub fn refuse_foreign(&self) -> Result<()> {
         let (owner, user) = (self.owner()?, Uid::effective());
         if owner == user {
@@ -80,7 +79,7 @@ impl Repository {
         Err(Error::NotOwner { path: self.path.clone(), owner: login_name(owner), user: login_name(user) })
     }
 
-    /// The commit that a branch points to, if it exists.
+    /// Returns the commit that a branch points to, if the branch exists.
     pub fn tip(&self, branch: &str) -> Result<Option<ObjectId>> {
         match self.plain_tip(branch) {
             Some(id) => Ok(Some(id)),
@@ -88,7 +87,7 @@ impl Repository {
         }
     }
 
-    /// The same for a record of it. Most often it is a file of its own, and then nothing else is read.
+    /// Returns the commit that a branch points to, for a record. Usually reads only the ref's own file.
     pub fn tip_to_record(&self, branch: &str) -> Result<Option<ObjectId>> {
         let loose = std::fs::read(self.path.join("refs/heads").join(branch)).ok();
         match loose.and_then(|id| ObjectId::parse(id.strip_suffix(b"\n")?)) {
@@ -97,7 +96,7 @@ impl Repository {
         }
     }
 
-    /// The commit that a revision names: a branch, a tag, or any other form that git resolves.
+    /// Resolves a revision to a commit: a branch, a tag, or any other form that git accepts.
     pub fn resolve(&self, revision: &str) -> Result<Option<ObjectId>> {
         if revision.starts_with('-') || revision.contains('\0') {
             return Ok(None);
@@ -106,7 +105,7 @@ impl Repository {
         match output.status.code() {
             Some(0) => Ok(ObjectId::parse(output.stdout.trim_ascii())),
             Some(1) => Ok(None),
-            // git prints this for an ambiguous abbreviation and for paths like `HEAD:file`.
+            // git prints this for ambiguous abbreviations and for paths like `HEAD:file`.
             _ if [&b"ambiguous"[..], b"unknown revision"]
                 .iter()
                 .any(|words| output.stderr.windows(words.len()).any(|window| window == *words)) =>
@@ -117,19 +116,19 @@ impl Repository {
         }
     }
 
-    /// Reads a blob as a file of settings: the output of `git config --blob -z`.
+    /// Parses a blob as a git config: returns the output of `git config --blob -z`.
     pub fn settings_of_blob(&self, blob: ObjectId) -> Result<Vec<u8>> {
         let output = self.run(&["config", "--blob", &blob.to_string(), "--list", "-z"])?;
         if output.status.success() { Ok(output.stdout) } else { Err(failure("config", &output)) }
     }
 
-    /// The objects of this repository, whose ids have the given format.
+    /// Returns the objects of this repository, whose ids have the given format.
     #[must_use]
     pub fn objects(&self, format: ObjectFormat) -> ObjectStore<'_> {
         ObjectStore::new(&self.path.join("objects"), format, self)
     }
 
-    /// All settings of the repository's own config, in order. The last one of a name counts.
+    /// Returns all settings of the repository's own config, in order. The last setting of a name wins.
     pub fn own_settings(&self) -> Result<Vec<Setting>> {
         let output =
             self.with_hooks().args(["config", "--null", "--list"]).output().map_err(Error::NotStarted)?;
@@ -140,9 +139,9 @@ impl Repository {
         }
     }
 
-    /// A setting of the repository's own config.
+    /// Returns a setting of the repository's own config.
     pub fn setting(&self, key: &str) -> Result<Option<String>> {
-        // `config` runs no hooks, and our own value must not hide the repository's `core.hooksPath`.
+        // `git config` runs no hooks, and our own value would hide the repository's `core.hooksPath`.
         let output = self.with_hooks().args(["config", "--get", key]).output().map_err(Error::NotStarted)?;
         match output.status.code() {
             Some(0) => Ok(Some(String::from_utf8_lossy(output.stdout.trim_ascii_end()).into_owned())),
@@ -151,7 +150,7 @@ impl Repository {
         }
     }
 
-    /// Major and minor version of git itself.
+    /// Returns the major and minor version of git.
     pub fn git_version(&self) -> Result<(u32, u32)> {
         let output = self.run(&["version"])?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -167,15 +166,15 @@ impl Repository {
         self.command(arguments).output().map_err(Error::NotStarted)
     }
 
-    /// Prepares a git command that sees this repository, and no settings but the repository's own. It connects to
-    /// no other machine.
+    /// Prepares a git command for this repository that reads only the repository's own settings. It never connects to other
+    /// machines.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut git = self.with_hooks();
         git.args(NO_HOOKS).args(arguments);
         git
     }
 
-    /// The same git without arguments, which would run hooks.
+    /// Prepares the same command, except that it runs hooks.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     fn with_hooks(&self) -> Command {
         let mut git = Command::new("git");
@@ -184,41 +183,41 @@ impl Repository {
         git
     }
 
-    /// Sets arguments and environment so that git sees this repository, and no settings but its own.
+    /// Sets arguments and environment so that git uses this repository, and only its settings.
     fn prepare(&self, git: &mut Command) {
         git.env_clear()
             .env("PATH", search_path())
-            // git's messages are matched in English.
+            // This crate parses git's messages in English.
             .env("LC_ALL", "C")
-            // Anybody who may push can push refs/replace/*, but the commit itself must be deployed.
+            // Developers can push refs/replace/*, but the commit itself must be deployed.
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .envs(RUN_NOTHING)
             .args(NO_FSMONITOR)
-            // Without HOME git reads no user's settings, and does not fail on an unreadable file there.
+            // Without HOME, git reads no user settings, and does not fail if they are unreadable.
             .arg("--git-dir")
             .arg(&self.path)
             .stdin(Stdio::null());
     }
 }
 
-/// The environment in which git neither fetches objects that a partial clone lacks, with the repository's
-/// `core.sshCommand`, nor asks for a password.
+/// The environment that prevents git from fetching missing objects of a partial clone, which would run the repository's
+/// `core.sshCommand`, and from prompting for a password.
 pub const RUN_NOTHING: [(&str, &str); 2] = [("GIT_NO_LAZY_FETCH", "1"), ("GIT_TERMINAL_PROMPT", "0")];
 
-/// The arguments with which git runs no hooks, such as `reference-transaction` for each ref that moves.
+/// The arguments that prevent git from running hooks, such as `reference-transaction` for each ref update.
 const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
 
-/// The arguments with which git does not run the program that watches a work tree.
+/// The arguments that prevent git from running a file system monitor.
 const NO_FSMONITOR: [&str; 2] = ["-c", "core.fsmonitor=false"];
 
-/// The `PATH` for git and its helpers.
+/// Returns the `PATH` for git and its helpers.
 #[must_use]
 pub fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
 }
 
-/// The login name of a user, or `user <uid>` if there is none.
+/// Returns a user's login name, or `user <uid>` if there is none.
 #[must_use]
 pub fn login_name(uid: Uid) -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| format!("user {uid}"), |user| user.name)
@@ -231,13 +230,13 @@ fn failure(command: &str, output: &Output) -> Error {
 /// Returns the last error message of a failed git.
 fn reason(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stderr);
-    // The lines after the last `fatal:` belong to it, such as a list of unknown extensions.
+    // The lines after the last `fatal:` are part of it, such as a list of unknown extensions.
     let last = text.rfind("fatal: ").or_else(|| text.trim_end().rfind('\n')).unwrap_or_default();
     let last = text[last..].split_whitespace().collect::<Vec<_>>().join(" ");
     truncated(&last, MAX_MESSAGE_CHARS).into_owned()
 }
 
-/// Finds the git directory of a repository, bare or not.
+/// Finds a repository's git directory. The repository may be bare or not.
 #[must_use]
 pub fn git_dir_of(path: &Path) -> Option<PathBuf> {
     [path.to_path_buf(), path.join(OsStr::new(".git"))]

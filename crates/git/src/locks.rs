@@ -1,9 +1,9 @@
-//! The lock files of git that a crash left. A lock is a file that git makes, and removes when it is done; the
-//! locks of a machine that lost its power stay, and git then refuses every change of what they lock.
+//! Stale lock files of git. git creates a lock file and removes it when it is done. After a power failure, lock files stay,
+//! and git refuses every change to the files that they lock.
 //!
-//! A lock that is older than the boot is nobody's: the git that made it is gone. Any other one is left alone. The
-//! clock may have been set since the boot, so that a lock of a running git looks older than it is: that one is gone a
-//! second later.
+//! A lock file from before the last boot is stale, because the git process that created it no longer exists. Other lock
+//! files stay. If the clock was set since the boot, the lock file of a running git may look older than it is, but that one
+//! disappears within a second.
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,14 +20,14 @@ use rustix::time::{ClockId, clock_gettime};
 use super::Repository;
 use super::error::{Error, Result};
 
-/// The directories of a repository that hold locks, and whether those below them do, too. Refs can lie deep.
+/// The directories of a repository that can contain lock files, and whether their subdirectories can, too.
 const PLACES: [(&str, bool); 5] =
     [("", false), ("refs", true), ("objects/info", true), ("objects/pack", false), ("reftable", false)];
 
-/// The time that a lock must stay unchanged before it is removed. A running git holds one for milliseconds.
+/// How long a lock file must stay unchanged before it is removed. A running git holds one for milliseconds.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A lock that is older than the boot.
+/// A lock file from before the last boot.
 struct Stale {
     dir: Dir,
     name: Vec<u8>,
@@ -36,12 +36,12 @@ struct Stale {
 }
 
 impl Repository {
-    /// The locks of git that are older than the boot.
+    /// Returns git's lock files from before the last boot.
     pub fn stale_locks(&self) -> Result<Vec<PathBuf>> {
         Ok(self.find_stale_locks()?.into_iter().map(|lock| lock.path).collect())
     }
 
-    /// Removes them, and gives their paths.
+    /// Removes them, and returns their paths.
     pub fn remove_stale_locks(&self) -> Result<Vec<PathBuf>> {
         let remove = |lock: Stale| {
             lock.dir.remove(&lock.name).map_err(Error::io("remove", &lock.path))?;
@@ -59,7 +59,7 @@ impl Repository {
     }
 
     fn find_stale_locks(&self) -> Result<Vec<Stale>> {
-        // Where nobody knows when this machine was started, no lock is known to be stale.
+        // If the time of the boot is unknown, no lock file counts as stale.
         let Some(boot) = booted() else { return Ok(Vec::new()) };
         let mut found = Vec::new();
         for (place, is_deep) in PLACES {
@@ -95,10 +95,10 @@ fn collect(
     Ok(())
 }
 
-/// The inode of a file that was last written before an instant.
+/// Returns the inode of a file that was last written before a point in time.
 fn older(dir: &Dir, name: &[u8], instant: SystemTime) -> io::Result<Option<u64>> {
     let stat = match dir.stat(name) {
-        // A running git has just removed it.
+        // A running git may have just removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         stat => stat?,
     };
@@ -106,15 +106,15 @@ fn older(dir: &Dir, name: &[u8], instant: SystemTime) -> io::Result<Option<u64>>
         Some(SystemTime::UNIX_EPOCH + Duration::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?))
     };
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    // A time before 1970 is older than any boot.
+    // Times before 1970 are older than any boot.
     let is_older = since(stat.st_mtime, stat.st_mtime_nsec).is_none_or(|written| written < instant);
     Ok((is_file && is_older).then_some(stat.st_ino))
 }
 
-/// The time at which this system was started, or a little before. A container is started after its host, so that
-/// the first process counts, where it can be seen.
+/// Returns the time of the boot, or slightly earlier. Inside a container, this is when its first process started, if that
+/// is visible.
 fn booted() -> Option<SystemTime> {
-    // In this order a pause between the two makes the boot earlier, never later.
+    // In this order, a delay between the two calls makes the result earlier, never later.
     let now = SystemTime::now();
     let uptime = clock_gettime(ClockId::Boottime);
     let uptime = Duration::new(uptime.tv_sec.try_into().ok()?, uptime.tv_nsec.try_into().ok()?);
@@ -122,8 +122,8 @@ fn booted() -> Option<SystemTime> {
     Some(now - uptime + first.unwrap_or_default())
 }
 
-/// The time from the kernel's start to that of a process, which is the 22nd word of its `stat` (proc(5)). Its
-/// name, the second one, is in brackets and may hold anything.
+/// Returns the time from the kernel's start to that of a process, the 22nd field of its `stat` (proc(5)). The second field,
+/// the name, is in parentheses and may contain any character.
 fn started(stat: &str) -> Option<Duration> {
     let ticks: u64 = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
     let a_second = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|&ticks| ticks > 0)?;

@@ -1,7 +1,7 @@
-//! Branches that are read without git: a file of their own, or a line of `packed-refs`.
+//! Reads branches without git: from a loose ref or from `packed-refs`.
 //!
-//! A small release is made in less time than git takes to start. Whatever is not plain is left to git: other
-//! ref formats, extensions, symbolic refs, worktrees, and a config in which git could find fault.
+//! Starting git takes longer than deploying a small release. Everything unusual is left to git: other ref formats,
+//! extensions, symbolic refs, worktrees, and a config that git might reject.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,11 +11,11 @@ use bluegreen_object_store::ObjectId;
 use super::Repository;
 use super::settings::RECOMMENDED;
 
-/// The largest `packed-refs` that is read whole, in bytes. Git searches it faster from there on.
+/// The maximum size of `packed-refs`, in bytes. git searches larger files faster.
 const MAX_PACKED: u64 = 1 << 20;
 
 impl Repository {
-    /// The commit that a branch points to, where git would certainly say the same.
+    /// Returns the commit that a branch points to, if git would certainly return the same.
     pub(super) fn plain_tip(&self, branch: &str) -> Option<ObjectId> {
         let config = fs::read_to_string(self.path.join("config")).ok()?;
         if !is_plain_name(branch) || !is_plain_config(&config) || self.path.join("commondir").exists() {
@@ -46,7 +46,7 @@ impl Repository {
     }
 }
 
-/// Returns whether a name is one that git takes as it is, and that leads nowhere else as a path.
+/// Returns whether git uses a branch name unchanged, and the name is safe as a path.
 fn is_plain_name(branch: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_component = |part: &str| {
@@ -59,8 +59,8 @@ fn is_plain_name(branch: &str) -> bool {
     branch.split('/').all(is_component)
 }
 
-/// Returns whether a config is of the kind that `git init` writes: nothing in it decides where refs are, and
-/// git reads all of it without a fault.
+/// Returns whether a config resembles what `git init` writes: it does not affect where refs are stored, and git certainly
+/// accepts it.
 fn is_plain_config(text: &str) -> bool {
     let mut section = String::new();
     text.lines().map(str::trim).all(|line| {
@@ -89,7 +89,7 @@ fn is_plain_config(text: &str) -> bool {
     })
 }
 
-/// Returns whether a plain config says that the repository is bare. The last setting counts.
+/// Returns whether a plain config marks the repository as bare. The last setting wins.
 fn is_bare(config: &str) -> bool {
     let mut section = "";
     let mut bare = false;

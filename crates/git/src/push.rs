@@ -1,22 +1,22 @@
-//! The lines `<old> <new> <ref>` that git writes to a hook's standard input. Pure.
+//! Parses the lines `<old> <new> <ref>` that git writes to a hook's standard input.
 
 use bluegreen_object_store::ObjectId;
 
 use super::error::{Error, Result};
 
-/// One ref that a push moved, created or deleted.
+/// A ref that a push moved, created, or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefUpdate {
-    /// The commit that it pointed to; none for a new ref.
+    /// The old id; the null id for a new ref.
     pub old: ObjectId,
-    /// The commit that it points to now; none for a deleted ref.
+    /// The new id; the null id for a deleted ref.
     pub new: ObjectId,
-    /// The full name, bytes that need not be UTF-8: `refs/heads/master`.
+    /// The full name, such as `refs/heads/master`. It may not be UTF-8.
     pub name: Vec<u8>,
 }
 
 impl RefUpdate {
-    /// Parses one line without its line end. Ids have 40 digits, or 64 in a SHA-256 repository.
+    /// Parses a line without its newline. Ids have 40 digits, or 64 in a SHA-256 repository.
     pub fn parse(line: &[u8]) -> Result<Self> {
         let mut words = line.splitn(3, |&byte| byte == b' ');
         let mut id = || words.next().and_then(ObjectId::parse);
@@ -29,7 +29,7 @@ impl RefUpdate {
         }
     }
 
-    /// Parses the whole standard input of a hook. The last line needs no line end.
+    /// Parses a hook's standard input. The newline after the last line is optional.
     pub fn parse_all(input: &[u8]) -> Result<Vec<Self>> {
         let lines = input.strip_suffix(b"\n").unwrap_or(input);
         if lines.is_empty() {
@@ -38,7 +38,7 @@ impl RefUpdate {
         lines.split(|&byte| byte == b'\n').map(Self::parse).collect()
     }
 
-    /// Returns whether this is exactly the branch: `refs/heads/<branch>`, not a tag and not `x/<branch>`.
+    /// Returns whether the ref is exactly `refs/heads/<branch>`, not a tag or `x/<branch>`.
     #[must_use]
     pub fn is_branch(&self, branch: &str) -> bool {
         self.name.strip_prefix(b"refs/heads/") == Some(branch.as_bytes())

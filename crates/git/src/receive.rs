@@ -1,4 +1,4 @@
-//! The part of `git receive-pack` that the gate takes over: settings, the `update` hook, and moving refs.
+//! The parts of `git receive-pack` that the gate replaces: settings, the `update` hook, and ref updates.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -17,18 +17,18 @@ use super::{NO_FSMONITOR, RUN_NOTHING, Repository, failure};
 use bluegreen_process::signals::{Cancelled, Stop};
 use bluegreen_process::{self as process, End, Limits, Task};
 
-/// The prefix of the refs that keep objects during a push. `transfer.hideRefs` hides them from clients.
+/// The prefix of the refs that protect objects during a push. `transfer.hideRefs` hides them from clients.
 const KEPT: &str = "refs/bluegreen/deploying/";
 
 /// The timeout of one of the repository's hooks.
 pub const HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
-/// The most that git may print when it moves a ref, in bytes.
+/// The maximum length of git's output when it updates a ref, in bytes.
 const MAX_PRINTED: usize = 1024 * 1024;
 
 const HOOKS_PATH: &str = "core.hookspath";
 
-/// A guard that keeps the objects of a commit by a ref of this process's own.
+/// A guard that protects a commit's objects with a temporary ref.
 #[must_use = "they are kept until it is dropped"]
 #[derive(Debug)]
 pub struct Kept<'a> {
@@ -42,12 +42,12 @@ impl Drop for Kept<'_> {
     }
 }
 
-/// One setting of git, its name in lower case.
+/// A git setting. Its name is in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// "receive.denydeletes".
     pub name: String,
-    /// Its value; a name alone has none.
+    /// Its value; `None` for a name without `=`.
     pub value: Option<String>,
 }
 
@@ -78,9 +78,9 @@ impl Repository {
         }
     }
 
-    /// Moves, creates or deletes a ref, with a line in its reflog, if it still points to the old id. The
-    /// repository's hook `reference-transaction` runs, as it does when git moves the ref of a push. Git and the hook
-    /// are killed after [`HOOK_TIMEOUT`], or if `stop` asks for it. Then the ref decides: the hook also runs after the move.
+    /// Moves, creates, or deletes a ref with a reflog entry, if it still points to the old id. The repository's
+    /// `reference-transaction` hook runs, as it does when git moves a pushed ref. git and the hook are killed after
+    /// [`HOOK_TIMEOUT`], or if `stop` requests it. The ref then decides the result, because the hook also runs after the update.
     pub fn move_ref(&self, update: &RefUpdate, message: &str, stop: Option<&Stop>) -> Result<()> {
         self.move_ref_within(update, message, Limits { timeout: HOOK_TIMEOUT, stop })
     }
@@ -117,7 +117,7 @@ impl Repository {
         Err(failure("update-ref", &output))
     }
 
-    /// Returns `receive.*` and `core.hooksPath` as receive-pack reads them, in order. The last one of a name counts.
+    /// Returns `receive.*` and `core.hooksPath` as receive-pack reads them, in order. The last setting of a name wins.
     pub fn receive_settings(&self) -> Result<Vec<Setting>> {
         let pattern = format!("^receive\\.|^{HOOKS_PATH}$");
         let mut git = self.as_receive_pack(&["config", "--null", "--get-regexp", &pattern]);
@@ -137,7 +137,7 @@ impl Repository {
         Ok(is_asked_about(format!("refs/heads/{branch}").as_bytes(), &values))
     }
 
-    /// The ref that `HEAD` names.
+    /// Returns the ref that `HEAD` points to.
     pub fn head(&self) -> Result<Option<Vec<u8>>> {
         let output = self.run(&["symbolic-ref", "--quiet", "HEAD"])?;
         Ok(output.status.success().then(|| output.stdout.trim_ascii_end().to_vec()))
@@ -162,7 +162,7 @@ impl Repository {
         self.objects(id.format()).reader().kind(id).is_ok_and(|kind| kind == ObjectKind::Commit)
     }
 
-    /// Returns whether one commit is in the history of another.
+    /// Returns whether one commit is an ancestor of another.
     pub fn is_ancestor(&self, old: ObjectId, new: ObjectId) -> Result<bool> {
         let output = self.run(&["merge-base", "--is-ancestor", &old.to_string(), &new.to_string()])?;
         match output.status.code() {
@@ -171,7 +171,7 @@ impl Repository {
         }
     }
 
-    /// The path at which git looks for a hook, `core.hooksPath` included.
+    /// Returns the path where git looks for a hook, which respects `core.hooksPath`.
     pub fn hook_path(&self, name: &str) -> Result<PathBuf> {
         let mut git = self.as_receive_pack(&["rev-parse", "--git-path", &format!("hooks/{name}")]);
         let output = git.output().map_err(Error::NotStarted)?;
@@ -181,8 +181,8 @@ impl Repository {
         Ok(self.path.join(OsStr::from_bytes(output.stdout.trim_ascii_end())))
     }
 
-    /// Returns whether a ref is a symbolic ref to a branch, so that a push to it moves the branch. It reads the
-    /// ref's file instead of starting git, to cost little: most pushes deploy nothing.
+    /// Returns whether a ref is a symbolic ref to a branch, so that a push to it moves the branch. Reads the ref's file instead
+    /// of starting git, because most pushes deploy nothing and should be fast.
     #[must_use]
     pub fn is_alias(&self, name: &[u8], branch: &str) -> bool {
         let file = self.path.join(OsStr::from_bytes(name));
@@ -191,10 +191,10 @@ impl Repository {
             == Some(format!("refs/heads/{branch}").as_bytes())
     }
 
-    /// Returns whether the whole history of a commit is in the repository. It is not after a push from a
-    /// shallow clone, because git does not update its file `shallow` for a ref that the gate moves.
+    /// Returns whether the entire history of a commit is in the repository. It is incomplete after a push from a shallow clone,
+    /// because git does not update its `shallow` file for a ref that the gate moves.
     pub fn has_history_of(&self, commit: ObjectId) -> Result<bool> {
-        // The refs that keep objects prove nothing.
+        // The temporary refs prove nothing.
         let ours = format!("--exclude={KEPT}*");
         let output = self.run(&["rev-list", "--quiet", &commit.to_string(), "--not", &ours, "--all"])?;
         match output.status.code() {
@@ -204,8 +204,8 @@ impl Repository {
         }
     }
 
-    /// Protects the objects of a commit that is not reachable from any ref from `git gc`, until the guard is dropped.
-    /// Removes the refs of processes that no longer exist. A push that waits for the site's lock needs its own.
+    /// Protects the objects of an unreachable commit from `git gc` until the guard is dropped. Also removes the temporary refs
+    /// of processes that no longer exist.
     pub fn keep(&self, commit: ObjectId) -> Result<Kept<'_>> {
         let output = self.run(&["for-each-ref", "--format=%(refname)", KEPT])?;
         let names = String::from_utf8_lossy(&output.stdout);
@@ -225,7 +225,7 @@ impl Repository {
         Err(failure("update-ref", &output))
     }
 
-    /// Removes a ref that keeps objects. If that fails, such as beside `git pack-refs`, a later push removes it.
+    /// Removes a temporary ref. If that fails, for example during `git pack-refs`, a later push removes it.
     fn release(&self, name: &str) {
         match self.run(&["update-ref", "-d", name]) {
             Ok(output) if output.status.success() => {}
@@ -234,8 +234,8 @@ impl Repository {
         }
     }
 
-    /// Prepares one of the repository's hooks, with arguments and environment as receive-pack sets them;
-    /// `None` if there is no such hook.
+    /// Prepares one of the repository's hooks with the arguments and environment of receive-pack; `None` if there is no such
+    /// hook.
     pub fn hook(&self, name: &str, update: &RefUpdate, settings: &[Setting]) -> Result<Option<Command>> {
         let is_elsewhere = settings.iter().any(|setting| setting.name == HOOKS_PATH);
         let path = if is_elsewhere || self.path.join("commondir").exists() {
@@ -256,8 +256,8 @@ impl Repository {
         Ok(Some(hook))
     }
 
-    /// Prepares a git command that acts as receive-pack does: it sees the settings of the system and of the
-    /// user, and the environment of the push.
+    /// Prepares a git command that acts as receive-pack does, with the settings of the system and the user, and the environment
+    /// of the push.
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     fn as_receive_pack(&self, arguments: &[&str]) -> Command {
         let mut git = Command::new("git");
@@ -274,16 +274,16 @@ impl Repository {
     }
 }
 
-/// Returns whether the process that keeps objects by this ref still exists.
+/// Returns whether the process that owns this temporary ref still exists.
 fn is_of_running_process(name: &str) -> bool {
     let id =
         name.strip_prefix(KEPT).and_then(|name| name.split_once('-')).and_then(|(id, _)| id.parse().ok());
-    // Another user's process exists, too.
+    // The process exists but is owned by another user.
     id.and_then(Pid::from_raw).is_some_and(|id| test_kill_process(id) != Err(Errno::SRCH))
 }
 
-/// Returns whether `receive.procReceiveRefs` with these values gives an update of this ref to the hook, as
-/// `proc_receive_ref_matches` in git's receive-pack.c decides.
+/// Returns whether these values of `receive.procReceiveRefs` match an update of this ref, as `proc_receive_ref_matches` in
+/// git's receive-pack.c decides.
 fn is_asked_about(name: &[u8], values: &[String]) -> bool {
     for value in values {
         let (flags, prefix) =
@@ -308,7 +308,7 @@ mod tests {
 
     use super::*;
 
-    /// A repository whose branch `a` points to a commit, and whose hook runs a script.
+    /// Creates a repository with a commit on branch `a` and a hook.
     fn hooked(script: &str) -> (tempfile::TempDir, Repository, RefUpdate) {
         let dir = tempfile::tempdir().unwrap();
         let git = |arguments: &[&str]| {
@@ -343,7 +343,7 @@ mod tests {
             assert!(is_moved || matches!(moved, Err(Error::MoveTimeout(_))), "{state}: {moved:?}");
             let expected = if is_moved { update.new } else { update.old };
             assert_eq!(repository.id_of(&update.name).unwrap(), Some(expected), "{state}");
-            // Git has removed its lock.
+            // git has removed its lock file.
             let back = RefUpdate { old: expected, new: expected, name: update.name };
             write(repository.path().join("hooks/reference-transaction"), "#!/bin/sh\n").unwrap();
             repository.move_ref(&back, "test", None).unwrap();

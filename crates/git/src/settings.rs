@@ -1,10 +1,10 @@
-//! The oldest git that works, and the settings that a repository should have. The installer sets them, and
-//! `check` reports those that are missing.
+//! The minimum git version, and the recommended settings of a repository. The installer sets them, and `check` reports
+//! missing ones.
 
-/// The oldest git that the program works with: `proc-receive`, the gate, came with 2.29.
+/// The minimum version of git: 2.29 introduced `proc-receive`, which the gate uses.
 pub const OLDEST_GIT: (u32, u32) = (2, 29);
 
-/// A setting of git, and what is lost without it.
+/// A git setting, and the consequence if it is not set.
 #[derive(Debug, Clone, Copy)]
 pub struct Recommended {
     /// "receive.fsckObjects".
@@ -15,7 +15,7 @@ pub struct Recommended {
     pub loss: &'static str,
 }
 
-/// All recommended settings. The installer keeps other values that somebody has set.
+/// The recommended settings. The installer keeps values that an administrator has set.
 pub const RECOMMENDED: [Recommended; 5] = [
     Recommended {
         key: "receive.fsckObjects",
