@@ -58,6 +58,7 @@ Usage: $SELF [OPTION]...     set up this server, or bring it up to date (root; D
 
 Each of these can be given several times:
   --key [NAME=]FILE     a public ssh key that may push, and its owner's name; or the key itself
+  --role NAME=ROLE      what the keys of NAME may do: read, push, promote, or all [all]
   --sudo 'COMMAND'      let the steps run COMMAND as root, by \`sudo COMMAND\`
   --remove-sudo 'COMMAND'
 
@@ -99,7 +100,7 @@ indent() { sed 's/^/    /'; }
 # ---------------------------------------------------------------- options
 
 options() {
-    USER_NAME=deploy REPO=sample_app SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' WEB='' DOMAIN='' GATE='' SERVE='' LOGIN_SHELL='' BINARY=''
+    USER_NAME=deploy REPO=sample_app SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' ROLES='' WEB='' DOMAIN='' GATE='' SERVE='' LOGIN_SHELL='' BINARY=''
     STACK='' RUN='' WORKER='' FRONT='' SWITCH='' SETTINGS='' TLS='' PAIR='' SIDE='' LISTEN='' OTHER_SITE='' PREVIEWS='' CERTIFIED=''
     RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' YES=${YES:-} ACTION=set_up
     while [ $# -gt 0 ]; do
@@ -131,6 +132,7 @@ option() { # OPTION VALUE
         --name) NAME=$2 ;;
         --config) CONFIG=$2 ;;
         --key) KEYS=$KEYS$2$LINE_END ;;
+        --role) ROLES=$ROLES$2$LINE_END ;;
         --web-server) WEB=$2 ;;
         --domain) DOMAIN=$2 ;;
         --tls) TLS=$2 ;;

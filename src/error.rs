@@ -7,6 +7,7 @@ use std::time::Duration;
 use bluegreen_client as client;
 use bluegreen_git as git;
 use bluegreen_process::signals::Cancelled;
+use bluegreen_protocol::role::Role;
 use bluegreen_server::error as server;
 use bluegreen_text::explain::{Explain, IoError};
 use bluegreen_text::{printable, reason};
@@ -48,6 +49,12 @@ pub enum Error {
     /// A config for the front end that comes from a client.
     #[error("this account uses the front end's own config")]
     FrontEndConfig,
+    /// A command that the role of the key does not include.
+    #[error("the role `{role}` of this key does not include `{}`", printable(.command))]
+    NotInRole { role: Role, command: String },
+    /// A forced command of `authorized_keys` with a role that does not exist.
+    #[error("this key has the unknown role `{}`", printable(.0))]
+    UnknownRole(String),
     /// The account has several repositories, and the client named none.
     #[error("this account has several repositories")]
     SeveralRepositories(Vec<String>),
@@ -170,6 +177,9 @@ impl Explain for Error {
                     .into()
             }
             Self::FrontEndConfig => "leave out `--config` and `--trust`".into(),
+            Self::NotInRole { .. } | Self::UnknownRole(_) => {
+                "the administrator of the server changes roles with `install.sh --role NAME=ROLE`".into()
+            }
             Self::SeveralRepositories(names) => {
                 format!("name one of them ({}), as in `status -C {}`", names.join(", "), names[0])
             }
@@ -206,6 +216,8 @@ impl Explain for Error {
             | Self::NotOverSsh { .. }
             | Self::NoFrontEnd
             | Self::FrontEndConfig
+            | Self::NotInRole { .. }
+            | Self::UnknownRole(_)
             | Self::SeveralRepositories(_)
             | Self::UnknownRepository { .. }
             | Self::NotARepository(_)

@@ -53,6 +53,28 @@ check_keys() {
     done >"$SCRATCH/keys"
 }
 
+# Writes the roles to set to a file, as lines "NAME ROLE".
+check_roles() {
+    local entry name role
+    printf '%s' "$ROLES" | while IFS= read -r entry; do
+        name=${entry%=*} role=${entry##*=}
+        [ "$entry" != "$name" ] || misused "--role needs NAME=ROLE"
+        case $name in '' | *[!A-Za-z0-9._@+-]*) misused "invalid role: $(printf '%s' "$entry" | clean)" ;; esac
+        case $role in
+            read | push | promote | all) ;;
+            *) misused "unknown role $(printf '%s' "$role" | clean): use read, push, promote, or all" ;;
+        esac
+        printf '%s %s\n' "$name" "$role"
+    done >"$SCRATCH/roles"
+    [ ! -s "$SCRATCH/roles" ] || [ -z "$LOGIN_SHELL" ] || fail '--role has no effect on an account with a shell' 'omit --login-shell'
+}
+
+# Prints the options that a new key of NAME gets.
+options_of() { # NAME
+    awk -v name="$1" '$1 == name { role = $2 }
+        END { print (role == "" || role == "all" ? "" : "command=\"role " role "\",") "restrict" }' "$SCRATCH/roles"
+}
+
 # Sets TEXT to authorized_keys.
 read_keys() { read_text "$USER_NAME" "$HOME_DIR/.ssh/authorized_keys"; }
 
@@ -87,11 +109,37 @@ ADD_KEYS='NAMES=$1 ADDED=$2 awk '\''
     { print }
     END { printf "%s", ENVIRON["ADDED"] }'\'
 
+# Changes the role of the keys "BLOB ROLE". Fails if a key has a forced command of its own.
+# shellcheck disable=SC2016 # awk expands it
+SET_ROLES='ROLES=$1 awk '\''
+    BEGIN {
+        for (i = split(ENVIRON["ROLES"], pairs, "\n"); i > 0; i--)
+            if (split(pairs[i], pair, " ") == 2) role[pair[1]] = pair[2]
+    }
+    !/^[[:space:]]*#/ {
+        for (blob in role)
+            if ((at = index($0, " " blob)) > 0) {
+                sub(/^[[:space:]]*command="role [^"]*"(,|[[:space:]]+)/, "")
+                at = index($0, " " blob)
+                if (tolower(substr($0, 1, at)) ~ /command=/) {
+                    print "a key has a forced command of its own: change its role in authorized_keys" >"/dev/stderr"
+                    failed = 1
+                    exit 1
+                }
+                if (role[blob] != "all") {
+                    own = $0 ~ /^(ssh|ecdsa|sk)-/
+                    $0 = "command=\"role " role[blob] "\"," (own ? "restrict " : "") $0
+                }
+            }
+    }
+    { print }
+    END { exit failed }'\'
+
 # shellcheck disable=SC2016 # the user's shell expands it
 REMOVE_KEYS='grep -Fv -e "$1" || [ $? -eq 1 ]'
 
 ssh_keys() {
-    local dir="$HOME_DIR/.ssh" name type blob comment added=0 lines='' names='' there open
+    local dir="$HOME_DIR/.ssh" name type blob comment added=0 lines='' names='' there open options
     STEP=ssh
     is "$USER_NAME" -d "$dir" || run "create $dir" as "$USER_NAME" install -d -m 700 "$dir"
     read_keys
@@ -105,7 +153,8 @@ ssh_keys() {
         fi
         note "$USERS" "key $blob"
         added=$((added + 1))
-        lines="${lines}restrict $type $blob${comment:+ $comment}$LINE_END"
+        options=$(options_of "$comment") || fail 'cannot read the roles'
+        lines="${lines}$options $type $blob${comment:+ $comment}$LINE_END"
         printf '%s %s %s\n' "$type" "$blob" "$comment" >>"$SCRATCH/there"
     done <"$SCRATCH/keys"
     if [ "$added" -gt 0 ]; then
@@ -113,12 +162,37 @@ ssh_keys() {
     elif [ -n "$names" ]; then
         edit_keys 'name a key' 0 "$ADD_KEYS" "$names" ''
     fi
+    roles
     # sshd ignores keys that others can write.
     if is "$USER_NAME" -d "$dir"; then
         open=$(as "$USER_NAME" find "$dir" -maxdepth 1 ! -type l -perm /022) || fail "cannot read $dir"
         [ -z "$open" ] || run "make $dir writable by $USER_NAME alone" as "$USER_NAME" chmod -R go-w "$dir"
     fi
     expose_keys
+}
+
+# Gives each key the role that --role names. A key without one keeps what it has.
+roles() {
+    local name role type blob now changed='' found
+    [ -s "$SCRATCH/roles" ] || return 0
+    [ -n "$DRY_RUN" ] || read_keys
+    while read -r name role; do
+        found=''
+        printf '%s\n' "$TEXT" | role_list | awk -v name="$name" '{ comment = $0; sub(/^[^ ]+ [^ ]+ [^ ]+ ?/, "", comment) } comment == name { print $1, $2, $3 }' >"$SCRATCH/named" || fail 'cannot list the keys'
+        while read -r type blob now; do
+            found=yes
+            [ "$now" = "$role" ] || changed="$changed$blob $role$LINE_END"
+        done <"$SCRATCH/named"
+        [ -n "$found" ] || [ -n "$DRY_RUN" ] || fail "no key of $name may push" "add it with --key $name=FILE; $SELF --keys lists them"
+    done <"$SCRATCH/roles"
+    [ -z "$changed" ] || edit_keys 'change the role of a key' 0 "$SET_ROLES" "$changed"
+}
+
+# Prints "TYPE BLOB ROLE COMMENT" for each key of authorized_keys.
+role_list() {
+    sed -nE -e '/^[[:space:]]*#/d' \
+        -e 's/^[[:space:]]*command="role ([^" ]*)".*[[:space:]]((ssh|ecdsa|sk)-[a-z0-9@.-]+)[[:space:]]+(AAAA[A-Za-z0-9+/]+=*)([[:space:]]+(.*))?$/\2 \4 \1 \6/p; t' \
+        -e 's/^(.*[[:space:]])?((ssh|ecdsa|sk)-[a-z0-9@.-]+)[[:space:]]+(AAAA[A-Za-z0-9+/]+=*)([[:space:]]+(.*))?$/\2 \4 all \6/p'
 }
 
 # Makes sshd reveal the key of a connection to the account's programs, so that the history names who pushed.
@@ -160,10 +234,10 @@ list_keys() {
     STEP=keys
     settle
     read_keys
-    # ssh-keygen prints "256 SHA256:... COMMENT (ED25519)" for each.
-    printf '%s\n' "$TEXT" | as "$USER_NAME" ssh-keygen -lf - |
-        sed -nE 's/^[0-9]+ (SHA256:[^ ]+) (.*) \(([A-Z0-9-]+)\)$/\2\t\1\t\3/p' |
-        awk -F '\t' 'BEGIN { printf "%-24s %-50s %s\n", "NAME", "FINGERPRINT", "TYPE" } { printf "%-24s %-50s %s\n", $1, $2, $3 }'
+    # ssh-keygen prints "256 SHA256:... ROLE COMMENT (ED25519)" for each.
+    printf '%s\n' "$TEXT" | role_list | as "$USER_NAME" ssh-keygen -lf - |
+        sed -nE 's/^[0-9]+ (SHA256:[^ ]+) ([^ ]+) ?(.*) \(([A-Z0-9-]+)\)$/\3\t\1\t\4\t\2/p' |
+        awk -F '\t' 'BEGIN { printf "%-24s %-50s %-8s %s\n", "NAME", "FINGERPRINT", "TYPE", "ROLE" } { printf "%-24s %-50s %-8s %s\n", $1, $2, $3, $4 }'
 }
 
 remove_key() {

@@ -5,6 +5,7 @@ preflight() {
     settle
     settle_stack
     check_keys
+    check_roles
     check_rules
     find_web_server
     check_tls

@@ -75,7 +75,8 @@ fn command(repository: Option<PathBuf>) -> Command {
 fn releases(repository: Option<&Path>) -> Result<Vec<CompletionCandidate>> {
     let report = Report::quiet()?;
     let called_as = Path::new("bluegreen");
-    let server = Invocation { repository, called_as, for_client: false, at_boot: false }.open(&report)?;
+    let server =
+        Invocation { repository, called_as, for_client: false, at_boot: false, role: None }.open(&report)?;
     let releases = Site::open(&server.config.site)?.releases()?;
     let candidate = |(place, release): (usize, &Release)| {
         let subject =

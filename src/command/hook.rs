@@ -14,6 +14,7 @@ use bluegreen_git as git;
 use bluegreen_git::Repository;
 use bluegreen_git::push::RefUpdate;
 use bluegreen_process::signals;
+use bluegreen_protocol::role::Role;
 use bluegreen_report::Report;
 use bluegreen_server::config;
 use bluegreen_server::deploy::context::DeployContext;
@@ -80,7 +81,7 @@ fn answer(server: &mut DeployContext, update: &RefUpdate, is_alone: bool) -> Res
         return Ok(deploy(server, Target::Commit(update.new))?);
     }
     let options = options();
-    server.options = read_options(server.report, options.iter().map(Vec::as_slice));
+    server.options = read_options(server, options.iter().map(Vec::as_slice));
     if server.options.skip {
         return Ok(skip_moved(server, update)?);
     }
@@ -109,10 +110,18 @@ fn options() -> Vec<Vec<u8>> {
     (0..count).map_while(option).collect()
 }
 
-fn read_options<'o>(report: &Report, options: impl Iterator<Item = &'o [u8]>) -> PushOptions {
-    let options = PushOptions::read(options, report);
+/// Reads the options of a push. A key with the role `push` cannot override the protection of the public side.
+fn read_options<'o>(server: &DeployContext, options: impl Iterator<Item = &'o [u8]>) -> PushOptions {
+    let report = server.report;
+    let mut options = PushOptions::read(options, report);
     if options.verbose {
         report.be_verbose();
+    }
+    if options.public
+        && let Some(role) = server.caller.actor.role.filter(|role| *role != Role::All)
+    {
+        report.warning(format_args!("the role `{role}` does not include the push option `public`"));
+        options.public = false;
     }
     options
 }
@@ -151,7 +160,7 @@ fn pass(server: &mut DeployContext, request: &Request, update: &RefUpdate) -> An
     if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
         return Answer::Refused("the gate does not support namespaces".into());
     }
-    server.options = read_options(server.report, request.options.iter().map(Vec::as_slice));
+    server.options = read_options(server, request.options.iter().map(Vec::as_slice));
     let server = &*server;
     server.catch_signals();
     // Until the branch has moved, the commit is not reachable from any ref, and `git gc` could remove its objects.

@@ -20,6 +20,7 @@ use super::path_walk::PathWalk;
 use super::session;
 use crate::error::{Error, Result};
 use bluegreen_git::{Repository, git_dir_of, login_name, search_path};
+use bluegreen_protocol::role::Role;
 use bluegreen_report::Report;
 use bluegreen_server::config::{self, Config};
 use bluegreen_server::deploy::context::{Caller, DeployContext};
@@ -35,6 +36,8 @@ pub struct Invocation<'a> {
     pub for_client: bool,
     /// True if the boot unit started the program.
     pub at_boot: bool,
+    /// The role of the ssh key, if it is restricted.
+    pub role: Option<Role>,
 }
 
 /// Closes the file descriptors that the caller left open, so that steps and filters do not inherit them.
@@ -74,9 +77,9 @@ impl Invocation<'_> {
         let config = Config::read(repository.path())?;
         refuse_weak(&config.site.root)?;
         let name = config.server.clone().unwrap_or_else(host_name);
-        let at_boot = self.at_boot;
+        let (at_boot, role) = (self.at_boot, self.role);
         let caller = Caller {
-            actor: LazyCell::new(Box::new(move || actor(invoker, key, at_boot))),
+            actor: LazyCell::new(Box::new(move || actor(invoker, key, role, at_boot))),
             is_git: self.for_client,
             step_of: step_of(&config.site.root),
             is_notice: std::env::var_os("BLUEGREEN_NOTICE").is_some(),
@@ -229,7 +232,7 @@ fn step_of(site: &Path) -> Option<String> {
     std::env::var("BLUEGREEN_RELEASE").ok().filter(|_| is_ours)
 }
 
-fn actor(invoker: Uid, key: Option<Key>, at_boot: bool) -> Actor {
+fn actor(invoker: Uid, key: Option<Key>, role: Option<Role>, at_boot: bool) -> Actor {
     let short = |value: String| truncated(&value, MAX_NAME_CHARS).into_owned();
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty()).map(short);
     let (sudo, ssh) = (variable("SUDO_USER"), variable("SSH_CONNECTION"));
@@ -240,5 +243,6 @@ fn actor(invoker: Uid, key: Option<Key>, at_boot: bool) -> Actor {
         sudo,
         ssh: ssh.and_then(|ends| ends.split(' ').next().map(str::to_owned)),
         key,
+        role,
     }
 }

@@ -47,6 +47,7 @@ use self::session::Runner;
 use crate::cli::{Cli, Command, Generated, Hook};
 use crate::error::{Error, Result};
 use bluegreen_client::plan::PromoteIntent;
+use bluegreen_protocol::role::{self, Role};
 use bluegreen_report::Report;
 
 /// Runs the program and returns its exit status.
@@ -61,11 +62,12 @@ pub fn run(arguments: &[OsString]) -> u8 {
     else {
         return 1;
     };
+    let is_shell = shell::is_called_as(&called_as);
     let parsed = match Hook::called_as(&called_as) {
         Some(hook) if arguments.len() == 1 && (called_by_git() || !stdin().is_terminal()) => {
             Ok(Ok(Cli { repository: None, command: Command::Hook { hook } }))
         }
-        _ if shell::is_called_as(&called_as) => shell::take(arguments),
+        _ if is_shell => shell::take(arguments),
         _ => match completion::answer(arguments) {
             Some(status) => return status,
             None => Ok(Cli::try_parse_from(arguments)),
@@ -100,6 +102,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
         called_as: &called_as,
         for_client: is_hook,
         at_boot: matches!(cli.command, Command::Resume { boot: true }),
+        role: if is_shell { shell::role(arguments) } else { role_from_environment() },
     };
     match dispatch(&cli.command, &invocation, &report) {
         Ok(()) => 0,
@@ -110,6 +113,12 @@ pub fn run(arguments: &[OsString]) -> u8 {
             error.exit_status()
         }
     }
+}
+
+/// Reads the role that the login shell has passed to git and its hooks. One that cannot be read includes nothing.
+fn role_from_environment() -> Option<Role> {
+    let role = std::env::var_os(role::VARIABLE)?;
+    Some(role.to_str().and_then(Role::parse).unwrap_or(Role::Unknown))
 }
 
 /// Enters a fresh session before a command reads any file that the deploy user can write. So does `push`, to prevent ssh

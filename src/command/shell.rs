@@ -1,23 +1,32 @@
 //! `bluegreen-shell`, the login shell of the deploy account. It passes pushes and fetches to git-shell, and runs some
 //! subcommands, as in `ssh deploy@blue status`.
 //!
-//! The account can write neither this program nor the list of its repositories, which the installer writes: nothing in the account's home decides what the shell runs.
+//! The account can write neither this program nor the list of its repositories, which the installer writes: nothing in the
+//! account's home decides what the shell runs.
+//!
+//! A key can have a role. Then its line in `authorized_keys` forces the command `role NAME`, and sshd passes the command of
+//! the client in the environment.
 
 use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use nix::unistd::{Uid, execvp};
+use nix::unistd::{Uid, execvpe};
 
 use super::ledger::{self, Entry, LEDGERS};
 use crate::cli::{Cli, Command};
 use crate::error::{Error, Result};
 use bluegreen_git::login_name;
+use bluegreen_protocol::role::{Right, Role, VARIABLE};
 
 /// The file name of the program as a login shell.
 const NAME: &str = "bluegreen-shell";
 
-/// The subcommands that run over ssh. [`is_allowed`] makes the same decision about a parsed command.
+/// The variable in which sshd passes the command of a client whose key has a forced command.
+const ORIGINAL: &str = "SSH_ORIGINAL_COMMAND";
+
+/// The subcommands that run over ssh. [`right`] makes the same decision about a parsed command.
 pub const COMMANDS: [&str; 15] = [
     "hold", "status", "public", "releases", "history", "log", "deploy", "rollback", "resume", "cancel",
     "check", "metrics", "lock", "unlock", "promote",
@@ -38,12 +47,11 @@ pub fn is_called_as(path: &Path) -> bool {
 /// Reads the command that sshd passes with `-c`: becomes git-shell, or returns the command line to run. If clap cannot parse
 /// it, or if it requests help, the inner result is clap's error.
 pub fn take(arguments: &[OsString]) -> Result<Result<Cli, clap::Error>> {
-    let line = match arguments {
-        [_, option, line] if option == "-c" => line.to_string_lossy(),
-        _ => return Err(Error::NoShell(&COMMANDS)),
-    };
-    if is_git(&line) {
-        return Err(become_git_shell(&line));
+    let Request { role, line } = Request::read(arguments, std::env::var_os(ORIGINAL))?;
+    if let Some(verb) = git_verb(&line) {
+        let right = if verb == "receive-pack" { Right::Push } else { Right::Read };
+        require(role, right, &format!("git {verb}"))?;
+        return Err(become_git_shell(&line, role));
     }
     let mine = |entry: &Entry| entry.user == login_name(Uid::current());
     let repositories = ledger::read(Path::new(LEDGERS)).into_iter().filter(mine);
@@ -51,27 +59,74 @@ pub fn take(arguments: &[OsString]) -> Result<Result<Cli, clap::Error>> {
     let front = std::fs::read_to_string(FRONT).unwrap_or_default();
     // It is the front end of the account whose repositories it names.
     let is_side = |repository: &PathBuf| front.contains(&format!("\"{}\"", repository.display()));
-    parse(&line, &repositories, repositories.iter().any(is_side).then_some(Path::new(FRONT)))
+    parse(&line, role, &repositories, repositories.iter().any(is_side).then_some(Path::new(FRONT)))
 }
 
-fn is_git(line: &str) -> bool {
+/// Returns the role of the key, if it has one.
+pub fn role(arguments: &[OsString]) -> Option<Role> {
+    let role = Request::read(arguments, std::env::var_os(ORIGINAL)).ok()?.role;
+    Some(role).filter(|role| *role != Role::All)
+}
+
+/// The command of a client, and the role of its key.
+#[derive(Debug, PartialEq, Eq)]
+struct Request {
+    role: Role,
+    line: String,
+}
+
+impl Request {
+    /// Reads the command that ssh passes with `-c`. If that is a role, `original` is the command of the client.
+    fn read(arguments: &[OsString], original: Option<OsString>) -> Result<Self> {
+        let line = match arguments {
+            [_, option, line] if option == "-c" => line.to_string_lossy().into_owned(),
+            _ => return Err(Error::NoShell(&COMMANDS)),
+        };
+        let Some(name) = line.strip_prefix("role ") else { return Ok(Self { role: Role::All, line }) };
+        let role = Role::parse(name).ok_or_else(|| Error::UnknownRole(name.to_owned()))?;
+        let line = original.filter(|line| !line.is_empty()).ok_or(Error::NoShell(&COMMANDS))?;
+        Ok(Self { role, line: line.to_string_lossy().into_owned() })
+    }
+}
+
+/// Rejects a command that a role does not include.
+fn require(role: Role, right: Right, command: &str) -> Result<()> {
+    if role.includes(right) {
+        return Ok(());
+    }
+    Err(Error::NotInRole { role, command: command.to_owned() })
+}
+
+/// Returns the command of git that a line runs, without `git`.
+fn git_verb(line: &str) -> Option<&str> {
     let rest = line.strip_prefix("git").and_then(|rest| rest.strip_prefix(['-', ' ']));
-    rest.and_then(|rest| rest.split(' ').next()).is_some_and(|verb| GIT.contains(&verb))
+    rest.and_then(|rest| rest.split(' ').next()).filter(|verb| GIT.contains(verb))
 }
 
 /// Replaces this process with git-shell, which parses the line itself and runs only git's own programs. Returns only if that
 /// fails.
-fn become_git_shell(line: &str) -> Error {
+fn become_git_shell(line: &str, role: Role) -> Error {
     let words = ["git-shell", "-c", line].map(CString::new);
     let words: Vec<CString> = words.into_iter().flatten().collect();
-    match execvp(c"git-shell", &words) {
+    let inherited = std::env::vars_os().filter(|(name, _)| name != VARIABLE);
+    let role = (role != Role::All).then(|| (VARIABLE.into(), role.name().into()));
+    let variable = |(name, value): (OsString, OsString)| {
+        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+    };
+    let variables: Vec<CString> = inherited.chain(role).filter_map(variable).collect();
+    match execvpe(c"git-shell", &words, &variables) {
         Ok(never) => match never {},
         Err(error) => Error::GitMissing(error.into()),
     }
 }
 
 /// Parses a command line from a client, which is not trusted. `front` is the config of the front end on this machine.
-fn parse(line: &str, repositories: &[PathBuf], front: Option<&Path>) -> Result<Result<Cli, clap::Error>> {
+fn parse(
+    line: &str,
+    role: Role,
+    repositories: &[PathBuf],
+    front: Option<&Path>,
+) -> Result<Result<Cli, clap::Error>> {
     let mut words = shlex::split(line).ok_or_else(|| refused(line))?;
     // `ssh deploy@blue bluegreen status` works too.
     if words.first().is_some_and(|word| word == "bluegreen") {
@@ -85,9 +140,8 @@ fn parse(line: &str, repositories: &[PathBuf], front: Option<&Path>) -> Result<R
         Ok(cli) => cli,
         Err(error) => return Ok(Err(error)),
     };
-    if !is_allowed(&cli.command) {
-        return Err(refused(&verb));
-    }
+    let right = right(&cli.command).ok_or_else(|| refused(&verb))?;
+    require(role, right, &verb)?;
     if !take_front(&mut cli, front)? {
         cli.repository = Some(choose(cli.repository.as_deref(), repositories)?);
     }
@@ -134,8 +188,8 @@ fn refused(command: &str) -> Error {
     Error::NotOverSsh { command: command.into(), commands: &COMMANDS }
 }
 
-/// Returns whether a command runs over ssh.
-fn is_allowed(command: &Command) -> bool {
+/// Returns the right that a command needs over ssh; `None` if it does not run there.
+fn right(command: &Command) -> Option<Right> {
     match command {
         Command::Status(_)
         | Command::Public(_)
@@ -143,16 +197,18 @@ fn is_allowed(command: &Command) -> bool {
         | Command::History { .. }
         | Command::Metrics
         | Command::Log { .. }
-        | Command::Deploy { .. }
+        | Command::Check(_) => Some(Right::Read),
+        Command::Deploy { .. }
         | Command::Rollback { .. }
         | Command::Resume { .. }
         | Command::Cancel
         | Command::Hold
-        | Command::Promote { .. }
-        | Command::Check(_) => true,
+        | Command::Promote { .. } => Some(Right::Promote),
         // A side is locked from a clone.
-        Command::Lock { options, .. } | Command::Unlock(options) => options.side.is_none(),
-        Command::Hook { .. } | Command::Adopt | Command::Generate { .. } | Command::Push { .. } => false,
+        Command::Lock { options, .. } | Command::Unlock(options) => {
+            options.side.is_none().then_some(Right::Promote)
+        }
+        Command::Hook { .. } | Command::Adopt | Command::Generate { .. } | Command::Push { .. } => None,
     }
 }
 
@@ -179,7 +235,7 @@ mod tests {
 
     fn ask(line: &str) -> String {
         let repositories = ["/home/deploy/sample_app".into()];
-        match parse(line, &repositories, None) {
+        match parse(line, Role::All, &repositories, None) {
             Ok(Ok(cli)) => format!("{} {:?}", cli.repository.unwrap().display(), cli.command),
             Ok(Err(error)) => format!("clap: {}", error.kind()),
             Err(error) => error.to_string(),
@@ -194,7 +250,7 @@ mod tests {
             let name = command.get_name();
             let rest = arguments.iter().find(|(verb, _)| *verb == name).map_or("", |(_, rest)| rest);
             let cli = Cli::try_parse_from(format!("bluegreen {name}{rest}").split(' ')).unwrap();
-            assert_eq!(is_allowed(&cli.command), COMMANDS.contains(&name), "{name}");
+            assert_eq!(right(&cli.command).is_some(), COMMANDS.contains(&name), "{name}");
         }
     }
 
@@ -210,11 +266,11 @@ mod tests {
             assert_eq!(ask(line), status, "{line}");
         }
         let two = ["/home/deploy/sample_app".into(), "/srv/git/two".into()];
-        let error = |line| parse(line, &two, None).unwrap_err().to_string();
+        let error = |line| parse(line, Role::All, &two, None).unwrap_err().to_string();
         assert_eq!(error("status"), "this account has several repositories");
         assert_eq!(error("status -C app"), "unknown repository `app`");
         assert_eq!(
-            parse("status -C two", &two, None).unwrap().unwrap().repository,
+            parse("status -C two", Role::All, &two, None).unwrap().unwrap().repository,
             Some("/srv/git/two".into())
         );
     }
@@ -223,7 +279,7 @@ mod tests {
     fn an_account_promotes_only_by_the_config_of_root() {
         let two = ["/home/deploy/blue".into(), "/home/deploy/green".into()];
         let front = Path::new("/etc/promote.toml");
-        let ask = |line: &str, front| match parse(line, &two, front) {
+        let ask = |line: &str, front| match parse(line, Role::All, &two, front) {
             Ok(Ok(cli)) => format!("{:?} {:?}", cli.repository, cli.command),
             Ok(Err(error)) => format!("clap: {}", error.kind()),
             Err(error) => error.to_string(),
@@ -268,12 +324,49 @@ mod tests {
     }
 
     #[test]
+    fn a_role_is_a_forced_command() {
+        let read = |line: &str, original: Option<&str>| {
+            let arguments = ["bluegreen-shell", "-c", line].map(OsString::from);
+            Request::read(&arguments, original.map(OsString::from)).map_err(|error| error.to_string())
+        };
+        let request = |role, line: &str| Ok(Request { role, line: line.into() });
+        assert_eq!(read("role read", Some("status")), request(Role::Read, "status"));
+        assert_eq!(read("role push", Some("role all")), request(Role::Push, "role all"));
+        assert_eq!(read("status", None), request(Role::All, "status"));
+        // Without a forced command, the variable means nothing.
+        assert_eq!(read("status", Some("hold")), request(Role::All, "status"));
+        let no_shell = Err(Error::NoShell(&COMMANDS).to_string());
+        assert_eq!(read("role all", None), no_shell);
+        assert_eq!(read("role push", Some("")), no_shell);
+        for name in ["", "admin", "READ", "read push", " read"] {
+            let expected = format!("this key has the unknown role `{name}`");
+            assert_eq!(read(&format!("role {name}"), Some("status")), Err(expected));
+        }
+    }
+
+    #[test]
+    fn each_role_includes_its_commands() {
+        let repositories = ["/home/deploy/sample_app".into()];
+        let reading = ["status", "public", "releases", "history", "log", "check", "metrics"];
+        for command in COMMANDS {
+            let line = if command == "lock" { "lock reason" } else { command };
+            let front = Some(Path::new("/etc/promote.toml"));
+            let may = |role| matches!(parse(line, role, &repositories, front), Ok(Ok(_)));
+            let is_reading = reading.contains(&command);
+            let all = [Role::All, Role::Promote, Role::Push, Role::Read, Role::Unknown].map(may);
+            assert_eq!(all, [true, true, is_reading, is_reading, false], "{command}");
+        }
+        let error = parse("rollback", Role::Push, &repositories, None).unwrap_err();
+        assert_eq!(error.to_string(), "the role `push` of this key does not include `rollback`");
+    }
+
+    #[test]
     fn the_commands_of_git_are_recognised() {
         for line in ["git-receive-pack 'sample_app'", "git upload-pack 'x'", "git-upload-archive 'x'"] {
-            assert!(is_git(line), "{line}");
+            assert!(git_verb(line).is_some(), "{line}");
         }
         for line in ["git", "git-shell", "git status", "git-receive-packs", "gitreceive-pack x"] {
-            assert!(!is_git(line), "{line}");
+            assert!(git_verb(line).is_none(), "{line}");
         }
     }
 

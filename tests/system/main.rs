@@ -33,6 +33,7 @@ mod package;
 mod pair;
 mod power;
 mod release;
+mod roles;
 mod services;
 
 #[path = "../integration/support/markdown.rs"]

@@ -74,7 +74,7 @@ pub fn finish(
         time: timestamp(begun),
         action: Action::Promote,
         // The server replaces this by the actor that it identifies itself.
-        by: Actor { user: String::new(), sudo: None, boot: false, ssh: None, key: None },
+        by: Actor { user: String::new(), sudo: None, boot: false, ssh: None, key: None, role: None },
         release: None,
         old: plan.old,
         new: plan.commit,

@@ -29,7 +29,7 @@ impl Freeze {
     /// Stands for a freeze that cannot be read, because of a problem.
     #[must_use]
     pub fn unreadable(problem: String) -> Self {
-        let by = Actor { user: "unknown".into(), sudo: None, boot: false, ssh: None, key: None };
+        let by = Actor { user: "unknown".into(), sudo: None, boot: false, ssh: None, key: None, role: None };
         Self { reason: problem, by, since: "unknown".into(), until: None }
     }
 
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_freeze_ends_at_its_time_and_one_without_an_end_lasts() {
-        let by = Actor { user: "deploy".into(), sudo: None, boot: false, ssh: None, key: None };
+        let by = Actor { user: "deploy".into(), sudo: None, boot: false, ssh: None, key: None, role: None };
         let until = |until: Option<&str>| Freeze {
             reason: "Black Friday".into(),
             by: by.clone(),

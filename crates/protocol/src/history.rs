@@ -6,6 +6,7 @@ use std::fmt::{self, Display};
 use serde::{Deserialize, Serialize};
 
 use super::MAX_SUBJECT_CHARS;
+use super::role::Role;
 use bluegreen_object_store::ObjectId;
 use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, escape_controls, printable, truncated};
 
@@ -36,6 +37,9 @@ pub struct Actor {
     /// The key that an ssh connection came in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
+    /// The role of that key, if it is restricted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
 }
 
 impl Display for Key {
@@ -57,6 +61,9 @@ impl Display for Actor {
         match (&self.sudo, &self.key) {
             (None, Some(key)) => write!(formatter, "{key}")?,
             (sudo, _) => formatter.write_str(sudo.as_ref().unwrap_or(&self.user))?,
+        }
+        if let Some(role) = &self.role {
+            write!(formatter, " with the role {role}")?;
         }
         match &self.ssh {
             Some(address) => write!(formatter, " from {address}"),

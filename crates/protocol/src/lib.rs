@@ -6,6 +6,7 @@
 pub mod freeze;
 pub mod history;
 pub mod hold;
+pub mod role;
 pub mod status;
 
 use serde::{Deserialize, Deserializer};

@@ -57,6 +57,7 @@ mod tests {
     use crate::config::SiteConfig;
     use crate::site::Holder;
     use bluegreen_object_store::ObjectId;
+    use bluegreen_protocol::role::Role;
     use bluegreen_text::timestamp;
     use std::time::SystemTime;
 
@@ -72,11 +73,15 @@ mod tests {
             boot: false,
             ssh: Some("192.0.2.7".into()),
             key: None,
+            role: None,
         };
         assert_eq!(by.to_string(), "alice from 192.0.2.7");
         let key = Key { name: Some("carol@laptop".into()), fingerprint: "SHA256:0123456789abcdef".into() };
         let carol = Actor { sudo: None, key: Some(key.clone()), ..by.clone() };
         assert_eq!(carol.to_string(), "carol@laptop (SHA256:01234567) from 192.0.2.7");
+        let restricted = Actor { role: Some(Role::Push), ..carol.clone() };
+        let expected = "carol@laptop (SHA256:01234567) with the role push from 192.0.2.7";
+        assert_eq!(restricted.to_string(), expected);
         let nameless = Actor { key: Some(Key { name: None, ..key }), ..carol };
         assert_eq!(nameless.to_string(), "SHA256:01234567 from 192.0.2.7");
         let entry = Entry {
