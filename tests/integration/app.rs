@@ -1,4 +1,5 @@
-//! `[app]`: each release has its own instance, on its own socket, healthy before the flip and drained after it.
+//! `[app]`: each release has its own instance and socket, is healthy before activation, and drains
+//! afterwards.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::support::Sandbox;
 use crate::support::skip::program_or_skip;
 
-/// An application that reports its version. Other first words of the version make it fail.
+/// An application that reports its version. Special first words in the version make it fail.
 const SERVER: &str = r#"
 import os, signal, socketserver, sys
 from http.server import BaseHTTPRequestHandler
@@ -52,7 +53,7 @@ impl Site {
         self.sandbox.commit("version", version)
     }
 
-    /// Asks the live release's instance as the web server does.
+    /// Sends a request to the live release's instance, as the web server does.
     fn get(&self) -> String {
         let start = Instant::now();
         let mut stream = loop {
@@ -67,7 +68,7 @@ impl Site {
         response.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
-    /// The commands that the helper got since this was called last, with short names of the releases.
+    /// Returns the helper's calls since the last time, with short release names.
     fn calls(&self) -> Vec<String> {
         let calls = fs::read_to_string(self.sandbox.path("calls")).unwrap_or_default();
         let _ = fs::remove_file(self.sandbox.path("calls"));
@@ -88,7 +89,7 @@ impl Site {
         self.calls();
     }
 
-    /// Ends all instances at once, as a power cut does.
+    /// Kills all instances, as a power failure does.
     fn lose_power(&self) {
         for release in self.running() {
             self.control(&["stop", &release]);
@@ -110,7 +111,7 @@ fn sorted(mut names: [String; 2]) -> Vec<String> {
 }
 
 #[test]
-fn an_instance_is_started_before_the_checks_and_the_previous_one_drains_after_the_flip() {
+fn an_instance_starts_before_the_checks_and_the_previous_one_drains_after_activation() {
     let check = "[steps]\nbuild = 'test -z \"$BLUEGREEN_SOCKET\"'\ncheck = 'test -S $BLUEGREEN_SOCKET'\nrestart = 'test -S $BLUEGREEN_SOCKET'";
     let Some(site) = Site::new("", check) else { return };
     site.version("one").push().ok().says_only(&[
@@ -132,7 +133,7 @@ fn an_instance_is_started_before_the_checks_and_the_previous_one_drains_after_th
 }
 
 #[test]
-fn a_version_that_exits_or_is_unhealthy_is_never_live() {
+fn a_crashing_or_unhealthy_version_never_becomes_live() {
     let Some(site) = Site::new("", "") else { return };
     site.version("one").push().ok();
     let first = site.sandbox.live();
@@ -157,7 +158,7 @@ fn a_version_that_exits_or_is_unhealthy_is_never_live() {
 }
 
 #[test]
-fn a_check_that_fails_stops_the_new_instance_only() {
+fn a_failed_check_stops_only_the_new_instance() {
     let Some(site) = Site::new("", "[steps]\ncheck = 'grep -v bad version'") else { return };
     site.version("one").push().ok();
     let first = site.sandbox.live();
@@ -166,7 +167,7 @@ fn a_check_that_fails_stops_the_new_instance_only() {
 }
 
 #[test]
-fn the_output_of_an_instance_is_printed_without_control_characters() {
+fn control_characters_in_instance_output_are_escaped() {
     let Some(site) = Site::new("", "") else { return };
     site.version("one").push().ok();
     let live = site.sandbox.live();
@@ -178,7 +179,7 @@ fn the_output_of_an_instance_is_printed_without_control_characters() {
 }
 
 #[test]
-fn a_rollback_starts_the_old_instance_before_the_flip() {
+fn a_rollback_starts_the_old_instance_before_activation() {
     let Some(site) = Site::new("", "") else { return };
     site.version("one").push().ok();
     let first = site.sandbox.live();
@@ -190,7 +191,7 @@ fn a_rollback_starts_the_old_instance_before_the_flip() {
     assert_eq!(site.calls(), [format!("start {first}"), format!("live {first} 60")]);
     assert_eq!(site.get(), "one");
 
-    // An old release that does not start any more changes nothing.
+    // An old release that no longer starts changes nothing.
     site.sandbox.bluegreen(&["rollback", &second]).ok();
     site.control(&["drained"]);
     fs::write(site.sandbox.site().join("releases").join(&first).join("version"), "crash").unwrap();
@@ -199,7 +200,7 @@ fn a_rollback_starts_the_old_instance_before_the_flip() {
 }
 
 #[test]
-fn a_verification_that_fails_goes_back_to_an_instance_that_runs() {
+fn a_failed_verification_restores_the_previous_instance() {
     let Some(site) = Site::new("", "[steps]\nverify = 'grep -v bad version'") else { return };
     site.version("one").push().ok();
     let first = site.sandbox.live();
@@ -210,7 +211,7 @@ fn a_verification_that_fails_goes_back_to_an_instance_that_runs() {
 }
 
 #[test]
-fn a_release_whose_instance_runs_is_neither_recycled_nor_removed() {
+fn a_release_with_a_running_instance_is_neither_recycled_nor_removed() {
     let Some(site) = Site::new("keep = 0", "") else { return };
     for version in ["one", "two", "three", "four"] {
         site.version(version).push().ok();
@@ -239,7 +240,7 @@ fn a_killed_deployment_leaves_no_instance_behind() {
 }
 
 #[test]
-fn a_deployment_killed_after_the_flip_is_finished_by_the_next_run() {
+fn the_next_run_completes_a_deployment_killed_after_activation() {
     let stuck = "[steps]\nrestart = 'if grep stuck version && test ! -e ROOT/once; then touch ROOT/once; kill -9 $PPID; sleep 60; fi'";
     let Some(site) = Site::new("", "") else { return };
     let root = site.sandbox.path("once");
@@ -256,7 +257,7 @@ fn a_deployment_killed_after_the_flip_is_finished_by_the_next_run() {
 }
 
 #[test]
-fn a_boot_starts_the_instance_of_the_live_release() {
+fn booting_starts_the_live_releases_instance() {
     let Some(site) = Site::new("", "") else { return };
     for version in ["one", "two"] {
         site.version(version).push().ok();
@@ -269,7 +270,7 @@ fn a_boot_starts_the_instance_of_the_live_release() {
 }
 
 #[test]
-fn a_helper_that_fails_is_named_with_its_last_line() {
+fn a_failed_helper_is_reported_with_its_last_line_of_output() {
     let Some(site) = Site::new("", "") else { return };
     fs::write(site.sandbox.path("control"), "#!/bin/sh\necho 'no such unit' >&2; exit 5\n").unwrap();
     site.version("one").push().not_deployed();

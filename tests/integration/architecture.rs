@@ -1,14 +1,14 @@
-//! The map of the code: modules import only modules below them, no files import each other in a circle, and every file
-//! begins with its description. The table in `ARCHITECTURE.md` lists the modules.
+//! The structure of the code: modules import only modules below them, files do not import each other in a
+//! cycle, and every file begins with a description. The table in `ARCHITECTURE.md` lists the modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// One `use` of another file of the program.
+/// A `use` of another file in the program.
 struct Import {
     line: usize,
-    /// The path after `crate::`, as far as it is written: `["git", "id", "CommitId"]`.
+    /// The path after `crate::`: `["git", "id", "CommitId"]`.
     path: Vec<String>,
 }
 
@@ -16,7 +16,7 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All Rust files of a folder, from the project's root.
+/// Returns the Rust files in a folder, relative to the project's root.
 fn sources(folder: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(folder)];
@@ -34,7 +34,7 @@ fn sources(folder: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The `src` folders of all packages of the workspace.
+/// Returns the `src` folders of all workspace packages.
 fn crates() -> Vec<String> {
     let crates = fs::read_dir(project().join("crates")).unwrap();
     let folders = crates.map(|entry| format!("crates/{}/src", entry.unwrap().file_name().display()));
@@ -45,7 +45,7 @@ fn text(path: &Path) -> String {
     fs::read_to_string(project().join(path)).unwrap()
 }
 
-/// The top-level module of a file: the folder or file directly in `src/`.
+/// Returns the top-level module of a file: the folder or file directly in `src/`.
 fn top_module(path: &Path) -> String {
     let inner = path.strip_prefix(SERVER).unwrap();
     Path::new(inner.components().next().unwrap().as_os_str())
@@ -56,19 +56,20 @@ fn top_module(path: &Path) -> String {
         .to_owned()
 }
 
-/// The crate whose modules have an order.
+/// The crate whose modules are ordered.
 const SERVER: &str = "crates/server/src";
 
-/// The modules as the table of `ARCHITECTURE.md` lists them, from the top down.
+/// Returns the modules listed in `ARCHITECTURE.md`, from the top down.
 fn modules() -> Vec<String> {
     let document = fs::read_to_string(project().join("ARCHITECTURE.md")).unwrap();
-    let section = document.split("\n## Modules\n").nth(1).expect("ARCHITECTURE.md has a section `Modules`");
+    let section =
+        document.split("\n## Modules\n").nth(1).expect("ARCHITECTURE.md lacks the section `Modules`");
     let section = section.split("\n## ").next().unwrap();
     let names = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     names.map(|(name, _)| name.to_owned()).collect()
 }
 
-/// A file without its unit tests and comments, which may look at anything.
+/// Returns the text of a file without its unit tests and comments, which are exempt.
 fn code(path: &Path) -> String {
     let text = text(path);
     let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
@@ -76,14 +77,14 @@ fn code(path: &Path) -> String {
     code.lines().map(|line| if is_comment(&line) { "" } else { line }).collect::<Vec<_>>().join("\n")
 }
 
-/// Everything that a file takes from the program, by `use` or by a full path.
+/// Returns every path that a file imports from its crate, in a `use` or written in full.
 fn imports(path: &Path) -> Vec<Import> {
     let code = code(path);
     let module = module(path);
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::").chain(code.match_indices("super::")) {
         let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || *byte == b':';
-        // `super::super::` is found at its first word.
+        // `super::super::` is matched at its first `super`.
         if at > 0 && is_word(&code.as_bytes()[at - 1]) {
             continue;
         }
@@ -107,7 +108,7 @@ fn imports(path: &Path) -> Vec<Import> {
     found
 }
 
-/// The paths of a `use` from its first word on: `a::{b, c::d}` is `a::b` and `a::c::d`.
+/// Expands a `use` path: `a::{b, c::d}` becomes `a::b` and `a::c::d`.
 fn expand(text: &str) -> Vec<Vec<String>> {
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).unwrap_or(text.len());
     let head: Vec<String> =
@@ -137,7 +138,7 @@ fn expand(text: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// The module path of a file in its crate: `crates/server/src/site/mod.rs` is `["site"]`.
+/// Returns a file's module path in its crate: `["site"]` for `crates/server/src/site/mod.rs`.
 fn module(path: &Path) -> Vec<String> {
     let path = path.with_extension("");
     let names = path.iter().map(|name| name.to_str().unwrap().to_owned());
@@ -148,7 +149,7 @@ fn module(path: &Path) -> Vec<String> {
     names
 }
 
-/// The file that a path leads to, by its longest part that is a module.
+/// Returns the file that a path resolves to, by its longest prefix that is a module.
 fn file_of(path: &[String], files: &BTreeMap<Vec<String>, PathBuf>) -> Option<PathBuf> {
     (1..=path.len()).rev().find_map(|length| files.get(&path[..length]).cloned())
 }
@@ -183,7 +184,7 @@ fn every_module_imports_only_modules_below_it() {
 }
 
 #[test]
-fn no_files_import_each_other_in_a_circle() {
+fn files_have_no_import_cycles() {
     for folder in crates() {
         assert_no_circle(&folder);
     }
@@ -195,7 +196,7 @@ fn assert_no_circle(folder: &str) {
     let mut graph: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
     for file in &all {
         let targets = imports(file).into_iter().filter_map(|import| file_of(&import.path, &files));
-        // A `mod.rs` is its folder's entry: its own files may import what it declares.
+        // A `mod.rs` declares its folder's shared items, which the folder's other files may import.
         let is_door = |target: &PathBuf| target.ends_with("mod.rs") && file.parent() == target.parent();
         graph.insert(file.clone(), targets.filter(|target| target != file && !is_door(target)).collect());
     }
@@ -204,12 +205,12 @@ fn assert_no_circle(folder: &str) {
         let mut way = Vec::new();
         if let Some(circle) = circle(file, &graph, &mut way, &mut done) {
             let names: Vec<String> = circle.iter().map(|file| file.display().to_string()).collect();
-            panic!("files import each other in a circle: {}", names.join(" -> "));
+            panic!("import cycle: {}", names.join(" -> "));
         }
     }
 }
 
-/// Walks the imports from a file; gives the first way that comes back to itself.
+/// Walks the imports of a file and returns the first cycle that contains it.
 fn circle(
     file: &Path,
     graph: &BTreeMap<PathBuf, BTreeSet<PathBuf>>,
@@ -229,7 +230,7 @@ fn circle(
 }
 
 #[test]
-fn the_reader_of_imports_sees_what_there_is() {
+fn imports_are_parsed_in_every_form() {
     let names = |text: &str| expand(text).iter().map(|path| path.join("::")).collect::<Vec<_>>();
     assert_eq!(names("git::id::CommitId;"), ["git::id::CommitId"]);
     assert_eq!(names("git::{self, id::{A, B}};"), ["git::self", "git::id::A", "git::id::B"]);
@@ -242,24 +243,24 @@ fn the_reader_of_imports_sees_what_there_is() {
 }
 
 #[test]
-fn every_file_says_first_what_it_is() {
+fn every_file_begins_with_a_description() {
     for file in ["src", "crates", "tests", "benches", "fuzz"].into_iter().flat_map(sources) {
         let text = text(&file);
         let line = text.lines().find(|line| !line.starts_with("#!")).unwrap_or_default();
-        assert!(line.starts_with("//! "), "{}: the first line says what the file is", file.display());
+        assert!(line.starts_with("//! "), "{}: the first line must describe the file", file.display());
     }
 }
 
 #[test]
-fn no_file_is_longer_than_a_reader_can_hold() {
+fn no_file_exceeds_the_line_limit() {
     for file in ["src", "crates", "tests", "benches", "fuzz"].into_iter().flat_map(sources) {
         let lines = text(&file).lines().count();
         let longest = if file.starts_with("src") || file.starts_with("crates") { 400 } else { 500 };
-        assert!(lines <= longest, "{} has {lines} lines, at most {longest}: split it", file.display());
+        assert!(lines <= longest, "{} has {lines} lines; the limit is {longest}", file.display());
     }
 }
 
-/// All other files are given what they need, so that a test can give it, too.
+/// Other files receive these values as parameters, so tests can pass them.
 #[test]
 fn only_the_commands_read_the_environment() {
     let mut readers: Vec<PathBuf> = crates()
@@ -269,6 +270,6 @@ fn only_the_commands_read_the_environment() {
         .filter(|path| !path.starts_with("src/command"))
         .collect();
     readers.sort();
-    // The search path of git's children, and that of the log.
+    // These two read the `PATH` for git's child processes and the log filter.
     assert_eq!(readers, [PathBuf::from("crates/git/src/lib.rs"), PathBuf::from("src/main.rs")]);
 }

@@ -1,4 +1,4 @@
-//! `[site] assets`: the hashed files of earlier releases stay reachable.
+//! `[site] assets`: hashed files of earlier releases stay available.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -29,7 +29,7 @@ fn pool(sandbox: &Sandbox) -> Vec<String> {
 }
 
 #[test]
-fn assets_of_earlier_releases_stay_and_are_copies() {
+fn assets_of_earlier_releases_are_kept_as_copies() {
     let sandbox = site("keep = 0");
     (1..=3).for_each(|number| version(&sandbox, number));
     assert_eq!(pool(&sandbox), ["app-1.js", "app-2.js", "app-3.js"]);
@@ -40,17 +40,21 @@ fn assets_of_earlier_releases_stay_and_are_copies() {
 }
 
 #[test]
-fn assets_are_removed_by_age_and_number_but_never_those_of_the_release() {
+fn old_assets_are_removed_by_age_and_count_except_for_live_ones() {
     let sandbox = site("assets-age = '1h'\nassets-max = 2");
     (1..=4).for_each(|number| version(&sandbox, number));
-    assert_eq!(pool(&sandbox), ["app-2.js", "app-3.js", "app-4.js"], "two besides those of the live release");
+    assert_eq!(
+        pool(&sandbox),
+        ["app-2.js", "app-3.js", "app-4.js"],
+        "two assets besides those of the live release"
+    );
     for name in pool(&sandbox) {
         let path = sandbox.site().join("shared/.assets/public/assets/js").join(name);
         let old = SystemTime::now() - Duration::from_secs(2 * 3600);
         fs::File::open(path).unwrap().set_modified(old).unwrap();
     }
     sandbox.bluegreen(&["rollback"]).ok();
-    assert_eq!(pool(&sandbox), ["app-3.js"], "a rollback uses its assets again");
+    assert_eq!(pool(&sandbox), ["app-3.js"], "a rollback restores its assets");
 }
 
 #[test]

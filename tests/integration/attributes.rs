@@ -1,10 +1,10 @@
-//! Files that attributes convert: written as `git checkout` writes them, and right in recycled releases.
+//! Files that git attributes convert: identical to `git checkout`, in new and in recycled releases.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::support::{Node, Sandbox};
 
-/// Sets the repository's own config, and the clone's, which `git checkout` is compared with.
+/// Sets a config key in the server's repository and in the clone that `git checkout` runs in.
 fn configure(sandbox: &Sandbox, key: &str, value: &str) {
     for directory in [sandbox.repository(), sandbox.clone_path()] {
         sandbox.git_in(&directory, &["config", key, value]);
@@ -18,19 +18,19 @@ fn info_attributes(sandbox: &Sandbox, text: &str) {
     }
 }
 
-/// Pushes of which the last ones recycle releases.
+/// Pushes often enough that the last pushes recycle releases.
 fn recycling(sandbox: &Sandbox) {
     sandbox.site_config("keep = 2");
     for round in ["one", "two", "three", "four", "five"] {
         sandbox.commit("round", round).push().ok().serves_checkout("master");
     }
-    assert_eq!(sandbox.releases().len(), 4, "the live one, two others, and the next to be recycled");
+    assert_eq!(sandbox.releases().len(), 4, "the live release, two others, and the next to be recycled");
 }
 
 const TEXT: &str = "one\ntwo\r\nthree $Id$ $Id: old $\n";
 
 #[test]
-fn every_level_of_attributes_counts() {
+fn attributes_apply_from_every_level() {
     let sandbox = Sandbox::new();
     info_attributes(&sandbox, "*.info ident\n");
     sandbox.commit_nodes(&[
@@ -70,7 +70,7 @@ fn every_level_of_attributes_counts() {
 }
 
 #[test]
-fn attributes_of_attribute_files_convert_them_too() {
+fn attribute_files_are_converted_by_their_own_attributes() {
     let sandbox = Sandbox::new();
     sandbox.commit_nodes(&[
         (b".gitattributes", Node::file("# $Id$\n* text eol=crlf ident\n")),
@@ -85,7 +85,7 @@ fn attributes_of_attribute_files_convert_them_too() {
 }
 
 #[test]
-fn only_the_repositorys_own_line_ends_count() {
+fn only_the_repositorys_line_ending_settings_apply() {
     let sandbox = Sandbox::new();
     sandbox.commit_nodes(&[
         (b".gitattributes", Node::file("*.txt text\n*.lf text eol=lf\n*.auto text=auto\n*.bin -text\n")),
@@ -109,7 +109,7 @@ fn only_the_repositorys_own_line_ends_count() {
     sandbox.bluegreen(&["deploy"]).ok().serves("none", "1\r\n2\r\n").serves_checkout("master");
     configure(&sandbox, "core.autocrlf", "input");
     sandbox.bluegreen(&["deploy"]).ok().serves("a.txt", "1\n2\n").serves_checkout("master");
-    // The settings changed under what would be recycled.
+    // The settings change between a release and its recycling.
     sandbox.site_config("keep = 2");
     for value in ["true", "false", "true", "input", "true", "false"] {
         configure(&sandbox, "core.autocrlf", value);
@@ -118,7 +118,7 @@ fn only_the_repositorys_own_line_ends_count() {
 }
 
 #[test]
-fn attributes_of_the_repositorys_config_file_count() {
+fn core_attributesfile_of_the_repository_applies() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("attributes");
     std::fs::write(&file, "*.html ident\n").unwrap();
@@ -131,7 +131,7 @@ fn attributes_of_the_repositorys_config_file_count() {
 }
 
 #[test]
-fn filters_of_the_repositorys_config_run() {
+fn filters_from_the_repositorys_config_run() {
     let sandbox = Sandbox::new();
     configure(&sandbox, "filter.shout.smudge", "tr a-z A-Z && echo of %f");
     sandbox.commit_nodes(&[
@@ -147,7 +147,7 @@ fn filters_of_the_repositorys_config_run() {
 }
 
 #[test]
-fn a_required_filter_that_fails_fails_the_deployment() {
+fn a_failed_required_filter_fails_the_deployment() {
     let sandbox = Sandbox::new();
     configure(&sandbox, "filter.broken.smudge", "false");
     sandbox.commit("index.html", "v1").push().ok();
@@ -164,7 +164,7 @@ fn a_required_filter_that_fails_fails_the_deployment() {
 }
 
 #[test]
-fn an_encoding_that_is_none_is_told() {
+fn an_invalid_encoding_is_reported() {
     let sandbox = Sandbox::new();
     sandbox.commit_nodes(&[
         (b".gitattributes", Node::file("*.txt working-tree-encoding=no-such\n")),
@@ -180,7 +180,7 @@ fn an_encoding_that_is_none_is_told() {
 }
 
 #[test]
-fn export_attributes_do_nothing() {
+fn export_attributes_have_no_effect() {
     let sandbox = Sandbox::new();
     sandbox.commit_nodes(&[
         (b".gitattributes", Node::file("*.txt export-ignore\n*.md export-subst\n")),
@@ -191,9 +191,10 @@ fn export_attributes_do_nothing() {
 }
 
 #[test]
-fn recycling_writes_only_what_must_be_written() {
+fn recycling_writes_only_changed_files() {
     let sandbox = Sandbox::new();
-    // So many that most are older than the clock's last tick, before which nothing counts as untouched.
+    // Enough files that most are older than the last clock tick. Files written in that tick count as
+    // modified.
     let names: Vec<String> = (0..1500).map(|number| format!("{number}.id")).collect();
     let mut nodes: Vec<(&[u8], Node)> =
         names.iter().map(|name| (name.as_bytes(), Node::file(TEXT))).collect();
@@ -202,7 +203,7 @@ fn recycling_writes_only_what_must_be_written() {
     sandbox.commit_nodes(&nodes).site_config("keep = 2").push().ok();
     let inode = |path: &str| sandbox.current(path).metadata().unwrap().ino();
     let (first, plain) = (names.iter().map(|name| inode(name)).collect::<Vec<_>>(), inode("plain"));
-    // Somebody edits a converted file of the release that will be recycled, and keeps its size.
+    // Modify a converted file in the release that is next to be recycled, without changing its size.
     let touched = sandbox.current("0.id");
     let mut content = std::fs::read(&touched).unwrap();
     content[0] ^= 1;
@@ -226,7 +227,7 @@ fn recycling_writes_only_what_must_be_written() {
 }
 
 #[test]
-fn modes_and_the_umask_are_as_for_any_file() {
+fn converted_files_get_the_usual_modes_and_umask() {
     let sandbox = Sandbox::new();
     sandbox.commit_nodes(&[
         (b".gitattributes", Node::file("* ident\n")),
@@ -242,7 +243,7 @@ fn modes_and_the_umask_are_as_for_any_file() {
     assert_eq!((mode("run"), mode("read"), mode("")), (0o755, 0o644, 0o755));
 }
 
-/// Runs a push with a git in front of git that notes each call.
+/// Runs a push with a wrapper around git that logs each call.
 fn git_calls(sandbox: &Sandbox) -> Vec<String> {
     let (bin, log) = (sandbox.path("bin"), sandbox.path("calls"));
     let path = std::env::var("PATH").unwrap();
@@ -273,7 +274,7 @@ fn a_tree_that_converts_nothing_starts_no_git() {
 }
 
 #[test]
-fn git_is_not_asked_about_a_few_files_without_filters() {
+fn small_trees_without_filters_start_no_git_for_attributes() {
     let sandbox = Sandbox::new();
     sandbox.commit(".gitattributes", "*.sh ident\n").commit("a.sh", "x");
     let calls = git_calls(&sandbox);
@@ -284,9 +285,9 @@ fn git_is_not_asked_about_a_few_files_without_filters() {
     assert!(calls.iter().any(|call| call.contains("check-attr")), "{calls:#?}");
 }
 
-/// Settings of the deploy user count as documented; they lie in a mount of their own.
+/// Of the deploy user's own settings, only filters apply, as documented. Needs a mount of its own.
 #[test]
-fn of_the_users_settings_only_filters_count() {
+fn only_filters_apply_from_the_users_settings() {
     if !crate::support::skip::root_or_skip() {
         return;
     }

@@ -1,5 +1,5 @@
-//! Bad input to a hook, and bad behaviour of a machine: each ends in a
-//! line that says what is wrong, and in what was live before.
+//! Invalid hook input and system failures: each ends with a message that names the cause, and leaves the live
+//! release unchanged.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, lchown};
@@ -13,7 +13,7 @@ use crate::support::{Node, Run, Sandbox};
 const RECEIVED: &str = "Master ref received.  Deploying master branch to blue...";
 const STILL: &str = "Not deployed: blue still serves <commit> (release <release>).";
 
-/// A sandbox with v1 live.
+/// A sandbox that serves v1.
 fn deployed() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
@@ -21,7 +21,7 @@ fn deployed() -> Sandbox {
 }
 
 #[test]
-fn lines_that_are_no_ref_updates_are_refused_and_nothing_is_deployed() {
+fn malformed_hook_lines_are_rejected_and_nothing_is_deployed() {
     let sandbox = deployed();
     let (id, one) = (sandbox.id("master"), "1".repeat(40));
     for line in [
@@ -38,7 +38,7 @@ fn lines_that_are_no_ref_updates_are_refused_and_nothing_is_deployed() {
         &format!("{one} {id} master"),
         &format!("{one} {} refs/heads/master", id.replace(|_| true, "g")),
         &format!("{one} {id} refs/heads/master\n\n"),
-        // Half a line after a good one: the good one is not deployed either.
+        // A truncated line after a valid one: neither is deployed.
         &format!("{one} {id} refs/heads/master\n{one} {}", &id[..7]),
     ] {
         let run = sandbox.as_git(line).fails(2);
@@ -59,14 +59,14 @@ fn lines_that_are_no_ref_updates_are_refused_and_nothing_is_deployed() {
 }
 
 #[test]
-fn no_lines_at_all_are_nothing_to_do() {
+fn empty_hook_input_is_a_no_op() {
     let sandbox = deployed();
     sandbox.as_git("").ok().says_only(&[]);
     sandbox.by_hand("").ok().says_only(&[]);
 }
 
 #[test]
-fn ten_thousand_lines_are_answered() {
+fn ten_thousand_hook_lines_are_processed() {
     let sandbox = deployed();
     let id = sandbox.id("master");
     let lines: Vec<String> = (0..10_000).map(|number| format!("{id} {id} refs/tags/{number}")).collect();
@@ -74,7 +74,7 @@ fn ten_thousand_lines_are_answered() {
 }
 
 #[test]
-fn a_ref_that_is_not_utf8_is_named_and_left_alone() {
+fn a_non_utf8_ref_is_reported_and_ignored() {
     let sandbox = deployed();
     let id = sandbox.id("master");
     let line = [format!("{id} {id} refs/heads/").as_bytes(), b"caf\xe9\n"].concat();
@@ -84,7 +84,7 @@ fn a_ref_that_is_not_utf8_is_named_and_left_alone() {
 }
 
 #[test]
-fn commits_that_do_not_exist_are_refused() {
+fn nonexistent_commits_are_rejected() {
     let sandbox = deployed();
     let id = sandbox.id("master");
     for unknown in ["1".repeat(40), "1".repeat(64)] {
@@ -100,7 +100,7 @@ fn commits_that_do_not_exist_are_refused() {
 }
 
 #[test]
-fn an_object_that_is_lost_or_damaged_stops_the_deployment() {
+fn a_missing_or_damaged_object_fails_the_deployment() {
     for damage in ["lost", "truncated", "garbage"] {
         let sandbox = deployed();
         sandbox.commit_nodes(&[(b"index.html", Node::file("v2")), (b"other", Node::file("other"))]);
@@ -121,7 +121,7 @@ fn an_object_that_is_lost_or_damaged_stops_the_deployment() {
 }
 
 #[test]
-fn a_site_that_does_not_exist_is_named() {
+fn a_missing_site_is_reported() {
     let sandbox = Sandbox::new();
     fs::remove_dir(sandbox.site()).unwrap();
     sandbox.commit("index.html", "v1").push().not_deployed().says_only(&[
@@ -136,7 +136,7 @@ fn a_site_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn a_site_that_is_a_file_is_refused() {
+fn a_site_that_is_a_file_is_rejected() {
     let sandbox = Sandbox::new();
     fs::remove_dir(sandbox.site()).unwrap();
     fs::write(sandbox.site(), "").unwrap();
@@ -148,7 +148,7 @@ fn a_site_that_is_a_file_is_refused() {
 }
 
 #[test]
-fn a_site_that_may_not_be_written_is_refused() {
+fn a_read_only_site_is_rejected() {
     if !root_or_skip() {
         return;
     }
@@ -164,7 +164,7 @@ fn a_site_that_may_not_be_written_is_refused() {
 }
 
 #[test]
-fn another_users_repository_is_refused() {
+fn another_users_repository_is_rejected() {
     if !root_or_skip() {
         return;
     }
@@ -181,7 +181,7 @@ fn another_users_repository_is_refused() {
 }
 
 #[test]
-fn a_home_that_may_not_be_read_does_not_matter() {
+fn an_unreadable_home_directory_is_ignored() {
     if !root_or_skip() {
         return;
     }
@@ -200,7 +200,7 @@ fn a_home_that_may_not_be_read_does_not_matter() {
 }
 
 #[test]
-fn a_users_own_git_settings_do_not_change_what_is_written() {
+fn user_git_settings_do_not_affect_the_checkout() {
     let sandbox = Sandbox::new();
     fs::write(
         sandbox.path("home/.gitconfig"),
@@ -217,7 +217,7 @@ fn a_users_own_git_settings_do_not_change_what_is_written() {
 }
 
 #[test]
-fn a_directory_that_is_no_repository_is_refused() {
+fn a_directory_without_a_repository_is_rejected() {
     let sandbox = deployed();
     let mut elsewhere = sandbox.command(crate::support::sandbox::BLUEGREEN);
     Run::new(&sandbox, elsewhere.args(["status", "-C"]).arg(sandbox.site())).fails(2).says_only(&[
@@ -231,7 +231,7 @@ fn a_directory_that_is_no_repository_is_refused() {
 }
 
 #[test]
-fn a_full_disk_is_noticed_before_the_first_write() {
+fn a_full_disk_is_detected_before_the_first_write() {
     if !root_or_skip() {
         return;
     }
@@ -254,7 +254,7 @@ fn a_full_disk_is_noticed_before_the_first_write() {
 }
 
 #[test]
-fn a_disk_that_fills_up_at_any_moment_leaves_the_site_as_it_is() {
+fn a_disk_that_fills_up_at_any_time_leaves_the_site_unchanged() {
     if !root_or_skip() {
         return;
     }
@@ -269,7 +269,7 @@ fn a_disk_that_fills_up_at_any_moment_leaves_the_site_as_it_is() {
     let ballast = sandbox.site().join("ballast");
     let mut outcomes = [0, 0];
     for blocks in 0..40 {
-        // Leave so many blocks free, whatever is there.
+        // Fill the file system until exactly this many blocks are free.
         let _ = fs::remove_file(&ballast);
         let free = rustix::fs::statvfs(sandbox.site()).unwrap();
         let size = (free.f_bavail - blocks.min(free.f_bavail)) * free.f_frsize;
@@ -295,7 +295,7 @@ fn a_disk_that_fills_up_at_any_moment_leaves_the_site_as_it_is() {
 }
 
 #[test]
-fn a_file_system_without_inodes_is_noticed() {
+fn exhausted_inodes_are_detected() {
     if !root_or_skip() {
         return;
     }
@@ -319,7 +319,7 @@ fn a_file_system_without_inodes_is_noticed() {
     );
     assert!(said[1].ends_with(" inodes are free"), "{said:?}");
     run.says(STILL).serves("index.html", "v1");
-    // Room for the files, but not for their directories too.
+    // Enough space for the files, but not for their directories.
     commit(&names(30, "b"));
     let run = sandbox.push().not_deployed();
     assert!(run.output().contains("space"), "{}", run.output());
@@ -329,7 +329,7 @@ fn a_file_system_without_inodes_is_noticed() {
 }
 
 #[test]
-fn a_read_only_file_system_is_named() {
+fn a_read_only_file_system_is_reported() {
     if !root_or_skip() {
         return;
     }
@@ -354,7 +354,7 @@ fn a_read_only_file_system_is_named() {
 }
 
 #[test]
-fn a_missing_git_is_named() {
+fn a_missing_git_is_reported() {
     let sandbox = deployed();
     let mut deploy = sandbox.bluegreen_command(&["deploy", "master"]);
     Run::new(&sandbox, deploy.env("PATH", "/nonexistent")).fails(1).says_only(&[
@@ -364,7 +364,7 @@ fn a_missing_git_is_named() {
 }
 
 #[test]
-fn a_flush_that_fails_after_the_flip_exits_with_3() {
+fn a_failed_flush_after_activation_exits_with_3() {
     if !crate::support::skip::program_or_skip("strace") {
         return;
     }
@@ -375,15 +375,15 @@ fn a_flush_that_fails_after_the_flip_exits_with_3() {
         strace.args(["-qqq", "-f", "-o", "/dev/null", "-e", inject]).arg(sandbox.hook_path());
         Run::new(&sandbox, strace.args(["deploy", "topic"]))
     };
-    // The release could not be made durable: it must not become live.
+    // A release that cannot be flushed to disk must not become live.
     run("inject=syncfs:error=EIO").fails(1).says(STILL).serves("index.html", "v1");
     let before = sandbox.releases();
-    // The last flush is that of the flip, and the flip is done.
+    // The last fsync follows activation, so the release is live by then.
     let flushes = (1..20).find(|number| {
         let run = run(&format!("inject=fsync:error=EIO:when={number}"));
         run.status.code() == Some(3)
     });
-    assert!(flushes.is_some(), "no flush after the flip can fail");
+    assert!(flushes.is_some(), "no fsync after activation failed");
     sandbox.serves("index.html", "v2");
     assert_ne!(sandbox.releases(), before);
 }

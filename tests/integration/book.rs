@@ -1,4 +1,4 @@
-//! The documentation as a book: it builds, and its links resolve in the rendered pages too.
+//! The documentation builds as an mdBook, and links resolve in the rendered pages.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::markdown::{files, project};
 use crate::support::skip::skip;
 
-/// Returns mdbook, as `tests/setup` installs it or from `PATH`.
+/// Returns the path of mdbook, which `tests/setup` installs, or finds it in `PATH`.
 fn mdbook() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let directories = std::iter::once(project("target/python/bin")).chain(std::env::split_paths(&path));
@@ -27,7 +27,7 @@ fn the_book_builds_and_its_links_resolve() {
     for page in files("docs", ".md").iter().filter(|page| *page != "docs/SUMMARY.md") {
         let page = html(Path::new(page.strip_prefix("docs/").unwrap()));
         let text = std::fs::read_to_string(book.join(&page))
-            .unwrap_or_else(|error| panic!("the book lacks {}: {error}", page.display()));
+            .unwrap_or_else(|error| panic!("cannot read the rendered page {}: {error}", page.display()));
         let content = text.split_once("<main>").unwrap().1.split_once("</main>").unwrap().0;
         for link in attributes(content, "href").chain(attributes(content, "src")) {
             if link.contains("://") || link.starts_with("mailto:") {
@@ -47,12 +47,12 @@ fn the_book_builds_and_its_links_resolve() {
     assert!(checked > 100, "{checked} links");
 }
 
-/// Returns the path of a page in the book.
+/// Returns the path of a rendered page.
 fn html(page: &Path) -> PathBuf {
     if page.ends_with("README.md") { page.with_file_name("index.html") } else { page.with_extension("html") }
 }
 
-/// Returns the values of an HTML attribute.
+/// Returns all values of an HTML attribute.
 fn attributes<'t>(html: &'t str, name: &str) -> impl Iterator<Item = &'t str> {
     let start = format!(" {name}=\"");
     let values: Vec<&str> = html.split(&start).skip(1).filter_map(|rest| rest.split('"').next()).collect();

@@ -1,4 +1,4 @@
-//! The content of a release: just what `git checkout` would write, and nothing that it would refuse.
+//! The content of a release is exactly what `git checkout` would write, without anything unsafe.
 
 use std::process::Stdio;
 
@@ -6,7 +6,7 @@ use crate::support::sandbox::feed;
 use crate::support::{Node, Sandbox};
 
 #[test]
-fn every_kind_of_entry_is_what_git_checkout_writes() {
+fn every_entry_type_matches_git_checkout() {
     let sandbox = Sandbox::new();
     let (deep, long) = (["d"; 300].join("/") + "/file", "n".repeat(255));
     let big = vec![b'x'; 300_000];
@@ -37,7 +37,7 @@ fn every_kind_of_entry_is_what_git_checkout_writes() {
 }
 
 #[test]
-fn a_file_of_many_megabytes_is_streamed() {
+fn large_files_are_streamed() {
     let sandbox = Sandbox::new();
     let big: Vec<u8> =
         (0..20_000_000_u32).map(|byte| (byte.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
@@ -45,7 +45,7 @@ fn a_file_of_many_megabytes_is_streamed() {
 }
 
 #[test]
-fn submodules_are_empty_directories_and_one_warning_names_them() {
+fn submodules_are_left_empty_with_one_warning() {
     let sandbox = Sandbox::new();
     let nodes: &[(&[u8], Node)] =
         &[(b"a", Node::file("")), (b"library", Node::Submodule), (b"vendor/other", Node::Submodule)];
@@ -66,7 +66,7 @@ fn submodules_are_empty_directories_and_one_warning_names_them() {
 }
 
 #[test]
-fn submodules_may_be_refused() {
+fn submodules_can_be_rejected_by_config() {
     let sandbox = Sandbox::new();
     sandbox.site_config("submodules = \"refuse\"");
     sandbox.commit_nodes(&[(b"library", Node::Submodule)]).push().not_deployed().says_only(&[
@@ -78,7 +78,7 @@ fn submodules_may_be_refused() {
 }
 
 #[test]
-fn links_that_lead_out_are_refused_unless_the_config_lets_them() {
+fn symlinks_that_leave_the_release_are_rejected_unless_configured() {
     for target in ["/etc/passwd", "..", "../x", "a/../../x", "self/../../x"] {
         let sandbox = Sandbox::new();
         sandbox
@@ -88,18 +88,18 @@ fn links_that_lead_out_are_refused_unless_the_config_lets_them() {
             .says(&format!("error: symlink `out` points outside the release, to `{target}`"))
             .says("hint: remove the symlink, or set `symlinks = \"any\"` in bluegreen.toml")
             .serves_nothing();
-        assert!(sandbox.releases().is_empty(), "refused before the first write");
+        assert!(sandbox.releases().is_empty(), "rejected before the first write");
         sandbox.site_config("symlinks = \"any\"").bluegreen(&["deploy"]).ok().serves_checkout("master");
     }
 }
 
 #[test]
-fn a_link_that_leads_in_a_circle_is_refused() {
+fn a_symlink_loop_is_rejected() {
     let sandbox = Sandbox::new();
     sandbox.commit_nodes(&[(b"a", Node::link("b")), (b"b", Node::link("a"))]).push().not_deployed();
 }
 
-/// Makes a tree object of any bytes and pushes a commit of it, past what git would check.
+/// Creates a tree object from raw entries and pushes a commit of it, bypassing git's checks.
 fn push_raw_tree<'s>(sandbox: &'s Sandbox, entries: &[(&str, &[u8], &str)]) -> crate::support::Run<'s> {
     let mut tree = Vec::new();
     for (mode, name, id) in entries {
@@ -121,7 +121,7 @@ fn blob(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn trees_that_no_git_would_write_are_refused_before_the_first_write() {
+fn invalid_trees_are_rejected_before_the_first_write() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let blob = blob(&sandbox);
@@ -146,7 +146,7 @@ fn trees_that_no_git_would_write_are_refused_before_the_first_write() {
 }
 
 #[test]
-fn a_set_user_id_mode_becomes_a_plain_executable() {
+fn a_setuid_mode_becomes_a_plain_executable() {
     let sandbox = Sandbox::new();
     let blob = blob(&sandbox);
     push_raw_tree(&sandbox, &[("104755", b"run", &blob), ("100664", b"shared", &blob)]).ok();
@@ -156,7 +156,7 @@ fn a_set_user_id_mode_becomes_a_plain_executable() {
 }
 
 #[test]
-fn trees_without_files_make_no_directories() {
+fn empty_trees_create_no_directories() {
     let sandbox = Sandbox::new();
     let blob = blob(&sandbox);
     let mut hash = sandbox.git_command(&sandbox.clone_path());
@@ -169,7 +169,7 @@ fn trees_without_files_make_no_directories() {
 }
 
 #[test]
-fn names_that_are_printed_cannot_move_the_cursor() {
+fn control_characters_in_printed_names_are_escaped() {
     let sandbox = Sandbox::new();
     sandbox
         .commit_nodes(&[(b"evil\x1b[2J\n\xff", Node::link("/out"))])
@@ -180,7 +180,7 @@ fn names_that_are_printed_cannot_move_the_cursor() {
 }
 
 #[test]
-fn a_sha256_repository_deploys_too() {
+fn a_sha256_repository_deploys() {
     let sandbox = Sandbox::new();
     for name in ["repository", "clone"] {
         let hooks = sandbox.path(name).join("hooks");

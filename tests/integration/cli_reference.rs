@@ -1,5 +1,5 @@
-//! `docs/reference/cli.md`, generated from the clap definitions. `docs/record` writes it; without
-//! `BLUEGREEN_RECORD`, the test fails where the page is stale.
+//! `docs/reference/cli.md` is generated from the clap definitions. `docs/record` writes it. Without
+//! `BLUEGREEN_RECORD`, the test fails if the page is stale.
 
 use std::fmt::Write;
 

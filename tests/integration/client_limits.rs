@@ -1,5 +1,5 @@
-//! Hostile servers, hostile clones, and exhausted limits: the client stays bounded, ends in time, and leaves visitors at
-//! one side.
+//! Hostile servers, hostile clones, and exhausted limits: the client's memory and run time stay bounded, and
+//! visitors keep getting one side.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,13 +13,13 @@ use crate::promote::{Pair, said};
 use crate::support::Sandbox;
 use crate::support::sandbox::BLUEGREEN;
 
-/// Starts `hold` on a server, with open pipes.
+/// Starts `hold` on a server, with piped standard streams.
 fn hold(server: &Sandbox) -> Child {
     let mut command = server.bluegreen_command(&["hold"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Waits for a process; returns whether it has exited in time.
+/// Waits for a process and returns whether it exited before the timeout.
 fn exits(child: &mut Child, within: Duration) -> bool {
     let deadline = Instant::now() + within;
     while child.try_wait().unwrap().is_none() {
@@ -31,7 +31,7 @@ fn exits(child: &mut Child, within: Duration) -> bool {
     true
 }
 
-/// Fills the pipe that nobody reads, with requests that are answered.
+/// Fills the child's output pipe by sending requests and reading no responses.
 fn flood(child: &mut Child) {
     let input = child.stdin.as_mut().unwrap();
     for _ in 0..1000 {
@@ -40,7 +40,7 @@ fn flood(child: &mut Child) {
 }
 
 #[test]
-fn a_hold_whose_client_does_not_read_ends_with_its_lease_and_by_a_signal() {
+fn a_hold_with_an_unresponsive_client_ends_on_lease_expiry_or_signal() {
     let (signalled, leased) = (Sandbox::new(), Sandbox::new());
     let mut holds = [&signalled, &leased].map(|server| {
         server.commit("index.html", "v1").push().ok();
@@ -51,14 +51,14 @@ fn a_hold_whose_client_does_not_read_ends_with_its_lease_and_by_a_signal() {
     }
     thread::sleep(Duration::from_secs(3));
     kill_process(Pid::from_child(&holds[0]), Signal::TERM).unwrap();
-    assert!(exits(&mut holds[0], Duration::from_secs(5)), "TERM does not end it");
-    assert!(holds[1].try_wait().unwrap().is_none(), "the lease is longer");
-    assert!(exits(&mut holds[1], Duration::from_secs(30)), "the lease does not end it");
+    assert!(exits(&mut holds[0], Duration::from_secs(5)), "SIGTERM did not stop the hold");
+    assert!(holds[1].try_wait().unwrap().is_none(), "the hold exited before its lease expired");
+    assert!(exits(&mut holds[1], Duration::from_secs(30)), "the hold outlived its lease");
     leased.commit("index.html", "v2").push().ok().serves("index.html", "v2");
 }
 
 #[test]
-fn requests_of_a_hold_are_bounded_and_checked() {
+fn hold_requests_are_bounded_and_validated() {
     let server = Sandbox::new();
     server.commit("index.html", "v1").push().ok();
     let mut endless = hold(&server);
@@ -96,7 +96,7 @@ fn requests_of_a_hold_are_bounded_and_checked() {
 }
 
 #[test]
-fn endless_responses_of_a_server_end_the_promotion() {
+fn endless_server_output_aborts_the_promotion() {
     let pair = Pair::new();
     pair.by_ssh(
         "case $(cat \"$here/evil\" 2>/dev/null):$last:$host in
@@ -124,7 +124,7 @@ fn endless_responses_of_a_server_end_the_promotion() {
 }
 
 #[test]
-fn a_server_that_does_not_respond_is_named_within_a_second() {
+fn an_unresponsive_server_is_reported_within_a_second() {
     let pair = Pair::new();
     pair.by_ssh("case $last:$host in *status*:*@green) sleep 2.5 ;; esac");
     let (status, text) = pair.promote(&[]);
@@ -133,7 +133,7 @@ fn a_server_that_does_not_respond_is_named_within_a_second() {
 }
 
 #[test]
-fn brackets_in_a_path_are_sent_as_they_are() {
+fn brackets_in_a_path_are_sent_verbatim() {
     let pair = Pair::new();
     pair.configure("healthy = 1", "healthy = 1\npaths = ['/?filter[tag]=x', '/[1-3]', '/{a,b}']");
     let (status, text) = pair.promote(&[]);
@@ -141,7 +141,7 @@ fn brackets_in_a_path_are_sent_as_they_are() {
 }
 
 #[test]
-fn public_lists_the_side_that_ssh_cannot_reach() {
+fn public_lists_a_side_that_ssh_cannot_reach() {
     let pair = Pair::new();
     let blue = pair.blue.repository().display().to_string();
     pair.configure(&format!("ssh = \"{blue}\""), "ssh = \"deploy@blue:app\"");
@@ -165,7 +165,7 @@ fn public_lists_the_side_that_ssh_cannot_reach() {
 }
 
 #[test]
-fn a_program_of_a_clone_runs_only_once_the_clone_is_trusted() {
+fn programs_from_a_clone_run_only_if_the_clone_is_trusted() {
     let pair = Pair::new();
     let clone = pair.file("clone");
     pair.green.git(&["clone", "--quiet", pair.green.clone_path().to_str().unwrap(), clone.to_str().unwrap()]);
@@ -192,16 +192,16 @@ fn a_program_of_a_clone_runs_only_once_the_clone_is_trusted() {
         assert!(!pair.file("ran").exists(), "{arguments:?}");
     }
     assert_eq!(run(&["public", "--trust"]).0, 0);
-    assert_eq!(run(&["public"]).0, 0, "the answer is remembered");
+    assert_eq!(run(&["public"]).0, 0, "the trust decision was not stored");
     write("# changed");
-    assert_eq!(run(&["public"]).0, 2, "another program is another question");
-    // A config that the user names is trusted.
+    assert_eq!(run(&["public"]).0, 2, "trust carried over to another program");
+    // A config named on the command line is trusted.
     let config = clone.join(".promote.toml");
     assert_eq!(run(&["public", "--config", config.to_str().unwrap()]).0, 0);
 }
 
 #[test]
-fn force_says_that_the_check_failed() {
+fn force_reports_the_failed_check() {
     let pair = Pair::new();
     let (status, text) =
         said(&pair.write("green.status", "500").command(&["promote", "--yes", "--force"]).output().unwrap());
@@ -210,11 +210,11 @@ fn force_says_that_the_check_failed() {
     assert!(!text.contains("Checked green"), "{text}");
 }
 
-/// A user of this test alone: the limit counts all processes of a user.
+/// A user that only this test uses, because the limit counts all processes of a user.
 const USER: u32 = 61_234;
 
 #[test]
-fn a_limit_of_processes_leaves_one_side_public_and_never_a_panic() {
+fn a_process_limit_causes_no_panic_and_leaves_one_side_public() {
     if !nix::unistd::Uid::effective().is_root() {
         crate::support::skip::skip("needs root, to run as a user without other processes");
         return;
@@ -257,5 +257,5 @@ fn a_limit_of_processes_leaves_one_side_public_and_never_a_panic() {
         }
         done += u64::from(status == 0);
     }
-    assert!(done > 0, "no limit was high enough");
+    assert!(done > 0, "no promotion succeeded under any limit");
 }

@@ -1,5 +1,5 @@
-//! Twenty clients push at once while the public reads: never an error, never half of two releases, and in the
-//! end the tip of the branch is live.
+//! Twenty clients push concurrently while visitors read. Reads never fail and never mix two releases, and the
+//! tip of the branch is live at the end.
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -20,11 +20,11 @@ fn read(directory: &impl std::os::fd::AsFd, path: &str) -> std::io::Result<Strin
 }
 
 #[test]
-fn twenty_clients_push_while_the_public_reads() {
+fn twenty_clients_push_while_visitors_read() {
     let pushes = std::env::var("BLUEGREEN_TEST_PUSHES").ok().and_then(|pushes| pushes.parse().ok());
     let pushes: usize = pushes.unwrap_or(4);
     let sandbox = Sandbox::new();
-    // A reader may hold a release open while newer ones come and go: it is not recycled under its hands.
+    // A reader may keep a release open while newer ones are deployed, so none may be recycled under it.
     sandbox.site_config("keep = 30");
     let mut ids = Vec::new();
     for version in 0..=CLIENTS * pushes {
@@ -52,7 +52,7 @@ fn twenty_clients_push_while_the_public_reads() {
             .map(|_| {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
-                        // As a web server does that resolves its root once for a request ...
+                        // A web server that resolves its document root once per request.
                         let release = openat(
                             CWD,
                             site.join("current"),
@@ -62,10 +62,10 @@ fn twenty_clients_push_while_the_public_reads() {
                         .unwrap();
                         let contents = FILES.map(|path| read(&release, path).unwrap());
                         assert!(contents.iter().all(|content| *content == contents[0]), "a mixed release");
-                        // ... and as one that does not.
+                        // A web server that resolves `current` for each file.
                         assert!(!read(&CWD, site.join("current/link").to_str().unwrap()).unwrap().is_empty());
                         reads.fetch_add(1, Ordering::Relaxed);
-                        // Readers that never rest leave nothing of two cores to those who push.
+                        // Without a pause, the readers would starve the pushes on two cores.
                         std::thread::sleep(Duration::from_micros(200));
                     }
                 })
@@ -97,11 +97,11 @@ fn twenty_clients_push_while_the_public_reads() {
     assert!(sandbox.releases().len() <= 32);
     let history = sandbox.history();
     assert!(history.iter().all(|entry| entry["outcome"] == "live"));
-    // Under one lock each deployment follows the one before.
+    // Under the site's lock, each deployment starts from the release that the previous one activated.
     assert!(history.windows(2).all(|pair| pair[0]["new"] == pair[1]["old"]), "{history:#?}");
 }
 
-/// Pushes until git has taken the ref: two pushes at once race for it, and git refuses one of them.
+/// Pushes until git accepts the ref. Concurrent pushes race for it, and git rejects all but one.
 fn push_until_accepted(mut command: std::process::Command) -> String {
     for _ in 0..1000 {
         let output = command.output().unwrap();
@@ -115,7 +115,7 @@ fn push_until_accepted(mut command: std::process::Command) -> String {
 }
 
 #[test]
-fn deployments_and_rollbacks_at_once_leave_a_whole_release() {
+fn concurrent_deployments_and_rollbacks_leave_a_complete_release() {
     let sandbox = Sandbox::new();
     for version in ["v1", "v2", "v3"] {
         sandbox.commit("index.html", version).push().ok();
@@ -132,7 +132,7 @@ fn deployments_and_rollbacks_at_once_leave_a_whole_release() {
             scope.spawn(move || {
                 let output = command.output().unwrap();
                 let text = String::from_utf8_lossy(&output.stderr).into_owned();
-                // A rollback may find nothing older, and that is all that may go wrong.
+                // A rollback without an older release is the only expected failure.
                 assert!(output.status.success() || text.contains("there is no good release older"), "{text}");
             });
         }

@@ -1,4 +1,4 @@
-//! `bluegreen.toml`: what must parse, and what must fail with its message to the letter.
+//! Valid and invalid `bluegreen.toml` files. Messages are compared to the letter.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, lchown};
@@ -10,7 +10,7 @@ use crate::support::Sandbox;
 use crate::support::sandbox::NOBODY;
 use crate::support::skip::root_or_skip;
 
-/// All files of a folder of `fixtures/`, by name.
+/// Returns the files in a folder of `fixtures/`, with their names.
 fn fixtures(folder: &str) -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config").join(folder);
     let mut files: Vec<(String, String)> = fs::read_dir(&folder)
@@ -25,22 +25,22 @@ fn fixtures(folder: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn configs_that_are_right_are_taken() {
+fn valid_configs_are_accepted() {
     for (name, text) in fixtures("valid") {
         let sandbox = Sandbox::new();
         let site = sandbox.site();
         let text = text.replace("/var/www/html", site.to_str().unwrap());
         let config = Config::parse(&text).unwrap_or_else(|(line, error)| panic!("{name}:{line}: {error}"));
-        // Any other site would be one of this machine.
+        // Any other site path would refer to a directory on the machine that runs the test.
         if config.site.root == site {
             sandbox.raw_config(&text).bluegreen(&["releases"]).ok();
         }
     }
 }
 
-/// Each fixture begins with the message that it must fail with, in a comment.
+/// Each fixture begins with a comment that contains the expected message.
 #[test]
-fn configs_that_are_wrong_are_refused_to_the_letter() {
+fn invalid_configs_fail_with_their_exact_message() {
     for (name, text) in fixtures("invalid") {
         let sandbox = Sandbox::new();
         sandbox.raw_config(&text);
@@ -53,7 +53,7 @@ fn configs_that_are_wrong_are_refused_to_the_letter() {
 }
 
 #[test]
-fn a_push_with_a_wrong_config_tells_the_pusher() {
+fn a_push_reports_an_invalid_config() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     sandbox.raw_config("brnch = \"master\"\n").commit("index.html", "v2");
@@ -72,7 +72,7 @@ fn a_push_with_a_wrong_config_tells_the_pusher() {
 }
 
 #[test]
-fn without_a_config_the_defaults_hold() {
+fn defaults_apply_without_a_config() {
     let sandbox = Sandbox::new();
     fs::remove_file(sandbox.config_path()).unwrap();
     let config = Config::read(&sandbox.repository()).unwrap();
@@ -80,7 +80,7 @@ fn without_a_config_the_defaults_hold() {
 }
 
 #[test]
-fn a_config_that_others_may_write_is_refused() {
+fn a_config_writable_by_others_is_rejected() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1");
     for mode in [0o666, 0o664, 0o646, 0o620] {
@@ -96,7 +96,7 @@ fn a_config_that_others_may_write_is_refused() {
 }
 
 #[test]
-fn a_config_of_another_user_is_refused_but_for_roots() {
+fn a_config_owned_by_another_user_is_rejected_unless_it_is_root() {
     if !root_or_skip() {
         return;
     }
@@ -112,7 +112,7 @@ fn a_config_of_another_user_is_refused_but_for_roots() {
 }
 
 #[test]
-fn a_config_that_cannot_be_read_is_no_empty_config() {
+fn an_unreadable_config_is_an_error() {
     let sandbox = Sandbox::new();
     fs::remove_file(sandbox.config_path()).unwrap();
     fs::create_dir(sandbox.config_path()).unwrap();

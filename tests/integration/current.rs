@@ -1,4 +1,4 @@
-//! States of `current` in which a push may find it, and leftovers of a crash beside it.
+//! The states in which a push may find `current`, and leftovers of a crash next to it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -8,7 +8,7 @@ use crate::support::{Node, Sandbox};
 const RECEIVED: &str = "Master ref received.  Deploying master branch to blue...";
 
 #[test]
-fn a_real_directory_is_refused_with_the_remedy() {
+fn a_directory_at_current_is_rejected_with_a_hint() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.site().join("current")).unwrap();
     fs::write(sandbox.current("index.html"), "by hand").unwrap();
@@ -31,7 +31,7 @@ fn a_real_directory_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn a_file_is_refused_too() {
+fn a_file_at_current_is_rejected() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.site().join("current"), "").unwrap();
     sandbox
@@ -42,7 +42,7 @@ fn a_file_is_refused_too() {
 }
 
 #[test]
-fn a_dangling_link_is_replaced_with_a_warning() {
+fn a_dangling_symlink_is_replaced_with_a_warning() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     fs::remove_dir_all(sandbox.live_path()).unwrap();
@@ -56,11 +56,11 @@ fn a_dangling_link_is_replaced_with_a_warning() {
         .warned()
         .says("warning: `current` points to release <release>, which does not exist")
         .serves("index.html", "v2");
-    assert_eq!(sandbox.records().len(), 2, "the record and the manifest of v2 alone");
+    assert_eq!(sandbox.records().len(), 2, "only the record and the manifest of v2 remain");
 }
 
 #[test]
-fn the_same_tip_is_deployed_again_when_its_release_is_gone() {
+fn a_tip_is_deployed_again_if_its_release_is_missing() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     fs::remove_dir_all(sandbox.live_path()).unwrap();
@@ -69,7 +69,7 @@ fn the_same_tip_is_deployed_again_when_its_release_is_gone() {
 }
 
 #[test]
-fn an_admins_own_link_is_replaced_with_a_warning_and_its_target_is_left_alone() {
+fn a_foreign_symlink_is_replaced_with_a_warning_and_its_target_is_untouched() {
     let sandbox = Sandbox::new();
     let old = sandbox.path("old-site");
     fs::create_dir(&old).unwrap();
@@ -91,7 +91,7 @@ fn an_admins_own_link_is_replaced_with_a_warning_and_its_target_is_left_alone() 
 }
 
 #[test]
-fn an_absolute_link_to_a_release_counts_as_that_release() {
+fn an_absolute_symlink_to_a_release_counts_as_that_release() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let (live, current) = (sandbox.live_path(), sandbox.site().join("current"));
@@ -102,11 +102,12 @@ fn an_absolute_link_to_a_release_counts_as_that_release() {
 }
 
 #[test]
-fn leftovers_of_a_crash_are_swept_and_foreign_names_are_left_alone() {
+fn crash_leftovers_are_swept_and_foreign_names_are_untouched() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let (releases, state) = (sandbox.site().join("releases"), sandbox.site().join(".bluegreen/releases"));
-    // A half-filled release, one whose steps never ended, one that lost its directory, a link not renamed.
+    // A partially filled release, one whose steps never finished, one without its directory, and a symlink
+    // that was never renamed.
     fs::create_dir_all(releases.join(".incoming-000001/a/b")).unwrap();
     fs::write(releases.join(".incoming-000001/a/b/file"), "half").unwrap();
     let staged = "20200101T000000Z-000000000000";
@@ -121,7 +122,7 @@ fn leftovers_of_a_crash_are_swept_and_foreign_names_are_left_alone() {
     fs::write(state.join("20200101T000000Z-111111111111.toml"), &record).unwrap();
     fs::write(state.join(".incoming-record"), "half").unwrap();
     symlink("releases/nowhere", sandbox.site().join(".current.next")).unwrap();
-    // What is not ours.
+    // Files that bluegreen did not create.
     fs::create_dir(releases.join("backup")).unwrap();
     fs::write(releases.join("backup/precious"), "").unwrap();
     fs::create_dir(releases.join("20200101T000000Z-222222222222")).unwrap();
@@ -138,7 +139,7 @@ fn leftovers_of_a_crash_are_swept_and_foreign_names_are_left_alone() {
 }
 
 #[test]
-fn what_failed_to_be_sealed_is_never_live_or_chosen() {
+fn an_unsealed_release_is_never_live_or_a_rollback_target() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     sandbox.commit("index.html", "v2").push().ok();
@@ -148,7 +149,7 @@ fn what_failed_to_be_sealed_is_never_live_or_chosen() {
 }
 
 #[test]
-fn keep_is_kept_and_neither_the_live_nor_a_foreign_release_is_pruned() {
+fn pruning_keeps_the_configured_number_the_live_release_and_foreign_names() {
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 2");
     fs::create_dir_all(sandbox.site().join("releases/backup")).unwrap();
@@ -160,13 +161,13 @@ fn keep_is_kept_and_neither_the_live_nor_a_foreign_release_is_pruned() {
     sandbox.bluegreen(&["rollback"]).ok().serves("index.html", "v3");
     let live = sandbox.live();
     sandbox.commit("index.html", "v6").push().ok();
-    assert!(sandbox.releases().contains(&live), "what a rollback would choose stays");
+    assert!(sandbox.releases().contains(&live), "the rollback target is kept");
     sandbox.bluegreen(&["rollback", &live]).ok().serves("index.html", "v3");
     sandbox.is_tidy();
 }
 
 #[test]
-fn keep_0_keeps_the_live_release_alone() {
+fn keep_0_keeps_only_the_live_release() {
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 0");
     for version in ["v1", "v2", "v3"] {

@@ -1,4 +1,4 @@
-//! Damaged files of `.bluegreen/`, a wrong clock, and a limit of processes: the program takes the safe side, and never
+//! Damaged files in `.bluegreen/`, a wrong clock, and a process limit: the program fails safe and never
 //! panics.
 
 use std::fs;
@@ -8,14 +8,14 @@ use crate::support::skip::program_or_skip;
 use crate::support::{Node, Run, Sandbox};
 
 #[test]
-fn a_mark_that_cannot_be_read_refuses_what_a_public_side_refuses() {
+fn an_unreadable_public_mark_counts_as_public() {
     let sandbox = Sandbox::new();
     sandbox.site_config("when-public = \"refuse\"").commit("index.html", "v1").push().ok();
     let (mark, first) = (sandbox.site().join(".bluegreen/public"), sandbox.id("master"));
     for damage in [&b""[..], b"{\"public\":tr", &[0; 40], b"{\"public\":\"no\"}"] {
         fs::write(&mark, damage).unwrap();
         sandbox.commit("index.html", "v2").push().not_deployed().serves("index.html", "v1");
-        // An operator on the server is warned.
+        // An operator on the server gets a warning instead.
         sandbox.bluegreen(&["deploy", &first]).warned().serves("index.html", "v1");
         sandbox.bluegreen(&["public"]).fails(1);
         let status = sandbox.bluegreen(&["status", "--json"]);
@@ -29,7 +29,7 @@ fn a_mark_that_cannot_be_read_refuses_what_a_public_side_refuses() {
 }
 
 #[test]
-fn a_damaged_journal_has_the_live_release_verified_again() {
+fn a_damaged_journal_triggers_verification_of_the_live_release() {
     let sandbox = Sandbox::new();
     sandbox.config_section("[steps]\nverify = 'test ! -e ../../bad'");
     sandbox.commit("index.html", "v1").push().ok();
@@ -47,7 +47,7 @@ fn a_damaged_journal_has_the_live_release_verified_again() {
 }
 
 #[test]
-fn without_threads_the_calling_thread_does_the_work() {
+fn without_threads_the_calling_thread_does_all_work() {
     if !program_or_skip("strace") {
         return;
     }
@@ -63,11 +63,11 @@ fn without_threads_the_calling_thread_does_the_work() {
         strace.args(["-qqq", "-o", "/dev/null", "-e", "trace=clone3", "-e", &inject]);
         strace.arg(BLUEGREEN).args(["-C", "repository", "deploy", "topic"]);
         let run = Run::new(&sandbox, &mut strace);
-        assert!(!run.output.contains("panicked"), "from {first} on: {}", run.output);
+        assert!(!run.output.contains("panicked"), "threads fail from number {first} on: {}", run.output);
         if run.status.success() {
             sandbox.serves_checkout("master");
             deployed += 1;
         }
     }
-    assert!(deployed > 0, "no run deployed without threads");
+    assert!(deployed > 0, "every run without threads failed");
 }

@@ -1,6 +1,6 @@
-//! The packages that the program is built from: allowed licences, one registry, no library twice.
+//! The program's dependencies: allowed licenses, one registry, and no duplicate native library.
 //!
-//! `deny.toml` says the same to those who have cargo-deny; this asks cargo alone, without a network.
+//! `deny.toml` states the same rules for cargo-deny. This test needs only cargo, and no network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -8,15 +8,16 @@ use std::process::Command;
 use crate::support::skip::program_or_skip;
 use serde_json::Value;
 
-/// Permissive, and none asks more of a binary than that its text comes along. What a package brings from
-/// elsewhere is not checked here.
+/// Permissive licenses that require no more of a binary than including their text. Code vendored inside a
+/// package is not checked.
 const LICENCES: [&str; 6] =
     ["MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "Unlicense", "Unicode-3.0", "BSD-3-Clause"];
 
-/// Twice one of these is two sets of C symbols, or two kinds of the same descriptor.
+/// Two versions of one of these would duplicate C symbols, or provide two incompatible types for one
+/// descriptor.
 const ONCE: [&str; 3] = ["libdeflate-sys", "rustix", "nix"];
 
-/// A package that goes into the program, or into what builds it.
+/// A package that is part of the program or of its build.
 struct Package {
     name: String,
     version: String,
@@ -24,7 +25,7 @@ struct Package {
     source: Option<String>,
 }
 
-/// All packages that the program needs on this platform; what only tests need is not among them.
+/// Returns all packages that the program needs on this platform, without those that only tests need.
 fn packages() -> Option<Vec<Package>> {
     if !program_or_skip("cargo") {
         return None;
@@ -37,7 +38,7 @@ fn packages() -> Option<Vec<Package>> {
     };
     let version = cargo(&["-vV"]);
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    // Packages of other platforms need not be on this machine.
+    // Packages for other platforms may be missing from this machine.
     let metadata =
         cargo(&["metadata", "--locked", "--offline", "--format-version", "1", "--filter-platform", host]);
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
@@ -53,13 +54,16 @@ fn packages() -> Option<Vec<Package>> {
     let packages: Vec<Package> =
         all.iter().filter(|package| needed.contains(package["id"].as_str().unwrap())).map(package).collect();
     for name in ["bluegreen", "libdeflater", "serde_derive"] {
-        assert!(packages.iter().any(|package| package.name == name), "`{name}` was not found");
+        assert!(packages.iter().any(|package| package.name == name), "`{name}` is missing from the packages");
     }
-    assert!(packages.iter().all(|package| package.name != "proptest"), "tests are counted too");
+    assert!(
+        packages.iter().all(|package| package.name != "proptest"),
+        "packages that only tests need are included"
+    );
     Some(packages)
 }
 
-/// The ids of what the root needs to be built and to run.
+/// Returns the ids of the packages needed to build and run the root package.
 fn needed(resolve: &Value) -> BTreeSet<&str> {
     let nodes: BTreeMap<&str, &Value> = resolve["nodes"]
         .as_array()
@@ -81,9 +85,9 @@ fn needed(resolve: &Value) -> BTreeSet<&str> {
     found
 }
 
-/// Returns whether what a package offers can be had under allowed licences alone.
+/// Returns whether a package can be used under allowed licenses alone.
 fn is_allowed(licence: &str) -> bool {
-    // `MIT/Apache-2.0` is how it was written before there were expressions.
+    // `MIT/Apache-2.0` is the syntax that predates SPDX expressions.
     let spaced = licence.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut rest = words.as_slice();
@@ -130,7 +134,7 @@ fn one(rest: &mut &[&str]) -> Option<bool> {
 }
 
 #[test]
-fn expressions_are_understood() {
+fn license_expressions_are_evaluated() {
     for allowed in
         ["MIT", "GPL-3.0 OR MIT", "MIT/GPL-3.0", "(GPL-2.0 OR MIT) AND Unicode-3.0", "MPL-2.0 AND MIT OR MIT"]
     {
@@ -144,7 +148,7 @@ fn expressions_are_understood() {
 }
 
 #[test]
-fn every_licence_is_allowed() {
+fn every_license_is_allowed() {
     let Some(packages) = packages() else { return };
     let offenders: Vec<String> = packages
         .iter()
@@ -172,7 +176,7 @@ fn every_package_comes_from_the_registry() {
 }
 
 #[test]
-fn no_library_is_there_twice() {
+fn no_library_is_linked_twice() {
     let Some(packages) = packages() else { return };
     for name in ONCE {
         let versions: Vec<&String> =
@@ -182,7 +186,7 @@ fn no_library_is_there_twice() {
 }
 
 #[test]
-fn one_version_of_git_is_named_everywhere() {
+fn the_minimum_git_version_is_consistent() {
     let (major, minor) = bluegreen_git::settings::OLDEST_GIT;
     let text =
         |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap();

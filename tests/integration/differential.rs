@@ -1,8 +1,8 @@
-//! Generated repositories, deployed by the program and by `git checkout`, and compared byte by byte.
+//! Generated repositories, deployed by the program and checked out by git, compared byte by byte.
 //!
-//! Names, contents, kinds and attributes are drawn from small sets that are picked for trouble, so that
-//! they meet often. Every case pushes several commits, so that later ones recycle earlier releases.
-//! `BLUEGREEN_CASES=1000 cargo test --test integration differential` looks longer.
+//! Names, contents, types, and attributes are drawn from small sets of troublesome values, so that they
+//! interact often. Each case pushes several commits, so that later ones recycle earlier releases. To run more
+//! cases: `BLUEGREEN_CASES=1000 cargo test --test integration differential`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -90,7 +90,7 @@ const CONTENTS: [&[u8]; 14] = [
     b"$Id:\n$ $Id:x$",
 ];
 
-/// The paths of one commit.
+/// The files of one commit, by path.
 type Tree = BTreeMap<Vec<u8>, Node>;
 
 fn node() -> impl Strategy<Value = Node> {
@@ -131,7 +131,7 @@ fn tree() -> impl Strategy<Value = Tree> {
     })
 }
 
-/// Adds a path unless it would have to be a directory and a file at once.
+/// Adds a path unless it would have to be both a directory and a file.
 fn add(tree: &mut Tree, path: Vec<u8>, node: Node) {
     let is_below = |a: &[u8], b: &[u8]| a.len() > b.len() && a.starts_with(b) && a[b.len()] == b'/';
     if !tree.keys().any(|other| is_below(other, &path) || is_below(&path, other)) {
@@ -139,7 +139,7 @@ fn add(tree: &mut Tree, path: Vec<u8>, node: Node) {
     }
 }
 
-/// Settings of the repository and the clone.
+/// Settings of both the server's repository and the clone.
 #[derive(Debug, Clone)]
 struct Settings {
     config: Vec<(&'static str, &'static str)>,
@@ -174,7 +174,7 @@ fn deploy(settings: &Settings, trees: &[Tree], files: &AtomicUsize) {
         let nodes: Vec<(&[u8], Node)> =
             tree.iter().map(|(path, node)| (path.as_slice(), node.clone())).collect();
         let run = sandbox.commit_tree(&nodes).push();
-        // Warnings are git's own, of encodings that do not fit and filters that fail.
+        // Git itself prints warnings about mismatched encodings and failed filters.
         assert!(run.status.success() && run.output.contains("Git hooks deploy complete."), "{}", run.output);
         sandbox.serves_checkout("master");
         files.fetch_add(tree.len(), Relaxed);
@@ -183,7 +183,7 @@ fn deploy(settings: &Settings, trees: &[Tree], files: &AtomicUsize) {
 }
 
 #[test]
-fn a_deployment_is_what_git_would_have_checked_out() {
+fn a_deployment_matches_git_checkout() {
     let cases = std::env::var("BLUEGREEN_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(40);
     let (trees, files) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };

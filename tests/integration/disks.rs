@@ -1,5 +1,5 @@
-//! Sites as admins have them: `releases/` on a disk of its own, a group for the web server, limits of the
-//! shell, and trees deeper than any descriptor goes.
+//! Sites with `releases/` on a separate disk, a group for the web server, shell limits, and trees deeper than
+//! the limit of open descriptors.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -11,11 +11,11 @@ use crate::support::sandbox::{BLUEGREEN, NOBODY};
 use crate::support::skip::{program_or_skip, root_or_skip};
 use crate::support::{Node, Run, Sandbox};
 
-/// A group that is not the deploy user's: the web server's on Debian.
+/// The web server's group on Debian, which is not the deploy user's.
 const WEB: u32 = 33;
 
 #[test]
-fn free_space_is_that_of_the_releases() {
+fn free_space_is_measured_where_the_releases_are() {
     if !root_or_skip() {
         return;
     }
@@ -26,7 +26,7 @@ fn free_space_is_that_of_the_releases() {
     let run = sandbox.commit_nodes(&[(b"big", Node::File(vec![7; 2_000_000]))]).push().not_deployed();
     assert!(run.output().contains("site/releases`: the release needs 2.0 MB, "), "{}", run.output());
     sandbox.commit_tree(&[(b"kept", Node::file("kept"))]);
-    // A disk of its own is no mount of somebody else's: what is surplus is recycled and removed.
+    // A separate disk is not a foreign mount: surplus releases on it are recycled and removed.
     sandbox.site_config("keep = 2");
     for version in ["v2", "v3", "v4", "v5"] {
         sandbox.commit("index.html", version).push().ok().serves_checkout("master");
@@ -36,7 +36,7 @@ fn free_space_is_that_of_the_releases() {
 }
 
 #[test]
-fn a_site_that_is_full_itself_is_no_obstacle() {
+fn a_full_site_disk_does_not_block_a_separate_releases_disk() {
     if !root_or_skip() {
         return;
     }
@@ -48,7 +48,7 @@ fn a_site_that_is_full_itself_is_no_obstacle() {
 }
 
 #[test]
-fn releases_behind_a_link_are_refused_with_the_remedy() {
+fn a_symlinked_releases_directory_is_rejected_with_a_hint() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.path("disk")).unwrap();
     symlink(sandbox.path("disk"), sandbox.site().join("releases")).unwrap();
@@ -70,11 +70,11 @@ fn releases_behind_a_link_are_refused_with_the_remedy() {
 }
 
 #[test]
-fn the_group_of_a_site_is_that_of_every_release() {
+fn releases_inherit_the_sites_group() {
     if !root_or_skip() {
         return;
     }
-    // The deploy user is not in the web server's group.
+    // The deploy user is not a member of the web server's group.
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 2").owned_by(NOBODY);
     chown(sandbox.site(), None, Some(WEB)).unwrap();
@@ -104,7 +104,7 @@ fn the_group_of_a_site_is_that_of_every_release() {
     pages.sort_unstable();
     pages.dedup();
     assert!(pages.len() < 8, "releases are recycled all the same");
-    // Without the bit and the group the old ones do not fit any more.
+    // Without the setgid bit and the group, existing releases can no longer be recycled.
     fs::set_permissions(sandbox.site().join("releases"), Permissions::from_mode(0o755)).unwrap();
     sandbox.commit("index.html", "8").push().ok();
     let found = sandbox.current("d").metadata().unwrap();
@@ -112,11 +112,11 @@ fn the_group_of_a_site_is_that_of_every_release() {
 }
 
 #[test]
-fn a_tree_of_any_depth_is_removed_with_few_descriptors() {
+fn deep_trees_are_removed_with_few_descriptors() {
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 2");
     let deploy = |version: &str| {
-        // As a build may leave it behind.
+        // A build step may leave this behind.
         for release in sandbox.releases() {
             let release = Dir::open(&sandbox.site().join("releases").join(release)).unwrap();
             (0..10_000).fold(release, |at, _| at.open_or_make_dir(b"d", 0o755).unwrap());
@@ -131,13 +131,13 @@ fn a_tree_of_any_depth_is_removed_with_few_descriptors() {
     }
     assert_eq!(sandbox.releases().len(), 4);
     sandbox.is_tidy();
-    // What is left is too deep for the test's own way of removing it.
+    // The remaining tree is too deep for the test's own cleanup.
     let releases = Dir::open(&sandbox.site()).unwrap();
     releases.remove(b"releases").unwrap();
 }
 
 #[test]
-fn where_inode_numbers_do_not_last_nobody_relies_on_them() {
+fn unstable_inode_numbers_are_not_relied_on() {
     if !root_or_skip() {
         return;
     }
@@ -160,7 +160,7 @@ fn where_inode_numbers_do_not_last_nobody_relies_on_them() {
 }
 
 #[test]
-fn a_kernel_without_openat2_recycles_and_removes_too() {
+fn recycling_and_removal_work_without_openat2() {
     if !program_or_skip("strace") {
         return;
     }
@@ -181,7 +181,7 @@ fn a_kernel_without_openat2_recycles_and_removes_too() {
 }
 
 #[test]
-fn a_limit_of_file_sizes_is_an_error_and_no_death() {
+fn a_file_size_limit_is_an_error_not_a_crash() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let big = vec![b'x'; 3_000_000];
@@ -209,7 +209,7 @@ fn an_invalid_byte_in_the_history_hides_one_line() {
 }
 
 #[test]
-fn current_by_another_way_to_the_site_is_a_release_to_go_back_to() {
+fn current_through_another_path_to_the_site_is_a_rollback_target() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let release = sandbox.live();

@@ -1,4 +1,4 @@
-//! The README, the pages of `docs/` and the files that users copy: examples parse, links lead somewhere.
+//! The README, the pages of `docs/`, and the files that users copy: examples parse, and links resolve.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use crate::support::Sandbox;
 use crate::support::markdown::{Document, file, files, project};
 
 #[test]
-fn the_config_reference_is_the_default() {
+fn the_config_reference_shows_the_defaults() {
     let reference =
         Config::parse(Document::read("docs/reference/config.md").blocks("toml").next().unwrap()).unwrap();
     assert_eq!(format!("{reference:?}"), format!("{:?}", Config::default()));
 }
 
 #[test]
-fn the_promotion_config_reference_shows_the_defaults_of_the_program() {
+fn the_promotion_config_reference_shows_the_defaults() {
     let page = Document::read("docs/reference/promote-config.md");
     let example: PromoteConfig = toml::from_str(page.blocks("toml").next().unwrap()).unwrap();
     assert_eq!(format!("{:?}", example.check), format!("{:?}", Check::default()));
@@ -43,7 +43,7 @@ fn the_promotion_config_reference_shows_the_defaults_of_the_program() {
     }
 }
 
-/// Returns the keys of a section of the config, from the error about an unknown one.
+/// Returns the keys of a config section, parsed from the error about an unknown key.
 fn keys(section: &str) -> Vec<String> {
     let text = if section.is_empty() { "'?' = 1".into() } else { format!("[{section}]\n'?' = 1") };
     let (_, error) = Config::parse(&text).unwrap_err();
@@ -70,11 +70,11 @@ fn every_key_of_the_config_is_documented() {
 }
 
 #[test]
-fn every_example_of_a_config_parses() {
+fn every_config_example_parses() {
     let mut count = 0;
     for document in Document::all() {
         for block in document.blocks("toml") {
-            // That is a `.promote.toml`.
+            // Examples with these sections are `.promote.toml` files.
             if block.contains("[sides]") || block.contains("[public]") {
                 continue;
             }
@@ -99,7 +99,7 @@ fn the_program_prints_the_installed_config() {
 }
 
 #[test]
-fn the_program_lays_all_files_that_the_installer_lays() {
+fn the_program_contains_every_file_of_the_installer() {
     let sandbox = Sandbox::new();
     let laid = sandbox.path("laid");
     let arguments = ["generate", "files", laid.to_str().unwrap()];
@@ -113,7 +113,7 @@ fn the_program_lays_all_files_that_the_installer_lays() {
     let expected = listed(&project(""));
     assert!(expected.status.success() && expected.stdout.len() > 1500, "{expected:?}");
     assert_eq!(String::from_utf8(listed(&laid).stdout), String::from_utf8(expected.stdout));
-    // What is there is not written over, and others are no directories for it.
+    // Existing files are not overwritten, and other commands reject a directory argument.
     let empty = sandbox.path("empty");
     fs::create_dir(&empty).unwrap();
     sandbox.bluegreen(&["generate", "files", empty.to_str().unwrap()]).ok();
@@ -129,12 +129,12 @@ fn the_program_lays_all_files_that_the_installer_lays() {
             format!("error: cannot write files to `{}`: {problem}\nhint: name a new or", path.display());
         assert!(said.output().starts_with(&expected), "{}", said.output());
     }
-    // The other files are printed, and take no directory.
+    // The other kinds are printed and take no directory.
     sandbox.bluegreen(&["generate", "man", empty.to_str().unwrap()]).fails(2);
 }
 
 #[test]
-fn every_key_of_the_installed_config_shows_its_default() {
+fn every_key_in_the_installed_config_shows_its_default() {
     let annotated = file("share/bluegreen.toml");
     let uncommented: String = annotated
         .lines()
@@ -227,7 +227,7 @@ fn normalized(path: &Path) -> String {
 }
 
 #[test]
-fn files_and_tests_that_the_contributors_pages_name_exist() {
+fn files_and_tests_named_for_contributors_exist() {
     let (mut tests, mut paths) = (0, 0);
     for document in ["CONTRIBUTING.md", "ARCHITECTURE.md"] {
         let text = file(document);
@@ -237,7 +237,7 @@ fn files_and_tests_that_the_contributors_pages_name_exist() {
             if Path::new(name).extension().is_some_and(|end| end == "rs") && name.contains('/')
                 || ["src/", "crates/", "tests/", "hooks/", "share/", "docs/"].into_iter().any(is_in)
             {
-                // The diagram of a push shortens the paths of a crate.
+                // The diagram of a push shortens the paths inside a crate.
                 let of_crate = name.split_once('/').map(|(name, file)| format!("crates/{name}/src/{file}"));
                 let exists = project(name).exists()
                     || project("src").join(name).exists()
@@ -259,7 +259,7 @@ fn files_and_tests_that_the_contributors_pages_name_exist() {
 }
 
 #[test]
-fn the_commands_of_the_contributors_page_run_tests_that_exist() {
+fn commands_for_contributors_name_existing_tests() {
     let page = file("CONTRIBUTING.md");
     let mut count = 0;
     for line in page.lines().filter(|line| line.starts_with("cargo test --test ")) {
@@ -274,7 +274,7 @@ fn the_commands_of_the_contributors_page_run_tests_that_exist() {
 }
 
 #[test]
-fn every_promise_names_a_test_that_exists() {
+fn every_guarantee_names_an_existing_test() {
     let mut count = 0;
     for row in Document::read("docs/explanation/guarantees.md").rows.iter().skip(1) {
         assert_eq!(row.len(), 3, "{row:?}");
@@ -293,7 +293,7 @@ fn every_promise_names_a_test_that_exists() {
 }
 
 #[test]
-fn every_page_says_who_needs_it() {
+fn every_page_begins_with_its_audience() {
     for page in files("docs", ".md").iter().filter(|page| *page != "docs/SUMMARY.md") {
         let text = file(page);
         let first = text.lines().find(|line| !line.is_empty() && !line.starts_with(['#', '<']));
@@ -304,7 +304,7 @@ fn every_page_says_who_needs_it() {
 }
 
 #[test]
-fn the_messages_of_the_troubleshooting_page_are_those_of_the_program() {
+fn troubleshooting_quotes_messages_of_the_program() {
     let sources = files("src", ".rs").into_iter().chain(files("crates", ".rs"));
     let program: String = sources.map(|path| file(&path)).collect();
     let page = Document::read("docs/howto/troubleshoot.md");
@@ -313,7 +313,7 @@ fn the_messages_of_the_troubleshooting_page_are_those_of_the_program() {
         let message = row[0].trim_matches('`');
         message.strip_prefix("error: ").or_else(|| message.strip_prefix("warning: "))
     }) {
-        // Paths, numbers, and names differ from case to case.
+        // Paths, numbers, and names vary.
         for part in message.split(['`', ':', ',']).flat_map(|part| part.split("...")).map(str::trim) {
             let is_example = |word: &str| {
                 word.contains(['/', '.']) || ["10m", "deploy", "alice", "cannot"].contains(&word)

@@ -1,5 +1,5 @@
-//! A disk that fails at any call of a gated push whose verification fails: the live release and the branch
-//! agree each time, and the next push works.
+//! Disk errors at any call of a gated push whose verification fails: the live release and the branch always
+//! agree, and the next push works.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -7,7 +7,7 @@ use crate::support::Sandbox;
 use crate::support::sandbox::BLUEGREEN;
 use crate::support::skip::program_or_skip;
 
-/// The calls, and the number of them that a push makes at least, in the program alone.
+/// System calls, each with the minimum number that a push makes in the program itself.
 const CALLS: [(&str, usize); 5] =
     [("fsync", 6), ("fdatasync", 1), ("syncfs", 1), ("renameat", 6), ("write", 20)];
 
@@ -39,7 +39,7 @@ impl Server {
         std::fs::set_permissions(&gate, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Pushes the broken version while one call fails; returns whether the call came about.
+    /// Pushes the broken version while one call fails. Returns whether the fault was triggered.
     fn push_with(&self, call: &str, number: usize, follow: &str) -> bool {
         let trace = self.sandbox.path("trace");
         let inject = format!("inject={call}:error=EIO:when={number}");
@@ -48,7 +48,10 @@ impl Server {
         let push = self.sandbox.push();
         let when = format!("{call} number {number} {follow}\n{}", push.output);
         assert!(!push.output.contains("panicked"), "{when}");
-        assert!(self.sandbox.live().contains(&self.sandbox.tip()[..12]), "branch and site part after {when}");
+        assert!(
+            self.sandbox.live().contains(&self.sandbox.tip()[..12]),
+            "branch and site disagree after {when}"
+        );
         let has_failed = std::fs::read_to_string(trace).unwrap().contains("(INJECTED)");
         if self.sandbox.tip() != self.good {
             assert!(has_failed && push.output.contains("Deployed with errors"), "{when}");
@@ -61,7 +64,7 @@ impl Server {
 }
 
 #[test]
-fn live_and_branch_agree_whichever_call_fails() {
+fn live_release_and_branch_agree_whichever_call_fails() {
     if !program_or_skip("strace") {
         return;
     }
@@ -76,12 +79,12 @@ fn live_and_branch_agree_whichever_call_fails() {
 }
 
 #[test]
-fn live_and_branch_agree_whichever_call_of_git_fails() {
+fn live_release_and_branch_agree_whichever_git_call_fails() {
     if !program_or_skip("strace") {
         return;
     }
     let server = Server::new();
-    // Each process counts its own calls, so that these few reach every process of git.
+    // Each process counts its own calls, so small numbers reach every git process.
     for call in ["fsync", "rename", "renameat", "write"] {
         let failed = (1..8).filter(|&number| server.push_with(call, number, "-f")).count();
         assert!(failed > 0, "{call} never failed");
@@ -89,10 +92,10 @@ fn live_and_branch_agree_whichever_call_of_git_fails() {
 }
 
 #[test]
-fn a_branch_that_could_not_move_back_does_so_with_the_next_command() {
+fn the_next_command_restores_a_branch_that_could_not_move_back() {
     let server = Server::new();
     let (sandbox, stuck) = (&server.sandbox, server.sandbox.path("stuck"));
-    // Git's own hook refuses every move of a ref once the verification has failed.
+    // Git's own hook rejects every ref update after the verification has failed.
     let hook = sandbox.repository().join("hooks/reference-transaction");
     std::fs::write(&hook, format!("#!/bin/sh\n[ \"$1\" != prepared ] || [ ! -e {} ]\n", stuck.display()))
         .unwrap();

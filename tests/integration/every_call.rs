@@ -1,9 +1,10 @@
-//! The program dies, or its disk fails or is full, at every system call of a deployment, a gated push, a
-//! rollback, a prune, a sweep and a `resume`: what is live is whole, what is said is true, and the next command works.
+//! Kills, disk errors, and full disks at every system call of a deployment, a gated push, a rollback, a
+//! prune, a sweep, and a `resume`. The live release stays complete, the output is accurate, and the next
+//! command works.
 //!
-//! A first run under strace counts the calls. Then each kind of call fails once in a round, at each of its
-//! instants, or at so many of them as the variable `EVERY_CALL` says (4), spread evenly; a kill where nothing is
-//! changed, which leaves what the kill at the next change leaves, comes at half as many.
+//! A first run under strace counts the calls. Then each kind of call fails once per round, at up to
+//! `EVERY_CALL` (4) positions that are spread evenly. Calls that change nothing on disk are killed at half as
+//! many positions, because such a kill leaves the same state as a kill at the next change.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -11,8 +12,8 @@ use std::os::unix::process::ExitStatusExt;
 use crate::support::skip::program_or_skip;
 use crate::support::{Run, TwoVersions};
 
-/// Calls that change the disk, or fail where it does: they die, fail (EIO), and find it full (ENOSPC). What
-/// stands in no list here is taken for one of them.
+/// Calls that read from disk. They are killed or fail with EIO. Calls in none of these lists may write, so they
+/// also fail with ENOSPC.
 const READS: [&str; 17] = [
     "access",
     "chdir",
@@ -32,10 +33,10 @@ const READS: [&str; 17] = [
     "statfs",
     "statx",
 ];
-/// Calls about children, and those that fail on no disk: the program dies at them.
+/// Calls that manage child processes, and calls that no disk error affects. The program is killed at them.
 const CHILDREN: [&str; 10] =
     ["clone", "clone3", "close", "fork", "kill", "pidfd_open", "pipe2", "vfork", "wait4", "waitid"];
-/// Calls that have to do with neither: the process's own memory, signals, names and sockets.
+/// Calls that involve neither files nor children: memory, signals, names, and sockets.
 const OTHERS: [&str; 37] = [
     "arch_prctl",
     "brk",
@@ -78,25 +79,25 @@ const OTHERS: [&str; 37] = [
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scenario {
-    /// `post-receive` deploys the other version, into a recycled release.
+    /// `post-receive` deploys the other version into a recycled release.
     Deploy,
-    /// The same, and more releases than the config keeps are removed.
+    /// Like `Deploy`, and surplus releases are removed.
     Prune,
     /// The gate deploys the other version, with steps.
     Gate,
-    /// The gate deploys it, and goes back because its verification fails.
+    /// The gate deploys a version whose verification fails, and restores the previous release.
     Refused,
-    /// An operator goes back to the release before.
+    /// An operator rolls back to the previous release.
     Rollback,
-    /// An operator goes back, and the older release fails its verification.
+    /// An operator rolls back to a release whose verification fails.
     RollbackRefused,
-    /// Nothing but a look at what a crash may have left.
+    /// Only sweeps what a crash left.
     Sweep,
-    /// `resume` deploys a tip that no hook has seen.
+    /// `resume` deploys a tip that no hook has examined.
     Resume,
 }
 
-/// The calls that a scenario must make; one that is never made is a hole in this test.
+/// Returns the calls that a scenario must make. A missing call would be a gap in this test.
 fn must_make(scenario: Scenario) -> &'static [&'static str] {
     match scenario {
         Scenario::Deploy => &[
@@ -148,21 +149,21 @@ fn must_make(scenario: Scenario) -> &'static [&'static str] {
     }
 }
 
-/// A call that goes wrong.
+/// A fault injected at a system call.
 #[derive(Debug, Clone, Copy)]
 struct Fault<'a> {
     call: &'a str,
     number: usize,
-    /// In the words of strace.
+    /// The fault in strace's syntax.
     how: &'a str,
-    /// True if it strikes in each process of git and each step too.
+    /// True if the fault also applies to git processes and steps.
     everywhere: bool,
 }
 
-/// The faults that a call can have.
+/// Returns the faults to inject at a call.
 fn faults(call: &str) -> &'static [&'static str] {
     match call {
-        // Without a session of its own, the program refuses to start. It has read nothing yet.
+        // If `setsid` fails, the program refuses to start. It has read nothing by then.
         "setsid" => &["signal=KILL"],
         _ if OTHERS.contains(&call) => &[],
         _ if CHILDREN.contains(&call) => &["signal=KILL"],
@@ -171,15 +172,15 @@ fn faults(call: &str) -> &'static [&'static str] {
     }
 }
 
-/// One run of a scenario, from the version that is live to the one that is to be live after it.
+/// One run of a scenario, from the version that is live before it to the one after it.
 struct Round<'a> {
     scenario: Scenario,
     two: &'a TwoVersions,
     before: usize,
     after: usize,
-    /// The release that a rollback goes to.
+    /// The target of the rollback.
     release: String,
-    /// All releases and records.
+    /// The names of all releases and records.
     names: Vec<String>,
 }
 
@@ -189,7 +190,7 @@ impl Scenario {
             Self::Deploy | Self::Prune | Self::Sweep | Self::Resume => TwoVersions::with_hook(10),
             Self::Gate | Self::Refused | Self::Rollback | Self::RollbackRefused => TwoVersions::with_gate(),
         };
-        // In one thread the calls are the same ones each time.
+        // A single thread makes the order of calls deterministic.
         two.sandbox.config("checkout-threads = 1");
         two
     }
@@ -200,7 +201,7 @@ impl Scenario {
 }
 
 impl<'a> Round<'a> {
-    /// Brings the server to where the scenario begins.
+    /// Prepares the server for the scenario.
     fn new(scenario: Scenario, two: &'a TwoVersions) -> Self {
         let before = two.live();
         let stays = matches!(scenario, Scenario::Refused | Scenario::RollbackRefused | Scenario::Sweep);
@@ -210,7 +211,7 @@ impl<'a> Round<'a> {
             round.add_surplus();
         }
         if scenario == Scenario::Resume {
-            // The power went before the hook ran.
+            // As after a power failure before the hook ran.
             two.move_branch(round.after);
         }
         if matches!(scenario, Scenario::Refused | Scenario::RollbackRefused) {
@@ -248,7 +249,7 @@ impl<'a> Round<'a> {
         Run::new(&two.sandbox, &mut two.command(wrapper, two.sandbox.hook_path(), arguments))
     }
 
-    /// Runs it while a call goes wrong; returns the lines of strace about that.
+    /// Runs the scenario with a fault. Returns the run and strace's lines about the fault.
     fn run_with(&self, fault: Fault) -> (Run<'a>, String) {
         let trace = self.two.sandbox.path("trace");
         let (call, how, number) = (fault.call, fault.how, fault.number);
@@ -263,7 +264,7 @@ impl<'a> Round<'a> {
         (run, trace.lines().filter(|line| line.contains("(INJECTED)")).collect())
     }
 
-    /// Counts the calls of a run in which nothing goes wrong.
+    /// Counts the calls of a run without faults.
     fn count_calls(&self) -> BTreeMap<String, usize> {
         let trace = self.two.sandbox.path("trace");
         let run = self.run(&["strace".into(), "-qqq".into(), "-o".into(), trace.display().to_string()]);
@@ -273,7 +274,7 @@ impl<'a> Round<'a> {
         let trace = std::fs::read(trace).unwrap();
         for line in String::from_utf8_lossy(&trace).lines() {
             let name = line.split('(').next().unwrap_or_default();
-            // Other lines are about signals.
+            // Other lines describe signals.
             if name.starts_with(|first: char| first.is_ascii_lowercase()) {
                 *calls.entry(name.to_owned()).or_default() += 1;
             }
@@ -281,13 +282,13 @@ impl<'a> Round<'a> {
         calls
     }
 
-    /// Asserts that what is live is whole, and that what the run said and its exit status are true.
+    /// Asserts that the live release is complete, and that the output and the exit status are accurate.
     fn judge(&self, run: &Run, injected: &str, when: &str) {
         let (two, output) = (self.two, &run.output);
         let when = format!("{when}\n{output}\n{injected}");
         two.is_whole(&when);
-        // The loader of the system's libraries has its own words, and a pipe to a person or a child that
-        // cannot be written or read is nothing that a disk does.
+        // The dynamic loader prints its own messages, and a failure to read or write a pipe is not a disk
+        // error.
         let is_dead = run.status.signal().is_some() || run.status.code() == Some(127);
         let is_mute = injected.contains("<pipe:");
         assert!(is_mute || !output.contains("panicked"), "{when}");
@@ -320,7 +321,7 @@ impl<'a> Round<'a> {
                 assert_eq!(live, self.before, "{when}");
                 let says_so = output.contains(&format!("still serves {id}"))
                     || output.contains("still serves what it served before");
-                // An operator who is told that a file cannot be read has no deployment that could fail.
+                // A command that cannot read a file may fail before any deployment begins.
                 let is_early = !self.scenario.is_push() && !output.contains("Not ");
                 assert!(output.contains("error: ") && (says_so || is_early), "{when}");
             }
@@ -332,13 +333,13 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Asserts that the next command works, and sweeps what was left.
+    /// Asserts that the next command works and sweeps leftovers.
     fn recover(&self, when: &str) {
         let two = self.two;
         let _ = std::fs::remove_file(two.sandbox.site().join("bad"));
         match self.scenario {
             Scenario::Deploy | Scenario::Gate => two.push_works(self.after, when),
-            // Only what deploys also prunes.
+            // Only a deployment prunes.
             Scenario::Prune | Scenario::Resume => two.push_works(1 - two.live(), when),
             Scenario::Refused => two.push_works(1 - self.before, when),
             Scenario::Rollback | Scenario::RollbackRefused | Scenario::Sweep => {
@@ -353,7 +354,8 @@ impl<'a> Round<'a> {
     }
 }
 
-/// The instants at which a call fails: numbers from 1 to `count`, spread evenly, both ends included.
+/// Returns the positions at which a call fails: numbers from 1 to `count`, evenly spread, including both
+/// ends.
 fn spread(call: &str, how: &str, count: usize) -> Vec<usize> {
     let each = std::env::var("EVERY_CALL").ok().and_then(|each| each.parse().ok()).unwrap_or(4);
     let each: usize = if READS.contains(&call) && how == "signal=KILL" { each / 2 } else { each }.max(2);
@@ -363,7 +365,7 @@ fn spread(call: &str, how: &str, count: usize) -> Vec<usize> {
     (0..each).map(|at| 1 + at * (count - 1) / (each - 1)).collect()
 }
 
-/// Plays a scenario with each fault at each call.
+/// Runs a scenario with each fault at each call.
 fn at_every_call(scenario: Scenario) {
     if !program_or_skip("strace") {
         return;
@@ -385,7 +387,7 @@ fn at_every_call(scenario: Scenario) {
     assert!(struck > 50, "only {struck} faults");
 }
 
-/// Plays a scenario with one fault; returns whether it came about.
+/// Runs a scenario with one fault. Returns whether the fault was triggered.
 fn strike(scenario: Scenario, two: &TwoVersions, fault: Fault) -> bool {
     let round = Round::new(scenario, two);
     let when = format!("{scenario:?} with {fault:?}");
@@ -396,41 +398,41 @@ fn strike(scenario: Scenario, two: &TwoVersions, fault: Fault) -> bool {
 }
 
 #[test]
-fn of_a_deployment() {
+fn faults_during_a_deployment() {
     at_every_call(Scenario::Deploy);
 }
 
 #[test]
-fn of_a_prune() {
+fn faults_during_a_prune() {
     at_every_call(Scenario::Prune);
 }
 
 #[test]
-fn of_a_gated_push() {
+fn faults_during_a_gated_push() {
     at_every_call(Scenario::Gate);
 }
 
 #[test]
-fn of_a_gated_push_that_goes_back() {
+fn faults_during_a_reverted_gated_push() {
     at_every_call(Scenario::Refused);
 }
 
 #[test]
-fn of_a_rollback() {
+fn faults_during_a_rollback() {
     at_every_call(Scenario::Rollback);
 }
 
 #[test]
-fn of_a_rollback_that_goes_back() {
+fn faults_during_a_reverted_rollback() {
     at_every_call(Scenario::RollbackRefused);
 }
 
 #[test]
-fn of_a_resume() {
+fn faults_during_a_resume() {
     at_every_call(Scenario::Resume);
 }
 
 #[test]
-fn of_a_sweep() {
+fn faults_during_a_sweep() {
     at_every_call(Scenario::Sweep);
 }

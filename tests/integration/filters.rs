@@ -1,4 +1,5 @@
-//! A filter may leave something running that holds git's standard error: nobody waits for it.
+//! A filter may leave a background process that keeps git's standard error open. Deployments do not wait for
+//! it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,11 +8,11 @@ use std::time::{Duration, Instant};
 use crate::support::run::spawn;
 use crate::support::{Node, Run, Sandbox};
 
-/// A process that the filter leaves running; it goes when the test does.
+/// A process that the filter leaves running. Killed on drop.
 struct Daemon(String);
 
 impl Daemon {
-    /// The one that wrote its number down.
+    /// Finds the process by the PID that it wrote to a file.
     fn of(sandbox: &Sandbox) -> Self {
         let pid = std::fs::read_to_string(sandbox.path("daemon")).unwrap().trim().to_owned();
         assert!(pid.parse::<u32>().is_ok(), "{pid}");
@@ -32,10 +33,10 @@ impl Drop for Daemon {
     }
 }
 
-/// A server whose filter starts a daemon that holds standard error, and then does `rest`.
+/// A server whose filter starts a daemon that keeps standard error open, and then runs `rest`.
 fn with_filter(rest: &str) -> Sandbox {
     let sandbox = Sandbox::new();
-    // Its input and output are git's own pipes to the filter, and git would wait for those.
+    // Standard input and output are git's pipes to the filter, and git would wait for those.
     let smudge =
         format!("sleep 120 </dev/null >/dev/null & echo $! >{}; {rest}", sandbox.path("daemon").display());
     sandbox.git_in(&sandbox.repository(), &["config", "filter.daemon.smudge", &smudge]);
@@ -57,7 +58,7 @@ fn a_filter_may_leave_a_daemon() {
 }
 
 #[test]
-fn a_filter_that_leaves_a_daemon_and_fails_is_heard() {
+fn a_failed_filter_with_a_daemon_is_reported() {
     let sandbox = with_filter("echo no such thing >&2; exit 3");
     let told = sandbox.push();
     let daemon = Daemon::of(&sandbox);
@@ -67,7 +68,7 @@ fn a_filter_that_leaves_a_daemon_and_fails_is_heard() {
     told.says(reason).serves_nothing();
 }
 
-/// A server that serves `a` from a commit without a filter, and gets a commit whose filter hangs.
+/// A server that serves `a`, whose next commit has a filter that hangs.
 fn with_slow_filter() -> Sandbox {
     let sandbox = Sandbox::new();
     let smudge = format!("echo $$ >{}; sleep 150; cat", sandbox.path("filter").display());
@@ -80,7 +81,7 @@ fn with_slow_filter() -> Sandbox {
     sandbox
 }
 
-/// Waits until the filter runs; returns the session that it runs in.
+/// Waits until the filter runs, and returns its session id.
 #[track_caller]
 fn session_of_filter(sandbox: &Sandbox) -> String {
     let begun = Instant::now();
@@ -98,13 +99,13 @@ fn session_of_filter(sandbox: &Sandbox) -> String {
 #[track_caller]
 fn has_ended(session: &str) {
     assert!(session.parse::<u32>().is_ok(), "{session}");
-    // A process that was killed may still wait for whoever inherited it: it does not run.
+    // A killed process may remain as a zombie until its parent reaps it, so only live states count.
     let found = Command::new("pgrep").args(["-a", "-r", "R,S,D,T", "-s", session]).output().unwrap();
     assert!(found.stdout.is_empty(), "{}", String::from_utf8_lossy(&found.stdout));
 }
 
 #[test]
-fn cancel_ends_a_filter_and_what_was_live_stays() {
+fn cancel_stops_a_filter_and_keeps_the_live_release() {
     let sandbox = with_slow_filter();
     let (push, reader) = spawn(&mut sandbox.push_command(&["master"]));
     let session = session_of_filter(&sandbox);
@@ -117,7 +118,7 @@ fn cancel_ends_a_filter_and_what_was_live_stays() {
 }
 
 #[test]
-fn ctrl_c_ends_a_filter() {
+fn ctrl_c_stops_a_filter() {
     let sandbox = with_slow_filter();
     sandbox.git(&["push", "--quiet", sandbox.repository().to_str().unwrap(), "master:refs/heads/slow"]);
     let (deploy, reader) = spawn(&mut sandbox.bluegreen_command(&["deploy", "slow"]));
@@ -129,7 +130,7 @@ fn ctrl_c_ends_a_filter() {
 }
 
 #[test]
-fn a_filter_that_hangs_is_ended() {
+fn a_hanging_filter_is_killed() {
     let sandbox = with_slow_filter();
     sandbox.site_config("filter-timeout = \"1s\"");
     let begun = Instant::now();

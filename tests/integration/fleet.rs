@@ -1,4 +1,4 @@
-//! `bluegreen push`: all servers of a side at once, and what becomes of those of them that fail.
+//! `bluegreen push`: pushes to all servers of a side in parallel, and handles those that fail.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,7 +11,7 @@ use crate::support::sandbox::BLUEGREEN;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Several servers, and the clone of the first one, whose remote `blue` has all of them.
+/// Several servers, and a clone whose remote `blue` has the URLs of all of them.
 struct Side(Vec<Sandbox>);
 
 impl Side {
@@ -37,14 +37,14 @@ impl Side {
         command
     }
 
-    /// Pushes; gives the exit status and what was printed on standard output and error.
+    /// Pushes, and returns the exit status, standard output, and standard error.
     fn push(&self, arguments: &[&str]) -> (i32, String, String) {
         let output = self.command(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
-    /// Pushes; gives the exit status and, in their order, each server's result and problem.
+    /// Pushes, and returns the exit status and, in order, each server's result and problem.
     fn results(&self, arguments: &[&str]) -> (i32, Vec<[String; 2]>) {
         let (status, out, _) = self.push(&[arguments, &["--json"]].concat());
         let rows: Vec<Value> = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}"));
@@ -58,9 +58,9 @@ impl Side {
 }
 
 #[test]
-fn all_servers_are_pushed_to_at_once_and_no_two_lines_are_mixed() {
+fn all_servers_are_pushed_to_in_parallel_without_mixing_lines() {
     let side = Side::new(3);
-    // Each build ends only once all have begun.
+    // Each build finishes only after all have started.
     let meeting = side.clone().path("meeting");
     fs::create_dir(&meeting).unwrap();
     for (at, server) in side.0.iter().enumerate() {
@@ -86,12 +86,12 @@ fn all_servers_are_pushed_to_at_once_and_no_two_lines_are_mixed() {
     }
     let (status, out, _) = side.push(&["master"]);
     assert_eq!(status, 0);
-    assert!(!out.contains("remote: "), "it is there already: {out}");
+    assert!(!out.contains("remote: "), "the tip is already on the server: {out}");
     assert_eq!(out.lines().filter(|line| line.contains("  live ")).count(), 3, "{out}");
 }
 
 #[test]
-fn one_that_cannot_be_reached_keeps_no_other_back() {
+fn an_unreachable_server_does_not_hold_up_the_others() {
     let side = Side::new(3);
     let (there, gone) = (side.0[1].repository(), side.0[1].path("gone"));
     fs::rename(&there, &gone).unwrap();
@@ -109,12 +109,12 @@ fn one_that_cannot_be_reached_keeps_no_other_back() {
     fs::rename(&gone, &there).unwrap();
     let (status, out, _) = side.push(&["master"]);
     assert_eq!(status, 0, "{out}");
-    assert_eq!(out.matches("is live: ").count(), 1, "only the one that was behind deploys: {out}");
+    assert_eq!(out.matches("is live: ").count(), 1, "only the outdated server deploys: {out}");
     side.0[1].serves("index.html", "v1");
 }
 
 #[test]
-fn one_whose_deployment_fails_is_told_with_the_gate_and_without() {
+fn a_failed_deployment_is_reported_with_and_without_the_gate() {
     let side = Side::new(3);
     for server in &side.0[1..] {
         server.config_section("[steps]\ncheck = { name = 'health', run = 'test -e ../../well' }");
@@ -130,7 +130,7 @@ fn one_whose_deployment_fails_is_told_with_the_gate_and_without() {
     assert_eq!(results[1], ["failed".into(), format!("{failed}: {} without a push", again(1))]);
     assert_eq!(results[2], ["failed", "[remote rejected] (step health exited with status 1)"]);
 
-    // Without the gate the branch has moved, and git has nothing left to push.
+    // Without the gate the branch has moved, so git has nothing left to push.
     for server in &side.0[1..] {
         fs::write(server.site().join("well"), "").unwrap();
     }
@@ -142,7 +142,7 @@ fn one_whose_deployment_fails_is_told_with_the_gate_and_without() {
     side.0[1].bluegreen(&["deploy"]).ok();
     assert_eq!(side.results(&["master"]).0, 0);
 
-    // A first release that fails afterwards stays: it is live, and not well.
+    // A first release that fails its verification stays live but unhealthy.
     let side = Side::new(1);
     side.clone().config_section("[steps]\nverify = 'false'");
     let (status, results) = side.results(&["master"]);
@@ -150,7 +150,7 @@ fn one_whose_deployment_fails_is_told_with_the_gate_and_without() {
 }
 
 #[test]
-fn refs_and_options_are_those_of_git() {
+fn refs_and_options_are_passed_to_git() {
     let side = Side::new(2);
     for server in &side.0 {
         server.git_in(&server.repository(), &["config", "receive.advertisePushOptions", "true"]);
@@ -158,7 +158,7 @@ fn refs_and_options_are_those_of_git() {
     assert_eq!(side.results(&["master:topic"]), (0, vec![["pushed", ""].map(String::from); 2]));
     assert_eq!(side.results(&["master", "-o", "skip"]), (0, vec![["pushed", ""].map(String::from); 2]));
     side.0[1].serves_nothing();
-    // Without a refspec it is the branch that the clone is on.
+    // Without a refspec, the current branch is pushed.
     side.clone().commit("index.html", "v2");
     assert_eq!(side.results(&[]).0, 0);
     side.0[1].serves("index.html", "v2");
@@ -170,7 +170,7 @@ fn refs_and_options_are_those_of_git() {
 }
 
 #[test]
-fn a_side_is_what_the_file_or_the_remotes_name() {
+fn a_side_is_defined_by_the_config_or_the_remotes() {
     let side = Side::new(2);
     let (status, _, errors) = side.push(&["--config", "/nowhere.toml"]);
     assert_eq!(status, 2, "{errors}");
@@ -196,7 +196,7 @@ fn a_side_is_what_the_file_or_the_remotes_name() {
 }
 
 #[test]
-fn ctrl_c_ends_it_and_what_a_server_has_received_goes_on() {
+fn ctrl_c_stops_the_client_and_servers_finish_their_deployments() {
     let side = Side::new(2);
     assert_eq!(side.results(&["master"]).0, 0);
     let id = side.clone().commit("index.html", "v2").id("master");
@@ -211,7 +211,7 @@ fn ctrl_c_ends_it_and_what_a_server_has_received_goes_on() {
         assert!(start.elapsed() < Duration::from_secs(20));
         std::thread::sleep(Duration::from_millis(20));
     }
-    // The hook begins right afterwards.
+    // The hook starts shortly after that.
     std::thread::sleep(Duration::from_millis(500));
     kill_process(Pid::from_child(&push), Signal::INT).unwrap();
     let output = push.wait_with_output().unwrap();
@@ -221,7 +221,7 @@ fn ctrl_c_ends_it_and_what_a_server_has_received_goes_on() {
     drop(locks);
     for server in &side.0 {
         while fs::read_to_string(server.current("index.html")).is_ok_and(|text| text == "v1") {
-            assert!(start.elapsed() < Duration::from_secs(30), "the hook ended with its client");
+            assert!(start.elapsed() < Duration::from_secs(30), "the hook exited with its client");
             std::thread::sleep(Duration::from_millis(20));
         }
         server.serves("index.html", "v2");

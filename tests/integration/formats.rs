@@ -1,11 +1,12 @@
-//! Every kind of repository that git serves is deployed from, each made by git itself.
+//! Deployments from every repository format that git supports, each created by git itself.
 
 use std::path::Path;
 
 use crate::support::skip::skip;
 use crate::support::{Node, Sandbox};
 
-/// Replaces the server's repository and the clone by ones of other formats; `None` where git knows none such.
+/// Replaces the server's repository and the clone with other formats. Returns `None` if git does not support
+/// them.
 fn with_formats(objects: &str, refs: &str) -> Option<Sandbox> {
     let sandbox = Sandbox::new();
     for (directory, refs) in [(sandbox.repository(), refs), (sandbox.clone_path(), "files")] {
@@ -13,7 +14,7 @@ fn with_formats(objects: &str, refs: &str) -> Option<Sandbox> {
         let mut init = sandbox.command("git");
         init.args(["init", "--quiet", "--bare", "--initial-branch=master"]);
         init.arg(format!("--object-format={objects}")).arg(&directory);
-        // Older versions of git have one format of refs and no option for it.
+        // Older versions of git support only one ref format and have no option for it.
         if refs != "files" {
             init.arg(format!("--ref-format={refs}"));
         }
@@ -28,7 +29,7 @@ fn with_formats(objects: &str, refs: &str) -> Option<Sandbox> {
     Some(sandbox)
 }
 
-/// Pushes, deploys by name, rolls back, and recycles, with a converted file and a link in the tree.
+/// Pushes, deploys by revision, rolls back, and recycles a tree with a converted file and a symlink.
 fn all_of_it_works(sandbox: &Sandbox) {
     sandbox.site_config("keep = 2");
     sandbox.commit_nodes(&[
@@ -96,7 +97,7 @@ fn many_blobs_in_packs_and_loose() {
     let changed: Vec<(&[u8], Node)> =
         names.iter().step_by(2).map(|name| (name.as_bytes(), Node::file(name.repeat(51)))).collect();
     sandbox.commit_nodes(&changed).push().ok();
-    // Half of the blobs become deltas of the other half.
+    // Half of the blobs become deltas of the others.
     server_git(&sandbox, &["repack", "-q", "-a", "-d", "-f"]);
     sandbox.bluegreen(&["deploy"]).ok().serves_checkout("master");
     sandbox.bluegreen(&["deploy", "master~1"]).ok().serves_checkout("master~1");
@@ -106,7 +107,7 @@ fn many_blobs_in_packs_and_loose() {
 fn alternates() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").commit("other", "x");
-    // The server has none of the objects itself.
+    // The server's own object store is empty.
     let objects = sandbox.clone_path().join("objects");
     let alternates = sandbox.repository().join("objects/info/alternates");
     std::fs::write(&alternates, format!("{}\n", objects.display())).unwrap();
@@ -116,7 +117,7 @@ fn alternates() {
 }
 
 #[test]
-fn worktree_config_and_a_head_that_is_elsewhere() {
+fn worktree_config_and_an_unborn_head() {
     let sandbox = Sandbox::new();
     sandbox.commit("a.txt", "1\n2\n").commit(".gitattributes", "*.txt text\n");
     server_git(&sandbox, &["config", "extensions.worktreeConfig", "true"]);
@@ -136,7 +137,7 @@ fn bare_repositories_must_be_named() {
     sandbox.commit(".gitattributes", "* ident\n").commit("index.html", "v1");
     settings.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.bareRepository");
     settings.env("GIT_CONFIG_VALUE_0", "explicit");
-    // The developer's own clone is bare as well, and found by its directory.
+    // The developer's clone is bare as well, and is found through its directory.
     settings.arg("--quiet").env("GIT_DIR", sandbox.clone_path());
     crate::support::Run::new(&sandbox, &mut settings).ok().serves("index.html", "v1");
     let id = sandbox.id("master");
@@ -162,7 +163,7 @@ fn replaced_objects_are_not_deployed() {
 }
 
 #[test]
-fn an_extension_that_is_unknown_is_named_once() {
+fn an_unknown_extension_is_reported_once() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let config = sandbox.repository().join("config");
@@ -176,7 +177,7 @@ fn an_extension_that_is_unknown_is_named_once() {
 }
 
 #[test]
-fn a_repository_in_a_git_directory_of_a_work_tree() {
+fn a_non_bare_repository_deploys() {
     let sandbox = Sandbox::new();
     let tree = sandbox.path("tree");
     sandbox.git_in(&sandbox.path(""), &["clone", "--quiet", "repository", "tree"]);

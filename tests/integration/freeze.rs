@@ -1,4 +1,4 @@
-//! `lock` and `unlock`: an operator freezes a server or a side, and everyone who is refused reads why.
+//! `lock` and `unlock`: an operator freezes a server or a side, and every refused command shows the reason.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,12 +10,12 @@ use crate::support::sandbox::BLUEGREEN;
 
 const LOCKED: &str = "error: blue is locked by root since <time> until <time>: Black Friday";
 
-/// The file of the lock.
+/// Returns the path of the freeze file.
 fn file(sandbox: &Sandbox) -> PathBuf {
     sandbox.site().join(".bluegreen/freeze")
 }
 
-/// A server that serves v1 and v2, locked for two hours.
+/// A server with v1 and v2 deployed, locked for two hours.
 fn locked() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
@@ -25,7 +25,7 @@ fn locked() -> Sandbox {
     sandbox
 }
 
-/// The user in messages, whoever runs the tests.
+/// Replaces `root` in an expected line with the user who runs the tests.
 fn by_root(line: &str) -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).unwrap().unwrap().name;
     line.replace("by root", &format!("by {user}"))
@@ -36,7 +36,7 @@ fn status(sandbox: &Sandbox) -> serde_json::Value {
 }
 
 #[test]
-fn a_push_to_a_locked_server_is_accepted_and_deployed_only_by_hand() {
+fn a_push_to_a_locked_server_is_accepted_but_not_deployed() {
     let sandbox = locked();
     let push = sandbox.commit("index.html", "v3").push().not_deployed();
     push.says(&by_root(LOCKED))
@@ -49,7 +49,7 @@ fn a_push_to_a_locked_server_is_accepted_and_deployed_only_by_hand() {
         .ok()
         .says(&format!("Branch:   {why}"))
         .says(&by_root("Lock:     locked by root since <time> until <time>: Black Friday"));
-    // Neither a boot nor the end of the lock deploys it.
+    // Neither a boot nor unlocking deploys the pending push.
     sandbox.bluegreen(&["resume", "--boot"]).ok().says_only(&[]);
     sandbox.bluegreen(&["unlock"]).ok().says_only(&[
         "Unlocked blue: Black Friday",
@@ -68,7 +68,7 @@ fn a_push_to_a_locked_server_is_accepted_and_deployed_only_by_hand() {
 }
 
 #[test]
-fn the_gate_refuses_a_push_with_the_reason_and_takes_it_afterwards() {
+fn the_gate_rejects_pushes_while_locked() {
     let sandbox = Sandbox::new();
     symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
     sandbox.git_in(&sandbox.repository(), &["config", "receive.procReceiveRefs", "refs/heads/master"]);
@@ -107,7 +107,7 @@ fn deploy_and_rollback_are_refused_unless_forced() {
 }
 
 #[test]
-fn everyone_who_looks_sees_the_lock() {
+fn every_status_command_shows_the_lock() {
     let sandbox = locked();
     let lock = &status(&sandbox)["lock"];
     assert_eq!(lock["reason"], "Black Friday");
@@ -138,7 +138,7 @@ fn everyone_who_looks_sees_the_lock() {
 }
 
 #[test]
-fn a_lock_ends_at_its_time_and_another_one_replaces_it() {
+fn an_expired_lock_can_be_replaced() {
     let sandbox = locked();
     sandbox
         .bluegreen(&["lock", "the incident"])
@@ -147,7 +147,7 @@ fn a_lock_ends_at_its_time_and_another_one_replaces_it() {
         .says("hint: run `bluegreen unlock` first, or replace the lock with `--force`");
     sandbox.bluegreen(&["lock", "--force", "the incident"]).ok().says("Locked blue: the incident");
     assert_eq!(status(&sandbox)["lock"]["until"], serde_json::Value::Null);
-    // As if its end had come.
+    // Simulate an expired lock.
     let text = fs::read_to_string(file(&sandbox)).unwrap();
     fs::write(file(&sandbox), text.replace("\"until\":null", "\"until\":\"2026-01-01T00:00:00Z\"")).unwrap();
     assert_eq!(status(&sandbox)["lock"], serde_json::Value::Null);
@@ -166,7 +166,7 @@ fn a_lock_ends_at_its_time_and_another_one_replaces_it() {
 }
 
 #[test]
-fn a_damaged_lock_counts_as_one() {
+fn a_damaged_lock_counts_as_locked() {
     let sandbox = locked();
     for damage in [&b"{\"reason\""[..], b"", b"\xff\xfe"] {
         fs::write(file(&sandbox), damage).unwrap();
@@ -184,7 +184,7 @@ fn a_damaged_lock_counts_as_one() {
         let status = sandbox.bluegreen(&["status"]).warned();
         assert!(status.output().contains("Lock:     locked by unknown since unknown: cannot read "));
     }
-    // Not even a symlink to a valid lock that has ended.
+    // A symlink counts as damaged, whatever its target.
     fs::remove_file(file(&sandbox)).unwrap();
     symlink("/dev/null", file(&sandbox)).unwrap();
     sandbox.bluegreen(&["deploy"]).fails(1).serves("index.html", "v2");
@@ -193,9 +193,9 @@ fn a_damaged_lock_counts_as_one() {
 }
 
 #[test]
-fn a_boot_does_not_deploy_what_came_in_before_a_crash() {
+fn a_boot_does_not_deploy_a_pending_push_while_locked() {
     let sandbox = locked();
-    // Git moves the branch, and the power is cut before the hook runs.
+    // As if the power failed after git moved the branch and before the hook ran.
     let clone = sandbox.commit("index.html", "v3").clone_path();
     let fetch = ["fetch", "--quiet", clone.to_str().unwrap(), "master:master"];
     sandbox.git_in(&sandbox.repository(), &fetch);
@@ -210,7 +210,7 @@ fn a_boot_does_not_deploy_what_came_in_before_a_crash() {
 }
 
 #[test]
-fn a_side_is_locked_from_the_clone_and_no_side_is_promoted() {
+fn a_side_is_locked_from_the_clone_and_cannot_be_promoted() {
     let pair = Pair::new();
     pair.by_ssh("");
     let lock = ["lock", "--side", "green", "Black Friday; $(touch pwned) 'x'", "--until", "2h"];
@@ -220,7 +220,7 @@ fn a_side_is_locked_from_the_clone_and_no_side_is_promoted() {
         (0, true),
         "{text}"
     );
-    // Green is not public. Neither side is promoted while it is locked, not even with `--force`.
+    // Green is not public. A locked side is never promoted, even with `--force`.
     for arguments in [&["green"][..], &["blue"], &["green", "--force"]] {
         let text = pair.fails(arguments, " is locked by ");
         assert!(
@@ -240,7 +240,7 @@ fn a_side_is_locked_from_the_clone_and_no_side_is_promoted() {
         "{rows}"
     );
 
-    // A second lock is refused by the server, which the side's command reports.
+    // The server rejects a second lock, and the command for the side reports that.
     let (code, text) = said(&pair.command(&["lock", "--side", "green", "again"]).output().unwrap());
     assert_eq!(code, 1, "{text}");
     assert!(
@@ -255,7 +255,7 @@ fn a_side_is_locked_from_the_clone_and_no_side_is_promoted() {
 }
 
 #[test]
-fn a_lock_between_the_look_and_the_hold_stops_the_promotion() {
+fn a_lock_between_check_and_hold_stops_the_promotion() {
     let pair = Pair::new();
     let lock = format!("bluegreen -C '{}' lock raced", pair.blue.repository().display());
     pair.by_ssh(&format!(

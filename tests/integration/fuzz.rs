@@ -1,4 +1,4 @@
-//! A short run of the fuzz targets, on random bytes and on mutations of valid input.
+//! A short run of the fuzz targets on random bytes and on mutations of valid input.
 
 #[path = "../../fuzz/entries.rs"]
 pub mod entries;
@@ -22,7 +22,7 @@ fn push() {
     run(entries::push, &text(&[&line, &line.repeat(3), &format!("{id64} {id64} refs/heads/caf\u{e9}"), ""]));
 }
 
-/// Pkt-lines, an empty one for a flush.
+/// Encodes lines as pkt-lines. An empty line becomes a flush packet.
 fn packets(lines: &[&str]) -> Vec<u8> {
     let packet = |line: &&str| match line.len() {
         0 => "0000".to_owned(),
@@ -36,7 +36,7 @@ fn gate() {
     let (id, id64) = ("1".repeat(40), "a".repeat(64));
     let line = format!("{id} {id} refs/heads/master\n");
     let line64 = format!("{id64} {id64} refs/heads/caf\u{e9}");
-    // As long as a line may be: the reason to refuse it has no room.
+    // A line of the maximum length leaves no space for the reason of a rejection.
     let long = format!("{id} {id} refs/heads/{}", "x".repeat(65516 - 93));
     let seeds = [
         packets(&["version=1\0push-options atomic\n", "", &line, &line64, &line, "", "skip\n", "a b", ""]),
@@ -121,7 +121,7 @@ fn attributes() {
     );
 }
 
-/// The manifest of a small tree with nested and empty directories, a link, and a submodule.
+/// Writes a manifest of a small tree with nested and empty directories, a symlink, and a submodule.
 fn real_manifest() -> Vec<u8> {
     let temp = tempfile::tempdir().unwrap();
     std::fs::write(temp.path().join("HEAD"), "ref: refs/heads/master\n").unwrap();

@@ -1,4 +1,4 @@
-//! The gate: a push fails when its deployment fails, and the ref moves together with the flip.
+//! The gate: a push fails if its deployment fails, and the ref moves together with activation.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::{Run, Sandbox};
 
 const REFUSED: &str = " ! [remote rejected] master -> master";
 
-/// A sandbox whose branch is given to `proc-receive`.
+/// A sandbox whose branch is handled by `proc-receive`.
 fn gated(steps: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     gate(&sandbox);
@@ -29,7 +29,7 @@ fn server_git(sandbox: &Sandbox, arguments: &[&str]) -> String {
     sandbox.git_in(&sandbox.repository(), arguments)
 }
 
-/// The commit of the server's branch, if there is one.
+/// Returns the commit that the server's branch points to, or an empty string.
 fn tip(sandbox: &Sandbox) -> String {
     server_git(sandbox, &["for-each-ref", "--format=%(objectname)", "refs/heads/master"])
 }
@@ -41,7 +41,7 @@ fn install_hook(sandbox: &Sandbox, name: &str, script: &str) {
 }
 
 trait Rejected<'a> {
-    /// The push failed with this reason in git's own line, and the branch stays where it is.
+    /// Asserts that git rejected the push with this reason.
     fn rejected(self, reason: &str) -> &'a Sandbox;
 }
 
@@ -63,7 +63,7 @@ fn agrees(sandbox: &Sandbox) {
 }
 
 #[test]
-fn a_push_through_the_gate_says_what_it_did_and_nothing_twice() {
+fn a_gated_push_reports_each_action_once() {
     let sandbox = gated(
         "check = 'test $(git --git-dir=../../../repository rev-parse -q --verify master || echo none) = none'",
     );
@@ -83,7 +83,7 @@ fn a_push_through_the_gate_says_what_it_did_and_nothing_twice() {
 }
 
 #[test]
-fn a_failed_deployment_fails_the_push_and_the_same_commit_can_be_pushed_again() {
+fn a_failed_deployment_fails_the_push_and_the_commit_can_be_pushed_again() {
     let sandbox = gated("build = 'test ! -e ../../broken'");
     sandbox.commit("index.html", "v1").push().ok();
     std::fs::write(sandbox.site().join("broken"), "").unwrap();
@@ -103,7 +103,7 @@ fn a_failed_deployment_fails_the_push_and_the_same_commit_can_be_pushed_again() 
 }
 
 #[test]
-fn a_broken_config_fails_the_push_too() {
+fn an_invalid_config_fails_the_gated_push() {
     let sandbox = gated("");
     sandbox.commit("a", "1");
     sandbox.raw_config("brnch = 'x'");
@@ -114,7 +114,7 @@ fn a_broken_config_fails_the_push_too() {
 }
 
 #[test]
-fn a_failed_verification_takes_the_ref_back() {
+fn a_failed_verification_restores_the_ref() {
     let sandbox = gated("verify = 'test ! -e broken'");
     sandbox.commit("index.html", "v1").push().ok();
     sandbox.commit("broken", "");
@@ -124,7 +124,7 @@ fn a_failed_verification_takes_the_ref_back() {
 }
 
 #[test]
-fn a_disk_that_fails_on_the_way_back_does_not_part_site_and_branch() {
+fn a_disk_error_while_reverting_leaves_site_and_branch_consistent() {
     if !crate::support::skip::program_or_skip("strace") {
         return;
     }
@@ -153,7 +153,7 @@ fn a_disk_that_fails_on_the_way_back_does_not_part_site_and_branch() {
 }
 
 #[test]
-fn a_first_release_that_fails_its_verification_stays_and_so_does_the_ref() {
+fn a_first_release_that_fails_verification_stays_live_with_its_ref() {
     let sandbox = gated("verify = 'test ! -e broken'");
     sandbox.commit("broken", "");
     sandbox.push().fails(0).says("Deployed with errors: blue serves <commit> (release <release>).");
@@ -161,7 +161,7 @@ fn a_first_release_that_fails_its_verification_stays_and_so_does_the_ref() {
 }
 
 #[test]
-fn if_the_flip_fails_the_ref_goes_back() {
+fn a_failed_activation_restores_the_ref() {
     let sandbox = gated("check = 'test ! -e late || { rm ../../current; mkdir ../../current; }'");
     sandbox.commit("index.html", "v1").push().ok();
     sandbox.commit("late", "");
@@ -169,12 +169,12 @@ fn if_the_flip_fails_the_ref_goes_back() {
     assert!(push.output.contains("(cannot replace "), "{}", push.output);
     assert_eq!(push.status.code(), Some(1));
     assert_eq!(tip(&sandbox), sandbox.id("master~1"));
-    assert_eq!(sandbox.releases().len(), 1, "the release that never became live is gone");
+    assert_eq!(sandbox.releases().len(), 1, "the release that never became live was removed");
     std::fs::remove_dir(sandbox.site().join("current")).unwrap();
 }
 
 #[test]
-fn receive_packs_own_rules_hold() {
+fn rules_of_receive_pack_are_enforced() {
     let sandbox = gated("");
     sandbox.commit("a", "1").commit("a", "2").push().ok();
     server_git(&sandbox, &["config", "receive.denyNonFastForwards", "true"]);
@@ -205,7 +205,7 @@ fn receive_packs_own_rules_hold() {
 }
 
 #[test]
-fn a_branch_that_is_checked_out_elsewhere_is_left_alone() {
+fn a_branch_checked_out_in_a_worktree_is_rejected() {
     let sandbox = gated("");
     sandbox.commit("a", "1").push().ok();
     let worktree = sandbox.path("worktree");
@@ -216,7 +216,7 @@ fn a_branch_that_is_checked_out_elsewhere_is_left_alone() {
 }
 
 #[test]
-fn the_update_hook_is_asked_first() {
+fn the_update_hook_runs_first() {
     let sandbox = gated("");
     install_hook(&sandbox, "update", "echo \"update $1 $2 $3\"; test -d \"$GIT_DIR\" && ! test -e veto");
     sandbox.commit("a", "1");
@@ -232,7 +232,7 @@ fn the_update_hook_is_asked_first() {
 }
 
 #[test]
-fn the_reflog_is_written_where_git_would() {
+fn the_reflog_is_written_as_git_does() {
     let sandbox = gated("");
     server_git(&sandbox, &["config", "core.logAllRefUpdates", "true"]);
     sandbox.commit("a", "1").push().ok();
@@ -242,7 +242,7 @@ fn the_reflog_is_written_where_git_would() {
 }
 
 #[test]
-fn a_lease_holds() {
+fn force_with_lease_is_respected() {
     let sandbox = gated("");
     sandbox.commit("a", "1").push().ok();
     let first = sandbox.id("master");
@@ -255,7 +255,7 @@ fn a_lease_holds() {
 }
 
 #[test]
-fn an_atomic_push_is_refused_as_a_whole() {
+fn an_atomic_push_is_rejected_as_a_whole() {
     let sandbox = gated("");
     sandbox.commit("a", "1").push().ok();
     sandbox.commit("a", "2");
@@ -272,7 +272,7 @@ fn an_atomic_push_is_refused_as_a_whole() {
 }
 
 #[test]
-fn other_refs_of_a_push_are_receive_packs() {
+fn other_refs_are_left_to_receive_pack() {
     let sandbox = gated("build = 'test ! -e broken'");
     server_git(&sandbox, &["config", "--replace-all", "receive.procReceiveRefs", "refs"]);
     sandbox.commit("a", "1");
@@ -325,7 +325,7 @@ fn push_options_reach_both_hooks() {
 }
 
 #[test]
-fn a_commit_that_is_live_already_only_moves_the_ref() {
+fn a_live_commit_only_moves_the_ref() {
     let sandbox = gated("build = 'echo >> ../../builds'");
     sandbox.commit("a", "1").push().ok();
     server_git(&sandbox, &["update-ref", "-d", "refs/heads/master"]);
@@ -347,7 +347,7 @@ fn a_branch_that_moved_during_the_build_is_not_overwritten() {
 }
 
 #[test]
-fn a_sha256_repository_has_a_gate_too() {
+fn the_gate_supports_sha256_repositories() {
     let sandbox = Sandbox::new();
     for directory in [sandbox.repository(), sandbox.clone_path()] {
         std::fs::remove_dir_all(&directory).unwrap();
@@ -368,14 +368,14 @@ fn a_sha256_repository_has_a_gate_too() {
 }
 
 #[test]
-fn without_the_setting_post_receive_deploys_as_ever() {
+fn without_the_setting_post_receive_deploys() {
     let sandbox = gated("");
     server_git(&sandbox, &["config", "--unset", "receive.procReceiveRefs"]);
     sandbox.commit("a", "1").push().ok().says("Git hooks deploy complete.").serves("a", "1");
 }
 
 #[test]
-fn check_says_which_hook_deploys() {
+fn check_reports_which_hook_deploys() {
     let sandbox = gated("");
     for setting in RECOMMENDED {
         server_git(&sandbox, &["config", setting.key, setting.value]);
@@ -399,9 +399,9 @@ fn check_says_which_hook_deploys() {
         .says(hook);
 }
 
-/// Kills the program just when git has moved the ref, or is about to.
+/// Kills the program just before or just after git moves the ref.
 #[test]
-fn killed_around_the_move_of_the_ref_the_next_run_makes_ref_and_site_agree() {
+fn a_kill_during_the_ref_update_is_repaired_by_the_next_run() {
     for state in ["prepared", "committed"] {
         let sandbox = gated("");
         sandbox.commit("a", "1").push().ok();
@@ -416,7 +416,8 @@ fn killed_around_the_move_of_the_ref_the_next_run_makes_ref_and_site_agree() {
         assert!(!sandbox.repository().join("kill").exists());
         sandbox.serves("a", "1");
         assert!(sandbox.site().join(".bluegreen/publishing").exists());
-        // The ref has moved, as update-ref lived on; whoever takes the lock next puts that right.
+        // The ref has moved, because `git update-ref` survived. The next process that takes the lock reverts
+        // that.
         assert_eq!(tip(&sandbox), sandbox.id("master"));
         sandbox.bluegreen(&["deploy", "master~1"]).warned().says(
             "warning: a previous deployment was interrupted before release <release> became live: undoing it",
@@ -429,9 +430,9 @@ fn killed_around_the_move_of_the_ref_the_next_run_makes_ref_and_site_agree() {
     }
 }
 
-/// Kills the program behind the flip, and while it goes back.
+/// Kills the program after activation, and while it restores the previous release.
 #[test]
-fn killed_after_the_flip_the_next_run_verifies_or_goes_back() {
+fn a_kill_after_activation_is_completed_or_reverted_by_the_next_run() {
     let sandbox = gated(
         "restart = 'test ! -e ../../kill || { rm ../../kill; kill -9 $PPID; }'\nverify = 'test ! -e broken'",
     );
@@ -452,5 +453,5 @@ fn killed_after_the_flip_the_next_run_verifies_or_goes_back() {
     sandbox.serves("broken", "");
     let live = sandbox.bluegreen(&["rollback"]);
     assert!(live.output.contains("warning: step `test ! -e broken` exited with status 1"), "{}", live.output);
-    assert_eq!(tip(&sandbox), sandbox.id("master~1"), "the ref went back with the site");
+    assert_eq!(tip(&sandbox), sandbox.id("master~1"), "the ref was restored together with the site");
 }

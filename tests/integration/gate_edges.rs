@@ -1,5 +1,5 @@
-//! The edges of the gate: hooks in chains, other names of the branch, tags, shallow clones, and a `gc` that
-//! runs during a deployment.
+//! Edge cases of the gate: chained hooks, symbolic refs to the branch, tags, shallow clones, and a `git gc`
+//! during a deployment.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,7 +12,7 @@ use crate::support::{Run, Sandbox};
 
 const REFUSED: &str = " ! [remote rejected] ";
 
-/// A sandbox whose branch is given to `proc-receive`.
+/// A sandbox whose branch is handled by `proc-receive`.
 fn gated(steps: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
@@ -34,8 +34,8 @@ fn refused(run: &Run, reason: &str) {
 }
 
 #[test]
-fn a_chained_hook_beside_the_gate_is_silent_and_deploys_nothing_twice() {
-    // The second push is live, but its step after the flip fails for good: exit status 3.
+fn a_chained_hook_next_to_the_gate_deploys_nothing_twice() {
+    // The second push becomes live, but its restart step keeps failing, so the exit status is 3.
     let sandbox = gated("restart = 'test ! -e fails'");
     let hook = sandbox.repository().join("hooks/post-receive");
     std::fs::remove_file(&hook).unwrap();
@@ -45,12 +45,12 @@ fn a_chained_hook_beside_the_gate_is_silent_and_deploys_nothing_twice() {
     let push = sandbox.push();
     assert!(push.status.success() && push.output.contains("remote: chained"), "{}", push.output);
     assert_eq!(push.output.matches("Master ref received.").count(), 1, "{}", push.output);
-    assert_eq!(sandbox.releases().len(), 1, "one push, one release");
+    assert_eq!(sandbox.releases().len(), 1, "one push must create one release");
     assert_eq!(sandbox.history().len(), 1);
 }
 
 #[test]
-fn a_push_to_another_name_of_the_branch_deploys_it() {
+fn a_push_to_a_symbolic_ref_of_the_branch_deploys() {
     for with_gate in [false, true] {
         let sandbox = if with_gate { gated("") } else { Sandbox::new() };
         sandbox.commit("index.html", "v1").push().ok();
@@ -65,7 +65,7 @@ fn a_push_to_another_name_of_the_branch_deploys_it() {
 }
 
 #[test]
-fn a_tag_is_no_commit_of_a_branch() {
+fn an_annotated_tag_cannot_be_pushed_to_the_branch() {
     let sandbox = gated("");
     sandbox.commit("index.html", "v1").push().ok();
     sandbox.git(&["tag", "-a", "-m", "a tag", "v1", "master"]);
@@ -76,7 +76,7 @@ fn a_tag_is_no_commit_of_a_branch() {
 }
 
 #[test]
-fn a_shallow_push_is_refused_before_anything_is_built() {
+fn a_shallow_push_is_rejected_before_the_build() {
     let sandbox = gated("build = 'false'");
     sandbox.git_in(&sandbox.repository(), &["config", "receive.shallowUpdate", "true"]);
     for version in ["v1", "v2", "v3"] {
@@ -92,19 +92,19 @@ fn a_shallow_push_is_refused_before_anything_is_built() {
 }
 
 #[test]
-fn git_may_tidy_up_while_a_push_is_built() {
-    // Everything that no ref leads to goes, for as long as the build runs.
+fn git_gc_during_a_build_is_safe() {
+    // Prunes all unreachable objects while the build runs.
     let tidy = "for n in 1 2 3; do git --git-dir=../../../repository repack -adq; \
                 git --git-dir=../../../repository gc -q --prune=now; done";
     let sandbox = gated(&format!("build = '{tidy}'"));
     sandbox.commit("index.html", "v1").push().ok().serves("index.html", "v1");
     sandbox.commit("index.html", "v2").push().ok().serves("index.html", "v2");
     sandbox.git_in(&sandbox.repository(), &["fsck", "--full", "--strict"]);
-    assert_eq!(refs(&sandbox).trim(), "refs/heads/master", "nothing of ours is left");
+    assert_eq!(refs(&sandbox).trim(), "refs/heads/master", "a temporary ref is left behind");
 }
 
 #[test]
-fn git_may_tidy_up_while_a_push_waits_for_the_lock() {
+fn git_gc_while_waiting_for_the_lock_is_safe() {
     let sandbox = gated("");
     sandbox.commit("index.html", "v1").push().ok();
     sandbox.commit("index.html", "v2");
@@ -117,12 +117,12 @@ fn git_may_tidy_up_while_a_push_waits_for_the_lock() {
     let rest = lines.collect::<Vec<_>>().join("\n");
     assert!(child.wait().unwrap().success(), "{rest}");
     sandbox.serves("index.html", "v2");
-    assert_eq!(refs(&sandbox).trim(), "refs/heads/master", "nothing of ours is left");
+    assert_eq!(refs(&sandbox).trim(), "refs/heads/master", "a temporary ref is left behind");
 }
 
 #[test]
-fn a_push_whose_objects_are_missing_says_so() {
-    // The first hook stands for a `gc` that comes before ours has begun.
+fn missing_objects_are_reported() {
+    // The wrapper runs `git gc` before the program starts.
     let sandbox = gated("");
     sandbox.commit("index.html", "v1").push().ok();
     let hook = sandbox.repository().join("hooks/proc-receive");
@@ -136,11 +136,11 @@ fn a_push_whose_objects_are_missing_says_so() {
 }
 
 #[test]
-fn a_ref_that_a_crash_left_goes_with_the_next_push() {
+fn the_next_push_removes_refs_that_a_crash_left() {
     let sandbox = gated("");
     sandbox.commit("index.html", "v1").push().ok();
     let id = sandbox.id("master");
-    // A process that has exited, one that runs, and a name of an earlier version.
+    // Refs of an exited process and of a running one, and the name that an earlier version used.
     let mut exited = Command::new("true").spawn().unwrap();
     exited.wait().unwrap();
     let name = |process: u32| format!("refs/bluegreen/deploying/{process}-{id}");
@@ -153,7 +153,7 @@ fn a_ref_that_a_crash_left_goes_with_the_next_push() {
 }
 
 #[test]
-fn a_step_that_asks_for_its_own_lock_fails_at_once() {
+fn a_step_that_takes_its_own_lock_fails_immediately() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     for command in ["deploy", "rollback"] {
@@ -166,9 +166,9 @@ fn a_step_that_asks_for_its_own_lock_fails_at_once() {
         sandbox.bluegreen(&["deploy"]).fails(1).says(
             "  error: a step of release <release> cannot change the site: its own deployment holds the lock",
         );
-        assert!(started.elapsed().as_secs() < 20, "it did not wait for the lock");
+        assert!(started.elapsed().as_secs() < 20, "the command waited for the lock");
     }
-    // Outside of its deployment the same environment changes nothing.
+    // Outside its deployment, the same environment has no effect.
     let mut later: Command = sandbox.bluegreen_command(&["deploy"]);
     sandbox.raw_config(&format!("server = \"blue\"\n[site]\nroot = \"{}\"\n", sandbox.site().display()));
     later.env("BLUEGREEN_SITE", sandbox.site()).env("BLUEGREEN_RELEASE", sandbox.live());

@@ -10,7 +10,7 @@ use crate::support::sandbox::NOBODY;
 use crate::support::skip::{program_or_skip, skip};
 use crate::support::{Run, Sandbox};
 
-/// An Apache of our own, that serves the sandbox's repository as the user who owns it.
+/// An Apache that serves the sandbox's repository as the repository's owner.
 struct Apache {
     process: Child,
     url: String,
@@ -40,7 +40,7 @@ impl Apache {
         fs::write(root.join("httpd.conf"), config).unwrap();
         let mut apache = std::process::Command::new("apache2");
         apache.args(["-D", "FOREGROUND", "-f"]).arg(root.join("httpd.conf"));
-        // When Apache ends, it ends its whole process group.
+        // Apache signals its whole process group when it exits.
         let process = apache.stdin(Stdio::null()).process_group(0).spawn().unwrap();
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -59,7 +59,7 @@ impl Apache {
 
 impl Drop for Apache {
     fn drop(&mut self) {
-        // The first process ends its children.
+        // Apache's parent process stops the workers.
         let pid = rustix::process::Pid::from_child(&self.process);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _ = self.process.wait();

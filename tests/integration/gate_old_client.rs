@@ -1,4 +1,4 @@
-//! The gate answers a client of the days before `report-status-v2`, spoken by hand.
+//! The gate and a client without `report-status-v2`, implemented by hand.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::support::Sandbox;
 use crate::support::sandbox::BLUEGREEN;
 
-/// Pushes the clone's master as an old client does: one command, `report-status` and nothing newer.
+/// Pushes the clone's master as an old client would: one command, with only the capability `report-status`.
 fn push(sandbox: &Sandbox, old: &str) -> String {
     let new = sandbox.id("master");
     let mut receive = Command::new("git")
@@ -28,13 +28,13 @@ fn push(sandbox: &Sandbox, old: &str) -> String {
     stdin.write_all(&sandbox.git_bytes(&["pack-objects", "--all", "--stdout", "-q"])).unwrap();
     drop(stdin);
     let output = receive.wait_with_output().unwrap();
-    // What the server advertises comes first, up to the flush; the report is behind it.
+    // The ref advertisement comes first and ends with a flush packet. The report follows.
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text[text.find("unpack ok").unwrap_or_else(|| panic!("no report: {text}"))..].to_owned()
 }
 
 #[test]
-fn an_old_client_is_told_ok_or_why_not() {
+fn an_old_client_receives_ok_or_the_reason() {
     let sandbox = Sandbox::new();
     symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
     sandbox.git_in(&sandbox.repository(), &["config", "receive.procReceiveRefs", "refs/heads/master"]);
@@ -42,7 +42,7 @@ fn an_old_client_is_told_ok_or_why_not() {
     sandbox.commit("index.html", "v1");
     let report = push(&sandbox, &none);
     assert!(report.contains("ok refs/heads/master"), "{report}");
-    assert!(!report.contains("option "), "an old client knows no option lines: {report}");
+    assert!(!report.contains("option "), "an old client does not support option lines: {report}");
     sandbox.serves("index.html", "v1");
     let old = sandbox.id("master");
     sandbox.commit_tree(&[(b"passwd", crate::support::Node::link("/etc/passwd"))]);

@@ -1,4 +1,4 @@
-//! Programs that the settings of a repository name: git runs them where they are meant, and nowhere else.
+//! Programs configured in a repository: git runs them where they are expected, and nowhere else.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -27,7 +27,7 @@ impl Sandbox {
     }
 }
 
-/// Has the repository miss a commit that it would fetch through `spy`.
+/// Makes the repository a partial clone that lacks a commit, which git would fetch through `spy`.
 fn miss_an_object(sandbox: &Sandbox) {
     let spy = sandbox.path("spy").display().to_string();
     sandbox.set("core.repositoryFormatVersion", "1");
@@ -44,7 +44,7 @@ fn miss_an_object(sandbox: &Sandbox) {
 }
 
 #[test]
-fn a_lazy_fetch_runs_nothing() {
+fn missing_objects_are_not_fetched_lazily() {
     let sandbox = spied();
     sandbox.commit("index.html", "v1").push().ok();
     miss_an_object(&sandbox);
@@ -55,14 +55,14 @@ fn a_lazy_fetch_runs_nothing() {
         command.output().unwrap();
         assert_eq!(sandbox.ran(), "", "{command:?}");
     }
-    // The control: git itself does fetch.
+    // Control: git itself does fetch.
     let mut git = sandbox.git_command(&sandbox.repository());
     git.args(["rev-parse", "--verify", "refs/heads/master^{commit}"]).output().unwrap();
     assert_ne!(sandbox.ran(), "");
 }
 
 #[test]
-fn the_hook_reference_transaction_sees_the_branch_alone() {
+fn the_reference_transaction_hook_sees_only_the_branch() {
     let sandbox = spied();
     symlink(BLUEGREEN, sandbox.repository().join("hooks/proc-receive")).unwrap();
     sandbox.set("receive.procReceiveRefs", "refs/heads/master");

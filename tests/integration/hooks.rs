@@ -1,4 +1,5 @@
-//! The shell hooks of `hooks/`: chained with a team's own hooks, and the warning before a push to the public side.
+//! The shell hooks in `hooks/`: chained with a team's own hooks, and the warning before a push to the public
+//! side.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +18,7 @@ fn shipped(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("hooks").join(name)).unwrap()
 }
 
-/// Installs a hook of `hooks/` in the server's repository, in place of the symlink.
+/// Installs a hook from `hooks/` in the server's repository, in place of the symlink.
 fn chain(sandbox: &Sandbox, name: &str) {
     let hook = sandbox.repository().join("hooks").join(name);
     if hook.is_symlink() {
@@ -32,7 +33,7 @@ fn team_hook(sandbox: &Sandbox, name: &str, script: &str) {
     executable(&hook, &format!("#!/bin/sh\n{script}\n"));
 }
 
-/// `PATH` with the program under test.
+/// Returns a `PATH` that finds the program under test.
 fn path() -> String {
     format!("{}:{}", Path::new(BLUEGREEN).parent().unwrap().display(), std::env::var("PATH").unwrap())
 }
@@ -42,7 +43,7 @@ fn push(sandbox: &Sandbox) -> Run<'_> {
 }
 
 #[test]
-fn post_receive_deploys_and_gives_the_same_lines_to_the_hooks_of_the_team() {
+fn post_receive_deploys_and_passes_the_same_lines_to_team_hooks() {
     let sandbox = Sandbox::new();
     chain(&sandbox, "post-receive");
     team_hook(&sandbox, "post-receive.local", "echo local; cat >>lines");
@@ -60,7 +61,7 @@ fn post_receive_deploys_and_gives_the_same_lines_to_the_hooks_of_the_team() {
 }
 
 #[test]
-fn post_receive_returns_the_status_of_the_deployment_and_otherwise_that_of_the_first_hook_that_failed() {
+fn post_receive_returns_the_deployments_status_or_that_of_the_first_failed_hook() {
     let sandbox = Sandbox::new();
     chain(&sandbox, "post-receive");
     team_hook(&sandbox, "post-receive.local", "exit 7");
@@ -81,7 +82,7 @@ fn post_receive_returns_the_status_of_the_deployment_and_otherwise_that_of_the_f
 }
 
 #[test]
-fn proc_receive_deploys_unless_the_check_of_the_team_fails() {
+fn proc_receive_deploys_unless_the_teams_check_fails() {
     let sandbox = Sandbox::new();
     chain(&sandbox, "proc-receive");
     sandbox.git_in(&sandbox.repository(), &["config", "receive.procReceiveRefs", "refs/heads/master"]);
@@ -100,14 +101,14 @@ fn proc_receive_deploys_unless_the_check_of_the_team_fails() {
     push(&sandbox).ok().serves("index.html", "App v2");
 }
 
-/// A developer's clone with the hook `pre-push`, and a server that is behind a program in place of ssh.
+/// A developer's clone with the `pre-push` hook, and a server reached through a stand-in for ssh.
 struct Developer {
     sandbox: Sandbox,
     ssh: PathBuf,
 }
 
 impl Developer {
-    /// `mark` is the server's mark of the last promotion.
+    /// `mark` is the server's public mark, which the last promotion wrote.
     fn new(mark: &str) -> Self {
         let sandbox = Sandbox::new();
         sandbox.commit("index.html", "App v1");
@@ -123,10 +124,10 @@ impl Developer {
         developer
     }
 
-    /// Sets what the server does with a command other than git's.
+    /// Sets a script that handles every ssh command except git's.
     fn server(&self, script: &str) {
         let arguments = self.sandbox.path("arguments");
-        // The last argument is the command, as for ssh.
+        // The command is the last argument, as with ssh.
         executable(
             &self.ssh,
             &format!(
@@ -173,12 +174,12 @@ fn pre_push_warns_before_a_push_to_the_public_side() {
         asked.lines().find(|line| line.contains("status")),
         Some("-o BatchMode=yes -o ConnectTimeout=2 -p 2222 deploy@blue status --json -C repository")
     );
-    // Another branch is not deployed.
+    // Another branch is not deployed, so the hook does not warn.
     assert!(!developer.push("master:topic").output.contains(WARNING));
 }
 
 #[test]
-fn pre_push_says_nothing_of_the_other_side_or_of_a_server_without_bluegreen() {
+fn pre_push_is_silent_for_the_idle_side_and_for_servers_without_bluegreen() {
     let developer = Developer::new(&PUBLIC.replace("true", "false"));
     developer.push("master").ok().never_says(WARNING).never_says("note:");
     developer.server("echo 'Invalid command' >&2; exit 1");
@@ -186,12 +187,12 @@ fn pre_push_says_nothing_of_the_other_side_or_of_a_server_without_bluegreen() {
 }
 
 #[test]
-fn pre_push_neither_waits_for_a_silent_server_nor_prints_the_words_of_a_hostile_one() {
+fn pre_push_bounds_its_wait_and_prints_no_output_of_a_hostile_server() {
     let developer = Developer::new(PUBLIC);
     for script in [
         "sleep 60",
         "exit 255",
-        // Endless output, and a program that ignores TERM.
+        // Endless output, and a process that ignores SIGTERM.
         "yes '{\"public\": {\"public\": true,'",
         "trap '' TERM; sleep 60",
     ] {

@@ -1,4 +1,5 @@
-//! Trees that no git would write, written object by object: nothing is followed, nothing is half done.
+//! Invalid trees, written object by object: the program follows no symlink in them and leaves nothing
+//! half-written.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -11,7 +12,7 @@ use crate::support::objects::Objects;
 use crate::support::skip::root_or_skip;
 use crate::support::{Node, Sandbox};
 
-/// A site that serves v1 and a repository for trees.
+/// A site that serves v1, and an object writer for its repository.
 fn served() -> (Sandbox, Objects) {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
@@ -19,7 +20,7 @@ fn served() -> (Sandbox, Objects) {
     (sandbox, objects)
 }
 
-/// Deploys a tree that must be refused with just this error; all else stays as it is.
+/// Deploys a tree that must be rejected with exactly this error, without changing anything else.
 #[track_caller]
 fn refused(sandbox: &Sandbox, objects: &Objects, tree: ObjectId, error: &str) {
     let commit = objects.commit(tree).to_string();
@@ -41,7 +42,7 @@ fn refused(sandbox: &Sandbox, objects: &Objects, tree: ObjectId, error: &str) {
 }
 
 #[test]
-fn names_that_lead_elsewhere_are_refused() {
+fn names_that_escape_the_release_are_rejected() {
     let (sandbox, objects) = served();
     let blob = objects.blob(b"owned");
     let long = "x".repeat(256);
@@ -63,7 +64,7 @@ fn names_that_lead_elsewhere_are_refused() {
         for (mode, id) in [("100644", blob), ("40000", objects.tree(&[("100644", b"x", blob)]))] {
             let tree = objects.tree(&[(mode, name, id)]);
             let below = objects.tree(&[("40000", b"dir", tree)]);
-            // A path joined with an absolute one is the absolute one.
+            // Joining a path with an absolute path returns the absolute path.
             let (top, deep) = match name {
                 b"" => (String::new(), "dir/".into()),
                 [b'/', ..] => (shown.into(), shown.into()),
@@ -76,7 +77,7 @@ fn names_that_lead_elsewhere_are_refused() {
 }
 
 #[test]
-fn names_are_escaped_where_they_are_printed() {
+fn printed_names_are_escaped() {
     let (sandbox, objects) = served();
     let blob = objects.blob(b"");
     let bell =
@@ -92,7 +93,7 @@ fn names_are_escaped_where_they_are_printed() {
 }
 
 #[test]
-fn kinds_and_orders_that_no_git_writes_are_refused() {
+fn invalid_modes_and_entry_orders_are_rejected() {
     let (sandbox, objects) = served();
     let blob = objects.blob(b"/etc");
     let dir = objects.tree(&[("100644", b"passwd", blob)]);
@@ -128,7 +129,7 @@ fn kinds_and_orders_that_no_git_writes_are_refused() {
 }
 
 #[test]
-fn of_a_mode_only_the_executable_bit_is_kept() {
+fn only_the_executable_bit_of_a_mode_is_kept() {
     let (sandbox, objects) = served();
     let blob = objects.blob(b"#!/bin/sh\n");
     let tree = objects.tree(&[
@@ -148,7 +149,7 @@ fn of_a_mode_only_the_executable_bit_is_kept() {
 }
 
 #[test]
-fn a_push_of_a_hostile_tree_is_refused_too() {
+fn a_push_of_a_hostile_tree_is_rejected() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let objects = Objects::of(&sandbox.clone_path());
@@ -165,7 +166,7 @@ fn a_push_of_a_hostile_tree_is_refused_too() {
 }
 
 #[test]
-fn depth_and_length_of_paths_are_bounded() {
+fn path_depth_and_length_are_bounded() {
     let (sandbox, objects) = served();
     let blob = objects.blob(b"deep");
     let nest = |depth: usize, name: &[u8]| {
@@ -181,7 +182,7 @@ fn depth_and_length_of_paths_are_bounded() {
     sandbox.serves("index.html", "v1").is_tidy();
     let deep = commit(nest(2000, b"d"));
     sandbox.bluegreen(&["deploy", &deep]).ok();
-    // What was deep is recycled, and removed.
+    // Deep trees are recycled and removed.
     sandbox.site_config("keep = 2");
     for round in ["2", "3", "4", "5"] {
         sandbox
@@ -194,7 +195,7 @@ fn depth_and_length_of_paths_are_bounded() {
 }
 
 #[test]
-fn links_that_lead_out_are_refused_before_anything_is_written() {
+fn symlinks_out_of_the_release_are_rejected_before_the_first_write() {
     let (sandbox, objects) = served();
     let blob = objects.blob(b"x");
     let link = |target: &str| objects.blob(target.as_bytes());
@@ -232,7 +233,7 @@ fn links_that_lead_out_are_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_bomb_of_few_objects_is_refused_quickly_in_bounded_memory() {
+fn a_git_bomb_is_rejected_quickly_in_bounded_memory() {
     let (sandbox, objects) = served();
     let mut tree = objects.tree(&[("100644", b"f", objects.blob(b"boom"))]);
     let names: Vec<String> = (0..10).map(|number| format!("{number}")).collect();
@@ -262,7 +263,7 @@ fn a_bomb_of_few_objects_is_refused_quickly_in_bounded_memory() {
 }
 
 #[test]
-fn one_big_blob_at_many_paths_passes_no_limit() {
+fn repeated_blobs_count_toward_the_size_limit() {
     let (sandbox, objects) = served();
     let blob = objects.blob(&vec![b'x'; 100_000]);
     let names: Vec<String> = (0..1000).map(|number| format!("{number:04}")).collect();
@@ -272,7 +273,7 @@ fn one_big_blob_at_many_paths_passes_no_limit() {
     refused(&sandbox, &objects, tree, "the commit has more than 99.0 MB of files");
 }
 
-/// Runs a deployment with a small file system as the site.
+/// Runs a deployment with a small file system mounted as the site.
 fn on_a_small_disk<'a>(sandbox: &'a Sandbox, options: &str) -> crate::support::Run<'a> {
     let script = "mount -t tmpfs -o \"$1\" none site && \"$0\" -C repository deploy; status=$?; ls -A site/releases; exit $status";
     let mut run = sandbox.command("unshare");
@@ -281,7 +282,7 @@ fn on_a_small_disk<'a>(sandbox: &'a Sandbox, options: &str) -> crate::support::R
 }
 
 #[test]
-fn what_the_disk_cannot_hold_is_refused_before_the_first_write() {
+fn a_release_larger_than_the_disk_is_rejected_before_the_first_write() {
     if !root_or_skip() {
         return;
     }
@@ -306,16 +307,16 @@ fn what_the_disk_cannot_hold_is_refused_before_the_first_write() {
     assert!(run.output().contains("the release needs 300 inodes, "), "{}", run.output());
 }
 
-/// Swaps directories below `releases/` for links to `victim` and back, as fast as it can.
+/// Repeatedly swaps directories below `releases/` for symlinks to `victim` and back, as fast as possible.
 fn attack(releases: &Path, victim: &Path, stop: &AtomicBool) -> usize {
     let mut swaps = 0;
     while !stop.load(Relaxed) {
         for release in releases.read_dir().unwrap().flatten() {
             for name in ["d", "d/e"] {
                 let path = release.path().join(name);
-                // What could not be put back must not end the attack.
+                // The attack continues even if a directory cannot be restored.
                 let aside = releases.join(format!(".aside-{swaps}"));
-                // Through a link that was left behind, the attack would hit the victim by itself.
+                // Through a leftover symlink, the attack itself would modify the victim.
                 let is_direct = path.canonicalize().is_ok_and(|real| path == real);
                 if !is_direct || !path.is_dir() || std::fs::rename(&path, &aside).is_err() {
                     continue;
@@ -334,7 +335,7 @@ fn attack(releases: &Path, victim: &Path, stop: &AtomicBool) -> usize {
 }
 
 #[test]
-fn nobody_who_swaps_directories_leads_a_deployment_out() {
+fn swapped_directories_do_not_redirect_writes_out_of_the_site() {
     let sandbox = Sandbox::new();
     std::fs::create_dir_all(sandbox.path("victim/e")).unwrap();
     std::fs::write(sandbox.path("victim/0"), "precious").unwrap();
@@ -362,12 +363,12 @@ fn nobody_who_swaps_directories_leads_a_deployment_out() {
         stop.store(true, Relaxed);
         attacker.join().unwrap()
     });
-    assert!(swaps > 100, "only {swaps} swaps: too lazy to prove anything");
+    assert!(swaps > 100, "only {swaps} swaps: too few to be meaningful");
     assert_eq!(victim(), before);
 }
 
 #[test]
-fn what_the_web_server_reads_does_not_depend_on_the_umask() {
+fn served_file_modes_do_not_depend_on_the_umask() {
     for umask in ["000", "022", "077", "777"] {
         let sandbox = Sandbox::new();
         sandbox

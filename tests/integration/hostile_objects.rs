@@ -1,5 +1,5 @@
-//! Damage to each object that a deployment reads: whatever the pack or its index says, it ends with an error that names
-//! the object, and what is live stays live.
+//! Damage to each object that a deployment reads. Whatever is wrong in the pack or its index, the deployment
+//! fails with an error that names the object, and the live release stays.
 
 use std::fs;
 use std::path::Path;
@@ -11,17 +11,17 @@ use crate::handmade::{Object, id, index, pack};
 use crate::hostile_packs::limited;
 use crate::repository::Packed;
 
-/// The types of the objects that a release is made of: the commit, its tree, a file, attributes, and the target of a
-/// link.
+/// The types of the objects that make up a release: the commit, its tree, a file, attributes, and a symlink's
+/// target.
 const PARTS: [&str; 5] = ["commit", "tree", "blob", "blob", "blob"];
 
 /// The objects of the commit, and others around them.
 const OBJECTS: usize = 400;
 
-/// No deployment of a few files lasts so long.
+/// The maximum duration of a deployment of a few files.
 const LONG: Duration = Duration::from_secs(20);
 
-/// The objects of a sound commit.
+/// Returns the objects of a valid commit.
 fn objects(format: ObjectFormat) -> Vec<Object> {
     let digits = id(1, format);
     let entry = |mode: &str, name: &str, number| {
@@ -41,7 +41,7 @@ fn objects(format: ObjectFormat) -> Vec<Object> {
     objects
 }
 
-/// The damages, each to the object of a number: a pack and its index.
+/// Returns damaged variants of a pack and its index, each of which damages the object with this number.
 fn damages(victim: usize, format: ObjectFormat) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let sound = objects(format);
     let (sound_pack, offsets) = pack(&sound, format);
@@ -63,7 +63,7 @@ fn damages(victim: usize, format: ObjectFormat) -> Vec<(&'static str, Vec<u8>, V
         let (pack, offsets) = pack(&objects, format);
         (pack, index(&offsets, format))
     };
-    // Other searches find other entries: all but those that ours finds lie beyond the pack.
+    // Every offset points beyond the pack. Different binary searches find different entries.
     let out_of_order = |shift: usize| {
         let mut index = index(&vec![1 << 30; OBJECTS], format);
         let ids: Vec<u8> = (0..OBJECTS)
@@ -106,7 +106,7 @@ fn damage_to_any_object_is_an_error_that_names_it() {
         let objects = objects(format);
         let (sound, offsets) = pack(&objects, format);
         put(&packed, &sound, &index(&offsets, format));
-        // Git resolves the branch of SHA-256, and compares the commit with its hash.
+        // For SHA-256, git resolves the branch and verifies the commit's hash.
         let is_plain = format == ObjectFormat::Sha1;
         let commit = if is_plain {
             id(0, format).to_string()

@@ -1,5 +1,5 @@
-//! Deployments of packs that git would never write: sound objects are deployed, and the others are errors, with little
-//! memory.
+//! Deployments from packs that git would never write. Valid objects are deployed, and all others are errors,
+//! within bounded memory.
 
 use std::fs;
 use std::io::Write;
@@ -10,13 +10,13 @@ use bluegreen_object_store::{ObjectFormat, ObjectId, ObjectKind};
 use crate::handmade::{Object, id, index, pack};
 use crate::repository::Packed;
 
-/// The number of sound blobs beside a hostile one.
+/// The number of valid blobs next to a hostile one.
 const SOUND: usize = 300;
 
-/// The most address space that a deployment of a hostile pack may take, in KiB.
+/// The maximum address space for a deployment of a hostile pack, in KiB.
 const MEMORY: &str = "700000";
 
-/// A repository with this pack, and a tree of those objects that are wanted.
+/// Creates a repository with this pack and a tree of the `wanted` objects.
 fn repository(pack: &[u8], index: &[u8], wanted: &[usize], format: ObjectFormat) -> (Packed, ObjectId) {
     let packed = Packed::new(format);
     fs::write(packed.path("objects/pack/pack-1.pack"), pack).unwrap();
@@ -31,7 +31,7 @@ fn repository(pack: &[u8], index: &[u8], wanted: &[usize], format: ObjectFormat)
     (packed, tree)
 }
 
-/// A program within little memory.
+/// Runs a program with limited memory.
 pub fn limited(packed: &Packed, program: &str, arguments: &[&str], input: &str) -> Output {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$0\" \"$@\""), program]).args(arguments);
@@ -41,7 +41,7 @@ pub fn limited(packed: &Packed, program: &str, arguments: &[&str], input: &str) 
     child.wait_with_output().unwrap()
 }
 
-/// The blobs as git reads them, unless it refuses one.
+/// Returns the blobs as git reads them, or `None` if git rejects one of them.
 fn said_by_git(packed: &Packed, wanted: &[usize], format: ObjectFormat) -> Option<Vec<Vec<u8>>> {
     let ids = wanted.iter().map(|number| format!("{}\n", id(*number, format)));
     let output = limited(packed, "git", &["--git-dir=.", "cat-file", "--batch"], &ids.collect::<String>());
@@ -49,7 +49,7 @@ fn said_by_git(packed: &Packed, wanted: &[usize], format: ObjectFormat) -> Optio
     let mut next = || {
         let end = rest.iter().position(|byte| *byte == b'\n')?;
         let size = str::from_utf8(&rest[..end]).unwrap().split(' ').nth(2)?.parse::<usize>().ok()?;
-        // Git does not mind if a blob that it streams is shorter than its header says.
+        // Git accepts a streamed blob that is shorter than its header says.
         let content = rest.get(end + 1..(end + 1).checked_add(size)?)?;
         rest = rest.get(end + size + 2..)?;
         Some(content.to_vec())
@@ -57,13 +57,13 @@ fn said_by_git(packed: &Packed, wanted: &[usize], format: ObjectFormat) -> Optio
     wanted.iter().map(|_| next()).collect()
 }
 
-/// The content of a sound blob.
+/// Returns the content of a valid blob.
 fn sound(number: usize) -> Vec<u8> {
     format!("content {number}").into_bytes()
 }
 
-/// Deploys a tree. What git reads is deployed; what git refuses is an error, and nothing is live. Only where the
-/// damage touches no blob may the right content be live all the same.
+/// Deploys a tree. If git reads its objects, they are deployed. If git rejects them, the deployment fails and
+/// nothing becomes live, unless the damage affects no blob and the content is correct.
 #[track_caller]
 fn is_right_or_an_error(
     name: &str,
@@ -99,17 +99,18 @@ fn is_right_or_an_error(
 }
 
 #[test]
-fn hostile_objects_are_deployed_right_or_an_error() {
+fn hostile_objects_are_deployed_correctly_or_rejected() {
     let copy = [1, 1, 0x90, 1];
     let endless = [1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0x90, 1];
-    // A result of 8 GiB, of copies of 16 MiB: it compresses well, and is to be refused without being made.
+    // An 8 GiB result made of 16 MiB copies. It compresses well, and must be rejected without being built.
     let mut bomb = vec![1, 0x80, 0x80, 0x80, 0x80, 0x20];
     bomb.extend([0x90, 1].repeat(1 << 16));
     for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
         let mut chain = vec![Object::blob(b"x")];
         chain.extend((1..50_000).map(|number| Object::delta(number - 1, &copy)));
         let one = |object| vec![Object::blob(b"x"), object];
-        // Git is not asked where it would follow a cycle for ever, and of a chain that it never makes so long.
+        // Git is not consulted where it would loop forever on a cycle, or for a chain longer than git ever
+        // creates.
         let (read, refused, unasked) = (Some(true), Some(false), None);
         let cases = [
             ("a chain of 50,000", chain, unasked),
@@ -135,7 +136,7 @@ fn hostile_objects_are_deployed_right_or_an_error() {
             objects.extend((0..SOUND).map(|number| Object::blob(&sound(number))));
             let (pack, offsets) = pack(&objects, format);
             let index = index(&offsets, format);
-            // One file, and so many that threads share them.
+            // One file, and enough files that threads share them.
             let many: Vec<usize> = (last..objects.len()).collect();
             for wanted in [&many[..1], &many] {
                 let was_read = is_right_or_an_error(name, &pack, &index, wanted, format, by_git.is_some());
@@ -146,7 +147,7 @@ fn hostile_objects_are_deployed_right_or_an_error() {
 }
 
 #[test]
-fn lying_indexes_and_torn_packs_are_deployed_right_or_an_error() {
+fn corrupt_indexes_and_truncated_packs_are_deployed_correctly_or_rejected() {
     const FANOUT: usize = 8;
     for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
         let ids = FANOUT + 1024;

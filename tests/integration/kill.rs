@@ -1,5 +1,5 @@
-//! SIGKILL at any instant: what is live is the old release or the new one, whole, no release that counts as
-//! good is less than whole, and the next push works without help.
+//! SIGKILL at any time: the live release is the old one or the new one, complete. Every release marked good
+//! is complete, and the next push works without intervention.
 
 use std::process::Stdio;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::support::strace::{DISK_CALLS, killed_at_each_change};
 use crate::support::{Run, TwoVersions};
 
 #[test]
-fn killed_at_a_random_instant() {
+fn killed_at_random_times() {
     let two = TwoVersions::with_hook(200);
     let rounds =
         std::env::var("BLUEGREEN_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(150_u32);
@@ -26,8 +26,8 @@ fn killed_at_a_random_instant() {
         let mut child =
             hook.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), two.line(new).as_bytes()).unwrap();
-        // The usual duration follows the load of the machine, so that two thirds are cut off in the midst.
-        // A sequence that fills the whole duration evenly, whatever the number of rounds.
+        // The expected duration adapts to the load, so that two thirds of the kills interrupt a deployment.
+        // Multiples of the golden ratio cover the duration evenly for any number of rounds.
         let part = f64::from(round) * 0.618_033_988_75 % 1.0;
         let when = format!("a kill in round {round}, {part:.3} of {usual:?}");
         std::thread::sleep(usual.mul_f64(part));
@@ -40,31 +40,31 @@ fn killed_at_a_random_instant() {
             usual = usual.mul_f64(1.02);
         }
         two.is_whole(&when);
-        // Half of the time the next push is of the other commit.
+        // In half of the rounds, the next push deploys the other commit.
         two.push_works(if round % 4 < 2 { new } else { 1 - new }, &when);
         if round % 4 >= 2 {
             two.push_works(new, &when);
         }
     }
-    assert!(cut >= rounds / 3, "only {cut} of {} hooks were cut off", cut + done);
+    assert!(cut >= rounds / 3, "only {cut} of {} hooks were interrupted", cut + done);
 }
 
 #[test]
-fn killed_at_every_call_that_changes_the_file_system() {
+fn killed_at_every_file_system_change() {
     if !program_or_skip("strace") {
         return;
     }
     let two = TwoVersions::with_hook(10);
-    // In one thread the calls are the same ones each time.
+    // A single thread makes the order of calls deterministic.
     two.sandbox.config("checkout-threads = 1");
-    // Another command sees who holds the lock.
+    // Another command can read who holds the lock.
     let calls = [&DISK_CALLS[..], &["flock"]].concat();
     let killed = killed_at_each_change(
         &two.sandbox,
         &calls,
         |new, strace| {
-            // A kill may cost the release that is recycled. What is written in one tick of the clock counts as changed, so
-            // that it takes some pushes until each makes the same calls again.
+            // A kill may discard the release that would be recycled. Files written within one clock tick
+            // count as modified, so it takes several pushes until each makes the same calls again.
             for turn in 0..6 {
                 two.push_works(if turn % 2 == 0 { new } else { 1 - new }, "nothing");
             }
@@ -79,7 +79,7 @@ fn killed_at_every_call_that_changes_the_file_system() {
 }
 
 #[test]
-fn a_killed_rollback_leaves_one_of_two_releases() {
+fn a_killed_rollback_leaves_either_release_live() {
     if !program_or_skip("strace") {
         return;
     }

@@ -1,15 +1,17 @@
-//! SIGKILL at every call of the gate with steps and a shared directory that changes something: what is live is whole
-//! and good, nothing shared is lost, and after the next run the branch and the site agree.
+//! SIGKILL at every state-changing system call of the gate, with steps and a shared directory. The live
+//! release is complete and good, nothing in the shared directory is lost, and after the next run the branch
+//! and the site agree.
 
 use crate::support::TwoVersions;
 use crate::support::skip::program_or_skip;
 use crate::support::strace::{DISK_CALLS, killed_at_each_change};
 
-/// Calls that start, tell and end children. The C library chooses by which of the first three it starts one.
+/// Calls that start, signal, and connect child processes. The C library chooses one of the first three to
+/// start a process.
 const CHILD_CALLS: [&str; 5] = ["clone", "clone3", "vfork", "pipe2", "kill"];
 
 #[test]
-fn killed_at_every_call_of_the_gate() {
+fn killed_at_every_change_of_the_gate() {
     if !program_or_skip("strace") {
         return;
     }
@@ -22,7 +24,7 @@ fn killed_at_every_call_of_the_gate() {
         |new, strace| two.push(new, strace),
         |new, kills, when| {
             two.is_whole(when);
-            // The next push may be one of what was live before, too.
+            // The next push may also deploy the version that was live before.
             if kills / 2 % 3 == 0 {
                 two.push_works(1 - new, when);
             }

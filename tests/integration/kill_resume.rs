@@ -1,14 +1,14 @@
-//! SIGKILL at each system call of what decides about the tip, and a boot after it: a decision stands, and where there
-//! was none the boot decides.
+//! SIGKILL at each system call of a command that decides whether to deploy the tip, followed by a boot. A
+//! recorded decision stands. Without one, the boot decides.
 
 use crate::support::sandbox::BLUEGREEN;
 use crate::support::{Run, Sandbox};
 
-/// The calls that change the disk, and those that start a program.
+/// Calls that change the disk or start a program.
 const CALLS: [&str; 8] =
     ["unlinkat", "renameat", "symlinkat", "write", "fsync", "fdatasync", "clone3", "vfork"];
 
-/// A site of two versions.
+/// A site with two versions.
 struct Site {
     sandbox: Sandbox,
     ids: [String; 2],
@@ -25,7 +25,7 @@ impl Site {
         Self { sandbox, ids }
     }
 
-    /// Version "one" is live, and the branch is at "two", which no deployment has looked at.
+    /// Makes version "one" live and moves the branch to "two", which no deployment has examined.
     fn cut_off(&self) {
         self.move_branch(0);
         drop(self.sandbox.bluegreen(&["deploy"]));
@@ -42,14 +42,14 @@ impl Site {
         self.sandbox.bluegreen(&["resume", "--boot"])
     }
 
-    /// The program behind `strace`.
+    /// Runs the program under `strace`.
     fn behind(&self, strace: &[String], arguments: &[&str]) -> Run<'_> {
         let mut command = self.sandbox.command(&strace[0]);
         command.args(&strace[1..]).arg(BLUEGREEN).arg("-C").arg(self.sandbox.repository()).args(arguments);
         Run::new(&self.sandbox, &mut command)
     }
 
-    /// The hook behind `strace`, as git calls it once the branch is at "two".
+    /// Runs the hook under `strace`, as git does after moving the branch to "two".
     fn hook(&self, strace: &[String], option: Option<&str>) -> Run<'_> {
         let line = format!("{} {} refs/heads/master\n", self.ids[0], self.ids[1]);
         let mut command = self.sandbox.command(&strace[0]);
@@ -65,7 +65,7 @@ impl Site {
         std::fs::read_to_string(self.sandbox.current("version")).unwrap()
     }
 
-    /// The reason why the tip is not live.
+    /// Returns the reason why the tip is not live.
     fn why(&self) -> Option<String> {
         let status = self.sandbox.bluegreen(&["status", "--json"]).ok();
         let status: serde_json::Value = serde_json::from_str(status.output()).unwrap();
@@ -73,8 +73,8 @@ impl Site {
         status["why"].as_str().map(str::to_owned)
     }
 
-    /// Kills `run` at each call, one after the other, and boots. `check` gets what was live before the boot, and
-    /// a word on when that was. A second boot has nothing to do.
+    /// Kills `run` at each call in turn, then boots. `check` receives the version that was live before the
+    /// boot and a description of the kill. A second boot must be a no-op.
     fn at_each_call<'a>(
         &'a self,
         prepare: impl Fn(),
@@ -110,7 +110,7 @@ impl Site {
 }
 
 #[test]
-fn a_rollback_that_has_happened_stands() {
+fn a_completed_rollback_stands() {
     if !crate::support::skip::program_or_skip("strace") {
         return;
     }
@@ -153,7 +153,7 @@ fn a_pushed_tip_becomes_live() {
 }
 
 #[test]
-fn a_failure_is_told_and_not_repeated() {
+fn a_failure_is_recorded_and_not_repeated() {
     if !crate::support::skip::program_or_skip("strace") {
         return;
     }
@@ -169,7 +169,7 @@ fn a_failure_is_told_and_not_repeated() {
 }
 
 #[test]
-fn a_release_that_fails_its_verification_does_not_come_back() {
+fn a_release_that_failed_verification_is_not_activated_again() {
     if !crate::support::skip::program_or_skip("strace") {
         return;
     }
@@ -182,7 +182,7 @@ fn a_release_that_fails_its_verification_does_not_come_back() {
 }
 
 #[test]
-fn a_skipped_tip_is_not_deployed_once_that_is_said() {
+fn a_tip_reported_as_skipped_is_not_deployed() {
     if !crate::support::skip::program_or_skip("strace") {
         return;
     }

@@ -1,4 +1,5 @@
-//! Git LFS with git-lfs itself: content where it is on the server, and never a site of pointers by accident.
+//! Git LFS with the real git-lfs: content is deployed if it is on the server, and pointers are never deployed
+//! by accident.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,14 +8,14 @@ use std::process::Stdio;
 use crate::support::skip::{program_or_skip, root_or_skip};
 use crate::support::{Node, Run, Sandbox};
 
-/// A sandbox in whose clone git-lfs sets up no hook of its own, which would upload before each push.
+/// A sandbox whose clone has no git-lfs hook, which would upload objects before each push.
 fn quiet_clone() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.git(&["config", "core.hooksPath", "/dev/null"]);
     sandbox
 }
 
-/// A server and a clone that both have git-lfs set up in their own config.
+/// A sandbox whose server and clone have git-lfs configured in their own config.
 fn with_lfs() -> Option<Sandbox> {
     if !program_or_skip("git-lfs") {
         return None;
@@ -27,7 +28,7 @@ fn with_lfs() -> Option<Sandbox> {
     Some(sandbox)
 }
 
-/// Stores content in the clone's LFS objects; gives the pointer to it.
+/// Stores content as an LFS object of the clone, and returns its pointer.
 fn pointer(sandbox: &Sandbox, content: &[u8]) -> Node {
     let mut clean = sandbox.git_command(&sandbox.clone_path());
     clean.args(["lfs", "clean"]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -38,7 +39,7 @@ fn pointer(sandbox: &Sandbox, content: &[u8]) -> Node {
     Node::File(pointer)
 }
 
-/// Brings all LFS objects of the clone to the server, as `git lfs push` would.
+/// Copies all LFS objects from the clone to the server, as `git lfs push` would.
 fn upload(sandbox: &Sandbox) {
     let objects = |directory: &Path| directory.join("lfs/objects");
     copy(&objects(&sandbox.clone_path()), &objects(&sandbox.repository()));
@@ -57,7 +58,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn content_that_is_on_the_server_is_deployed() {
+fn uploaded_content_is_deployed() {
     let Some(sandbox) = with_lfs() else { return };
     let big = "content\n".repeat(200_000);
     let (first, small, empty) =
@@ -80,7 +81,7 @@ fn content_that_is_on_the_server_is_deployed() {
 }
 
 #[test]
-fn files_that_were_committed_without_git_lfs_are_deployed_with_its_warning() {
+fn files_committed_without_git_lfs_are_deployed_with_a_warning() {
     let Some(sandbox) = with_lfs() else { return };
     sandbox.commit_nodes(&[
         (b"no pointer.bin", Node::file("committed without git-lfs")),
@@ -92,7 +93,7 @@ fn files_that_were_committed_without_git_lfs_are_deployed_with_its_warning() {
 }
 
 #[test]
-fn content_that_is_missing_is_refused_by_name() {
+fn missing_content_is_rejected_with_its_paths() {
     let Some(sandbox) = with_lfs() else { return };
     sandbox.push().ok();
     let (one, two) = (pointer(&sandbox, b"one"), pointer(&sandbox, b"two"));
@@ -115,7 +116,7 @@ fn content_that_is_missing_is_refused_by_name() {
 }
 
 #[test]
-fn pointers_are_deployed_where_the_config_says_so_and_become_content_later() {
+fn pointers_are_deployed_if_configured_and_replaced_once_content_arrives() {
     let Some(sandbox) = with_lfs() else { return };
     sandbox.site_config("lfs = \"warn\"\nkeep = 2");
     let one = pointer(&sandbox, b"one");
@@ -136,7 +137,7 @@ fn pointers_are_deployed_where_the_config_says_so_and_become_content_later() {
 }
 
 #[test]
-fn a_git_lfs_that_leaves_pointers_is_noticed() {
+fn pointers_left_by_git_lfs_are_detected() {
     let Some(sandbox) = with_lfs() else { return };
     sandbox.git_in(
         &sandbox.repository(),
@@ -150,7 +151,8 @@ fn a_git_lfs_that_leaves_pointers_is_noticed() {
     sandbox.site_config("lfs = \"warn\"").bluegreen(&["deploy"]).warned();
 }
 
-/// A directory with links to what a deployment needs, and no git-lfs.
+/// Creates a directory with symlinks to the programs that a deployment needs, except git-lfs. Returns its
+/// path.
 fn without_git_lfs(sandbox: &Sandbox) -> String {
     let bin = sandbox.path("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -162,7 +164,7 @@ fn without_git_lfs(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_server_without_git_lfs_refuses() {
+fn a_server_without_git_lfs_rejects_the_deployment() {
     let Some(sandbox) = with_lfs() else { return };
     let one = pointer(&sandbox, b"one");
     upload(&sandbox);
@@ -176,7 +178,7 @@ fn a_server_without_git_lfs_refuses() {
 }
 
 #[test]
-fn a_server_where_git_lfs_is_not_set_up_refuses() {
+fn a_server_without_configured_git_lfs_rejects_the_deployment() {
     if !program_or_skip("git-lfs") || !root_or_skip() {
         return;
     }
@@ -196,7 +198,7 @@ fn a_server_where_git_lfs_is_not_set_up_refuses() {
 }
 
 #[test]
-fn lfs_storage_and_alternates_are_looked_at() {
+fn lfs_storage_and_alternates_are_searched() {
     let Some(sandbox) = with_lfs() else { return };
     let one = pointer(&sandbox, b"one");
     sandbox.commit_nodes(&[(b"one.bin", one)]);
@@ -212,8 +214,8 @@ fn lfs_storage_and_alternates_are_looked_at() {
     sandbox.push().ok().serves("two.bin", "two");
 }
 
-/// Adds the remote that `git lfs push` needs, as everybody's clone has one. Objects go over
-/// git-lfs's own transfer between directories, which stores them where the server's git-lfs looks.
+/// Adds the remote that `git lfs push` needs. git-lfs transfers objects between directories and stores them
+/// where the server's git-lfs expects them.
 fn with_remote() -> Option<Sandbox> {
     let sandbox = with_lfs()?;
     let url = format!("file://{}", sandbox.repository().display());
@@ -221,14 +223,14 @@ fn with_remote() -> Option<Sandbox> {
     Some(sandbox)
 }
 
-/// Pushes to the remote with whatever hooks the clone has.
+/// Pushes to the remote with the clone's hooks enabled.
 fn push_to_remote(sandbox: &Sandbox) -> Run<'_> {
     let mut push = sandbox.git_command(&sandbox.clone_path());
     Run::new(sandbox, push.args(["push", "production", "master"]).stdin(Stdio::null()))
 }
 
 #[test]
-fn what_git_lfs_push_uploads_is_deployed() {
+fn content_uploaded_by_git_lfs_push_is_deployed() {
     let Some(sandbox) = with_remote() else { return };
     let big = "uploaded\n".repeat(100_000);
     let (first, second) = (pointer(&sandbox, big.as_bytes()), pointer(&sandbox, b"second"));
@@ -237,7 +239,8 @@ fn what_git_lfs_push_uploads_is_deployed() {
         "error: the content of these files of Git LFS is not on the server: `big.bin`, `deep/second.bin`";
     push_to_remote(&sandbox).not_deployed().says(refused).serves_nothing();
 
-    // As the hint says: without `--all`, git-lfs takes what the remote's branches have for uploaded.
+    // The hint's command. Without `--all`, git-lfs assumes that objects of the remote's branches are already
+    // uploaded.
     sandbox.git(&["lfs", "push", "--all", "production"]);
     sandbox
         .bluegreen(&["deploy"])
@@ -252,7 +255,7 @@ fn what_git_lfs_push_uploads_is_deployed() {
 }
 
 #[test]
-fn the_hook_that_git_lfs_installs_uploads_before_each_push() {
+fn the_git_lfs_hook_uploads_before_each_push() {
     let Some(sandbox) = with_remote() else { return };
     sandbox.git(&["config", "--unset", "core.hooksPath"]);
     sandbox.git(&["lfs", "install", "--local"]);

@@ -1,8 +1,8 @@
-//! The program under limits of processes, open files, memory, and file size: it never panics, never leaves a change
-//! half done, and never loses the history; once the limit is gone, the next push works.
+//! The program under limits on processes, open files, memory, and file size. It never panics, never leaves a
+//! change half-done, and never loses the history. Without the limit, the next push works.
 //!
-//! The hook, the gate, and a rollback run under each value of each limit from 1 to 64. Limits of processes do not
-//! apply to root, so a user of its own owns each sandbox.
+//! The hook, the gate, and a rollback run under each value from 1 to 64 of each limit. Process limits do not
+//! apply to root, so each sandbox is owned by a separate user.
 
 use std::os::unix::fs::{chown, symlink};
 use std::process::Stdio;
@@ -14,13 +14,13 @@ use crate::support::run::Run;
 use crate::support::skip::{program_or_skip, root_or_skip};
 use crate::support::two_versions::TwoVersions;
 
-/// The values of a limit.
+/// The values of each limit.
 const VALUES: std::ops::RangeInclusive<u32> = 1..=64;
 
-/// The first of the users that own sandboxes. No account has these numbers.
+/// The first of the UIDs that own sandboxes. No account uses these UIDs.
 const FIRST_USER: u32 = 61_100;
 
-/// A limit of prlimit(1) with a value, and the unit of the value.
+/// A limit that prlimit(1) sets, with the unit of its value.
 #[derive(Clone, Copy)]
 enum Limit {
     Processes,
@@ -32,7 +32,7 @@ enum Limit {
 }
 
 impl Limit {
-    /// The command that runs another one under the limit. One that hangs is killed.
+    /// Returns the command that runs another one under the limit, and kills it if it hangs.
     fn wrapper(self, value: u32) -> Vec<String> {
         let (name, unit) = match self {
             Self::Processes => ("nproc", 1),
@@ -45,14 +45,14 @@ impl Limit {
     }
 }
 
-/// The entries of the history, oldest first. A line that was torn by a full disk is skipped, as the program does.
+/// Returns the history, oldest entry first. Skips a line truncated by a full disk, as the program does.
 fn history(two: &TwoVersions) -> Vec<Value> {
     let path = two.sandbox.site().join(".bluegreen/history.jsonl");
     let text = std::fs::read(path).unwrap_or_default();
     text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
-/// Asserts that a run neither panicked nor hung, and that what is live and recorded is whole.
+/// Asserts that a run neither panicked nor hung, and that the live release and the history are intact.
 #[track_caller]
 fn is_intact(two: &TwoVersions, run: &Run<'_>, before: &[Value], when: &str) {
     assert!(!run.output.contains("panicked") && run.status.code() != Some(101), "{when}: {}", run.output);
@@ -61,7 +61,7 @@ fn is_intact(two: &TwoVersions, run: &Run<'_>, before: &[Value], when: &str) {
     assert!(history(two).starts_with(before), "{when}: the history has lost entries");
 }
 
-/// Runs a push and a rollback under each value of the limit, and a push without it after each.
+/// Runs a push and a rollback under each value of the limit, each followed by a push without the limit.
 fn survives(two: &TwoVersions, limit: Limit, user: u32) {
     two.sandbox.owned_by(user);
     if two.has_gate {
@@ -92,7 +92,7 @@ fn survives(two: &TwoVersions, limit: Limit, user: u32) {
     assert!(succeeded > 0, "no push succeeded, so that the test does not test the limit");
 }
 
-/// Asserts that one side is public, that both sites are whole, and that no log of the run has a panic.
+/// Asserts that exactly one side is public, both sites are complete, and no log contains a panic.
 #[track_caller]
 fn is_promoted_or_not(pair: &Pair, when: &str) {
     assert!(["blue", "green"].contains(&pair.public().as_str()), "{when}: `{}` is public", pair.public());
@@ -101,7 +101,7 @@ fn is_promoted_or_not(pair: &Pair, when: &str) {
     }
 }
 
-/// Promotes under each value of the limit, and without it after each.
+/// Promotes under each value of the limit, each followed by a promotion without the limit.
 fn promotion_survives(limit: Limit, user: u32) {
     let pair = Pair::new();
     pair.configure("watch = \"0.4s\"", "watch = \"0.05s\"");
@@ -112,7 +112,7 @@ fn promotion_survives(limit: Limit, user: u32) {
         chown(pair.file(path), Some(user), Some(user)).unwrap();
     }
     let mut succeeded = 0;
-    // A promotion starts programs, for which 64 MiB of memory are not enough everywhere.
+    // A promotion starts programs, and 64 MiB of memory may be too little for them.
     let enough = matches!(limit, Limit::Memory).then_some(1024);
     for value in VALUES.chain(enough) {
         let wrapper = limit.wrapper(value);
@@ -130,7 +130,7 @@ fn promotion_survives(limit: Limit, user: u32) {
         assert_eq!(pair.public(), to);
         is_promoted_or_not(&pair, &when);
     }
-    assert!(succeeded > 0, "no promotion succeeded, so that the test does not test the limit");
+    assert!(succeeded > 0, "no promotion succeeded under any value of the limit");
 }
 
 fn can_run() -> bool {
@@ -149,11 +149,11 @@ macro_rules! limits {
 }
 
 #[test]
-fn a_promotion_survives_limits_of_open_files_memory_and_file_size() {
+fn a_promotion_survives_open_file_memory_and_file_size_limits() {
     if !can_run() || !program_or_skip("curl") {
         return;
     }
-    // Promotions mostly wait. Limits of processes are tested with the client's other limits.
+    // Promotions mostly wait, so these run in parallel. `client_limits` tests process limits.
     std::thread::scope(|scope| {
         for (user, limit) in [(9, Limit::Files), (10, Limit::FileSize), (11, Limit::Memory)] {
             scope.spawn(move || promotion_survives(limit, FIRST_USER + user));
@@ -162,12 +162,12 @@ fn a_promotion_survives_limits_of_open_files_memory_and_file_size() {
 }
 
 limits! {
-    the_hook_survives_limits_of_processes: TwoVersions::with_hook(20), Limit::Processes, 0;
-    the_hook_survives_limits_of_open_files: TwoVersions::with_hook(20), Limit::Files, 1;
-    the_hook_survives_limits_of_memory: TwoVersions::with_hook(20), Limit::Memory, 2;
-    the_hook_survives_limits_of_file_size: TwoVersions::with_hook(20), Limit::FileSize, 3;
-    the_gate_survives_limits_of_processes: TwoVersions::with_gate(), Limit::Processes, 4;
-    the_gate_survives_limits_of_open_files: TwoVersions::with_gate(), Limit::Files, 5;
-    the_gate_survives_limits_of_memory: TwoVersions::with_gate(), Limit::Memory, 6;
-    the_gate_survives_limits_of_file_size: TwoVersions::with_gate(), Limit::FileSize, 7;
+    the_hook_survives_process_limits: TwoVersions::with_hook(20), Limit::Processes, 0;
+    the_hook_survives_open_file_limits: TwoVersions::with_hook(20), Limit::Files, 1;
+    the_hook_survives_memory_limits: TwoVersions::with_hook(20), Limit::Memory, 2;
+    the_hook_survives_file_size_limits: TwoVersions::with_hook(20), Limit::FileSize, 3;
+    the_gate_survives_process_limits: TwoVersions::with_gate(), Limit::Processes, 4;
+    the_gate_survives_open_file_limits: TwoVersions::with_gate(), Limit::Files, 5;
+    the_gate_survives_memory_limits: TwoVersions::with_gate(), Limit::Memory, 6;
+    the_gate_survives_file_size_limits: TwoVersions::with_gate(), Limit::FileSize, 7;
 }

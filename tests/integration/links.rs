@@ -1,4 +1,5 @@
-//! `symlinks = "inside"` where shared paths are: what a link leads through counts, not how it is spelled.
+//! `symlinks = "inside"` with shared paths: a symlink is judged by the path it resolves through, not by its
+//! spelling.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -14,16 +15,16 @@ fn with_shared() -> Sandbox {
     sandbox
 }
 
-/// The time at which anything was last made or removed among the releases, to the nanosecond.
+/// Returns the time of the last change in `releases/`, in seconds and nanoseconds.
 fn last_write(sandbox: &Sandbox) -> (i64, i64) {
     let metadata = sandbox.site().join("releases").metadata().unwrap();
     (metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// A path and where the link there leads to.
+/// The path of a symlink and its target.
 type Link = (&'static str, &'static str);
 
-/// Links that leave by way of a shared path, with what helps them.
+/// Symlinks that leave the release through a shared path, with the other symlinks that they need.
 const OUTSIDE: [(Link, &[Link]); 10] = [
     (("out", "logs/.."), &[]),
     (("out", "logs/../.bluegreen"), &[]),
@@ -38,7 +39,7 @@ const OUTSIDE: [(Link, &[Link]); 10] = [
 ];
 
 #[test]
-fn a_link_back_out_of_a_shared_path_is_refused_before_the_first_write() {
+fn a_symlink_out_through_a_shared_path_is_rejected_before_the_first_write() {
     let sandbox = with_shared();
     sandbox.commit("index.html", "v1").push().ok();
     let (written, shared) = (last_write(&sandbox), snapshot(&sandbox.site().join("shared")));
@@ -47,7 +48,7 @@ fn a_link_back_out_of_a_shared_path_is_refused_before_the_first_write() {
         sandbox.git(&["update-ref", "refs/heads/master", &first]);
         let mut nodes = vec![(path.as_bytes(), Node::link(target)), (b"index.html", Node::file("v2"))];
         nodes.extend(others.iter().map(|(path, target)| (path.as_bytes(), Node::link(target))));
-        // What would be moved to the shared place before anything else.
+        // A seed file, which would be moved to the shared directory first.
         nodes.push((b"logs/seed", Node::file("seed")));
         sandbox.commit_nodes(&nodes);
         sandbox
@@ -59,7 +60,7 @@ fn a_link_back_out_of_a_shared_path_is_refused_before_the_first_write() {
         assert_eq!(snapshot(&sandbox.site().join("shared")), shared, "{path} -> {target}");
     }
     sandbox.is_tidy();
-    // The same tree is one setting away.
+    // A config change allows the same tree.
     sandbox
         .site_config("symlinks = \"any\"")
         .bluegreen(&["deploy", "master"])
@@ -69,7 +70,7 @@ fn a_link_back_out_of_a_shared_path_is_refused_before_the_first_write() {
 }
 
 #[test]
-fn a_link_into_a_shared_path_is_fine() {
+fn symlinks_into_shared_paths_are_allowed() {
     let sandbox = with_shared();
     let links = [
         ("photos", "storage/uploads"),

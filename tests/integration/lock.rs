@@ -1,4 +1,4 @@
-//! One deployment at a time: who waits, for whom, and who gives up.
+//! The site's lock: a single deployment runs at a time, and the others wait or time out.
 
 use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::support::run::spawn;
 const HOLDER: &str = "a deployment by alice from 192.0.2.7 (process <pid>, since <time>)";
 
 #[test]
-fn a_push_says_whom_it_waits_for_and_then_deploys() {
+fn a_waiting_push_names_the_lock_holder_and_then_deploys() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     sandbox.commit("index.html", "v2");
@@ -31,7 +31,7 @@ fn a_push_says_whom_it_waits_for_and_then_deploys() {
 }
 
 #[test]
-fn a_push_gives_up_after_the_time_that_the_config_gives_it() {
+fn a_push_times_out_after_the_configured_wait() {
     let sandbox = Sandbox::new();
     sandbox.config("lock-timeout = \"300ms\"").commit("index.html", "v1").push().ok();
     let lock = HeldLock::take(&sandbox);
@@ -54,7 +54,7 @@ fn a_push_gives_up_after_the_time_that_the_config_gives_it() {
 }
 
 #[test]
-fn operators_wait_and_give_up_too() {
+fn operator_commands_wait_and_time_out() {
     let sandbox = Sandbox::new();
     sandbox.config("lock-timeout = \"0s\"").commit("index.html", "v1").push().ok();
     sandbox.commit("index.html", "v2").push().ok();
@@ -70,7 +70,7 @@ fn operators_wait_and_give_up_too() {
 }
 
 #[test]
-fn looking_needs_no_lock_and_shows_who_has_it() {
+fn read_only_commands_need_no_lock_and_show_its_holder() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     sandbox.bluegreen(&["status"]).ok().says("Running:  nothing");
@@ -82,7 +82,7 @@ fn looking_needs_no_lock_and_shows_who_has_it() {
 }
 
 #[test]
-fn a_lock_file_full_of_garbage_is_no_obstacle() {
+fn garbage_in_the_lock_file_is_ignored() {
     let sandbox = Sandbox::new();
     sandbox.config("lock-timeout = \"200ms\"").commit("index.html", "v1").push().ok();
     let path = sandbox.site().join(".bluegreen/lock");
@@ -108,7 +108,7 @@ fn the_tip_is_read_under_the_lock() {
     for version in ["v2", "v3", "v4"] {
         sandbox.commit("index.html", version);
         let (child, reader) = spawn(&mut sandbox.push_command(&["master"]));
-        // The ref has moved before the hook begins to wait.
+        // The ref moves before the hook starts to wait.
         let mut reader = BufReader::new(reader);
         let mut line = String::new();
         while !line.contains("Waiting for") {
@@ -125,11 +125,11 @@ fn the_tip_is_read_under_the_lock() {
         assert!(output.contains("Git hooks deploy complete."), "{output}");
     }
     sandbox.serves("index.html", "v4");
-    assert_eq!(sandbox.releases().len(), 2, "v1 and v4: nobody deployed what was superseded");
+    assert_eq!(sandbox.releases().len(), 2, "only v1 and v4 were deployed, not the superseded tips");
 }
 
 #[test]
-fn a_killed_holder_leaves_no_stale_lock() {
+fn a_killed_process_leaves_no_stale_lock() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let lock = sandbox.site().join(".bluegreen/lock");

@@ -1,4 +1,4 @@
-//! Records that are lost, damaged or unreadable: a release is not bad because nothing is known of it.
+//! Missing, damaged, or unreadable records: a release without a record is not treated as bad.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use crate::support::skip::program_or_skip;
 use crate::support::{Run, Sandbox};
 
-/// Five releases, all kept for now.
+/// Five releases, all kept so far.
 fn five_releases() -> Sandbox {
     let sandbox = Sandbox::new();
     for version in ["v1", "v2", "v3", "v4", "v5"] {
@@ -17,7 +17,7 @@ fn five_releases() -> Sandbox {
 }
 
 #[test]
-fn a_lost_state_directory_costs_no_release() {
+fn a_lost_state_directory_loses_no_release() {
     let sandbox = five_releases();
     fs::remove_dir_all(sandbox.site().join(".bluegreen")).unwrap();
     let before = sandbox.releases();
@@ -32,7 +32,7 @@ fn a_lost_state_directory_costs_no_release() {
             assert_eq!(fs::read_to_string(path).unwrap(), content);
         }
     }
-    // Those that are known are kept as ever.
+    // Releases with records are pruned as usual.
     assert_eq!(sandbox.releases().len(), 5 + 3, "with the spare");
     let told = sandbox.bluegreen(&["check"]);
     assert_eq!(told.output.matches("has no readable record").count(), 5, "{}", told.output);
@@ -40,7 +40,7 @@ fn a_lost_state_directory_costs_no_release() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_is_no_verdict() {
+fn an_unreadable_record_does_not_mark_a_release_bad() {
     for damage in ["", "state = \"ready\"", "\u{0}\u{0}", "link", "pipe", "directory"] {
         let sandbox = five_releases();
         let name = sandbox.releases()[0].clone();
@@ -67,7 +67,7 @@ fn a_record_that_cannot_be_read_is_no_verdict() {
 }
 
 #[test]
-fn an_error_of_the_disk_never_means_that_something_is_gone() {
+fn a_disk_error_is_never_mistaken_for_a_missing_file() {
     if !program_or_skip("strace") {
         return;
     }
@@ -82,7 +82,7 @@ fn an_error_of_the_disk_never_means_that_something_is_gone() {
             let mut strace = sandbox.command("strace");
             let inject = format!("inject={call}:error=EIO:when={number}");
             strace.args(["-qqq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
-            // It is the live one: all that happens is that the site is swept.
+            // The release is already live, so the rollback only sweeps the site.
             let run = Run::new(&sandbox, strace.arg(sandbox.hook_path()).args(["rollback", &live]));
             let when = format!("EIO at {call} number {number}:\n{}", run.output);
             assert_eq!(sandbox.releases(), releases, "{when}");
