@@ -51,4 +51,5 @@ mod ssh;
 mod stacks;
 mod sudo;
 mod switches;
+mod tls;
 mod tutorial;

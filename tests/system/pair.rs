@@ -10,20 +10,20 @@ use crate::booted::Booted;
 use crate::lab::Lab;
 use crate::machine::{Background, Machine, Ran};
 
-const DOMAIN: &str = "shop.local";
+pub const DOMAIN: &str = "shop.local";
 const HOSTS: &str = "192.0.2.11 shop.local blue.shop.local green.shop.local";
-const OPTIONS: &str = "--pair --stack node --worker 'node worker.js' --domain shop.local";
+pub const OPTIONS: &str = "--pair --stack node --worker 'node worker.js' --domain shop.local";
 
 /// A server with a pair, and its developer.
-struct Pair {
-    server: Booted,
-    dev: Machine,
-    /// The scheme of the public address, and how curl and the load trust it.
-    scheme: &'static str,
+pub struct Pair {
+    pub server: Booted,
+    pub dev: Machine,
+    /// The scheme of the public address.
+    pub scheme: &'static str,
 }
 
 impl Pair {
-    fn boot(lab: &Lab) -> Self {
+    pub fn boot(lab: &Lab) -> Self {
         let server = lab.booted_with("blue", include_str!("stack-packages"));
         server.sh("systemctl disable --quiet --now apache2").ok();
         let dev = lab.client("dev");
@@ -56,7 +56,7 @@ impl Pair {
         self.server.sh("sed -i 's/^for = .*/for = \"0.5s\"/' /etc/bluegreen/promote.toml").ok();
     }
 
-    fn deploy(&self) {
+    pub fn deploy(&self) {
         self.dev.push("blue master").ok().says("is live: ");
         self.dev
             .sh_as(
@@ -71,7 +71,7 @@ impl Pair {
         format!("{}://{name}/", self.scheme)
     }
 
-    fn page(&self, name: &str) -> String {
+    pub fn page(&self, name: &str) -> String {
         let url = self.url(name);
         self.dev
             .sh(&format!("curl -sS --cacert /tmp/ca.pem --max-time 10 {url} || curl -sS --max-time 10 {url}"))
@@ -81,7 +81,7 @@ impl Pair {
     }
 
     #[track_caller]
-    fn shows(&self, name: &str, version: usize) {
+    pub fn shows(&self, name: &str, version: usize) {
         let until = Instant::now() + Duration::from_secs(30);
         while !self.page(name).contains(&format!("Version {version}<")) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(100));
@@ -97,14 +97,14 @@ impl Pair {
         self.dev.sh_as("dev", &format!("ssh deploy@blue {command}"))
     }
 
-    fn promote(&self, side: &str) {
+    pub fn promote(&self, side: &str) {
         self.ssh(&format!("promote {side}")).ok().says(&format!("{side} is public, before it was"));
         let page = self.page(DOMAIN);
         let version = if side == "blue" { 1 } else { 2 };
         assert!(page.contains(&format!("Version {version}<")), "{side}: {page}");
     }
 
-    fn begin_load(&self) -> Background {
+    pub fn begin_load(&self) -> Background {
         let url = self.url(DOMAIN);
         let ca = if self.scheme == "https" { "--cafile /tmp/ca.pem" } else { "" };
         self.dev.start(
@@ -113,7 +113,7 @@ impl Pair {
         )
     }
 
-    fn end_load(&self, load: Background) -> Value {
+    pub fn end_load(&self, load: Background) -> Value {
         self.dev.sh("touch /tmp/load.stop").ok();
         let printed = load.finish();
         let text = self.dev.sh("cat /tmp/load").ok();
@@ -133,7 +133,7 @@ impl Pair {
         let result = self.end_load(load);
         let figures = format!("a pair behind {web_server}: {promotions} promotions: {result}\n");
         std::io::stderr().write_all(figures.as_bytes()).unwrap();
-        for count in ["failed", "mixed", "stale"] {
+        for count in ["failed", "reused", "mixed", "stale"] {
             assert_eq!(result[count], 0, "{web_server}: {result}");
         }
         assert!(result["requests"].as_u64() > Some(promotions as u64 * 20), "no steady load: {result}");
@@ -141,7 +141,7 @@ impl Pair {
     }
 
     /// Previews, the overview, and what the account may not do.
-    fn works(&self) {
+    pub fn works(&self) {
         self.shows("blue.shop.local", 1);
         self.shows("green.shop.local", 2);
         self.ssh("public").ok().says("blue").says("green").lacks("error:").lacks("warning:");

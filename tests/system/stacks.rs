@@ -129,7 +129,7 @@ impl Stack {
         let result = self.end_load(load);
         let figures = format!("{web_server} {options}: {deployments} deployments: {result}\n");
         std::io::stderr().write_all(figures.as_bytes()).unwrap();
-        for count in ["failed", "mixed", "stale"] {
+        for count in ["failed", "reused", "mixed", "stale"] {
             assert_eq!(result[count], 0, "{web_server}: {result}");
         }
         assert!(result["requests"].as_u64() > Some(seconds * 10), "no steady load in {seconds} s: {result}");
@@ -182,7 +182,8 @@ impl Stack {
         // Until an instance that drains has stopped.
         self.dev.sh("sleep 2").ok();
         let result = self.end_load(load);
-        noticed + result["failed"].as_u64().unwrap_or_default()
+        let count = |name: &str| result[name].as_u64().unwrap_or_default();
+        noticed + count("failed") + count("reused")
     }
 
     /// A command that listens on nothing is never live.

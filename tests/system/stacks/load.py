@@ -121,11 +121,21 @@ class Load:
 
     async def keep_alive(self):
         async def work(reader, writer):
-            while not self.stopping.is_set() and await self.page(reader, writer, False):
-                await asyncio.sleep(random.uniform(0.1, 0.4))
+            is_open, is_kept = True, False
+            while not self.stopping.is_set() and is_open:
                 # A connection that the server closed while it was idle is opened anew, as browsers do.
                 if reader.at_eof():
                     return
+                try:
+                    is_open = await self.page(reader, writer, False)
+                except (asyncio.IncompleteReadError, ConnectionError) as error:
+                    if not is_kept or getattr(error, "partial", b""):
+                        raise
+                    # The server closed it at the moment of the request, which a browser sends again.
+                    self.counts["reused"] += 1
+                    return
+                is_kept = True
+                await asyncio.sleep(random.uniform(0.1, 0.4))
 
         while not self.stopping.is_set():
             await self.once(work)
@@ -207,7 +217,7 @@ class Load:
         await asyncio.gather(*work)
         ordered = sorted(self.latencies)
         return {
-            "requests": 0, "failed": 0, "mixed": 0, "stale": 0, "assets": 0,
+            "requests": 0, "failed": 0, "reused": 0, "mixed": 0, "stale": 0, "assets": 0,
             **self.counts,
             "versions": len(self.versions),
             "p50": round(ordered[len(ordered) // 2] * 1000, 1),
