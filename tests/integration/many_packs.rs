@@ -1,4 +1,4 @@
-//! Deployments from more packs than a process may open files.
+//! Deployments from a repository with more packs than the process may have open files.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use bluegreen_object_store::ObjectFormat;
 use crate::repository::Packed;
 
 #[test]
-fn more_packs_than_descriptors() {
+fn a_repository_with_more_packs_than_descriptors_deploys() {
     let packed = Packed::new(ObjectFormat::Sha1);
     let mut stream = Vec::new();
     for version in 0..600 {

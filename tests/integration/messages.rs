@@ -1,4 +1,4 @@
-//! Messages after typical mistakes: each names what failed, what is live, and what to type.
+//! Messages after typical mistakes: each says what failed, what is live, and what to type.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,7 +9,7 @@ use crate::support::skip::{program_or_skip, root_or_skip};
 use crate::support::{Run, Sandbox};
 
 #[test]
-fn a_repository_in_a_closed_home_asks_for_sudo() {
+fn an_unreadable_home_directory_hints_at_sudo() {
     if !root_or_skip() {
         return;
     }
@@ -24,7 +24,7 @@ fn a_repository_in_a_closed_home_asks_for_sudo() {
 }
 
 #[test]
-fn a_missing_current_is_named_and_a_rollback_repairs_it() {
+fn a_missing_current_is_reported_and_repaired_by_a_rollback() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     fs::remove_file(sandbox.site().join("current")).unwrap();
@@ -40,7 +40,7 @@ fn a_missing_current_is_named_and_a_rollback_repairs_it() {
 }
 
 #[test]
-fn a_directory_of_another_user_is_named_with_the_command() {
+fn a_directory_owned_by_another_user_is_reported_with_a_command() {
     if !root_or_skip() {
         return;
     }
@@ -61,7 +61,7 @@ fn a_missing_shared_file_is_created_as_the_owner() {
     let hint = format!("hint: create it on the server: `sudo -u {user} sh -c {command}`");
     let run = sandbox.commit("index.html", "v1").push().not_deployed();
     run.says("error: the shared file `<site>/shared/.env` is missing").says(&hint);
-    // `check` reports it before the first push does.
+    // `check` reports it before the first push fails.
     sandbox
         .bluegreen(&["check"])
         .fails(1)
@@ -84,7 +84,7 @@ fn the_first_push_to_another_branch_prints_how_to_deploy_it() {
     sandbox.push_refs(&["master:one", "master:two"]).ok().never_says("hint:");
     sandbox.push_refs(&["main:master"]).output.contains("error"); // `main` is not a branch of the clone.
     sandbox.push().ok().serves("index.html", "v1");
-    // Once the branch exists, other branches are meant as they are.
+    // Once the branch exists, pushes to other branches print no hint.
     sandbox.push_refs(&["master:topic"]).ok().never_says("hint:");
 }
 
@@ -95,7 +95,7 @@ fn a_failed_health_check_names_the_address_and_the_journal() {
     }
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
-    // Nothing listens on the port of another listener that is gone.
+    // Bind a port and close it, so that nothing listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}/health");
     sandbox.config_section(&format!(
@@ -112,7 +112,7 @@ fn a_failed_health_check_names_the_address_and_the_journal() {
 }
 
 #[test]
-fn check_reports_what_a_deployment_would_stumble_over() {
+fn check_reports_what_would_fail_a_deployment() {
     let sandbox = Sandbox::new();
     sandbox.config_section(
         "[steps]\nbuild = ['no-such-program install', \"cd . && no-such-builder | cat\", 'echo \"a; no-such-word b\"']\n\
@@ -143,7 +143,7 @@ fn check_reports_what_a_deployment_would_stumble_over() {
 }
 
 #[test]
-fn a_shell_completes_releases_and_sides() {
+fn shells_complete_releases_and_sides() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let repository = sandbox.repository().display().to_string();
@@ -169,7 +169,7 @@ fn a_shell_completes_releases_and_sides() {
 }
 
 #[test]
-fn the_man_page_is_complete_and_refers_to_itself_only() {
+fn the_man_page_is_complete_and_self_contained() {
     let sandbox = Sandbox::new();
     let page = sandbox.bluegreen(&["generate", "man"]).ok().output().to_owned();
     assert!(!page.contains("(1)") && !page.contains("[\\fB\\-C\\fR ]") && !page.contains("flip"), "{page}");
@@ -185,7 +185,7 @@ fn the_man_page_is_complete_and_refers_to_itself_only() {
 }
 
 #[test]
-fn the_history_has_ages_and_a_limit() {
+fn history_shows_ages_and_accepts_a_limit() {
     let sandbox = Sandbox::new();
     for version in ["v1", "v2", "v3"] {
         sandbox.commit("index.html", version).push().ok();
@@ -201,7 +201,7 @@ fn the_history_has_ages_and_a_limit() {
 }
 
 #[test]
-fn a_hook_that_is_a_dangling_symlink_is_named() {
+fn a_dangling_hook_symlink_is_reported() {
     let sandbox = Sandbox::new();
     fs::remove_file(sandbox.hook_path()).unwrap();
     symlink("/nowhere/bluegreen", sandbox.hook_path()).unwrap();

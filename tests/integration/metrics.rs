@@ -1,4 +1,4 @@
-//! `metrics`: what Prometheus reads about a server.
+//! `metrics`: the metrics that Prometheus scrapes from a server.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use crate::support::lock::HeldLock;
 use crate::support::sandbox::feed;
 use crate::support::skip::program_or_skip;
 
-/// The lines that contain a text, without the labels of every sample.
+/// Returns the samples of a metric, without the labels that all samples share.
 fn samples(sandbox: &Sandbox, name: &str) -> Vec<String> {
     let run = sandbox.bluegreen(&["metrics"]).ok();
     let common = format!("server=\"blue\",site=\"{}\"", sandbox.site().display());
@@ -28,7 +28,7 @@ fn an_empty_site_has_metrics() {
 }
 
 #[test]
-fn they_show_deployments_the_live_commit_the_lock_and_pending_work() {
+fn metrics_show_deployments_the_live_commit_the_lock_and_pending_work() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     sandbox.config_section("[steps]\ncheck = \"false\"").commit("index.html", "v2").push().not_deployed();
@@ -63,7 +63,7 @@ fn they_show_deployments_the_live_commit_the_lock_and_pending_work() {
 }
 
 #[test]
-fn prometheus_accepts_them() {
+fn prometheus_accepts_the_metrics() {
     if !program_or_skip("promtool") {
         return;
     }

@@ -1,4 +1,4 @@
-//! Mounts in a release, or beside one: they are never emptied, whatever is done to the release.
+//! Mounts in a release or next to one: their contents are never deleted, whatever happens to the release.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use crate::support::mount::Mounted;
 use crate::support::skip::{program_or_skip, root_or_skip};
 use crate::support::{Run, Sandbox, Snapshot, snapshot};
 
-/// A site with data elsewhere that are mounted into it.
+/// A site with external data mounted into it.
 struct Site {
-    // Unmounted before the sandbox goes.
+    // Fields drop in order, so this unmounts before the sandbox is removed.
     mounts: Vec<Mounted>,
     sandbox: Sandbox,
     before: Snapshot,
 }
 
 impl Site {
-    /// Three releases with two kept, so that the next push recycles the oldest; `keep` can be lowered.
+    /// Three releases with `keep = 2`, so that the next push recycles the oldest.
     fn new() -> Self {
         let sandbox = Sandbox::new();
         fs::create_dir_all(sandbox.path("uploads/deep")).unwrap();
@@ -74,7 +74,7 @@ fn a_release_with_a_mount_is_neither_recycled_nor_pruned_until_it_is_unmounted()
             site.nothing_is_lost();
             site.sandbox.is_tidy();
         }
-        // All that is below the mount is there.
+        // Everything below the mount is intact.
         assert_eq!(site.sandbox.releases().len(), 5, "{:?}", site.sandbox.releases());
         site.mounts.clear();
         assert_eq!(snapshot(&oldest), content, "{}", at.display());
@@ -84,7 +84,7 @@ fn a_release_with_a_mount_is_neither_recycled_nor_pruned_until_it_is_unmounted()
 }
 
 #[test]
-fn what_a_crash_left_with_a_mount_in_it_is_not_swept() {
+fn a_crash_leftover_with_a_mount_is_not_swept() {
     if !root_or_skip() {
         return;
     }
@@ -106,7 +106,7 @@ fn what_a_crash_left_with_a_mount_in_it_is_not_swept() {
     assert_eq!(told.output().matches("a file system is mounted at").count(), 2, "{}", told.output());
     site.nothing_is_lost();
     for name in [".incoming-000001", staged] {
-        assert!(releases.join(name).join("file").exists(), "{name} was emptied half-way");
+        assert!(releases.join(name).join("file").exists(), "{name} was partially emptied");
     }
     site.mounts.clear();
     site.sandbox.commit("index.html", "v5").push().ok();
@@ -115,7 +115,7 @@ fn what_a_crash_left_with_a_mount_in_it_is_not_swept() {
 }
 
 #[test]
-fn a_deployment_that_fails_leaves_what_a_step_mounted() {
+fn a_failed_deployment_keeps_what_a_step_mounted() {
     if !root_or_skip() {
         return;
     }
@@ -140,7 +140,7 @@ fn a_deployment_that_fails_leaves_what_a_step_mounted() {
 }
 
 #[test]
-fn a_mount_that_appears_in_between_is_met_at_its_descriptor() {
+fn a_mount_that_appears_concurrently_is_detected_at_its_descriptor() {
     if !root_or_skip() {
         return;
     }
@@ -159,7 +159,7 @@ fn a_mount_that_appears_in_between_is_met_at_its_descriptor() {
         ];
         assert_eq!(dir.find_mount(&[b"elsewhere"]).unwrap(), None);
         assert!(dir.find_mount(&[b"tree"]).unwrap().is_some());
-        // Nobody looked for mounts before.
+        // This function does not check for mounts beforehand.
         assert!(dir.remove(b"tree").is_err());
         let a = dir.open_inside(b"tree").unwrap().open_inside(b"a").unwrap();
         let error = a.open_inside(b"up").unwrap_err();
@@ -172,7 +172,7 @@ fn a_mount_that_appears_in_between_is_met_at_its_descriptor() {
 }
 
 #[test]
-fn adopting_moves_all_or_nothing() {
+fn adopt_moves_everything_or_nothing() {
     if !root_or_skip() {
         return;
     }
@@ -197,7 +197,7 @@ fn adopting_moves_all_or_nothing() {
             .says("hint: unmount `<site>/up` if it is not needed there");
         assert_eq!(names(), before);
     }
-    // What cannot be moved for another reason: everything is moved back.
+    // If a directory cannot be moved for another reason, everything is moved back.
     if program_or_skip("strace") {
         let before = names();
         let mut strace = sandbox.command("strace");

@@ -1,4 +1,4 @@
-//! `[notify]`: who is told of what, and that it changes nothing else.
+//! `[notify]`: which commands run for which events. A notice changes nothing else.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -15,14 +15,14 @@ use crate::support::sandbox::BLUEGREEN;
 use crate::support::skip::program_or_skip;
 use serde_json::Value;
 
-/// A sandbox whose notices are these lines.
+/// A sandbox with these lines in `[notify]`.
 fn told_by(lines: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.config_section(&format!("[notify]\n{lines}"));
     sandbox
 }
 
-/// Gives the text that a line wrote into the site, and forgets it.
+/// Returns the contents of a file that a notice wrote into the site, and removes the file.
 fn take(sandbox: &Sandbox, name: &str) -> String {
     let file = sandbox.site().join(name);
     let text = fs::read_to_string(&file).unwrap_or_default();
@@ -35,7 +35,7 @@ fn log(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn each_end_is_told_once_with_its_line_of_the_history() {
+fn each_outcome_is_notified_once_with_its_history_entry() {
     let sandbox = told_by(
         "run = ['cat >>told', 'printf \"%s %s %s\\n\" \"$BLUEGREEN_ACTION\" \"$BLUEGREEN_OUTCOME\" \"$BLUEGREEN_NOTICE\" >>words']",
     );
@@ -57,7 +57,7 @@ fn each_end_is_told_once_with_its_line_of_the_history() {
     sandbox.commit("broken", "").push().not_deployed();
     told("deploy failed ", ": failed: step `! test -e broken` exited with status 1 (");
 
-    // Nothing to do, nothing to tell.
+    // A no-op triggers no notice.
     sandbox.push_refs(&["master:topic"]).ok();
     sandbox.commit_to("master", "Mend", &[(b"broken", crate::support::tree::Node::Nothing)]).push().ok();
     told("deploy live ", "");
@@ -68,7 +68,7 @@ fn each_end_is_told_once_with_its_line_of_the_history() {
 }
 
 #[test]
-fn one_that_fails_costs_a_warning_and_the_next_ones_run() {
+fn a_failed_notice_prints_a_warning_and_the_others_run() {
     let sandbox = told_by(
         "run = ['exit 3', { name = 'chat', run = 'echo first; echo no such host >&2; false' }, 'kill -9 $$', 'cat >told']",
     );
@@ -87,15 +87,15 @@ fn one_that_fails_costs_a_warning_and_the_next_ones_run() {
     assert!(log.contains(" notify: chat: echo first; "), "{log}");
     assert!(log.contains("\nfirst\nno such host\n--- exited with status 1, "), "{log}");
 
-    // The last line of a failure stays what is live.
+    // After a failure, the last line still says what is live.
     sandbox.config_section("[steps]\ncheck = 'false'");
     let run = sandbox.commit("index.html", "v2").push().not_deployed().says(warnings[1]);
     assert!(run.lines().last().unwrap().starts_with("Not deployed: blue still serves "));
 }
 
 #[test]
-fn nobody_waits_for_it_long_and_the_lock_is_free() {
-    // Each would hold up the push for a minute: one that hangs, one whose child holds its output.
+fn notices_have_a_timeout_and_run_without_the_lock() {
+    // Each would hold up the push for a minute. One hangs, and one leaves a child that keeps its output open.
     let sandbox = told_by(
         "timeout = '1s'\nrun = ['cat >/dev/null; sleep 60', 'sleep 60 & exit 0', 'flock -n .bluegreen/lock touch free', \
          'test $(ps -o pgid= -p $$) = $$ && ! test -t 0']",
@@ -109,7 +109,7 @@ fn nobody_waits_for_it_long_and_the_lock_is_free() {
 }
 
 #[test]
-fn one_that_changes_the_site_is_not_told_of_that() {
+fn a_notice_that_changes_the_site_triggers_no_notice() {
     let sandbox = told_by("run = 'echo >>count; $PROGRAM -C $REPOSITORY rollback'");
     let repository = sandbox.repository();
     sandbox
@@ -117,11 +117,11 @@ fn one_that_changes_the_site_is_not_told_of_that() {
     sandbox.commit("index.html", "v1").push().warned();
     sandbox.commit("index.html", "v2").push().ok().serves("index.html", "v1");
     assert_eq!(take(&sandbox, "count").len(), 2);
-    assert_eq!(sandbox.history().len(), 4, "a failed rollback is a line too");
+    assert_eq!(sandbox.history().len(), 4, "a failed rollback is recorded too");
 }
 
 #[test]
-fn its_log_begins_anew_once_it_is_long() {
+fn the_notify_log_is_truncated_at_its_limit() {
     let sandbox = told_by("run = 'head -c 2000000 /dev/zero; echo end'");
     sandbox.commit("index.html", "v1").push().ok();
     assert!(log(&sandbox).len() > 2_000_000);
@@ -132,7 +132,7 @@ fn its_log_begins_anew_once_it_is_long() {
     assert!(log.len() < 200 && log.contains("\nend\n--- done, "), "{log}");
 }
 
-/// Takes one connection and sends on what `talk` made of it.
+/// Accepts one connection, and sends the result of `talk` to the channel.
 fn receive(
     talk: impl FnOnce(&mut dyn BufRead, &mut dyn Write) -> String + Send + 'static,
 ) -> (u16, Receiver<String>) {
@@ -153,7 +153,7 @@ fn line(input: &mut dyn BufRead) -> String {
     line.trim_end().to_owned()
 }
 
-/// A mail server: gives the text of one mail.
+/// A mail server. Returns the text of one mail.
 fn take_mail(input: &mut dyn BufRead, out: &mut dyn Write) -> String {
     let mut text = String::new();
     writeln!(out, "220 here\r").unwrap();
@@ -171,7 +171,7 @@ fn take_mail(input: &mut dyn BufRead, out: &mut dyn Write) -> String {
     }
 }
 
-/// A chat's webhook: gives the body of one request.
+/// A chat's webhook. Returns the body of one request.
 fn take_request(input: &mut dyn BufRead, out: &mut dyn Write) -> String {
     let mut length = 0;
     for header in
@@ -188,7 +188,7 @@ fn take_request(input: &mut dyn BufRead, out: &mut dyn Write) -> String {
 }
 
 #[test]
-fn the_ready_made_lines_reach_a_log_a_mailbox_and_a_chat() {
+fn documented_notices_reach_a_log_a_mailbox_and_a_chat() {
     if !["logger", "msmtp", "jq", "curl"].into_iter().all(program_or_skip) {
         return;
     }
@@ -209,7 +209,7 @@ fn the_ready_made_lines_reach_a_log_a_mailbox_and_a_chat() {
         fs::write(home.join(name), text).unwrap();
         fs::set_permissions(home.join(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
-    // The machine's own log and mail are not for a test.
+    // The test must not write to the machine's log or send real mail.
     let lines = block
         .replace("logger -t", &format!("logger --socket {} -t", socket.display()))
         .replace("/usr/sbin/sendmail", "msmtp");

@@ -1,4 +1,4 @@
-//! Commands while something runs, and afterwards: cancel, log, status.
+//! Commands during a deployment and after it: `cancel`, `log`, and `status`.
 
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -20,12 +20,12 @@ const SLOW: &str = "test ! -e slow || { echo slow work; touch ../../started; sle
 fn wait_for(what: &str, is_there: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_there() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what} did not come");
+        assert!(start.elapsed() < Duration::from_secs(20), "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Starts a push whose step never ends, and waits until it runs.
+/// Starts a push with a step that never finishes, and waits until the step runs.
 fn slow_push(sandbox: &Sandbox) -> (Child, std::io::PipeReader) {
     let push = spawn(&mut sandbox.push_command(&["master"]));
     wait_for("the step", || sandbox.site().join("started").exists());
@@ -37,7 +37,7 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 #[test]
-fn cancel_ends_a_step_and_what_was_live_stays() {
+fn cancel_stops_a_step_and_keeps_the_live_release() {
     let sandbox = with_steps(&format!("build = '{SLOW}'"));
     sandbox.commit("a", "1").push().ok();
     sandbox.commit("slow", "");
@@ -61,7 +61,7 @@ fn cancel_ends_a_step_and_what_was_live_stays() {
 }
 
 #[test]
-fn cancel_after_the_flip_goes_back() {
+fn cancel_after_activation_restores_the_previous_release() {
     let sandbox = with_steps(&format!("restart = 'cat version >> ../../restarts'\nverify = '{SLOW}'"));
     sandbox.commit("version", "v1\n").push().ok();
     sandbox.commit("version", "v2\n").commit("slow", "");
@@ -73,7 +73,7 @@ fn cancel_after_the_flip_goes_back() {
 }
 
 #[test]
-fn a_cancelled_rollback_leaves_the_old_release_good() {
+fn a_cancelled_rollback_does_not_mark_its_target_bad() {
     let sandbox = with_steps("verify = 'test ! -e ../../slow || { touch ../../started; sleep 1000; }'");
     sandbox.commit("a", "1").push().ok();
     sandbox.commit("a", "2").push().ok();
@@ -89,7 +89,7 @@ fn a_cancelled_rollback_leaves_the_old_release_good() {
 }
 
 #[test]
-fn cancel_that_comes_too_late_says_so() {
+fn cancel_reports_that_it_is_too_late() {
     let sandbox = with_steps("restart = 'true'");
     sandbox.commit("a", "1").push().ok();
     let stuck = r#"exec 9<>"$1" && flock 9 &&
@@ -101,7 +101,7 @@ fn cancel_that_comes_too_late_says_so() {
     shell.args(["-c", stuck, "sh"]).arg(sandbox.site().join(".bluegreen/lock")).arg(&ready).arg(since);
     let mut holder = shell.spawn().unwrap();
     wait_for("the lock", || ready.exists());
-    // Its line in the history says that it ended well.
+    // Make its history entry say that the deployment succeeded.
     let history = sandbox.site().join(".bluegreen/history.jsonl");
     let text = std::fs::read_to_string(&history).unwrap();
     let mut entry = sandbox.history().remove(0);
@@ -113,7 +113,7 @@ fn cancel_that_comes_too_late_says_so() {
 }
 
 #[test]
-fn signals_end_a_deployment_by_hand_and_only_term_ends_a_hook() {
+fn signals_stop_a_manual_deployment_but_only_term_stops_a_hook() {
     let sandbox = with_steps(&format!("build = '{SLOW}'"));
     sandbox.commit("a", "1").push().ok();
     sandbox.commit("slow", "");
@@ -135,13 +135,13 @@ fn signals_end_a_deployment_by_hand_and_only_term_ends_a_hook() {
         signal(&hook, ignored);
     }
     std::thread::sleep(Duration::from_millis(300));
-    assert!(sandbox.bluegreen(&["status"]).output.contains("): build: "), "it goes on");
+    assert!(sandbox.bluegreen(&["status"]).output.contains("): build: "), "the deployment must continue");
     signal(&hook, Signal::TERM);
     Run::finish(&sandbox, hook, reader).fails(1).says("error: cancelled").serves("a", "1");
 }
 
 #[test]
-fn who_waits_for_the_lock_can_be_ended_too() {
+fn a_command_that_waits_for_the_lock_can_be_stopped() {
     let sandbox = with_steps(&format!("build = '{SLOW}'"));
     sandbox.commit("slow", "");
     let (push, reader) = slow_push(&sandbox);
@@ -154,7 +154,7 @@ fn who_waits_for_the_lock_can_be_ended_too() {
 }
 
 #[test]
-fn log_shows_the_newest_or_the_one_that_is_named() {
+fn log_shows_the_newest_or_the_given_release() {
     let sandbox = with_steps("build = 'cat version'");
     sandbox.bluegreen(&["log"]).fails(1).says("error: no log yet");
     sandbox.commit("version", "v1\n").push().ok();
@@ -170,7 +170,7 @@ fn log_shows_the_newest_or_the_one_that_is_named() {
 }
 
 #[test]
-fn log_follows_what_runs_until_it_ends() {
+fn log_follows_a_running_deployment_until_it_ends() {
     let sandbox = with_steps(
         "build = 'echo begun; touch ../../begun; while test ! -e ../../go; do sleep 0.02; done; echo ended'",
     );
@@ -186,7 +186,7 @@ fn log_follows_what_runs_until_it_ends() {
 }
 
 #[test]
-fn check_names_the_sudo_that_no_admin_allowed() {
+fn check_reports_sudo_commands_that_are_not_allowed() {
     let sandbox = with_steps("restart = ['sudo /usr/sbin/nginx -s reload', 'sudo /bin/true', 'sudo id']");
     let programs = sandbox.path("programs");
     std::fs::create_dir(&programs).unwrap();
@@ -220,7 +220,7 @@ fn commands_work_in_a_directory_that_was_removed() {
 }
 
 #[test]
-fn adopt_warns_of_directories_of_the_old_site_that_no_release_contains() {
+fn adopt_warns_about_directories_that_no_release_contains() {
     let sandbox = Sandbox::new();
     let site = sandbox.site();
     for (path, text) in [("index.html", "page"), ("releases/v1.html", "notes"), ("shared/file", "file")] {
@@ -236,7 +236,7 @@ fn adopt_warns_of_directories_of_the_old_site_that_no_release_contains() {
 }
 
 #[test]
-fn json_contains_the_real_text_and_text_for_people_is_escaped() {
+fn json_contains_raw_text_and_terminal_output_is_escaped() {
     let sandbox = Sandbox::new();
     let subject = "Back\\slash, \u{1b}[2J and \u{202e}reversed \u{e9}";
     sandbox.commit_to("master", subject, &[(b"index.html", Node::file("v1"))]).push().ok();
@@ -255,7 +255,7 @@ fn json_contains_the_real_text_and_text_for_people_is_escaped() {
             run.output()
         );
     }
-    // The person who pushes, and the target of `current`.
+    // The user who pushed, and the target of `current`.
     let history = sandbox.site().join(".bluegreen/history.jsonl");
     let mut entry = sandbox.history().pop().unwrap();
     entry["by"]["user"] = "Ada \u{1b}[31m".into();

@@ -1,9 +1,9 @@
-//! The order of a deployment, as the kernel saw it: what must be on the disk before the flip, and after it.
+//! The order of a deployment's system calls: what is flushed to disk before activation, and what after it.
 
 use crate::support::skip::program_or_skip;
 use crate::support::{Run, Sandbox};
 
-/// The system calls of a deployment that say in which order things happen.
+/// Returns the system calls of a deployment that show its order.
 fn trace(sandbox: &Sandbox) -> Vec<String> {
     let file = sandbox.path("trace");
     let mut strace = sandbox.command("strace");
@@ -27,7 +27,7 @@ fn position(calls: &[String], parts: &[&str]) -> usize {
 }
 
 #[test]
-fn a_release_is_on_the_disk_before_it_is_live_and_the_flip_before_it_is_told() {
+fn a_release_is_durable_before_activation_and_activation_before_it_is_reported() {
     if !program_or_skip("strace") {
         return;
     }
@@ -46,12 +46,12 @@ fn a_release_is_on_the_disk_before_it_is_live_and_the_flip_before_it_is_told() {
         flip,
         flip + position(&calls[flip..], &["fsync(", "<site>/releases>"]),
         flip + position(&calls[flip..], &["fsync(", "<site>>"]),
-        // Only then is anything pruned.
+        // Pruning comes last.
         flip + position(&calls[flip..], &["renameat(", "<site>/releases>, \"20", "\".incoming-"]),
     ];
     assert!(order.is_sorted(), "{order:?}\n{}", calls.join("\n"));
     let flips = calls.iter().filter(|call| call.contains("rename") && call.contains("\"current\"")).count();
-    assert_eq!(flips, 1, "there is one flip");
+    assert_eq!(flips, 1, "`current` must be replaced exactly once");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Root looks after a server whose repository is somebody else's: nothing that it leaves is root's.
+//! Root operates on another user's repository: no file that it creates is owned by root.
 
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -20,12 +20,12 @@ fn belongs_to_nobody(path: &Path) {
 }
 
 #[test]
-fn nothing_that_root_deploys_is_roots() {
+fn nothing_that_root_deploys_is_owned_by_root() {
     if !root_or_skip() {
         return;
     }
     let sandbox = Sandbox::new();
-    // keep = 2, so that releases are recycled and pruned too.
+    // `keep = 2` makes the program recycle and prune releases.
     sandbox.site_config("keep = 2").owned_by(NOBODY);
     for version in ["v1", "v2", "v3"] {
         sandbox.commit("index.html", version).push().ok().serves("index.html", version);
@@ -49,7 +49,7 @@ fn nothing_that_root_deploys_is_roots() {
 }
 
 #[test]
-fn the_owner_can_deploy_on_after_root_made_the_first_release() {
+fn the_owner_can_deploy_after_root_deployed_first() {
     if !root_or_skip() {
         return;
     }
@@ -61,7 +61,7 @@ fn the_owner_can_deploy_on_after_root_made_the_first_release() {
 }
 
 #[test]
-fn the_state_is_closed_to_others_and_the_release_is_open() {
+fn the_state_directory_is_private_and_releases_are_readable() {
     let sandbox = Sandbox::new();
     sandbox.commit("a/index.html", "v1").push().ok();
     let mode = |path: &Path| path.metadata().unwrap().mode() & 0o7777;
@@ -72,7 +72,7 @@ fn the_state_is_closed_to_others_and_the_release_is_open() {
 }
 
 #[test]
-fn what_its_owner_closed_is_opened_to_be_recycled_or_pruned() {
+fn inaccessible_directories_are_opened_for_recycling_and_pruning() {
     if !root_or_skip() {
         return;
     }

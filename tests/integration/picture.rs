@@ -1,7 +1,7 @@
-//! `docs/demo.svg`, the animated terminal in the README: it shows what the program prints.
+//! `docs/demo.svg`, the animated terminal in the README, shows the program's real output.
 //!
-//! `docs/record` runs this test with `BLUEGREEN_RECORD` set, which records the animation. Without it, the test
-//! compares the animation with a new run. Only names, ids, and numbers may differ.
+//! `docs/record` runs this test with `BLUEGREEN_RECORD` set, which records the animation. Without it, the
+//! test compares the animation with a new run. Only names, ids, and numbers may differ.
 
 use std::fmt::Write;
 use std::os::unix::fs::symlink;
@@ -36,7 +36,7 @@ impl Terminal {
         self.lines.push(format!("# {comment}"));
     }
 
-    /// Runs a command and shows it as `typed`. `is_shown` chooses lines of its output.
+    /// Runs a command and displays it as `typed`. `is_shown` filters the lines of its output.
     fn run(&mut self, typed: &str, command: &mut Command, is_shown: impl Fn(&str) -> bool) {
         self.lines.push(format!("$ {typed}"));
         let output = command.current_dir(self.pair.blue.clone_path()).output().unwrap();
@@ -57,7 +57,7 @@ impl Terminal {
         let mut promote = self.pair.command(&["promote", side, "--yes"]);
         let first = self.lines.len();
         self.run(&format!("bluegreen promote {side} --yes"), &mut promote, |_| true);
-        // On a terminal, each line of progress replaces the one before.
+        // On a terminal, each progress line replaces the previous one.
         let is_progress = |line: &String| line.starts_with("  ") && line.contains(" requests, ");
         let last = self.lines.iter().rposition(is_progress).expect("a line of progress");
         let mut at = 0;
@@ -72,7 +72,7 @@ impl Terminal {
     }
 }
 
-/// A new version, one that fails its check, and a promotion and back.
+/// Records a new version, a version that fails its check, a promotion, and a promotion back.
 fn demonstration() -> Vec<String> {
     let pair = Pair::new();
     let (blue, green) = (&pair.blue, &pair.green);
@@ -97,7 +97,7 @@ fn demonstration() -> Vec<String> {
         blue.git(&["push", "--quiet", "--force", side, "master"]);
     }
     let mut terminal = Terminal { pair, lines: Vec::new() };
-    // Two releases of one second would have names of two lengths.
+    // Two releases in the same second would have names of different lengths.
     std::thread::sleep(Duration::from_millis(1100));
     terminal.commit("Show prices with tax", "<h1>Two</h1>\n");
     terminal.say("Visitors get green. Deploy a new version to blue:");
@@ -123,11 +123,11 @@ fn color(line: &str) -> &'static str {
     }
 }
 
-/// Draws the lines as a terminal in which they appear one after the other, scroll up, and repeat.
+/// Draws a terminal in which the lines appear one after the other, scroll up, and repeat.
 fn draw(lines: &[String]) -> String {
     let columns = lines.iter().map(|line| line.chars().count()).max().unwrap();
     let (width, height) = (columns * CHARACTER / 100 + 40, WINDOW * LINE + 60);
-    // When each line appears, in tenths of a second. The last screen stays for six seconds.
+    // The time at which each line appears, in tenths of a second. The last screen stays for six seconds.
     let mut now = 0;
     let times: Vec<usize> = lines
         .iter()
@@ -174,7 +174,7 @@ fn draw(lines: &[String]) -> String {
     )
 }
 
-/// Returns the lines that an animation shows.
+/// Returns the lines of text in an animation.
 fn lines_of(svg: &str) -> Vec<String> {
     let texts = svg.split("<text ").skip(1).map(|text| {
         let text = text.split_once('>').unwrap().1.split("</text>").next().unwrap();
@@ -184,13 +184,13 @@ fn lines_of(svg: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_animation_shows_what_the_program_prints() {
+fn the_animation_matches_the_programs_output() {
     let lines = demonstration();
     if std::env::var_os("BLUEGREEN_RECORD").is_some() {
         std::fs::write(project(PICTURE), draw(&lines)).unwrap();
     }
     let shown = lines_of(&std::fs::read_to_string(project(PICTURE)).unwrap_or_default());
-    // Durations and counts of requests differ from run to run.
+    // Durations and request counts vary.
     let number = regex::Regex::new(r"\d+(\.\d+)?").unwrap();
     let comparable = |lines: &[String]| -> Vec<String> {
         let lines = lines.iter().filter(|line| !line.is_empty());

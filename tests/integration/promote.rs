@@ -1,4 +1,4 @@
-//! Promotions between two sides on this machine, with a switch that is a file and a front end of the test.
+//! Promotions between two local sides, with a file as the switch and a front end in the test.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use crate::support::sandbox::{BLUEGREEN, Sandbox};
 
-/// Two servers, a front end and a config.
+/// Two servers, a front end, and a config.
 pub(crate) struct Pair {
     pub blue: Sandbox,
     pub green: Sandbox,
     folder: tempfile::TempDir,
 }
 
-/// Serves HTTP: `answer` returns the status, and the server's name, or `nobody` to leave it out. The file `SIDE.delay`
-/// contains the response time in milliseconds, and `SIDE.body` the page.
+/// Serves HTTP. `answer` returns the status and the server's name, or `nobody` to omit the name. The file
+/// `SIDE.delay` contains the response time in milliseconds, and `SIDE.body` the page.
 fn serve(folder: PathBuf, answer: impl Fn() -> (String, String) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -46,7 +46,7 @@ fn read(path: &Path, default: &str) -> String {
     fs::read_to_string(path).map_or(default.to_owned(), |text| text.trim().to_owned())
 }
 
-/// Every sandbox is `blue` by itself.
+/// Every sandbox is configured as `blue`, so this replaces the config.
 fn green_config(green: &Sandbox, site: &str) {
     green.raw_config(&format!("server = \"green\"\n[site]\nroot = \"{}\"\n{site}\n", green.site().display()));
 }
@@ -89,7 +89,7 @@ impl Pair {
         self.folder.path().join(name)
     }
 
-    /// Replaces what the switch does for `set`.
+    /// Replaces the script that the switch runs for `set`.
     pub fn switch(&self, set: &str) {
         let text = format!(
             "#!/bin/sh\nhere=$(dirname \"$0\")\ncase $1 in show) cat \"$here/public\" ;; set) {set} ;; esac\n"
@@ -116,15 +116,15 @@ impl Pair {
         command
     }
 
-    /// Replaces words of the config.
+    /// Replaces text in the config.
     pub fn configure(&self, from: &str, to: &str) -> &Self {
         let text = fs::read_to_string(self.file("promote.toml")).unwrap();
         assert!(text.contains(from), "{text}");
         self.write("promote.toml", &text.replace(from, to))
     }
 
-    /// Has blue and green reached by a program in place of ssh, which runs the last word, as sshd does for an
-    /// account with a shell. `script` runs before; `$host` and `$last` are its arguments.
+    /// Reaches blue and green through a stand-in for ssh, which runs its last argument, as sshd does for an
+    /// account with a shell. `script` runs first, with the variables `$host` and `$last`.
     pub fn by_ssh(&self, script: &str) -> &Self {
         let text = format!(
             "host=$1; for last; do :; done; here=${{0%/*}}; echo \"$*\" >>\"$0.log\"\n{script}\nexec sh -c \"$last\"\n"
@@ -136,7 +136,7 @@ impl Pair {
         self.write("fake-ssh", &text)
     }
 
-    /// Promotes; gives the exit status and all that was printed.
+    /// Promotes, and returns the exit status and all output.
     pub fn promote(&self, arguments: &[&str]) -> (i32, String) {
         said(&self.command(&[&["promote", "--yes"], arguments].concat()).output().unwrap())
     }
@@ -152,12 +152,12 @@ impl Pair {
         })
     }
 
-    /// Expects that nothing was switched, and why.
+    /// Asserts that a promotion fails for this reason before the switch.
     pub fn fails(&self, arguments: &[&str], problem: &str) -> String {
         self.fails_with(arguments, problem, "blue is public.")
     }
 
-    /// Expects that blue is public still or again, and why.
+    /// Asserts that a promotion fails for this reason and that blue is public afterwards.
     pub fn fails_with(&self, arguments: &[&str], problem: &str, last: &str) -> String {
         let (status, text) = self.promote(arguments);
         assert_eq!(status, 1, "{text}");
@@ -169,7 +169,6 @@ impl Pair {
     }
 }
 
-/// Makes a file executable.
 pub(crate) fn executable(file: &Path) {
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
 }
@@ -180,7 +179,7 @@ pub(crate) fn said(output: &Output) -> (i32, String) {
 }
 
 #[test]
-fn sides_change_places_and_back() {
+fn sides_are_promoted_back_and_forth() {
     let pair = Pair::new();
     assert_eq!(pair.blue.bluegreen(&["public"]).ok().output(), "blue was not part of a promotion yet\n");
     let (status, text) = pair.promote(&[]);
@@ -205,7 +204,7 @@ fn sides_change_places_and_back() {
 }
 
 #[test]
-fn a_promotion_is_told_once_by_the_promoted_side_when_all_locks_are_free() {
+fn the_promoted_side_sends_one_notice_after_all_locks_are_released() {
     let pair = Pair::new();
     let locks = [&pair.blue, &pair.green].map(|side| side.site().join(".bluegreen/lock"));
     for side in [&pair.blue, &pair.green] {
@@ -224,7 +223,7 @@ fn a_promotion_is_told_once_by_the_promoted_side_when_all_locks_are_free() {
     assert_eq!((&entry["action"], &entry["outcome"]), (&"promote".into(), &"live".into()));
     assert_eq!(told(&pair.blue), "");
 
-    // So is one that goes back.
+    // A promotion that goes back must also be reported.
     pair.write("front.status", "502");
     assert_eq!(pair.promote(&[]).0, 1);
     let entry: serde_json::Value = serde_json::from_str(&told(&pair.blue)).unwrap();
@@ -233,7 +232,7 @@ fn a_promotion_is_told_once_by_the_promoted_side_when_all_locks_are_free() {
 }
 
 #[test]
-fn public_says_what_a_crash_left() {
+fn public_reports_the_state_after_a_crash() {
     let pair = Pair::new();
     pair.green.commit("index.html", "v2").push_refs(&["master:refs/heads/landed"]).ok();
     let repository = pair.green.repository();
@@ -250,7 +249,7 @@ fn public_says_what_a_crash_left() {
 }
 
 #[test]
-fn nothing_is_switched_where_anything_is_wrong() {
+fn a_failed_check_prevents_the_switch() {
     let pair = Pair::new();
     let (status, text) = pair.promote(&["--dry-run"]);
     assert_eq!((status, pair.public().as_str(), pair.marks()), (0, "blue", [None, None]), "{text}");
@@ -276,14 +275,14 @@ fn nothing_is_switched_where_anything_is_wrong() {
 }
 
 #[test]
-fn it_goes_back_by_itself() {
+fn a_failed_watch_reverts_the_promotion() {
     let pair = Pair::new();
     let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
     let front = config.split('"').find(|word| word.starts_with("http:")).unwrap();
     let still = format!("blue is public again, but {front} returned 502.");
     pair.write("front.status", "502").fails_with(&[], "returned 502", &still);
     fs::remove_file(pair.file("front.status")).unwrap();
-    // Green alone has the fault.
+    // Only green fails.
     let answers = "blue is public again, and healthy.";
     pair.write("front.green", "503").fails_with(&[], "returned 503", answers);
     fs::remove_file(pair.file("front.green")).unwrap();
@@ -291,7 +290,7 @@ fn it_goes_back_by_itself() {
     fs::remove_file(pair.file("serves")).unwrap();
     assert_eq!(pair.marks(), [Some(true), Some(false)]);
     assert_eq!(pair.blue.history().pop().unwrap()["outcome"], "failed");
-    // Nothing answers there at all.
+    // Nothing listens on this port.
     pair.configure(front, "http://127.0.0.1:1/");
     let (status, text) = pair.promote(&[]);
     assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
@@ -301,7 +300,7 @@ fn it_goes_back_by_itself() {
 }
 
 #[test]
-fn a_hold_ends_with_its_client_and_keeps_pushes_out() {
+fn a_hold_ends_with_its_client_and_rejects_pushes() {
     let pair = Pair::new();
     let mut command = pair.green.bluegreen_command(&["hold"]);
     let mut hold = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -328,7 +327,7 @@ fn a_hold_ends_with_its_client_and_keeps_pushes_out() {
 }
 
 #[test]
-fn killed_at_any_moment_it_leaves_one_side_public_and_no_lock() {
+fn a_promotion_killed_at_any_time_leaves_one_side_public_and_no_lock() {
     let pair = Pair::new();
     let times =
         std::env::var("BLUEGREEN_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10u64);
@@ -343,7 +342,7 @@ fn killed_at_any_moment_it_leaves_one_side_public_and_no_lock() {
             let status = side.bluegreen_command(&["status", "--json"]).output().unwrap();
             !String::from_utf8_lossy(&status.stdout).contains("\"running\": null")
         }) {
-            assert!(Instant::now() < deadline, "a hold outlives its client");
+            assert!(Instant::now() < deadline, "a hold outlived its client");
         }
     }
     let (status, text) = pair.promote(&[]);
@@ -353,7 +352,7 @@ fn killed_at_any_moment_it_leaves_one_side_public_and_no_lock() {
 }
 
 #[test]
-fn ssh_is_called_as_git_calls_it() {
+fn ssh_is_called_as_git_does() {
     let pair = Pair::new();
     pair.by_ssh("");
     let (status, text) = pair.promote(&[]);

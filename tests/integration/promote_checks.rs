@@ -16,7 +16,7 @@ fn promoted(pair: &Pair) -> String {
     text
 }
 
-/// Promotes, and expects that visitors are back at blue because of that.
+/// Asserts that a promotion goes back to blue for this reason. Returns its output.
 fn goes_back(pair: &Pair, reason: &str) -> String {
     let (status, text) = pair.promote(&[]);
     assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
@@ -35,7 +35,7 @@ fn a_page_must_contain_its_text_before_and_after_the_switch() {
     pair.write("green.body", "status 200\nX-Served-By: nobody\n<h1>Welcome!</h1>");
     let text = promoted(&pair);
     assert!(text.contains("answered by green,"), "{text}");
-    // A page that loses its text once visitors get it.
+    // A page that loses its text after the switch.
     pair.write("public", "blue\n").write("blue.body", "Welcome");
     let set = "printf '%s\\n' \"$2\" >\"$here/public\"; echo Error >\"$here/green.body\"";
     pair.switch(set);
@@ -57,7 +57,8 @@ fn a_command_must_succeed_for_each_server_before_the_switch() {
     let [_, address, url] =
         config.split('"').filter(|word| word.contains("127.0.0.1:")).collect::<Vec<_>>().try_into().unwrap();
     assert_eq!(ran, format!("{address} {url} {} green\n", pair.green.id("master")));
-    // A failure changes nothing, and names the command, its last line, and how to repeat it.
+    // A failure changes nothing. Its message contains the command, the last line of output, and how to repeat
+    // it.
     pair.write("public", "blue\n").write("broken", "");
     let text = pair.fails(&[], "`./smoke-test --fast` for `");
     assert!(text.contains("` exited with status 7: cart is empty"), "{text}");
@@ -70,7 +71,7 @@ fn a_command_must_succeed_for_each_server_before_the_switch() {
 }
 
 #[test]
-fn a_command_that_hangs_or_floods_is_bounded() {
+fn a_hanging_or_flooding_command_is_bounded() {
     let pair = pair("run = [\"sleep 60\"]", "for = \"0.4s\"");
     pair.configure("within = \"5s\"", "within = \"1s\"");
     pair.fails(&[], "` timed out after 1s");
@@ -80,7 +81,7 @@ fn a_command_that_hangs_or_floods_is_bounded() {
 }
 
 #[test]
-fn a_command_of_the_watch_that_fails_goes_back() {
+fn a_failed_watch_command_reverts_the_promotion() {
     let pair =
         pair("", "for = \"1s\"\nrun = [\"test ! -e errors || { echo 5 % errors; false; }\", \"touch ran\"]");
     promoted(&pair);
@@ -93,7 +94,7 @@ fn a_command_of_the_watch_that_fails_goes_back() {
     assert!(text.contains("hint: see the logs of that side, and run the command by hand"), "{text}");
 }
 
-/// Ten requests, and a response time of 10 ms at the old side. At the new side it is 10 or 100 ms.
+/// Creates a pair in which blue responds in 10 ms, and green in `green` milliseconds.
 fn responding(p99: &str, green: &str) -> Pair {
     let pair = pair("", &format!("for = \"2s\"\n{p99}"));
     pair.write("blue.delay", "10").write("green.delay", green);
@@ -101,7 +102,7 @@ fn responding(p99: &str, green: &str) -> Pair {
 }
 
 #[test]
-fn a_regression_of_the_response_time_goes_back_by_itself() {
+fn a_response_time_regression_reverts_the_promotion() {
     let text = goes_back(&responding("p99 = \"2x\"", "100"), "");
     assert!(text.contains("Measuring blue...\n") && text.contains("Measured blue: p99 "), "{text}");
     assert!(
@@ -113,8 +114,8 @@ fn a_regression_of_the_response_time_goes_back_by_itself() {
 }
 
 #[test]
-fn without_a_limit_or_a_regression_it_stays() {
-    // The controls: no limit, the same response time, and a side that is slow already.
+fn without_a_limit_or_a_regression_the_promotion_stands() {
+    // Controls: no limit, equal response times, and a side that was already slow.
     promoted(&responding("", "100"));
     promoted(&responding("p99 = \"20x\"", "10"));
     let slow = responding("p99 = \"2x\"", "100");

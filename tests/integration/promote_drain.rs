@@ -1,4 +1,4 @@
-//! The wait for requests in flight at the old side, with a switch that counts as the test wants.
+//! Draining the old side: a promotion waits for its in-flight requests, which a switch in the test counts.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::promote::{Pair, executable, said};
 
-/// A pair whose promotions wait for that time, and whose switch runs `drained` for that command.
+/// A pair whose promotions drain for up to `drain`, and whose switch runs `drained` to count requests.
 fn pair(drain: &str, drained: &str) -> Pair {
     let pair = Pair::new();
     pair.configure("switch = ", &format!("drain = \"{drain}\"\nswitch = "));
@@ -19,14 +19,14 @@ fn pair(drain: &str, drained: &str) -> Pair {
     pair
 }
 
-/// Whether another process can take the lock of blue, which was public.
+/// Returns whether another process holds the lock of blue, the side that was public.
 fn is_locked(pair: &Pair) -> bool {
     let lock = pair.blue.site().join(".bluegreen/lock");
     !Command::new("flock").arg("-n").arg(lock).arg("true").status().unwrap().success()
 }
 
 #[test]
-fn the_lock_of_the_old_side_is_kept_until_nothing_is_in_flight() {
+fn the_old_side_stays_locked_until_no_request_is_in_flight() {
     let pair = pair("60s", "[ -e \"$here/done\" ] && echo 0 || { echo 2; exit 3; }");
     let promotion = pair.command(&["promote", "--yes"]).spawn().unwrap();
     let started = Instant::now();
@@ -46,7 +46,7 @@ fn the_lock_of_the_old_side_is_kept_until_nothing_is_in_flight() {
 }
 
 #[test]
-fn the_wait_ends_with_its_time() {
+fn draining_stops_at_its_timeout() {
     for (drained, said) in [
         ("echo 7; exit 3", "warning: blue still has 7 requests in flight after 1s\nhint: "),
         ("exit 3", "warning: blue still has 1 request in flight after 1s\nhint: "),
@@ -62,8 +62,8 @@ fn the_wait_ends_with_its_time() {
 }
 
 #[test]
-fn a_switch_that_cannot_count_is_waited_for_without_a_warning() {
-    // The last is a switch that ignores commands that it does not have.
+fn a_switch_that_cannot_count_waits_without_a_warning() {
+    // The last one is a switch that ignores unknown commands.
     for drained in ["exit 2", "echo 'error: wrong usage' >&2; exit 2", ":"] {
         let pair = pair("1s", drained);
         let started = Instant::now();
@@ -75,11 +75,11 @@ fn a_switch_that_cannot_count_is_waited_for_without_a_warning() {
 }
 
 #[test]
-fn without_a_time_nothing_is_waited_for() {
+fn draining_is_disabled_by_default() {
     let pair = pair("0s", "exit 3");
     let (status, text) = pair.promote(&[]);
     assert!(status == 0 && !text.contains("Draining") && !pair.file("asked").exists(), "{text}");
-    // Neither is a side that was public already, nor one to which the promotion went back.
+    // No drain follows if the side was already public, or if the promotion was reverted.
     pair.configure("\"0s\"", "\"60s\"").write("front.blue", "500");
     assert_eq!(pair.promote(&["green"]).0, 0);
     assert_eq!(pair.promote(&["blue"]).0, 1);
@@ -87,7 +87,7 @@ fn without_a_time_nothing_is_waited_for() {
 }
 
 #[test]
-fn ctrl_c_ends_the_wait_and_not_the_promotion() {
+fn ctrl_c_stops_draining_but_not_the_promotion() {
     let pair = pair("60s", "echo 1; exit 3");
     let promotion = pair.command(&["promote", "--yes"]).spawn().unwrap();
     while !pair.file("asked").exists() {

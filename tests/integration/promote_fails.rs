@@ -1,5 +1,5 @@
-//! Promotions that fail or are interrupted at each step: the last line says who is public, and the exit status
-//! whether anything was switched.
+//! Promotions that fail or are interrupted at each step. The last line says which side is public, and the
+//! exit status whether anything was switched.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::promote::{Pair, said};
 use crate::support::sandbox::BLUEGREEN;
 
-/// The switch of the tests, as it is when nothing is wrong.
+/// What the switch in the tests runs when nothing is wrong.
 const SETS: &str = "printf '%s\\n' \"$2\" >\"$here/.next\"; mv \"$here/.next\" \"$here/public\"";
 
-/// Starts a promotion, and waits until it says that.
+/// Starts a promotion and waits until it prints `words`.
 pub(crate) fn begin(pair: &Pair, words: &str) -> (Child, BufReader<std::process::ChildStdout>, String) {
     let mut child = pair.command(&["promote", "--yes"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
@@ -26,7 +26,7 @@ pub(crate) fn begin(pair: &Pair, words: &str) -> (Child, BufReader<std::process:
     (child, lines, text)
 }
 
-/// Asks it to stop, as Ctrl-C does, and gives its status and all that it printed.
+/// Interrupts a promotion as Ctrl-C does. Returns its exit status and all output.
 pub(crate) fn interrupt(
     (mut child, mut lines, mut text): (Child, BufReader<std::process::ChildStdout>, String),
 ) -> (i32, String) {
@@ -36,7 +36,7 @@ pub(crate) fn interrupt(
     (child.wait().unwrap().code().unwrap_or(-1), text)
 }
 
-/// Waits for a file that a step of the test makes.
+/// Waits for a file that a step of the test creates.
 pub(crate) fn wait_for(pair: &Pair, name: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !pair.file(name).exists() {
@@ -46,16 +46,16 @@ pub(crate) fn wait_for(pair: &Pair, name: &str) {
 }
 
 #[test]
-fn ctrl_c_before_the_switch_changes_nothing_and_after_it_goes_back() {
+fn ctrl_c_cancels_before_the_switch_and_reverts_after_it() {
     let pair = Pair::new();
     pair.configure("within = \"1s\"\nwatch = \"0.4s\"", "within = \"20s\"\nwatch = \"20s\"");
-    // During the check, which the side does not pass.
+    // During the check, which the side fails.
     pair.write("green.status", "503");
     let (status, text) = interrupt(begin(&pair, "green "));
     assert_eq!((status, pair.public().as_str(), pair.marks()), (1, "blue", [None, None]), "{text}");
     assert!(text.contains("Not promoted: blue is public."), "{text}");
     fs::remove_file(pair.file("green.status")).unwrap();
-    // While it sets.
+    // While the switch runs.
     pair.switch(&format!("touch \"$here/setting\"; sleep 0.5; {SETS}"));
     let begun = begin(&pair, "Checked green");
     wait_for(&pair, "setting");
@@ -66,7 +66,7 @@ fn ctrl_c_before_the_switch_changes_nothing_and_after_it_goes_back() {
             && text.contains("Not promoted: blue is public again, and healthy."),
         "{text}"
     );
-    // While it watches.
+    // During the watch.
     pair.switch(SETS);
     let (status, text) = interrupt(begin(&pair, "The front end shows green"));
     assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
@@ -75,7 +75,7 @@ fn ctrl_c_before_the_switch_changes_nothing_and_after_it_goes_back() {
 }
 
 #[test]
-fn ctrl_c_at_the_question_is_heard() {
+fn ctrl_c_cancels_at_the_prompt() {
     let pair = Pair::new();
     let line = format!(
         "trap : INT; {BLUEGREEN} promote --config {}; echo status $?",
@@ -97,28 +97,28 @@ fn ctrl_c_at_the_question_is_heard() {
 }
 
 #[test]
-fn a_switch_that_hangs_is_ended_and_undone() {
+fn a_hanging_switch_is_killed_and_reverted() {
     let pair = Pair::new();
     pair.configure("switch = \"./switch\"", "switch = \"./switch\"\nwithin = \"1s\"");
     pair.switch("sleep 60");
     pair.fails(&[], "the switch's `set green` timed out after 1s");
-    // One that switched before it hung did what it was to do.
+    // A switch that hangs after switching has taken effect.
     pair.switch(&format!("{SETS}; sleep 60"));
     let (status, text) = pair.promote(&[]);
     assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
 }
 
 #[test]
-fn what_fails_after_the_switch_is_said_and_has_its_own_status() {
+fn a_failure_after_the_switch_is_reported_with_its_own_exit_status() {
     let pair = Pair::new();
-    // The front end falls silent once it has switched.
+    // The switch stops working after it has switched.
     pair.switch(&format!("{SETS}; printf '#!/bin/sh\\nexit 1\\n' >\"$here/switch.next\"; chmod +x \"$here/switch.next\"; mv \"$here/switch.next\" \"$here/switch\""));
     let (status, text) = pair.promote(&[]);
     assert_eq!((status, pair.public().as_str()), (3, "green"), "{text}");
     assert!(text.contains("the front end does not report which side is public."), "{text}");
     pair.switch(SETS);
     assert_eq!(pair.promote(&["green"]).0, 0);
-    // The hold of a server is lost while it watches.
+    // The client loses a server's hold during the watch.
     pair.configure("watch = \"0.4s\"", "watch = \"1s\"");
     let begun = begin_lost(&pair);
     assert_eq!((begun.0, pair.public().as_str()), (3, "blue"), "{}", begun.1);
@@ -126,12 +126,12 @@ fn what_fails_after_the_switch_is_said_and_has_its_own_status() {
     assert!(begun.1.contains("` is no longer locked"), "{}", begun.1);
     let told = ": not every server has recorded which side is public\nhint: run `bluegreen public`, which corrects the marks\n";
     assert!(begun.1.contains(told), "{}", begun.1);
-    // `public` puts the marks right.
+    // `public` repairs the marks.
     let (status, text) = said(&pair.command(&["public"]).output().unwrap());
     assert_eq!((status, pair.marks()), (0, [Some(true), Some(false)]), "{text}");
 }
 
-/// Promotes, and kills both ends of the holds on this machine while it watches.
+/// Promotes, and during the watch kills both ends of the holds on this machine.
 fn begin_lost(pair: &Pair) -> (i32, String) {
     let (mut child, mut lines, mut text) = begin(pair, "The front end shows blue");
     let children = format!("/proc/{0}/task/{0}/children", child.id());
@@ -147,7 +147,7 @@ fn begin_lost(pair: &Pair) -> (i32, String) {
 }
 
 #[test]
-fn whoever_insists_gets_a_side_that_is_not_well() {
+fn force_promotes_an_unhealthy_side() {
     let pair = Pair::new();
     pair.switch(&format!("echo \"$2 ${{SWITCH_FORCE-no}}\" >>\"$here/sets\"; {SETS}"));
     pair.write("green.status", "500").write("front.status", "500").fails(&[], "returned 500");
@@ -158,10 +158,10 @@ fn whoever_insists_gets_a_side_that_is_not_well() {
 }
 
 #[test]
-fn a_side_that_is_gone_can_be_left() {
+fn an_unreachable_side_can_be_left() {
     let pair = Pair::new();
     let blue = pair.blue.repository().display().to_string();
-    // Blue's ssh fails from here on.
+    // From here on, ssh to blue fails.
     pair.configure(&format!("ssh = \"{blue}\""), "ssh = \"deploy@blue:app\"");
     let ssh = "printf 'ssh: connect to host blue: No route to host\\n' >&2; exit 255 #";
     let run =
@@ -185,7 +185,7 @@ fn a_side_that_is_gone_can_be_left() {
     assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
     assert!(text.contains("No route to host: it is neither locked nor marked"), "{text}");
     assert_eq!(pair.marks(), [None, Some(true)]);
-    // A side of which no server answers is never promoted.
+    // A side without any responding server is never promoted.
     let (status, text) = run(&["promote", "--yes", "--force", "blue"]);
     assert_eq!((status, pair.public().as_str()), (1, "green"), "{text}");
 }
@@ -220,9 +220,9 @@ fn a_side_of_several_servers_is_held_checked_and_marked_as_one() {
 }
 
 #[test]
-fn of_two_promotions_at_once_one_says_why_not() {
+fn the_second_of_two_concurrent_promotions_is_rejected() {
     let pair = Pair::new();
-    // So long that the other one begins meanwhile on a busy machine, too.
+    // Long enough that the second promotion starts in the meantime, even on a busy machine.
     pair.configure("watch = \"0.4s\"", "watch = \"2s\"");
     let mut both = [pair.command(&["promote", "--yes"]), pair.command(&["promote", "--yes"])];
     let children: Vec<Child> =
@@ -237,7 +237,7 @@ fn of_two_promotions_at_once_one_says_why_not() {
 }
 
 #[test]
-fn a_failure_is_json_too() {
+fn failures_are_reported_as_json() {
     let pair = Pair::new();
     pair.write("green.status", "500");
     let output = pair.command(&["promote", "--yes", "--json"]).output().unwrap();
@@ -250,7 +250,7 @@ fn a_failure_is_json_too() {
     assert_eq!((&json["from"], &json["to"]), (&"blue".into(), &"green".into()));
 }
 
-/// Reads a workflow as its YAML says it; gives the script that pushes and promotes.
+/// Returns the script in a workflow's YAML that pushes and promotes.
 fn script_of(workflow: &str, keys: &str) -> Option<String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("share/ci").join(workflow);
     let read = format!("import sys, yaml; print(yaml.safe_load(open(sys.argv[1])){keys}, end='')");
@@ -264,7 +264,7 @@ fn script_of(workflow: &str, keys: &str) -> Option<String> {
 }
 
 #[test]
-fn the_workflows_push_to_the_side_that_is_not_public_and_promote_it() {
+fn the_ci_workflows_push_to_the_idle_side_and_promote_it() {
     for (workflow, keys) in
         [("github.yml", "['jobs']['deploy']['steps'][-1]['run']"), ("gitlab.yml", "['deploy']['script'][-1]")]
     {
@@ -273,7 +273,7 @@ fn the_workflows_push_to_the_side_that_is_not_public_and_promote_it() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/howto/ci.md");
         assert!(fs::read_to_string(page).unwrap().contains(&script), "{workflow} is not what the page shows");
         pair.green.commit("index.html", workflow);
-        // The clone's top, where `.promote.toml` is looked for.
+        // The top of the clone, where `.promote.toml` is searched.
         let clone = pair.file("clone");
         pair.green.git(&[
             "clone",
@@ -287,7 +287,7 @@ fn the_workflows_push_to_the_side_that_is_not_public_and_promote_it() {
         let here = format!("here={}", pair.file("").display());
         fs::write(clone.join("switch"), switch.replace("here=$(dirname \"$0\")", &here)).unwrap();
         pair.green.git_in(&clone, &["remote", "add", "green", pair.green.repository().to_str().unwrap()]);
-        // The switch is a program of the clone.
+        // The switch is a program in the clone.
         let mut trust = pair.green.command(BLUEGREEN);
         let (status, text) = said(&trust.args(["public", "--trust"]).current_dir(&clone).output().unwrap());
         assert_eq!(status, 0, "{text}");

@@ -1,10 +1,10 @@
-//! Promotions whose switch runs on another machine, which a program in place of ssh stands for.
+//! Promotions whose switch runs on another machine, with a stand-in for ssh.
 
 use std::fs;
 
 use crate::promote::{Pair, said};
 
-/// A pair whose switch runs at `ops@lb`. `script` runs there before the command.
+/// A pair whose switch runs on `ops@lb`. `script` runs there first.
 fn pair(script: &str) -> Pair {
     let pair = Pair::new();
     let switch = pair.file("switch").display().to_string();
@@ -14,7 +14,7 @@ fn pair(script: &str) -> Pair {
 }
 
 #[test]
-fn a_switch_runs_at_its_host_with_its_settings() {
+fn a_switch_runs_on_its_host_with_its_settings() {
     let pair = pair("AT_HOST=1; export AT_HOST");
     let set = "[ -n \"$AT_HOST\" ]; printf '%s' \"$SWITCH_WORDS\" >\"$here/words\"; printf '%s\\n' \"$2\" >\"$here/public\"";
     pair.switch(set);
@@ -25,12 +25,12 @@ fn a_switch_runs_at_its_host_with_its_settings() {
     assert_eq!(pair.marks(), [Some(false), Some(true)]);
     let log = fs::read_to_string(pair.file("fake-ssh.log")).unwrap();
     assert!(log.contains("ops@lb timeout -k 5 90.000 sh -c "), "{log}");
-    // All users of that machine can list the arguments of its processes.
+    // Every user on that machine can read its processes' arguments.
     assert!(!log.contains("it's"), "{log}");
 }
 
 #[test]
-fn a_shipped_switch_runs_at_a_host_and_its_errors_are_printed() {
+fn a_bundled_switch_runs_on_a_host_and_its_errors_are_printed() {
     let pair = pair(":");
     let switch = pair.file("switch").display().to_string();
     let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
@@ -47,7 +47,7 @@ fn a_shipped_switch_runs_at_a_host_and_its_errors_are_printed() {
 }
 
 #[test]
-fn a_switch_that_hangs_at_its_host_is_killed_there() {
+fn a_hanging_switch_is_killed_on_its_host() {
     let pair = pair(":");
     pair.configure("switch = ", "within = \"1s\"\nswitch = ");
     pair.switch("sleep 2; printf '%s\\n' \"$2\" >\"$here/public\"");
@@ -57,7 +57,7 @@ fn a_switch_that_hangs_at_its_host_is_killed_there() {
 }
 
 #[test]
-fn a_host_that_cannot_be_reached_or_is_hostile_is_an_error() {
+fn an_unreachable_or_hostile_host_is_an_error() {
     let pair = pair("echo 'ssh: connect to host lb port 22: Connection refused' >&2; exit 255");
     let (status, text) = pair.promote(&[]);
     assert_eq!(status, 1, "{text}");
@@ -73,7 +73,7 @@ fn a_host_that_cannot_be_reached_or_is_hostile_is_an_error() {
 }
 
 #[test]
-fn an_invalid_host_or_a_relative_switch_is_refused() {
+fn an_invalid_host_or_relative_switch_is_rejected() {
     let pair = pair(":");
     let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
     let switch = pair.file("switch").display().to_string();
@@ -98,7 +98,7 @@ fn a_clone_whose_switch_runs_elsewhere_must_be_trusted() {
     assert!(status == 2 && text.contains("`host = ops@lb`") && text.contains("`switch = /"), "{text}");
 }
 
-/// A pair whose front end has an account of its own, for which `account` stands; `$last` is what it is asked for.
+/// A pair whose front end has a restricted account, simulated by `account`. `$last` is the requested command.
 fn with_account(account: &str) -> Pair {
     let pair = Pair::new();
     pair.configure("switch = \"./switch\"", "host = \"bluegreen-front@lb\"");
@@ -107,7 +107,7 @@ fn with_account(account: &str) -> Pair {
 }
 
 #[test]
-fn the_account_of_a_front_end_gets_the_short_form() {
+fn a_front_end_account_receives_the_short_command() {
     let pair = with_account("cat >>\"$here/input\"; exec \"$here/switch\" \"$@\"");
     let (status, text) = pair.promote(&[]);
     assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
@@ -137,7 +137,7 @@ fn a_host_without_the_account_is_explained() {
 }
 
 #[test]
-fn a_hostile_front_end_changes_no_terminal_and_starts_nothing() {
+fn output_of_a_hostile_front_end_is_escaped_and_runs_nothing() {
     for answer in [
         "printf '\\033[2Jblue\\n'",
         "printf 'blue; touch %s/hit\\n' \"$here\"",

@@ -1,4 +1,4 @@
-//! The look before a promotion and the watch after it: what a reader is told of commits, servers and answers.
+//! The plan before a promotion and the watch after it: how commits, servers, and responses are reported.
 
 use std::fs;
 use std::process::Stdio;
@@ -6,7 +6,7 @@ use std::process::Stdio;
 use crate::promote::{Pair, said};
 use crate::support::Sandbox;
 
-/// The lines of the plan, as whoever stands in green's clone sees them.
+/// Returns the lines of the plan, run in green's clone.
 fn plan(pair: &Pair) -> Vec<String> {
     let mut command = pair.command(&["promote", "--dry-run"]);
     let (status, text) = said(&command.current_dir(pair.green.clone_path()).output().unwrap());
@@ -15,7 +15,7 @@ fn plan(pair: &Pair) -> Vec<String> {
 }
 
 #[test]
-fn the_plan_names_the_commits_that_visitors_get_and_those_that_they_lose() {
+fn the_plan_lists_added_and_removed_commits() {
     let pair = Pair::new();
     let short = |revision: &str, digits| pair.green.id(revision)[..digits].to_owned();
     let v1 = short("master", 12);
@@ -42,7 +42,7 @@ fn the_plan_names_the_commits_that_visitors_get_and_those_that_they_lose() {
             format!("  - {b} Add b (Ada Developer)"),
         ]
     );
-    // A clone that lacks one of them.
+    // A clone that lacks one of the commits.
     pair.blue.commit("index.html", "hot fix").push().ok();
     assert_eq!(plan(&pair), [format!("green {v3} -> blue {}", &pair.blue.id("master")[..12])]);
     pair.green.git(&["fetch", "--quiet", pair.blue.repository().to_str().unwrap(), "master"]);
@@ -56,7 +56,7 @@ fn the_plan_names_the_commits_that_visitors_get_and_those_that_they_lose() {
 }
 
 #[test]
-fn servers_are_asked_and_held_side_by_side_and_all_that_fail_are_named() {
+fn servers_are_queried_in_parallel_and_every_failure_is_reported() {
     let pair = Pair::new();
     let others: Vec<Sandbox> = (0..4).map(|_| Sandbox::new()).collect();
     let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
@@ -69,7 +69,8 @@ fn servers_are_asked_and_held_side_by_side_and_all_that_fail_are_named() {
         list.push(format!("{{ ssh = \"{url}\", address = \"{address}\" }}"));
     }
     pair.configure(green, &format!("[{}]", list.join(", ")));
-    // Whoever comes waits for all others; at the holds, for all but the first, which is held alone.
+    // Each command waits until all servers have been contacted. For the holds, the first server is taken
+    // alone.
     pair.by_ssh(
         "what=${last#bluegreen }; what=${what%% *}
         meet() { until [ \"$(ls \"$here\" | grep -c \"^$what.deploy@\")\" = 6 ]; do sleep 0.02; done; }
@@ -92,9 +93,9 @@ fn servers_are_asked_and_held_side_by_side_and_all_that_fail_are_named() {
 }
 
 #[test]
-fn a_visitor_s_answer_that_names_no_server_is_no_proof() {
+fn a_response_without_a_server_name_does_not_confirm_the_switch() {
     let pair = Pair::new();
-    // As a cache in front names itself, or no header at all.
+    // A cache that names itself in the header, and a response without the header.
     for (name, side) in [("nobody", "green"), ("cache-1", "blue")] {
         let output = pair.write("serves", name).command(&["promote", "--yes", "--json"]).output().unwrap();
         let (status, text) = said(&output);
@@ -105,19 +106,19 @@ fn a_visitor_s_answer_that_names_no_server_is_no_proof() {
         let named = if name == "nobody" { serde_json::json!([]) } else { serde_json::json!([name]) };
         assert_eq!(json["answered_by"], named);
         assert!(json["summary"].as_str().unwrap().starts_with(&format!("{side} is public, before it was ")));
-        // A log gets a line now and then, beside the JSON.
+        // A log shows a progress line from time to time, in addition to the JSON.
         let progress = String::from_utf8(output.stderr).unwrap();
         let lines = progress.lines().filter(|line| line.contains(" requests, 0 failed, p50 ")).count();
         assert!((1..=4).contains(&lines) && !progress.contains('\r'), "{progress}");
     }
-    // Failures are tolerated, but nobody sees green.
+    // Failures are tolerated, but no visitor reaches green.
     pair.configure("healthy = 1", "healthy = 1\ntolerate = 99").write("serves", "blue");
     let answers = "blue is public again, and healthy.";
     pair.fails_with(&[], "no server of green answers at http://", answers);
 }
 
 #[test]
-fn a_terminal_sees_one_line_that_changes() {
+fn a_terminal_shows_one_updating_progress_line() {
     let pair = Pair::new();
     let line = format!(
         "{} promote --yes --config {}",
@@ -132,7 +133,7 @@ fn a_terminal_sees_one_line_that_changes() {
 }
 
 #[test]
-fn a_server_that_another_side_s_address_answers_for_is_noticed_before_the_switch() {
+fn an_address_that_reaches_another_side_is_detected_before_the_switch() {
     let pair = Pair::new();
     let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
     let addresses: Vec<&str> = config.split('"').filter(|word| word.starts_with("127.0.0.1:")).collect();
@@ -141,7 +142,7 @@ fn a_server_that_another_side_s_address_answers_for_is_noticed_before_the_switch
 }
 
 #[test]
-fn a_config_that_cannot_be_meant_is_refused() {
+fn an_inconsistent_promotion_config_is_rejected() {
     let pair = Pair::new();
     let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
     let blue = pair.blue.repository().display().to_string();
@@ -168,7 +169,7 @@ fn a_config_that_cannot_be_meant_is_refused() {
         assert_eq!((status, pair.public().as_str()), (2, "blue"), "{text}");
         assert!(text.contains(problem) && text.contains("hint: "), "{problem}: {text}");
     }
-    // Nothing that can be run.
+    // A switch that does not exist.
     pair.write("promote.toml", &config).configure("./switch", "./gone");
     let (status, text) = pair.promote(&[]);
     assert_eq!(status, 1, "{text}");
@@ -176,7 +177,7 @@ fn a_config_that_cannot_be_meant_is_refused() {
 }
 
 #[test]
-fn what_a_server_says_of_itself_is_no_option_of_git_and_no_word_to_a_terminal() {
+fn a_servers_response_cannot_inject_git_options_or_terminal_codes() {
     let pair = Pair::new();
     let json = |commit: &str| {
         format!(

@@ -1,4 +1,5 @@
-//! Promotions that are interrupted or killed at each step, marks included, and pushes at any moment beside them.
+//! Promotions that are interrupted or killed at each step, including the marks, and pushes that run at the
+//! same time.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +13,8 @@ use crate::promote::{Pair, said};
 use crate::promote_fails::{begin, interrupt, wait_for};
 use crate::support::Sandbox;
 
-/// Stops for a moment at one step, that of the file `stall`: the look, the hold, and each line to a hold.
+/// A shell function that pauses at the step named in the file `stall`: the status query, the hold, or a
+/// request to a hold.
 const STALLS: &str =
     "stall() { [ \"$1\" != \"$(cat \"$here/stall\")\" ] || { touch \"$here/at\"; sleep 0.5; [ ! -e \"$here/lose\" ] || exit; }; }
 case $last in
@@ -27,14 +29,14 @@ esac";
 const BEFORE: [&str; 3] = ["look", "hold", "status"];
 const AFTER: [&str; 3] = ["public", "record", "notify"];
 
-/// A pair whose promotions stop at a step.
+/// A pair whose promotions pause at a step.
 fn stalling() -> Pair {
     let pair = Pair::new();
     pair.by_ssh(STALLS);
     pair
 }
 
-/// Begins a promotion of green, and waits until it is at the step.
+/// Starts a promotion of green and waits until it reaches the step.
 fn begin_at(pair: &Pair, step: &str) -> Child {
     pair.write("public", "blue\n").write("stall", step);
     let _ = fs::remove_file(pair.file("at"));
@@ -44,7 +46,7 @@ fn begin_at(pair: &Pair, step: &str) -> Child {
 }
 
 #[test]
-fn ctrl_c_at_each_step_is_a_promotion_or_none() {
+fn ctrl_c_at_each_step_completes_or_cancels_the_promotion() {
     let pair = stalling();
     for step in BEFORE {
         let mut child = begin_at(&pair, step);
@@ -57,7 +59,7 @@ fn ctrl_c_at_each_step_is_a_promotion_or_none() {
         );
         assert!(text.contains("Not promoted: blue is public.\n"), "{step}: {text}");
     }
-    // Visitors have what was wanted: it is too late to stop.
+    // The switch is confirmed, so it is too late to stop.
     for step in AFTER {
         let mut child = begin_at(&pair, step);
         let out = BufReader::new(child.stdout.take().unwrap());
@@ -68,9 +70,9 @@ fn ctrl_c_at_each_step_is_a_promotion_or_none() {
 }
 
 #[test]
-fn a_hold_that_is_lost_before_the_switch_ends_the_promotion() {
+fn a_hold_lost_before_the_switch_aborts_the_promotion() {
     let pair = stalling();
-    // The connection ends as the holds are asked for the last time.
+    // The connection closes during the last request to the holds.
     let child = begin_at(pair.write("lose", ""), "status");
     let (status, text) = said(&child.wait_with_output().unwrap());
     assert_eq!((status, pair.public().as_str(), pair.marks()), (1, "blue", [None, None]), "{text}");
@@ -81,7 +83,7 @@ fn a_hold_that_is_lost_before_the_switch_ends_the_promotion() {
 }
 
 #[test]
-fn killed_at_each_step_it_leaves_no_lock_and_marks_that_the_next_puts_right() {
+fn a_promotion_killed_at_each_step_leaves_no_lock_and_repairable_marks() {
     let pair = stalling();
     let switch = fs::read_to_string(pair.file("switch")).unwrap();
     let set = switch.split("set) ").nth(1).unwrap().split(" ;;").next().unwrap();
@@ -99,7 +101,7 @@ fn killed_at_each_step_it_leaves_no_lock_and_marks_that_the_next_puts_right() {
         }) {
             assert!(Instant::now() < deadline, "{step}: a hold outlives its client");
         }
-        // The switch itself goes on, to one side or the other.
+        // The switch itself continues and selects one side or the other.
         pair.write("stall", "");
         thread::sleep(Duration::from_millis(if *step == "set" { 700 } else { 0 }));
         let public = if BEFORE.contains(step) { "blue" } else { "green" };
@@ -109,7 +111,7 @@ fn killed_at_each_step_it_leaves_no_lock_and_marks_that_the_next_puts_right() {
         let marks = [Some(public == "blue"), Some(public == "green")];
         assert!([[None, None], marks].contains(&pair.marks()), "{step}: {:?}", pair.marks());
     }
-    // A cut between two marks leaves one; so does this.
+    // A power failure between two marks leaves only one. Simulate that.
     fs::remove_file(pair.green.site().join(".bluegreen/public")).unwrap();
     let (_, text) = said(&pair.command(&["public"]).output().unwrap());
     assert!(
@@ -120,7 +122,7 @@ fn killed_at_each_step_it_leaves_no_lock_and_marks_that_the_next_puts_right() {
     assert_eq!(pair.promote(&[]).0, 0);
 }
 
-/// Numbers that are the same for the same seed.
+/// A deterministic pseudorandom generator.
 struct Dice(u64);
 
 impl Dice {
@@ -134,7 +136,7 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// The instants in a log of the test, in nanoseconds; each line may have a word before.
+/// Parses the timestamps in a log of the test, in nanoseconds. Each line may begin with a word.
 fn instants(text: &str) -> Vec<(String, u128)> {
     let parse = |line: &str| {
         let (word, instant) = line.rsplit_once(' ').unwrap_or(("", line));
@@ -143,7 +145,7 @@ fn instants(text: &str) -> Vec<(String, u128)> {
     text.lines().map(parse).collect()
 }
 
-/// Makes commits, and a push for each of them.
+/// Creates commits, and a push for each of them.
 fn pushes(side: &Sandbox) -> Vec<Command> {
     let push = |version: u64| {
         side.commit("index.html", &version.to_string());
@@ -152,7 +154,8 @@ fn pushes(side: &Sandbox) -> Vec<Command> {
     (0..60).map(push).collect()
 }
 
-/// Pushes until it is told to stop; gives how many went live and how many were told that the side is held.
+/// Pushes until it is stopped. Returns the number of pushes that became live, and of those rejected by a
+/// hold.
 fn push_at_random(pushes: Vec<Command>, mut dice: Dice, stop: &AtomicBool) -> (u64, u64) {
     let (mut live, mut held) = (0, 0);
     for mut push in pushes {
@@ -172,7 +175,7 @@ fn push_at_random(pushes: Vec<Command>, mut dice: Dice, stop: &AtomicBool) -> (u
     (live, held)
 }
 
-/// Asks the front end all the time: it answers, and one of the two sides does.
+/// Sends requests to the front end until it is stopped. Each must be served by one of the two sides.
 fn visit(port: &str, stop: &AtomicBool) -> u64 {
     let mut visits = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -189,12 +192,12 @@ fn visit(port: &str, stop: &AtomicBool) -> u64 {
 }
 
 #[test]
-fn no_push_flips_anything_under_a_promotion() {
+fn no_push_activates_a_release_during_a_promotion() {
     let (seed, rounds) = (number("BLUEGREEN_TEST_SEED", 13), number("BLUEGREEN_TEST_PROMOTIONS", 4));
     writeln!(std::io::stderr(), "BLUEGREEN_TEST_SEED={seed} BLUEGREEN_TEST_PROMOTIONS={rounds}").unwrap();
     let pair = Pair::new();
     pair.configure("watch = \"0.4s\"", "watch = \"0.6s\"");
-    // Each flip and each word to the switch leaves its instant.
+    // Log the time of each activation and of each call of the switch.
     for side in [&pair.blue, &pair.green] {
         let restart = format!("[steps]\nrestart = 'date +%s%N >>{}'\n", pair.file("flips").display());
         let text = fs::read_to_string(side.config_path()).unwrap();
@@ -240,14 +243,14 @@ fn no_push_flips_anything_under_a_promotion() {
     assert_eq!(sets.len() as u64, done.load(Ordering::Relaxed));
     let flips = instants(&fs::read_to_string(pair.file("flips")).unwrap());
     for at in sets {
-        // `show` comes right after it, and again once the watch is over: all of that is under the holds.
+        // The first `show` follows directly, and the second comes after the watch. The holds cover both.
         let (begun, ended) = (asked[at].1, asked[at + 2].1);
         assert!(ended - begun > 500_000_000, "{asked:?}");
         assert!(!flips.iter().any(|(_, flip)| (begun..ended).contains(flip)), "{asked:?} {flips:?}");
     }
 }
 
-/// Promotes; a promotion that comes too early says why, and changes nothing.
+/// Promotes. A promotion that a push prevents reports why and changes nothing.
 fn promote(pair: &Pair, done: &AtomicU64, refused: &AtomicU64) {
     let before = pair.public();
     let (status, text) = pair.promote(&[]);
@@ -267,13 +270,13 @@ fn promote(pair: &Pair, done: &AtomicU64, refused: &AtomicU64) {
 }
 
 #[test]
-fn a_kill_while_it_watches_leaves_the_new_side_public() {
+fn a_kill_during_the_watch_leaves_the_new_side_public() {
     let pair = Pair::new();
     let (mut child, _, _) = begin(&pair, "The front end shows green");
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!((pair.public().as_str(), pair.marks()), ("green", [None, None]));
-    // Promoting the public side checks it, and writes the marks.
+    // Promoting the public side checks it and writes the marks.
     let (status, text) = pair.promote(&["green"]);
     assert_eq!((status, pair.marks()), (0, [Some(false), Some(true)]), "{text}");
     assert!(text.lines().any(|line| line.ends_with(" is public already")), "{text}");

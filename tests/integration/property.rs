@@ -1,5 +1,5 @@
-//! Any sequence of trees, with vandals at work in between: after each push the live release is what
-//! `git checkout` writes elsewhere, path by path, byte by byte and mode by mode.
+//! Random sequences of trees, with vandalism of releases in between. After each push the live release matches
+//! `git checkout` in paths, contents, and modes.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,28 +14,28 @@ use crate::support::snapshot::assert_same;
 use crate::support::vandal::{WAYS, vandalise};
 use crate::support::{Node, Sandbox, snapshot};
 
-/// The work of a developer before one push, and of others after it.
+/// What a developer does before one push, and what vandals do before it.
 #[derive(Debug, Clone)]
 struct Step {
-    /// Begin with an empty tree instead of the last one.
+    /// Starts from an empty tree instead of the previous one.
     afresh: bool,
     edits: Vec<(Vec<u8>, Node)>,
-    /// Rename the path of this number to that path.
+    /// Renames the path with this index to that path.
     rename: Option<(usize, Vec<u8>)>,
-    /// For each release a way and two paths, by number.
+    /// For each release, the kind of vandalism and two path indexes.
     vandalism: Vec<(u8, usize, usize)>,
-    /// Roll back before the next push, so that what is live is not the newest.
+    /// Rolls back before the next push, so that the live release is not the newest.
     roll_back: bool,
 }
 
-/// Few names, so that files become directories and links, and come back.
+/// Few names, so that files often become directories and symlinks, and the reverse.
 fn path() -> impl Strategy<Value = Vec<u8>> {
     let names: [&[u8]; 7] = [b"a", b"b", b"a.b", b"a0", b"\xff", b"caf\xc3\xa9", b".x y"];
     vec(select(names.to_vec()), 1..4).prop_map(|names| names.join(&b'/'))
 }
 
 fn node() -> impl Strategy<Value = Node> {
-    // Contents of one size and of others, empty ones and one of several blocks.
+    // Contents of equal and different sizes, empty, and several blocks long.
     let content = select(vec![&b""[..], b"one", b"two", b"longer", &[b'x'; 9000]]).prop_map(<[u8]>::to_vec);
     let target =
         select(vec![&b"a"[..], b"b", b"../a", b"/nonexistent/x", b"nowhere/\xff"]).prop_map(<[u8]>::to_vec);
@@ -65,8 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
         })
 }
 
-/// Commits a step, and with it a file whose conversion takes longer than a tick of the clock: a release that is
-/// written in a single tick counts as touched, and nothing of it would ever be kept.
+/// Commits a step, together with a file whose filter takes longer than a clock tick. Files written in the
+/// last tick count as modified, so without the filter nothing would be reused.
 fn commit(sandbox: &Sandbox, number: usize, step: &Step) {
     let mut nodes = Vec::new();
     if step.afresh {
@@ -91,7 +91,7 @@ fn run(keep: usize, threads: usize, steps: &[Step]) {
     sandbox
         .config(&format!("checkout-threads = {threads}"))
         .site_config(&format!("keep = {keep}\nsymlinks = \"any\""))
-        // Directories to be exchanged, with files of one name and size.
+        // Directories to exchange, containing files of equal names and sizes.
         .commit_nodes(&[
             (b"a", Node::file("the first commit")),
             (b"d/1/page", Node::file("one")),
@@ -111,7 +111,7 @@ fn run(keep: usize, threads: usize, steps: &[Step]) {
         sandbox.serves_checkout("master").is_tidy();
         assert_same(&snapshot(&outside), &precious, "what lies outside");
         if step.roll_back && keep > 0 {
-            // There may be nothing to go back to.
+            // There may be no earlier release.
             let _ = sandbox.bluegreen(&["rollback"]).status;
         }
         for release in sandbox.releases() {
@@ -119,7 +119,7 @@ fn run(keep: usize, threads: usize, steps: &[Step]) {
                 vandalise(&sandbox.site().join("releases").join(&release), &outside, *way, *first, *second);
             }
         }
-        // A vandal may have gone through a hard link of their own; a push must not.
+        // A vandal may write through its own hard link. A push must not.
         precious = snapshot(&outside);
     }
 }
@@ -133,8 +133,8 @@ proptest! {
     })]
 
     #[test]
-    fn whatever_is_pushed_is_what_git_checkout_writes(
-        // The release before the live one is never recycled: from 2 on every push recycles.
+    fn every_push_matches_git_checkout(
+        // The release before the live one is never recycled. With `keep` of 2 or more, every push recycles.
         keep in select(vec![0_usize, 1, 2, 2, 2, 3]),
         threads in 1_usize..3,
         steps in vec(step(), 3..9),
@@ -144,7 +144,7 @@ proptest! {
 }
 
 #[test]
-fn every_way_of_vandalism_is_undone_by_the_next_push() {
+fn the_next_push_repairs_every_kind_of_vandalism() {
     let nodes: Vec<(Vec<u8>, Node)> = vec![
         (b"a/b/c".to_vec(), Node::file("one")),
         (b"a/b/run".to_vec(), Node::Executable(b"two".to_vec())),
@@ -166,13 +166,13 @@ fn every_way_of_vandalism_is_undone_by_the_next_push() {
             })
             .collect();
         steps[0].edits.extend(nodes.iter().cloned());
-        // The release before the live one is never recycled, so that it takes two to have one to recycle.
+        // The release before the live one is never recycled, so recycling needs two more.
         run(2, 1, &steps[..8]);
     }
 }
 
 #[test]
-fn names_that_are_not_utf8_reach_the_disk_as_they_are() {
+fn non_utf8_names_are_written_unchanged() {
     let sandbox = Sandbox::new();
     sandbox.commit_nodes(&[(b"\xff\xfe/\x80", Node::file("bytes"))]).push().ok().serves_checkout("master");
     let name = OsString::from_vec(b"\xff\xfe/\x80".to_vec());

@@ -1,4 +1,4 @@
-//! Pushes, ref by ref, and the lines that the pusher reads.
+//! Pushes of various refs, and the lines that the pusher reads.
 
 use crate::support::{Node, Sandbox};
 
@@ -6,7 +6,7 @@ const RECEIVED: &str = "Master ref received.  Deploying master branch to blue...
 const COMPLETE: &str = "Git hooks deploy complete.";
 
 #[test]
-fn the_first_push_goes_into_an_empty_site() {
+fn the_first_push_deploys_into_an_empty_site() {
     let sandbox = Sandbox::new();
     sandbox
         .commit("index.html", "v1")
@@ -21,7 +21,7 @@ fn the_first_push_goes_into_an_empty_site() {
 }
 
 #[test]
-fn an_update_deploys_a_release_of_its_own() {
+fn an_update_deploys_a_new_release() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let first = sandbox.live();
@@ -37,7 +37,7 @@ fn an_update_deploys_a_release_of_its_own() {
 }
 
 #[test]
-fn a_forced_push_goes_back_in_time() {
+fn a_forced_push_deploys_an_older_commit() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").commit("index.html", "v2").push().ok();
     sandbox
@@ -48,7 +48,7 @@ fn a_forced_push_goes_back_in_time() {
 }
 
 #[test]
-fn a_deleted_branch_leaves_the_site_as_it_is() {
+fn deleting_the_branch_leaves_the_site_unchanged() {
     let sandbox = Sandbox::new();
     sandbox.git_in(&sandbox.repository(), &["config", "receive.denyDeleteCurrent", "ignore"]);
     sandbox.commit("index.html", "v1").push().ok();
@@ -61,7 +61,7 @@ fn a_deleted_branch_leaves_the_site_as_it_is() {
 }
 
 #[test]
-fn a_branch_deleted_before_any_deployment_says_that_nothing_is_served() {
+fn deleting_the_branch_before_any_deployment_reports_an_empty_site() {
     let sandbox = Sandbox::new();
     let zero = "0".repeat(40);
     sandbox
@@ -73,7 +73,7 @@ fn a_branch_deleted_before_any_deployment_says_that_nothing_is_served() {
 }
 
 #[test]
-fn only_the_exact_branch_deploys() {
+fn only_the_exact_branch_name_deploys() {
     let sandbox = Sandbox::new();
     let doing_nothing = |name: &str| {
         format!(
@@ -85,7 +85,7 @@ fn only_the_exact_branch_deploys() {
     {
         let told = sandbox.commit("index.html", name).push_refs(&[&format!("master:{name}")]).ok();
         assert_eq!(told.lines()[0], doing_nothing(name));
-        // As long as master does not exist, another branch may be meant.
+        // As long as master does not exist, the pusher may have meant another branch.
         let hints = told.lines().iter().filter(|line| line.starts_with("hint: to deploy it, run ")).count();
         assert_eq!(
             (hints, told.lines().len()),
@@ -97,7 +97,7 @@ fn only_the_exact_branch_deploys() {
 }
 
 #[test]
-fn several_refs_in_one_push_are_answered_one_by_one() {
+fn each_ref_of_a_push_is_reported() {
     let sandbox = Sandbox::new();
     sandbox
         .commit("index.html", "v1")
@@ -114,7 +114,7 @@ fn several_refs_in_one_push_are_answered_one_by_one() {
 }
 
 #[test]
-fn the_tag_master_and_the_branch_master_are_two_things() {
+fn a_tag_named_master_does_not_deploy() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "tagged").git(&["update-ref", "refs/tags/master", "refs/heads/master"]);
     sandbox
@@ -126,7 +126,7 @@ fn the_tag_master_and_the_branch_master_are_two_things() {
 }
 
 #[test]
-fn another_branch_may_deploy() {
+fn the_deployed_branch_is_configurable() {
     let sandbox = Sandbox::new();
     sandbox.config("branch = \"main\"").commit("index.html", "v1");
     sandbox
@@ -145,7 +145,7 @@ fn another_branch_may_deploy() {
 }
 
 #[test]
-fn a_branch_with_slashes_deploys_and_its_namesake_does_not() {
+fn a_branch_with_slashes_deploys_but_not_its_last_component() {
     let sandbox = Sandbox::new();
     sandbox.config("branch = \"release/blue\"").commit("index.html", "v1");
     sandbox
@@ -156,7 +156,7 @@ fn a_branch_with_slashes_deploys_and_its_namesake_does_not() {
 }
 
 #[test]
-fn a_tip_that_is_live_already_is_left_alone() {
+fn a_live_tip_is_not_deployed_again() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let (live, id) = (sandbox.live(), sandbox.id("master"));
@@ -171,7 +171,7 @@ fn a_tip_that_is_live_already_is_left_alone() {
 }
 
 #[test]
-fn the_tip_is_deployed_whatever_the_line_says() {
+fn the_branch_tip_is_deployed_rather_than_the_pushed_commit() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1");
     let old = sandbox.id("master");
@@ -191,7 +191,7 @@ fn the_tip_is_deployed_whatever_the_line_says() {
 }
 
 #[test]
-fn a_push_without_files_deploys_an_empty_site() {
+fn an_empty_commit_deploys_an_empty_site() {
     let sandbox = Sandbox::new();
     sandbox
         .commit_tree(&[])
@@ -202,7 +202,7 @@ fn a_push_without_files_deploys_an_empty_site() {
 }
 
 #[test]
-fn the_hook_may_be_a_copy_and_not_a_link() {
+fn the_hook_can_be_a_copy_instead_of_a_symlink() {
     let sandbox = Sandbox::new();
     std::fs::remove_file(sandbox.hook_path()).unwrap();
     std::fs::copy(crate::support::sandbox::BLUEGREEN, sandbox.hook_path()).unwrap();
@@ -210,7 +210,7 @@ fn the_hook_may_be_a_copy_and_not_a_link() {
 }
 
 #[test]
-fn thousands_of_files_are_deployed_with_their_directories() {
+fn thousands_of_files_and_their_directories_are_deployed() {
     let sandbox = Sandbox::new();
     let paths: Vec<String> =
         (0..3000).map(|file| format!("d{}/e{}/file {file}.txt", file % 7, file % 31)).collect();
@@ -225,10 +225,10 @@ fn thousands_of_files_are_deployed_with_their_directories() {
 }
 
 #[test]
-fn a_repository_that_runs_no_steps_leaks_nothing_of_the_pusher() {
+fn the_pushers_git_environment_is_ignored() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1");
-    // Over a local path the hook inherits all of the pusher's environment.
+    // Over a local path, the hook inherits the pusher's whole environment.
     let mut push = sandbox.push_command(&["master"]);
     push.env("GIT_INDEX_FILE", "/nonexistent/index").env("GIT_WORK_TREE", "/nonexistent");
     crate::support::Run::new(&sandbox, &mut push).ok().serves("index.html", "v1");
@@ -236,7 +236,7 @@ fn a_repository_that_runs_no_steps_leaks_nothing_of_the_pusher() {
 }
 
 #[test]
-fn the_umask_of_the_pusher_does_not_matter() {
+fn the_pushers_umask_is_ignored() {
     let sandbox = Sandbox::new();
     sandbox.commit_nodes(&[(b"a/file", Node::file("1")), (b"a/run", Node::Executable(b"2".to_vec()))]);
     let mut shell = sandbox.command("sh");

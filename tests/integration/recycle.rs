@@ -1,5 +1,5 @@
-//! A surplus release is turned into the new one: only what differs is written, and when that cannot be,
-//! nobody notices.
+//! A surplus release is recycled into the new one: only differences are written. If that is impossible, the
+//! push succeeds anyway.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -11,14 +11,14 @@ use crate::support::sandbox::NOBODY;
 use crate::support::skip::root_or_skip;
 use crate::support::{Node, Sandbox};
 
-/// A file that never changes and one that always does, deployed so often that the next push recycles.
+/// Deploys a file that never changes and one that always does, until the next push recycles.
 fn ready_to_recycle() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 2").commit("kept/page", "the same in every version");
     for version in 0..=3 {
         sandbox.commit("index.html", &format!("v{version}")).push().ok();
     }
-    // What was written in the clock's last tick counts as touched; a site is rarely that young.
+    // Files written in the last clock tick count as modified. Real sites are rarely that young.
     sleep(Duration::from_millis(20));
     sandbox
 }
@@ -28,13 +28,13 @@ fn oldest(sandbox: &Sandbox) -> std::path::PathBuf {
 }
 
 #[test]
-fn what_did_not_change_is_not_written_again() {
+fn unchanged_files_are_not_rewritten() {
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 2");
     let pages: Vec<String> = (0..2000).map(|page| format!("kept/{}/page{page}", page % 20)).collect();
     let nodes: Vec<_> = pages.iter().map(|page| (page.as_bytes(), Node::file("the same"))).collect();
     sandbox.commit_nodes(&nodes);
-    // The inode of each page, and the ctime that decides whether it may stay.
+    // Each page's inode, and the ctime that decides whether the file can be reused.
     let files = |release: &Path| -> Vec<(u64, (i64, i64))> {
         let file = |page: &String| fs::metadata(release.join(page)).unwrap();
         pages.iter().map(file).map(|file| (file.ino(), (file.ctime(), file.ctime_nsec()))).collect()
@@ -42,23 +42,23 @@ fn what_did_not_change_is_not_written_again() {
     for version in 0..=3 {
         sandbox.commit("index.html", &format!("v{version}")).push().ok();
     }
-    // Twice, for what is recycled was itself recycled before.
+    // Twice, so that a recycled release is itself recycled.
     for version in 4..=9 {
         let before = files(&oldest(&sandbox));
-        // A file that was written in the last tick of the clock may count as touched, no other one.
+        // Only a file written in the last clock tick may count as modified.
         let last_tick = before.iter().map(|(_, ctime)| *ctime).max().unwrap();
         sandbox.commit("index.html", &format!("v{version}")).push().ok().serves_checkout("master");
         let after = files(&sandbox.live_path());
         let untouched = before.iter().zip(&after).filter(|((_, ctime), _)| *ctime < last_tick);
         let kept = untouched.clone().filter(|((old, _), (new, _))| old == new).count();
         assert_eq!(kept, untouched.clone().count(), "of {} files", pages.len());
-        assert!(kept > 0, "all files were written in one tick of the clock");
+        assert!(kept > 0, "all files were written within one clock tick");
     }
     sandbox.is_tidy();
 }
 
 #[test]
-fn a_change_of_the_same_size_and_mtime_is_noticed() {
+fn a_change_with_equal_size_and_mtime_is_detected() {
     let sandbox = ready_to_recycle();
     for version in 4..=6 {
         sandbox.commit("index.html", &format!("v{version}")).push().ok();
@@ -72,7 +72,7 @@ fn a_change_of_the_same_size_and_mtime_is_noticed() {
 }
 
 #[test]
-fn neither_the_live_release_nor_the_one_before_is_recycled() {
+fn the_live_and_previous_releases_are_not_recycled() {
     for keep in [0, 1] {
         let sandbox = Sandbox::new();
         sandbox.site_config(&format!("keep = {keep}"));
@@ -90,13 +90,13 @@ fn neither_the_live_release_nor_the_one_before_is_recycled() {
 }
 
 #[test]
-fn what_cannot_be_recycled_is_left_and_the_push_deploys_all_the_same() {
+fn a_release_that_cannot_be_recycled_does_not_fail_the_push() {
     if !root_or_skip() {
         return;
     }
     let sandbox = ready_to_recycle();
     sandbox.owned_by(NOBODY);
-    // The web server, here root, has written into the release that is next in turn.
+    // The web server, here root, has written into the release that is next to be recycled.
     let cache = oldest(&sandbox).join("kept/cache");
     fs::create_dir(&cache).unwrap();
     fs::write(cache.join("page"), "cached").unwrap();
@@ -107,7 +107,7 @@ fn what_cannot_be_recycled_is_left_and_the_push_deploys_all_the_same() {
 }
 
 #[test]
-fn a_damaged_manifest_is_no_manifest() {
+fn a_damaged_manifest_is_ignored() {
     let sandbox = ready_to_recycle();
     for damage in 0..6 {
         let manifests = sandbox.site().join(".bluegreen/releases");
@@ -128,7 +128,7 @@ fn a_damaged_manifest_is_no_manifest() {
 }
 
 #[test]
-fn a_commit_that_is_gone_from_the_repository_is_no_obstacle() {
+fn recycling_works_if_the_old_commit_was_pruned() {
     let sandbox = ready_to_recycle();
     sandbox.git(&["update-ref", "-d", "refs/heads/master"]);
     sandbox.commit_tree(&[(b"other/page", Node::file("a new history"))]);
@@ -141,7 +141,7 @@ fn a_commit_that_is_gone_from_the_repository_is_no_obstacle() {
 }
 
 #[test]
-fn a_rejected_commit_costs_no_release_at_all() {
+fn a_rejected_commit_removes_no_release() {
     let sandbox = ready_to_recycle();
     let before = sandbox.releases();
     sandbox.commit_nodes(&[(b"link", Node::link("/etc/passwd"))]).push().not_deployed();
@@ -152,12 +152,12 @@ fn a_rejected_commit_costs_no_release_at_all() {
 }
 
 #[test]
-fn a_failed_build_costs_no_release_that_keep_promises() {
+fn a_failed_build_removes_no_kept_release() {
     let sandbox = ready_to_recycle();
     sandbox.config_section("[steps]\nbuild = 'test ! -e broken'");
     let before = sandbox.releases();
     sandbox.commit("broken", "").push().not_deployed().serves("index.html", "v3");
-    // The live release and two others, as `keep = 2` says; the one beyond was recycled.
+    // The live release and two others remain, because `keep = 2`. The surplus release was recycled.
     assert_eq!(sandbox.releases(), before[1..]);
     sandbox.push_refs(&["master:topic"]).ok();
     sandbox.bluegreen(&["deploy", "topic"]).fails(1);

@@ -1,5 +1,5 @@
-//! The live release is the directory that was filled, with the files that were written into it: whoever
-//! moves, removes or exchanges directories in between is noticed.
+//! The live release is the directory that the deployment filled, with the files that it wrote. Moved,
+//! removed, or exchanged directories are detected.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::support::{Node, Sandbox, snapshot};
 
 const REPLACED: &str = "error: a step moved, removed, or replaced the directory of release <release>";
 
-/// Two names change places.
+/// Exchanges two paths.
 fn exchange(one: &Path, other: &Path) {
     let aside = one.with_file_name("aside");
     fs::rename(one, &aside).unwrap();
@@ -16,11 +16,12 @@ fn exchange(one: &Path, other: &Path) {
     fs::rename(aside, other).unwrap();
 }
 
-/// Deploys a hundred directories with files of one size, so often that the next push recycles.
+/// Deploys a hundred directories with files of equal size, until the next push recycles.
 fn ready_to_recycle() -> (Sandbox, PathBuf) {
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 2").config("checkout-threads = 1");
-    // All are written in one tick of the clock, but not in its last one: that would count as touched.
+    // All files are written within one clock tick, but not the last one, because that would count as
+    // modified.
     sandbox.git_in(&sandbox.repository(), &["config", "filter.slow.smudge", "sleep 0.02; cat"]);
     sandbox.commit(".gitattributes", "index.html filter=slow\n");
     let nodes: Vec<(Vec<u8>, Node)> = (100..200)
@@ -37,7 +38,7 @@ fn ready_to_recycle() -> (Sandbox, PathBuf) {
 }
 
 #[test]
-fn directories_and_files_that_changed_places_are_written_anew() {
+fn exchanged_files_and_directories_are_rewritten() {
     let (sandbox, oldest) = ready_to_recycle();
     let at = |n: u32| oldest.join(format!("d/{n}"));
     for n in (100..160).step_by(2) {
@@ -47,27 +48,27 @@ fn directories_and_files_that_changed_places_are_written_anew() {
         exchange(&at(n).join("deep"), &at(n + 1).join("deep"));
     }
     exchange(&at(190).join("deep/page"), &at(191).join("deep/page"));
-    // One moves into another.
+    // One directory moves into another.
     fs::rename(at(192), at(193).join("deep/more")).unwrap();
     sandbox.commit("index.html", "v4").push().ok().serves_checkout("master");
 }
 
 #[test]
-fn a_directory_from_another_release_is_written_anew() {
+fn a_directory_from_another_release_is_rewritten() {
     let (sandbox, oldest) = ready_to_recycle();
     let other = sandbox.site().join("releases").join(&sandbox.releases()[1]);
     exchange(&oldest.join("d"), &other.join("d"));
     fs::write(other.join("d/100/deep/page"), "PAGE 100").unwrap();
     sandbox.commit("index.html", "v4").push().ok().serves_checkout("master");
 
-    // The releases' own directories changed places.
+    // The release directories themselves are exchanged.
     let (sandbox, oldest) = ready_to_recycle();
     exchange(&oldest, &sandbox.site().join("releases").join(&sandbox.releases()[1]));
     sandbox.commit("index.html", "v4").push().ok().serves_checkout("master");
 }
 
 #[test]
-fn a_manifest_of_an_older_version_is_none() {
+fn a_manifest_in_an_older_format_is_ignored() {
     let (sandbox, oldest) = ready_to_recycle();
     let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap());
     let old = inode(&oldest.join("d/100/deep/page"));
@@ -88,7 +89,7 @@ fn a_manifest_of_an_older_version_is_none() {
 }
 
 #[test]
-fn a_release_that_a_step_moved_or_removed_never_becomes_live() {
+fn a_release_moved_or_removed_by_a_step_never_becomes_live() {
     for (phase, step) in [
         ("build", r#"rm -rf "$PWD""#),
         ("check", r#"mv "$PWD" ../gone; mkdir "../$BLUEGREEN_RELEASE""#),
@@ -110,7 +111,7 @@ fn a_release_that_a_step_moved_or_removed_never_becomes_live() {
             continue;
         }
         assert_eq!(snapshot(&sandbox.live_path()), before, "{step}");
-        // It is not understood, so it stays.
+        // Its state is unrecognized, so it stays.
         for gone in ["gone", "site/releases/gone"] {
             assert!(!sandbox.path(gone).exists() || sandbox.path(gone).join("index.html").exists(), "{step}");
         }
@@ -119,7 +120,7 @@ fn a_release_that_a_step_moved_or_removed_never_becomes_live() {
 }
 
 #[test]
-fn a_rollback_chooses_no_release_that_was_replaced_unless_it_is_named() {
+fn a_rollback_skips_replaced_releases_unless_named() {
     let sandbox = Sandbox::new();
     for version in ["v1", "v2"] {
         sandbox.commit("index.html", version).push().ok();

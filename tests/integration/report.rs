@@ -1,4 +1,4 @@
-//! Talking to the pusher never stops a deployment: not a reader that went away, not one that does not read.
+//! Output to the pusher never blocks a deployment, whether the reader disconnected or stopped reading.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -17,7 +17,7 @@ fn wait_until_served(sandbox: &Sandbox, content: &str) {
     }
 }
 
-/// Lines for the hook that make it print about 600 kB before it deploys.
+/// Returns hook input that makes the program print about 600 kB before it deploys.
 fn much_talk(sandbox: &Sandbox) -> String {
     let id = sandbox.id("master");
     let name = "x".repeat(100);
@@ -28,9 +28,9 @@ fn much_talk(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_client_that_dies_while_the_hook_talks_does_not_stop_the_deployment() {
+fn a_client_that_dies_during_hook_output_does_not_stop_the_deployment() {
     let sandbox = Sandbox::new();
-    // Refs are answered in the order of their names: the branch that deploys comes last.
+    // Refs are reported in order of their names, so the deployed branch comes last.
     sandbox.config("branch = \"zzz\"").commit("index.html", "v1");
     let (id, name) = (sandbox.id("master"), "x".repeat(150));
     let refs: Vec<String> =
@@ -53,7 +53,7 @@ fn a_client_that_dies_while_the_hook_talks_does_not_stop_the_deployment() {
     client.wait().unwrap();
     drop(reader);
     wait_until_served(&sandbox, "v1");
-    // Its lock is free again, and the next push is as quick as any.
+    // Its lock is free again, and the next push is as fast as usual.
     let start = Instant::now();
     sandbox
         .config("lock-timeout = \"20s\"")
@@ -65,7 +65,7 @@ fn a_client_that_dies_while_the_hook_talks_does_not_stop_the_deployment() {
 }
 
 #[test]
-fn a_reader_that_does_not_read_costs_seconds_and_not_the_deployment() {
+fn a_stalled_reader_delays_but_does_not_fail_the_deployment() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push_refs(&["master:refs/heads/topic"]).ok();
     sandbox.git_in(&sandbox.repository(), &["update-ref", "refs/heads/master", &sandbox.id("master")]);
@@ -75,7 +75,7 @@ fn a_reader_that_does_not_read_costs_seconds_and_not_the_deployment() {
     let (mut child, reader) = spawn(&mut hook);
     let start = Instant::now();
     child.stdin.take().unwrap().write_all(talk.as_bytes()).unwrap();
-    // The pipe stays open and nobody reads it, as git leaves it when a client dies.
+    // The pipe stays open but unread, as when a git client dies.
     wait_until_served(&sandbox, "v1");
     assert!(child.wait().unwrap().success());
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
@@ -83,7 +83,7 @@ fn a_reader_that_does_not_read_costs_seconds_and_not_the_deployment() {
 }
 
 #[test]
-fn a_pipe_that_is_closed_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let sandbox = Sandbox::new();
     for version in ["v1", "v2"] {
         sandbox.commit("index.html", version);
@@ -100,7 +100,7 @@ fn a_pipe_that_is_closed_is_no_error() {
 }
 
 #[test]
-fn streams_that_are_closed_from_the_start_are_no_error() {
+fn initially_closed_streams_are_not_an_error() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push_refs(&["master:refs/heads/topic"]).ok();
     let hook = sandbox.hook_path();
@@ -126,7 +126,7 @@ fn streams_that_are_closed_from_the_start_are_no_error() {
 }
 
 #[test]
-fn signals_of_the_terminal_and_of_a_lost_connection_do_not_stop_a_hook() {
+fn terminal_and_hangup_signals_do_not_stop_a_hook() {
     use rustix::process::{Pid, Signal, kill_process};
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
@@ -144,7 +144,7 @@ fn signals_of_the_terminal_and_of_a_lost_connection_do_not_stop_a_hook() {
     for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::PIPE] {
         kill_process(pid, signal).unwrap();
     }
-    // It has left the group of whoever started it.
+    // It has left its parent's process group.
     assert_eq!(rustix::process::getpgid(Some(pid)).unwrap(), pid);
     drop(lock);
     assert!(lines.any(|line| line == "Git hooks deploy complete."));

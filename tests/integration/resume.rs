@@ -1,5 +1,5 @@
-//! `resume`: after a crash the tip of the branch is deployed if which was never deployed it, and left alone if
-//! somebody has.
+//! `resume`: after a crash it deploys the tip of the branch, unless the tip was deployed or its outcome was
+//! recorded before.
 
 use std::os::unix::fs::symlink;
 use std::process::{Child, Stdio};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::support::sandbox::BLUEGREEN;
 use crate::support::{Run, Sandbox};
 
-/// A site that serves the version "one".
+/// A site that serves version "one".
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.commit("version", "one").push().ok();
@@ -24,7 +24,7 @@ fn gated() -> Sandbox {
     sandbox
 }
 
-/// Git moves the branch, and the power is cut before the hook runs.
+/// Simulates a power failure after git moved the branch and before the hook ran.
 fn push_cut_off(sandbox: &Sandbox) {
     let hooks = ["post-receive", "proc-receive"].map(|name| sandbox.repository().join("hooks").join(name));
     let away = |hook: &std::path::PathBuf| hook.with_extension("away");
@@ -45,7 +45,7 @@ fn boot(sandbox: &Sandbox) -> Run<'_> {
     sandbox.bluegreen(&["resume", "--boot"])
 }
 
-/// The boot finds nothing to do, and says nothing.
+/// Asserts that a boot is a no-op without output.
 #[track_caller]
 fn is_silent(sandbox: &Sandbox) {
     let before = sandbox.history().len();
@@ -53,7 +53,7 @@ fn is_silent(sandbox: &Sandbox) {
     assert_eq!(sandbox.history().len(), before);
 }
 
-/// Starts a push whose step waits for the file `go`, and kills its deployment while it waits.
+/// Starts a push whose step waits for the file `go`, and kills the deployment during the step.
 fn cut_off_in_a_step(sandbox: &Sandbox) {
     let started = sandbox.path("started");
     let mut push = sandbox.push_command(&["master"]);
@@ -74,7 +74,7 @@ fn kill_holder(sandbox: &Sandbox) {
 fn wait_for(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(Instant::now() < deadline, "it never happened");
+        assert!(Instant::now() < deadline, "timed out");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -83,7 +83,7 @@ fn wait_for_end(child: &mut Child) {
     child.wait().unwrap();
 }
 
-/// A shell line that waits for the file `go`, at most a minute.
+/// Returns a shell command that waits for the file `go`, for at most a minute.
 fn waits(sandbox: &Sandbox) -> String {
     let (started, go) = (sandbox.path("started"), sandbox.path("go"));
     format!(
@@ -94,7 +94,7 @@ fn waits(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_tip_whose_hook_never_ran_is_deployed_by_the_boot() {
+fn a_boot_deploys_a_tip_whose_hook_never_ran() {
     let sandbox = sandbox();
     is_silent(&sandbox);
     sandbox.commit("version", "two");
@@ -117,7 +117,7 @@ fn a_tip_whose_hook_never_ran_is_deployed_by_the_boot() {
 }
 
 #[test]
-fn by_hand_it_is_the_person() {
+fn resume_run_manually_is_attributed_to_its_user() {
     let sandbox = sandbox();
     sandbox.commit("version", "two");
     push_cut_off(&sandbox);
@@ -128,7 +128,7 @@ fn by_hand_it_is_the_person() {
 }
 
 #[test]
-fn the_first_push_of_all_can_be_cut_off_too() {
+fn an_interrupted_first_push_is_resumed() {
     let sandbox = Sandbox::new();
     is_silent(&sandbox);
     sandbox.commit("version", "one");
@@ -138,7 +138,7 @@ fn the_first_push_of_all_can_be_cut_off_too() {
 }
 
 #[test]
-fn what_has_its_outcome_is_not_tried_again() {
+fn a_tip_with_a_recorded_outcome_is_not_retried() {
     let sandbox = sandbox();
     sandbox.git_in(&sandbox.repository(), &["config", "receive.denyDeleteCurrent", "ignore"]);
     sandbox.git_in(&sandbox.repository(), &["config", "receive.advertisePushOptions", "true"]);
@@ -147,7 +147,7 @@ fn what_has_its_outcome_is_not_tried_again() {
     is_silent(&sandbox);
     sandbox.commit("version", "bad").push().not_deployed();
     is_silent(&sandbox);
-    // The release that was marked is known, even if its commit comes back by a push that was cut off.
+    // The bad release is on record, even if an interrupted push restores its commit.
     sandbox.push_refs(&["--force", "master~2:master"]).ok();
     push_cut_off(&sandbox);
     is_silent(&sandbox);
@@ -163,13 +163,13 @@ fn what_has_its_outcome_is_not_tried_again() {
     sandbox.push_refs(&[":master"]).ok();
     is_silent(&sandbox);
     sandbox.serves("version", "one");
-    // The same commit again is a new wish.
+    // Pushing the same commit again requests a new attempt.
     push_cut_off(&sandbox);
     boot(&sandbox).ok().serves("version", "two");
 }
 
 #[test]
-fn what_was_cancelled_or_refused_is_not_tried_again() {
+fn a_cancelled_or_rejected_tip_is_not_retried() {
     let sandbox = sandbox();
     sandbox.config_section(&format!("[steps]\nbuild = '{}'", waits(&sandbox)));
     sandbox.commit("version", "two");
@@ -190,7 +190,7 @@ fn what_was_cancelled_or_refused_is_not_tried_again() {
 }
 
 #[test]
-fn a_deployment_that_was_cut_off_has_no_outcome() {
+fn an_interrupted_deployment_is_retried() {
     let sandbox = sandbox();
     sandbox.config_section(&format!("[steps]\nbuild = '{}'", waits(&sandbox)));
     sandbox.commit("version", "two");
@@ -202,7 +202,7 @@ fn a_deployment_that_was_cut_off_has_no_outcome() {
 }
 
 #[test]
-fn a_commit_that_brings_the_machine_down_does_not_do_so_for_ever() {
+fn a_commit_that_crashes_the_machine_is_not_retried_forever() {
     let sandbox = sandbox();
     sandbox.config_section("[steps]\nbuild = 'kill -9 $PPID; sleep 60'");
     sandbox.commit("version", "two");
@@ -223,7 +223,7 @@ fn a_commit_that_brings_the_machine_down_does_not_do_so_for_ever() {
 }
 
 #[test]
-fn a_release_that_was_never_verified_is_verified_or_goes() {
+fn an_unverified_release_is_verified_or_reverted() {
     for outcome in ["good", "bad"] {
         let sandbox = sandbox();
         sandbox.config_section(&format!(
@@ -246,7 +246,7 @@ fn a_release_that_was_never_verified_is_verified_or_goes() {
 }
 
 #[test]
-fn a_verification_that_brings_the_machine_down_does_not_do_so_for_ever() {
+fn a_verification_that_crashes_the_machine_is_not_retried_forever() {
     let sandbox = sandbox();
     sandbox.config_section("[steps]\nverify = 'grep -q one version || kill -9 $PPID; sleep 0.1'");
     sandbox.commit("version", "two");
@@ -256,12 +256,12 @@ fn a_verification_that_brings_the_machine_down_does_not_do_so_for_ever() {
     }
     boot(&sandbox).warned().says("warning: release <release> was never verified");
     is_silent(&sandbox);
-    // What is live then is for a person to decide, who can go back at once.
+    // An operator decides what should be live, and can roll back right away.
     sandbox.bluegreen(&["rollback"]).ok().serves("version", "one");
 }
 
 #[test]
-fn with_the_gate_branch_and_live_agree() {
+fn with_the_gate_branch_and_live_release_agree() {
     let sandbox = gated();
     let tip = || sandbox.git_in(&sandbox.repository(), &["rev-parse", "master"]);
     let old = tip();
@@ -277,14 +277,14 @@ fn with_the_gate_branch_and_live_agree() {
     is_silent(&sandbox);
     sandbox.commit("version", "four").push_refs(&["-o", "skip", "master"]).ok().serves("version", "two");
     is_silent(&sandbox);
-    // Somebody moves the branch in the repository itself.
+    // The branch is moved in the repository itself.
     sandbox.commit("version", "five");
     push_cut_off(&sandbox);
     boot(&sandbox).ok().serves("version", "five");
 }
 
 #[test]
-fn beside_a_push_it_waits_and_finds_nothing_to_do() {
+fn resume_waits_for_a_concurrent_push_and_is_then_a_no_op() {
     let sandbox = sandbox();
     sandbox.config_section(&format!("[steps]\nbuild = '{}'", waits(&sandbox)));
     sandbox.commit("version", "two");
@@ -293,7 +293,7 @@ fn beside_a_push_it_waits_and_finds_nothing_to_do() {
     wait_for(|| sandbox.path("started").exists());
     let mut resume = sandbox.bluegreen_command(&["resume"]).stdout(Stdio::null()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(200));
-    assert!(resume.try_wait().unwrap().is_none(), "it did not wait");
+    assert!(resume.try_wait().unwrap().is_none(), "`resume` did not wait for the lock");
     std::fs::write(sandbox.path("go"), "").unwrap();
     assert!(resume.wait().unwrap().success());
     wait_for_end(&mut push);
@@ -302,17 +302,17 @@ fn beside_a_push_it_waits_and_finds_nothing_to_do() {
 }
 
 #[test]
-fn where_nobody_kept_account_nothing_is_guessed() {
+fn without_a_seen_file_nothing_is_deployed() {
     let sandbox = sandbox();
     sandbox.commit("version", "two");
     push_cut_off(&sandbox);
-    // An older version of the program kept none.
+    // Older versions of the program did not write this file.
     std::fs::remove_file(sandbox.site().join(".bluegreen/seen")).unwrap();
     is_silent(&sandbox);
     sandbox.commit("version", "three");
     push_cut_off(&sandbox);
     boot(&sandbox).ok().serves("version", "three");
-    // Another branch deploys from now on, whose pushes came to nothing before.
+    // The deployed branch changes to one whose earlier pushes were ignored.
     sandbox.commit_to("main", "Begin", &[(b"version", crate::support::Node::file("main"))]);
     sandbox.push_refs(&["main"]).ok();
     sandbox.config("branch = \"main\"");
@@ -321,7 +321,7 @@ fn where_nobody_kept_account_nothing_is_guessed() {
     let config = std::fs::read_to_string(sandbox.config_path()).unwrap();
     sandbox.raw_config(&config.replace("\"main\"", "\"master\""));
     is_silent(&sandbox);
-    // All of it is lost, and with it the records.
+    // The whole state directory is lost, including the records.
     std::fs::remove_dir_all(sandbox.site().join(".bluegreen")).unwrap();
     sandbox.commit("version", "four");
     push_cut_off(&sandbox);
@@ -330,7 +330,7 @@ fn where_nobody_kept_account_nothing_is_guessed() {
 }
 
 #[test]
-fn what_is_pending_is_said_with_the_command_that_ends_it() {
+fn pending_work_is_reported_with_the_command_that_completes_it() {
     let sandbox = sandbox();
     let status = || -> serde_json::Value {
         serde_json::from_str(sandbox.bluegreen(&["status", "--json"]).ok().output()).unwrap()
@@ -373,7 +373,7 @@ fn what_is_pending_is_said_with_the_command_that_ends_it() {
 }
 
 #[test]
-fn locks_of_git_that_are_older_than_the_boot_go() {
+fn git_locks_older_than_the_last_boot_are_removed() {
     let sandbox = sandbox();
     let repository = sandbox.repository();
     std::fs::create_dir_all(repository.join("refs/heads/deep/er")).unwrap();

@@ -1,9 +1,9 @@
-//! Commands by hand: roll back, deploy again, look.
+//! Manual commands: rollback, redeployment, and inspection.
 
 use crate::support::{Node, Sandbox};
 use serde_json::Value;
 
-/// Three versions of one file, all deployed, with the names of their releases.
+/// Deploys three versions of one file, and returns the names of their releases.
 fn three_versions() -> (Sandbox, Vec<String>) {
     let sandbox = Sandbox::new();
     for version in ["v1", "v2", "v3"] {
@@ -33,11 +33,11 @@ fn rollback_goes_back_step_by_step_to_the_first_release() {
             "Not rolled back: blue still serves <commit> (release <release>).",
         ])
         .serves("index.html", "v1");
-    assert_eq!(sandbox.releases(), releases, "a rollback removes nothing");
+    assert_eq!(sandbox.releases(), releases, "a rollback must not remove releases");
 }
 
 #[test]
-fn rollback_goes_to_the_release_that_is_named() {
+fn rollback_activates_the_given_release() {
     let (sandbox, releases) = three_versions();
     sandbox.bluegreen(&["rollback", &releases[0]]).ok().serves("index.html", "v1");
     sandbox.bluegreen(&["rollback", &releases[2]]).ok().serves("index.html", "v3");
@@ -48,7 +48,7 @@ fn rollback_goes_to_the_release_that_is_named() {
 }
 
 #[test]
-fn a_release_that_does_not_exist_is_no_target() {
+fn rollback_to_a_nonexistent_release_fails() {
     let (sandbox, _) = three_versions();
     for name in ["20200101T000000Z-000000000000", "v1", "../../etc", ".bluegreen", ""] {
         let told = sandbox.bluegreen(&["rollback", name]).fails(1);
@@ -59,7 +59,7 @@ fn a_release_that_does_not_exist_is_no_target() {
 }
 
 #[test]
-fn only_good_releases_are_rolled_back_to() {
+fn rollback_skips_bad_releases() {
     let (sandbox, releases) = three_versions();
     let record = |name: &str| sandbox.site().join(format!(".bluegreen/releases/{name}.toml"));
     let text = std::fs::read_to_string(record(&releases[1])).unwrap();
@@ -74,7 +74,7 @@ fn only_good_releases_are_rolled_back_to() {
 }
 
 #[test]
-fn deploy_takes_any_revision_that_git_resolves() {
+fn deploy_accepts_any_revision_that_git_resolves() {
     let (sandbox, _) = three_versions();
     sandbox.git(&["tag", "first", "master~2"]);
     sandbox.git(&["-c", "user.name=x", "tag", "-a", "-m", "annotated", "second", "master~1"]);
@@ -95,7 +95,7 @@ fn deploy_takes_any_revision_that_git_resolves() {
 }
 
 #[test]
-fn deploy_without_a_revision_makes_a_fresh_release_of_the_branch() {
+fn deploy_without_a_revision_creates_a_new_release_of_the_branch() {
     let (sandbox, releases) = three_versions();
     std::fs::write(sandbox.current("index.html"), "changed in place").unwrap();
     sandbox
@@ -111,7 +111,7 @@ fn deploy_without_a_revision_makes_a_fresh_release_of_the_branch() {
 }
 
 #[test]
-fn what_git_cannot_resolve_is_refused() {
+fn an_unresolvable_revision_is_rejected() {
     let (sandbox, _) = three_versions();
     let tree = sandbox.id("master^{tree}");
     for revision in ["nowhere", "master~7", "--help-me", "master:index.html", &tree, "", "0000000000"] {
@@ -127,7 +127,7 @@ fn what_git_cannot_resolve_is_refused() {
 }
 
 #[test]
-fn a_dry_run_tells_and_changes_nothing() {
+fn a_dry_run_prints_the_plan_and_changes_nothing() {
     let (sandbox, releases) = three_versions();
     sandbox.site_config("keep = 1");
     let before = crate::support::snapshot(&sandbox.site());
@@ -159,19 +159,19 @@ fn a_dry_run_in_an_empty_site_leaves_it_empty() {
 }
 
 #[test]
-fn a_line_by_hand_redeploys_its_revision_even_if_it_is_live() {
+fn manual_hook_input_redeploys_a_live_revision() {
     let (sandbox, releases) = three_versions();
     let (zero, old, tip) = ("0".repeat(40), sandbox.id("master~2"), sandbox.id("master"));
     sandbox.by_hand(format!("{zero} {old} refs/heads/master\n")).ok().serves("index.html", "v1");
     sandbox.by_hand(format!("{old} {tip} refs/heads/master")).ok().serves("index.html", "v3");
     let live = sandbox.live();
     sandbox.by_hand(format!("{old} {tip} refs/heads/master\n")).ok();
-    assert_ne!(sandbox.live(), live, "by hand a live commit is deployed afresh");
+    assert_ne!(sandbox.live(), live, "a manual deployment of a live commit must create a new release");
     assert_eq!(sandbox.releases().len(), releases.len() + 3);
 }
 
 #[test]
-fn the_repository_is_found_by_the_hook_by_git_dir_and_by_the_directory() {
+fn the_repository_is_found_through_the_hook_git_dir_or_the_working_directory() {
     let (sandbox, releases) = three_versions();
     let run = |command: &mut std::process::Command| {
         crate::support::Run::new(&sandbox, command.stdin(std::process::Stdio::null())).ok();
@@ -246,7 +246,7 @@ fn json_keeps_its_field_names() {
 }
 
 #[test]
-fn status_says_what_is_live_and_what_is_not() {
+fn status_reports_the_live_release_and_pending_work() {
     let sandbox = Sandbox::new();
     let ends = |lines: &[&'static str], last: [&'static str; 2]| [lines, &last].concat();
     let site = "Site:     <site>";
@@ -288,7 +288,7 @@ fn status_says_what_is_live_and_what_is_not() {
 }
 
 #[test]
-fn the_history_tells_what_was_done_by_whom_and_how_it_ended() {
+fn history_records_action_user_and_outcome() {
     let sandbox = Sandbox::new();
     let mut push = sandbox.commit("index.html", "v1").push_command(&["master"]);
     push.env("SSH_CONNECTION", "192.0.2.7 50000 192.0.2.1 22");

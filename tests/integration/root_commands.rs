@@ -1,9 +1,9 @@
-//! Commands that are printed for an administrator. In a directory that the deploy user controls, a command of root's
-//! can follow a symlink, so each runs as that user, or is one of the few that are listed here.
+//! Commands that are printed for an administrator. Run as root in a directory that the deploy user controls,
+//! a command can follow a symlink. So each runs as the deploy user, or is in the list of safe ones.
 
 use crate::support::markdown::project;
 
-/// Programs that change files by their paths.
+/// Programs that change files by path.
 const PROGRAMS: [&str; 16] = [
     "mkdir",
     "mv",
@@ -23,7 +23,7 @@ const PROGRAMS: [&str; 16] = [
     "git config",
 ];
 
-/// Commands that are safe for root, and why.
+/// Commands that are safe to run as root, with the reason.
 const SAFE: [(&str, &str); 4] = [
     ("`chmod go-w {}`", "the path is the first one that others can write, so no other user can replace it"),
     (
@@ -47,7 +47,7 @@ fn sources() -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn no_command_for_root_follows_a_symlink() {
+fn no_printed_root_command_follows_a_symlink() {
     let mut used = 0;
     for path in sources() {
         let text = std::fs::read_to_string(&path).unwrap();
@@ -70,5 +70,5 @@ fn no_command_for_root_follows_a_symlink() {
             }
         }
     }
-    assert_eq!(used, SAFE.len(), "all that is listed exists");
+    assert_eq!(used, SAFE.len(), "a command in `SAFE` is no longer printed");
 }

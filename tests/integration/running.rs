@@ -1,5 +1,5 @@
-//! Processes that still run in an old release: they never read a file of another version, and never write into the live
-//! release.
+//! Processes that keep running in an old release: they never read a file of another version, and never write
+//! into the live release.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -12,17 +12,19 @@ use crate::support::Sandbox;
 use crate::support::sandbox::NOBODY;
 use crate::support::skip::root_or_skip;
 
-/// The directories of a release in which a process runs: the root, one that no commit changes, and one that each does.
+/// The directories in which the processes run: the root, one that never changes, and one that changes in
+/// every commit.
 const PLACES: [&str; 3] = ["", "kept", "changed/deep"];
 
-/// Reads `page` and writes `scratch` in its working directory and in an open directory, again and again.
+/// Repeatedly reads `page` and writes `scratch` in the working directory and through an open directory
+/// descriptor.
 const LOOP: &str = "cd \"$1\"; exec 3<.; while [ ! -e \"$3\" ]; do \
     for at in . /proc/self/fd/3; do \
         if read -r line <$at/page; then echo \"$line\" >>\"$2\"; fi; \
         echo scratch >$at/scratch; \
     done; done 2>/dev/null";
 
-/// A process in a directory of a release, which it was started in.
+/// A process that was started in a directory of a release.
 struct Observer {
     child: Child,
     seen: PathBuf,
@@ -36,7 +38,7 @@ impl Observer {
         fs::set_permissions(&seen, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
         let mut shell = std::process::Command::new("sh");
         shell.args(["-c", LOOP, "sh"]).arg(directory).arg(&seen).arg(&stop).stdin(Stdio::null());
-        // Cargo's tests run as root or as a user who cannot become another one.
+        // Only root can start the process as another user.
         let shell = if rustix::process::geteuid().is_root() { shell.uid(user).gid(user) } else { &mut shell };
         let child = shell.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let observer = Self { child, seen, stop };
@@ -46,7 +48,7 @@ impl Observer {
         observer
     }
 
-    /// The contents of `page` that it has read, each once.
+    /// Returns the distinct contents of `page` that the process has read.
     fn lines(&self) -> Vec<String> {
         let text = fs::read_to_string(&self.seen).unwrap();
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -62,7 +64,7 @@ impl Observer {
 }
 
 impl Drop for Observer {
-    /// Kills a process whose test has failed.
+    /// Kills the process if the test failed.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -85,7 +87,7 @@ fn push_while_processes_run(sandbox: &Sandbox, user: u32, expect_writes_to_be_ke
     for version in 2..=5 {
         sleep(Duration::from_millis(30));
         commit(sandbox, version);
-        // A directory in which a process goes on creating files may take a second attempt to be removed.
+        // If a process keeps creating files, removing its directory may take a second attempt.
         let push = sandbox.push();
         assert!(push.status.success() && push.output.contains(" is live"), "{}", push.output);
         sandbox.serves("page", &format!("v{version}\n"));
@@ -117,12 +119,12 @@ fn a_process_that_cannot_be_inspected_reads_no_other_version() {
         return;
     }
     let sandbox = Sandbox::new();
-    // Root may write anywhere, but it cannot know that its directory is reused.
+    // Root can write anywhere, but it cannot detect that its directory is reused.
     push_while_processes_run(sandbox.owned_by(NOBODY), 0, false);
 }
 
 #[test]
-fn the_observer_notices_a_directory_that_is_reused() {
+fn the_observer_detects_a_reused_directory() {
     let sandbox = Sandbox::new();
     let directory = sandbox.path("release");
     fs::create_dir(&directory).unwrap();

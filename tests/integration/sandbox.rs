@@ -1,4 +1,4 @@
-//! The sandbox itself: a test that normalises too much, or compares too little, proves nothing.
+//! Tests of the sandbox itself. Normalizing too much, or comparing too little, would make tests vacuous.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -6,7 +6,7 @@ use crate::support::normalize::normalize;
 use crate::support::snapshot::{assert_same, snapshot};
 
 #[test]
-fn what_differs_from_run_to_run_is_named() {
+fn variable_output_is_replaced_with_placeholders() {
     for (line, normal) in [
         (
             "Release 20261122T201500Z-1a2b3c4d5e6f is live: 2 files changed, 10.04 s",
@@ -22,7 +22,7 @@ fn what_differs_from_run_to_run_is_named() {
 }
 
 #[test]
-fn snapshots_differ_in_mode_content_kind_and_names() {
+fn snapshots_detect_changes_of_mode_content_type_and_name() {
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("file");
     std::fs::write(&file, "one").unwrap();
@@ -42,14 +42,14 @@ fn snapshots_differ_in_mode_content_kind_and_names() {
 
 #[test]
 #[should_panic(expected = "nobody said `Git hooks deploy complete`")]
-fn a_line_is_compared_to_its_end() {
+fn lines_are_compared_in_full() {
     let sandbox = crate::support::Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok().says("Git hooks deploy complete");
 }
 
 #[test]
 #[should_panic(expected = "a line begins with `warning:`")]
-fn a_warning_is_not_expected_by_default() {
+fn ok_rejects_warnings() {
     let sandbox = crate::support::Sandbox::new();
     sandbox.commit_nodes(&[(b"library", crate::support::Node::Submodule)]).push().ok();
 }

@@ -17,7 +17,7 @@ fn read(sandbox: &Sandbox, path: &str) -> String {
 }
 
 #[test]
-fn an_empty_shared_directory_takes_what_the_commit_has_and_keeps_it() {
+fn an_empty_shared_directory_is_seeded_from_the_commit() {
     let sandbox = Sandbox::new();
     sandbox.config_section(DIRS).site_config("keep = 1");
     sandbox.commit("storage/uploads/a/seed.txt", "seed").commit("index.html", "v1");
@@ -46,7 +46,7 @@ fn an_empty_shared_directory_takes_what_the_commit_has_and_keeps_it() {
 }
 
 #[test]
-fn what_an_admin_put_there_first_stays_and_is_not_mixed() {
+fn existing_shared_content_is_kept_and_not_merged() {
     let sandbox = Sandbox::new();
     sandbox.config_section(DIRS);
     write(&sandbox, "shared/storage/uploads/old.jpg", "old");
@@ -56,7 +56,7 @@ fn what_an_admin_put_there_first_stays_and_is_not_mixed() {
 }
 
 #[test]
-fn a_shared_directory_need_not_be_in_the_commit() {
+fn a_shared_directory_may_be_missing_from_the_commit() {
     let sandbox = Sandbox::new();
     sandbox.config_section("[shared]\ndirs = ['logs', 'var/deep/cache']");
     sandbox.commit("index.html", "v1").push().ok();
@@ -66,7 +66,7 @@ fn a_shared_directory_need_not_be_in_the_commit() {
 }
 
 #[test]
-fn a_missing_shared_file_is_told_before_anything_is_made() {
+fn a_missing_shared_file_is_reported_before_the_first_write() {
     let sandbox = Sandbox::new();
     sandbox.config_section("[shared]\nfiles = ['config/.env']");
     sandbox.commit("index.html", "v1");
@@ -85,7 +85,7 @@ fn a_missing_shared_file_is_told_before_anything_is_made() {
 }
 
 #[test]
-fn files_and_directories_are_not_taken_for_each_other() {
+fn a_shared_path_of_the_wrong_type_is_rejected() {
     let sandbox = Sandbox::new();
     sandbox.config_section("[shared]\ndirs = ['uploads']\nfiles = ['.env']");
     write(&sandbox, "shared/.env/oops", "");
@@ -117,7 +117,7 @@ fn files_and_directories_are_not_taken_for_each_other() {
 }
 
 #[test]
-fn a_file_or_link_above_a_shared_path_is_refused_and_never_followed() {
+fn a_file_or_symlink_above_a_shared_path_is_rejected_and_not_followed() {
     let sandbox = Sandbox::new();
     sandbox.config_section(DIRS);
     sandbox.commit_nodes(&[(b"elsewhere/x", Node::file("x")), (b"storage", Node::link("elsewhere"))]);
@@ -129,7 +129,7 @@ fn a_file_or_link_above_a_shared_path_is_refused_and_never_followed() {
 }
 
 #[test]
-fn links_into_a_shared_path_are_inside_and_links_above_it_are_not() {
+fn symlinks_into_shared_paths_are_inside_and_symlinks_above_are_not() {
     let sandbox = Sandbox::new();
     sandbox.config_section(DIRS);
     sandbox.commit_nodes(&[
@@ -156,7 +156,7 @@ fn links_into_a_shared_path_are_inside_and_links_above_it_are_not() {
 }
 
 #[test]
-fn a_directory_becomes_shared_and_is_the_commits_again() {
+fn a_directory_can_become_shared_and_unshared() {
     let sandbox = Sandbox::new();
     sandbox.site_config("keep = 0\nsymlinks = 'any'");
     for version in ["v1", "v2", "v3"] {
@@ -176,9 +176,9 @@ fn a_directory_becomes_shared_and_is_the_commits_again() {
     }
 }
 
-/// Vandals in a release that is recycled: every way into `shared/` must be cut, not followed.
+/// Vandalism in a release that is recycled: no way into `shared/` may be followed.
 #[test]
-fn recycling_follows_no_link_into_shared() {
+fn recycling_does_not_follow_symlinks_into_shared() {
     let sandbox = Sandbox::new();
     sandbox.config_section(DIRS).site_config("keep = 0");
     sandbox.commit("storage/other/a", "a").commit("css/site.css", "v1").push().ok();
@@ -202,7 +202,7 @@ fn recycling_follows_no_link_into_shared() {
 }
 
 #[test]
-fn a_seeding_that_was_interrupted_is_finished_and_overwrites_nothing() {
+fn interrupted_seeding_is_completed_without_overwriting() {
     let sandbox = Sandbox::new();
     sandbox.config_section(DIRS);
     write(&sandbox, "shared/storage/uploads/one", "moved before the crash, edited since");
@@ -224,7 +224,7 @@ fn a_seeding_that_was_interrupted_is_finished_and_overwrites_nothing() {
 }
 
 #[test]
-fn a_failed_deployment_leaves_nothing_of_its_commit_in_shared() {
+fn a_failed_deployment_leaves_no_seeds_in_shared() {
     let sandbox = Sandbox::new();
     sandbox.config_section(DIRS).config_section(
         "[steps]\nbuild = 'echo kept >storage/uploads/a/upload; test ! -e broken'\nverify = 'test ! -e bad'",
@@ -244,7 +244,7 @@ fn a_failed_deployment_leaves_nothing_of_its_commit_in_shared() {
 }
 
 #[test]
-fn a_release_from_before_a_directory_was_shared_loses_no_upload() {
+fn recycling_a_release_from_before_sharing_loses_no_upload() {
     let sandbox = Sandbox::new();
     sandbox
         .site_config("keep = 1")
@@ -274,7 +274,7 @@ fn a_release_from_before_a_directory_was_shared_loses_no_upload() {
 }
 
 #[test]
-fn an_admins_own_link_in_shared_is_used_as_it_is() {
+fn an_existing_symlink_in_shared_is_kept() {
     let sandbox = Sandbox::new();
     sandbox.config_section(DIRS);
     std::fs::create_dir(sandbox.path("volume")).unwrap();

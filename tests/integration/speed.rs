@@ -1,17 +1,17 @@
-//! `docs/speed.svg`, the chart in the README: it shows the first table of `docs/reference/benchmarks.md` with
-//! durations. `docs/record` draws it.
+//! `docs/speed.svg`, the chart in the README, shows the durations in the first table of
+//! `docs/reference/benchmarks.md`. `docs/record` draws it.
 
 use std::fmt::Write;
 
 use crate::support::markdown::{Document, project};
 
-/// A repository, and the duration of each program from the command to the page.
+/// A repository, and each program's duration from the command to the page.
 struct Row {
     repository: String,
     seconds: Vec<(String, f64)>,
 }
 
-/// The colors, for light and dark pages.
+/// The colors for light and dark pages.
 const STYLE: &str = "text { font: 12px system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; fill: #59636e } \
     .title, .value { font-weight: 600; fill: #1f2328 } .page { fill: #ffffff; stroke: #d1d9e0 } \
     .ours { fill: #2da44e } .theirs { fill: #8c959f } \
@@ -53,7 +53,7 @@ fn draw(rows: &[Row]) -> String {
         writeln!(svg, "<text x=\"16\" y=\"{}\" class=\"title\">{}</text>", y + 22, row.repository).unwrap();
         y += GROUP;
         for (program, seconds) in &row.seconds {
-            // Whole pixels: formatting avoids a cast.
+            // Round to whole pixels. Formatting avoids a cast.
             let bar: usize = format!("{:.0}", seconds / longest * LONGEST as f64).parse().unwrap();
             let class = if program == "bluegreen" { "ours" } else { "theirs" };
             writeln!(

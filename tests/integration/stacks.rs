@@ -1,5 +1,5 @@
-//! The ready-made configs of `share/stacks/`: all of them are valid, and small applications of `fixtures/` run
-//! with them for real: served, pushed in two versions, broken, and rolled back.
+//! The ready-made configs in `share/stacks/`: all of them are valid. Small applications in `fixtures/` run
+//! with them and are served, updated, broken, and rolled back.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -27,7 +27,7 @@ fn stack(name: &str) -> String {
 }
 
 #[test]
-fn all_configs_are_valid_and_restart_nothing_by_sudo() {
+fn all_configs_are_valid_and_need_no_sudo() {
     for name in STACKS {
         let config = Config::parse(&stack(name)).unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert!(!config.steps.of(Phase::Check).is_empty(), "{name}");
@@ -38,14 +38,14 @@ fn all_configs_are_valid_and_restart_nothing_by_sudo() {
     }
 }
 
-/// A sandbox with a stack's config and its application.
+/// A sandbox with a stack's config and an application for it.
 struct Application {
     sandbox: Sandbox,
     port: u16,
 }
 
 impl Application {
-    /// `serve` is the application's command line.
+    /// `serve` is the command that starts the application.
     fn new(name: &str, serve: &str) -> Self {
         let sandbox = Sandbox::new();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -71,7 +71,7 @@ impl Application {
         self
     }
 
-    /// Asks the application as the web server does, or where the test has one, as a visitor.
+    /// Sends a request to the application, through its socket or through the test's web server.
     fn get(&self, path: &str) -> String {
         let socket = self.sandbox.site().join("current/.app.sock");
         if socket.is_symlink() {
@@ -100,7 +100,7 @@ impl Application {
         self.sandbox.commit(path, &(text.replace(from, to) + "\n"))
     }
 
-    /// Two versions, a third that its check refuses, and back.
+    /// Deploys two versions, then one that fails its check, and rolls back.
     fn lives_through_versions(&self, source: &str) {
         let sandbox = &self.sandbox;
         sandbox.push().ok();
@@ -118,7 +118,7 @@ impl Application {
         let second = sandbox.live();
         self.change(source, "Version 2", "Broken 3").push().not_deployed();
         self.serves("Version 2");
-        assert_eq!(sandbox.live(), second, "the third version was never live");
+        assert_eq!(sandbox.live(), second, "the third version became live");
         sandbox.bluegreen(&["rollback"]).ok();
         self.serves("Version 1");
         self.change(source, "Broken 3", "Version 4").push().ok();
@@ -126,7 +126,7 @@ impl Application {
         sandbox.is_tidy();
     }
 
-    /// A version that does not start is never live.
+    /// Asserts that a version that does not start never becomes live.
     fn proves_versions(&self, file: &str, needed: &str) {
         let live = self.sandbox.live();
         self.change(file, needed, "not_there").push().not_deployed();
@@ -154,7 +154,7 @@ impl Drop for Application {
 }
 
 #[test]
-fn a_node_application_lives_through_versions() {
+fn a_node_application_is_updated_and_rolled_back() {
     if !["node", "npm"].into_iter().all(program_or_skip) {
         return;
     }
@@ -164,7 +164,7 @@ fn a_node_application_lives_through_versions() {
 }
 
 #[test]
-fn a_python_application_lives_through_versions() {
+fn a_python_application_is_updated_and_rolled_back() {
     if !program_or_skip("python3") {
         return;
     }
@@ -173,7 +173,7 @@ fn a_python_application_lives_through_versions() {
     application.proves_versions("server.py", "import storage");
 }
 
-/// php-fpm and nginx, which serve before the first push already, as on a server.
+/// php-fpm and nginx, which are running before the first push, as on a server.
 struct Fpm(Vec<Child>);
 
 impl Fpm {
@@ -188,7 +188,7 @@ impl Fpm {
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {state}/nginx-{kind};"))
             .join("\n");
-        // Where the document root leads is asked for each request, as share/stacks/php.toml says.
+        // nginx resolves the document root for each request, as share/stacks/php.toml says.
         let web = format!(
             "user root; daemon off; pid {state}/nginx.pid; error_log {state}/nginx.log; events {{}}
              http {{ access_log off; {temporary}
@@ -212,7 +212,7 @@ impl Fpm {
 impl Drop for Fpm {
     fn drop(&mut self) {
         for child in &mut self.0 {
-            // Each ends its own workers.
+            // Each one stops its own workers.
             let _ = kill_process(Pid::from_child(child), Signal::TERM);
             let _ = child.wait();
         }
@@ -220,7 +220,7 @@ impl Drop for Fpm {
 }
 
 #[test]
-fn a_php_application_lives_through_versions() {
+fn a_php_application_is_updated_and_rolled_back() {
     if !["php", "composer", "nginx"].into_iter().all(program_or_skip) {
         return;
     }
@@ -234,17 +234,17 @@ fn a_php_application_lives_through_versions() {
 }
 
 #[test]
-fn a_rails_application_lives_through_versions() {
+fn a_rails_application_is_updated_and_rolled_back() {
     if !["ruby", "bundle", "puma"].into_iter().all(program_or_skip) {
         return;
     }
-    // As the unit has it.
+    // The same environment as in the systemd unit.
     let serve = "env -i PATH=/usr/bin:/bin RAILS_ENV=production SECRET_KEY_BASE=1 SOCKET=$SOCKET BUNDLE_PATH=vendor/bundle \
         BUNDLE_WITHOUT=development:test bundle exec puma -C config/puma.rb";
     let application = Application::new("rails", serve);
     let sandbox = &application.sandbox;
     let shared = sandbox.site().join("shared");
-    // The gems are the system's, packed where `bundle install` takes them from, without a network.
+    // The system's gems, packed into the directory that `bundle install` uses without a network.
     let clone = sandbox.path("rails");
     let copy = fs_extra::dir::CopyOptions::new().copy_inside(true);
     fs_extra::dir::copy(project("fixtures/rails"), &clone, &copy).unwrap();
@@ -259,7 +259,7 @@ fn a_rails_application_lives_through_versions() {
 }
 
 #[test]
-fn a_static_site_lives_through_versions() {
+fn a_static_site_is_updated_and_rolled_back() {
     if !program_or_skip("python3") {
         return;
     }

@@ -1,4 +1,5 @@
-//! Build steps that declare their inputs and outputs: skipped when nothing changed, and never wrong.
+//! Build steps with declared inputs and outputs: skipped if nothing changed, with the same result as running
+//! them.
 
 use std::fs;
 use std::process::Command;
@@ -7,11 +8,11 @@ use proptest::prelude::*;
 
 use crate::support::{Run, Sandbox};
 
-/// Installs "packages" by a lockfile, and counts its runs outside of the release.
+/// Installs "packages" from a lockfile, and counts its runs outside the release.
 const PACKAGES: &str = "[steps]\nbuild = [{ name = 'packages', inputs = ['lock', 'absent'], outputs = ['modules'], \
     run = 'echo run >>../../runs; mkdir -p modules/a/b; cp lock modules/a/b/; chmod 555 modules/a; ln -s ../x modules/link' }]\n";
 
-/// How a skipped step is reported.
+/// The report of a skipped step.
 const UNCHANGED: &str = "Step packages: unchanged since <release>, copied in <time>";
 
 fn with(config: &str) -> Sandbox {
@@ -46,7 +47,7 @@ fn a_step_is_skipped_while_its_inputs_are_unchanged() {
     assert_eq!(fs::read_link(sandbox.current("modules/link")).unwrap().to_str(), Some("../x"));
     sandbox.commit("lock", "2").push().ok().says("Step build: packages");
     sandbox.serves("modules/a/b/lock", "2");
-    // Back to the first lockfile: that release is still kept.
+    // Back to the first lockfile, whose release is still kept.
     sandbox.commit("lock", "1").push().ok().says(UNCHANGED);
     sandbox.serves("modules/a/b/lock", "1");
     assert_eq!(runs(&sandbox), 2);
@@ -54,7 +55,7 @@ fn a_step_is_skipped_while_its_inputs_are_unchanged() {
 }
 
 #[test]
-fn a_copy_shares_no_file_with_its_original() {
+fn a_copied_output_shares_no_file_with_its_source() {
     use std::os::unix::fs::MetadataExt;
     let sandbox = with(PACKAGES);
     sandbox.commit("lock", "1").push().ok();
@@ -72,7 +73,7 @@ fn a_copy_shares_no_file_with_its_original() {
 }
 
 #[test]
-fn what_a_step_depends_on_makes_it_run() {
+fn changed_inputs_make_a_step_run() {
     let sandbox = with(PACKAGES);
     sandbox.commit("lock", "1").push().ok();
     let expect = |change: &str, count: usize| {
@@ -86,7 +87,7 @@ fn what_a_step_depends_on_makes_it_run() {
     expect("the command", 3);
     expect("nothing again", 3);
     sandbox.commit("absent", "is there").push().ok();
-    assert_eq!(runs(&sandbox), 4, "an input that did not exist");
+    assert_eq!(runs(&sandbox), 4, "a new input must run the step");
     sandbox.git_in(&sandbox.repository(), &["config", "receive.advertisePushOptions", "true"]);
     push_with(sandbox.commit("page", "no cache"), "no-cache").ok().says("Step build: packages");
     assert_eq!(runs(&sandbox), 5);
@@ -96,7 +97,7 @@ fn what_a_step_depends_on_makes_it_run() {
 }
 
 #[test]
-fn changed_or_missing_outputs_make_it_run() {
+fn changed_or_missing_outputs_make_a_step_run() {
     let sandbox = with(PACKAGES);
     sandbox.commit("lock", "1").push().ok();
     fs::write(sandbox.current("modules/a/b/lock"), "tampered").unwrap();
@@ -111,7 +112,7 @@ fn changed_or_missing_outputs_make_it_run() {
 }
 
 #[test]
-fn a_failed_build_is_no_source() {
+fn a_failed_build_is_not_cached() {
     let fails = PACKAGES.replace(" }]", " }, 'test ! -s broken']");
     let sandbox = with(&fails);
     sandbox.commit("broken", "x").commit("lock", "1").push().not_deployed();
@@ -120,7 +121,7 @@ fn a_failed_build_is_no_source() {
 }
 
 #[test]
-fn an_output_that_is_not_created_is_named() {
+fn a_missing_output_is_reported() {
     let sandbox =
         with("[steps]\nbuild = { name = 'x', run = 'true', inputs = ['lock'], outputs = ['a/b'] }\n");
     let warning = "warning: step x runs again in every deployment: cannot keep its output `a/b`: no such file or directory";
@@ -129,7 +130,7 @@ fn an_output_that_is_not_created_is_named() {
 }
 
 #[test]
-fn outputs_that_lead_out_of_the_release_are_neither_read_nor_written() {
+fn outputs_outside_the_release_are_neither_read_nor_written() {
     let sandbox = with(
         "[steps]\nbuild = { name = 'x', inputs = ['lock'], outputs = ['a/b'], \
          run = 'ln -sfn $BLUEGREEN_SITE/outside a; mkdir -p a/b; echo 1 >a/b/file' }\n",
@@ -139,7 +140,7 @@ fn outputs_that_lead_out_of_the_release_are_neither_read_nor_written() {
     sandbox.commit("lock", "1").push().warned();
     sandbox.commit("page", "2").push().warned().says("Step build: x");
     assert_eq!(fs::read_to_string(outside.join("b/file")).unwrap(), "1\n");
-    // An output that is a symlink itself is copied as one.
+    // An output that is itself a symlink is copied as a symlink.
     let link = with(
         "[steps]\nbuild = { name = 'x', inputs = ['lock'], outputs = ['a'], run = 'ln -s /etc/passwd a' }\n",
     );
@@ -149,7 +150,7 @@ fn outputs_that_lead_out_of_the_release_are_neither_read_nor_written() {
 }
 
 #[test]
-fn an_output_that_the_commit_has_is_not_replaced() {
+fn an_output_in_the_commit_is_not_replaced() {
     let sandbox = with(PACKAGES);
     sandbox.commit("lock", "1").push().ok();
     sandbox.commit("modules/kept", "from the commit").push().ok().says("Step build: packages");
@@ -166,9 +167,9 @@ fn a_fifo_in_an_output_makes_the_step_run() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
-    /// After any history, what the cache makes is what running every step makes, byte for byte.
+    /// For any history, cached outputs equal the outputs of running every step, byte for byte.
     #[test]
-    fn a_cached_release_is_what_an_uncached_one_is(changes in prop::collection::vec((0..4u8, 0..3u8), 3..9)) {
+    fn a_cached_release_equals_an_uncached_one(changes in prop::collection::vec((0..4u8, 0..3u8), 3..9)) {
         let sandbox = with(
             "[steps]\nbuild = [\
              { name = 'packages', inputs = ['lock'], outputs = ['modules', 'bin/tool'], \

@@ -1,4 +1,4 @@
-//! The site's own commands: before the flip, after it, and what becomes of them when they fail.
+//! Steps: the site's own commands before and after activation, and what happens if they fail.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ fn logs(sandbox: &Sandbox) -> Vec<String> {
 }
 
 #[test]
-fn steps_run_in_order_in_the_release_and_are_shown() {
+fn steps_run_in_order_in_the_release_and_are_reported() {
     let sandbox = with_steps(
         "build = ['pwd -P > where', 'echo one; echo two >&2']\n\
          check = 'test -f where && test ! -e ../../current'\n\
@@ -58,7 +58,7 @@ fn steps_run_in_order_in_the_release_and_are_shown() {
 }
 
 #[test]
-fn a_step_with_a_name_is_called_by_it_everywhere() {
+fn a_named_step_is_reported_by_its_name() {
     let sandbox = with_steps("check = { name = 'health', run = 'echo sick; exit 3', timeout = '5s' }");
     let release = |sandbox: &Sandbox| sandbox.history()[0]["release"].as_str().unwrap().to_owned();
     sandbox
@@ -73,7 +73,7 @@ fn a_step_with_a_name_is_called_by_it_everywhere() {
 }
 
 #[test]
-fn the_environment_is_small_and_explicit() {
+fn steps_get_a_minimal_explicit_environment() {
     let sandbox = with_steps(
         "build = 'env > environment; readlink /proc/self/fd/0 > stdin'\n[env]\nNODE_ENV = 'production'\nLANG = 'de_DE.UTF-8'",
     );
@@ -86,7 +86,7 @@ fn the_environment_is_small_and_explicit() {
     let environment = std::fs::read_to_string(sandbox.current("environment")).unwrap();
     let mut names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();
     names.sort_unstable();
-    // PWD, and in some shells these, are the shell's own.
+    // The shell sets PWD itself, and some shells set the others.
     names.retain(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name));
     assert_eq!(
         names,
@@ -124,7 +124,7 @@ fn the_environment_is_small_and_explicit() {
 }
 
 #[test]
-fn a_failing_build_or_check_changes_nothing_that_is_live() {
+fn a_failed_build_or_check_leaves_the_live_release_unchanged() {
     for (path, step, how) in [
         ("broken", "echo building; test ! -e broken", "exited with status 1"),
         ("unfit", "test ! -e unfit || exit 7", "exited with status 7"),
@@ -147,13 +147,13 @@ fn a_failing_build_or_check_changes_nothing_that_is_live() {
         assert_eq!(sandbox.releases(), [first]);
         sandbox.is_tidy();
         let logs = logs(&sandbox);
-        assert_eq!(logs.len(), 2, "the failed release's log stays");
+        assert_eq!(logs.len(), 2, "the failed release's log was removed");
         assert!(log_of(&sandbox, logs[1].strip_suffix(".log").unwrap()).contains("building\n"));
     }
 }
 
 #[test]
-fn logs_go_with_their_releases_and_those_of_failures_are_few() {
+fn logs_are_pruned_with_their_releases_and_failed_ones_are_limited() {
     let sandbox = with_steps("build = 'test ! -e broken'");
     sandbox.site_config("keep = 1");
     for version in 0..5 {
@@ -168,7 +168,7 @@ fn logs_go_with_their_releases_and_those_of_failures_are_few() {
 }
 
 #[test]
-fn a_step_that_takes_too_long_is_ended_with_all_that_it_started() {
+fn a_step_that_times_out_is_killed_with_its_children() {
     let sandbox = with_steps(
         "build = { run = 'trap \"echo ending; exit 1\" TERM; sleep 1000 & echo $! > ../../child; wait', timeout = '1s' }",
     );
@@ -181,7 +181,7 @@ fn a_step_that_takes_too_long_is_ended_with_all_that_it_started() {
         .says("error: step `trap \"echo ending; exit 1\" TERM; sleep 1000 & echo $! > ../../child; wait` timed out after 1s");
     assert!(start.elapsed() < Duration::from_secs(5));
     let child = std::fs::read_to_string(sandbox.site().join("child")).unwrap();
-    assert!(!is_running(child.trim()), "the background child was ended too");
+    assert!(!is_running(child.trim()), "the background child still runs");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_step_that_ignores_term_is_killed() {
 }
 
 #[test]
-fn what_a_step_leaves_in_the_background_cannot_hold_the_push() {
+fn background_processes_of_a_step_do_not_block_the_push() {
     let sandbox = with_steps(
         "restart = 'sleep 1000 & echo $! > ../../child; (sleep 0.05; echo last words) & echo started'",
     );
@@ -209,7 +209,7 @@ fn what_a_step_leaves_in_the_background_cannot_hold_the_push() {
     assert!(start.elapsed() < Duration::from_secs(4));
     let child = std::fs::read_to_string(sandbox.site().join("child")).unwrap();
     assert!(!is_running(child.trim()));
-    // A session of its own is how to leave it running on purpose.
+    // `setsid` is the documented way to leave a process running.
     let sandbox =
         with_steps("restart = 'setsid sleep 1000 & sleep 0.1; pgrep -n -f \"^sleep 1000$\" > ../../child'");
     sandbox.commit("a", "1").push().ok();
@@ -220,7 +220,7 @@ fn what_a_step_leaves_in_the_background_cannot_hold_the_push() {
 }
 
 #[test]
-fn a_step_leads_a_process_group_and_has_no_terminal() {
+fn a_step_leads_its_own_process_group_without_a_terminal() {
     let sandbox = with_steps(
         "build = [{ name = 'group', run = 'test $(ps -o pgid= -p $$) = $$' }, \
          { name = 'terminal', run = '! (: </dev/tty)' }]",
@@ -243,8 +243,9 @@ fn a_step_leads_a_process_group_and_has_no_terminal() {
 }
 
 #[test]
-fn a_wish_to_stop_that_comes_with_the_end_of_the_last_step_is_heard_before_the_flip() {
-    // The deployment sleeps while the step ends, and wakes up with both.
+fn a_cancellation_as_the_last_step_finishes_prevents_activation() {
+    // The deployment is stopped while the step finishes. When it continues, the step's exit and SIGTERM are
+    // both pending.
     let sandbox = with_steps(
         "check = 'test ! -e stop || { kill -STOP $PPID; kill -TERM $PPID; setsid sh -c \"sleep 0.5; kill -CONT $PPID\" >/dev/null 2>&1 & sleep 0.1; }'",
     );
@@ -255,7 +256,7 @@ fn a_wish_to_stop_that_comes_with_the_end_of_the_last_step_is_heard_before_the_f
 }
 
 #[test]
-fn output_cannot_harm_a_terminal_and_its_log_is_whole() {
+fn step_output_is_escaped_and_its_log_is_complete() {
     let sandbox = with_steps(
         r"build = '''printf '\033[2Jclear\n10%%\r50%%\r100%%\r\nlong '; head -c 100000 /dev/zero | tr '\0' x; echo; printf '\377\n' '''",
     );
@@ -268,9 +269,9 @@ fn output_cannot_harm_a_terminal_and_its_log_is_whole() {
     assert!(log.len() > 100_000);
 }
 
-/// A reader that went to sleep, and a step that prints more than any pipe or memory should hold.
+/// A stalled reader, and a step that prints more than any pipe or memory should hold.
 #[test]
-fn two_hundred_megabytes_of_output_cost_neither_memory_nor_the_deployment() {
+fn two_hundred_megabytes_of_output_need_little_memory_and_deploy() {
     let sandbox =
         with_steps("build = 'head -c 100000000 /dev/zero | tr \"\\0\" \"\\n\"; head -c 100000000 /dev/zero'");
     sandbox.commit("a", "1");
@@ -298,7 +299,7 @@ fn two_hundred_megabytes_of_output_cost_neither_memory_nor_the_deployment() {
 }
 
 #[test]
-fn a_failing_verify_goes_back_and_restarts_what_was_live() {
+fn a_failed_verify_restores_and_restarts_the_previous_release() {
     let sandbox = with_steps("restart = 'cat version >> ../../restarts'\nverify = 'test ! -e broken'");
     sandbox.commit("version", "v1\n").push().ok();
     let first = sandbox.live();
@@ -332,7 +333,7 @@ fn a_failing_verify_goes_back_and_restarts_what_was_live() {
 }
 
 #[test]
-fn a_failing_restart_counts_as_a_failing_verify() {
+fn a_failed_restart_is_handled_like_a_failed_verify() {
     let sandbox = with_steps("restart = 'test ! -e broken'\nverify = 'touch ../../verified'");
     sandbox.commit("a", "v1").push().ok();
     std::fs::remove_file(sandbox.site().join("verified")).unwrap();
@@ -346,7 +347,7 @@ fn a_failing_restart_counts_as_a_failing_verify() {
 }
 
 #[test]
-fn a_first_release_that_fails_its_verification_has_nothing_to_go_back_to() {
+fn a_first_release_that_fails_verification_stays_live() {
     let sandbox = with_steps("verify = 'test -e good'");
     sandbox.commit("a", "v1");
     sandbox.git(&["push", "--quiet", sandbox.repository().to_str().unwrap(), "master:refs/heads/other"]);
@@ -360,7 +361,7 @@ fn a_first_release_that_fails_its_verification_has_nothing_to_go_back_to() {
 }
 
 #[test]
-fn rollback_restarts_and_verifies_too() {
+fn rollback_runs_restart_and_verify() {
     let sandbox = with_steps("restart = 'cat version >> ../../restarts'\nverify = 'test ! -e ../../veto'");
     sandbox.commit("version", "v1\n").push().ok();
     sandbox.commit("version", "v2\n").push().ok();
@@ -379,7 +380,7 @@ fn rollback_restarts_and_verifies_too() {
 }
 
 #[test]
-fn what_steps_left_does_not_pass_into_the_next_release() {
+fn files_created_by_steps_do_not_pass_into_the_next_release() {
     let sandbox = with_steps(
         "build = 'test ! -e made && mkdir made && cp in out && echo >> kept && touch made/$(cat in)'",
     );
@@ -394,7 +395,7 @@ fn what_steps_left_does_not_pass_into_the_next_release() {
 }
 
 #[test]
-fn a_run_that_was_cut_off_after_the_flip_is_verified_by_the_next_one() {
+fn the_next_run_verifies_a_release_interrupted_after_activation() {
     let sandbox = with_steps("restart = 'cat version >> ../../restarts'\nverify = 'test ! -e broken'");
     sandbox.commit("version", "v1\n").push().ok();
     sandbox.commit("version", "v2\n").push().ok();

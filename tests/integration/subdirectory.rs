@@ -1,4 +1,4 @@
-//! `[site] subdirectory`: one folder of a repository is deployed as `git checkout` writes it.
+//! `[site] subdirectory`: one folder of a repository is deployed as `git checkout` would write it.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -48,7 +48,7 @@ fn only_the_folder_is_deployed() {
 }
 
 #[test]
-fn a_push_without_a_change_of_the_folder_deploys_nothing() {
+fn a_push_that_does_not_change_the_folder_deploys_nothing() {
     for gated in [false, true] {
         let sandbox = monorepo();
         if gated {
@@ -76,14 +76,14 @@ fn a_push_without_a_change_of_the_folder_deploys_nothing() {
         sandbox.bluegreen(&["deploy"]).ok();
         assert_ne!(sandbox.live(), live);
         sandbox.commit("apps/web/a", "2").push().ok().serves("a", "2");
-        // Compared with what is live, not with the previous tip.
+        // The comparison is with the live release, not with the previous tip.
         sandbox.bluegreen(&["rollback"]).ok().serves("a", "1");
         sandbox.commit("README", "again").push().ok().serves("a", "2");
     }
 }
 
 #[test]
-fn another_folder_in_the_config_is_a_change() {
+fn a_new_folder_in_the_config_is_deployed() {
     let sandbox = Sandbox::new();
     sandbox.commit_nodes(&[(b"web/a", Node::file("web")), (b"api/a", Node::file("api"))]);
     sandbox.push().ok().serves("web/a", "web");
@@ -158,7 +158,7 @@ fn steps_and_shared_paths_are_relative_to_the_folder() {
 }
 
 #[test]
-fn what_is_not_a_folder_is_an_error() {
+fn a_path_that_is_not_a_folder_is_an_error() {
     let nodes: [(&[u8], Node, &str); 6] = [
         (b"apps/web", Node::link("../elsewhere"), "`apps/web` is a symlink"),
         (b"apps", Node::link("elsewhere"), "`apps` is a symlink"),
@@ -190,7 +190,7 @@ fn what_is_not_a_folder_is_an_error() {
 }
 
 #[test]
-fn a_symlink_out_of_the_folder_is_refused() {
+fn a_symlink_out_of_the_folder_is_rejected() {
     let sandbox = monorepo();
     sandbox.commit_nodes(&[
         (b"apps/api/secret", Node::file("x")),
@@ -201,7 +201,7 @@ fn a_symlink_out_of_the_folder_is_refused() {
     assert!(!Path::new(&sandbox.site().join("current")).exists());
 }
 
-/// Paths inside and outside the folder, which become files, folders, and symlinks.
+/// Paths inside and outside the folder that become files, folders, and symlinks.
 fn edits() -> impl Strategy<Value = Vec<(Vec<u8>, Node)>> {
     let path = select(vec![
         "a",
@@ -238,7 +238,7 @@ proptest! {
     })]
 
     #[test]
-    fn a_folder_is_what_git_would_have_checked_out(commits in prop::collection::vec(edits(), 6..10)) {
+    fn a_folder_matches_git_checkout(commits in prop::collection::vec(edits(), 6..10)) {
         let sandbox = Sandbox::new();
         sandbox.site_config("subdirectory = \"w\"\nkeep = 1\ndurable = false\nsymlinks = \"any\"");
         sandbox.commit("w/keep", "1").push().ok();

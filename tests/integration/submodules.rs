@@ -1,4 +1,4 @@
-//! Submodules: left empty, refused, or fetched from a real `git daemon` and deployed like the rest.
+//! Submodules: left empty, rejected, or fetched from a real `git daemon` and deployed.
 
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
@@ -27,7 +27,7 @@ impl Drop for Origin<'_> {
 impl<'a> Origin<'a> {
     fn of(sandbox: &'a Sandbox) -> Self {
         std::fs::create_dir_all(sandbox.path("origin")).unwrap();
-        // A port that is free now; the daemon has no way to tell one that it chose itself.
+        // A port that is free now, because the daemon cannot report a port that it chose itself.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let program = sandbox.git_in(&sandbox.path(""), &["--exec-path"]) + "/git-daemon";
         let mut daemon = sandbox.command(program);
@@ -50,7 +50,8 @@ impl<'a> Origin<'a> {
         format!("git://127.0.0.1:{}/{name}", self.port)
     }
 
-    /// Commits a tree to a repository of the server, made if it is not there; gives the commit.
+    /// Commits a tree to a repository on the server, which is created if it does not exist. Returns the
+    /// commit.
     fn commit(&self, name: &str, files: &[(&str, &str)], submodules: &[(&str, &str)]) -> String {
         let (sandbox, path) = (self.sandbox, self.path(name));
         if !path.exists() {
@@ -77,7 +78,7 @@ impl<'a> Origin<'a> {
         git(&["rev-parse", "HEAD"])
     }
 
-    /// Puts a submodule into the site, with the section of `.gitmodules` for it.
+    /// Adds a submodule to the site, with its section in `.gitmodules`.
     fn add(&self, path: &str, url: &str, commit: &str) {
         let section = format!("[submodule \"{path}\"]\n\tpath = {path}\n\turl = {url}\n");
         self.add_with(path, &section, commit);
@@ -109,7 +110,7 @@ fn fetching() -> Sandbox {
 }
 
 #[test]
-fn submodules_are_left_empty_or_refused() {
+fn submodules_are_left_empty_or_rejected() {
     let sandbox = Sandbox::new();
     sandbox.commit_nodes(&[(b"lib/x", Node::Submodule), (b"index.html", Node::file("v1"))]);
     sandbox.push().warned().says("warning: 1 submodule left empty: `lib/x`").serves_checkout("master");
@@ -137,14 +138,14 @@ fn a_submodule_is_fetched_once_and_recycled() {
     origin.add("lib", &origin.url("lib.git"), &second);
     sandbox.push().ok().serves("lib/a.txt", "changed").serves("lib/c", "c");
     assert!(!sandbox.current("lib/deep").exists());
-    // Nothing is fetched any more.
+    // From here on, nothing is fetched.
     drop(origin);
     let inode = || sandbox.current("lib/c").metadata().unwrap().ino();
     for round in ["1", "2", "3", "4", "5"] {
         sandbox.commit("round", round).push().ok().serves("lib/a.txt", "changed").serves("round", round);
         assert!(inode() > 0);
     }
-    // The same commit, but the submodule is left empty now, and filled again.
+    // The same commit, with the submodule first left empty and then filled again.
     for (config, has) in [("warn", false), ("fetch", true), ("warn", false), ("fetch", true)] {
         let text = std::fs::read_to_string(sandbox.config_path()).unwrap();
         let text =
@@ -186,7 +187,7 @@ fn submodules_of_submodules_and_relative_urls() {
 }
 
 #[test]
-fn attributes_count_project_by_project() {
+fn attributes_apply_within_their_project() {
     let sandbox = fetching();
     let origin = Origin::of(&sandbox);
     let first = origin.commit(
@@ -210,13 +211,13 @@ fn attributes_count_project_by_project() {
 }
 
 #[test]
-fn a_server_that_gives_no_single_commits_is_fetched_whole() {
+fn a_server_that_refuses_single_commits_is_fetched_completely() {
     let sandbox = fetching();
     let origin = Origin::of(&sandbox);
     let first = origin.commit("lib.git", &[("a", "1")], &[]);
     origin.commit("lib.git", &[("a", "2")], &[]);
     sandbox.git_in(&origin.path("lib.git"), &["config", "uploadpack.allowAnySHA1InWant", "false"]);
-    // Protocol 0 refuses what no ref points to.
+    // Protocol version 0 rejects requests for unadvertised objects.
     let module = sandbox.repository().join("modules/lib");
     sandbox.git_in(&sandbox.path(""), &["init", "-q", "--bare", module.to_str().unwrap()]);
     sandbox.git_in(&module, &["config", "protocol.version", "0"]);
@@ -229,7 +230,7 @@ fn a_server_that_gives_no_single_commits_is_fetched_whole() {
 }
 
 #[test]
-fn no_name_of_a_submodule_blocks_another_one() {
+fn submodule_names_do_not_conflict() {
     let sandbox = fetching();
     let origin = Origin::of(&sandbox);
     let commit = origin.commit("lib.git", &[("a", "1")], &[]);
@@ -242,7 +243,7 @@ fn no_name_of_a_submodule_blocks_another_one() {
 }
 
 #[test]
-fn what_cannot_be_fetched_is_named_and_nothing_is_deployed() {
+fn an_unfetchable_submodule_is_reported_and_nothing_is_deployed() {
     let sandbox = fetching();
     let origin = Origin::of(&sandbox);
     let commit = origin.commit("lib.git", &[("a", "1")], &[]);
@@ -283,7 +284,7 @@ fn what_cannot_be_fetched_is_named_and_nothing_is_deployed() {
 }
 
 #[test]
-fn a_server_that_never_answers_is_given_up() {
+fn a_fetch_from_an_unresponsive_server_times_out() {
     let sandbox = fetching();
     sandbox.site_config("submodule-timeout = \"1s\"");
     let origin = Origin::of(&sandbox);
@@ -297,7 +298,7 @@ fn a_server_that_never_answers_is_given_up() {
 }
 
 #[test]
-fn cancel_ends_a_fetch() {
+fn cancel_stops_a_fetch() {
     let sandbox = fetching();
     let origin = Origin::of(&sandbox);
     let commit = origin.commit("lib.git", &[("a", "1")], &[]);
@@ -313,7 +314,7 @@ fn cancel_ends_a_fetch() {
 }
 
 #[test]
-fn a_hostile_submodule_is_refused_like_any_tree() {
+fn a_hostile_submodule_is_rejected() {
     let sandbox = fetching();
     let origin = Origin::of(&sandbox);
     origin.commit("lib.git", &[("a", "1")], &[]);
@@ -344,7 +345,7 @@ fn a_submodule_of_the_deployed_folder_is_fetched() {
     sandbox.commit(".gitattributes", "*.id eol=crlf\n").commit("apps/web/index.html", "page");
     sandbox.commit("apps/web/.gitmodules", "not read").commit("apps/web/c.id", "1\n");
     origin.add("apps/web/lib", &origin.url("lib.git"), &commit);
-    // The attributes of the parent folders are those of another project.
+    // Attributes in the parent folders belong to another project.
     sandbox.push().ok().serves("lib/a.txt", "a").serves("lib/b.id", "$Id$\n").serves("c.id", "1\r\n");
     // A submodule outside the folder is not fetched.
     sandbox.commit("apps/web/index.html", "new");

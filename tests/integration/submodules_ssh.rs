@@ -1,4 +1,4 @@
-//! Submodules over ssh, from a real sshd on loopback: a host is known, or nothing is fetched from it.
+//! Submodules over ssh, from a real sshd on loopback: nothing is fetched from an unknown host.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use crate::support::skip::{program_or_skip, root_or_skip, skip};
 use crate::support::{Node, Run, Sandbox};
 
-/// Puts a program where root's home is the sandbox's: ssh asks the user's entry for it, not `HOME`.
+/// Puts root's home into the sandbox, because ssh reads it from the passwd entry instead of `HOME`.
 const ELSEWHERE: &str = "mount --bind passwd /etc/passwd && mount --bind shadow /etc/shadow && \
      mount -t tmpfs none /run && mkdir -m 755 /run/sshd && exec \"$@\"";
 
-/// A server of git over ssh, with a key of its own, that lets the sandbox's user in.
+/// A git server over ssh, with its own host key, that accepts the sandbox's user.
 struct Sshd<'a> {
     sandbox: &'a Sandbox,
     daemon: Child,
@@ -26,7 +26,7 @@ impl Drop for Sshd<'_> {
     }
 }
 
-/// The path of sshd, which insists on being started by it.
+/// Returns the absolute path of sshd, which refuses to start without one.
 fn sshd_or_skip() -> Option<&'static str> {
     let paths = ["/usr/sbin/sshd", "/usr/bin/sshd", "/usr/local/sbin/sshd"];
     let found = paths.into_iter().find(|path| Path::new(path).is_file());
@@ -45,7 +45,7 @@ fn can_mount_or_skip() -> bool {
     can
 }
 
-/// A command that runs where the sandbox's home is root's.
+/// Returns a command that runs with the sandbox's home as root's.
 fn elsewhere(sandbox: &Sandbox) -> Command {
     let mut command = sandbox.command("unshare");
     command.args(["--mount", "sh", "-c", ELSEWHERE, "sh"]);
@@ -74,7 +74,7 @@ impl<'a> Sshd<'a> {
         }
         let at = |path: &str| sandbox.path(path).to_str().unwrap().to_owned();
         let (host_key, authorized) = (at("host_key"), at("home/.ssh/id_ed25519.pub"));
-        // A port that is free now; sshd has no way to print one that it chose itself.
+        // A port that is free now, because sshd cannot report a port that it chose itself.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         write(
             "sshd_config",
@@ -90,7 +90,7 @@ impl<'a> Sshd<'a> {
         let sshd = Self { sandbox, daemon, port };
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "sshd does not answer: {}", sshd.log());
+            assert!(begun.elapsed() < Duration::from_secs(10), "sshd does not respond: {}", sshd.log());
             std::thread::sleep(Duration::from_millis(10));
         }
         Some(sshd)
@@ -100,19 +100,19 @@ impl<'a> Sshd<'a> {
         std::fs::read_to_string(self.sandbox.path("sshd.log")).unwrap()
     }
 
-    /// Returns whether anybody came as far as to show a key.
+    /// Returns whether any client authenticated with a key.
     fn let_somebody_in(&self) -> bool {
         self.log().contains("Accepted publickey for root")
     }
 
-    /// Writes the owner's `known_hosts`, with one of the keys for this server.
+    /// Writes the owner's `known_hosts`, with this key for the server.
     fn is_known_by(&self, key: &str) {
         let key = std::fs::read_to_string(self.sandbox.path(key)).unwrap();
         let line = format!("[127.0.0.1]:{} {key}", self.port);
         std::fs::write(self.sandbox.path("home/.ssh/known_hosts"), line).unwrap();
     }
 
-    /// Serves a repository, and puts its commit into the site as the submodule `lib`.
+    /// Serves a repository, and adds its commit to the site as the submodule `lib`.
     fn add_submodule(&self) {
         let sandbox = self.sandbox;
         sandbox.commit_to("lib", "A library", &[(b"a.txt", Node::file("from afar"))]);
@@ -146,7 +146,7 @@ impl<'a> Sshd<'a> {
 }
 
 #[test]
-fn a_host_must_be_known() {
+fn unknown_hosts_are_rejected() {
     let sandbox = Sandbox::new();
     sandbox.site_config("submodules = \"fetch\"");
     let Some(sshd) = Sshd::of(&sandbox) else { return };
@@ -170,6 +170,6 @@ fn a_host_must_be_known() {
     sshd.deploy().ok().serves("lib/a.txt", "from afar").serves("index.html", "v1");
     assert!(sshd.let_somebody_in());
     let known = std::fs::read_to_string(sandbox.path("home/.ssh/known_hosts")).unwrap();
-    assert_eq!(known.lines().count(), 1, "nobody was learned: {known}");
+    assert_eq!(known.lines().count(), 1, "a host key was added: {known}");
     sandbox.is_tidy();
 }

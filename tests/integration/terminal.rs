@@ -1,4 +1,4 @@
-//! Text from others on its way to a terminal: it is escaped everywhere, and has a maximum length.
+//! Untrusted text printed to a terminal: it is escaped everywhere, and its length is bounded.
 
 use std::fs;
 use std::io::Write;
@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::{Node, Sandbox};
 
-/// What a terminal would act on: a window title, a cleared screen, reordered text, and C1 controls.
+/// Sequences that a terminal would act on: a window title, a cleared screen, reordered text, and C1 controls.
 const HOSTILE: &str = "\u{1b}]0;title\u{7}\u{1b}[2J\u{202e}txt\u{2066}\u{200f}\u{9b}31m";
 
-/// Asserts that nothing in an output can control a terminal.
+/// Asserts that an output contains nothing that controls a terminal.
 #[track_caller]
 fn is_harmless(output: &str) {
-    // Of a push, only the program's own lines.
+    // For a push, only the program's own lines.
     let is_push = output.contains("remote: ");
     let lines: Vec<&str> = output.lines().filter(|line| !is_push || line.starts_with("remote: ")).collect();
     let output = lines.join("\n");
@@ -55,7 +55,7 @@ fn control_sequences_are_escaped_in_every_output() {
     is_harmless(sandbox.bluegreen(&["rollback", HOSTILE]).fails(1).output());
 }
 
-/// Adds a line to the history with an error of this length, as a version without limits could have written it.
+/// Adds a history entry with an error of this length, as a version without limits could have written it.
 fn add_long_error(sandbox: &Sandbox, length: usize) {
     let mut entry = sandbox.history().pop().unwrap();
     entry["outcome"] = "failed".into();
@@ -67,7 +67,7 @@ fn add_long_error(sandbox: &Sandbox, length: usize) {
 }
 
 #[test]
-fn the_history_shows_an_error_of_any_length() {
+fn history_shows_errors_of_any_length() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     for length in [65_535, 65_536, 300_000] {
@@ -80,11 +80,11 @@ fn the_history_shows_an_error_of_any_length() {
 }
 
 #[test]
-fn a_notice_of_a_long_error_is_short_enough_to_run() {
+fn a_notice_about_a_long_error_is_truncated() {
     let sandbox = Sandbox::new();
     sandbox.site_config("submodules = 'fetch'");
     sandbox.config_section("[notify]\nrun = 'printf %s \"$BLUEGREEN_NOTICE\" > notice; cat > line'");
-    // Git refuses the URL, and the message contains it.
+    // Git rejects the URL, and the message contains it.
     let modules = format!("[submodule \"x\"]\n\tpath = x\n\turl = \"-{}\"\n", "u".repeat(300_000));
     sandbox.commit("index.html", "v1");
     sandbox.commit_nodes(&[(b".gitmodules", Node::file(&modules)), (b"x", Node::Submodule)]);
@@ -99,7 +99,7 @@ fn a_notice_of_a_long_error_is_short_enough_to_run() {
 }
 
 #[test]
-fn the_line_of_a_promotion_that_its_client_sends_is_bounded() {
+fn the_history_entry_sent_by_a_promotions_client_is_bounded() {
     let sandbox = Sandbox::new();
     sandbox.config_section("[notify]\nrun = 'printf %s \"$BLUEGREEN_NOTICE\" > notice'");
     sandbox.commit("index.html", "v1").push().ok();
@@ -116,7 +116,7 @@ fn the_line_of_a_promotion_that_its_client_sends_is_bounded() {
 }
 
 #[test]
-fn the_log_of_a_failed_verification_is_the_one_of_the_failed_release() {
+fn log_shows_the_release_that_failed_verification() {
     let sandbox = Sandbox::new();
     sandbox.config_section(
         "[steps]\nrestart = 'cat version'\nverify = 'test ! -e broken || { echo down; false; }'",
@@ -125,7 +125,7 @@ fn the_log_of_a_failed_verification_is_the_one_of_the_failed_release() {
     sandbox.commit("version", "v2").commit("broken", "").push().not_deployed();
     sandbox.bluegreen(&["log"]).ok().says("v2").says("down").never_says("v1");
     sandbox.bluegreen(&["log", "--follow"]).ok().says("down");
-    // A rollback is an attempt of its own.
+    // A rollback counts as a separate attempt.
     let live = sandbox.live();
     sandbox.commit_nodes(&[(b"broken", Node::Nothing), (b"version", Node::file("v3"))]).push().ok();
     sandbox.bluegreen(&["rollback", &live]).ok();
@@ -133,7 +133,7 @@ fn the_log_of_a_failed_verification_is_the_one_of_the_failed_release() {
 }
 
 #[test]
-fn colors_are_for_terminals() {
+fn colors_are_used_only_on_terminals() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push().ok();
     let mut plain = sandbox.bluegreen_command(&["deploy", "nothing"]);
@@ -148,7 +148,7 @@ fn colors_are_for_terminals() {
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(text.contains("\u{1b}[32mlive\u{1b}[0m"), is_colored, "{name}: {text}");
     }
-    // A hook writes to git, whatever the server's environment says.
+    // A hook's output goes to git, regardless of the server's environment.
     let mut push = sandbox.commit("index.html", "v2").push_command(&["master"]);
     push.env("CLICOLOR_FORCE", "1");
     let mut file = fs::metadata(sandbox.config_path()).unwrap().permissions();

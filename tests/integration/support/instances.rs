@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::Sandbox;
 
 impl Sandbox {
-    /// Writes a helper that starts and stops instances by this command line, and returns its path.
+    /// Writes a helper that starts and stops instances with this command, and returns its path.
     pub fn control(&self, serve: &str) -> PathBuf {
         let control = self.path("control");
         let script =
@@ -16,7 +16,7 @@ impl Sandbox {
         control
     }
 
-    /// Stops the instances of a test that has ended. Most tests have none.
+    /// Stops the instances that a test left running. Most tests have none.
     pub(super) fn stop_instances(&self) {
         let control = self.path("control");
         if control.exists() {

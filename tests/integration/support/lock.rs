@@ -1,16 +1,16 @@
-//! Holds a site's lock as another deployment would, for as long as a test needs.
+//! Holds a site's lock as another deployment would.
 
 use std::fs::File;
 use std::io::Write;
 
 use super::Sandbox;
 
-/// The lock, held until it is dropped.
+/// A site's lock, released on drop.
 #[must_use = "dropping it gives the lock back"]
 pub struct HeldLock(File);
 
 impl HeldLock {
-    /// Takes the lock for a deployment by alice; the site must have been deployed to before.
+    /// Takes the lock on behalf of a deployment by alice. The site must have been deployed to before.
     pub fn take(sandbox: &Sandbox) -> Self {
         let path = sandbox.site().join(".bluegreen/lock");
         let mut lock = File::options().read(true).write(true).open(path).unwrap();
@@ -30,7 +30,7 @@ impl HeldLock {
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
-        // A child that another test starts just now has the descriptor too, until it runs its program.
+        // A child that another test is starting has inherited the descriptor until it executes its program.
         self.0.unlock().unwrap();
     }
 }

@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
-/// Returns the path of a file of the project.
+/// Returns the path of a file in the project.
 pub fn project(path: impl AsRef<Path>) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Reads a file of the project.
+/// Reads a file in the project.
 pub fn file(path: &str) -> String {
     fs::read_to_string(project(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Returns the files below a directory of the project whose names end in `extension`, relative to the project.
+/// Returns the files below a directory of the project whose names end in `extension`, relative to the
+/// project.
 pub fn files(directory: &str, extension: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(project(directory)).unwrap().map(Result::unwrap) {
@@ -35,7 +36,7 @@ pub fn files(directory: &str, extension: &str) -> Vec<String> {
     found
 }
 
-/// A document and what the tests compare with the program.
+/// A parsed document.
 #[derive(Default)]
 pub struct Document {
     /// The path, relative to the project.
@@ -53,11 +54,11 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads and parses a document of the project.
+    /// Reads and parses a document in the project.
     pub fn read(path: &str) -> Self {
         let text = file(path);
         let mut document = Self { path: path.into(), ..Self::default() };
-        // The block, heading, or cell that is being read.
+        // The block, heading, or cell that is being parsed.
         let mut open = String::new();
         for event in Parser::new_ext(&text, Options::ENABLE_TABLES) {
             match event {
@@ -96,7 +97,7 @@ impl Document {
         document
     }
 
-    /// Reads every document of the project.
+    /// Reads every document in the project.
     pub fn all() -> Vec<Self> {
         files("", ".md").iter().map(|path| Self::read(path)).collect()
     }

@@ -1,7 +1,7 @@
-//! A throw-away developer and server: a clone, a bare repository with the program as its hook, a site.
+//! A temporary developer and server: a clone, a bare repository with the program as its hook, and a site.
 //!
-//! Everything runs through the real binary and real git, in an environment that holds nothing of the
-//! machine's: `sandbox.commit("index.html", "v1").push().ok().serves("index.html", "v1")`.
+//! Everything runs through the real binary and real git, in an environment isolated from the machine's:
+//! `sandbox.commit("index.html", "v1").push().ok().serves("index.html", "v1")`.
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 mod instances;

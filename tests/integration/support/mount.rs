@@ -1,14 +1,14 @@
-//! A small file system for a site: full, without inodes, or read-only. Needs root.
+//! Small file systems for sites: full, without inodes, or read-only. Needs root.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A tmpfs, unmounted when it is dropped.
+/// A mount, unmounted on drop.
 #[must_use = "dropping it unmounts the file system"]
 pub struct Mounted(PathBuf);
 
 impl Mounted {
-    /// Mounts a tmpfs with these options, `size=1m` or `nr_inodes=50`.
+    /// Mounts a tmpfs with these options, such as `size=1m` or `nr_inodes=50`.
     pub fn tmpfs(at: &Path, options: &str) -> Self {
         run(Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("mode=755,{options}"), "tmpfs"])
@@ -16,18 +16,18 @@ impl Mounted {
         Self(at.into())
     }
 
-    /// Shows a directory or a file at another path too.
+    /// Bind-mounts a directory or a file at another path.
     pub fn bind(from: &Path, at: &Path) -> Self {
         run(Command::new("mount").arg("--bind").arg(from).arg(at));
         Self(at.into())
     }
 
-    /// Unmounts later what is mounted there already.
+    /// Takes over an existing mount, to unmount it on drop.
     pub fn adopt(at: &Path) -> Self {
         Self(at.into())
     }
 
-    /// Mounts it again with other options, `ro`.
+    /// Remounts with other options, such as `ro`.
     pub fn remount(&self, options: &str) {
         run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0));
     }

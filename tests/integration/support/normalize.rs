@@ -1,10 +1,10 @@
-//! Replaces what differs from run to run, so that output can be compared exactly.
+//! Replaces variable parts of output, so that it can be compared exactly.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// What differs, and its placeholder. A release name contains a commit and thus comes first.
+/// Patterns and their placeholders. A release name contains a commit id, so it comes first.
 static VARIABLE: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
     [
         (r"\b\d{8}T\d{6}Z-[0-9a-f]{12}(-\d+)?", "<release>"),
@@ -16,7 +16,7 @@ static VARIABLE: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
     .map(|(pattern, placeholder)| (Regex::new(pattern).unwrap(), placeholder))
 });
 
-/// Replaces release names, times, durations, commits, and process ids.
+/// Replaces release names, times, durations, commit ids, and process ids.
 pub fn normalize(line: &str) -> String {
     VARIABLE.iter().fold(line.to_owned(), |line, (pattern, placeholder)| {
         pattern.replace_all(&line, *placeholder).into_owned()

@@ -1,4 +1,4 @@
-//! Writes loose objects of any content, including invalid ones.
+//! Writes loose objects with arbitrary content, including invalid ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use sha1::{Digest, Sha1};
 pub struct Objects(PathBuf);
 
 impl Objects {
-    /// Opens a bare repository, or a clone.
+    /// Opens the objects of a bare repository or a clone.
     pub fn of(path: &Path) -> Self {
         let git_dir = Some(path.join(".git")).filter(|git_dir| git_dir.exists());
         Self(git_dir.unwrap_or_else(|| path.into()).join("objects"))
@@ -34,7 +34,7 @@ impl Objects {
         self.write(ObjectKind::Blob, content)
     }
 
-    /// Writes a tree object of exactly these entries, in exactly this order.
+    /// Writes a tree object with exactly these entries, in this order.
     pub fn tree(&self, entries: &[(&str, &[u8], ObjectId)]) -> ObjectId {
         let entry = |(mode, name, id): &(&str, &[u8], ObjectId)| {
             [mode.as_bytes(), b" ", name, b"\0", id.as_bytes()].concat()

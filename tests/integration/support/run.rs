@@ -1,4 +1,4 @@
-//! The result of a push or a command: its exit status and all that it printed.
+//! The result of a push or a command: its exit status and output.
 
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -6,33 +6,33 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use super::Sandbox;
 use super::normalize::normalize;
 
-/// A program that ended, not yet judged.
+/// A finished program whose exit status has not been checked yet.
 #[must_use = "say what is expected: ok(), warned(), not_deployed() or fails(status)"]
 pub struct Run<'a> {
     pub sandbox: &'a Sandbox,
     pub status: ExitStatus,
-    /// Standard output and error, in the order in which they were written.
+    /// Standard output and standard error, interleaved as they were written.
     pub output: String,
 }
 
-/// A program whose exit status was as expected.
+/// A program with the expected exit status.
 pub struct Reported<'a> {
     pub sandbox: &'a Sandbox,
     output: String,
 }
 
-/// Starts a program with both streams on one pipe, as git does with a hook.
+/// Starts a program with both output streams on one pipe, as git does with a hook.
 pub fn spawn(command: &mut Command) -> (Child, std::io::PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
     command.stdout(Stdio::from(writer.try_clone().unwrap())).stderr(Stdio::from(writer));
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    // The command keeps its own ends of the pipe open.
+    // Drop the command's own ends of the pipe.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     (child, reader)
 }
 
 impl<'a> Run<'a> {
-    /// Runs a program to its end.
+    /// Runs a program to completion.
     pub fn new(sandbox: &'a Sandbox, command: &mut Command) -> Self {
         let (child, reader) = spawn(command);
         Self::finish(sandbox, child, reader)
@@ -46,25 +46,25 @@ impl<'a> Run<'a> {
         Self { sandbox, status, output: String::from_utf8(output).unwrap() }
     }
 
-    /// It succeeded, and no line is an error or a warning.
+    /// Asserts that it succeeded without printing an error or a warning.
     #[track_caller]
     pub fn ok(self) -> Reported<'a> {
         self.expect(0, &["error:", "warning:", "Not deployed"], &[])
     }
 
-    /// It succeeded with a warning.
+    /// Asserts that it succeeded with a warning.
     #[track_caller]
     pub fn warned(self) -> Reported<'a> {
         self.expect(0, &["error:", "Not deployed"], &["warning:"])
     }
 
-    /// The push succeeded, for a post-receive hook cannot fail it, but nothing was deployed.
+    /// Asserts that the push succeeded but nothing was deployed. A post-receive hook cannot fail a push.
     #[track_caller]
     pub fn not_deployed(self) -> Reported<'a> {
         self.expect(0, &["Git hooks deploy complete."], &["error:", "Not deployed: "])
     }
 
-    /// It failed with this exit status, and said why.
+    /// Asserts that it failed with this exit status and printed an error.
     #[track_caller]
     pub fn fails(self, status: i32) -> Reported<'a> {
         self.expect(status, &["Git hooks deploy complete."], &["error:"])
@@ -89,12 +89,12 @@ impl<'a> Run<'a> {
 }
 
 impl<'a> Reported<'a> {
-    /// All that it said, as it said it.
+    /// Returns the output unchanged.
     pub fn output(&self) -> &str {
         &self.output
     }
 
-    /// The normalised lines that the program printed: of a push the `remote:` lines, of a command all.
+    /// Returns the program's own normalized lines. For a push, these are the `remote:` lines.
     pub fn lines(&self) -> Vec<String> {
         let is_push = self.output.lines().any(|line| line.starts_with("remote: "));
         self.output
@@ -105,49 +105,49 @@ impl<'a> Reported<'a> {
             .collect()
     }
 
-    /// One of the lines is this one, to the letter.
+    /// Asserts that exactly this line was printed.
     #[track_caller]
     pub fn says(self, line: &str) -> Self {
         assert!(self.lines().iter().any(|said| said == line), "nobody said `{line}`:\n{}", self.output);
         self
     }
 
-    /// These lines and no others were said, in this order.
+    /// Asserts that exactly these lines were printed, in this order.
     #[track_caller]
     pub fn says_only(self, lines: &[&str]) -> Self {
         assert_eq!(self.lines(), lines, "\n{}", self.output);
         self
     }
 
-    /// No line contains this.
+    /// Asserts that no line contains this text.
     #[track_caller]
     pub fn never_says(self, text: &str) -> Self {
         assert!(!self.output.contains(text), "`{text}` was said:\n{}", self.output);
         self
     }
 
-    /// The live release has this file.
+    /// Asserts that the live release contains this file.
     #[track_caller]
     pub fn serves(self, path: &str, content: &str) -> Self {
         self.sandbox.serves(path, content);
         self
     }
 
-    /// Asserts that the live release is what `git checkout` would write for a revision of the clone.
+    /// Asserts that the live release matches `git checkout` of a revision in the clone.
     #[track_caller]
     pub fn serves_checkout(self, revision: &str) -> Self {
         self.sandbox.serves_checkout(revision);
         self
     }
 
-    /// Nothing is live.
+    /// Asserts that no release is live.
     #[track_caller]
     pub fn serves_nothing(self) -> Self {
         self.sandbox.serves_nothing();
         self
     }
 
-    /// Goes on with the sandbox.
+    /// Returns the sandbox, to continue with it.
     pub fn and(&self) -> &'a Sandbox {
         self.sandbox
     }

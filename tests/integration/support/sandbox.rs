@@ -1,4 +1,4 @@
-//! The sandbox: where everything lies, and what a developer and an operator do.
+//! The sandbox: its paths, and the actions of a developer and an operator.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
@@ -15,10 +15,10 @@ use super::tree::Node;
 /// The program under test.
 pub const BLUEGREEN: &str = env!("CARGO_BIN_EXE_bluegreen");
 
-/// A user and group that every Linux has, for what a program does that is not root.
+/// The UID and GID of `nobody` on every Linux, for programs that run unprivileged.
 pub const NOBODY: u32 = 65534;
 
-/// A developer's clone, a server's bare repository and its site, in a temporary directory.
+/// A developer's clone, a server's bare repository, and its site, in a temporary directory.
 pub struct Sandbox {
     // Removed on drop.
     _temp: tempfile::TempDir,
@@ -35,7 +35,7 @@ impl Default for Sandbox {
 }
 
 impl Sandbox {
-    /// An empty repository with the hook and a config, and an empty site.
+    /// Creates an empty repository with the hook and a config, and an empty site.
     #[must_use]
     pub fn new() -> Self {
         let fast = Path::new("/dev/shm");
@@ -43,7 +43,7 @@ impl Sandbox {
         Self::inside(temp.or_else(|_| tempfile::tempdir()).unwrap())
     }
 
-    /// A sandbox whose directories all lie in `temp`.
+    /// Creates a sandbox inside `temp`.
     #[must_use]
     pub fn inside(temp: tempfile::TempDir) -> Self {
         let root = temp.path().canonicalize().unwrap();
@@ -69,29 +69,28 @@ impl Sandbox {
         self
     }
 
-    // Where things lie.
+    // Paths.
 
-    /// A path in the sandbox.
+    /// Returns a path in the sandbox.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.join(path)
     }
 
-    /// The bare repository that is pushed to.
+    /// Returns the bare repository that receives pushes.
     pub fn repository(&self) -> PathBuf {
         self.path("repository")
     }
 
-    /// The developer's repository; it is bare too, for commits are made without a work tree.
+    /// Returns the developer's repository, which is bare because commits are created without a work tree.
     pub fn clone_path(&self) -> PathBuf {
         self.path("clone")
     }
 
-    /// The site.
     pub fn site(&self) -> PathBuf {
         self.path("site")
     }
 
-    /// A path in the live release.
+    /// Returns a path in the live release.
     pub fn current(&self, path: impl AsRef<Path>) -> PathBuf {
         self.site().join("current").join(path)
     }
@@ -104,7 +103,7 @@ impl Sandbox {
         self.repository().join("bluegreen.toml")
     }
 
-    /// Replaces the sandbox's paths by `<repository>`, `<site>` and `<sandbox>`.
+    /// Replaces the sandbox's paths with `<repository>`, `<site>`, and `<sandbox>`.
     pub fn normalize_paths(&self, line: &str) -> String {
         let name = |path: PathBuf| path.to_str().unwrap().to_owned();
         line.replace(&name(self.repository()), "<repository>")
@@ -119,12 +118,12 @@ impl Sandbox {
         self.add_config(0, lines)
     }
 
-    /// Adds lines to the config's section `[site]`: `keep = 0`.
+    /// Adds lines to the `[site]` section of the config: `keep = 0`.
     pub fn site_config(&self, lines: &str) -> &Self {
         self.add_config(1, lines)
     }
 
-    /// Adds whole sections to the end of the config.
+    /// Appends sections to the config.
     pub fn config_section(&self, lines: &str) -> &Self {
         self.add_config(2, lines)
     }
@@ -153,7 +152,7 @@ impl Sandbox {
         ))
     }
 
-    // What a developer does.
+    // Actions of a developer.
 
     /// Commits one file to master.
     pub fn commit(&self, path: &str, content: &str) -> &Self {
@@ -165,7 +164,7 @@ impl Sandbox {
         self.commit_to("master", "Change the site", nodes)
     }
 
-    /// Commits changes to a branch, made if there is none; a new branch begins empty.
+    /// Commits changes to a branch. Creates the branch, initially empty, if it does not exist.
     pub fn commit_to(&self, branch: &str, subject: &str, nodes: &[(&[u8], Node)]) -> &Self {
         let reference = format!("refs/heads/{branch}");
         let mut stream = format!(
@@ -187,7 +186,7 @@ impl Sandbox {
         self
     }
 
-    /// Commits a copy of a folder to master as its first commit, as a developer would begin with it.
+    /// Commits a copy of a folder to master as the first commit.
     pub fn commit_folder(&self, folder: &Path) -> &Self {
         let copy = self.path("work");
         let options = fs_extra::dir::CopyOptions::new().content_only(true);
@@ -205,7 +204,7 @@ impl Sandbox {
         self
     }
 
-    /// Commits exactly this tree to master, whatever was there before.
+    /// Commits exactly this tree to master.
     pub fn commit_tree(&self, nodes: &[(&[u8], Node)]) -> &Self {
         let everything: &[u8] = b"";
         let all: Vec<(&[u8], Node)> =
@@ -213,24 +212,24 @@ impl Sandbox {
         self.commit_nodes(&all)
     }
 
-    /// Every commit gets a later date, so that no two are the same.
+    /// Returns a later date for each commit, so that no two commits are equal.
     fn tick(&self) -> u64 {
         self.clock.replace(self.clock.get() + 1)
     }
 
-    /// Runs git in the developer's clone; it must succeed. Gives what it printed.
+    /// Runs git in the developer's clone, asserts success, and returns its output.
     #[track_caller]
     pub fn git(&self, arguments: &[&str]) -> String {
         self.git_in(&self.clone_path(), arguments)
     }
 
-    /// Runs git in the developer's clone; it must succeed. Gives the very bytes that it printed.
+    /// Runs git in the developer's clone, asserts success, and returns the raw bytes of its output.
     #[track_caller]
     pub fn git_bytes(&self, arguments: &[&str]) -> Vec<u8> {
         self.git_output(&self.clone_path(), arguments).stdout
     }
 
-    /// Runs git in a directory; it must succeed.
+    /// Runs git in a directory and asserts success.
     #[track_caller]
     pub fn git_in(&self, directory: &Path, arguments: &[&str]) -> String {
         let output = self.git_output(directory, arguments);
@@ -244,13 +243,14 @@ impl Sandbox {
         output
     }
 
-    /// The full id of a revision of the clone.
+    /// Returns the full id of a revision in the clone.
     #[track_caller]
     pub fn id(&self, revision: &str) -> String {
         self.git(&["rev-parse", "--verify", revision])
     }
 
-    /// The commit that master of the repository points to, from its file: no git has to be started.
+    /// Returns the commit that the repository's master points to. Reads the ref file, which is faster than
+    /// git.
     pub fn tip(&self) -> String {
         let tip = std::fs::read_to_string(self.repository().join("refs/heads/master"));
         tip.unwrap().trim_end().to_owned()
@@ -261,56 +261,56 @@ impl Sandbox {
         self.push_refs(&["master"])
     }
 
-    /// Pushes these refspecs, with options among them.
+    /// Pushes these refspecs. May include options.
     pub fn push_refs(&self, refspecs: &[&str]) -> Run<'_> {
         Run::new(self, &mut self.push_command(refspecs))
     }
 
-    /// A `git push` that is yet to be started.
+    /// Returns a `git push` command without starting it.
     pub fn push_command(&self, refspecs: &[&str]) -> Command {
         let mut git = self.git_command(&self.clone_path());
         git.arg("push").arg(self.repository()).args(refspecs).stdin(Stdio::null());
         git
     }
 
-    // What an operator does.
+    // Actions of an operator.
 
     /// Runs the program on the repository.
     pub fn bluegreen(&self, arguments: &[&str]) -> Run<'_> {
         Run::new(self, &mut self.bluegreen_command(arguments))
     }
 
-    /// The program on the repository, yet to be started.
+    /// Returns a command of the program on the repository, without starting it.
     pub fn bluegreen_command(&self, arguments: &[&str]) -> Command {
         let mut program = self.command(self.program());
         program.arg("-C").arg(self.repository()).args(arguments).stdin(Stdio::null());
         program
     }
 
-    /// Runs the hook by hand, with lines on its standard input and no `GIT_DIR`.
+    /// Runs the hook manually, with this standard input and without `GIT_DIR`.
     pub fn by_hand(&self, input: impl AsRef<[u8]>) -> Run<'_> {
         self.run_with_input(&mut self.command(self.hook_path()), input.as_ref())
     }
 
-    /// Runs the hook as git does, with lines on its standard input.
+    /// Runs the hook as git does, with this standard input.
     pub fn as_git(&self, input: impl AsRef<[u8]>) -> Run<'_> {
         let mut hook = self.command(self.hook_path());
         self.run_with_input(hook.env("GIT_DIR", ".").current_dir(self.repository()), input.as_ref())
     }
 
-    /// Runs a program with this on its standard input.
+    /// Runs a program with this standard input.
     pub fn run_with_input(&self, command: &mut Command, input: &[u8]) -> Run<'_> {
         let (mut child, reader) = spawn(command.stdin(Stdio::piped()));
-        // A program that does not care for its input may have ended already.
+        // A program that does not read its input may have exited already.
         let _ = child.stdin.take().unwrap().write_all(input);
         Run::finish(self, child, reader)
     }
 
-    // Whose all this is.
+    // Ownership.
 
-    /// Gives everything to a user; from now on all programs run as that user.
+    /// Changes the owner of everything in the sandbox. All later programs run as that user.
     pub fn owned_by(&self, user: u32) -> &Self {
-        // The build directory may be closed to others, so the hook becomes a copy.
+        // The build directory may be inaccessible to other users, so copy the hook.
         std::fs::remove_file(self.hook_path()).unwrap();
         std::fs::copy(BLUEGREEN, self.hook_path()).unwrap();
         self.user.set(Some(user));
@@ -318,13 +318,13 @@ impl Sandbox {
         self
     }
 
-    /// From now on programs run as root again; what there is stays with its owner.
+    /// Runs all later programs as root. Existing files keep their owner.
     pub fn back_to_root(&self) -> &Self {
         self.user.set(None);
         self
     }
 
-    /// Gives a file that the test made to the user who would have made it.
+    /// Changes the owner of a file created by the test to the user who would have created it.
     fn give(&self, path: &Path) {
         if let Some(user) = self.user.get() {
             lchown(path, Some(user), Some(user)).unwrap();
@@ -335,7 +335,7 @@ impl Sandbox {
         if self.hook_path().is_symlink() { BLUEGREEN.into() } else { self.hook_path() }
     }
 
-    /// A program in the sandbox's own environment, as the sandbox's user.
+    /// Returns a command in the sandbox's environment, as the sandbox's user.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
@@ -359,16 +359,16 @@ impl Sandbox {
         command
     }
 
-    /// A git in a directory; a bare repository is found by its path alone.
+    /// Returns a git command in a directory. A bare repository is found through its path alone.
     pub fn git_command(&self, directory: &Path) -> Command {
         let mut git = self.command("git");
         git.arg("-C").arg(directory);
         git
     }
 
-    // What the public gets.
+    // What visitors get.
 
-    /// The live release has this file.
+    /// Asserts that the live release contains this file.
     #[track_caller]
     pub fn serves(&self, path: &str, content: &str) -> &Self {
         let found = std::fs::read(self.current(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -376,7 +376,7 @@ impl Sandbox {
         self
     }
 
-    /// There is no `current`.
+    /// Asserts that `current` does not exist.
     #[track_caller]
     pub fn serves_nothing(&self) -> &Self {
         let current = self.site().join("current");
@@ -384,14 +384,15 @@ impl Sandbox {
         self
     }
 
-    /// The live release is what `git checkout` writes for a revision of the clone.
+    /// Asserts that the live release matches `git checkout` of a revision in the clone.
     #[track_caller]
     pub fn serves_checkout(&self, revision: &str) -> &Self {
         assert_same(&snapshot(&self.live_path()), &self.checkout(revision), revision);
         self
     }
 
-    /// Reads the files that `git checkout` writes for a revision of the clone, or a folder of it: `master:web`.
+    /// Returns the files that `git checkout` writes for a revision in the clone, or for a folder in it:
+    /// `master:web`.
     #[track_caller]
     pub fn checkout(&self, revision: &str) -> Snapshot {
         let (revision, folder) = revision.split_once(':').unwrap_or((revision, ""));
@@ -412,40 +413,40 @@ impl Sandbox {
         snapshot(&tree.join(folder))
     }
 
-    /// The directory that `current` leads to; it must be one.
+    /// Returns the directory that `current` points to.
     #[track_caller]
     pub fn live_path(&self) -> PathBuf {
         let current = self.site().join("current");
         current.canonicalize().unwrap_or_else(|error| panic!("nothing is live: {error}"))
     }
 
-    /// The live release's name.
+    /// Returns the live release's name.
     #[track_caller]
     pub fn live(&self) -> String {
         self.live_path().file_name().unwrap().to_str().unwrap().to_owned()
     }
 
-    /// All names in `releases/`, oldest release first.
+    /// Returns all names in `releases/`, oldest release first.
     pub fn releases(&self) -> Vec<String> {
         let mut names = names(&self.site().join("releases"));
-        // Releases of one second are told apart by the number at the end.
+        // Releases created in the same second differ in the number at the end.
         let number = |name: &str| name.splitn(3, '-').nth(2).and_then(|number| number.parse().ok());
         names.sort_by_key(|name| (name.chars().take(16).collect::<String>(), number(name).unwrap_or(1_u32)));
         names
     }
 
-    /// All names in `.bluegreen/releases/`.
+    /// Returns all names in `.bluegreen/releases/`.
     pub fn records(&self) -> Vec<String> {
         names(&self.site().join(".bluegreen/releases"))
     }
 
-    /// The history, oldest first.
+    /// Returns the history, oldest entry first.
     pub fn history(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.site().join(".bluegreen/history.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// No deployment left anything behind that is not a release, its record or the state's own files.
+    /// Asserts that only releases, their records, and the files of the state directory exist.
     #[track_caller]
     pub fn is_tidy(&self) -> &Self {
         let is_leftover = |name: &&String| name.contains("incoming") || name.contains(".next");
@@ -457,7 +458,8 @@ impl Sandbox {
 }
 
 impl Drop for Sandbox {
-    /// Opens what a test closed to its own user, which would stay for good otherwise.
+    /// Makes directories accessible again that a test closed to its own user. Otherwise they could not be
+    /// removed.
     fn drop(&mut self) {
         self.stop_instances();
         open_up(&self.root);
@@ -465,7 +467,7 @@ impl Drop for Sandbox {
 }
 
 fn open_up(directory: &Path) {
-    // What cannot be opened belongs to somebody else, and a test that fails has said so already.
+    // A directory that cannot be opened is owned by another user, and a failed test has reported that.
     let _ = std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700));
     for entry in directory.read_dir().into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -491,7 +493,7 @@ fn chown_all(path: &Path, user: u32) {
     }
 }
 
-/// Runs a program to its end with this on its standard input.
+/// Runs a program to completion with this standard input.
 pub fn feed(command: &mut Command, input: &[u8]) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

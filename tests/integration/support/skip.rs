@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
-/// Prints which test is skipped, why, and the command that runs it with everything that it needs.
+/// Prints which test is skipped, why, and the command that runs it with everything it needs.
 ///
-/// Where `CI` is set, panics instead. Appends the test's name to the file that `BLUEGREEN_SKIPS` names, from
-/// which `tests/run` counts. Writes to standard error directly, because the test harness hides the output of
-/// tests that pass.
+/// Panics instead if `CI` is set. Appends the test's name to the file named in `BLUEGREEN_SKIPS`, from which
+/// `tests/run` counts. Writes to standard error directly, because the test harness hides the output of
+/// passing tests.
 #[track_caller]
 pub fn skip(reason: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();

@@ -1,4 +1,4 @@
-//! A directory as a map from path to what is there, to compare two of them byte by byte.
+//! Directories as maps from path to entry, to compare them byte by byte.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// All paths below a directory: kind, permission bits and content.
+/// All paths below a directory, with type, permission bits, and content.
 pub type Snapshot = BTreeMap<OsString, Found>;
 
-/// A file, directory or link at a path.
+/// A file, directory, or symlink.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Found {
     File { mode: u32, content: Vec<u8> },
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Found {
     }
 }
 
-/// Reads everything below `root`, the root's own mode included.
+/// Reads everything below `root`, including the root's own mode.
 pub fn snapshot(root: &Path) -> Snapshot {
     let mut found = Snapshot::new();
     add(root, Path::new(""), &mut found);
@@ -53,7 +53,7 @@ fn add(root: &Path, path: &Path, found: &mut Snapshot) {
     found.insert(path.into(), node);
 }
 
-/// Compares two snapshots and names each path that differs.
+/// Compares two snapshots and reports each path that differs.
 #[track_caller]
 pub fn assert_same(found: &Snapshot, expected: &Snapshot, what: &str) {
     let paths: std::collections::BTreeSet<_> = found.keys().chain(expected.keys()).collect();

@@ -1,4 +1,4 @@
-//! Programs behind strace: their calls are written down, or one call kills the program.
+//! Runs programs under strace, to record system calls or to kill the program at one of them.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -22,7 +22,7 @@ pub const DISK_CALLS: [&str; 12] = [
     "ftruncate",
 ];
 
-/// The command line of a strace that kills the program at a call, by its number among those of that name.
+/// Returns the strace command that kills the program at the call with this number and name.
 pub fn killing(call: &str, number: usize) -> Vec<String> {
     let inject = format!("inject={call}:signal=KILL:when={number}");
     ["strace", "-qqq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]
@@ -30,11 +30,11 @@ pub fn killing(call: &str, number: usize) -> Vec<String> {
         .into()
 }
 
-/// Kills a program once at each of these calls that changes something. The program deploys one of two versions, in
-/// turn: `run` gets which, and the command line of a strace. Then `check` gets the version, the number of kills so
-/// far, and a word on when that was. Returns how often each call killed.
+/// Kills a program once at each of these calls that changes state. The program deploys two versions in turn.
+/// `run` receives the version and the strace command. Then `check` receives the version, the number of kills
+/// so far, and a description of the kill. Returns the number of kills per call.
 ///
-/// Between two changes a disk is the same at all times, so that a kill there would be none that differs.
+/// Between two changes the disk stays the same, so a kill there would add nothing.
 pub fn killed_at_each_change<'a>(
     sandbox: &'a Sandbox,
     calls: &[&'static str],
@@ -44,7 +44,7 @@ pub fn killed_at_each_change<'a>(
     let trace = sandbox.path("trace");
     let noting =
         ["strace", "-qqq", "-o", trace.to_str().unwrap(), "-e", &format!("trace={}", calls.join(","))];
-    // The first two bring the server to where each deployment finds what the one before it found.
+    // The first two runs bring the server into the state in which each later deployment starts.
     let plans = [0, 1, 0, 1].map(|version| {
         let run = run(version, &noting.map(String::from));
         assert!(run.status.success(), "{}", run.output);
@@ -56,7 +56,8 @@ pub fn killed_at_each_change<'a>(
         let numbers = [&plans[2], &plans[3]].map(|plan| plan.get(call).map_or(&[][..], Vec::as_slice));
         for at in 0..numbers[0].len().max(numbers[1].len()) {
             let version = kills % 2;
-            // One version may take more calls than the other, which may take none; the turns stay as they are.
+            // One version may make more calls than the other, or the other may make none. The versions
+            // alternate anyway.
             let number = numbers[version].get(at).or(numbers[version].last()).copied().unwrap_or(1);
             let run = run(version, &killing(call, number));
             let when = format!("a kill at {call} number {number}");
@@ -69,13 +70,14 @@ pub fn killed_at_each_change<'a>(
             }
         }
     }
-    // A run may make fewer calls than the one that was written down.
+    // A run may make fewer calls than the recorded one.
     let count = missed.len();
-    assert!(count <= kills / 10 + 1, "{count} of {kills} kills came to nothing: {missed:?}");
+    assert!(count <= kills / 10 + 1, "{count} of {kills} kills had no effect: {missed:?}");
     killed
 }
 
-/// Reads the calls that change something from a trace, as their numbers. Of files that are opened these are new ones.
+/// Returns the numbers of the state-changing calls in a trace. Of the calls that open files, only those that
+/// create a file count.
 fn changes(trace: &Path) -> BTreeMap<String, Vec<usize>> {
     let trace = std::fs::read(trace).unwrap();
     let (mut counts, mut changes) = (BTreeMap::new(), BTreeMap::new());

@@ -1,15 +1,15 @@
-//! Entries of a commit, in the words of `git fast-import`, which takes any bytes as a name.
+//! Entries of a commit, in the syntax of `git fast-import`, which accepts any bytes as a name.
 
 use std::fmt::Write as _;
 
-/// A change at a path of a tree.
+/// A change to a path in a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     File(Vec<u8>),
     Executable(Vec<u8>),
     Link(Vec<u8>),
     Submodule,
-    /// The file at another path moves here.
+    /// The file at another path is renamed to this one.
     Renamed(Vec<u8>),
     Nothing,
 }
@@ -23,7 +23,7 @@ impl Node {
         Self::Link(target.as_ref().to_vec())
     }
 
-    /// The commands of fast-import that put it at `path`.
+    /// Appends the fast-import commands that create this node at `path`.
     pub fn import(&self, path: &[u8], to: &mut Vec<u8>) {
         let path = quote(path);
         let mut inline = |mode: &str, content: &[u8]| {
@@ -42,7 +42,7 @@ impl Node {
     }
 }
 
-/// A path in quotes, every unusual byte as an octal escape.
+/// Quotes a path, with every unusual byte as an octal escape.
 fn quote(path: &[u8]) -> String {
     let mut quoted = String::from("\"");
     for &byte in path {

@@ -1,5 +1,5 @@
-//! Two versions of a site that differ in many ways, deployed in turn, and what must hold for them after
-//! whatever went wrong.
+//! Two versions of a site that differ in many ways, deployed in turn, and assertions that hold after any
+//! failure.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use super::sandbox::BLUEGREEN;
 use super::snapshot::{Snapshot, assert_same, snapshot};
 use super::{Node, Run, Sandbox};
 
-/// Steps that leave something in the release and in the site. Versions are good unless `bad` lies in the site.
-/// They are of the shell alone: a hundred kills need no other program.
+/// Steps that leave files in the release and in the site. A version is good unless the site contains `bad`.
+/// Uses only shell builtins, so a hundred kills start no other program.
 const STEPS: &str = "[shared]\ndirs = ['files/uploads']\n[steps]\nbuild = 'read v <version; echo $v >built'\ncheck = 'test -s built'\n\
     restart = 'read v <built; echo $v >>../../restarts'\n\
     verify = 'read a <built; read b <../../current/version; test ! -e ../../bad && test \"$a\" = \"$b\"'";
@@ -24,14 +24,15 @@ pub struct TwoVersions {
 }
 
 impl TwoVersions {
-    /// Versions of so many files, deployed by `post-receive`. From the fourth deployment on it recycles.
+    /// Versions with this number of files, deployed by `post-receive`. Deployments recycle from the fourth
+    /// on.
     pub fn with_hook(files: usize) -> Self {
         let sandbox = Sandbox::new();
         sandbox.site_config("keep = 1");
         Self::new(sandbox, files, false)
     }
 
-    /// Few files, steps and a shared directory, deployed by the gate.
+    /// Few files, steps, and a shared directory, deployed by the gate.
     pub fn with_gate() -> Self {
         let sandbox = Sandbox::new();
         sandbox.site_config("keep = 1").config_section(STEPS);
@@ -72,7 +73,7 @@ impl TwoVersions {
         Self { sandbox, ids, has_gate, expected }
     }
 
-    /// The version that is live.
+    /// Returns the live version, 0 or 1.
     #[track_caller]
     pub fn live(&self) -> usize {
         usize::from(self.sandbox.live().contains(&self.ids[1][..12]))
@@ -84,12 +85,12 @@ impl TwoVersions {
         self.sandbox.git_in(&repository, &["update-ref", "refs/heads/master", &self.ids[to]]);
     }
 
-    /// The line that git writes to a hook about a push.
+    /// Returns the line that git writes to a hook for a push.
     pub fn line(&self, to: usize) -> String {
         format!("{} {} refs/heads/master\n", self.ids[1 - to], self.ids[to])
     }
 
-    /// A hook or a command of the program as git or an operator calls it, behind another program if need be.
+    /// Returns a hook or a command, as git or an operator runs it, optionally behind a wrapper.
     pub fn command(&self, wrapper: &[String], program: PathBuf, arguments: &[&str]) -> Command {
         let mut command = match wrapper.split_first() {
             None => self.sandbox.command(program),
@@ -106,7 +107,7 @@ impl TwoVersions {
         command
     }
 
-    /// Pushes a version: moves the branch and runs the hook, or asks the gate as receive-pack does.
+    /// Pushes a version: moves the branch and runs the hook, or runs the gate as receive-pack does.
     pub fn push(&self, to: usize, wrapper: &[String]) -> Run<'_> {
         if !self.has_gate {
             self.move_branch(to);
@@ -120,7 +121,8 @@ impl TwoVersions {
         self.sandbox.run_with_input(&mut gate, request.as_bytes())
     }
 
-    /// Asserts that the live release is one of the two, whole, and so is every release that counts as good.
+    /// Asserts that the live release is one of the two versions, and that every release marked good is
+    /// complete.
     #[track_caller]
     pub fn is_whole(&self, when: &str) {
         let live = snapshot(&self.sandbox.live_path());
@@ -141,8 +143,8 @@ impl TwoVersions {
         }
     }
 
-    /// Asserts that the next push works, and that nothing is left behind. With the gate the push may have to
-    /// be repeated, where the command has moved the branch back first.
+    /// Asserts that the next push works and leaves nothing behind. With the gate, the push may have to be
+    /// repeated if the command has first moved the branch back.
     #[track_caller]
     pub fn push_works(&self, to: usize, when: &str) {
         let mut run = self.push(to, &[]);
@@ -159,13 +161,13 @@ impl TwoVersions {
         self.is_clean(when);
     }
 
-    /// Asserts that the branch points to what is live.
+    /// Asserts that the branch points to the live release's commit.
     #[track_caller]
     pub fn agrees(&self, when: &str) {
         assert_eq!(self.sandbox.tip(), self.ids[self.live()], "branch and site part after {when}");
     }
 
-    /// Asserts that nothing is left behind, and that the history can be read.
+    /// Asserts that no leftovers exist and that the history is readable.
     #[track_caller]
     pub fn is_clean(&self, when: &str) {
         self.sandbox.is_tidy();

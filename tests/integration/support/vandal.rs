@@ -1,4 +1,4 @@
-//! Damage to a release by somebody who works in it by hand: it must never happen, and one day does.
+//! Damage to a release by a user who edits it in place, which must not happen but does.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -8,14 +8,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// The ways in which [`vandalise`] changes a release.
+/// The number of ways in which [`vandalise`] changes a release.
 pub const WAYS: u8 = 21;
 
-/// Changes one or two of the paths below `release`, chosen by number; `outside` is a directory elsewhere
-/// that links may lead to. What does not apply to the path does nothing.
+/// Changes one or two paths below `release`, chosen by index. `outside` is another directory that symlinks
+/// may point to. A way that does not apply to the path does nothing.
 pub fn vandalise(release: &Path, outside: &Path, way: u8, first: usize, second: usize) {
     match attempt(release, outside, way, first, second) {
-        // Not every way is open to every vandal, who may have closed a directory before.
+        // An earlier change may have made a directory inaccessible to this one.
         Err(error) if !matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::AlreadyExists) => {
             panic!("way {way} in {}: {error}", release.display())
         }
@@ -35,7 +35,7 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
     let is_dir = !is_link && path.is_dir();
     let chmod = |mode| fs::set_permissions(path, Permissions::from_mode(mode));
     match way {
-        // The same size and the same mtime: only the content tells, and the ctime.
+        // Equal size and mtime: only content and ctime differ.
         0 if is_file => {
             let modified = path.metadata()?.modified()?;
             let content: Vec<u8> = fs::read(path)?.iter().map(|byte| byte ^ 1).collect();
@@ -66,7 +66,7 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
         8 => add(&release.join(OsStr::from_bytes(b"\xff")))?,
         9 => remove(path)?,
         10 if is_dir => chmod(0)?,
-        // Two names change places; a directory cannot change places with what is in it.
+        // Exchanges two paths. A directory cannot be exchanged with its own contents.
         11 if !path.starts_with(other) && !other.starts_with(path) => {
             exchange(path, other, &release.join("aside"))?;
         }
@@ -74,7 +74,7 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
             remove(other)?;
             fs::hard_link(path, other)?;
         }
-        // Whoever writes through this name changes a file elsewhere.
+        // A hard link: writing through this name changes a file elsewhere.
         13 if !is_dir => {
             remove(path)?;
             fs::hard_link(outside.join("precious"), path)?;
@@ -90,7 +90,7 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
                 0,
             )?;
         }
-        // The very same content anew: nothing that can be seen but the inode.
+        // Rewrites identical content. Only the inode differs.
         16 if is_file => {
             let (content, mode) = (fs::read(path)?, path.metadata()?.permissions());
             remove(path)?;
@@ -101,14 +101,14 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
             remove(path)?;
             fs::write(path, "was a directory")?;
         }
-        // Two directories change places, with files of the same names and sizes in them, if there are such.
+        // Exchanges two directories, ideally with files of equal names and sizes.
         18 if let Some([one, other]) = two_of(&paths, first, second, Path::is_dir)
             && !one.starts_with(other)
             && !other.starts_with(one) =>
         {
             exchange(one, other, &release.join("aside"))?;
         }
-        // A directory moves into another one.
+        // Moves a directory into another one.
         19 if let Some([one, other]) = two_of(&paths, first, second, Path::is_dir)
             && !other.starts_with(one) =>
         {
@@ -117,7 +117,7 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
                 fs::rename(one, moved)?;
             }
         }
-        // Two files change places, and nobody can tell from their parents.
+        // Exchanges two files, which does not change their parents' entries.
         20 if let Some([one, other]) = two_of(&paths, first, second, Path::is_file) => {
             exchange(one, other, &release.join("aside"))?;
         }
@@ -126,21 +126,21 @@ fn attempt(release: &Path, outside: &Path, way: u8, first: usize, second: usize)
     Ok(())
 }
 
-/// Two paths of one kind, no links, chosen by number.
+/// Returns two paths of one type, chosen by index, but no symlinks.
 fn two_of(paths: &[PathBuf], first: usize, second: usize, kind: fn(&Path) -> bool) -> Option<[&PathBuf; 2]> {
     let fit: Vec<&PathBuf> = paths.iter().filter(|path| !path.is_symlink() && kind(path)).collect();
     let (one, other) = (fit.get(first % fit.len().max(1))?, fit[second % fit.len()]);
     (*one != other).then_some([one, other])
 }
 
-/// Lets two names change places.
+/// Exchanges two paths.
 fn exchange(one: &Path, other: &Path, aside: &Path) -> io::Result<()> {
     fs::rename(one, aside)?;
     fs::rename(other, one)?;
     fs::rename(aside, other)
 }
 
-/// Adds a file where nothing is: through a link in the tree it would land who knows where.
+/// Creates a new file. Opening an existing path could follow a symlink out of the tree.
 fn add(path: &Path) -> io::Result<()> {
     File::create_new(path)?.write_all(b"added")
 }
@@ -149,9 +149,9 @@ fn remove(path: &Path) -> io::Result<()> {
     if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
-/// Everything below a directory, in the order of names.
+/// Lists everything below a directory, sorted by name.
 fn list(directory: &Path, paths: &mut Vec<PathBuf>) {
-    // A directory that was closed to its own owner keeps its secrets, unless we are root.
+    // Unless it runs as root, the test cannot read a directory that is closed to its owner.
     let Ok(entries) = directory.read_dir() else { return };
     let mut found: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     found.sort();
