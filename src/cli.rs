@@ -1,5 +1,6 @@
 //! The command line as clap structs. The man page and the completions are generated from them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -127,6 +128,18 @@ pub enum Command {
         #[command(flatten)]
         options: Promotable,
     },
+    /// Serve a web page on which an operator sees both sides and promotes
+    Panel {
+        /// Address and page
+        #[command(flatten)]
+        panel: Served,
+        /// The file with the sides and the switch [default: .promote.toml at the top of the clone]
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Trust the programs and settings of this clone's .promote.toml from now on
+        #[arg(long)]
+        trust: bool,
+    },
     /// Report every problem of this setup
     Check(Format),
     /// Run as a git hook, which reads ref updates from standard input
@@ -191,6 +204,20 @@ pub struct Promotable {
     /// Trust the programs and settings of this clone's .promote.toml from now on
     #[arg(long)]
     pub trust: bool,
+}
+
+/// The address of the panel, and who may use it.
+#[derive(Debug, clap::Args)]
+pub struct Served {
+    /// The address to listen on; without a token file, only one of this machine
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// A file with the token that browsers must present, which only its owner can read
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A name under which browsers reach the panel, besides localhost and addresses
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
 }
 
 /// The git hooks that this program can run as.

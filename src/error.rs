@@ -100,6 +100,9 @@ pub enum Error {
     /// `push`, `public`, or `promote` failed.
     #[error(transparent)]
     Client(client::Error),
+    /// The panel does not start.
+    #[error(transparent)]
+    Panel(#[from] bluegreen_panel::PanelError),
     /// A confirmation is needed, and standard input is not a terminal.
     #[error("cannot ask for confirmation: standard input is not a terminal")]
     NoTerminal,
@@ -200,6 +203,7 @@ impl Explain for Error {
             Self::NoBranch(_) => "push it first".into(),
             Self::NoTerminal => "add `--yes`".into(),
             Self::Client(error) => return error.hint(),
+            Self::Panel(error) => return error.hint(),
             Self::Server(error) => return error.hint(),
             Self::Reported(error) => return error.hint(),
             Self::TooLate(_) | Self::Unhealthy(_) => return None,
@@ -226,6 +230,7 @@ impl Explain for Error {
             | Self::ForeignPath(..)
             | Self::NoTerminal => 2,
             Self::Client(error) => error.exit_status(),
+            Self::Panel(error) => error.exit_status(),
             Self::Server(error) => error.exit_status(),
             Self::Reported(error) => error.exit_status(),
             _ => 1,

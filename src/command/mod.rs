@@ -18,6 +18,7 @@ mod lock;
 mod log;
 mod log_app;
 mod metrics;
+mod panel;
 mod path_walk;
 mod promote;
 mod public;
@@ -121,11 +122,11 @@ fn role_from_environment() -> Option<Role> {
     Some(role.to_str().and_then(Role::parse).unwrap_or(Role::Unknown))
 }
 
-/// Enters a fresh session before a command reads any file that the deploy user can write. So does `push`, to prevent ssh
-/// from prompting on the terminal. The other commands of a clone may prompt.
+/// Enters a fresh session before a command reads any file that the deploy user can write. So do `push` and `panel`, to
+/// prevent ssh from prompting on the terminal. The other commands of a clone may prompt.
 fn choose_runner(cli: &Cli, arguments: &[OsString]) -> Result<Runner> {
     match &cli.command {
-        Command::Push { .. } => session::leave_terminal(arguments),
+        Command::Push { .. } | Command::Panel { .. } => session::leave_terminal(arguments),
         Command::Promote { .. } => Ok(Runner::Ourselves),
         Command::Lock { options, .. } | Command::Unlock(options) if options.side.is_some() => {
             Ok(Runner::Ourselves)
@@ -192,6 +193,7 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
             let intent = PromoteIntent { side: side.as_deref(), yes: *yes, dry_run: *dry_run, force: *force };
             promote::run(options, &intent, report)
         }
+        Command::Panel { panel, config, trust } => panel::run(panel, config.clone(), *trust, report),
         Command::Resume { .. } => resume::run(&invocation.open(report)?),
         Command::Cancel => cancel::run(&invocation.open(report)?),
         Command::Generate { what } => generate::run(what, invocation, report),

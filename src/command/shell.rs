@@ -208,7 +208,11 @@ fn right(command: &Command) -> Option<Right> {
         Command::Lock { options, .. } | Command::Unlock(options) => {
             options.side.is_none().then_some(Right::Promote)
         }
-        Command::Hook { .. } | Command::Adopt | Command::Generate { .. } | Command::Push { .. } => None,
+        Command::Hook { .. }
+        | Command::Adopt
+        | Command::Generate { .. }
+        | Command::Panel { .. }
+        | Command::Push { .. } => None,
     }
 }
 

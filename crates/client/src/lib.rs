@@ -4,6 +4,7 @@
 //! [`promote::promote`] shows the order: look, hold, check, set, watch, mark. Everything that a server, the front end, or
 //! the public address answers is hostile: its length has a bound where it is read, and it is printed escaped.
 
+pub mod changes;
 pub mod check;
 pub mod check_config;
 pub mod config;

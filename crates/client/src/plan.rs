@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{PromoteConfig, Servers, git, invalid};
+use crate::changes::changes;
+use crate::config::{PromoteConfig, Servers, invalid};
 use crate::error::{Error, Result};
 use crate::remote::Remote;
 use crate::ssh::Client;
@@ -13,11 +14,10 @@ use crate::switch::Switch;
 use crate::trust::Judge;
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
-use bluegreen_protocol::MAX_SUBJECT_CHARS;
 use bluegreen_protocol::status::Status;
 use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
-use bluegreen_text::{count, message, truncated};
+use bluegreen_text::{count, message};
 
 /// The most commits that a plan lists.
 const MAX_COMMITS: usize = 20;
@@ -157,14 +157,8 @@ impl Plan {
 
     /// Returns the commits that visitors get (`+`), and those that they lose (`-`), if the clone has both ends.
     fn commits(&self) -> Vec<String> {
-        let range = self.old.as_ref().zip(self.commit.as_ref()).map(|(old, new)| format!("{old}...{new}"));
-        let format = ["log", "--left-right", "--format=%m %h %s (%an)", "--no-color"];
-        let text = range.and_then(|range| git(&[&format[..], &[range.as_str(), "--"]].concat()));
-        let line = |line: &str| {
-            let line = truncated(line, MAX_SUBJECT_CHARS);
-            line.strip_prefix('>').map_or_else(|| line.replacen('<', "-", 1), |rest| format!("+{rest}"))
-        };
-        text.iter().flat_map(|text| text.lines()).map(line).collect()
+        let ends = self.old.as_ref().zip(self.commit.as_ref());
+        ends.iter().flat_map(|(old, new)| changes(old, new)).map(|change| change.line()).collect()
     }
 }
 

@@ -10,11 +10,13 @@ use crate::program::{self, Output};
 use crate::ssh::{CANNOT_CONNECT, Client, Ssh, split};
 use bluegreen_process as process;
 use bluegreen_process::signals::Stop;
+use bluegreen_protocol::history::Entry;
 use bluegreen_protocol::status::Status;
 use bluegreen_text::{MAX_MESSAGE_CHARS, message, truncated};
+use serde::de::DeserializeOwned;
 
-/// The time in which a server must report its state.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time in which a server must report its state or its history.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One server of a side.
 #[derive(Debug, Clone)]
@@ -92,17 +94,34 @@ impl Remote {
 
     /// Requests the state of the server.
     pub fn status(&self, stop: Option<&Stop>) -> Result<Status> {
-        let mut command = self.command(&["status", "--json"])?;
-        let output = match program::run(&mut command, STATUS_TIMEOUT, stop) {
+        self.json("status", &["status", "--json"], stop)
+    }
+
+    /// Requests the newest entries of the history, the newest first.
+    pub fn history(&self, limit: usize, stop: Option<&Stop>) -> Result<Vec<Entry>> {
+        let limit = limit.to_string();
+        let entries: Vec<Entry> = self.json("history", &["history", "--json", "--limit", &limit], stop)?;
+        Ok(entries.into_iter().map(Entry::bounded).collect())
+    }
+
+    /// Runs a command of this program on the server, and parses what it prints.
+    fn json<T: DeserializeOwned>(
+        &self,
+        name: &'static str,
+        words: &[&str],
+        stop: Option<&Stop>,
+    ) -> Result<T> {
+        let mut command = self.command(words)?;
+        let output = match program::run(&mut command, RESPONSE_TIMEOUT, stop) {
             Ok(output) => output,
-            // The program itself could not be started, or the server sent more than a status.
+            // The program itself could not be started, or the server sent more than it may.
             Err(Error::Run { source, .. }) if source.kind() == std::io::ErrorKind::Other => {
                 return Err(self.invalid_response(&source));
             }
             Err(error) => return Err(error),
         };
         if !output.is_ok() {
-            return Err(self.failed("status", &output));
+            return Err(self.failed(name, &output));
         }
         serde_json::from_str(&output.stdout).map_err(|error| self.invalid_response(&error))
     }

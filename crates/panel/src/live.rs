@@ -1,0 +1,242 @@
+//! Keeps the state up to date for as long as somebody looks at it. Servers are asked concurrently, so that one that does
+//! not respond holds up nothing.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bluegreen_process::signals::Stop;
+use bluegreen_protocol::status::Status;
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+
+use crate::client::{Client, Endpoint, Pair, Problem};
+use crate::state::{Answer, Server, State};
+
+/// The time between two looks at servers on which nothing runs.
+const IDLE_PAUSE: Duration = Duration::from_secs(2);
+
+/// The same while something runs.
+const BUSY_PAUSE: Duration = Duration::from_millis(400);
+
+/// The shortest time between two looks, however many pages are loaded.
+const MIN_PAUSE: Duration = Duration::from_millis(200);
+
+/// The age at which a history is requested again although nothing has happened.
+const HISTORY_AGE: Duration = Duration::from_secs(30);
+
+/// The age up to which a page shows responses as they are.
+const FRESH: Duration = Duration::from_millis(500);
+
+/// The state, and everything that changes it.
+pub struct Live {
+    client: Arc<dyn Client>,
+    state: Mutex<State>,
+    version: watch::Sender<u64>,
+    viewers: AtomicUsize,
+    demand: Notify,
+    stop: Stop,
+}
+
+/// A browser that receives events. The servers are asked for as long as one of these lives.
+pub struct Viewer(Arc<Live>);
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.0.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Live {
+    /// Creates an empty state.
+    #[must_use]
+    pub fn new(client: Arc<dyn Client>, stop: &Stop) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            state: Mutex::default(),
+            version: watch::Sender::new(0),
+            viewers: AtomicUsize::new(0),
+            demand: Notify::new(),
+            stop: stop.part(),
+        })
+    }
+
+    /// Returns the state, for a moment.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Registers a browser, and returns what reports each change of the state to it.
+    pub fn watch(self: &Arc<Self>) -> (Viewer, watch::Receiver<u64>) {
+        self.viewers.fetch_add(1, Ordering::Relaxed);
+        self.demand.notify_one();
+        (Viewer(Arc::clone(self)), self.version.subscribe())
+    }
+
+    /// Waits until every server has responded just now, but not for longer than `patience`.
+    pub async fn refresh(&self, patience: Duration) {
+        let mut version = self.version.subscribe();
+        let since = Instant::now().checked_sub(FRESH).unwrap_or_else(Instant::now);
+        let is_fresh = async {
+            while !self.state().is_newer_than(since) {
+                self.demand.notify_one();
+                let _ = timeout(MIN_PAUSE, version.changed()).await;
+            }
+        };
+        let _ = timeout(patience, is_fresh).await;
+    }
+
+    /// Asks all servers again and again while somebody looks.
+    pub async fn observe(self: Arc<Self>) {
+        loop {
+            if self.viewers.load(Ordering::Relaxed) == 0 {
+                self.demand.notified().await;
+            } else {
+                let pause = if self.state().is_busy() { BUSY_PAUSE } else { IDLE_PAUSE };
+                let _ = timeout(pause, self.demand.notified()).await;
+            }
+            self.look().await;
+            sleep(MIN_PAUSE).await;
+        }
+    }
+
+    /// Changes the state, and reports that to all browsers.
+    pub fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    async fn look(self: &Arc<Self>) {
+        let client = Arc::clone(&self.client);
+        let opened = blocking(move || client.open()).await;
+        let pair: Arc<dyn Pair> = match opened {
+            Ok(pair) => pair.into(),
+            Err(problem) => {
+                return self.change(|state| {
+                    (state.problem, state.opened) = (Some(problem), Some(Instant::now()));
+                });
+            }
+        };
+        let endpoints = pair.servers();
+        self.change(|state| {
+            (state.problem, state.opened, state.public_url) = (None, Some(Instant::now()), pair.public_url());
+            state.set_servers(endpoints.clone());
+        });
+        if self.state().front.ask() {
+            tokio::spawn(Arc::clone(self).ask_front(Arc::clone(&pair)));
+        }
+        for endpoint in endpoints {
+            if self.begins(&endpoint, |server| &mut server.status) {
+                tokio::spawn(Arc::clone(self).ask_status(Arc::clone(&pair), endpoint.clone()));
+            }
+            if self.begins(&endpoint, |server| &mut server.health) {
+                tokio::spawn(Arc::clone(self).ask_health(Arc::clone(&pair), endpoint));
+            }
+        }
+    }
+
+    fn begins<T>(&self, endpoint: &Endpoint, question: fn(&mut Server) -> &mut Answer<T>) -> bool {
+        self.state().server(&endpoint.url).is_some_and(|server| question(server).ask())
+    }
+
+    async fn ask_front(self: Arc<Self>, pair: Arc<dyn Pair>) {
+        let (this, asked) = (Arc::clone(&self), Arc::clone(&pair));
+        let public = blocking(move || asked.public_side(&this.stop)).await;
+        self.change(|state| state.front.set(public));
+        self.find_changes(pair).await;
+    }
+
+    async fn ask_health(self: Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint) {
+        let (this, asked) = (Arc::clone(&self), endpoint.clone());
+        let health = blocking(move || pair.health(&asked, &this.stop)).await;
+        self.change(|state| {
+            if let Some(server) = state.server(&endpoint.url) {
+                server.health.set(health);
+            }
+        });
+    }
+
+    async fn ask_status(self: Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint) {
+        let (this, asked, source) = (Arc::clone(&self), endpoint.clone(), Arc::clone(&pair));
+        let status = blocking(move || source.status(&asked, &this.stop)).await;
+        let mut needs_history = false;
+        self.change(|state| {
+            let Some(server) = state.server(&endpoint.url) else { return };
+            let is_changed = server.status.good().map(mark) != status.as_ref().ok().map(mark);
+            let is_old = server.history.answered.is_none_or(|answered| answered.elapsed() > HISTORY_AGE);
+            needs_history = status.is_ok() && (is_changed || is_old) && server.history.ask();
+            if is_changed {
+                server.author = None;
+            }
+            server.status.set(status);
+        });
+        if needs_history {
+            self.ask_history(Arc::clone(&pair), endpoint).await;
+        }
+        self.find_changes(pair).await;
+    }
+
+    async fn ask_history(self: &Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint) {
+        let commit = self.state().server(&endpoint.url).and_then(|server| server.status.good()?.commit);
+        let (this, asked) = (Arc::clone(self), endpoint.clone());
+        let (history, author) = blocking(move || {
+            (pair.history(&asked, &this.stop), commit.and_then(|commit| pair.author(&commit)))
+        })
+        .await;
+        self.change(|state| {
+            if let Some(server) = state.server(&endpoint.url) {
+                server.history.set(history);
+                server.author = author;
+            }
+        });
+    }
+
+    /// Looks up the commits between both sides, if they are not known yet.
+    async fn find_changes(&self, pair: Arc<dyn Pair>) {
+        let ends = {
+            let state = self.state();
+            state.ends().filter(|_| state.lacks_changes())
+        };
+        let Some((old, new)) = ends else { return };
+        let changes = blocking(move || pair.changes(&old, &new)).await;
+        self.change(|state| state.changes = Some((old, new, changes)));
+    }
+}
+
+/// What changes with every action on a server, and therefore makes its history longer.
+fn mark(status: &Status) -> (Option<String>, Option<String>, bool, Option<String>) {
+    let public = status.public.as_ref().map(|mark| format!("{} {}", mark.public, mark.since));
+    (status.live.clone(), status.since.clone(), status.running.is_some(), public)
+}
+
+/// Runs something that waits for a server in a thread of its own.
+async fn blocking<T: FromPanic + Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => T::from_panic(&error.to_string()),
+    }
+}
+
+/// The result of a question whose thread panicked.
+trait FromPanic {
+    fn from_panic(message: &str) -> Self;
+}
+
+impl<T> FromPanic for Result<T, Problem> {
+    fn from_panic(message: &str) -> Self {
+        Err(Problem { message: format!("internal error: {message}"), hint: None })
+    }
+}
+
+impl<T: FromPanic, U> FromPanic for (T, Option<U>) {
+    fn from_panic(message: &str) -> Self {
+        (T::from_panic(message), None)
+    }
+}
+
+impl<T> FromPanic for Vec<T> {
+    fn from_panic(_: &str) -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,211 @@
+//! The listener: accepts connections, bounds their number and their time, and hands requests to the guard.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::routing::{get, post};
+use axum::{Extension, Router, middleware};
+use bluegreen_process::signals::Stop;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Resource, getrlimit};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+
+use crate::client::Client;
+use crate::connections::{Connections, Phase};
+use crate::error::PanelError;
+use crate::guard::{self, Guard};
+use crate::live::Live;
+use crate::pages::{self, Panel};
+use crate::session::Secrets;
+use crate::stream;
+
+/// The longest time for which a connection receives events. The page then connects again.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// The connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// The most open connections.
+const MAX_CONNECTIONS: usize = 200;
+
+/// The longest header of a request, in bytes.
+const MAX_HEADER: usize = 16 * 1024;
+
+/// The most threads that wait for servers.
+const MAX_THREADS: usize = 64;
+
+/// The options of `bluegreen panel`.
+#[derive(Debug)]
+pub struct Options {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// The file with the token that browsers must present.
+    pub token_file: Option<PathBuf>,
+    /// Further names under which browsers reach the panel.
+    pub hosts: Vec<String>,
+    /// The time that browsers have.
+    pub patience: Patience,
+}
+
+/// The time that browsers have.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// The time in which a browser must send the header of its request, and then the body.
+    pub sending: Duration,
+    /// The time in which a request must be handled, and its response read.
+    pub request: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { sending: Duration::from_secs(10), request: Duration::from_secs(90) }
+    }
+}
+
+/// Serves the panel until a signal stops it. `ready` receives the address, whose port may have been chosen by the system.
+pub fn serve(
+    options: &Options,
+    client: Arc<dyn Client>,
+    stop: &Stop,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), PanelError> {
+    if !options.listen.ip().is_loopback() && options.token_file.is_none() {
+        return Err(PanelError::Unprotected(options.listen));
+    }
+    let secrets = Arc::new(Secrets::new(options.token_file.as_deref())?);
+    let failed = |source| PanelError::Listen { address: options.listen, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MAX_THREADS)
+        .build()
+        .map_err(PanelError::Start)?;
+    let result = runtime.block_on(async {
+        let listener = listen(options.listen).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let live = Live::new(client, stop);
+        let observer = tokio::spawn(Arc::clone(&live).observe());
+        let connections = Arc::new(Connections::new(max_connections()));
+        let guard = Guard::new(address, &options.hosts, options.patience.sending, Arc::clone(&secrets));
+        let panel = Panel { live: Arc::clone(&live), secrets, connections: Arc::clone(&connections) };
+        let accepting = tokio::spawn(accept(listener, router(panel, guard), connections, options.patience));
+        ready(address);
+        stopped(stop).await;
+        accepting.abort();
+        observer.abort();
+        Ok(())
+    });
+    // Threads that still wait for a server are left behind.
+    runtime.shutdown_background();
+    result
+}
+
+fn router(panel: Panel, guard: Guard) -> Router {
+    Router::new()
+        .route("/", get(pages::overview))
+        .route("/login", get(pages::login).post(pages::log_in))
+        .route("/logout", post(pages::log_out))
+        .route("/events", get(stream::events))
+        .route("/panel.css", get(pages::style))
+        .route("/panel.js", get(pages::script))
+        .route("/icon.svg", get(pages::icon))
+        .fallback(pages::not_found)
+        .with_state(panel)
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of an earlier panel may still be closing.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Returns how many connections may be open, so that enough descriptors are left for the programs that ask the servers.
+fn max_connections() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
+}
+
+/// Waits for a signal, in a thread of its own.
+async fn stopped(stop: &Stop) {
+    let stop = stop.part();
+    let can_be_stopped = stop.readable().is_some();
+    let wait = move || {
+        while let (Ok(()), Some(signals)) = (stop.check(), stop.readable()) {
+            // An interrupted call is repeated.
+            let _ = poll(&mut [PollFd::new(&signals, PollFlags::IN)], None);
+        }
+    };
+    if !can_be_stopped || spawn_blocking(wait).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Accepts connections for ever. A lack of descriptors passes: connections end.
+async fn accept(listener: TcpListener, router: Router, connections: Arc<Connections>, patience: Patience) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // A connection that is dropped here is closed.
+                let Some((id, phase)) = connections.add() else { continue };
+                let (router, all) = (router.clone(), Arc::clone(&connections));
+                let connection = tokio::spawn(async move {
+                    let _open = Open { id, all };
+                    if let Err(error) = serve_connection(stream, router, phase, patience).await {
+                        log::debug!("connection {id}: {error}");
+                    }
+                });
+                connections.set_handle(id, connection.abort_handle());
+            }
+            Err(error) => {
+                log::warn!("cannot accept a connection: {error}");
+                connections.displace();
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Removes a connection from the table, also if its task is aborted.
+struct Open {
+    id: u64,
+    all: Arc<Connections>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.all.remove(self.id);
+    }
+}
+
+/// Serves one request, after which the connection is closed.
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    phase: Phase,
+    patience: Patience,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let service = TowerToHyperService::new(router.layer(Extension(phase.clone())));
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience.sending)
+        .max_buf_size(MAX_HEADER)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut ended = timeout(patience.request, connection.as_mut()).await;
+    if ended.is_err() && phase.is_streaming() {
+        ended = timeout(STREAM_TIMEOUT, connection).await;
+    }
+    ended.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map_err(io::Error::other)
+}

@@ -1,0 +1,289 @@
+//! What the panel shows: the last response of every server and of the front end. It is a cache, and nothing else.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bluegreen_client::changes::Change;
+use bluegreen_object_store::ObjectId;
+use bluegreen_protocol::history::Entry;
+use bluegreen_protocol::status::Status;
+
+use crate::client::{Endpoint, Health, Problem};
+
+/// The most lines of a log that are kept.
+const MAX_LINES: usize = 500;
+
+/// The last response to a question that is asked again and again.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// The response, or the reason why there is none; `None` before the first one.
+    pub last: Option<Result<T, Problem>>,
+    /// The time since which a response is awaited.
+    pub asked: Option<Instant>,
+    /// The time of the last response.
+    pub answered: Option<Instant>,
+}
+
+impl<T> Default for Answer<T> {
+    fn default() -> Self {
+        Self { last: None, asked: None, answered: None }
+    }
+}
+
+impl<T> Answer<T> {
+    /// Returns the last response, if it was not a failure.
+    #[must_use]
+    pub fn good(&self) -> Option<&T> {
+        self.last.as_ref()?.as_ref().ok()
+    }
+
+    /// Returns the last failure.
+    #[must_use]
+    pub fn problem(&self) -> Option<&Problem> {
+        self.last.as_ref()?.as_ref().err()
+    }
+
+    /// Begins to wait for a response; returns false if one is awaited already.
+    pub fn ask(&mut self) -> bool {
+        let is_new = self.asked.is_none();
+        self.asked.get_or_insert_with(Instant::now);
+        is_new
+    }
+
+    /// Records a response.
+    pub fn set(&mut self, response: Result<T, Problem>) {
+        *self = Self { last: Some(response), asked: None, answered: Some(Instant::now()) };
+    }
+
+    /// Returns whether a response has arrived since a time.
+    #[must_use]
+    pub fn is_newer_than(&self, time: Instant) -> bool {
+        self.answered.is_some_and(|answered| answered >= time)
+    }
+
+    /// Returns for how long a response has been awaited.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.asked.map(|asked| asked.elapsed()).unwrap_or_default()
+    }
+}
+
+/// A server and its last responses.
+#[derive(Debug)]
+pub struct Server {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// Its state.
+    pub status: Answer<Status>,
+    /// The author of its live commit, if the clone contains it.
+    pub author: Option<String>,
+    /// The response of its web server.
+    pub health: Answer<Health>,
+    /// Its history, the newest entry first.
+    pub history: Answer<Vec<Entry>>,
+    /// The output of what runs on it.
+    pub log: Log,
+}
+
+impl Server {
+    /// Creates a server that has not responded yet.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            status: Answer::default(),
+            author: None,
+            health: Answer::default(),
+            history: Answer::default(),
+            log: Log::default(),
+        }
+    }
+
+    /// Returns whether something runs on it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.status.good().is_some_and(|status| status.running.is_some())
+    }
+}
+
+/// The last lines of an output. Each line has a number, by which a reader continues where it was.
+#[derive(Debug, Default)]
+pub struct Log {
+    lines: VecDeque<String>,
+    first: u64,
+}
+
+impl Log {
+    /// Adds a line.
+    pub fn push(&mut self, line: String) {
+        if self.lines.len() >= MAX_LINES {
+            self.lines.pop_front();
+            self.first += 1;
+        }
+        self.lines.push_back(line);
+    }
+
+    /// Removes all lines. The numbers continue.
+    pub fn clear(&mut self) {
+        self.first = self.next();
+        self.lines.clear();
+    }
+
+    /// Returns the number that the next line gets.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.first + self.lines.len() as u64
+    }
+
+    /// Returns the lines from a number on, and whether older ones are missing for a reader that was there.
+    pub fn since(&self, number: u64) -> (impl Iterator<Item = &str>, bool) {
+        let skipped = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        (self.lines.iter().skip(skipped).map(String::as_str), number < self.first)
+    }
+
+    /// Returns all lines as one text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+    }
+}
+
+/// Everything that the page shows.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The reason why the config cannot be used.
+    pub problem: Option<Problem>,
+    /// The time at which the config was read last.
+    pub opened: Option<Instant>,
+    /// The address that visitors type.
+    pub public_url: String,
+    /// The side that the front end reports as public.
+    pub front: Answer<Option<String>>,
+    /// All servers, in the order of the config.
+    pub servers: Vec<Server>,
+    /// The commits between what visitors get now and what they would get.
+    pub changes: Option<(ObjectId, ObjectId, Vec<Change>)>,
+}
+
+impl State {
+    /// Replaces the servers by those of the config. Those that stay keep their responses.
+    pub fn set_servers(&mut self, endpoints: Vec<Endpoint>) {
+        if self.servers.iter().map(|server| &server.endpoint).eq(&endpoints) {
+            return;
+        }
+        let mut old = std::mem::take(&mut self.servers);
+        self.servers = endpoints
+            .into_iter()
+            .map(|endpoint| {
+                let at = old.iter().position(|server| server.endpoint == endpoint);
+                at.map_or_else(|| Server::new(endpoint), |at| old.swap_remove(at))
+            })
+            .collect();
+    }
+
+    /// Returns the server with an address.
+    pub fn server(&mut self, url: &str) -> Option<&mut Server> {
+        self.servers.iter_mut().find(|server| server.endpoint.url == url)
+    }
+
+    /// Returns the names of the sides.
+    #[must_use]
+    pub fn sides(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.servers.iter().map(|server| server.endpoint.side.clone()).collect();
+        names.dedup();
+        names
+    }
+
+    /// Returns the public side, if the front end reports one.
+    #[must_use]
+    pub fn public_side(&self) -> Option<&str> {
+        self.front.good()?.as_deref()
+    }
+
+    /// Returns the side that a promotion makes public by default.
+    #[must_use]
+    pub fn other_side(&self) -> Option<String> {
+        let (public, sides) = (self.public_side()?, self.sides());
+        sides.iter().any(|side| side == public).then(|| sides.into_iter().find(|side| side != public))?
+    }
+
+    /// Returns the commit that a side serves, as its first server reports it.
+    #[must_use]
+    pub fn commit_of(&self, side: &str) -> Option<ObjectId> {
+        let server = self.servers.iter().find(|server| server.endpoint.side == side)?;
+        server.status.good()?.commit
+    }
+
+    /// Returns the commits between which a promotion changes what visitors get, if both are known.
+    #[must_use]
+    pub fn ends(&self) -> Option<(ObjectId, ObjectId)> {
+        let old = self.public_side().and_then(|side| self.commit_of(side));
+        old.zip(self.other_side().and_then(|side| self.commit_of(&side)))
+    }
+
+    /// Returns whether the commits between both sides are still looked up.
+    #[must_use]
+    pub fn lacks_changes(&self) -> bool {
+        self.ends().is_some_and(|ends| self.changes.as_ref().map(|(old, new, _)| (*old, *new)) != Some(ends))
+    }
+
+    /// Returns whether something runs on a server.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.servers.iter().any(Server::is_busy)
+    }
+
+    /// Returns whether every question was answered since a time.
+    #[must_use]
+    pub fn is_newer_than(&self, time: Instant) -> bool {
+        let is_opened = self.opened.is_some_and(|opened| opened >= time);
+        let is_answered = |server: &Server| {
+            server.status.is_newer_than(time)
+                && server.health.is_newer_than(time)
+                && (server.history.asked.is_none() || server.status.last.as_ref().is_some_and(Result::is_err))
+        };
+        is_opened
+            && (self.problem.is_some()
+                || self.front.is_newer_than(time)
+                    && !self.lacks_changes()
+                    && self.servers.iter().all(is_answered))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_bounded_and_a_reader_continues_where_it_was() {
+        let mut log = Log::default();
+        let read = |log: &Log, from| {
+            let (lines, is_cut) = log.since(from);
+            (lines.map(str::to_owned).collect::<Vec<_>>(), is_cut)
+        };
+        log.push("a".into());
+        log.push("b".into());
+        assert_eq!(read(&log, 1), (vec!["b".into()], false));
+        (0..MAX_LINES).for_each(|number| log.push(number.to_string()));
+        let (lines, is_cut) = read(&log, 1);
+        assert_eq!((lines.len(), lines[0].as_str(), is_cut), (MAX_LINES, "0", true));
+        let next = log.next();
+        log.clear();
+        assert_eq!((log.next(), read(&log, next)), (next, (vec![], false)));
+    }
+
+    #[test]
+    fn a_server_that_stays_in_the_config_keeps_its_responses() {
+        let endpoint = |side: &str| Endpoint { side: side.into(), url: side.into(), host: side.into() };
+        let mut state = State::default();
+        state.set_servers(vec![endpoint("blue"), endpoint("green")]);
+        state.servers[1].author = Some("Ada".into());
+        state.set_servers(vec![endpoint("green"), endpoint("red")]);
+        assert_eq!(state.servers[0].author.as_deref(), Some("Ada"));
+        assert_eq!(state.sides(), ["green", "red"]);
+        state.front.set(Ok(Some("green".into())));
+        assert_eq!(state.other_side().as_deref(), Some("red"));
+        state.front.set(Ok(Some("blue".into())));
+        assert_eq!(state.other_side(), None);
+    }
+}

@@ -1,0 +1,215 @@
+//! The page and its parts as HTML. The templates escape everything that they show; here all texts are bounded, and
+//! control characters are made visible.
+
+mod history;
+mod side;
+
+use askama::Template;
+use axum::response::Html;
+
+use crate::client::Problem;
+use crate::fields::Fields;
+use crate::state::State;
+use bluegreen_client::changes::Change;
+use bluegreen_text::{MAX_MESSAGE_CHARS, count, escape_controls, truncated};
+
+/// The maximum length of a subject or of a name, in characters.
+const MAX_WORDS: usize = 200;
+
+/// The most commits of each kind that are listed.
+const MAX_CHANGES: usize = 20;
+
+/// Returns a text from a server as the page shows it: bounded, and with control characters that are visible.
+fn text(from: &str, max_chars: usize) -> String {
+    escape_controls(&truncated(from, max_chars))
+}
+
+fn words(from: &str) -> String {
+    text(from, MAX_WORDS)
+}
+
+fn message(from: &str) -> String {
+    text(from, MAX_MESSAGE_CHARS)
+}
+
+/// Renders a template. Writing to a string fails only if the program has a defect.
+fn render(template: &impl Template) -> String {
+    template.render().unwrap_or_else(|error| format!("<p>internal error: {error}</p>"))
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct Overview<'a> {
+    title: String,
+    public_url: String,
+    has_token: bool,
+    csrf: &'a str,
+    notice: String,
+    sides: Vec<String>,
+    promotion: String,
+    filters: Vec<history::Select>,
+    text: String,
+    is_filtered: bool,
+    history: String,
+}
+
+#[derive(Template)]
+#[template(path = "notice.html")]
+struct Notices {
+    notices: Vec<Notice>,
+}
+
+struct Notice {
+    kind: &'static str,
+    title: String,
+    text: String,
+    hint: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "promotion.html")]
+struct Promotion {
+    title: String,
+    words: String,
+    gained: Vec<Change>,
+    gained_count: String,
+    lost: Vec<Change>,
+    lost_count: String,
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Login<'a> {
+    csrf: &'a str,
+    is_wrong: bool,
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct ProblemPage<'a> {
+    title: &'a str,
+    message: String,
+    hint: Option<String>,
+}
+
+/// Returns the page with both sides and the history.
+pub fn overview(state: &State, has_token: bool, csrf: &str, filter: &Fields) -> Html<String> {
+    let title = match state.public_side() {
+        Some(side) => format!("{} is public - bluegreen", words(side)),
+        None => "bluegreen".into(),
+    };
+    let sides = state.sides().iter().map(|side| side::part(state, side)).collect();
+    let page = Overview {
+        title,
+        public_url: words(&state.public_url),
+        has_token,
+        csrf,
+        notice: notices(state),
+        sides,
+        promotion: promotion(state),
+        filters: history::selects(state, filter),
+        text: words(filter.get("text")),
+        is_filtered: history::is_filtered(filter),
+        history: history::part(state, filter),
+    };
+    Html(render(&page))
+}
+
+/// Returns the parts of the page that change, by their element ids.
+#[must_use]
+pub fn parts(state: &State, filter: &Fields) -> Vec<(String, String)> {
+    let mut parts = vec![("notice".into(), notices(state))];
+    parts.extend(state.sides().iter().map(|side| (format!("side-{side}"), side::part(state, side))));
+    parts.push(("promotion".into(), promotion(state)));
+    parts.push(("history".into(), history::part(state, filter)));
+    parts
+}
+
+/// Returns the form that asks for the token.
+pub fn login(csrf: &str, is_wrong: bool) -> Html<String> {
+    Html(render(&Login { csrf, is_wrong }))
+}
+
+/// Returns a page that explains why a request failed.
+pub fn problem_page(title: &str, problem: Option<&Problem>) -> Html<String> {
+    let hint = problem.and_then(|problem| problem.hint.as_deref()).map(message);
+    let message = problem.map_or_else(String::new, |problem| message(&problem.message));
+    Html(render(&ProblemPage { title, message, hint }))
+}
+
+fn notices(state: &State) -> String {
+    let bad = |title: &str, problem: &Problem| Notice {
+        kind: "bad",
+        title: title.into(),
+        text: message(&problem.message),
+        hint: problem.hint.as_deref().map(message),
+    };
+    let mut notices = Vec::new();
+    notices.extend(state.problem.as_ref().map(|problem| bad("The config cannot be used.", problem)));
+    let front = state.front.problem().filter(|_| state.problem.is_none());
+    notices.extend(front.map(|problem| bad("The front end does not report which side is public.", problem)));
+    notices.extend(side::warnings(state));
+    render(&Notices { notices })
+}
+
+/// Describes what a promotion would change for visitors.
+fn promotion(state: &State) -> String {
+    let (public, other) = (state.public_side(), state.other_side());
+    let ends = public.zip(other.as_deref());
+    let commits = ends.map(|(public, other)| (state.commit_of(public), state.commit_of(other)));
+    let mut part = Promotion {
+        title: String::new(),
+        words: String::new(),
+        gained: Vec::new(),
+        gained_count: String::new(),
+        lost: Vec::new(),
+        lost_count: String::new(),
+    };
+    let (Some((public, other)), Some(commits)) = (ends, commits) else {
+        part.title = "Which side is public is unknown".into();
+        part.words = match state.front.good() {
+            Some(Some(side)) => {
+                format!("The front end shows {}, which is not a side of the config.", words(side))
+            }
+            Some(None) => "The front end shows no side. Promote a side by its name.".into(),
+            None => "The front end has not responded.".into(),
+        };
+        return render(&part);
+    };
+    part.title = format!("Promote {other}");
+    let (Some(old), Some(new)) = commits else {
+        part.words = format!("Visitors get {public}. What both sides serve is not known yet.");
+        return render(&part);
+    };
+    if old == new {
+        part.words = format!("Both sides serve {}. Visitors would see no change.", old.short());
+        return render(&part);
+    }
+    part.words = format!("Visitors get {public} with {}. {other} has {}.", old.short(), new.short());
+    let known = state.changes.as_ref().filter(|(from, to, _)| (*from, *to) == (old, new));
+    let changes = known.map_or(&[][..], |(_, _, changes)| changes);
+    let of = |is_gained: bool| changes.iter().filter(move |change| change.is_gained == is_gained);
+    let list = |is_gained| of(is_gained).take(MAX_CHANGES).map(shown).collect::<Vec<_>>();
+    let number = |is_gained| {
+        let all = of(is_gained).count();
+        let more =
+            if all > MAX_CHANGES { format!(", of which the newest {MAX_CHANGES}") } else { String::new() };
+        format!("{}{more}", count(all as u64, "commit"))
+    };
+    (part.gained, part.lost) = (list(true), list(false));
+    (part.gained_count, part.lost_count) = (number(true), number(false));
+    if known.is_some() && changes.is_empty() {
+        part.words +=
+            " The clone does not contain both commits: run `git fetch` to list what lies between them.";
+    }
+    render(&part)
+}
+
+fn shown(change: &Change) -> Change {
+    Change {
+        is_gained: change.is_gained,
+        commit: words(&change.commit),
+        subject: words(&change.subject),
+        author: words(&change.author),
+    }
+}

@@ -1,0 +1,165 @@
+//! A side: what its servers serve, and how they are.
+
+use askama::Template;
+
+use super::{Notice, message, render, words};
+use crate::client::Problem;
+use crate::state::{Server, State};
+use bluegreen_protocol::status::Status;
+use bluegreen_text::age;
+use std::time::Duration;
+
+/// The time after which the page says that it waits for a server.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Template)]
+#[template(path = "side.html")]
+struct Side<'a> {
+    name: &'a str,
+    is_public: Option<bool>,
+    servers: Vec<ServerPart>,
+}
+
+struct ServerPart {
+    name: String,
+    problem: Option<Problem>,
+    waiting: Option<String>,
+    live: Option<Live>,
+    health: Line,
+}
+
+struct Live {
+    subject: String,
+    commit: String,
+    author: String,
+    since: String,
+    age: String,
+    mark: &'static str,
+    marked: String,
+    marked_age: String,
+    lines: Vec<Line>,
+}
+
+struct Line {
+    label: &'static str,
+    kind: &'static str,
+    text: String,
+}
+
+/// Returns the card of a side.
+pub(super) fn part(state: &State, name: &str) -> String {
+    let servers = state.servers.iter().filter(|server| server.endpoint.side == name).map(server_part);
+    let is_public = state.front.good().map(|side| side.as_deref() == Some(name));
+    render(&Side { name, is_public, servers: servers.collect() })
+}
+
+/// Returns what the operator must know about the servers besides their cards.
+pub(super) fn warnings(state: &State) -> Vec<Notice> {
+    let warning =
+        |title: String, text: String, hint: Option<String>| Notice { kind: "warn", title, text, hint };
+    let mut warnings = Vec::new();
+    let public = state.public_side();
+    for side in state.sides() {
+        let servers = state.servers.iter().filter(|server| server.endpoint.side == side);
+        let statuses: Vec<&Status> = servers.filter_map(|server| server.status.good()).collect();
+        if statuses.windows(2).any(|pair| pair[0].commit != pair[1].commit) {
+            let hint = format!("deploy one commit to all of them: `bluegreen push {side}`");
+            warnings.push(warning(
+                format!("The servers of {side} serve different commits."),
+                String::new(),
+                Some(hint),
+            ));
+        }
+        for status in statuses {
+            let marked = status.public.as_ref().map(|mark| mark.public);
+            if public.is_some() && marked.is_some_and(|marked| marked != (public == Some(&side))) {
+                let mark = if marked == Some(true) { "public" } else { "not public" };
+                warnings.push(warning(
+                    format!("{} is marked as {mark}.", words(&status.server)),
+                    "The front end reports something else.".into(),
+                    Some("run `bluegreen public`, which corrects the marks".into()),
+                ));
+            }
+            warnings.extend(status.pending.iter().map(|pending| {
+                let hint = format!("run `bluegreen {}` on the server", words(&pending.command));
+                warning(format!("{}:", words(&status.server)), message(&pending.message), Some(hint))
+            }));
+        }
+    }
+    warnings
+}
+
+fn server_part(server: &Server) -> ServerPart {
+    let problem = server.status.problem().map(|problem| Problem {
+        message: message(&problem.message),
+        hint: problem.hint.as_deref().map(message),
+    });
+    let status = server.status.good();
+    let waited = server.status.waited();
+    let waiting = (waited > PATIENCE || status.is_none()).then(|| {
+        let host = words(&server.endpoint.host);
+        format!("Waiting for {host} to respond, {} s...", waited.as_secs())
+    });
+    ServerPart {
+        name: status.map_or_else(|| words(&server.endpoint.host), |status| words(&status.server)),
+        problem,
+        waiting,
+        live: status.map(|status| live(status, server.author.as_deref())),
+        health: health(server),
+    }
+}
+
+fn live(status: &Status, author: Option<&str>) -> Live {
+    let since = status.since.as_deref().map(words).unwrap_or_default();
+    let mark = status.public.as_ref();
+    let marked = mark.map(|mark| words(&mark.since)).unwrap_or_default();
+    let subject = match (&status.subject, &status.elsewhere) {
+        (Some(subject), _) => words(subject),
+        (None, Some(path)) => format!("Serves {}, which is not a release", words(path)),
+        (None, None) if status.live.is_some() => "Serves a release whose commit is unknown".into(),
+        (None, None) => "Serves nothing yet".into(),
+    };
+    Live {
+        subject,
+        commit: status.commit.map(|commit| commit.short()).unwrap_or_default(),
+        author: author.map(words).unwrap_or_default(),
+        age: age(&since).unwrap_or_else(|| since.clone()),
+        since,
+        mark: if mark.is_some_and(|mark| mark.public) { "Public since" } else { "Not public since" },
+        marked_age: age(&marked).unwrap_or_else(|| marked.clone()),
+        marked,
+        lines: lines(status),
+    }
+}
+
+fn lines(status: &Status) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if !status.good && status.live.is_some() {
+        lines.push(Line { label: "Release", kind: "bad", text: "failed its verification".into() });
+    }
+    if let Some(lock) = &status.lock {
+        lines.push(Line { label: "Lock", kind: "warn", text: message(&lock.to_string()) });
+    }
+    if let Some(tip) = status.tip.filter(|tip| Some(*tip) != status.commit && !status.unchanged) {
+        let why = status.why.as_deref().map(|why| format!(": {}", message(why))).unwrap_or_default();
+        let text = format!("{} is at {}, which is not live{why}", words(&status.branch), tip.short());
+        lines.push(Line { label: "Branch", kind: "warn", text });
+    }
+    if let Some(running) = &status.running {
+        let text = format!("{}: {}", message(&running.to_string()), words(&running.phase));
+        lines.push(Line { label: "Running", kind: "busy", text });
+    }
+    lines
+}
+
+fn health(server: &Server) -> Line {
+    let line = |kind, text| Line { label: "Health", kind, text };
+    match &server.health.last {
+        None => line("", "not known yet".into()),
+        Some(Ok(health)) if health.is_healthy => {
+            line("good", format!("responds in {} ms", health.took.as_millis()))
+        }
+        Some(Ok(health)) => line("bad", message(&health.problem)),
+        Some(Err(problem)) => line("bad", message(&problem.message)),
+    }
+}

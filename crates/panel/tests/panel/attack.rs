@@ -1,0 +1,181 @@
+//! What other pages in the operator's browser send, and what hostile servers report.
+
+use serde_json::json;
+
+use crate::fake::{Panel, change, entry};
+use crate::http::read_until;
+
+/// Everything that shows data or changes something.
+const PATHS: [&str; 3] = ["/", "/events", "/?action=deploy"];
+
+#[test]
+fn a_name_that_is_rebound_to_this_machine_gets_nothing() {
+    let panel = Panel::new();
+    let port = panel.address.port();
+    for host in [
+        "evil.example",
+        &format!("evil.example:{port}"),
+        &format!("127.0.0.1.evil.example:{port}"),
+        &format!("localhost.evil.example:{port}"),
+        &format!("127.0.0.1@evil.example:{port}"),
+        "192.0.2.1",
+        "[2001:db8::1]",
+        "",
+        "[",
+        "localhost:x",
+    ] {
+        for path in PATHS {
+            let response = panel.get_with(path, &format!("Host: {host}\r\n"));
+            assert!([400, 421].contains(&response.status), "{host} {path}: {response:?}");
+            assert!(!response.body.contains("First"), "{host}");
+        }
+    }
+    assert!([400, 421].contains(&panel.raw("GET / HTTP/1.1\r\n\r\n").status));
+    assert!([400, 421].contains(&panel.raw("GET / HTTP/1.0\r\n\r\n").status));
+    for host in ["localhost", "LocalHost:9000", "127.0.0.1", "[::1]:80"] {
+        assert_eq!(panel.get_with("/panel.css", &format!("Host: {host}\r\n")).status, 200, "{host}");
+    }
+}
+
+#[test]
+fn another_page_in_the_browser_gets_nothing_and_changes_nothing() {
+    let panel = Panel::new();
+    let (port, csrf) = (panel.address.port(), panel.get("/").body.len());
+    assert!(csrf > 0);
+    for origin in [
+        "http://evil.example",
+        "http://127.0.0.1",
+        "http://127.0.0.1:1",
+        &format!("http://localhost:{port}"),
+        &format!("ftp://127.0.0.1:{port}"),
+        &format!("http://127.0.0.1:{port}.evil.example"),
+        "null",
+        "",
+    ] {
+        let headers = format!("Origin: {origin}\r\n");
+        for path in PATHS {
+            assert_eq!(panel.get_with(path, &headers).status, 403, "{origin} {path}");
+        }
+        assert_eq!(panel.post_with("/logout", "csrf=x", &headers).status, 403, "{origin}");
+    }
+    for fetch in [
+        "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: script\r\n",
+        "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n",
+        "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n",
+        "Sec-Fetch-Site: cross-site\r\n",
+    ] {
+        assert_eq!(panel.get_with("/", fetch).status, 403, "{fetch}");
+    }
+    let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    assert_eq!(panel.get_with("/", link).status, 200, "a link from a chat can be followed");
+    assert_eq!(
+        panel.post_with("/logout", "csrf=x", link).status,
+        403,
+        "a form of another page cannot be sent"
+    );
+    let own = format!("Origin: http://127.0.0.1:{port}\r\nSec-Fetch-Site: same-origin\r\n");
+    assert_eq!(panel.get_with("/", &own).status, 200);
+}
+
+#[test]
+fn a_form_needs_the_token_of_this_start() {
+    let (panel, other) = (Panel::new(), Panel::new());
+    let stolen =
+        crate::http::Response { status: 0, head: String::new(), body: other.get("/login").body }.csrf();
+    for form in ["", "csrf=", "csrf=0", &format!("csrf={stolen}"), "csrf=a&csrf=b"] {
+        assert_eq!(panel.post("/logout", form).status, 403, "{form}");
+    }
+    assert_eq!(panel.get("/logout").status, 405, "a link changes nothing");
+    let json =
+        "POST /logout HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}";
+    assert_eq!(panel.raw(json).status, 415);
+    for method in ["PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"] {
+        let response = panel.raw(&format!("{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert_eq!(response.status, 405, "{method}");
+    }
+}
+
+#[test]
+fn every_response_forbids_scripts_frames_and_copies() {
+    let panel = Panel::new();
+    for response in [
+        panel.get("/"),
+        panel.get("/login"),
+        panel.get("/panel.css"),
+        panel.get("/panel.js"),
+        panel.get("/icon.svg"),
+        panel.get("/unknown"),
+        panel.get_with("/", "Host: evil.example\r\n"),
+        panel.get_with("/", "Origin: null\r\n"),
+        panel.post("/logout", ""),
+    ] {
+        let policy = response.header("content-security-policy");
+        for rule in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"]
+        {
+            assert!(policy.contains(rule), "{response:?}");
+        }
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
+        assert_eq!(response.header("x-content-type-options"), "nosniff");
+        assert_eq!(response.header("referrer-policy"), "same-origin");
+        assert_eq!(response.header("x-frame-options"), "DENY");
+        assert_eq!(response.header("cache-control"), "no-store");
+        for inline in ["<style", " style=", "javascript:", " onclick", "<script>", "http://www."] {
+            let is_icon = response.body.starts_with("<svg xmlns");
+            assert!(is_icon || !response.body.contains(inline), "{inline}: {}", response.body);
+        }
+    }
+    let page = panel.get("/").body;
+    for attribute in ["src=\"", "href=\"", "action=\""] {
+        for address in page.split(attribute).skip(1) {
+            assert!(address.starts_with(['/', '#']), "{attribute}{}", &address[..20]);
+        }
+    }
+}
+
+#[test]
+fn what_a_hostile_server_reports_is_text_and_bounded() {
+    let panel = Panel::new();
+    let evil =
+        "</p><script>alert(1)</script><img src=x onerror=alert(1)>\u{1b}[2J\u{202e}\u{0}\"' onclick='x'";
+    let long = format!("{evil}{}", "A".repeat(1_000_000));
+    panel.change(|world| {
+        for status in &mut world.statuses {
+            let status = status.as_mut().unwrap();
+            for key in ["server", "branch", "subject", "live", "since", "why", "elsewhere"] {
+                status[key] = long.clone().into();
+            }
+            status["tip"] = "c".repeat(40).into();
+            status["public"]["since"] = long.clone().into();
+            status["pending"] = json!(vec![json!({ "kind": "x", "message": long, "command": long }); 3]);
+            status["running"] = json!({
+                "pid": 7, "action": "deploy", "by": { "user": long, "ssh": long }, "since": long, "phase": long,
+            });
+        }
+        let more = json!({ "error": long, "by": { "user": long }, "release": long });
+        world.histories = [json!([entry(&long, "deploy", "failed", &more)]), json!([])];
+        world.changes = vec![change(true, &long, &long, &long)];
+        world.public = Ok(Some(long.clone()));
+    });
+    let mut events = panel.events("");
+    let stream = read_until(&mut events, &["id=\\\"history", "alert(1)"]);
+    let page = panel.get("/").body;
+    assert!(page.len() < 100_000, "{} bytes", page.len());
+    for text in [&page, &stream] {
+        for raw in ["<script>alert", "<img", "\u{1b}", "\u{202e}", "\u{0}", "\" onclick", "' onclick"] {
+            assert!(!text.contains(raw), "{raw:?}: {text}");
+        }
+    }
+    assert!(page.contains("&#60;script&#62;alert(1)") && page.contains("\\u{202e}"), "{page}");
+    panel.change(|world| world.statuses[0] = Err(crate::fake::problem(&long)));
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    let page = panel.get("/").body;
+    assert!(!page.contains("<script>alert") && page.len() < 100_000, "{page}");
+}
+
+#[test]
+fn the_page_is_small_and_needs_nothing_else() {
+    let panel = Panel::new();
+    let files = ["/", "/panel.css", "/panel.js", "/icon.svg"].map(|path| panel.get(path));
+    let size: usize = files.iter().map(|file| file.head.len() + file.body.len()).sum();
+    assert!(size < 50_000, "{size} bytes");
+}

@@ -1,0 +1,84 @@
+//! Many connections, and slow ones: the operator's own still works.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use bluegreen_panel::{Options, Patience};
+
+use crate::fake::{Panel, options};
+use crate::http::read;
+
+fn impatient() -> Panel {
+    let patience = Patience { sending: Duration::from_millis(400), request: Duration::from_secs(1) };
+    Panel::start(Options { patience, ..options() })
+}
+
+#[test]
+fn a_client_that_sends_slowly_is_cut_off() {
+    let panel = impatient();
+    let length = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n";
+    for request in [
+        String::new(),
+        "GET / HTTP/1.1\r\nHost: local".into(),
+        format!("POST /logout HTTP/1.1\r\nHost: localhost\r\n{length}\r\ncsrf="),
+    ] {
+        let mut stream = panel.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let started = Instant::now();
+        let response = read(stream);
+        assert!([0, 408].contains(&response.status), "{request}: {response:?}");
+        assert!(started.elapsed() < Duration::from_secs(8), "{request}: {:?}", started.elapsed());
+    }
+    // One byte after the other does not help.
+    let mut stream = panel.connect();
+    let started = Instant::now();
+    while stream.write_all(b"G").is_ok() && started.elapsed() < Duration::from_secs(8) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(started.elapsed() < Duration::from_secs(8));
+    assert_eq!(panel.get("/panel.css").status, 200);
+}
+
+#[test]
+fn a_request_that_is_too_long_is_refused() {
+    let panel = Panel::new();
+    let form = format!("csrf=x&text={}", "x".repeat(1_000_000));
+    assert_eq!(panel.post("/logout", &form).status, 413);
+    let many = "X: x\r\n".repeat(10_000);
+    assert!([0, 431].contains(&panel.get_with("/", &many).status));
+    let long = format!("/?text={}", "x".repeat(1_000_000));
+    assert!([0, 414, 431].contains(&panel.get(&long).status));
+    assert_eq!(panel.get("/panel.css").status, 200);
+}
+
+#[test]
+fn ten_thousand_connections_do_not_keep_the_operator_out() {
+    let panel = Panel::new();
+    let count = 10_000;
+    let crowd: Vec<TcpStream> = (0..count).filter_map(|_| TcpStream::connect(panel.address).ok()).collect();
+    assert!(crowd.len() > count / 2, "{} connections", crowd.len());
+    let started = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(panel.get("/panel.css").status, 200);
+    }
+    assert!(panel.get("/").body.contains("First</p>"));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    // The first ones were closed, and the last ones wait.
+    let mut first = &crowd[0];
+    first.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert!(matches!(first.read(&mut [0]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn streams_of_events_are_bounded_and_pages_still_load() {
+    let panel = Panel::new();
+    let mut streams: Vec<_> = (0..80).map(|_| panel.events("")).collect();
+    let is_refused = streams.iter_mut().any(|stream| {
+        let mut line = String::new();
+        std::io::BufRead::read_line(stream, &mut line).unwrap();
+        line.contains("503")
+    });
+    assert!(is_refused);
+    assert!(panel.get("/").body.contains("First</p>"));
+}

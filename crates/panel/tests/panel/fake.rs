@@ -1,0 +1,194 @@
+//! Servers that a test plays, and a panel that shows them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bluegreen_client::changes::Change;
+use bluegreen_object_store::ObjectId;
+use bluegreen_panel::client::{Client, Endpoint, Health, Pair, Problem};
+use bluegreen_panel::{Options, PanelError, Patience, serve};
+use bluegreen_process::signals::Stop;
+use bluegreen_protocol::history::Entry;
+use bluegreen_protocol::status::Status;
+use serde_json::{Value, json};
+
+/// What the servers respond.
+#[derive(Clone)]
+pub struct World {
+    pub public: Result<Option<String>, Problem>,
+    /// `status --json` of blue and green.
+    pub statuses: [Result<Value, Problem>; 2],
+    pub histories: [Value; 2],
+    pub changes: Vec<Change>,
+    /// The time that blue needs to respond.
+    pub delay: Duration,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            public: Ok(Some("blue".into())),
+            statuses: [Ok(status("blue", 'a', "First")), Ok(status("green", 'b', "Second"))],
+            histories: [json!([]), json!([])],
+            changes: vec![change(true, "b2b2b2b", "Second", "Ada")],
+            delay: Duration::ZERO,
+        }
+    }
+}
+
+pub fn problem(message: &str) -> Problem {
+    Problem { message: message.into(), hint: Some("try again".into()) }
+}
+
+pub fn change(is_gained: bool, commit: &str, subject: &str, author: &str) -> Change {
+    Change { is_gained, commit: commit.into(), subject: subject.into(), author: author.into() }
+}
+
+/// The state of a server, as `status --json` prints it.
+pub fn status(name: &str, digit: char, subject: &str) -> Value {
+    let commit = digit.to_string().repeat(40);
+    json!({
+        "server": name, "branch": "master", "site": "/srv", "live": "20260101-000000-aaaaaaaaaaaa", "commit": commit,
+        "subject": subject, "since": "2026-01-01T00:00:00Z", "good": true, "tip": commit,
+        "public": { "public": name == "blue", "since": "2026-01-02T00:00:00Z" },
+    })
+}
+
+/// An entry, as `history --json` prints it.
+pub fn entry(time: &str, action: &str, outcome: &str, more: &Value) -> Value {
+    let mut entry = json!({
+        "time": time, "action": action, "by": { "user": "ada" }, "release": null, "old": null, "new": "c".repeat(40),
+        "seconds": 2.5, "outcome": outcome,
+    });
+    entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    entry
+}
+
+/// The servers of a test, which it can change.
+#[derive(Clone)]
+pub struct Fake(pub Arc<Mutex<World>>, pub Arc<AtomicUsize>);
+
+impl Client for Fake {
+    fn open(&self) -> Result<Box<dyn Pair>, Problem> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Fake {
+    fn world(&self) -> World {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn index(server: &Endpoint) -> usize {
+        usize::from(server.side == "green")
+    }
+}
+
+impl Pair for Fake {
+    fn public_url(&self) -> String {
+        "http://203.0.113.10/".into()
+    }
+
+    fn servers(&self) -> Vec<Endpoint> {
+        let server = |side: &str| Endpoint {
+            side: side.into(),
+            url: format!("deploy@{side}:app"),
+            host: format!("{side}.example"),
+        };
+        vec![server("blue"), server("green")]
+    }
+
+    fn public_side(&self, _: &Stop) -> Result<Option<String>, Problem> {
+        self.world().public
+    }
+
+    fn status(&self, server: &Endpoint, _: &Stop) -> Result<Status, Problem> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        let world = self.world();
+        if server.side == "blue" {
+            thread::sleep(world.delay);
+        }
+        let status = world.statuses[Self::index(server)].clone()?;
+        Ok(serde_json::from_value(status).unwrap())
+    }
+
+    fn health(&self, _: &Endpoint, _: &Stop) -> Result<Health, Problem> {
+        Ok(Health { is_healthy: true, problem: String::new(), took: Duration::from_millis(4) })
+    }
+
+    fn history(&self, server: &Endpoint, _: &Stop) -> Result<Vec<Entry>, Problem> {
+        let entries: Vec<Entry> =
+            serde_json::from_value(self.world().histories[Self::index(server)].clone()).unwrap();
+        Ok(entries.into_iter().map(Entry::bounded).collect())
+    }
+
+    fn author(&self, _: &ObjectId) -> Option<String> {
+        Some("Ada Developer".into())
+    }
+
+    fn changes(&self, _: &ObjectId, _: &ObjectId) -> Vec<Change> {
+        self.world().changes
+    }
+}
+
+/// A panel that runs until the test has ended.
+pub struct Panel {
+    pub address: SocketAddr,
+    pub fake: Fake,
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Returns the options of most tests.
+pub fn options() -> Options {
+    let patience = Patience { sending: Duration::from_secs(10), request: Duration::from_secs(20) };
+    Options { listen: "127.0.0.1:0".parse().unwrap(), token_file: None, hosts: Vec::new(), patience }
+}
+
+impl Panel {
+    pub fn new() -> Self {
+        Self::start(options())
+    }
+
+    pub fn with_token(token_file: PathBuf) -> Self {
+        Self::start(Options { token_file: Some(token_file), ..options() })
+    }
+
+    pub fn start(options: Options) -> Self {
+        let fake = Fake(Arc::new(Mutex::new(World::new())), Arc::default());
+        let stop = Arc::new(Stop::never().part());
+        let (sender, addresses) = channel();
+        let (client, stopped) = (Arc::new(fake.clone()), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            serve(&options, client, &stopped, |address| sender.send(address).unwrap()).unwrap();
+        });
+        Self { address: addresses.recv().unwrap(), fake, stop, thread: Some(thread) }
+    }
+
+    pub fn fails(options: &Options) -> PanelError {
+        let fake = Fake(Arc::new(Mutex::new(World::new())), Arc::default());
+        serve(options, Arc::new(fake), &Stop::never().part(), |_| ()).unwrap_err()
+    }
+
+    /// Changes what the servers respond.
+    pub fn change(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.fake.0.lock().unwrap());
+    }
+
+    /// Returns how many times a server was asked for its state.
+    pub fn questions(&self) -> usize {
+        self.fake.1.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Panel {
+    fn drop(&mut self) {
+        self.stop.request();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
