@@ -1,15 +1,14 @@
 # shellcheck shell=bash
-# The tools of the tests: tests/setup installs them where this file, which tests/run reads too, finds them.
-# HERE is the clone.
+# The environment of the tests, for tests/setup and tests/run. HERE is the clone.
 
 # shellcheck source=packaging/building.sh
 . packaging/building.sh
 
-# Tools that take a while to install are kept in root's cache, for other clones too, or without root in this clone.
+# Tools that take long to install are cached: by root for all clones, otherwise in this clone.
 if [ "$(id -u)" -eq 0 ]; then CACHE=/var/cache/bluegreen-tests; else CACHE=$HERE/target; fi
 TOOLS=$CACHE/tools
 
-# Puts a cargo that is new enough, and the tools, into PATH. Fails where there is no such cargo.
+# Adds a recent cargo and the tools to PATH. Fails if no cargo is recent enough.
 use_tools() {
     local cargo
     cargo=$(find_cargo "${HOME:-/root}")

@@ -1,14 +1,14 @@
-//! A site that was there before becomes the first release, and goes on being served.
+//! An existing site becomes the first release, and is served without interruption.
 
 use crate::lab::Lab;
 
 #[test]
-fn a_site_of_apaches_is_adopted() {
+fn a_site_served_by_apache_is_adopted() {
     adopt("apache", "service apache2 start");
 }
 
 #[test]
-fn a_site_of_nginxs_is_adopted() {
+fn a_site_served_by_nginx_is_adopted() {
     adopt("nginx", "service nginx start");
 }
 
@@ -31,7 +31,7 @@ fn adopt(web_server: &str, start: &str) {
                 n=$((n + 1)); curl -sS -f --max-time 5 http://blue/images/old/one.png || :
             done",
     );
-    // What root has, root gives away by the word of an admin only.
+    // Root gives away its own files only if an administrator says so.
     blue.install_for(&dev, &format!("--web-server {web_server}"))
         .ends_with_status(1)
         .says("/var/www/html contains files that root owns")
@@ -42,11 +42,12 @@ fn adopt(web_server: &str, start: &str) {
     dev.sh("touch /tmp/stop").ok();
     let seen = visits.finish();
     let (good, bad): (Vec<&str>, Vec<&str>) = seen.lines().partition(|line| *line == "picture");
-    // Between the move and the reload, a tenth of a second, a page may be missing; no visitor is turned away.
+    // Between the move and the reload, for about a tenth of a second, pages may be missing. No connection is
+    // refused.
     assert!(good.len() > 20 && bad.len() < 40, "{} good, {bad:?}", good.len());
     assert!(bad.iter().all(|complaint| complaint.ends_with("404")), "{bad:?}");
 
-    // A worker that is about to go may still take a request.
+    // A worker that is shutting down may still serve a request.
     dev.soon_gets("blue", "Site by hand");
     assert_eq!(dev.sh("curl -sS http://blue/images/old/one.png").ok().text(), "picture\n");
     let after = blue
@@ -55,7 +56,7 @@ fn adopt(web_server: &str, start: &str) {
     assert_eq!(after.text(), before.text());
     blue.sh("ls -A /var/www/html").ok().lacks("index.html").lacks("images");
 
-    // Names with a dot are not for visitors, but for the one that certificates are asked for by.
+    // Dotfiles are not served, except for those with which certificates are requested.
     assert_eq!(dev.sh("curl -sS http://blue/.well-known/file").ok().text(), "hidden\n");
     blue.sh("echo secret >/var/www/html/current/.env").ok();
     dev.sh("curl -sS -f http://blue/.env").fails().lacks("secret");
@@ -68,7 +69,7 @@ fn adopt(web_server: &str, start: &str) {
 }
 
 #[test]
-fn a_site_that_another_config_serves_is_left_alone() {
+fn a_site_served_by_another_config_is_left_alone() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     blue.write(
@@ -81,13 +82,13 @@ fn a_site_that_another_config_serves_is_left_alone() {
         .ends_with_status(1)
         .says("sites-enabled/shop.conf serves /var/www/html already");
     assert_eq!(blue.changed_since(&before), "");
-    // Without a web server of ours nothing is moved from under theirs.
+    // Without a web server of its own, the installer moves nothing that another one serves.
     blue.install("--web-server none").ok().says("stays as it is");
     blue.sh("test -e /var/www/html/index.html && test ! -e /var/www/html/current").ok();
 }
 
 #[test]
-fn what_is_not_roots_alone_is_not_given_away() {
+fn files_that_others_can_write_are_not_given_away() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     blue.sh(
@@ -123,14 +124,14 @@ fn what_is_not_roots_alone_is_not_given_away() {
     }
     assert_eq!(blue.changed_since(&before), "");
 
-    // What is the user's already, is adopted as the user, and root touches nothing in it.
+    // Files that the deploy user already owns are adopted as that user. Root changes nothing there.
     site("own", "mkdir sub; echo sub >sub/file; ln -s /opt/boss sub/boss; chown -hR deploy .");
     blue.install("--web-server nginx --site /srv/own").ok().says("the first release").lacks("give /srv/own");
     blue.sh("cat /srv/own/current/sub/file; stat -c %U /opt/boss /opt/boss/file")
         .ok()
         .says("sub\nroot\nroot\n");
 
-    // A site moves by the word of an admin only.
+    // Only an administrator can move a site.
     blue.sh_as("deploy", "sed -i 's|^root = .*|root = \"/srv/new\"|' sample_app/bluegreen.toml").ok();
     blue.install("")
         .ends_with_status(1)

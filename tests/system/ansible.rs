@@ -1,5 +1,5 @@
-//! The Ansible collection: its lint, and a fleet of two sides with two servers each that it sets up by the words of
-//! `docs/howto/many-servers.md`, that is pushed to and promoted, over real ssh and behind a real HAProxy.
+//! The Ansible collection: its lint, and two sides of two servers each, set up as
+//! `docs/howto/many-servers.md` says, then pushed to and promoted over real ssh and behind a real HAProxy.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,10 +13,10 @@ use crate::skip::skip;
 
 const CLONE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The servers, as the inventory of `docs/howto/many-servers.md` has them.
+/// The servers in the inventory of `docs/howto/many-servers.md`.
 const SERVERS: [&str; 4] = ["blue-1", "blue-2", "green-1", "green-2"];
 
-/// The collection, installed where this test alone sees it, and Ansible's programs as `tests/run` installs them.
+/// The collection, installed for this test only, and Ansible's programs as `tests/run` installs them.
 struct Collection {
     folder: TempDir,
     programs: PathBuf,
@@ -41,7 +41,7 @@ impl Collection {
         self.folder.path().join(name)
     }
 
-    /// Runs a command in the folder, with nothing of this machine's own settings.
+    /// Runs a command in the folder, isolated from this machine's settings.
     fn run(&self, command: &mut Command) -> Output {
         command
             .current_dir(self.folder.path())
@@ -58,7 +58,7 @@ fn source() -> PathBuf {
 }
 
 #[test]
-fn the_collection_is_clean_under_the_strictest_lint() {
+fn the_collection_passes_the_strictest_lint() {
     let Some(collection) = Collection::install() else { return };
     let copied = Command::new("cp").arg("-a").arg(source()).arg(collection.path("source")).status();
     assert!(copied.unwrap().success());
@@ -72,15 +72,16 @@ fn the_collection_is_clean_under_the_strictest_lint() {
     );
 }
 
-/// The code block of `docs/howto/many-servers.md` that begins with this line.
+/// Returns the code block of `docs/howto/many-servers.md` that begins with this line.
 fn example(first: &str) -> String {
     let page = std::fs::read_to_string(Path::new(CLONE).join("docs/howto/many-servers.md")).unwrap();
-    let start = page.find(&format!("\n{first}\n")).unwrap_or_else(|| panic!("no block begins with {first}"));
+    let start =
+        page.find(&format!("\n{first}\n")).unwrap_or_else(|| panic!("no code block begins with {first}"));
     let block = &page[start + 1..];
     block[..block.find("```").unwrap()].to_owned()
 }
 
-/// The machine of those who set up, push and promote, with the fleet of `docs/howto/many-servers.md` before it.
+/// The machine of an administrator and developer, with the fleet of `docs/howto/many-servers.md`.
 struct Fleet {
     admin: Machine,
     servers: Vec<Machine>,
@@ -122,15 +123,15 @@ impl Fleet {
         &self.servers[SERVERS.iter().position(|server| *server == name).unwrap()]
     }
 
-    /// Runs the playbook on the network of the fleet.
+    /// Runs the playbook on the fleet's network.
     fn play(&self, arguments: &[&str]) -> Ran {
-        // The hosts of the inventory are known on the fleet's network alone.
+        // The inventory's host names resolve only on the fleet's network.
         let script =
             "mount --bind hosts /etc/hosts; exec ansible-playbook -i hosts.ini servers.yml \"$@\" 2>&1";
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.admin.init, "-n", "unshare", "--mount", "sh", "-ec", script, "sh"]);
         command.args(arguments).env("ANSIBLE_NOCOLOR", "1").env("ANSIBLE_PIPELINING", "1");
-        // Its connections do not outlive the test.
+        // Its connections must not outlive the test.
         command.env("ANSIBLE_SSH_ARGS", "-F ssh_config -o ControlMaster=auto -o ControlPersist=5s");
         Ran::new(format!("ansible-playbook {arguments:?}"), &self.collection.run(&mut command))
     }
@@ -153,7 +154,7 @@ impl Fleet {
         assert_eq!(self.answered_by(), ["green-1", "green-2"]);
         assert_eq!(dev.get("127.0.0.1"), "App v2");
 
-        // One that is broken holds its side back, by its name, until the role has put it right.
+        // A broken server is reported by name and holds its side back, until the role repairs it.
         bluegreen("push blue").ok();
         self.server("blue-2")
             .sh("apache2ctl stop; timeout 20 sh -c 'while curl -so /dev/null 127.0.0.1; do sleep 0.1; done'")
@@ -165,7 +166,7 @@ impl Fleet {
         assert_eq!(self.answered_by(), ["blue-1", "blue-2"]);
     }
 
-    /// An HAProxy that balances over the servers of each side, and the clone of a developer.
+    /// Starts an HAProxy that balances over the servers of each side, and creates a developer's clone.
     fn starts_front_end(&self) {
         let dev = &self.admin;
         dev.bring(Path::new(env!("CARGO_BIN_EXE_bluegreen")), "/usr/local/bin/bluegreen");
@@ -190,7 +191,7 @@ impl Fleet {
         dev.write("/home/dev/sample_app/.promote.toml", &(example("[sides]") + public));
     }
 
-    /// The servers that visitors of the public address meet.
+    /// Returns the servers that respond to visitors of the public address.
     fn answered_by(&self) -> Vec<String> {
         let ask = "for n in 1 2 3 4 5 6; do curl -sS -o /dev/null -D - http://127.0.0.1/ | sed -n 's/^X-Served-By: //ip'; done | tr -d '\\r' | sort -u";
         self.admin.sh(ask).ok().text().lines().map(str::to_owned).collect()
@@ -198,11 +199,11 @@ impl Fleet {
 }
 
 #[test]
-fn a_fleet_is_set_up_pushed_to_and_promoted() {
+fn a_fleet_is_set_up_deployed_and_promoted() {
     let Some(lab) = Lab::new() else { return };
     let Some(fleet) = Fleet::new(&lab) else { return };
 
-    // Before anything is there, check mode says so, and leaves it so.
+    // Before anything is installed, check mode reports changes and makes none.
     let first = fleet.server("blue-1");
     let before = first.written();
     fleet
@@ -239,7 +240,7 @@ fn a_fleet_is_set_up_pushed_to_and_promoted() {
     fleet.is_pushed_to_and_promoted();
 }
 
-/// The paths that were written since, but for what any visit leaves in the visitor's home.
+/// Returns the paths written since, except for those that every login writes in its home.
 fn changed(server: &Machine, before: &str) -> String {
     let ours = |line: &&str| !line.starts_with("./home/admin");
     server.changed_since(before).lines().filter(ours).collect::<Vec<_>>().join("\n")

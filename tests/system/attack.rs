@@ -1,17 +1,18 @@
-//! Attempts of the deploy user on root. Whoever may push runs programs as that user, so everything that it
-//! can write is hostile to root: after each attempt root runs every command of the program, and nothing
-//! outside of the user's own files has changed, nothing ran as root, and no secret of root's came out.
+//! Privilege escalation attempts by the deploy user. Everyone who may push runs programs as that user, so
+//! everything that it can write is hostile to root. After each attempt root runs every command of the
+//! program. No file outside the user's own may change, no program of the user's may run as root, and no
+//! secret of root's may leak.
 
 use crate::lab::Lab;
 use crate::machine::{Machine, difference};
 
-/// Only root can read it, on the disk, in the environment and on a descriptor.
+/// A secret that only root can read: on disk, in the environment, and on a descriptor.
 const CANARY: &str = "canary-7d1f5c";
 
 const REPO: &str = "/home/deploy/sample_app";
 const SITE: &str = "/var/www/html";
 
-/// Every command, as root types it; one that waits or asks has its limit.
+/// Every command, as root runs it. Commands that wait or prompt have a timeout.
 const COMMANDS: [&str; 13] = [
     "status",
     "status --json",
@@ -28,17 +29,17 @@ const COMMANDS: [&str; 13] = [
     "unlock",
 ];
 
-/// A server that `install.sh` set up, with a release, and what root has on it.
+/// A server that `install.sh` set up, with a release and root's own files.
 pub struct Siege {
     /// The server.
     pub blue: Machine,
     before: String,
-    /// Goes last.
+    /// Dropped last.
     _lab: Lab,
 }
 
 impl Siege {
-    /// Sets the server up with these options of the installer, and pushes two versions.
+    /// Sets up the server with these installer options, and pushes two versions.
     pub fn lay(options: &str) -> Option<Self> {
         let lab = Lab::new()?;
         let (blue, dev) = (lab.server("blue"), lab.client("dev"));
@@ -49,7 +50,7 @@ impl Siege {
         dev.push("blue master").ok();
         dev.commit("App v2", "two");
         dev.push("blue master").ok();
-        // A repository of root's own, a secret, and files that root runs.
+        // A repository owned by root, a secret, and files that root executes.
         blue.sh(&format!(
             "umask 077; echo {CANARY} >/root/secret; echo true >/root/.bashrc
             git init -q --bare /root/clone; cp -r {REPO}/objects {REPO}/refs /root/clone
@@ -63,20 +64,21 @@ impl Siege {
         Some(Self { blue, before, _lab: lab })
     }
 
-    /// Deploy does this, then root runs every command with what the caller of `sudo` has: a secret in the
-    /// environment, and one on an open descriptor. Whatever becomes of the commands, root's files stay.
+    /// Runs the attack as deploy, then every command as root with what a caller of `sudo` has: a secret in
+    /// the environment, and one on an open descriptor. Whether or not the commands succeed, root's files must
+    /// not change.
     pub fn attempt(&self, name: &str, as_deploy: &str) {
         self.attempt_with(name, as_deploy, &COMMANDS.map(|command| format!("bluegreen -C {REPO} {command}")));
     }
 
-    /// The same with these commands of root's.
+    /// Like [`Self::attempt`], with these commands.
     pub fn attempt_with(&self, name: &str, as_deploy: &str, commands: &[String]) {
         let said = self.try_it(as_deploy, commands);
         assert!(!said.contains("panicked"), "{name}: {said}");
         self.holds(&format!("{name}\n{said}"));
     }
 
-    /// Gives what root's commands print after what deploy does.
+    /// Runs the attack, then root's commands. Returns their output.
     fn try_it(&self, as_deploy: &str, commands: &[String]) -> String {
         self.recover();
         self.as_deploy(as_deploy).ok();
@@ -90,7 +92,7 @@ impl Siege {
         self.blue.sh(&script).either_way().text().to_owned()
     }
 
-    /// Runs a script as the user that pushes are run as.
+    /// Runs a script as the deploy user.
     pub fn as_deploy(&self, script: &str) -> crate::machine::Ran {
         self.blue.sh(&format!(
             "cat >/tmp/attempt <<'attempt'\nset -eu\ncd /home/deploy\n{script}\nattempt
@@ -98,12 +100,13 @@ impl Siege {
         ))
     }
 
-    /// Nothing but deploy's own files has changed, nothing ran as root, and the secret is nowhere.
+    /// Asserts that only deploy's own files have changed, no program ran as root, and the secret did not
+    /// leak.
     pub fn holds(&self, what: &str) {
         assert_eq!(self.breaches(), "", "{what}");
     }
 
-    /// Names what of root's has changed, ran or came out.
+    /// Returns root's files that changed, programs that ran as root, and places to which the secret leaked.
     pub fn breaches(&self) -> String {
         let changed = difference(&self.before, &written(&self.blue));
         let is_roots = |path: &str| {
@@ -122,7 +125,7 @@ impl Siege {
         changed.join("\n") + self.blue.sh(&leaks).either_way().text()
     }
 
-    /// Gives deploy back what it had, so that attempts are apart from each other.
+    /// Restores deploy's files, so that attempts are independent.
     pub fn recover(&self) {
         self.blue
             .sh(&format!(
@@ -135,14 +138,13 @@ impl Siege {
     }
 }
 
-/// All that was written on a machine. What stands for removed files are links to one node, whose times say
-/// nothing.
+/// Lists all writes on a machine. Removed files are hard links to one whiteout, whose times mean nothing.
 fn written(machine: &Machine) -> String {
     let line = |line: &str| line.split_once(" c 0 ").map_or(line, |(path, _)| path).to_owned();
     machine.written().lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Whom a program of deploy's runs as, and what it finds: its user, its environment, its descriptors.
+/// Records the user, environment, and descriptors that a program started by deploy has.
 const SPY: &str = "id -u >>/tmp/ran-as; env >>/tmp/env; ls -l /proc/self/fd >>/tmp/fds; \
     cat <&7 >>/tmp/seven 2>/dev/null; cat /proc/$PPID/environ >>/tmp/parent 2>/dev/null; \
     cat /proc/$PPID/fd/7 >>/tmp/parent 2>/dev/null; true";
@@ -161,73 +163,81 @@ fn besiege(options: &str) {
     let Some(siege) = Siege::lay(options) else { return };
     let spy = SPY.replace('\'', "");
     siege.attempt("nothing", "true");
-    // Where the way leads.
-    siege.attempt("the repository leads to root's", "mv sample_app real; ln -s /root/clone sample_app");
+    // Redirected paths.
+    siege
+        .attempt("the repository is a symlink to root's", "mv sample_app real; ln -s /root/clone sample_app");
     siege.attempt(
-        "the home's parent leads to root's",
+        "the repository's path leads through `..` to root's",
         "mkdir x; mv sample_app real; ln -s ../deploy/x/.. x/y; ln -s x/y/../../../root/clone sample_app",
     );
     siege.attempt(
-        "a work tree of root's",
+        "`.git` is a symlink to root's repository",
         "mv sample_app real; mkdir sample_app; ln -s /root/clone sample_app/.git",
     );
     siege.attempt(
-        "parts of the repository are root's",
+        "parts of the repository are symlinks to root's files",
         "cd sample_app; rm -rf HEAD objects config; ln -s /root/clone/objects objects; ln -s /root/secret HEAD; ln -s /root/secret config",
     );
     siege.attempt(
-        "alternates and a common directory are root's",
+        "alternates and `commondir` point to root's repository",
         "cd sample_app; mkdir -p objects/info; echo /root/clone/objects >objects/info/alternates; echo /root/clone >commondir",
     );
-    siege.attempt("the config is root's", "ln -sf /root/secret sample_app/bluegreen.toml");
+    siege
+        .attempt("the config is a symlink to root's secret", "ln -sf /root/secret sample_app/bluegreen.toml");
     siege.attempt(
-        "git's config reads root's",
+        "git's config includes root's secret",
         "printf '[core]\nattributesFile = /root/secret\n[include]\npath = /root/secret\n' >>sample_app/config",
     );
-    // Where things are written.
+    // Redirected writes.
     siege.attempt(
-        "the state leads to root's files",
+        "state files are symlinks to root's",
         "cd /var/www/html/.bluegreen; for file in history.jsonl lock publishing looked-at; do ln -sfn /root/.bashrc $file; done",
     );
     siege.attempt(
-        "records say what a shell would run",
+        "records contain shell commands",
         "cd /var/www/html/.bluegreen; sed -i 's|^commit = .*|commit = \"\\\\ntouch /root/pwned\\\\n\"|' releases/*.toml
         ln -sf /root/.bashrc history.jsonl",
     );
-    siege.attempt("the state is root's", "cd /var/www/html; mv .bluegreen old; ln -s /root .bluegreen");
     siege.attempt(
-        "the logs are root's",
+        "the state directory is a symlink to root's",
+        "cd /var/www/html; mv .bluegreen old; ln -s /root .bluegreen",
+    );
+    siege.attempt(
+        "the logs directory is a symlink to root's",
         "cd /var/www/html/.bluegreen; rm -rf logs releases; ln -s /root logs; ln -s /root releases",
     );
-    siege.attempt("the releases are the system's", "cd /var/www/html; mv releases old; ln -s /etc releases");
     siege.attempt(
-        "the live release is the system's",
+        "`releases` is a symlink to `/etc`",
+        "cd /var/www/html; mv releases old; ln -s /etc releases",
+    );
+    siege.attempt(
+        "`current` is a symlink to `/etc`",
         "ln -sfn /etc /var/www/html/current; mkfifo /var/www/html/.bluegreen/fifo",
     );
     siege.attempt(
-        "the site is root's",
+        "the configured site is root's",
         "printf '[site]\\nroot = \"/root/site\"\\n' >sample_app/bluegreen.toml",
     );
     siege.attempt(
-        "the site leads to root's",
+        "the configured site is a symlink to root's",
         "ln -s /root/site here; printf '[site]\\nroot = \"/home/deploy/here\"\\n' >sample_app/bluegreen.toml",
     );
     siege.attempt(
-        "shared paths lead to root's",
+        "`shared` is a symlink to root's home",
         "ln -s /root /var/www/html/shared; printf '[shared]\\ndirs = [\"new\"]\\nfiles = [\"secret\"]\\n' >>sample_app/bluegreen.toml",
     );
     siege.attempt(
-        "fifos wait for root",
+        "a state file is a fifo",
         "cd /var/www/html/.bluegreen; rm -f history.jsonl; mkfifo history.jsonl",
     );
-    // What is run.
+    // Executed programs.
     siege.attempt(
-        "steps look around",
+        "steps inspect their environment",
         &format!("cat >>sample_app/bluegreen.toml <<'end'\n[steps]\nbuild = '{spy}'\ncheck = '{spy}'\nrestart = '{spy}'\nverify = '{spy}'\nend
             sed -i '/^\\[steps\\]/{{n;/^#/d}}' sample_app/bluegreen.toml; awk '!/^\\[steps\\]/ || !n++' sample_app/bluegreen.toml >new; mv new sample_app/bluegreen.toml; chmod 644 sample_app/bluegreen.toml"),
     );
     siege.attempt(
-        "git runs what its config and its hooks say",
+        "git's config and hooks run programs",
         &format!(
             "cat >spy <<'end'\n#!/bin/sh\n{SPY}\ncat\nend
             chmod 755 spy; cd sample_app
@@ -241,50 +251,50 @@ fn besiege(options: &str) {
         ),
     );
     siege.attempt_with(
-        "the hook is called by its path",
+        "root runs the hook by its path",
         "true",
         &["rollback", "deploy", "status"].map(|command| format!("{REPO}/hooks/post-receive {command}")),
     );
     siege.attempt_with(
-        "git's own variables lead there",
+        "`GIT_DIR` points to a symlink",
         "mv sample_app real; ln -s /root/clone sample_app",
         &["status", "rollback", "deploy"].map(|command| format!("env GIT_DIR={REPO} bluegreen {command}")),
     );
 }
 
-/// The control: a program of root's that trusts deploy is noticed, in each of the ways that an attempt can end.
+/// Control: a root program that trusts deploy is detected, in each way in which an attempt can succeed.
 #[test]
-fn a_program_that_trusts_is_noticed() {
+fn a_program_that_trusts_deploy_is_detected() {
     let Some(mut siege) = Siege::lay("--web-server none") else { return };
     let spy = SPY.replace('\'', "");
     let trusting: [(&str, &str, &str, &str); 6] = [
         (
-            "writes through a link",
+            "writes through a symlink",
             "ln -sf /root/.bashrc /var/www/html/.bluegreen/history.jsonl",
             "cp /etc/hostname /var/www/html/.bluegreen/history.jsonl",
             "./root/.bashrc",
         ),
         ("gives a directory away", "ln -s /root/site here", "chown deploy: /home/deploy/here", "./root/site"),
         (
-            "runs git as root where deploy says what git runs",
+            "runs git as root with deploy's git config",
             "printf '#!/bin/sh\\nid -u >>/tmp/ran-as\\n' >spy; chmod 755 spy; git -C sample_app config alias.look '!/home/deploy/spy'",
             "git -c safe.directory=* -C /home/deploy/sample_app look",
             "0\n",
         ),
         (
-            "reads a secret out",
+            "copies a secret",
             "ln -sf /root/secret sample_app/bluegreen.toml",
             "cp /home/deploy/sample_app/bluegreen.toml /var/www/html/.bluegreen/log",
             "/var/www/html/.bluegreen/log\n",
         ),
         (
-            "leaves a file of its own",
+            "leaves a file owned by root",
             "true",
             "touch /var/www/html/.bluegreen/of-root",
             "/var/www/html/.bluegreen/of-root\n",
         ),
         (
-            "hands its environment and its descriptors on",
+            "passes on its environment and descriptors",
             &format!("echo '{spy}' >spy"),
             "runuser -u deploy -- sh /home/deploy/spy",
             "/tmp/env\n",
@@ -294,16 +304,16 @@ fn a_program_that_trusts_is_noticed() {
         let said = siege.try_it(as_deploy, &[command.to_owned()]);
         let breaches = siege.breaches();
         assert!(breaches.contains(breach), "{what}: {breaches}\n{said}");
-        // What it did to root's files is not counted again.
+        // Do not count its changes to root's files again.
         siege.recover();
         siege.before = written(&siege.blue);
     }
 }
 
-/// Two directories change places all the time, one of them leading to root's repository. Whatever root
-/// happens to see, it works as deploy or not at all.
+/// Continuously exchanges two directories, one of which is a symlink to root's repository. Whichever root
+/// finds, it either works as deploy or fails.
 #[test]
-fn while_directories_are_exchanged() {
+fn commands_are_safe_while_directories_are_exchanged() {
     let Some(siege) = Siege::lay("--web-server none") else { return };
     siege.recover();
     siege
@@ -332,12 +342,12 @@ fn while_directories_are_exchanged() {
         ),
     );
     let said = race.finish();
-    // Both places were seen, or there was no race.
+    // Both places were visited, so there was a race.
     let foreign: u32 = said.trim().parse().unwrap();
     assert!(foreign > 10 && foreign + 10 < runs, "{said}");
     siege.holds("the race");
     siege.blue.sh("cat /root/.bashrc; ls -A /root/site").ok().lacks("commit").lacks("releases");
 }
 
-/// The number of the system call; perl has no name for it.
+/// The system call's number, because perl has no wrapper for it.
 const RENAMEAT2: u32 = if cfg!(target_arch = "aarch64") { 276 } else { 316 };

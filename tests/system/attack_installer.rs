@@ -1,17 +1,18 @@
-//! The deploy user's attempts on root by way of `install.sh`. Whoever may push runs programs as that user,
-//! so everything that it can write is hostile to root. After each attempt root runs the installer for an
-//! upgrade with a new key and a new rule for sudo, lists and removes keys, and uninstalls. Nothing of
-//! root's changes owner, mode or content, no rule appears that root did not type, and no secret comes out.
+//! Attempts by the deploy user to gain root through `install.sh`. Everyone who may push runs programs as that
+//! user, so everything that it can write is hostile to root. After each attempt root runs the installer to
+//! upgrade with a new key and a new sudo rule, lists and removes keys, and uninstalls. No file of root's may
+//! change its owner, mode, or content, no sudo rule may appear that root did not type, and no secret may
+//! leak.
 
 use crate::lab::Lab;
 use crate::machine::{Machine, difference};
 
-/// Only root can read it: on the disk, in the environment and on a descriptor.
+/// A secret that only root can read: on disk, in the environment, and on a descriptor.
 const CANARY: &str = "canary-52ac09";
 
 const INSTALLER: &str = "/root/bluegreen/install.sh --binary /root/bluegreen/program";
 
-/// Writes down what the processes of its user have open, and their environment, as long as they live.
+/// Records the environment and open files of its user's processes, as long as they live.
 const SPY: &str = r#"
     open(my $out, ">", "/tmp/spied"); $out->autoflush(1);
     while (-e "/tmp/spied") {
@@ -53,7 +54,7 @@ impl Siege {
         Some(Self { roots, ..siege })
     }
 
-    /// Lists files of root's that have nothing to do with deployments: owner, mode, times, size and content.
+    /// Lists root's files that have nothing to do with deployments: owner, mode, times, size, and content.
     fn roots_own(&self) -> String {
         let listing = self.blue.sh(
             "find /root/secret /root/.ssh /root/.bashrc /root/clone /opt /etc -xdev \\( -path /etc/apache2 -o -path /etc/ssl \\
@@ -64,11 +65,11 @@ impl Siege {
         listing.ok().text().to_owned()
     }
 
-    /// deploy does that in its home; then root works with the installer.
+    /// Runs the attack as deploy in its home, then runs the installer as root.
     fn attempt(&self, what: &str, attack: &str) {
         self.blue.sh("rm -rf /tmp/*").ok();
         self.blue.sh_as("deploy", attack).ok();
-        // As an admin does: with a terminal, a secret in the environment, and a file open.
+        // As an administrator would: with a terminal, a secret in the environment, and an open file.
         let root = |options: &str| {
             let line = format!("{INSTALLER} {options}");
             self.blue
@@ -108,12 +109,12 @@ impl Siege {
             assert!(!spied.text().contains(secret), "{what}: {}", spied.text());
         }
         if what.starts_with("a look") {
-            // What the installer lets deploy write to is a file of its own.
+            // The only file through which the installer lets deploy write is a temporary one.
             assert!(spied.text().contains("/tmp/tmp."), "{what}: {}", spied.text());
         }
     }
 
-    /// Puts home, site and ledgers back to what they were.
+    /// Restores the home, the site, and the ledgers.
     fn recover(&self) {
         let site = self.site;
         self.blue
@@ -129,63 +130,71 @@ impl Siege {
 fn on_a_server_with_a_site_in_the_users_home() {
     let options = "--web-server none --site /home/deploy/public";
     let Some(siege) = Siege::lay(options, "/home/deploy/public") else { return };
-    siege.attempt("the site leads to root's", "mv public real; ln -s /opt/boss public");
+    siege.attempt("the site is a symlink to root's directory", "mv public real; ln -s /opt/boss public");
     siege.attempt("the site is a file", "rm -rf public; echo >public");
-    siege.attempt("the site is gone", "rm -rf public");
-    siege.attempt("the keys are root's", "ln -sf /root/.ssh/authorized_keys .ssh/authorized_keys");
+    siege.attempt("the site is removed", "rm -rf public");
+    siege.attempt(
+        "the key file is a symlink to root's",
+        "ln -sf /root/.ssh/authorized_keys .ssh/authorized_keys",
+    );
 }
 
 #[test]
 fn on_a_server_with_apache() {
     let site = "/var/www/html";
     let Some(siege) = Siege::lay("--web-server apache", site) else { return };
-    siege.attempt("a look at all that runs as deploy", &format!("perl -e '{SPY}' >/dev/null 2>&1 &"));
+    siege.attempt("deploy inspects its user's processes", &format!("perl -e '{SPY}' >/dev/null 2>&1 &"));
     siege.attempt(
-        "commands of the account lead to root's",
+        "the account's commands are symlinks to root's files",
         "mkdir git-shell-commands; cd git-shell-commands; ln -s /root/secret .repositories
         for name in ..repositories .command .status; do ln -s /root/.ssh/authorized_keys $name.bluegreen-new; done",
     );
-    siege.attempt("the keys are root's", "ln -sf /root/.ssh/authorized_keys .ssh/authorized_keys");
-    siege.attempt("all keys are root's", "rm -rf .ssh; ln -s /root/.ssh .ssh");
     siege.attempt(
-        "the next keys are root's",
+        "the key file is a symlink to root's",
+        "ln -sf /root/.ssh/authorized_keys .ssh/authorized_keys",
+    );
+    siege.attempt("`.ssh` is a symlink to root's", "rm -rf .ssh; ln -s /root/.ssh .ssh");
+    siege.attempt(
+        "temporary names are symlinks to root's files",
         "for name in authorized_keys id; do ln -s /root/.bashrc .ssh/.$name.bluegreen-new; done; ln -s /root/.bashrc .bluegreen-new",
     );
-    siege.attempt("the keys are a fifo", "rm .ssh/authorized_keys; mkfifo .ssh/authorized_keys");
+    siege.attempt("the key file is a fifo", "rm .ssh/authorized_keys; mkfifo .ssh/authorized_keys");
     siege.attempt(
-        "the config names root's directory and asks for sudo",
+        "the config contains root's directory and a sudo step",
         "printf '[site]\\nroot = \"/opt/boss\"\\n[steps]\\nrestart = [\"sudo /bin/sh /home/deploy/x\"]\\n' >sample_app/bluegreen.toml",
     );
     siege.attempt(
-        "the config asks for sudo",
+        "the config contains a sudo step",
         "sed -i 's|^#restart = .*|restart = [\"sudo /usr/bin/id\"]|' sample_app/bluegreen.toml",
     );
     siege.attempt(
-        "the config speaks to the shell",
+        "the config contains shell expansions",
         "sed -i 's|^branch = .*|branch = \"x`id`\"|; s|^server = .*|server = \"$(cat /root/secret)\\\\u001b[2J\"|' sample_app/bluegreen.toml",
     );
-    siege.attempt("the config is root's", "ln -sf /root/secret sample_app/bluegreen.toml");
-    siege.attempt("the repository is root's", "mv sample_app real; ln -s /root/clone sample_app");
+    siege
+        .attempt("the config is a symlink to root's secret", "ln -sf /root/secret sample_app/bluegreen.toml");
+    siege
+        .attempt("the repository is a symlink to root's", "mv sample_app real; ln -s /root/clone sample_app");
     siege.attempt(
-        "the hooks are root's",
+        "the hooks are symlinks to root's home",
         "rm -rf sample_app/hooks; ln -s /root sample_app/hooks; ln -sf /root/secret sample_app/config",
     );
     siege.attempt(
-        "the state of the site is root's",
+        "the site's directories are symlinks to root's",
         &format!(
             "cd {site}; rm -rf .bluegreen releases shared current; ln -s /root .bluegreen; ln -s /opt/boss releases
             ln -s /opt/boss shared; ln -s /etc current"
         ),
     );
     siege.attempt(
-        "the site is to be adopted",
+        "the site to adopt contains symlinks to root's files",
         &format!("cd {site}; rm -rf current; ln -s /root/secret index.html; ln -s /opt/boss boss"),
     );
 }
 
-/// The keys are deploy's and root's in turns all the time.
+/// Continuously exchanges deploy's keys with root's.
 #[test]
-fn while_the_keys_are_exchanged() {
+fn the_installer_is_safe_while_keys_are_exchanged() {
     let Some(siege) = Siege::lay("--web-server none", "/var/www/html") else { return };
     siege.blue.sh_as("deploy", "ln -s /root/.ssh other").ok();
     let exchange = if cfg!(target_arch = "aarch64") { 276 } else { 316 };

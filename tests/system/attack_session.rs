@@ -1,5 +1,5 @@
-//! Attempts of the deploy user on the session of an administrator who types commands at a terminal: the terminal
-//! itself, the session keyring, and the moment in which a process drops its privileges.
+//! Attempts by the deploy user on the session of an administrator at a terminal: on the terminal itself, the
+//! session keyring, and the moment in which a process drops its privileges.
 
 use crate::attack::Siege;
 
@@ -8,10 +8,11 @@ const REPO: &str = "/home/deploy/sample_app";
 /// The payload of a key in root's session keyring.
 const CANARY: &str = "canary-e81b40";
 
-/// Numbers of system calls for perl, which has no names for them: `add_key`, keyctl, ptrace.
+/// System call numbers for perl, which has no wrappers for them: `add_key`, `keyctl`, and `ptrace`.
 const CALLS: [u32; 3] = if cfg!(target_arch = "aarch64") { [217, 219, 117] } else { [248, 250, 101] };
 
-/// A program of deploy's: writes down whether it finds a terminal, can type into it, or reads root's key.
+/// A program run by deploy. Records whether it has a terminal, can inject input into it, or can read root's
+/// key.
 const SPY: &str = r#"#!/usr/bin/perl
     open(my $out, ">>", "/tmp/found"); print $out "ran as $<\n";
     if (open(my $tty, "+<", "/dev/tty")) {
@@ -28,8 +29,8 @@ const SPY: &str = r#"#!/usr/bin/perl
     print $out "$payload\n" if $key > 0 && syscall(KEYCTL, 11, $key, $payload, 64) > 0;
     exit 1;"#;
 
-/// A program of deploy's: traces each process of its user as soon as it sees it, and writes down those that have
-/// something of root's: its terminal, or the program itself, whose memory has root's environment.
+/// A program run by deploy. Traces each process of its user on sight, and records those that still have
+/// something of root's: its terminal, or the program itself, whose memory contains root's environment.
 const TRACER: &str = r#"
     open(my $out, ">", "/tmp/traced"); $out->autoflush(1);
     my %seen; my $count = 0;
@@ -53,8 +54,8 @@ fn script(text: &str) -> String {
         .replace("PTRACE", &CALLS[2].to_string())
 }
 
-/// Lets root type lines at an interactive shell, in a session whose keyring holds a key. Each entry waits the seconds,
-/// then types the text. Returns what the terminal shows.
+/// Types lines as root at an interactive shell, in a session whose keyring contains a key. For each entry,
+/// waits the given seconds and types the text. Returns the terminal's output.
 fn type_at_terminal(siege: &Siege, entries: &[(f32, &str)]) -> String {
     let keyring = script(&format!(
         r#"my ($type, $name, $key) = qw(user canary {CANARY});
@@ -72,7 +73,7 @@ fn type_at_terminal(siege: &Siege, entries: &[(f32, &str)]) -> String {
     siege.blue.sh(&line).either_way().text().replace('\r', "")
 }
 
-/// A server on which the spy runs wherever deploy can have it run.
+/// Sets up a server on which the spy runs wherever deploy can make it run.
 fn besieged() -> Option<Siege> {
     let siege = Siege::lay("--web-server none --gate")?;
     siege.recover();
@@ -94,21 +95,21 @@ fn besieged() -> Option<Siege> {
 }
 
 #[test]
-fn roots_terminal_and_keyring_are_not_there() {
+fn roots_terminal_and_keyring_are_inaccessible() {
     let Some(siege) = besieged() else { return };
     let all = "for command in status check deploy rollback history; do bluegreen -C REPO $command; done\\n";
     let all = all.replace("REPO", REPO);
     type_at_terminal(&siege, &[(0.5, &all), (20.0, "")]);
-    // git fetches what a ref points to and the repository lacks.
+    // A ref to a missing object would make git fetch it.
     siege
         .as_deploy("rm -f sample_app/packed-refs; printf '1%.0s' $(seq 40) >sample_app/refs/heads/master")
         .ok();
     type_at_terminal(&siege, &[(0.5, &all), (10.0, "")]);
     let found = siege.blue.sh("sort -u /tmp/found").ok().text().to_owned();
     let deploy = siege.blue.sh("id -u deploy").ok().text().to_owned();
-    assert_eq!(found, format!("ran as {deploy}"), "it ran, and found nothing");
+    assert_eq!(found, format!("ran as {deploy}"), "the spy must run and find nothing");
 
-    // The control: without a session of its own, it finds everything.
+    // Control: without a new session, the spy finds everything.
     siege.blue.sh("rm /tmp/found").ok();
     let trusting = "setpriv --reuid=deploy --regid=deploy --clear-groups /home/deploy/spy\\n";
     type_at_terminal(&siege, &[(0.5, trusting), (1.0, "")]);
@@ -119,7 +120,7 @@ fn roots_terminal_and_keyring_are_not_there() {
     }
 }
 
-/// Runs commands of root's at a terminal while deploy traces whatever it can. Returns what it traced.
+/// Runs a command as root at a terminal while deploy traces its processes. Returns what it traced.
 fn trace(siege: &Siege, command: &str, runs: u32) -> String {
     siege.blue.write("/tmp/tracer", &script(TRACER));
     let line = format!(
@@ -135,16 +136,16 @@ end
 }
 
 #[test]
-fn deploy_cannot_trace_a_process_with_anything_of_roots() {
+fn deploy_cannot_trace_a_process_with_roots_data() {
     let Some(siege) = Siege::lay("--web-server none") else { return };
     siege.recover();
-    // git is asked for the branch, because this config is not a plain one.
+    // A config with a section that is not plain makes the program run git for the branch.
     siege.as_deploy("git -C sample_app config alias.x y").ok();
     let runs: u32 = std::env::var("BLUEGREEN_TRACES").map_or(1000, |runs| runs.parse().unwrap());
     let traced = trace(&siege, &format!("bluegreen -C {REPO} status"), runs);
     assert!(!traced.contains("breach") && traced.contains("traced "), "{traced}");
 
-    // The control: a program that becomes deploy first, and starts a session then.
+    // Control: a program that becomes deploy before it starts a session.
     let yama = siege.blue.sh("cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0").ok();
     let traced = trace(&siege, "setpriv --reuid=deploy --regid=deploy --clear-groups setsid sleep 0.01", 200);
     assert_eq!(traced.contains("breach: setsid on terminal"), yama.text() == "0\n", "{traced}");
@@ -172,7 +173,7 @@ fn ctrl_c_and_ctrl_z_reach_the_command() {
     let (before, after) = shown.split_once("Stopped").unwrap();
     assert!(before.contains("begun") && after.contains(" is live: "), "{shown}");
     assert!(after.contains("status=0\n"), "{shown}");
-    // Lines stay in their order, and a signal that kills the command kills the one that waits for it.
+    // Lines keep their order. A signal that kills the command also kills the parent that waits for it.
     let positions: Vec<_> =
         ["Deploying", "begun", "ended", "is live", "complete"].map(|word| shown.rfind(word)).into();
     assert!(positions.is_sorted() && positions[0].is_some(), "{shown}");
@@ -191,8 +192,8 @@ fn ctrl_c_and_ctrl_z_reach_the_command() {
     assert!(shown.contains("status="), "{shown}");
 }
 
-/// A problem that deploy causes, the command by which root looks at it, and what deploy does before root types what the
-/// hint says.
+/// A problem that deploy causes, the command by which root finds it, and what deploy does before root runs
+/// the hint.
 const PROBLEMS: [(&str, &str, &str); 8] = [
     ("rm -rf shared; ln -s /etc shared", "check", "true"),
     ("chmod 755 .bluegreen", "check", "rm -r .bluegreen; ln -s /root .bluegreen"),
@@ -221,7 +222,7 @@ const PROBLEMS: [(&str, &str, &str); 8] = [
 ];
 
 #[test]
-fn commands_that_are_printed_for_root_are_safe() {
+fn printed_root_commands_are_safe() {
     let Some(siege) = Siege::lay("--web-server none") else { return };
     for (problem, command, plant) in PROBLEMS {
         siege.recover();
@@ -241,7 +242,7 @@ fn commands_that_are_printed_for_root_are_safe() {
         }
         siege.holds(&format!("{problem}; {command}; {printed:?}"));
     }
-    // The control: a command of root's own.
+    // Control: a command run as root.
     siege.recover();
     siege.as_deploy("rm -rf /var/www/html/shared; ln -s /root /var/www/html/shared").ok();
     siege.blue.sh("mkdir -p /var/www/html/shared/sub").ok();

@@ -1,4 +1,4 @@
-//! The unit of systemd that ends, at every boot, what a crash cut off: as the installer lays it.
+//! The installed systemd unit that completes, at every boot, what a crash interrupted.
 
 use crate::lab::Lab;
 
@@ -23,13 +23,13 @@ fn each_repository_has_a_unit() {
         .says(&format!("\n{UNIT}\n"))
         .lacks("@:")
         .lacks("@no-sudo");
-    // The line of the unit, run as the unit would.
+    // The unit's command, run as the unit would run it.
     blue.sh_as("deploy", "bluegreen -C /home/deploy/sample_app resume --boot | grep . && exit 1 || :").ok();
 
-    // What an admin lets the steps do, they can do at boot too.
+    // Commands that an administrator allows for steps also work at boot.
     blue.install("--sudo '/usr/bin/systemctl reload apache2'").ok().says(&format!("write {UNIT}"));
     blue.sh(&format!("grep -E 'NoNewPrivileges|ProtectSystem' {UNIT}")).fails();
-    // Who has disabled it meant that, and so did who has changed it.
+    // A unit that the administrator disabled or changed stays that way.
     blue.write("/usr/local/bin/crontab", &format!("#!/bin/sh\necho '{line}'\n"));
     blue.sh(&format!("rm {WANTED}; chmod +x /usr/local/bin/crontab")).ok();
     blue.install("").ok().says("Nothing had to be changed.").lacks("@reboot");

@@ -1,8 +1,8 @@
-//! A throw-away server with a real systemd: it boots, reboots, and can lose its power.
+//! A temporary server with a real systemd, which can boot, reboot, and lose power.
 //!
-//! Its root is an overlay over a base that `tests/system/base.sh` builds once for a machine. What is written stays
-//! from one boot to the next. The overlay outlives a power cut together with what no disk would have had yet: what
-//! a disk loses, `cuts` tests; here it is what a boot does.
+//! Its root is an overlay over a base that `tests/system/base.sh` builds once per machine. Written files
+//! persist across boots. A power cut loses no written data, even unflushed data: `disk_cuts` tests what a
+//! disk loses, and this module what a boot does.
 
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Deref;
@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use crate::machine::{Machine, children_of};
 
-/// Run by `unshare`, as process 1: each line of its standard input switches the server on. It says `up` at first,
-/// and `down` with `systemd-nspawn`'s exit status after each time. Every boot has control groups of its own,
-/// because two systemds in one would end each other's services.
+/// Run by `unshare` as PID 1. Each line on its standard input switches the server on. It prints `up` once,
+/// and `down` with `systemd-nspawn`'s exit status after each shutdown. Every boot has its own control groups,
+/// because two systemds in one group would stop each other's services.
 const HOLD: &str = r#"
 mount -t tmpfs -o mode=755 lab /mnt
 mkdir /mnt/written /mnt/work /mnt/root
@@ -37,13 +37,13 @@ while read -r _; do
 done
 "#;
 
-/// The services that want the same ports as another one of the same base: no test has them started by the boot.
+/// Services whose ports conflict with another service of the base. They are not started at boot.
 const DISABLED: &str = "caddy nginx pebble";
 
-/// `systemd-nspawn`'s exit status where the server asked to be booted again.
+/// `systemd-nspawn`'s exit status after a reboot request.
 const WANTS_REBOOT: &str = "down 133\n";
 
-/// A server with a systemd, which is running.
+/// A running server with systemd.
 pub struct Booted {
     machine: Machine,
     said: BufReader<ChildStdout>,
@@ -52,7 +52,7 @@ pub struct Booted {
 }
 
 impl Booted {
-    /// Boots a new server and joins it to the bridge in the namespace of `bridge`.
+    /// Boots a new server and connects it to the bridge in the namespace of `bridge`.
     pub fn boot(name: &str, address: &str, bridge: u32, packages: &str) -> Self {
         let groups = format!("bluegreen-tests-{bridge}-{name}");
         let mut holder = Command::new("unshare")
@@ -70,8 +70,8 @@ impl Booted {
         server
     }
 
-    /// Kills the server's init, and with it the kernel kills all else on it: nothing is told, nothing is
-    /// closed, no service is stopped.
+    /// Kills the server's init, so that the kernel kills everything else on it. No process is notified and no
+    /// service is stopped.
     pub fn lose_power(&mut self) {
         let killed = Command::new("kill").args(["-9", &self.machine.init]).status().unwrap();
         assert!(killed.success());
@@ -80,7 +80,7 @@ impl Booted {
         assert!(line.starts_with("down "), "{line}");
     }
 
-    /// Boots the server, and waits until all that a boot starts has started.
+    /// Boots the server, and waits until systemd has started everything.
     pub fn switch_on(&mut self) {
         self.machine.holder.stdin.as_mut().unwrap().write_all(b"on\n").unwrap();
         let until = Instant::now() + Duration::from_secs(60);
@@ -88,13 +88,13 @@ impl Booted {
         self.machine.init = loop {
             match init_below(&holder) {
                 Some(init) => break init,
-                None => assert!(Instant::now() < until, "it does not boot"),
+                None => assert!(Instant::now() < until, "the server does not boot"),
             }
             std::thread::sleep(Duration::from_millis(20));
         };
         let state = loop {
             let state = self.sh("systemctl --wait is-system-running 2>&1").either_way();
-            // Before systemd has come so far, there is nobody to answer.
+            // Until systemd is far enough along, there is no response.
             if ["running\n", "degraded\n"].contains(&state.text()) {
                 break state;
             }
@@ -105,7 +105,7 @@ impl Booted {
         self.machine.connect(self.bridge);
     }
 
-    /// Has the server boot again as an admin does.
+    /// Reboots the server as an administrator does.
     pub fn reboot(&mut self) {
         self.sh("systemctl reboot").ok();
         self.hears(WANTS_REBOOT);
@@ -131,7 +131,7 @@ impl Drop for Booted {
     fn drop(&mut self) {
         drop(self.machine.holder.kill());
         drop(self.machine.holder.wait());
-        // The kernel removes what a namespace held in its own time; control groups are removed by hand.
+        // The kernel releases the namespaces asynchronously. Control groups are removed manually.
         let script = "sleep 0.2; for tree in /sys/fs/cgroup /sys/fs/cgroup/systemd /sys/fs/cgroup/unified; do
             find \"$tree/$1\" -depth -type d -exec rmdir {} +
         done";
@@ -139,7 +139,7 @@ impl Drop for Booted {
     }
 }
 
-/// The first process of a namespace in which processes below `process` are.
+/// Returns the first process of the PID namespace below `process`.
 fn init_below(process: &str) -> Option<String> {
     for child in children_of(process) {
         let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
@@ -154,22 +154,23 @@ fn init_below(process: &str) -> Option<String> {
     None
 }
 
-/// The base of a booted server: of this machine's own Debian, on which the program under test runs.
+/// Returns the base of a booted server: this machine's own Debian release, on which the program under test
+/// runs.
 fn base(packages: &str) -> String {
     build_base(&own_suite(), packages.split_whitespace())
 }
 
-/// The name of the release of Debian that this machine has.
+/// Returns the code name of this machine's Debian release.
 pub fn own_suite() -> String {
     let release = std::fs::read_to_string("/etc/os-release").unwrap();
     let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     suite.expect("a Debian").to_owned()
 }
 
-/// Builds a base, where this machine has none yet, and gives its path.
+/// Builds a base unless this machine has it, and returns its path.
 pub fn build_base<'a>(suite: &str, packages: impl Iterator<Item = &'a str>) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/base.sh");
     let output = Command::new(script).arg(suite).args(packages).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "could not build a base of {suite}");
+    assert!(output.status.success(), "cannot build a base of {suite}");
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }

@@ -1,5 +1,5 @@
-//! What the installer must never let happen: a lost key, a secret or a source that visitors can read, a lock that another
-//! user holds, and a command for root that is dangerous in a directory of the deploy user's.
+//! What the installer must never allow: a lost key, secrets or source files served to visitors, a lock that
+//! another user holds, and commands for root that are dangerous in the deploy user's directories.
 
 use crate::lab::Lab;
 use crate::machine::Machine;
@@ -8,7 +8,7 @@ const SETUP: &str = "/root/bluegreen/install.sh --binary /root/bluegreen/program
 
 const KEYS: &str = "/home/deploy/.ssh/authorized_keys";
 
-/// Writes ten keys of others to `authorized_keys`, and returns the lines.
+/// Adds ten other keys to `authorized_keys`, and returns their lines.
 fn others(server: &Machine) -> String {
     server
         .sh(&format!(
@@ -22,7 +22,7 @@ fn others(server: &Machine) -> String {
         .to_owned()
 }
 
-/// Asserts that each line of `lines` is in the key file.
+/// Asserts that the key file contains each line of `lines`.
 fn has_all(server: &Machine, lines: &str, when: &str) {
     let keys = server.sh(&format!("cat {KEYS}")).ok();
     for line in lines.lines() {
@@ -31,14 +31,14 @@ fn has_all(server: &Machine, lines: &str, when: &str) {
 }
 
 #[test]
-fn a_key_file_that_cannot_be_read_is_an_error_and_keeps_its_keys() {
+fn an_unreadable_key_file_is_an_error_and_keeps_its_keys() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     blue.write("/root/new.pub", &dev.public_key("stranger"));
     blue.install_for(&dev, "--web-server none").ok();
     let lines = others(&blue);
     let add = format!("{SETUP} --key new=/root/new.pub");
-    // A file of root's, which deploy cannot read.
+    // A file owned by root, which deploy cannot read.
     blue.sh(&format!("chown root {KEYS}")).ok();
     for command in
         [&add, "/root/bluegreen/install.sh --remove-key other", "/root/bluegreen/install.sh --keys"]
@@ -50,12 +50,12 @@ fn a_key_file_that_cannot_be_read_is_an_error_and_keeps_its_keys() {
     blue.sh(&add).ends_with_status(1).says("Permission denied");
     blue.sh("chmod 700 /home/deploy/.ssh").ok();
     has_all(&blue, &lines, "closed directory");
-    // A file that is larger than a key file can be is not truncated.
+    // A file above the size limit is not truncated.
     blue.sh(&format!("cp -a {KEYS} /root/keys; head -c 1100000 /dev/zero | tr '\\0' '#' >>{KEYS}")).ok();
     blue.sh(&add).ends_with_status(1).says("larger than 1000000 bytes");
     has_all(&blue, &lines, "large file");
     blue.sh(&format!("cp -a /root/keys {KEYS}")).ok();
-    // A full disk for temporary files.
+    // The disk for temporary files is full.
     blue.sh("mkdir /srv/full; mount -t tmpfs -o size=128k,mode=1777 full /srv/full").ok();
     for free in [0, 1, 4, 8, 16, 32] {
         blue.sh(&format!(
@@ -66,7 +66,7 @@ fn a_key_file_that_cannot_be_read_is_an_error_and_keeps_its_keys() {
         blue.sh(&format!("TMPDIR=/srv/full {add}")).either_way();
         has_all(&blue, &lines, &format!("{free} pages free"));
     }
-    // A full disk below the home.
+    // The disk of the home directory is full.
     blue.sh(
         "mkdir /srv/home; mount -t tmpfs -o size=16k,mode=700,uid=$(id -u deploy) home /srv/home; cp -a /root/keys /srv/home/authorized_keys
         mount --bind /srv/home /home/deploy/.ssh; head -c 1000000 /dev/zero >/srv/home/filler 2>/dev/null || :",
@@ -81,7 +81,7 @@ fn a_key_file_that_cannot_be_read_is_an_error_and_keeps_its_keys() {
 }
 
 #[test]
-fn a_key_that_is_commented_out_does_not_count() {
+fn a_commented_out_key_does_not_count() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     blue.install_for(&dev, "--web-server none").ok();
@@ -92,22 +92,22 @@ fn a_key_that_is_commented_out_does_not_count() {
     blue.install_for(&dev, "").ok().says("allow 1 key(s)");
     blue.sh(&format!("grep -c ^restrict {KEYS}; grep -c ^#restrict {KEYS}")).ok().says("1\n1\n");
     dev.sh_as("dev", "ssh deploy@blue status").ok();
-    // The same in a file that is passed.
+    // The same in a key file passed with `--key`.
     blue.sh("sed 's/^/# /' /tmp/dev.pub >/root/commented.pub").ok();
     blue.install("--key /root/commented.pub").fails().says("contains no public ssh key");
 }
 
-/// Runs the installer under limits that count for root or for deploy: a key is never lost, and what a killed or failed run
-/// leaves can be completed.
+/// Runs the installer under limits that apply to root or to deploy. No key is lost, and a later run completes
+/// what a killed or failed run left.
 #[test]
-fn limits_lose_no_key_and_leave_nothing_half_done() {
+fn resource_limits_lose_no_key_and_leave_no_partial_state() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     blue.write("/root/new.pub", &dev.public_key("stranger"));
     blue.install_for(&dev, "--web-server none").ok();
     let lines = others(&blue);
     let step = std::env::var("BLUEGREEN_LIMIT_STEP").unwrap_or_else(|_| "7".into());
-    // A megabyte of address space is too small for a shell. 64 are enough for every program of the installer but git.
+    // A megabyte of address space is too small for a shell. 64 are enough for every program except git.
     blue.write(
         "/root/limits",
         &format!(
@@ -138,11 +138,11 @@ fn limits_lose_no_key_and_leave_nothing_half_done() {
 }
 
 #[test]
-fn the_ledger_and_the_locks_are_roots_alone() {
+fn only_root_can_access_the_ledger_and_locks() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     blue.install_for(&dev, "--web-server none --sudo /usr/bin/id").ok();
-    // What a killed installer leaves, and modes of an earlier version.
+    // Leftovers of a killed installer, and file modes of an earlier version.
     blue.sh(
         "cd /var/lib/bluegreen; cp repositories/deploy_sample_app repositories/.deploy_sample_app.bluegreen-new
         cp accounts/deploy accounts/.deploy.bluegreen-new; echo /srv/other >>accounts/.deploy.bluegreen-new
@@ -157,7 +157,7 @@ fn the_ledger_and_the_locks_are_roots_alone() {
         done";
     let list = blue.sh_as("deploy", readable).ok().text().to_owned();
     assert_eq!(list, "/var/lib/bluegreen/accounts/deploy\n/run/bluegreen-install.lock\n");
-    // Whatever deploy locks, root's installer goes on.
+    // Locks taken by deploy do not block root's installer.
     let locks = blue.start(
         "deploy",
         "for path in /run /var/lib/bluegreen /var/lib/bluegreen/* /run/bluegreen*; do
@@ -169,12 +169,12 @@ fn the_ledger_and_the_locks_are_roots_alone() {
 }
 
 #[test]
-fn nothing_is_public_after_an_uninstall_with_apache() {
+fn nothing_is_served_after_an_uninstall_with_apache() {
     secrets_after_uninstall("apache", "apache2/sites-enabled/000-default.conf");
 }
 
 #[test]
-fn nothing_is_public_after_an_uninstall_with_nginx() {
+fn nothing_is_served_after_an_uninstall_with_nginx() {
     secrets_after_uninstall("nginx", "nginx/sites-enabled/default");
 }
 
@@ -204,16 +204,16 @@ fn secrets_after_uninstall(web_server: &str, default: &str) {
     blue.sh(&format!("test -e /etc/{default}")).ok();
     secrets("as installed");
 
-    // The group of the web server's user, which setgid hands down.
+    // The web server's group, which setgid directories pass on.
     install();
     blue.sh("cd /var/www/html; test \"$(stat -c %a releases)\" = 755; chgrp -R www-data .; find . -type d -exec chmod 2750 {} +; chmod 2755 .").ok();
     blue.install("--uninstall").ok();
     secrets("setgid www-data");
     install();
-    // The kernel takes setgid from a directory whose group its owner is not in.
+    // The kernel clears setgid on a directory if its owner is not in its group.
     blue.sh("cd /var/www/html; stat -c '%a %G' shared").ok().says("750 www-data\n");
 
-    // A symlink of an admin's, which cannot be closed here.
+    // An administrator's symlink, whose target cannot be closed from here.
     blue.sh("mv /var/www/html/shared /srv/data; chown -R root:root /srv/data; chmod -R a+rX /srv/data; ln -s /srv/data /var/www/html/shared; chmod g+rx,o+rx /var/www/html").ok();
     blue.install("--uninstall")
         .ends_with_status(1)
@@ -226,12 +226,12 @@ fn secrets_after_uninstall(web_server: &str, default: &str) {
 }
 
 #[test]
-fn sources_are_not_served_by_apache() {
+fn apache_does_not_serve_source_files() {
     sources("apache", "403");
 }
 
 #[test]
-fn sources_are_not_served_by_nginx() {
+fn nginx_does_not_serve_source_files() {
     sources("nginx", "404");
 }
 
@@ -263,7 +263,7 @@ fn sources(web_server: &str, status: &str) {
         }
         assert_eq!(dev.status_of("http://blue/.well-known/proof"), "200", "{application}");
     }
-    // A static site is served, but neither its PHP, which nothing runs, nor what has a dot.
+    // A static site is served, but not its PHP files, which would not be executed, and not its dotfiles.
     deploy("index.html css/site.css config.php a.PHP b.phtml c.phar d.php7 app.js");
     for file in ["", "css/site.css", "app.js"] {
         assert_eq!(dev.status_of(&format!("http://blue/{file}")), "200", "{file}");
@@ -271,7 +271,7 @@ fn sources(web_server: &str, status: &str) {
     for file in ["config.php", "a.PHP", "b.phtml", "c.phar", "d.php7", ".env", ".git/config"] {
         assert_eq!(dev.status_of(&format!("http://blue/{file}")), status, "{file}");
     }
-    // With --static, a manifest beside the pages does not matter.
+    // With `--static`, a manifest next to the pages is ignored.
     deploy("index.html package.json");
     assert_eq!(dev.status_of("http://blue/"), status);
     blue.install("--static").ok().says(&format!("reload {web_server}"));
@@ -280,11 +280,11 @@ fn sources(web_server: &str, status: &str) {
 }
 
 #[test]
-fn without_a_network_the_installation_fails_soon_and_says_why() {
+fn without_a_network_the_installer_fails_quickly_with_the_reason() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     blue.sh("dpkg --remove --force-all nginx-core nginx-light nginx-full nginx 2>/dev/null || :; rm -f /usr/sbin/nginx").ok();
-    // A mirror that accepts connections and never responds.
+    // A mirror that accepts connections but never responds.
     blue.sh("rm -f /etc/apt/sources.list.d/* /etc/apt/apt.conf.d/*proxy*; : >/etc/apt/apt.conf
         echo 'deb http://127.0.0.1:9 stable main' >/etc/apt/sources.list
         setsid python3 -c 'import socket, time
@@ -301,14 +301,14 @@ time.sleep(300)' >/dev/null 2>&1 & sleep 0.5")
 }
 
 #[test]
-fn no_command_for_root_is_dangerous_in_a_directory_of_the_users() {
+fn root_commands_are_safe_in_directories_of_the_deploy_user() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     let is_safe = |said: &str| {
         for line in said.lines() {
             for command in ["cp ", "mv ", "rm ", "chown ", "chmod ", "ln ", "tee ", "install -"] {
                 let Some((before, after)) = line.split_once(&format!(": {command}")) else { continue };
-                // It says as whom: the owner of the directory.
+                // It says which user runs it: the owner of the directory.
                 assert!(before.contains("as deploy") || before.contains("as root"), "{line}");
                 assert!(command != "mv " || after.starts_with("-nT "), "{line}");
                 assert!(!after.starts_with("-R"), "{line}");
@@ -326,7 +326,7 @@ fn no_command_for_root_is_dangerous_in_a_directory_of_the_users() {
     blue.sh("rm -f /var/www/html/current /var/www/html/current.old").ok();
     let said = blue.install("--uninstall").ok().lacks("cp -a");
     is_safe(said.text());
-    // A site in a closed home, and one of another user.
+    // A site in an inaccessible home, and one owned by another user.
     blue.sh("useradd -m ann; install -d -o ann /srv/anns; chmod 700 /home/deploy").ok();
     let said = blue.install("--web-server apache --site /home/deploy/public").ok();
     is_safe(said.says("as deploy: chmod o+x /home/deploy").text());
@@ -334,7 +334,7 @@ fn no_command_for_root_is_dangerous_in_a_directory_of_the_users() {
 }
 
 #[test]
-fn adoption_warns_of_what_visitors_lose() {
+fn adoption_warns_about_paths_that_visitors_lose() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     blue.sh("cd /var/www/html; rm -rf ./*; mkdir releases shared; echo page >index.html; echo notes >releases/v1.html; echo file >shared/file").ok();

@@ -1,4 +1,4 @@
-//! Commands of an administrator on a server that the installer has set up.
+//! An administrator's commands on a server that the installer set up.
 
 use crate::lab::Lab;
 
@@ -9,7 +9,7 @@ fn root_needs_no_option_on_a_server_with_one_repository() {
     blue.sh("cd /; /root/bluegreen/program status").fails().says("no repository found");
     blue.install("--web-server none").ok();
     blue.sh("cd /; bluegreen status").ok().says("/var/www/html");
-    // An installer that was killed leaves a temporary file behind, and perhaps half a ledger.
+    // A killed installer leaves a temporary file, and possibly a truncated ledger.
     blue.sh("cd /var/lib/bluegreen/repositories
         for ledger in *; do cp \"$ledger\" \".$ledger.bluegreen-new\"; done
         printf 'user deploy\\n' >half

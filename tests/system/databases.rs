@@ -1,4 +1,4 @@
-//! A database under both sides, changed in steps that both can live with, while writers never stop.
+//! A database that both sides share, migrated in compatible steps while writers never stop.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -9,10 +9,10 @@ use crate::lab::Lab;
 use crate::machine::{Background, Machine, Ran};
 use crate::skip::skip;
 
-/// The address of the database: one machine is the developer's, the front end's and the database's.
+/// The database's address. One machine is the developer's, the front end, and the database server.
 const DATABASE: &str = "PGHOST=192.0.2.13 PGUSER=app PGDATABASE=app";
 
-/// As the page says, docs/howto/databases.md.
+/// The config in docs/howto/databases.md.
 const CONFIG: &str = r#"
 [site]
 keep = 1
@@ -29,7 +29,7 @@ PGUSER = "app"
 PGDATABASE = "app"
 "#;
 
-/// At the top of the clone; the watch is short, so that the story is.
+/// The promotion config in the clone. Its watch is short, to shorten the test.
 const PROMOTE: &str = r#"
 [sides]
 blue = { ssh = "deploy@blue:sample_app", address = "192.0.2.11:8080" }
@@ -76,7 +76,7 @@ impl Story {
             server.install_for(&story.dev, "--web-server none").ok();
             server.write("/home/deploy/sample_app/bluegreen.toml", CONFIG);
             server.sh("chown deploy: /home/deploy/sample_app/bluegreen.toml").ok();
-            // What systemd does elsewhere.
+            // What systemd does on a real server.
             server
                 .sh(&format!(
                     "cd /; setsid runuser -u deploy -- sh -c 'while :; do
@@ -168,10 +168,10 @@ impl Story {
         if side == "blue" { &self.blue } else { &self.green }
     }
 
-    /// Makes the side public, once the front end has seen that it is well.
+    /// Promotes the side, after the front end has found it healthy.
     fn promote(&self, side: &str, version: &str) {
         self.runs(&format!("bluegreen promote {side}"));
-        // As long as the front end takes to see a server that has just come up.
+        // The time that the front end needs to detect a server that has just started.
         self.dev.sh("sleep 0.5").ok();
         self.dev
             .sh_as("dev", &format!("cd sample_app; bluegreen promote {side} --yes"))
@@ -185,7 +185,7 @@ impl Story {
         self.dev.sh_as("dev", &format!("cd sample_app; {DATABASE} ./migrate {name}"))
     }
 
-    /// Starts a migration at both servers and in the clone at the same moment: it runs once.
+    /// Starts a migration on both servers and in the clone simultaneously. It runs once.
     fn migrates_once(&self, name: &str) {
         let script = format!("cd /var/www/html/current; {DATABASE} ./migrate {name}");
         let servers = [self.blue.start("deploy", &script), self.green.start("deploy", &script)];
@@ -202,12 +202,12 @@ impl Story {
         self.dev.sh_as("dev", &format!("ssh deploy@{side} {command}")).ok().says("is live");
     }
 
-    /// Remembers a command of the story.
+    /// Records a command that the test ran.
     fn runs(&self, command: &str) {
         self.ran.borrow_mut().insert(command.to_owned());
     }
 
-    /// A server that just stopped being public ends what is in flight.
+    /// A server that just stopped being public finishes its in-flight requests.
     fn rests(&self) {
         self.dev.sh("sleep 0.3").ok();
     }
@@ -220,7 +220,7 @@ impl Story {
     fn stop(&self, writers: Background) -> String {
         self.dev.sh("touch /tmp/stop").ok();
         let report = writers.finish();
-        // The page's figures, with `--nocapture`.
+        // The page's figures, shown with `--nocapture`.
         std::io::stderr().write_all(report.as_bytes()).unwrap();
         report
     }
@@ -235,7 +235,7 @@ impl Story {
 }
 
 #[test]
-fn a_column_moves_into_a_table_and_nobody_notices() {
+fn a_column_is_moved_to_a_table_without_downtime() {
     let Some(lab) = Lab::new() else { return };
     let Some(story) = Story::begin(&lab) else { return };
     story.commits("v1");
@@ -266,7 +266,7 @@ fn a_column_moves_into_a_table_and_nobody_notices() {
     the_page_says_what_was_run(&story);
 }
 
-/// The way that does not work, in the same surroundings: the writers see it.
+/// Control: the naive migration fails in the same setup, and the writers detect it.
 fn naive(story: &Story) {
     let writers = story.writers("naive");
     story.rests();
@@ -278,7 +278,7 @@ fn naive(story: &Story) {
 }
 
 fn turquoise(story: &Story) {
-    // What does not fit is not deployed.
+    // An incompatible version is not deployed.
     story.commits("v2");
     story
         .dev
@@ -290,7 +290,7 @@ fn turquoise(story: &Story) {
     story.over_ssh("green", "deploy");
     story.promote("green", "v2");
     story.promote("blue", "v1");
-    // Back by a rollback too, and forth.
+    // A rollback and its reversal work, too.
     story.rests();
     story.over_ssh("green", "rollback");
     story.promote("green", "v1");
@@ -311,11 +311,11 @@ fn reads_the_new(story: &Story) {
     story.over_ssh("blue", "deploy");
     goes_over(story, "blue", "v3", "green", "v2");
     story.promote("green", "v3");
-    // On blue, the release before is version 2, which reads the old.
+    // On blue, the previous release is version 2, which reads the old column.
     rolls_back_blue(story, "v2", "v3");
 }
 
-/// One side goes on to a version, and visitors to it and back; then the other side follows.
+/// Deploys a version to one side, promotes it and back, and then updates the other side.
 fn goes_over(story: &Story, side: &str, to: &str, other: &str, from: &str) {
     story.promote(side, to);
     story.promote(other, from);
@@ -324,7 +324,7 @@ fn goes_over(story: &Story, side: &str, to: &str, other: &str, from: &str) {
     story.push(other, to);
 }
 
-/// Blue goes back by a rollback, with visitors on it for a while, and forth.
+/// Rolls blue back while it is public, and deploys again.
 fn rolls_back_blue(story: &Story, to: &str, from: &str) {
     story.rests();
     story.over_ssh("blue", "rollback");
@@ -337,11 +337,11 @@ fn rolls_back_blue(story: &Story, to: &str, from: &str) {
 fn leaves_the_old(story: &Story) {
     story.migrate("contract").fails().says("`contract` comes after expand, backfill, check, relax");
     story.migrate("relax").fails().says("(v2) reads old, and is live or may be rolled back to");
-    // Nothing is left of the attempt: a version 2 would still be deployed.
+    // The failed attempt left nothing behind, so version 2 could still be deployed.
     assert_eq!(story.sql("SELECT count(*) FROM schema_migrations WHERE state = 'begun'"), "0");
     story.promote("green", "v3");
     story.rests();
-    // The second deployment recycles the directory that the first one has spared.
+    // The second deployment recycles the release that the first one kept.
     story.over_ssh("blue", "deploy");
     story.over_ssh("blue", "deploy");
     story.promote("blue", "v3");
@@ -370,7 +370,7 @@ fn contracts(story: &Story) {
     let said: String = both.into_iter().map(Background::finish).collect();
     assert_eq!(said.matches("contract: done").count(), 1, "{said}");
     assert_eq!(said.matches("contract: already done").count(), 1, "{said}");
-    // From here on the old versions are refused wherever they come from.
+    // From here on, old versions are rejected from any source.
     story.dev.push("green HEAD~1:refs/heads/old").ok();
     story
         .dev
@@ -379,7 +379,8 @@ fn contracts(story: &Story) {
         .says("which is over since the migration `contract`");
 }
 
-/// A deployment that runs may have passed its check before the door was closed: nothing is dropped under it.
+/// A running deployment may have passed its check before the migration excludes old versions. Nothing is
+/// dropped during it.
 fn while_somebody_deploys(story: &Story) {
     let config = "/home/deploy/sample_app/bluegreen.toml";
     let waits = "touch /tmp/checks; until [ -e /tmp/ends ]; do sleep 0.1; done";
@@ -392,7 +393,7 @@ fn while_somebody_deploys(story: &Story) {
     story.green.write(config, CONFIG);
 }
 
-/// Every command of the page is one that ran here.
+/// Asserts that the test ran every command on the page.
 fn the_page_says_what_was_run(story: &Story) {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/howto/databases.md");
     let page = std::fs::read_to_string(page).unwrap();
@@ -404,7 +405,7 @@ fn the_page_says_what_was_run(story: &Story) {
         .collect();
     assert!(commands.len() > 15, "{commands:?}");
     let never: Vec<_> = commands.iter().filter(|command| !story.contains(**command)).collect();
-    assert!(never.is_empty(), "the page has commands that nobody runs: {never:?}");
+    assert!(never.is_empty(), "the test does not run these commands of the page: {never:?}");
     let config = CONFIG.lines().filter(|line| line.starts_with("check") || line.starts_with("keep"));
     for line in config {
         assert!(page.contains(line), "the page lacks `{line}`");

@@ -1,17 +1,17 @@
-//! The demonstration, as someone who has just cloned the project runs it.
+//! The demonstration, run by a user who has just cloned the project.
 
 use crate::lab::Lab;
 
 #[test]
-fn the_demonstration_shows_it_all_and_leaves_nothing() {
+fn the_demonstration_completes_and_cleans_up() {
     let Some(lab) = Lab::new() else { return };
     let laptop = lab.server("laptop");
-    // What cargo would build is there already.
+    // A stand-in for cargo, which copies the program instead of building it.
     laptop.write(
         "/home/ann/.cargo/bin/cargo",
         "#!/bin/sh\nmkdir -p target/demo && cp /srv/program target/demo/bluegreen\n",
     );
-    // A git that signs, and runs hooks of its own, is not to matter.
+    // Settings for signing commits and running global hooks must have no effect.
     laptop.write(
         "/home/ann/.gitconfig",
         "[commit]\ngpgSign = true\n[core]\nhooksPath = /none\n[push]\ndefault = nothing\n",
@@ -40,17 +40,17 @@ fn the_demonstration_shows_it_all_and_leaves_nothing() {
         .says("which is gone now");
     laptop.sh("ls -A /tmp; ls -A /home/ann").ok().lacks("tmp.").says(".gitconfig\nclone\n");
 
-    // Interrupted, it tidies up as well.
+    // It cleans up when interrupted.
     laptop.sh_as("ann", &format!("timeout -s INT 0.3 sh -c '{demo}' || :; sleep 0.5")).ok();
     laptop.sh("ls -A /tmp").ok().lacks("tmp.");
     laptop.sh("ps -eo args").ok().lacks("demo.pl");
-    // It builds what the clone holds, and does not pretend that it can without.
+    // It builds from the clone, and reports an incomplete one.
     laptop.sh("rm /home/ann/clone/Cargo.toml").ok();
     laptop.sh_as("ann", demo).ends_with_status(1).says("needs a complete clone");
 }
 
 #[test]
-fn all_that_is_missing_to_build_is_named_at_once() {
+fn all_missing_build_dependencies_are_reported_together() {
     let Some(lab) = Lab::new() else { return };
     let laptop = lab.server("laptop");
     laptop
@@ -65,7 +65,7 @@ fn all_that_is_missing_to_build_is_named_at_once() {
         .ends_with_status(1)
         .says("error: demo: what builds the program is missing: git gcc libc6-dev\n")
         .says("hint: sudo apt-get install -y git gcc libc6-dev\n");
-    // Without Rust the line brings that too, from wherever this distribution has it.
+    // Without Rust, the hint's command also installs Rust, from a source that this distribution has.
     laptop.sh("rm -rf /home/ann/.cargo /usr/bin/cargo /usr/bin/curl /usr/local/bin/curl").ok();
     let curl = " && curl https://sh.rustup.rs -sSf | sh";
     for (cargo, web, rustup, packages, rest) in [
@@ -87,13 +87,13 @@ fn all_that_is_missing_to_build_is_named_at_once() {
             .says(&format!("is missing: {packages}, for Rust 1.89 or newer\n"))
             .says(&format!("hint: sudo apt-get install -y {packages}{rest}\n"));
     }
-    // At a terminal root is asked first.
+    // On a terminal, root is asked first.
     laptop
         .sh("HOME=/home/ann script -qec /home/ann/clone/demo.sh /dev/null <<'E'\nn\nE")
         .ends_with_status(1)
         .says("Go on? [Y/n] ")
         .says("error: demo: nothing was installed");
-    // Otherwise root types it, which comes to nothing here: there is no way to a package.
+    // Without a terminal, root gets a command to run, which fails here because the machine has no network.
     laptop.sh("echo 'Acquire::Retries 0;' >/etc/apt/apt.conf.d/99-no-retries; : >/etc/resolv.conf; rm -rf /var/cache/apt/archives").ok();
     laptop
         .sh("HOME=/home/ann /home/ann/clone/demo.sh")

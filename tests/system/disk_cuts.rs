@@ -1,8 +1,9 @@
-//! Power cuts while pushes run, on ext4, xfs and btrfs: after the boot, and with nobody's help, what is live is
-//! complete and nothing that was acknowledged is lost.
+//! Power cuts during pushes, on ext4, xfs, and btrfs. After the boot, without intervention, the live release
+//! is complete and no acknowledged push is lost.
 //!
-//! `POWER_CUTS` is the number of cuts on each file system and each way to deploy, `POWER_SEED` the seed that a run
-//! printed. Half of the cuts come at random, half at an instant that `status` names.
+//! `POWER_CUTS` is the number of cuts for each file system and deployment mode. `POWER_SEED` is the seed that
+//! an earlier run printed. Half of the cuts come at random times, the other half at an instant that `status`
+//! reports.
 
 mod disk;
 mod site;
@@ -15,24 +16,24 @@ use self::disk::{Disk, FileSystem, can_cut_or_skip};
 use self::site::{Developer, State, Way, text};
 use crate::snapshot::{Found, Snapshot, snapshot};
 
-/// The instants that half of the cuts aim at: a ref that has moved, and phases as the lock's holder names them.
+/// The instants at which half of the cuts aim: a moved ref, and phases as the lock's holder reports them.
 const AIMS: [&str; 6] = ["ref", "check out", "build: ", "activate", "verify: ", "prune"];
 
-/// A push takes this long, or longer.
+/// The minimum duration of a push, in milliseconds.
 const LONGEST_WAIT: u64 = 200;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Numbers that nobody foresees, and that the seed brings back.
+/// A seeded random number generator, for reproducible runs.
 struct Random(u64);
 
 impl Random {
     fn new() -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let seed = number("POWER_SEED").unwrap_or(now.subsec_nanos().into());
-        // The test's output, which is shown where it fails.
+        // The test harness shows this output if the test fails.
         #[allow(clippy::print_stdout)]
         {
             println!("POWER_SEED={seed}");
@@ -48,7 +49,7 @@ impl Random {
     }
 }
 
-/// Waits for the instant of a cut; returns its name.
+/// Waits for the instant of a cut, and returns its name.
 fn wait_for_instant(developer: &Developer, random: &mut Random) -> String {
     let aim = AIMS[usize::try_from(random.below(12)).unwrap() % AIMS.len()];
     if random.below(2) == 0 {
@@ -70,14 +71,14 @@ fn wait_for_instant(developer: &Developer, random: &mut Random) -> String {
     aim.trim_end_matches(": ").to_owned()
 }
 
-/// Cuts the power so many times while a developer works; gives the faults that were found.
+/// Cuts the power this many times while a developer works. Returns the faults found.
 fn cut(disk: &Disk, developer: &Developer, cuts: u64, random: &mut Random) -> Vec<String> {
     let mut faults = Vec::new();
     std::thread::scope(|scope| {
         let work = scope.spawn(|| developer.work());
         for turn in 0..cuts {
             let instant = wait_for_instant(developer, random);
-            assert!(developer.has_more() && !work.is_finished(), "the developer has nothing left to do");
+            assert!(developer.has_more() && !work.is_finished(), "the developer has no commits left");
             let acknowledged = developer.acknowledged();
             disk.cut();
             let states = developer.states_since(acknowledged);
@@ -94,7 +95,7 @@ fn cut(disk: &Disk, developer: &Developer, cuts: u64, random: &mut Random) -> Ve
     faults
 }
 
-/// Does what a boot does, and then looks at everything.
+/// Resumes as a boot does, and then checks everything.
 fn examine(developer: &Developer, states: &[State], acknowledged: usize) -> Result<(), String> {
     let repository = developer.repository();
     let site = repository.with_file_name("site");
@@ -133,7 +134,8 @@ fn examine(developer: &Developer, states: &[State], acknowledged: usize) -> Resu
     is_exact(developer, &site, last).or_else(fail)
 }
 
-/// Sets git's locks to a time before the boot, as they are after a cut: this machine has not booted since.
+/// Sets the mtime of git's locks to before the boot, as after a real cut, because this machine has not
+/// rebooted.
 fn age_locks(directory: &Path) {
     for entry in directory.read_dir().unwrap() {
         let path = entry.unwrap().path();
@@ -146,14 +148,14 @@ fn age_locks(directory: &Path) {
     }
 }
 
-/// The name of the live release.
+/// Returns the name of the live release.
 fn live(site: &Path) -> Option<String> {
     let target = site.join("current").canonicalize().ok()?;
     Some(target.file_name()?.to_str()?.to_owned())
 }
 
-/// Compares the live release with the files that git writes for that commit, and with those that steps and
-/// config add.
+/// Compares the live release with the files that git writes for that commit, plus those from steps and the
+/// config.
 fn is_exact(developer: &Developer, site: &Path, number: usize) -> Result<(), String> {
     let mut expected = snapshot(&developer.check_out(number));
     if developer.way() != Way::Plain {
@@ -177,7 +179,7 @@ fn is_exact(developer: &Developer, site: &Path, number: usize) -> Result<(), Str
     ))
 }
 
-/// Looks for the uploads of visitors.
+/// Checks that visitors' uploads are complete.
 fn is_shared_whole(site: &Path, acknowledged: usize) -> Result<(), String> {
     let shared = site.join("shared");
     let is_secret = fs::read_to_string(shared.join(".env")).is_ok_and(|text| text == "SECRET=1\n");
@@ -192,7 +194,7 @@ fn is_shared_whole(site: &Path, acknowledged: usize) -> Result<(), String> {
     }
 }
 
-/// Runs a test in a thread, whose mounts go with it.
+/// Runs a test in a thread, whose mounts are removed with it.
 fn in_thread(test: impl FnOnce() + Send + 'static) {
     std::thread::spawn(test).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
@@ -230,9 +232,9 @@ fn power_cuts_on_btrfs() {
     power_cuts(FileSystem::Btrfs);
 }
 
-/// The control: a site that does not ask for durability is torn, and these tests find it.
+/// Control: without `durable`, power cuts damage the site, and these tests detect it.
 #[test]
-fn without_durability_a_power_cut_is_found() {
+fn without_durability_power_cuts_cause_damage() {
     if !can_cut_or_skip(FileSystem::Ext4) {
         return;
     }
@@ -244,6 +246,6 @@ fn without_durability_a_power_cut_is_found() {
             std::thread::sleep(Duration::from_secs(1));
             !cut(&disk, &developer, 1, &mut random).is_empty()
         });
-        assert!(found.is_some(), "fifteen cuts, and no fault");
+        assert!(found.is_some(), "fifteen cuts caused no fault");
     });
 }

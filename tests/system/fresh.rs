@@ -1,6 +1,6 @@
-//! A machine that somebody has just made: a Debian with nothing on it, and both commands of the README.
+//! A new machine: a minimal Debian, and both commands of the README.
 //!
-//! It has the host's network, because what is missing comes from where the host's came from.
+//! It uses the host's network, because it downloads missing packages from the host's sources.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,8 +11,8 @@ use crate::machine::{Machine, children_of, wait_until_up};
 
 const CLONE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Run by `unshare`, as process 1: a machine over the base `$1`. The further arguments are directories of the
-/// host's that show in it; what is written to them stays in memory, as all else.
+/// Run by `unshare` as PID 1: a machine over the base `$1`. The other arguments are host directories that are
+/// visible on it. Writes stay in memory.
 const MAKE: &str = r#"
 mount -t tmpfs -o mode=755 lab /mnt
 mkdir /mnt/written /mnt/work /mnt/root
@@ -44,11 +44,11 @@ fn the_demonstration_runs_on_a_debian_without_rust() {
     if Lab::new().is_none() {
         return;
     }
-    // Debian 13's own cargo is too old, and its cargo-web is not.
+    // Debian 13's cargo is too old, but its cargo-web is not.
     let machine = machine("trixie", &[]);
     machine.sh("! command -v cargo git cc curl").ok();
     copy_clone(&machine);
-    // Without root it is one line to type.
+    // Without root, it prints one command to run.
     machine.sh("useradd --create-home ann").ok();
     machine
         .sh_as("ann", "/clone/install.sh --demo")
@@ -72,8 +72,8 @@ fn the_tests_run_on_a_machine_with_nothing_but_rust() {
         return;
     }
     let (cargo, rustup) = (home_of("CARGO_HOME", ".cargo"), home_of("RUSTUP_HOME", ".rustup"));
-    // What is built already is not built again, neither the program nor the servers: the demonstration shows that
-    // a build works.
+    // Existing builds of the program and the servers are reused. The demonstration test shows that a build
+    // works.
     let shown = [CLONE, &cargo, &rustup, "/var/cache/bluegreen-tests"];
     let shown: Vec<&str> = shown.into_iter().filter(|directory| Path::new(directory).is_dir()).collect();
     let machine = machine(&own_suite(), &shown);
@@ -90,7 +90,7 @@ fn the_tests_run_on_a_machine_with_nothing_but_rust() {
         .says("\n2 passed, 0 failed, 0 skipped\n");
 }
 
-/// A machine of that Debian, on which these directories of the host's show.
+/// Starts a machine with that Debian release, on which these host directories are visible.
 fn machine(suite: &str, shown: &[&str]) -> Machine {
     let mut holder = Command::new("unshare")
         .args(["--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"])
@@ -105,7 +105,7 @@ fn machine(suite: &str, shown: &[&str]) -> Machine {
     Machine::held_by(holder, init, "fresh", "none")
 }
 
-/// Brings what git would bring: the files that it knows, and those that are about to be.
+/// Copies the files of a clone: tracked ones, and untracked ones that are not ignored.
 fn copy_clone(machine: &Machine) {
     let list = "cd \"$1\" && git ls-files -z --cached --others --exclude-standard | tar --null -T - -c --ignore-failed-read >\"$2\"";
     let archive = tempfile::NamedTempFile::new().unwrap();
@@ -115,7 +115,7 @@ fn copy_clone(machine: &Machine) {
     machine.sh("mkdir /clone; tar -xf /clone.tar -C /clone --no-same-owner; rm /clone.tar").ok();
 }
 
-/// The variables by which the host's programs find the network.
+/// Returns the host's proxy and network variables.
 fn network() -> String {
     let proxies = ["http_proxy", "https_proxy", "no_proxy"].iter().filter_map(|name| {
         let value = std::env::var(name).ok()?;

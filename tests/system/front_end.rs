@@ -1,12 +1,12 @@
-//! The account of a front end's machine, reached through a real sshd from another machine: it runs the switch that the
-//! administrator installed, and nothing else.
+//! The account on a front end's machine, reached through a real sshd from another machine. It runs the switch
+//! that the administrator installed, and nothing else.
 
 use std::path::Path;
 
 use crate::lab::Lab;
 use crate::machine::{Machine, Ran};
 
-/// The front ends of these tests: how each is started.
+/// The commands that start the front ends of these tests.
 const HAPROXY: &str = "mkdir -p /run/haproxy /etc/haproxy
     sed 's/10.0.0.2:80/127.0.0.1:8001/; s/10.0.0.3:80/127.0.0.1:8002/; s/inter 1s/inter 200ms/' /root/bluegreen/share/switches/haproxy.cfg >/etc/haproxy/haproxy.cfg
     [ -e /etc/haproxy/public.map ] || echo 'public blue' >/etc/haproxy/public.map
@@ -14,7 +14,7 @@ const HAPROXY: &str = "mkdir -p /run/haproxy /etc/haproxy
 const NGINX: &str = "sed 's/10.0.0.2:80/127.0.0.1:8001/; s/10.0.0.3:80/127.0.0.1:8002/' /root/bluegreen/share/switches/nginx.conf >/etc/nginx/sites-enabled/public
     rm -f /etc/nginx/sites-enabled/default; nginx; sleep 0.5";
 
-/// Starts a front end with both sides at `lb`, and a developer who may run its switch, and who has a config that names it.
+/// Starts a front end for both sides on `lb`, and a developer who may run its switch and has a config for it.
 fn start(lab: &Lab, switch: &str, front: &str) -> (Machine, Machine) {
     let (lb, dev) = (lab.server("lb"), lab.client("dev"));
     let clone = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -33,7 +33,7 @@ fn start(lab: &Lab, switch: &str, front: &str) -> (Machine, Machine) {
     (lb, dev)
 }
 
-/// Two sites of the developer's, whose web servers are at `lb`.
+/// Adds two sites on the developer's machine, whose web servers are on `lb`.
 fn add_sides(dev: &Machine) {
     dev.bring(Path::new(env!("CARGO_BIN_EXE_bluegreen")), "/usr/local/bin/bluegreen");
     dev.sh_as(
@@ -91,7 +91,7 @@ fn promotes(lb: &Machine, dev: &Machine, switch: &str, restart: &str) {
     public(dev).ok().says(&format!("{side:6} {side:7} yes"));
     promote(dev, "blue").ok().says("blue is public");
 
-    // A switch that hangs is killed on its own machine, in time.
+    // A hanging switch is killed on its own machine at the timeout.
     lb.sh(&format!("sed -i '2i [ \"$1\" != set ] || sleep 30' {program}")).ok();
     promote(dev, "")
         .ends_with_status(1)
@@ -99,7 +99,7 @@ fn promotes(lb: &Machine, dev: &Machine, switch: &str, restart: &str) {
         .says("Not promoted: blue is public.");
     lb.sh(&format!("cp {program}.kept {program}; ! pgrep -f '[s]leep 30'")).ok();
 
-    // A front end that is down is an error; after its reboot, everything is as before.
+    // A front end that is down is an error. After its reboot, everything works as before.
     promote(dev, "green").ok();
     lb.sh(&format!("{restart} stop; sleep 0.5")).ok();
     promote(dev, "blue").ends_with_status(1).says("the switch's `show` exited with status 1").says("hint: ");
@@ -128,7 +128,7 @@ fn a_promotion_from_another_machine_switches_nginx() {
 }
 
 #[test]
-fn the_account_of_a_front_end_runs_its_switch_and_nothing_else() {
+fn a_front_end_account_runs_only_its_switch() {
     let Some(lab) = Lab::new() else { return };
     let (lb, dev) = start(&lab, "haproxy", HAPROXY);
     let ssh = |command: &str| dev.sh_as("dev", &format!("ssh bluegreen-front@lb {command}"));
@@ -181,7 +181,7 @@ fn the_account_of_a_front_end_runs_its_switch_and_nothing_else() {
     lb.sh("! ls /tmp/hit /etc/shadow.* 2>/dev/null").ok();
     sends_no_environment(&lb, &dev);
     opens_nothing(&lb, &dev);
-    // No other key, no password, and no other account gains anything.
+    // No other key, password, or account gains access.
     dev.sh_as(
         "dev",
         "ssh -i .ssh/stranger -o IdentitiesOnly=yes -o IdentityAgent=none bluegreen-front@lb show",
@@ -198,7 +198,7 @@ fn the_account_of_a_front_end_runs_its_switch_and_nothing_else() {
         .ok();
 }
 
-/// Variables of the client do not reach the switch, even if sshd passes all of them on.
+/// The client's variables do not reach the switch, even if sshd passes all of them on.
 fn sends_no_environment(lb: &Machine, dev: &Machine) {
     lb.sh(
         "echo 'AcceptEnv *' >/etc/ssh/sshd_config.d/hostile.conf; kill -HUP $(cat /run/sshd.pid); sleep 0.5",
@@ -214,7 +214,7 @@ fn sends_no_environment(lb: &Machine, dev: &Machine) {
         .says("no backend `pink`");
 }
 
-/// No terminal, no forwarding, and no files, also if sshd serves sftp by itself.
+/// Terminals, forwarding, and file transfers are rejected, even if sshd serves sftp itself.
 fn opens_nothing(lb: &Machine, dev: &Machine) {
     for options in ["-W 127.0.0.1:80", "-N -o ExitOnForwardFailure=yes -R 8080:127.0.0.1:80", "-tt"] {
         dev.sh_as("dev", &format!("timeout 10 ssh {options} bluegreen-front@lb </dev/null")).fails();
@@ -234,7 +234,7 @@ fn opens_nothing(lb: &Machine, dev: &Machine) {
 }
 
 #[test]
-fn a_front_end_is_set_up_twice_and_removed_without_a_trace() {
+fn setting_up_a_front_end_is_idempotent_and_can_be_undone() {
     let Some(lab) = Lab::new() else { return };
     let (lb, dev) = (lab.server("lb"), lab.client("dev"));
     lb.write("/tmp/dev.pub", &dev.public_key("id_ed25519"));
@@ -254,7 +254,7 @@ fn a_front_end_is_set_up_twice_and_removed_without_a_trace() {
     install("").ok().says("Nothing had to be changed.");
     assert_eq!(lb.changed_since(&installed), "");
 
-    // Another switch takes its place, and the settings of the old one go.
+    // Another switch replaces it, and its settings are removed.
     install("--switch nginx --setting url=http://127.0.0.1:8049")
         .ok()
         .says("warning: the switch nginx cannot read");

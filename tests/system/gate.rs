@@ -11,7 +11,7 @@ fn a_push_over_ssh_fails_with_its_deployment() {
     let steps = "build = 'test ! -e broken'\nrestart = 'sudo /usr/bin/touch /srv/restarted'\nverify = 'test -e /srv/restarted'";
     let config = "/home/deploy/sample_app/bluegreen.toml";
     blue.sh(&format!("cat >>{config}.new <<'end'\n{steps}\nend\nsed -i '/^\\[steps\\]/r {config}.new' {config}; rm {config}.new")).ok();
-    // The installer allows what an admin says, and only that.
+    // The installer allows exactly the command that an administrator specifies.
     blue.install("--sudo '/usr/bin/touch /srv/restarted'")
         .ok()
         .says("sudo         deploy may run as root, without a password: /usr/bin/touch /srv/restarted")

@@ -1,5 +1,5 @@
-//! The installer's promises: it changes what it says and no more, it can be run again whatever
-//! happened to the run before, and a failure leaves a working server.
+//! The installer's guarantees: it changes only what it prints, it can be run again after any failure, and a
+//! failure leaves a working server.
 
 use crate::lab::Lab;
 use crate::machine::difference;
@@ -26,7 +26,7 @@ fn second_run(web_server: &str) {
     blue.install_for(&dev, &options).ok().says("Nothing had to be changed.");
     blue.install("").ok().says("Nothing had to be changed.");
     assert_eq!(blue.changed_since(&before), "");
-    // The server has gone on all the while.
+    // The server keeps serving in the meantime.
     assert_eq!(dev.get("blue"), "App v1");
 }
 
@@ -58,7 +58,7 @@ fn a_dry_run_changes_nothing() {
         .says("would write /etc/apache2/sites-available/");
     assert_eq!(blue.changed_since(&before), "");
 
-    // Another config is an admin's to give, and nothing else is to contradict it.
+    // Only an administrator provides another config, and no option may contradict it.
     blue.sh(&format!("{config} {setup}")).ok().says("git push azure main");
     blue.sh(&format!("{config} {setup}")).ok().says("Nothing had to be changed.");
     blue.sh("cat /home/deploy/sample_app/bluegreen.toml")
@@ -70,13 +70,13 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
-fn what_is_laid_is_as_promised() {
+fn installed_files_are_as_documented() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     let dev = lab.client("dev");
-    // With Debian's own git alone, which is older than what may lie in /usr/local.
+    // Debian's own git, which is older than the one in /usr/local, if any.
     blue.sh("rm -rf /usr/local/bin/git* /usr/local/libexec/git-core; git --version").ok();
-    // From what the program has in itself.
+    // Set up from the files that the program contains.
     blue.sh("mv bluegreen/program program; rm -rf bluegreen; ./program generate files bluegreen; mv program bluegreen/").ok();
     blue.install_for(
         &dev,
@@ -111,7 +111,7 @@ fn what_is_laid_is_as_promised() {
     dev.push("teal master:main").ok().says("remote: Main ref received.  Deploying main branch to teal...");
     assert_eq!(dev.get("blue"), "App v1");
 
-    // The config is the user's: a flag that contradicts it is refused, and nothing overwrites it.
+    // The config is the user's: a contradicting option is rejected, and no run overwrites the file.
     blue.install("--repo /srv/git/app --branch other").fails().says("says `branch = \"main\"`, not other");
     blue.sh("echo '# mine' >>/srv/git/app/bluegreen.toml").ok();
     blue.sh_as("deploy", "git --git-dir /srv/git/app config core.fsync all").ok();
@@ -121,7 +121,7 @@ fn what_is_laid_is_as_promised() {
 }
 
 #[test]
-fn a_hook_of_somebody_else_stays() {
+fn a_foreign_hook_is_kept() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     blue.sh("adduser --quiet --disabled-password --gecos '' deploy
@@ -138,7 +138,7 @@ fn a_hook_of_somebody_else_stays() {
         .says("`bluegreen hook post-receive`");
     assert_eq!(blue.changed_since(&before), "");
 
-    // Chained as the hint says, it is left as it is, and does its part.
+    // A hook that chains the program as the hint says is kept, and pushes deploy.
     blue.write(
         "/home/deploy/sample_app/hooks/post-receive",
         "#!/bin/sh\necho mine\nexec bluegreen hook post-receive\n",
@@ -152,7 +152,7 @@ fn a_hook_of_somebody_else_stays() {
 }
 
 #[test]
-fn wrong_use_is_refused_before_anything_changes() {
+fn wrong_usage_is_rejected_before_any_change() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     blue.sh(
@@ -194,14 +194,14 @@ fn wrong_use_is_refused_before_anything_changes() {
 }
 
 #[test]
-fn a_step_that_fails_is_named_and_what_follows_it_is_not_done() {
+fn a_failed_step_is_reported_and_stops_the_installer() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     blue.sh("cp /usr/sbin/nginx /root/; dpkg --remove --force-all nginx-core nginx-light nginx-full nginx 2>/dev/null || :
         rm -f /usr/sbin/nginx")
         .ok();
     blue.install("--web-server nginx --dry-run").ok().says("packages     would apt-get install nginx");
-    // There is no way to a package from here.
+    // This machine cannot reach any package source.
     blue.sh("echo 'Acquire::Retries 0;' >/etc/apt/apt.conf.d/99-no-retries; : >/etc/resolv.conf").ok();
     blue.install("--web-server nginx")
         .ends_with_status(1)
@@ -209,7 +209,8 @@ fn a_step_that_fails_is_named_and_what_follows_it_is_not_done() {
         .lacks("add the user");
     blue.sh("! id deploy && test ! -e /var/www/html/releases && test ! -e /usr/local/bin/bluegreen").ok();
 
-    // A package manager as one with a way would work: the web server comes with a page in a directory of root's.
+    // A stand-in for a package manager that works: installing the web server creates a page in a directory
+    // owned by root.
     blue.write(
         "/usr/local/sbin/apt-get",
         "#!/bin/sh\ncase $* in *install*) mv /root/nginx /usr/sbin/ && mkdir /var/www/html &&
@@ -221,10 +222,10 @@ fn a_step_that_fails_is_named_and_what_follows_it_is_not_done() {
 }
 
 #[test]
-fn without_a_binary_it_builds_as_whoever_owns_the_clone() {
+fn without_a_binary_it_builds_as_the_owner_of_the_clone() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
-    // A cargo that only says who ran it and where; the real one takes minutes.
+    // A stand-in for cargo that records its user and directory. The real one takes minutes.
     blue.write(
         "/home/ann/.cargo/bin/cargo",
         "#!/bin/sh
@@ -244,7 +245,7 @@ fn without_a_binary_it_builds_as_whoever_owns_the_clone() {
     blue.sh("/srv/clone/install.sh --web-server none --dry-run")
         .ok()
         .says("would build bluegreen in /srv/clone");
-    // The builder's code gets neither the terminal of root nor a descriptor.
+    // Build scripts get neither root's terminal nor its descriptors.
     let in_terminal = |script: &str| blue.sh(&format!("script -qec '{script}' /dev/null 7</root/new.pub"));
     blue.sh("touch /root/new.pub").ok();
     in_terminal("/srv/clone/install.sh --web-server none")
@@ -260,7 +261,7 @@ fn without_a_binary_it_builds_as_whoever_owns_the_clone() {
     blue.sh("cat /srv/clone/target/release/builder; cmp /srv/program /usr/local/bin/bluegreen")
         .ok()
         .says("ann\n");
-    // One that is too old is not enough; but what is installed stays in use.
+    // A cargo that is too old is not used, but an installed program stays in use.
     blue.sh("sed -i s/1.999.0/1.60.0/ /home/ann/.cargo/bin/cargo; rm -rf /srv/clone/target /usr/bin/cargo")
         .ok();
     let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
@@ -272,7 +273,7 @@ fn without_a_binary_it_builds_as_whoever_owns_the_clone() {
 }
 
 #[test]
-fn with_the_gate_a_push_fails_when_its_deployment_does() {
+fn with_the_gate_a_push_fails_if_its_deployment_fails() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     blue.install_for(&dev, "--web-server none --gate")
@@ -289,11 +290,11 @@ fn with_the_gate_a_push_fails_when_its_deployment_does() {
     dev.push("deploy@blue:sample_app master").ok().says("is live");
     let before = blue.written();
     blue.install("--web-server none").ok();
-    assert_eq!(blue.changed_since(&before), "", "the gate stays as it was set up");
+    assert_eq!(blue.changed_since(&before), "", "a later run must keep the gate");
 }
 
 #[test]
-fn a_web_server_that_refuses_keeps_what_it_had() {
+fn a_rejected_web_server_config_is_reverted() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     let dev = lab.client("dev");
@@ -306,7 +307,7 @@ fn a_web_server_that_refuses_keeps_what_it_had() {
     assert_eq!(dev.get("blue"), "mine");
     let config = "find /etc/nginx ! -type d -printf '%p %m %s %T@ %l\\n' | sort";
     let before = blue.sh(config).ok();
-    // Both want to answer for every name. nginx says so itself, in its test.
+    // Both are default servers. nginx's own config test reports that.
     blue.install_for(&dev, "--web-server nginx").ends_with_status(1).says("duplicate default server").says(
         "error: web server: nginx rejects the config for /var/www/html, so its previous config is restored",
     );
@@ -315,13 +316,13 @@ fn a_web_server_that_refuses_keeps_what_it_had() {
     assert_eq!(dev.get("blue"), "mine");
     blue.sh("test ! -e /var/www/html/current && test -e /var/www/html/index.html").ok();
 
-    // Put right, the same command goes on where it stopped.
+    // After the fix, the same command continues where it stopped.
     blue.install_for(&dev, "--web-server nginx --domain blue").ok();
     dev.commit("App v1", "one");
     dev.push("deploy@blue:sample_app master").ok();
     assert_eq!((dev.get("blue"), dev.get(blue.address())), ("App v1".into(), "mine".into()));
 
-    // A config that was broken before is not made worse.
+    // A config that was already broken is not made worse.
     blue.write("/etc/nginx/conf.d/broken.conf", "no such directive;\n");
     let before = blue.written();
     blue.install("--repo two --site /srv/two --domain two.example --dry-run")
@@ -331,7 +332,7 @@ fn a_web_server_that_refuses_keeps_what_it_had() {
 }
 
 #[test]
-fn a_run_that_was_killed_can_be_run_again() {
+fn a_killed_run_can_be_repeated() {
     let Some(lab) = Lab::new() else { return };
     let dev = lab.client("dev");
     let blue = lab.server("blue");
@@ -339,7 +340,7 @@ fn a_run_that_was_killed_can_be_run_again() {
     let command =
         "/root/bluegreen/install.sh --binary /root/bluegreen/program --web-server apache --key /tmp/dev.pub";
     for hundredths in (4..100).step_by(4) {
-        // Not its children: a package manager at work is not ours to kill.
+        // Without killing its children, because a running package manager must not be killed.
         blue.sh(&format!("timeout --foreground -s KILL 0.{hundredths:02} {command}")).either_way();
     }
     blue.sh(command).ok();
@@ -355,7 +356,7 @@ fn a_run_that_was_killed_can_be_run_again() {
 }
 
 #[test]
-fn a_full_disk_leaves_the_ledger_whole() {
+fn a_full_disk_does_not_damage_the_ledger() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     blue.install("--web-server none").ok();
@@ -374,7 +375,7 @@ fn a_full_disk_leaves_the_ledger_whole() {
 }
 
 #[test]
-fn an_answer_says_which_server_gave_it() {
+fn responses_name_their_server() {
     let Some(lab) = Lab::new() else { return };
     let (blue, green, dev) = (lab.server("blue"), lab.server("green"), lab.client("dev"));
     blue.install("--web-server apache").ok().says("enable Apache's module headers");
@@ -391,12 +392,12 @@ fn an_answer_says_which_server_gave_it() {
 }
 
 #[test]
-fn uninstalling_from_apache_leaves_what_is_not_the_installers() {
+fn uninstalling_from_apache_keeps_foreign_files() {
     uninstall("apache", "apache2/sites-enabled/000-default.conf");
 }
 
 #[test]
-fn uninstalling_from_nginx_leaves_what_is_not_the_installers() {
+fn uninstalling_from_nginx_keeps_foreign_files() {
     uninstall("nginx", "nginx/sites-enabled/default");
 }
 
@@ -420,7 +421,7 @@ fn uninstall(web_server: &str, default: &str) {
             .ok()
             .says("App v1")
             .says("one");
-    // The default site is back, and shows neither the releases nor what they share.
+    // The default site is enabled again, and serves neither the releases nor their shared files.
     blue.sh(&format!("test -e /etc/{default}")).ok();
     blue.sh("test -s /var/www/html/shared/.env").ok();
     dev.sh("curl -sS -f http://blue/shared/.env").fails().lacks("secret");
@@ -428,12 +429,12 @@ fn uninstall(web_server: &str, default: &str) {
     dev.push("deploy@blue:sample_app master").fails().says("Permission denied");
 
     blue.install("--uninstall").ok().says("Nothing was installed");
-    // And back again: the site is what it was.
+    // After a reinstallation, the site works as before.
     blue.install_for(&dev, &format!("--web-server {web_server}")).ok();
     dev.soon_gets("blue", "App v1");
     dev.commit("App v2", "two");
     dev.push("deploy@blue:sample_app master").ok().says("is live");
     assert_eq!(dev.get("blue"), "App v2");
-    // The shell, too: git-shell, which the uninstall left, knows no `status`.
+    // So does the shell: git-shell, which the uninstall sets, does not support `status`.
     dev.sh_as("dev", "ssh deploy@blue status").ok().says("Live:");
 }

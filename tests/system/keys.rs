@@ -1,9 +1,9 @@
-//! Keys that may push: whose they are, and that they go.
+//! Keys that may push: their names, and their removal.
 
 use crate::lab::Lab;
 
 #[test]
-fn keys_have_names_are_listed_and_go() {
+fn keys_are_named_listed_and_removed() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     blue.write("/tmp/dev.pub", &dev.public_key("id_ed25519"));
@@ -20,7 +20,7 @@ fn keys_have_names_are_listed_and_go() {
         .says("ED25519");
     dev.commit("App v1", "one");
     dev.push("deploy@blue:sample_app master").ok();
-    // A key that is there gets a name, and keeps it.
+    // An existing key gets a name, and keeps it.
     blue.install("--key alice=/tmp/dev.pub").ok().says("name a key");
     blue.install("--key /tmp/dev.pub").ok().says("Nothing had to be changed.");
     blue.sh("/root/bluegreen/install.sh --keys").ok().says("alice ").lacks("dev@example.org");
@@ -42,7 +42,7 @@ fn keys_have_names_are_listed_and_go() {
 }
 
 #[test]
-fn the_history_names_whose_key_pushed() {
+fn history_names_the_key_that_pushed() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     blue.write("/tmp/dev.pub", &dev.public_key("id_ed25519"));
@@ -59,7 +59,7 @@ fn the_history_names_whose_key_pushed() {
     dev.sh_as("dev", "ssh deploy@blue history").ok().says(&alice);
     dev.sh_as("dev", "ssh deploy@blue history --json").ok().says("\"name\": \"alice\"").says(print);
 
-    // Who waits reads for whom. A key that goes while its push runs changes nothing for that push.
+    // A waiting push prints who holds the lock. Removing a key during its push does not affect that push.
     blue.sh_as("deploy", "sed -i 's|^#build = .*|build = [\"sleep 8\"]|' sample_app/bluegreen.toml").ok();
     dev.commit("App v2", "two");
     let push = dev.start("dev", "cd sample_app && git push deploy@blue:sample_app master 2>&1");
@@ -82,7 +82,7 @@ fn the_history_names_whose_key_pushed() {
         history.text()
     );
 
-    // A certificate names its holder itself.
+    // A certificate contains its holder's name.
     dev.sh_as(
         "dev",
         "ssh-keygen -q -t ed25519 -N '' -f ca; ssh-keygen -q -t rsa -N '' -f .ssh/certified
@@ -102,7 +102,7 @@ fn the_history_names_whose_key_pushed() {
 }
 
 #[test]
-fn an_sshd_that_refuses_keeps_what_it_had() {
+fn a_rejected_sshd_config_is_reverted() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     blue.sh("echo 'NoSuchOption yes' >>/etc/ssh/sshd_config").ok();
@@ -113,7 +113,7 @@ fn an_sshd_that_refuses_keeps_what_it_had() {
     blue.sh("test ! -e /etc/ssh/sshd_config.d/bluegreen-deploy.conf").ok();
     blue.sh("sed -i '/NoSuchOption/d' /etc/ssh/sshd_config").ok();
     blue.install("--web-server none").ok().says("reload sshd");
-    // Without the folder of configs all works, but for the names.
+    // Without the config folder of sshd, everything except the names works.
     blue.sh("rm /etc/ssh/sshd_config.d/bluegreen-deploy.conf; sed -i '/^Include/d' /etc/ssh/sshd_config")
         .ok();
     blue.install("--web-server none").ok().says("warning: /etc/ssh/sshd_config does not include");

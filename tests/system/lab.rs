@@ -1,5 +1,5 @@
-//! The network that throw-away machines stand in: a bridge in a namespace of its own, so that not
-//! even an interface appears on the host. It goes when the [`Lab`] does, or when the tests die.
+//! The network of the temporary machines: a bridge in its own namespace, so that no interface appears on the
+//! host. It disappears with the [`Lab`], or when the tests exit.
 
 use std::process::{Child, Command, Stdio};
 
@@ -7,7 +7,7 @@ use crate::booted::Booted;
 use crate::machine::{Machine, wait_until_up};
 use crate::skip::skip;
 
-/// The programs that the tests need, found in the host's PATH.
+/// Programs that the tests need in the host's `PATH`.
 const NEEDED: [&str; 16] = [
     "unshare",
     "nsenter",
@@ -27,14 +27,13 @@ const NEEDED: [&str; 16] = [
     "systemd-nspawn",
 ];
 
-/// A network with an address for everyone in it. The addresses are those that are kept for
-/// examples, and lead nowhere outside.
+/// A network with an address for each machine. The addresses are from a range reserved for documentation.
 pub struct Lab {
     bridge: Child,
 }
 
 impl Lab {
-    /// Creates the network. Skips the test where that is impossible: see the module `main`.
+    /// Creates the network. Skips the test if that is impossible: see `main`.
     pub fn new() -> Option<Self> {
         if let Some(reason) = unable() {
             skip(&reason);
@@ -51,7 +50,7 @@ impl Lab {
         Some(Self { bridge })
     }
 
-    /// A server that has nothing on it but packages.
+    /// Starts a server on which only packages are installed.
     pub fn server(&self, name: &str) -> Machine {
         let server = self.machine(name);
         server
@@ -61,7 +60,7 @@ impl Lab {
         server
     }
 
-    /// A developer's machine, with the user `dev`, who has an ssh key.
+    /// Starts a developer's machine, with the user `dev`, who has an ssh key.
     pub fn client(&self, name: &str) -> Machine {
         let client = self.machine(name);
         client
@@ -78,17 +77,17 @@ impl Lab {
         client
     }
 
-    /// Starts a machine without a server.
+    /// Starts a machine without any service.
     pub fn machine(&self, name: &str) -> Machine {
         Machine::boot(name, &address_of(name), self.bridge.id())
     }
 
-    /// Boots a server that has a systemd, and nothing on it but packages.
+    /// Boots a server with systemd, on which only packages are installed.
     pub fn booted(&self, name: &str) -> Booted {
         self.booted_with(name, include_str!("booted-packages"))
     }
 
-    /// The same with other packages.
+    /// Like [`Self::booted`], with other packages.
     pub fn booted_with(&self, name: &str, packages: &str) -> Booted {
         let server = Booted::boot(name, &address_of(name), self.bridge.id(), packages);
         server.bring_installer();
@@ -96,7 +95,7 @@ impl Lab {
     }
 }
 
-/// An address, as every machine's /etc/hosts has it.
+/// Returns a machine's address, as in every machine's /etc/hosts.
 fn address_of(name: &str) -> String {
     let number = match name {
         "blue" => 11,

@@ -1,16 +1,16 @@
-//! Deployments under load: visitors notice nothing but the new version.
+//! Deployments under load: the only change that visitors observe is the new version.
 
 use crate::lab::Lab;
 
 const PUSHES: usize = 50;
 
 #[test]
-fn fifty_pushes_under_load_fail_no_request_and_mix_no_release() {
+fn fifty_pushes_under_load_cause_no_failed_request_and_no_mixed_release() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     let dev = lab.client("dev");
     blue.install_for(&dev, "--web-server nginx").ok();
-    // Twenty files of one version each, of which every push changes all.
+    // Twenty files that all contain the version, and all change in every push.
     dev.sh_as("dev", "git init -q sample_app; cd sample_app; git remote add blue deploy@blue:sample_app")
         .ok();
     let commit = |version: usize| {
@@ -30,7 +30,7 @@ fn fifty_pushes_under_load_fail_no_request_and_mix_no_release() {
         "root",
         "exec timeout -s INT 150 nice wrk -t 1 -c 2 -d 140s http://blue/index.html & echo $! >/tmp/wrk; wait || :",
     );
-    // A visitor whose page is of two versions would be a mixed one, as would a release of two.
+    // A visitor's page with two versions would prove a mixed release.
     let pages = dev.start(
         "root",
         "n=0; while [ ! -e /tmp/stop ] && [ $n -lt 5000 ]; do n=$((n + 1))
@@ -57,7 +57,7 @@ fn fifty_pushes_under_load_fail_no_request_and_mix_no_release() {
     for reader in [pages, files] {
         let seen = reader.finish();
         let reads: usize = seen.trim().parse().unwrap_or_else(|_| panic!("{seen}"));
-        assert!(reads > PUSHES, "{reads} are no steady load");
+        assert!(reads > PUSHES, "too few requests for a steady load: {reads}");
     }
     let report = load.finish();
     assert!(report.contains("requests in"), "{report}");

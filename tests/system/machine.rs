@@ -1,8 +1,8 @@
-//! One throw-away machine: everything that the host has, under an overlay that takes what is written
-//! into memory, with processes, mounts, a host name and a network of its own.
+//! A temporary machine: the host's file system under an overlay that keeps writes in memory, with its own
+//! processes, mounts, host name, and network.
 //!
-//! Its first process reads from a pipe of ours. When the pipe closes, be it by `Drop` or because the
-//! tests were killed, that process ends, and the kernel ends all the others and drops the mounts.
+//! Its first process reads from a pipe. When the pipe closes, by `Drop` or because the tests were killed,
+//! that process exits, and the kernel kills all others and releases the mounts.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-/// Run by `unshare`, as process 1. The overlay shows the host's root file system without what is
-/// mounted in it, so `/proc` and its like are new. Ignoring SIGCHLD has the kernel reap orphans.
+/// Run by `unshare` as PID 1. The overlay shows the host's root file system without the mounts in it, so
+/// `/proc` and similar ones are mounted again. Ignoring SIGCHLD makes the kernel reap orphans.
 const BOOT: &str = r#"
 mount -t tmpfs -o mode=755 lab /mnt
 mkdir /mnt/written /mnt/work /mnt/root
@@ -46,18 +46,17 @@ exec chroot /mnt/root sh -c 'echo up; exec cat >/dev/null'
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A running machine.
 pub struct Machine {
     name: String,
     address: String,
-    /// Holds the machine's namespaces; it ends, and they with it, when its standard input closes.
+    /// The process that keeps the machine's namespaces alive. It exits when its standard input closes.
     pub holder: Child,
-    /// The process whose namespaces a command on the machine enters.
+    /// The process whose namespaces commands on the machine enter.
     pub init: String,
 }
 
-/// The result of a command on a machine. One that is dropped without `ok`, `fails` or the like fails
-/// the test: nobody would know what became of it.
+/// The result of a command on a machine. Dropping it without `ok`, `fails`, or a similar check fails the
+/// test.
 pub struct Ran {
     judged: bool,
     what: String,
@@ -65,13 +64,13 @@ pub struct Ran {
     text: String,
 }
 
-/// A command that goes on while the test does.
+/// A command that runs in the background of the test.
 pub struct Background {
     child: Child,
 }
 
 impl Machine {
-    /// Starts a machine and joins it to the bridge that lies in the namespace of `bridge`.
+    /// Starts a machine and connects it to the bridge in the namespace of `bridge`.
     pub fn boot(name: &str, address: &str, bridge: u32) -> Self {
         let mut holder = Command::new("unshare")
             .args(["--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child"])
@@ -87,17 +86,18 @@ impl Machine {
         machine
     }
 
-    /// A machine of which `init` is a process, and `holder` the one that keeps it.
+    /// Wraps a machine whose namespaces `init` is in and `holder` keeps alive.
     pub fn held_by(holder: Child, init: String, name: &str, address: &str) -> Self {
         Self { name: name.into(), address: address.into(), holder, init }
     }
 
-    /// Lays a cable from the machine to the bridge in the namespace of that process.
+    /// Connects the machine to the bridge in that process's namespace.
     pub fn connect(&self, bridge: u32) {
         let (name, address, init) = (&self.name, &self.address, &self.init);
-        // A card keeps its number when the machine boots again, or the others would not find it for a while.
+        // The MAC address survives reboots. Otherwise the other machines could not reach this one for a
+        // while.
         let card = format!("02:00:00:00:00:{:0>2}", address.rsplit('.').next().unwrap());
-        // The cable of a machine whose power was cut may still lie there.
+        // A machine whose power was cut may have left its interface behind.
         let cable = format!(
             "ip link del port-{name} 2>/dev/null || :
             ip link add port-{name} type veth peer name eth0 address {card} netns {init}
@@ -105,11 +105,10 @@ impl Machine {
         );
         let status =
             Command::new("nsenter").args(["-t", &bridge.to_string(), "-n", "sh", "-ec", &cable]).status();
-        assert!(status.unwrap().success(), "could not connect {name}");
+        assert!(status.unwrap().success(), "cannot connect {name}");
         self.sh(&format!("ip addr add {address}/24 dev eth0; ip link set eth0 up")).ok();
     }
 
-    /// The machine's own address.
     pub fn address(&self) -> &str {
         &self.address
     }
@@ -119,25 +118,24 @@ impl Machine {
         self.sh_as("root", script)
     }
 
-    /// Runs a shell script as that user, in their home directory.
+    /// Runs a shell script as a user, in the user's home directory.
     pub fn sh_as(&self, user: &str, script: &str) -> Ran {
         let output = self.command(user, script).stdin(Stdio::null()).output().unwrap();
         Ran::new(format!("{user}@{}: {script}", self.name), &output)
     }
 
-    /// Starts a shell script as that user, and lets it run.
+    /// Starts a shell script as a user, in the background.
     pub fn start(&self, user: &str, script: &str) -> Background {
         let mut command = self.command(user, script);
         Background { child: command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap() }
     }
 
-    /// Asks `host` as a visitor at this machine: gives the page, or curl's complaint.
+    /// Requests `host` as a visitor on this machine. Returns the page, or curl's error.
     pub fn get(&self, host: &str) -> String {
         self.sh(&format!("curl -sS --max-time 5 http://{host}/")).either_way().text().trim_end().to_owned()
     }
 
-    /// A visitor gets that page, if not at once, then within seconds: nginx takes up a new config
-    /// in its own time.
+    /// Waits until a visitor gets that page. nginx may need a moment to apply a new config.
     pub fn soon_gets(&self, host: &str, page: &str) {
         for _ in 0..50 {
             if self.get(host) == page {
@@ -148,7 +146,7 @@ impl Machine {
         assert_eq!(self.get(host), page);
     }
 
-    /// The HTTP status of a page.
+    /// Returns the HTTP status of a page.
     pub fn status_of(&self, url: &str) -> String {
         self.sh(&format!("curl -sS -o /dev/null -w '%{{http_code}}' --max-time 5 {url}"))
             .either_way()
@@ -157,7 +155,7 @@ impl Machine {
             .to_owned()
     }
 
-    /// Writes a file of root's.
+    /// Writes a file as root.
     pub fn write(&self, path: &str, content: &str) {
         let mut child = self
             .command("root", &format!("mkdir -p \"$(dirname {path})\" && cat >{path}"))
@@ -165,10 +163,10 @@ impl Machine {
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success(), "could not write {path}");
+        assert!(child.wait().unwrap().success(), "cannot write {path}");
     }
 
-    /// Brings what a clone of this project holds for the installer, and the program, to `/root/bluegreen`.
+    /// Copies the installer's files from the clone, and the program, to `/root/bluegreen`.
     pub fn bring_installer(&self) {
         let clone = env!("CARGO_MANIFEST_DIR");
         let program = env!("CARGO_BIN_EXE_bluegreen");
@@ -194,18 +192,18 @@ impl Machine {
         }
     }
 
-    /// Copies a file of the host's here, executable; the host's disk may not show through where
-    /// it is another mount.
+    /// Copies a file from the host and makes it executable. The overlay does not show files on other mounts
+    /// of the host.
     pub fn bring(&self, file: &Path, path: &str) {
         let mut child = self
             .command("root", &format!("mkdir -p \"$(dirname {path})\" && cat >{path} && chmod 755 {path}"))
             .stdin(std::fs::File::open(file).unwrap())
             .spawn()
             .unwrap();
-        assert!(child.wait().unwrap().success(), "could not bring {}", file.display());
+        assert!(child.wait().unwrap().success(), "cannot copy {}", file.display());
     }
 
-    /// Copies a folder of the host's here, owned by that user.
+    /// Copies a folder from the host, and makes a user its owner.
     pub fn bring_folder(&self, folder: &Path, path: &str, user: &str) {
         let mut tar = Command::new("tar");
         tar.arg("-C").arg(folder).args(["--exclude=__pycache__", "-cf", "-", "."]);
@@ -213,11 +211,7 @@ impl Machine {
         let unpack =
             format!("mkdir -p {path} && tar -C {path} --no-same-owner -xf - && chown -R {user}: {path}");
         let unpacked = self.command("root", &unpack).stdin(packed.stdout.take().unwrap()).status().unwrap();
-        assert!(
-            packed.wait().unwrap().success() && unpacked.success(),
-            "could not bring {}",
-            folder.display()
-        );
+        assert!(packed.wait().unwrap().success() && unpacked.success(), "cannot copy {}", folder.display());
     }
 
     /// Runs the installer with these options and the program under test.
@@ -225,19 +219,19 @@ impl Machine {
         self.sh(&format!("/root/bluegreen/install.sh --binary /root/bluegreen/program {options}"))
     }
 
-    /// Runs the installer with a key that may push, which is the client's.
+    /// Runs the installer with the client's key as one that may push.
     pub fn install_for(&self, client: &Self, options: &str) -> Ran {
         self.write("/tmp/dev.pub", &client.public_key("id_ed25519"));
         self.install(&format!("--key /tmp/dev.pub {options}"))
     }
 
-    /// The public half of one of dev's keys.
+    /// Returns the public half of one of dev's keys.
     pub fn public_key(&self, name: &str) -> String {
         self.sh(&format!("cat /home/dev/.ssh/{name}.pub")).ok().text().to_owned()
     }
 
-    /// Everything that was ever written on this machine, but for logs and what lies in memory only:
-    /// a line for each path, with mode, owner, size and the times of its last changes.
+    /// Lists every path written on this machine, except logs and memory file systems, with mode, owner, size,
+    /// and times.
     pub fn written(&self) -> String {
         let output = Command::new("nsenter")
             .args(["-t", &self.init, "-m", "sh", "-ec"])
@@ -248,12 +242,12 @@ impl Machine {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Lists the paths that were written since [`Machine::written`] was asked, a line for each.
+    /// Lists the paths written since an earlier call of [`Machine::written`].
     pub fn changed_since(&self, before: &str) -> String {
         difference(before, &self.written())
     }
 
-    /// As dev: a new version of the application, with `index.html` of that content.
+    /// Commits a new version of the application as dev, with this content in `index.html`.
     pub fn commit(&self, content: &str, message: &str) {
         self.sh_as(
             "dev",
@@ -265,7 +259,7 @@ impl Machine {
         .ok();
     }
 
-    /// As dev: `git push` of these arguments.
+    /// Runs `git push` with these arguments as dev.
     pub fn push(&self, arguments: &str) -> Ran {
         self.sh_as("dev", &format!("cd sample_app && git push {arguments}"))
     }
@@ -291,53 +285,53 @@ impl Drop for Machine {
 }
 
 impl Ran {
-    /// The result of a command that ran elsewhere.
+    /// Wraps the result of a command that ran elsewhere.
     pub fn new(what: String, output: &Output) -> Self {
         let text =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        // git pads what it passes on from the server.
+        // git pads the lines that it relays from the server.
         let text = text.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
         Self { judged: false, what, status: output.status.code().unwrap_or(-1), text }
     }
 
-    /// It ended with status 0.
+    /// Asserts that it exited with status 0.
     pub fn ok(self) -> Self {
         self.ends_with_status(0)
     }
 
-    /// It ended with that status.
+    /// Asserts that it exited with this status.
     pub fn ends_with_status(mut self, status: i32) -> Self {
         self.judged = true;
         assert_eq!(self.status, status, "{}\n{}", self.what, self.text);
         self
     }
 
-    /// It failed, whatever the status.
+    /// Asserts that it failed with any status.
     pub fn fails(mut self) -> Self {
         self.judged = true;
         assert_ne!(self.status, 0, "{}\n{}", self.what, self.text);
         self
     }
 
-    /// It may end as it likes.
+    /// Accepts any exit status.
     pub fn either_way(mut self) -> Self {
         self.judged = true;
         self
     }
 
-    /// It printed that somewhere.
+    /// Asserts that the output contains this text.
     pub fn says(self, words: &str) -> Self {
         assert!(self.text.contains(words), "{}\nlacks: {words}\n{}", self.what, self.text);
         self
     }
 
-    /// It did not print that.
+    /// Asserts that the output does not contain this text.
     pub fn lacks(self, words: &str) -> Self {
         assert!(!self.text.contains(words), "{}\nhas: {words}\n{}", self.what, self.text);
         self
     }
 
-    /// All that it printed.
+    /// Returns the output.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -345,12 +339,16 @@ impl Ran {
 
 impl Drop for Ran {
     fn drop(&mut self) {
-        assert!(self.judged || std::thread::panicking(), "nobody looked at how this ended: {}", self.what);
+        assert!(
+            self.judged || std::thread::panicking(),
+            "the exit status of this command was not checked: {}",
+            self.what
+        );
     }
 }
 
 impl Background {
-    /// Waits for its end, and tells what it printed.
+    /// Waits for it to exit, and returns its output.
     pub fn finish(self) -> String {
         let output = self.child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -358,22 +356,22 @@ impl Background {
     }
 }
 
-/// The lines that only one of two listings has.
+/// Returns the lines that only one of two listings contains.
 pub fn difference(before: &str, after: &str) -> String {
     let (before, after): (BTreeSet<&str>, BTreeSet<&str>) =
         (before.lines().collect(), after.lines().collect());
     before.symmetric_difference(&after).copied().collect::<Vec<_>>().join("\n")
 }
 
-/// The processes that a process has started.
+/// Returns the child processes of a process.
 pub fn children_of(process: &str) -> Vec<String> {
     let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
     children.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
-/// Waits for the line by which a process says that it has set itself up.
+/// Waits until a process prints that it is up.
 pub fn wait_until_up(child: &mut Child) {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "up\n", "it did not come up: {:?}", child.wait());
+    assert_eq!(line, "up\n", "the machine did not start: {:?}", child.wait());
 }

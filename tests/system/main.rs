@@ -1,12 +1,12 @@
-//! The tutorial and the installer on throw-away servers: real `adduser`, sshd, Apache, nginx and git,
-//! with addresses of their own, on a machine that stays as it is.
+//! The tutorial and the installer on temporary servers with real `adduser`, sshd, Apache, nginx, and git. The
+//! servers have their own addresses, and the host stays unchanged.
 //!
-//! They take root. Without it, or without one of the programs they run, each test says so and
-//! passes; where `CI` is set it fails instead, so that green never means skipped.
+//! These tests need root. Without root, or without a program that a test runs, the test prints that it is
+//! skipped and passes. If `CI` is set, it fails instead, so that a passing run is complete.
 
-// A test that cannot go on has failed, and panics with the reason.
+// In tests, a panic is the right way to fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
-// The rule that keeps the program's own children in two modules is not one for tests.
+// Tests may start child processes directly, unlike the program.
 #![allow(clippy::disallowed_methods)]
 
 mod adoption;

@@ -1,4 +1,4 @@
-//! The Debian package: its making, its contents, and its life on a server that systemd runs.
+//! The Debian package: its build, its contents, and its life cycle on a server with systemd.
 
 use std::path::Path;
 use std::process::Command;
@@ -15,11 +15,11 @@ const CLONE: &str = env!("CARGO_MANIFEST_DIR");
 fn the_package_is_reproducible_and_clean() {
     let Some(package) = build() else { return };
     let read = |package: &NamedTempFile| std::fs::read(package.path()).unwrap();
-    // Another time of building, and of the files that are packed, is not to matter.
+    // The build time and the mtimes of the packed files must have no effect.
     let touched = Command::new("touch").arg(Path::new(CLONE).join("README.md")).status();
     assert!(touched.unwrap().success());
     assert!(read(&package) == read(&build().unwrap()), "two packages of one program differ");
-    // The program too takes minutes to build twice, so this is for those who ask for it.
+    // Building the program twice takes minutes, so this is opt-in.
     if std::env::var_os("BLUEGREEN_STATIC").is_some() {
         let folder = tempfile::tempdir().unwrap();
         let [one, another] = ["one", "another"].map(|name| {
@@ -60,7 +60,7 @@ fn the_package_lists_what_is_inside() {
             format!("{} {} ", package["name"].as_str().unwrap(), package["version"].as_str().unwrap())
         })
         .collect();
-    // The list contains the program's packages and their C code, and nothing that only tests need.
+    // The list contains the program's dependencies and their C code, without packages that only tests need.
     let c = ["libdeflate as-in-libdeflate-sys-"];
     for line in &listed[1..] {
         let is_known = known.iter().any(|package| line.starts_with(package));
@@ -85,13 +85,13 @@ fn the_package_lists_what_is_inside() {
     }
     let of_tests = manifest["dev-dependencies"].as_table().unwrap().keys();
     for name in of_tests.filter(|name| !dependencies.contains_key(*name) && !of_crates.contains(*name)) {
-        assert!(!lists(name), "{name} is not in the program");
+        assert!(!lists(name), "{name} is not part of the program");
     }
     assert!(c.iter().all(|start| listed.iter().any(|line| line.starts_with(start))), "{listed:?}");
 }
 
 #[test]
-fn installed_upgraded_removed_and_purged() {
+fn the_package_is_installed_upgraded_removed_and_purged() {
     let Some(lab) = Lab::new() else { return };
     let Some(package) = build() else { return };
     let (mut blue, dev) = (lab.booted("blue"), lab.client("dev"));
@@ -121,7 +121,7 @@ fn installed_upgraded_removed_and_purged() {
     deploys("App v1");
     dev.sh_as("dev", "ssh deploy@blue status").ok();
 
-    // A newer version takes its place and the next push is its.
+    // After an upgrade, the next push uses the newer version.
     blue.sh("dpkg-deb -R bluegreen.deb new; sed -i 's/^Version: .*/Version: 99-1/' new/DEBIAN/control
         echo newer >>new/usr/bin/bluegreen; dpkg-deb -b new newer.deb; dpkg --install newer.deb")
         .ok()
@@ -133,7 +133,7 @@ fn installed_upgraded_removed_and_purged() {
     setup().says("Nothing had to be changed.");
     deploys("App v2");
 
-    // Who removes it first is told that pushes will come to nothing; brought back, it goes on.
+    // Removing the package warns that pushes will fail. After a reinstallation, deployments continue.
     blue.sh("dpkg --remove bluegreen").ok().says("/home/deploy/sample_app still deploys with bluegreen");
     assert_eq!(dev.get("blue"), "App v2");
     blue.sh("dpkg --install newer.deb").ok();
@@ -146,7 +146,7 @@ fn installed_upgraded_removed_and_purged() {
 }
 
 #[test]
-fn every_file_that_a_packaged_page_names_is_in_the_package() {
+fn the_package_contains_every_file_named_in_its_pages() {
     let Some(package) = build() else { return };
     let folder = tempfile::tempdir().unwrap();
     let status = Command::new("dpkg-deb").arg("-x").arg(package.path()).arg(folder.path()).status();
@@ -169,7 +169,7 @@ fn every_file_that_a_packaged_page_names_is_in_the_package() {
             assert!(found.exists(), "{page} links to {target}, which the package lacks");
             links += 1;
         }
-        // A clone's `share/` and `hooks/` are /usr/share/bluegreen.
+        // A clone's `share/` and `hooks/` are in /usr/share/bluegreen.
         for name in text.split('`').filter(|name| !name.contains([' ', '\n', '*', '~'])) {
             let path = name.strip_prefix("share/").map(|path| format!("bluegreen/{path}"));
             let path = path.or_else(|| name.starts_with("hooks/").then(|| format!("bluegreen/{name}")));
@@ -185,7 +185,8 @@ fn every_file_that_a_packaged_page_names_is_in_the_package() {
     assert_eq!(String::from_utf8(modes.stdout).unwrap(), "755\n755\n644\n644\n");
 }
 
-/// The repository and the site stay; of the package and its set-up there is nothing left.
+/// Asserts that the repository and the site remain, and that the package and its setup are completely
+/// removed.
 fn leaves_nothing(server: &Booted) {
     server
         .sh("find /etc /usr /var -name '*bluegreen*' ! -path '/var/www/*' ! -path '/var/log/*'")
@@ -195,10 +196,10 @@ fn leaves_nothing(server: &Booted) {
     server.sh("test -d /home/deploy/sample_app/objects").ok();
 }
 
-/// Held while a package is built, because all builds use one directory.
+/// Held while a package is built, because all builds share one directory.
 pub static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-/// Builds the package, where its tools are. Two tests that want it at once get it in turn.
+/// Builds the package if its tools are installed. Concurrent tests take turns.
 pub fn build() -> Option<NamedTempFile> {
     let script = Path::new(CLONE).join("packaging/deb.sh");
     let program = env!("CARGO_BIN_EXE_bluegreen");
@@ -212,7 +213,7 @@ pub fn build() -> Option<NamedTempFile> {
     Some(run(Command::new(script).args(["--binary", program])))
 }
 
-/// Runs the script that builds a package, and keeps the package, because the next one will lie where it does.
+/// Runs a script that builds a package, and copies the package, because the next build overwrites it.
 fn run(script: &mut Command) -> NamedTempFile {
     let output = script.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

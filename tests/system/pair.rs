@@ -1,4 +1,4 @@
-//! A pair on one machine: two sides behind a front end, promoted over ssh under load, and booted again.
+//! A pair on one machine: two sides behind a front end, promoted over ssh under load, and rebooted.
 
 use std::io::Write;
 use std::path::Path;
@@ -52,7 +52,7 @@ impl Pair {
         self.server.sh("ls /etc/bluegreen /home/deploy").fails();
         self.server.install_for(&self.dev, &options).ok().says("ssh deploy@blue promote blue");
         self.server.install("--pair").ok().says("Nothing had to be changed.").lacks("warning:");
-        // The default of thirty seconds for each promotion would take long.
+        // The default of thirty seconds for each promotion would take too long.
         self.server.sh("sed -i 's/^for = .*/for = \"0.5s\"/' /etc/bluegreen/promote.toml").ok();
     }
 
@@ -120,7 +120,7 @@ impl Pair {
         serde_json::from_str(text.text()).unwrap_or_else(|error| panic!("{error}: {printed} {}", text.text()))
     }
 
-    /// Promotes back and forth under load: nothing fails, no page is mixed, and no asset is missing.
+    /// Promotes back and forth under load. No request fails, no page is mixed, and no asset is missing.
     fn nobody_notices(&self, web_server: &str, promotions: usize) {
         let promotions = std::env::var("BLUEGREEN_TEST_PROMOTIONS")
             .ok()
@@ -136,11 +136,11 @@ impl Pair {
         for count in ["failed", "reused", "mixed", "stale"] {
             assert_eq!(result[count], 0, "{web_server}: {result}");
         }
-        assert!(result["requests"].as_u64() > Some(promotions as u64 * 20), "no steady load: {result}");
+        assert!(result["requests"].as_u64() > Some(promotions as u64 * 20), "load too low: {result}");
         assert_eq!(result["versions"], 2, "{result}");
     }
 
-    /// Previews, the overview, and what the account may not do.
+    /// Checks previews, the overview, and the account's restrictions.
     pub fn works(&self) {
         self.shows("blue.shop.local", 1);
         self.shows("green.shop.local", 2);
@@ -163,7 +163,7 @@ impl Pair {
         self.server.sh("runuser -u app-blue -- test -w /var/lib/bluegreen/public").fails();
     }
 
-    /// What was public before a boot is public after it.
+    /// Checks that a reboot does not change the public side.
     fn survives_a_reboot(&mut self) {
         self.promote("green");
         self.server.reboot();
@@ -208,7 +208,7 @@ fn behind_apache_and_caddy() {
     pair.works();
     pair.uninstall("apache2");
 
-    // Caddy has a certificate authority of its own for names that no other one certifies.
+    // Caddy issues certificates from its internal authority for names without public ones.
     pair.scheme = "https";
     pair.server.install_for(&pair.dev, &format!("--web-server caddy {OPTIONS}")).ok();
     let ca = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt";

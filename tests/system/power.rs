@@ -1,5 +1,5 @@
-//! Power cuts of a server that systemd runs: nobody comes, and after the boot it serves the tip or what was live
-//! before, and takes the next push at once.
+//! Power cuts on a server with systemd. Without intervention, after the boot it serves the tip or the
+//! previously live release, and accepts the next push right away.
 
 use crate::booted::Booted;
 use crate::lab::Lab;
@@ -12,7 +12,7 @@ fn without_the_gate() {
     let Some(lab) = Lab::new() else { return };
     let (mut blue, dev) = (lab.booted("blue"), lab.client("dev"));
     prepare(&blue, &dev, "--web-server apache");
-    // git has taken these commits, so that no push could bring them again: the boot deploys them.
+    // Git has stored these commits, so pushing them again is a no-op. The boot deploys them.
     for (place, version) in [("ref", 2), ("build", 4), ("verify", 6)] {
         cut(&mut blue, &dev, place, version);
         dev.soon_gets("blue", &page(version));
@@ -26,7 +26,7 @@ fn with_the_gate() {
     let Some(lab) = Lab::new() else { return };
     let (mut blue, dev) = (lab.booted("blue"), lab.client("dev"));
     prepare(&blue, &dev, "--web-server apache --gate");
-    // Until it is live, a commit is not the branch's, and the same push brings it again.
+    // Until a commit is live, the branch does not contain it, and the same push sends it again.
     for (place, version) in [("build", 2), ("ref", 4)] {
         cut(&mut blue, &dev, place, version);
         dev.soon_gets("blue", &page(version - 1));
@@ -41,7 +41,7 @@ fn with_the_gate() {
     goes_on(&blue, &dev, 7);
 }
 
-/// Sets the server up so that it stays where it is told to, and deploys a first version.
+/// Sets up the server so that it can pause at a given place, and deploys a first version.
 fn prepare(blue: &Booted, dev: &Machine, options: &str) {
     blue.install_for(dev, options).ok();
     for phase in ["build", "verify"] {
@@ -51,7 +51,7 @@ fn prepare(blue: &Booted, dev: &Machine, options: &str) {
         ))
         .ok();
     }
-    // Git runs this one once the branch has moved.
+    // Git runs this hook after the branch has moved.
     let hook = "/home/deploy/sample_app/hooks/reference-transaction";
     let moved =
         format!("#!/bin/sh\n[ $1 = committed ] && grep -q refs/heads/master || exit 0\n{}\n", hold("ref"));
@@ -62,13 +62,12 @@ fn prepare(blue: &Booted, dev: &Machine, options: &str) {
     assert_eq!(dev.get("blue"), page(1));
 }
 
-/// Stays at a place for as long as the power is on, if the server is told so: what lies in /run is gone after
-/// the boot.
+/// Pauses at a place if its directory in /run exists, which the reboot removes.
 fn hold(place: &str) -> String {
     format!("if [ -e /run/{place} ]; then touch /run/{place}/here; sleep 600; fi")
 }
 
-/// Pushes a version, cuts the power once the server is at that place, and boots it.
+/// Pushes a version, cuts the power once the server has reached that place, and boots it.
 fn cut(blue: &mut Booted, dev: &Machine, place: &str, version: u32) {
     blue.sh(&format!("install -d -m 777 /run/{place}")).ok();
     dev.commit(&page(version), &version.to_string());
@@ -83,7 +82,7 @@ fn cut(blue: &mut Booted, dev: &Machine, place: &str, version: u32) {
     assert!(push.finish().ends_with("lost\n"));
 }
 
-/// The next push is deployed, and nothing is left to be done or said.
+/// Asserts that the next push is deployed, and that nothing is pending.
 fn goes_on(blue: &Booted, dev: &Machine, version: u32) {
     dev.commit(&page(version), &version.to_string());
     dev.push("deploy@blue:sample_app master").ok().says("is live: ").lacks("warning:");

@@ -1,4 +1,4 @@
-//! What a release publishes: signed checksums, and an apt repository that a server installs from.
+//! The artifacts of a release: signed checksums, and an apt repository from which a server installs.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::skip::skip;
 const CLONE: &str = env!("CARGO_MANIFEST_DIR");
 const KEY: &str = "release-test@example.org";
 
-/// A key, and what it signs.
+/// A signing key and its directory.
 struct Signer(TempDir);
 
 impl Signer {
@@ -30,7 +30,7 @@ impl Signer {
         Some(signer)
     }
 
-    /// Runs a script with the key, in the directory of the releases, and returns what it prints.
+    /// Runs a script with the key, in the directory of the releases, and returns its output.
     fn sh(&self, script: &str) -> String {
         let mut command = Command::new("sh");
         command.args(["-ec", script]).current_dir(self.0.path()).env("GNUPGHOME", self.0.path());
@@ -41,7 +41,7 @@ impl Signer {
     }
 
     fn release(&self, name: &str) -> PathBuf {
-        // Both this and the tests of the package build in `target/package`.
+        // Both this test and the package tests build in `target/package`.
         let _turn = crate::package::ONE_AT_A_TIME.lock();
         let (program, arch) = (env!("CARGO_BIN_EXE_bluegreen"), std::env::consts::ARCH);
         self.sh(&format!("{CLONE}/packaging/release --key {KEY} --binary {arch} {program} {name}"));
@@ -56,7 +56,7 @@ impl Drop for Signer {
 }
 
 #[test]
-fn two_releases_of_the_same_sources_are_equal_and_signed() {
+fn releases_are_reproducible_and_signed() {
     let Some(signer) = Signer::new() else { return };
     for name in ["one", "two"] {
         signer.release(name);
@@ -69,15 +69,15 @@ fn two_releases_of_the_same_sources_are_equal_and_signed() {
     for file in ["bluegreen.1", "bluegreen.spdx.json", "bluegreen.bash", "-1_", "-linux"] {
         assert!(listed.contains(file), "{file} is missing: {listed}");
     }
-    // A changed file is noticed.
+    // A changed file is detected.
     signer.sh("cd two; echo changed >>bluegreen.1; ! sha256sum --check --status SHA256SUMS");
     signer.sh("cd two; echo changed >>SHA256SUMS; ! gpg --verify SHA256SUMS.asc SHA256SUMS 2>/dev/null");
 }
 
-// The test prints how long the installation takes.
+// The test prints the duration of the installation.
 #[allow(clippy::print_stdout)]
 #[test]
-fn apt_installs_from_the_repository_and_refuses_a_changed_one() {
+fn apt_installs_from_the_repository_and_rejects_a_modified_one() {
     let Some(lab) = Lab::new() else { return };
     let Some(signer) = Signer::new() else { return };
     let release = signer.release("one");
@@ -94,9 +94,9 @@ fn apt_installs_from_the_repository_and_refuses_a_changed_one() {
     dev.commit("App v1", "App v1");
     dev.push("deploy@blue:sample_app master").ok().says("is live");
     assert_eq!(dev.get("blue"), "App v1");
-    println!("from nothing to a served page: {:.1} s", began.elapsed().as_secs_f64());
+    println!("from an empty server to a served page: {:.1} s", began.elapsed().as_secs_f64());
 
-    // Neither a changed index nor a changed release file is accepted. The control: what was published is.
+    // A changed index or release file is rejected. Control: the published files are accepted.
     blue.sh("cp -a /srv/apt /srv/published").ok();
     let update = |change: &str| {
         blue.sh(&format!(

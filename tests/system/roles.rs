@@ -1,5 +1,4 @@
-//! Roles of keys: what the holder of each key can do on a server, and what the holder of a key with the role `read`
-//! tries in vain.
+//! Roles of keys: what each role may do on a server, and what a key with the role `read` cannot.
 
 use std::fmt::Write;
 
@@ -9,7 +8,7 @@ use crate::machine::{Machine, Ran};
 const REPO: &str = "/home/deploy/sample_app";
 const SITE: &str = "/var/www/html";
 
-/// Creates a key for each role, and returns the options of the installer that allow it.
+/// Creates a key for each role, and returns the installer options that allow it.
 fn keys(blue: &Machine, dev: &Machine) -> String {
     let mut options = String::new();
     for role in ["read", "push", "promote", "all"] {
@@ -21,7 +20,7 @@ fn keys(blue: &Machine, dev: &Machine) -> String {
     options
 }
 
-/// Runs a command line at the client, in the clone, with the key of a role.
+/// Runs a command in the client's clone, with the key of a role.
 fn with_key(dev: &Machine, role: &str, command: &str) -> Ran {
     let ssh = format!("ssh -i ~/.ssh/{role} -o IdentitiesOnly=yes -o IdentityAgent=none");
     let shell = format!(
@@ -31,7 +30,7 @@ fn with_key(dev: &Machine, role: &str, command: &str) -> Ran {
 }
 
 #[test]
-fn each_key_does_what_its_role_includes() {
+fn each_key_can_do_what_its_role_includes() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     let keys = keys(&blue, &dev);
@@ -89,7 +88,7 @@ fn each_key_does_what_its_role_includes() {
     .ok()
     .says("is live");
 
-    // A role can be changed, and taken away.
+    // A role can be changed and revoked.
     blue.install("--role push=read").ok().says("change the role of a key");
     with_key(&dev, "push", "git push deploy@blue:sample_app master:other").fails().says("the role `read`");
     blue.install("--role push=all --role read=promote").ok();
@@ -104,7 +103,7 @@ fn each_key_does_what_its_role_includes() {
 }
 
 #[test]
-fn a_key_that_reads_changes_nothing() {
+fn a_read_only_key_cannot_change_anything() {
     let Some(lab) = Lab::new() else { return };
     let (blue, dev) = (lab.server("blue"), lab.client("dev"));
     let keys = keys(&blue, &dev);
@@ -113,7 +112,7 @@ fn a_key_that_reads_changes_nothing() {
     with_key(&dev, "all", "git push deploy@blue:sample_app master").ok();
     dev.commit("App v2", "two");
     with_key(&dev, "all", "git push deploy@blue:sample_app master").ok();
-    // The most permissive sshd that an administrator could set up.
+    // The most permissive sshd config that an administrator could write.
     blue.sh(
         "printf 'AcceptEnv *\\nAllowTcpForwarding yes\\nPermitUserRC yes\\n' >/etc/ssh/sshd_config.d/00-open.conf
         kill -HUP $(cat /run/sshd.pid); echo touch /tmp/rc >/home/deploy/.ssh/rc",
@@ -174,7 +173,7 @@ fn a_key_that_reads_changes_nothing() {
         assert!(!ran.text().contains("panicked"), "{attempt}: {}", ran.text());
     }
     assert_eq!(blue.sh(&state).ok().text(), before.text());
-    // What reads, works.
+    // Read-only commands work.
     for command in
         ["status", "public", "releases", "history", "metrics", "check", "status -C sample_app --json"]
     {
@@ -182,7 +181,7 @@ fn a_key_that_reads_changes_nothing() {
     }
     with_key(&dev, "read", "git ls-remote deploy@blue:sample_app").ok().says("refs/heads/master");
     assert_eq!(blue.sh(&state).ok().text(), before.text());
-    // Only names of roles are roles: anything else closes the key.
+    // Unknown role names disable the key.
     for role in ["reader", "", "all\\\" x"] {
         let line = format!(
             "sed -i 's|^command=\"role read\"|command=\"role {role}\"|' .ssh/authorized_keys; grep -c 'role {role}' .ssh/authorized_keys"
@@ -196,7 +195,7 @@ fn a_key_that_reads_changes_nothing() {
         .ok();
     }
     with_key(&dev, "read", "ssh deploy@blue status").ok();
-    // After an uninstall the account has git-shell, and the key is closed.
+    // After an uninstall the account has git-shell, and the key has no access.
     blue.install("--uninstall").ok();
     with_key(&dev, "read", "git ls-remote deploy@blue:sample_app").fails();
 }

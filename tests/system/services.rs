@@ -1,4 +1,4 @@
-//! The part of systemd in a deployment: a step restarts a service, the installer reloads a web server.
+//! systemd during deployments: a step restarts a service, and the installer reloads a web server.
 
 use crate::lab::Lab;
 use crate::machine::Machine;
@@ -8,7 +8,7 @@ fn a_step_restarts_a_service_of_systemd() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.booted("blue");
     let dev = lab.client("dev");
-    // An application that reads its code once, as it starts.
+    // An application that reads its code once, at startup.
     blue.write(
         "/etc/systemd/system/app.service",
         "[Service]\nUser=www-data\nExecStart=/bin/sh -c 'cp /var/www/html/current/index.html /run/app/serves && exec sleep infinity'\n\
@@ -30,7 +30,7 @@ fn a_step_restarts_a_service_of_systemd() {
     assert_eq!(serves(), "active\nApp v2\n");
     assert_ne!(property(&blue, "app", "MainPID"), first);
 
-    // A service that does not come back fails the push, and the one before comes back.
+    // If the service does not start, the push fails and the previous release is restored.
     blue.sh(
         "sed -i 's|^ExecStart=.*|ExecStart=/bin/sh -c \"cp /var/www/html/current/index.html /run/app/serves; grep v2 /run/app/serves \\&\\& exec sleep infinity\"\\nType=exec|' \
             /etc/systemd/system/app.service; systemctl daemon-reload
@@ -40,7 +40,7 @@ fn a_step_restarts_a_service_of_systemd() {
     dev.commit("App v3", "three");
     dev.push("deploy@blue:sample_app master").fails().says("exited with status 3");
     assert_eq!(serves(), "active\nApp v2\n");
-    // No other service, and nothing else of this one.
+    // sudo allows no other service and no other action on this one.
     blue.sh_as("deploy", "sudo -n /usr/bin/systemctl restart ssh").fails();
     blue.sh_as("deploy", "sudo -n /usr/bin/systemctl stop app").fails();
 }
@@ -70,7 +70,7 @@ fn reload(web_server: &str, unit: &str) {
     dev.push("deploy@blue:sample_app master").ok();
     assert_eq!(dev.get("blue"), "App v1");
 
-    // A second site is taken up by the processes that are there.
+    // The running processes also serve a second site.
     let main = property(&blue, unit, "MainPID");
     let options = format!("--web-server {web_server} --repo two --site /srv/two --domain two.example");
     blue.install_for(&dev, &options).ok().says(&format!("web server   reload {web_server}\n"));
@@ -81,7 +81,7 @@ fn reload(web_server: &str, unit: &str) {
     assert_eq!(property(&blue, unit, "MainPID"), main);
     blue.sh(&format!("journalctl --no-pager -u {unit}")).ok().says("Reloaded ");
 
-    // And taken back by them.
+    // After its removal, they stop serving it.
     blue.install("--repo two --uninstall").ok().says(&format!("uninstall    reload {web_server}\n"));
     assert_eq!(page("one.example"), "App v1\n");
     assert_eq!(property(&blue, unit, "MainPID"), main);

@@ -1,9 +1,9 @@
-//! An account made by the installer takes pushes, a few commands, and nothing else.
+//! An account created by the installer accepts pushes, a few commands, and nothing else.
 
 use crate::lab::Lab;
 
 #[test]
-fn the_account_takes_pushes_and_a_few_commands_only() {
+fn the_account_accepts_only_pushes_and_a_few_commands() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     let dev = lab.client("dev");
@@ -43,7 +43,7 @@ fn the_account_takes_pushes_and_a_few_commands_only() {
     ssh("log").fails().says("no log");
     ssh("status --help").ok().says("Usage:");
 
-    // No shell, no other program, no other repository, no option that was not thought of.
+    // No shell, no other program, no other repository, and no unexpected option.
     ssh("").fails().says("has no shell");
     for refused in [
         "id",
@@ -70,14 +70,14 @@ fn the_account_takes_pushes_and_a_few_commands_only() {
     }
     dev.sh_as("dev", "cd sample_app; scp index.html deploy@blue:/tmp/x").fails();
 
-    // What the account lays in its own home is no command either.
+    // Commands that the account places in its own home are not run.
     blue.sh_as("deploy", "mkdir git-shell-commands; printf '#!/bin/sh\\nid\\n' | tee git-shell-commands/status >git-shell-commands/id
         chmod 755 git-shell-commands/*")
         .ok();
     ssh("id").fails().lacks("uid=");
     ssh("status").ok().lacks("uid=");
 
-    // No way through the server to elsewhere.
+    // Forwarding through the server is rejected.
     for forwarding in ["-W 127.0.0.1:80", "-N -o ExitOnForwardFailure=yes -R 8080:127.0.0.1:80"] {
         dev.sh_as("dev", &format!("timeout 10 ssh {forwarding} deploy@blue </dev/null")).fails();
     }
@@ -85,7 +85,7 @@ fn the_account_takes_pushes_and_a_few_commands_only() {
     dev.sh("sleep 1; curl -sS --max-time 1 http://127.0.0.1:8080/").fails().lacks("App");
     tunnel.finish();
 
-    // No other key, and no password.
+    // No other key, and no password, gains access.
     dev.sh_as("dev", "ssh -i .ssh/stranger -o IdentitiesOnly=yes -o IdentityAgent=none deploy@blue status")
         .fails()
         .says("Permission denied");
@@ -93,7 +93,7 @@ fn the_account_takes_pushes_and_a_few_commands_only() {
 }
 
 #[test]
-fn a_login_shell_is_given_on_request_and_kept() {
+fn a_login_shell_is_set_on_request_and_kept() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     let dev = lab.client("dev");
@@ -127,7 +127,7 @@ fn several_repositories_are_told_apart() {
     ssh("status").fails().says("several repositories").says("sample_app, two");
     ssh("status -C two").ok().says("/srv/two");
 
-    // One goes, the other stays whole.
+    // After the removal of one site, the other is intact.
     blue.install("--repo two --uninstall").ok();
     dev.sh("curl -sS -H 'Host: one.example' http://blue/").ok().says("One");
     ssh("status").ok();

@@ -1,5 +1,5 @@
-//! Whole applications on a server that systemd runs: set up by one command, pushed over ssh, deployed and rolled back
-//! under load, and booted again.
+//! Complete applications on a server with systemd: set up with one command, pushed over ssh, deployed and
+//! rolled back under load, and rebooted.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,18 +11,18 @@ use crate::booted::Booted;
 use crate::lab::Lab;
 use crate::machine::{Background, Machine};
 
-/// The deployments under load behind each web server; `BLUEGREEN_TEST_DEPLOYMENTS` raises it. Every fifth is followed by
-/// a rollback, and so is the last.
+/// The number of deployments under load behind each web server, which `BLUEGREEN_TEST_DEPLOYMENTS` overrides.
+/// Every fifth and the last are followed by a rollback.
 const DEPLOYMENTS: usize = 3;
 
-/// An application of `fixtures/` on a server, and its developer.
+/// An application from `fixtures/` on a server, and its developer.
 struct Stack {
     blue: Booted,
     dev: Machine,
-    /// The version of the last commit, and the one that is live.
+    /// The version in the last commit, and the live version.
     version: usize,
     live: usize,
-    /// The part of a page that visitors ask for besides the page.
+    /// The part of a page that visitors request in addition to the page.
     load: &'static str,
 }
 
@@ -45,7 +45,8 @@ impl Stack {
         self.dev.sh_as("dev", &format!("cd sample_app; {script}")).ok();
     }
 
-    /// Commits the next version: every file that names its version changes, and every hashed file gets a new name.
+    /// Commits the next version: every file that contains the version changes, and every hashed file gets a
+    /// new name.
     fn commit(&mut self) {
         let old = self.version;
         self.version += 1;
@@ -60,7 +61,7 @@ impl Stack {
         ));
     }
 
-    /// Deploys the next version; it must be what a visitor gets as soon as the push has ended.
+    /// Deploys the next version, which visitors must get as soon as the push has finished.
     fn deploy(&mut self) {
         self.commit();
         self.dev.push("blue master").ok().says("is live: ").lacks("warning:");
@@ -80,7 +81,7 @@ impl Stack {
         assert!(page.contains(&expected), "not version {}: {page}\n{}", self.live, self.logs());
     }
 
-    /// What the web server, the application, and systemd logged last.
+    /// Returns the latest log entries from the web server, the application, and systemd.
     fn logs(&self) -> String {
         let logs = "tail -n 20 /var/log/nginx/error.log /var/log/apache2/error.log
             bluegreen -C /home/deploy/sample_app log --app; journalctl -n 40 --no-pager";
@@ -107,8 +108,8 @@ impl Stack {
         serde_json::from_str(text.text()).unwrap_or_else(|error| panic!("{error}: {printed} {}", text.text()))
     }
 
-    /// Installs the application behind a web server, then deploys and rolls back under load: no request fails, no page is
-    /// mixed, and no asset is missing.
+    /// Installs the application behind a web server, then deploys and rolls back under load. No request
+    /// fails, no page is mixed, and no asset is missing.
     fn lives_behind(&mut self, web_server: &str, options: &str) {
         self.blue.install_for(&self.dev, &format!("--web-server {web_server} {options}")).ok();
         if self.version == 1 {
@@ -132,11 +133,11 @@ impl Stack {
         for count in ["failed", "reused", "mixed", "stale"] {
             assert_eq!(result[count], 0, "{web_server}: {result}");
         }
-        assert!(result["requests"].as_u64() > Some(seconds * 10), "no steady load in {seconds} s: {result}");
+        assert!(result["requests"].as_u64() > Some(seconds * 10), "load too low in {seconds} s: {result}");
         assert!(result["versions"].as_u64() > Some(deployments as u64 / 2), "{result}");
     }
 
-    /// Takes everything back, so that another web server can be set up.
+    /// Uninstalls everything, so that another web server can be set up.
     fn uninstall(&self, unit: &str) {
         self.blue.install("--uninstall").ok();
         self.blue
@@ -145,14 +146,14 @@ impl Stack {
             .lacks("bluegreen");
     }
 
-    /// A boot brings back what was live.
+    /// Asserts that a reboot restores the live release.
     fn survives_a_reboot(&mut self) {
         self.blue.reboot();
         self.soon_serves();
         self.deploy();
     }
 
-    /// A control: the same visitors notice a service that is restarted in place.
+    /// Control: visitors notice a service that is restarted in place.
     fn fails_where_the_service_is_restarted(&mut self) {
         let load = self.begin_load();
         let unit = "bluegreen-app-sample_app@$(basename $(readlink /var/www/html/current))";
@@ -161,8 +162,8 @@ impl Stack {
         assert!(result["failed"].as_u64() > Some(0), "{result}");
     }
 
-    /// A control: changes something by a script, and deploys under load. Returns how many visitors got the old version after
-    /// a push had ended, or failed.
+    /// Control: changes something with a script, and deploys under load. Returns the number of failed
+    /// requests, plus those that got the old version after a push.
     fn noticed_after(&mut self, change: &str) -> u64 {
         self.blue.sh(change).ok();
         let load = self.begin_load();
@@ -179,14 +180,14 @@ impl Stack {
                 self.dev.sh(&format!("for n in $(seq 40); do {visit}; done")).ok().text().lines().count()
                     as u64;
         }
-        // Until an instance that drains has stopped.
+        // Wait until the draining instance has stopped.
         self.dev.sh("sleep 2").ok();
         let result = self.end_load(load);
         let count = |name: &str| result[name].as_u64().unwrap_or_default();
         noticed + count("failed") + count("reused")
     }
 
-    /// A command that listens on nothing is never live.
+    /// Asserts that an instance that listens on no socket never becomes live.
     fn never_serves_what_listens_on_nothing(&mut self) {
         self.blue.install("--run 'sleep 600'").ok();
         let within = "sed -i 's|^health = .*|&\\nwithin = \"2s\"|' /home/deploy/sample_app/bluegreen.toml";
@@ -201,7 +202,7 @@ impl Stack {
         self.serves();
     }
 
-    /// Forms, uploads, and what the application learns about its visitors.
+    /// Checks forms, uploads, and what the application learns about its visitors.
     fn works(&self) {
         let asks = |arguments: &str| self.dev.sh(&format!("curl -sS --max-time 20 {arguments}")).ok();
         let noted = asks("-o /tmp/noted -w '%{http_code}' -d text=hello http://blue/notes");
@@ -215,7 +216,7 @@ impl Stack {
             .says("192.0.2.13")
             .says("\"x-forwarded-proto\":\"http\"")
             .says("\"x-forwarded-host\":\"blue\"");
-        // A response streams: its beginning comes at once.
+        // Responses are streamed: the beginning arrives immediately.
         self.dev
             .sh("timeout 1.5 curl -sSN http://blue/slow || :")
             .ok()
@@ -229,7 +230,7 @@ impl Stack {
     }
 }
 
-/// The gems are the system's, packed where `bundle install` takes them from, without a network.
+/// The system's gems, packed into the directory that `bundle install` uses without a network.
 const PACK_GEMS: &str =
     "ruby /usr/local/bin/pack_gems activerecord puma railties sprockets-rails sqlite3 && bundle lock --local";
 
@@ -238,7 +239,7 @@ fn node() {
     let Some(lab) = Lab::new() else { return };
     let mut stack = Stack::boot(&lab, "node", "--slow /slow --socket /socket");
     let options = "--stack node --worker 'node worker.js'";
-    // The page of the web server's package becomes the first release, and no instance of it is started.
+    // The web server package's page becomes the first release, and no instance of it is started.
     stack.blue.install_for(&stack.dev, &format!("--web-server nginx {options}")).ok();
     stack
         .blue
@@ -258,7 +259,7 @@ fn node() {
     stack.lives_behind("caddy", options);
     stack.works();
     stack.never_serves_what_listens_on_nothing();
-    // The application's user outlives its application, and the installer says how to remove it.
+    // The application's user outlives the application, and the installer prints how to remove it.
     let removal = "deluser --system app-sample_app";
     stack.blue.install("--uninstall").ok().says(&format!("run `{removal}`"));
     stack.blue.sh(&format!("{removal}; ! getent passwd app-sample_app; ! getent group app-sample_app")).ok();
@@ -270,15 +271,16 @@ fn node_behind_apache() {
     let mut stack = Stack::boot(&lab, "node", "--slow /slow --socket /socket");
     stack.lives_behind("apache", "--stack node --worker 'node worker.js'");
     stack.works();
-    // A control: kept connections go on to reach the instance that is about to stop.
+    // Control: reused connections keep reaching an instance that is about to stop.
     let noticed = stack.noticed_after(
         "sed -i 's/disablereuse=on //' /etc/apache2/sites-available/000-bluegreen-deploy_sample_app.conf
         sed -i 's|^health = .*|&\\ndrain = \"1s\"|' /home/deploy/sample_app/bluegreen.toml; systemctl reload apache2",
     );
-    assert!(noticed > 0, "Apache with connection reuse");
+    assert!(noticed > 0, "visitors must notice Apache with connection reuse");
 }
 
-/// The application's user can neither write releases nor read the repository, and deploy controls nothing else.
+/// Asserts that the application's user can neither write releases nor read the repository, and that deploy
+/// controls no other service.
 fn is_confined(blue: &Machine) {
     let as_app = |test: &str| blue.sh(&format!("runuser -u app-sample_app -- sh -c '{test}'"));
     as_app("test -r /var/www/html/current/server.js && test -w /var/www/html/shared/storage").ok();
@@ -330,11 +332,11 @@ fn php() {
     for (web_server, unit) in [("apache", "apache2"), ("nginx", "nginx"), ("caddy", "caddy")] {
         stack.lives_behind(web_server, "--stack php");
         if web_server == "apache" {
-            // A control: the defaults of PHP remember where the path of the site has led.
+            // Control: with its default settings, PHP caches the resolved path of the site.
             let pool = "cd /etc/php/*/fpm/pool.d; restart() { systemctl restart 'php*-fpm.service'; };";
             let change = "cp -p bluegreen-sample_app.conf /tmp/pool; sed -i '/^php_admin_value.*\\(realpath\\|opcache\\)/d' bluegreen-sample_app.conf";
             let noticed = stack.noticed_after(&format!("{pool} {change}; restart"));
-            assert!(noticed > 0, "FPM with its defaults");
+            assert!(noticed > 0, "visitors must notice PHP-FPM with its defaults");
             stack.blue.sh(&format!("{pool} cp -p /tmp/pool bluegreen-sample_app.conf; restart")).ok();
         }
         if web_server != "caddy" {

@@ -1,15 +1,15 @@
-//! Rules for sudo come from an admin, and none of them can be turned against root.
+//! sudo rules come from an administrator, and none of them can be exploited to gain root.
 
 use crate::lab::Lab;
 
 #[test]
-fn steps_may_use_sudo_for_what_an_admin_says() {
+fn steps_may_run_sudo_commands_that_an_admin_allowed() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     let file = "/etc/sudoers.d/bluegreen-deploy_sample_app";
     let sudo = |command: &str| blue.sh_as("deploy", &format!("sudo -n {command}"));
     blue.install("--web-server none").ok();
-    // The config's word does not count.
+    // The config alone allows no sudo rule.
     blue.sh(
         "sed -i 's|^#restart = .*|restart = [\"sudo /usr/bin/touch /srv/restarted\"]|' /home/deploy/sample_app/bluegreen.toml",
     )
@@ -33,7 +33,7 @@ fn steps_may_use_sudo_for_what_an_admin_says() {
     blue.install("").ok().says(laid).says("Nothing had to be changed.");
     assert_eq!(blue.changed_since(&before), "");
 
-    // What runs as root runs where deploy has laid nothing.
+    // Commands run as root start in a directory without files of the deploy user.
     blue.install("--sudo '/usr/bin/cat file'").ok();
     sudo("/usr/bin/cat file").fails();
     blue.sh("echo root >/file").ok();
@@ -49,7 +49,7 @@ fn steps_may_use_sudo_for_what_an_admin_says() {
 }
 
 #[test]
-fn what_deploy_could_turn_against_root_is_no_rule() {
+fn exploitable_commands_are_rejected_as_rules() {
     let Some(lab) = Lab::new() else { return };
     let blue = lab.server("blue");
     blue.install("--web-server none").ok();

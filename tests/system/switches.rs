@@ -1,4 +1,4 @@
-//! The switches that are shipped, each at its real front end.
+//! The bundled switches, each with its real front end.
 
 mod address;
 mod cloud;
@@ -13,8 +13,8 @@ use crate::lab::Lab;
 use crate::machine::Machine;
 use crate::skip::skip;
 
-/// Starts a machine with a server for each side, blue at port 8001 and green at port 8002, and the
-/// switches in `/switches`; or skips the test where the machine lacks a program.
+/// Starts a machine with a server for each side, blue on port 8001 and green on port 8002, and the switches
+/// in `/switches`. Skips the test if the machine lacks a program.
 fn front(lab: &Lab, needed: &[&str]) -> Option<Machine> {
     let front = lab.machine("front");
     for program in needed {

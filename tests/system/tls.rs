@@ -1,11 +1,12 @@
-//! HTTPS by certbot, against an ACME server on the same machine: a certificate is requested, served, and renewed under load.
+//! HTTPS with certbot, against an ACME server on the same machine: a certificate is requested, served, and
+//! renewed under load.
 
 use std::io::Write;
 
 use crate::lab::Lab;
 use crate::pair::{DOMAIN, OPTIONS, Pair};
 
-/// Starts an ACME server that believes `/etc/hosts`, and has certbot use it.
+/// Starts an ACME server that resolves names through `/etc/hosts`, and configures certbot to use it.
 fn start_acme(pair: &Pair) {
     pair.server.write(
         "/etc/acme.json",
@@ -22,7 +23,7 @@ fn start_acme(pair: &Pair) {
             systemd-run --quiet --unit=acme -E PEBBLE_VA_NOSLEEP=1 -E PEBBLE_WFE_NONCEREJECT=0 pebble -config /etc/acme.json
             timeout 20 sh -c 'until curl -sk https://localhost:15000/roots/0 >/etc/acme-root.pem; do sleep 0.1; done'")
         .ok();
-    // Visitors, and `promote` on the server, trust it.
+    // Make the developer's machine, as the visitor, and `promote` on the server trust it.
     let root = pair.server.sh("cat /etc/acme-root.pem").ok();
     pair.dev.write("/tmp/ca.pem", root.text());
     pair.server
@@ -30,7 +31,7 @@ fn start_acme(pair: &Pair) {
         .ok();
 }
 
-/// The serial number of the certificate that visitors get.
+/// Returns the serial number of the certificate that visitors get.
 fn serial(pair: &Pair) -> String {
     let ask = format!(
         "openssl s_client -connect {DOMAIN}:443 -servername {DOMAIN} </dev/null 2>/dev/null | openssl x509 -noout -serial"
@@ -38,7 +39,7 @@ fn serial(pair: &Pair) -> String {
     pair.dev.sh(&ask).ok().text().to_owned()
 }
 
-/// Renewals under load: visitors get the new certificate, and no request fails.
+/// Renews under load. Visitors get the new certificate, and no request fails.
 fn renewals_go_unnoticed(pair: &Pair, web_server: &str) {
     let before = serial(pair);
     let load = pair.begin_load();
@@ -51,11 +52,11 @@ fn renewals_go_unnoticed(pair: &Pair, web_server: &str) {
     for count in ["failed", "mixed", "stale"] {
         assert_eq!(result[count], 0, "{web_server}: {result}");
     }
-    assert!(result["requests"].as_u64() > Some(100), "no steady load: {result}");
+    assert!(result["requests"].as_u64() > Some(100), "load too low: {result}");
     assert_ne!(serial(pair), before, "the renewed certificate is not served");
 }
 
-/// Port 80 redirects, except for the requests of the certificate authority.
+/// Asserts that port 80 redirects, except for the requests of the certificate authority.
 fn redirects(pair: &Pair) {
     pair.dev
         .sh(&format!(
@@ -73,7 +74,7 @@ fn behind_nginx() {
     let mut pair = Pair::boot(&lab);
     start_acme(&pair);
     let site = format!("--stack node --web-server nginx --domain {DOMAIN} --tls certbot");
-    // The name leads to another machine at first: the site works, without HTTPS.
+    // The name resolves to another machine at first. The site works, without HTTPS.
     pair.server.sh(&format!("sed -i 's/^192.0.2.11 {DOMAIN}/192.0.2.13 {DOMAIN}/' /etc/hosts")).ok();
     pair.server
         .install_for(&pair.dev, &site)

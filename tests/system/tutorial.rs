@@ -1,4 +1,4 @@
-//! The tutorial from its first line to its last: two servers, one floating address, versions one and two.
+//! The whole tutorial: two servers, one floating address, versions one and two.
 
 use crate::lab::Lab;
 use crate::machine::Machine;
@@ -21,12 +21,12 @@ fn with_nginx() {
 }
 
 #[test]
-fn on_servers_that_systemd_runs() {
+fn on_servers_with_systemd() {
     let Some(lab) = Lab::new() else { return };
     let (mut blue, green) = (lab.booted("blue"), lab.booted("green"));
     let dev = lab.client("dev");
     tutorial("apache", &blue, &green, &dev);
-    // What was live is served again by whatever a boot starts.
+    // After a reboot, the release that was live is served again.
     blue.reboot();
     dev.soon_gets("blue", "App v2");
     dev.commit("App v4", "Application version 4");
@@ -35,7 +35,7 @@ fn on_servers_that_systemd_runs() {
 }
 
 #[test]
-fn the_commands_of_the_page_print_what_it_shows() {
+fn the_tutorials_commands_print_what_the_page_shows() {
     let Some(lab) = Lab::new() else { return };
     let Some(package) = package::build() else { return };
     let (blue, green, dev) = (lab.booted("blue"), lab.booted("green"), lab.client("dev"));
@@ -50,7 +50,7 @@ fn the_commands_of_the_page_print_what_it_shows() {
 }
 
 #[test]
-fn the_commands_of_production_print_what_the_page_shows() {
+fn the_production_commands_print_what_the_page_shows() {
     let Some(lab) = Lab::new() else { return };
     let Some(package) = package::build() else { return };
     let (blue, dev) = (lab.booted_with("blue", include_str!("stack-packages")), lab.client("dev"));
@@ -66,7 +66,7 @@ fn the_commands_of_production_print_what_the_page_shows() {
     blue.sh("grep -Fx API_TOKEN=secret /var/www/html/shared/.env").ok();
 }
 
-/// Types the commands of a page, as dev in a directory, and compares what they print. Returns their number.
+/// Runs the commands of a page as dev in a directory, and compares their output. Returns their number.
 fn types(page: &str, dev: &Machine, directory: &str) -> usize {
     let mut directory = directory.to_owned();
     let mut count = 0;
@@ -87,7 +87,7 @@ fn types(page: &str, dev: &Machine, directory: &str) -> usize {
     count
 }
 
-/// Returns the commands of a console block, each with the normalized lines that it prints.
+/// Returns the commands of a console block, each with its normalized output lines.
 fn commands(block: &str) -> Vec<(String, Vec<String>)> {
     let mut commands: Vec<(String, Vec<String>)> = Vec::new();
     for line in block.lines() {
@@ -109,7 +109,7 @@ fn commands(block: &str) -> Vec<(String, Vec<String>)> {
 fn tutorial(web_server: &str, blue: &Machine, green: &Machine, dev: &Machine) {
     dev.commit("App v1", "initializing repository with version 1");
     for server in [blue, green] {
-        // What the installer tells its reader to type, is typed.
+        // Runs the commands that the installer prints.
         let installed = server.install_for(dev, &format!("--web-server {web_server}")).ok();
         let remote =
             installed.text().lines().find(|line| line.contains("git remote add")).expect("a line to type");
@@ -140,7 +140,7 @@ fn tutorial(web_server: &str, blue: &Machine, green: &Machine, dev: &Machine) {
     other_refs(dev, blue);
 }
 
-/// A branch that is not for deployment, and branches that go: none of it changes the site.
+/// Asserts that pushing another branch and deleting branches does not change the site.
 fn other_refs(dev: &Machine, blue: &Machine) {
     dev.sh_as("dev", "cd sample_app; git checkout -q -b topic").ok();
     dev.commit("App v3", "A feature");
@@ -151,7 +151,7 @@ fn other_refs(dev: &Machine, blue: &Machine) {
     dev.push("blue :topic").ok();
     assert_eq!(dev.get("blue"), "App v2");
 
-    // git's own protection first; then, where it was taken off, ours.
+    // Git's own protection first, then the program's with git's disabled.
     dev.push("blue :master").fails().says("deletion of the current branch prohibited");
     blue.sh("git -C /home/deploy/sample_app -c safe.directory='*' config receive.denyDeleteCurrent ignore")
         .ok();
@@ -159,7 +159,7 @@ fn other_refs(dev: &Machine, blue: &Machine) {
     assert_eq!(dev.get("blue"), "App v2");
 }
 
-/// Gives the floating address to a server, and tells the network so, as a provider's does.
+/// Assigns the floating address to a server, and announces it as a provider does.
 fn assign(server: &Machine) {
     server.sh(&format!("ip addr add {FLOATING}/24 dev eth0; arping -q -U -c 1 -I eth0 {FLOATING}")).ok();
 }
@@ -170,9 +170,9 @@ fn move_address(from: &Machine, to: &Machine) {
     assign(to);
 }
 
-/// The pages of a visitor who asked again and again, in order and without repetition.
-/// A connection that is open while its address moves to another server is reset by that server, whatever
-/// serves there; like a browser, the visitor then asks once more.
+/// Returns the pages that a visitor gets from repeated requests, in order and without repetition. An open
+/// connection is reset when its address moves to another server. Like a browser, the visitor then retries
+/// once.
 fn seen_while(visitor: &Machine, change: impl FnOnce()) -> Vec<String> {
     visitor.sh("rm -f /tmp/stop").ok();
     let visits = visitor.start(

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands for the helper of root and for systemd: an instance is a process, and its directory exists as long as it runs.
+# Replaces root's helper and systemd: an instance is a process, and its directory exists while it runs.
 set -eu
 cd ROOT
 echo "$*" >>calls

@@ -1,4 +1,4 @@
-# Packs gems that the system has, and all that they need, as files that Bundler installs from vendor/cache:
+# Packs installed gems and their dependencies into vendor/cache, from which Bundler installs them:
 #
 #   pack_gems.rb GEM... (in the application's directory)
 
@@ -14,7 +14,7 @@ def pack(name, packed)
   to = File.expand_path("vendor/cache/#{spec.full_name}.gem")
   Dir.mktmpdir do |folder|
     FileUtils.cp_r(Dir["#{spec.full_gem_path}/*"], folder, dereference_root: true)
-    # What the system has compiled goes with it.
+    # Include the compiled extensions of the system.
     FileUtils.cp_r(Dir["#{spec.extension_dir}/*"], "#{folder}/lib") unless spec.extensions.empty?
     spec = spec.dup
     spec.extensions = spec.extra_rdoc_files = spec.test_files = []

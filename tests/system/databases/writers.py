@@ -67,7 +67,7 @@ class Writer(threading.Thread):
                     with lock:
                         del names[str(victim)]
                         gone.append(victim)
-            # They are to be there at each moment, and not to keep two cores busy.
+            # Poll often without saturating two cores.
             time.sleep(0.1)
 
     def note(self, user, name):

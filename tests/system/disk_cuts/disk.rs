@@ -1,14 +1,14 @@
-//! A disk that can be cut off from its power: a file system in an image, which lies on another file system that
-//! copies files in an instant. A copy is what the disk holds at that instant; mounting it is the next boot.
+//! A disk whose power can be cut: a file system in an image, stored on another file system with instant
+//! copies. A copy contains what the disk held at that instant. Mounting the copy simulates the next boot.
 //!
-//! All of it is mounted in a namespace of the thread, on a tmpfs. So it goes with the thread, however that ends.
+//! Everything is mounted in the thread's mount namespace, on a tmpfs, so it disappears with the thread.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// A file system that releases lie on.
+/// A file system under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileSystem {
     Ext4,
@@ -25,24 +25,25 @@ impl FileSystem {
         }
     }
 
-    /// The options with which a copy is mounted while the original is.
+    /// Returns the mount options for a copy while the original is mounted.
     fn options(self) -> &'static str {
         if self == Self::Xfs { "loop,nouuid" } else { "loop" }
     }
 }
 
-/// A disk, mounted, and the memory around it, which a power cut does not reach.
+/// A mounted disk, and a directory in memory that a power cut does not affect.
 pub struct Disk {
-    // Removed on drop; what is mounted there is gone by then.
+    // Removed on drop, after the mounts in it.
     _temp: tempfile::TempDir,
     base: PathBuf,
     kind: FileSystem,
 }
 
 impl Disk {
-    /// Makes and mounts a disk for this thread and those that it starts.
+    /// Creates and mounts a disk for this thread and its children.
     pub fn new(kind: FileSystem, options: &str) -> Self {
-        // Whoever may write to a directory above could mount something there, which root would not work in.
+        // A user who can write to a parent directory could mount something there, and root would refuse to
+        // work in it.
         let temp = tempfile::Builder::new().prefix("bluegreen-power-").tempdir_in("/run").unwrap();
         let disk = Self { base: temp.path().to_owned(), _temp: temp, kind };
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
@@ -57,29 +58,30 @@ impl Disk {
         disk
     }
 
-    /// A path that a power cut does not reach.
+    /// Returns a path that a power cut does not affect.
     pub fn memory(&self, path: &str) -> PathBuf {
         self.base.join(path)
     }
 
-    /// A path on the disk.
+    /// Returns a path on the disk.
     pub fn path(&self, path: &str) -> PathBuf {
         self.base.join("disk").join(path)
     }
 
-    /// Takes what the disk holds now.
+    /// Copies the disk's current contents.
     pub fn cut(&self) {
         self.sh("cp --reflink=always pool/disk.img pool/cut.img");
     }
 
-    /// Starts again from what was taken: shows it to `look`, at the place of the disk. Others go on with the disk.
+    /// Boots from the copy: mounts it in place of the disk and calls `look`. Other threads keep using the
+    /// disk.
     pub fn boot<T: Send>(&self, look: impl FnOnce() -> T + Send) -> T {
         let boot = || {
             unshare(CloneFlags::CLONE_NEWNS).unwrap();
             let (kind, options) = (self.kind.name(), self.kind.options());
             self.sh(&format!("mount -t {kind} -o {options} pool/cut.img disk"));
             let seen = look();
-            // Git may tidy up in the background after the last push.
+            // Git may run maintenance in the background after the last push.
             self.sh("n=0; until umount disk 2>busy; do
                     n=$((n + 1)); [ $n -lt 200 ] || { cat busy; exit 1; }; sleep 0.1
                 done; rm pool/cut.img");
@@ -96,7 +98,7 @@ impl Disk {
     }
 }
 
-/// Returns whether this machine can do it; names the test as skipped if not.
+/// Returns whether this machine supports the file system; skips the test otherwise.
 pub fn can_cut_or_skip(kind: FileSystem) -> bool {
     let mkfs = format!("mkfs.{}", kind.name());
     crate::skip::root_or_skip()

@@ -1,5 +1,5 @@
-//! A site on a disk, and the developer whose pushes go there: what each push leads to is known beforehand, so
-//! that what a boot finds can be told from what it must find.
+//! A site on a disk, and a developer who pushes to it. The outcome of each push is known in advance, so a
+//! test can compare it with what a boot finds.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -14,17 +14,17 @@ use super::disk::Disk;
 
 const BLUEGREEN: &str = env!("CARGO_BIN_EXE_bluegreen");
 
-/// The number of files in each commit, besides `number` and, in a bad one, `bad`.
+/// The number of files in each commit, besides `number` and, in a bad commit, `bad`.
 const FILES: usize = 150;
 
-/// The steps and shared paths of a server that has them.
+/// The steps and shared paths of servers that have them.
 const STEPS: &str = "[shared]\ndirs = ['uploads']\nfiles = ['.env']\n[steps]\nbuild = 'cp number built'\ncheck = 'cmp number built'\n\
     restart = 'cp number ../../restarted'\nverify = 'sleep 0.02; test ! -e bad'\n";
 
-/// The way in which pushes are deployed.
+/// How pushes are deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// By `post-receive`, and there is nothing else to do.
+    /// By `post-receive`, without steps.
     Plain,
     /// By `post-receive`, with steps and shared paths.
     Steps,
@@ -32,28 +32,28 @@ pub enum Way {
     Gate,
 }
 
-/// A state of the server: the numbers of the commits that are live and that the branch is at.
+/// A state of the server: the numbers of the live commit and of the branch's commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
     pub live: usize,
     pub branch: usize,
 }
 
-/// A developer with so many commits, who pushes them in turn, and now and then rolls one back.
+/// A developer with many commits, who pushes them in turn and sometimes rolls one back.
 pub struct Developer<'a> {
     disk: &'a Disk,
     way: Way,
-    /// The commits, the first one being number 0.
+    /// The commit ids, starting with commit 0.
     ids: Vec<String>,
-    /// The state that each thing that was begun leads to.
+    /// The expected state after each action that has started.
     states: Mutex<Vec<State>>,
-    /// The last one that was acknowledged.
+    /// The index of the last acknowledged action.
     acknowledged: AtomicUsize,
     stop: AtomicBool,
 }
 
 impl<'a> Developer<'a> {
-    /// Lays a repository and a site on the disk, and pushes the first commit.
+    /// Creates a repository and a site on the disk, and pushes the first commit.
     pub fn new(disk: &'a Disk, way: Way, commits: usize, is_durable: bool) -> Self {
         for old in [disk.path("repository"), disk.path("site"), disk.memory("clone")] {
             let _ = fs::remove_dir_all(old);
@@ -77,7 +77,7 @@ impl<'a> Developer<'a> {
         fs::create_dir_all(site.join("shared")).unwrap();
         fs::write(site.join("shared/.env"), "SECRET=1\n").unwrap();
         self.git(&["init", "--quiet", "--bare", "--initial-branch=master", repository.to_str().unwrap()]);
-        // As the installer sets it up.
+        // The git settings that the installer sets.
         let settings = self.command(BLUEGREEN).args(["generate", "git-settings"]).output().unwrap();
         for setting in String::from_utf8(settings.stdout).unwrap().lines() {
             let (key, value) = setting.split_once(' ').unwrap();
@@ -100,7 +100,7 @@ impl<'a> Developer<'a> {
         assert!(synced.success());
     }
 
-    /// Makes all commits at once. Each changes an eighth of the files.
+    /// Creates all commits. Each changes an eighth of the files.
     fn commit(&mut self, commits: usize) {
         self.git(&[
             "init",
@@ -134,7 +134,7 @@ impl<'a> Developer<'a> {
         self.ids = list.lines().map(str::to_owned).collect();
     }
 
-    // What is done, in turn: of twelve things one is a bad push, and one a rollback.
+    // Of every twelve actions, one is a bad push and one a rollback.
 
     fn is_bad(&self, number: usize) -> bool {
         self.way != Way::Plain && number % 12 == 5
@@ -144,7 +144,7 @@ impl<'a> Developer<'a> {
         number % 12 == 10
     }
 
-    /// The state that the next thing leads to.
+    /// Returns the state after the next action.
     fn next_state(&self, number: usize, states: &[State]) -> State {
         let last = |back: usize| states[states.len() - back];
         match number {
@@ -156,7 +156,7 @@ impl<'a> Developer<'a> {
         }
     }
 
-    /// Pushes, or rolls back, and waits for the answer.
+    /// Pushes or rolls back, and waits for the result.
     fn act(&self, number: usize) {
         let next = {
             let mut states = self.states.lock().unwrap();
@@ -176,7 +176,7 @@ impl<'a> Developer<'a> {
         self.acknowledged.store(number, Ordering::SeqCst);
     }
 
-    /// A visitor's upload, which the application has flushed before it said so.
+    /// A visitor's upload, which the application flushes before it acknowledges it.
     fn upload(&self, number: usize) {
         let uploads = self.disk.path("site/shared/uploads");
         fs::create_dir_all(&uploads).unwrap();
@@ -194,8 +194,8 @@ impl<'a> Developer<'a> {
         !Self::is_rollback(number)
     }
 
-    /// Pushes a commit; calls `live` once the developer reads that it is live. Gives what was said, and
-    /// whether git found it well.
+    /// Pushes a commit. Calls `live` when the output reports that it is live. Returns the output, and whether
+    /// git succeeded.
     fn push(&self, number: usize, live: impl Fn()) -> (String, bool) {
         let refspec = format!("{}:refs/heads/master", self.ids[number]);
         let repository = self.repository();
@@ -211,7 +211,7 @@ impl<'a> Developer<'a> {
         (said, push.wait().unwrap().success())
     }
 
-    /// Goes on until somebody says [`Developer::stop`], or no commit but the last is left.
+    /// Works until [`Developer::stop`] is called or only the last commit is left.
     pub fn work(&self) {
         for number in 1..self.ids.len() - 1 {
             if self.stop.load(Ordering::SeqCst) {
@@ -225,23 +225,23 @@ impl<'a> Developer<'a> {
         self.stop.store(true, Ordering::SeqCst);
     }
 
-    /// Returns whether there is something left to push.
+    /// Returns whether commits are left to push.
     pub fn has_more(&self) -> bool {
         self.states.lock().unwrap().len() + 1 < self.ids.len()
     }
 
-    /// The number of the last thing that was acknowledged.
+    /// Returns the index of the last acknowledged action.
     pub fn acknowledged(&self) -> usize {
         self.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// The states that may be found after a cut: from the last thing that had been acknowledged before it to
-    /// the last that has begun since.
+    /// Returns the states that may be found after a cut: from the last action acknowledged before it to the
+    /// last action that has started.
     pub fn states_since(&self, acknowledged: usize) -> Vec<State> {
         self.states.lock().unwrap()[acknowledged..].to_vec()
     }
 
-    // The server, as whoever looks at it finds it.
+    // Accessors for checks of the server.
 
     pub fn repository(&self) -> PathBuf {
         self.disk.path("repository")
@@ -255,19 +255,19 @@ impl<'a> Developer<'a> {
         self.way
     }
 
-    /// Pushes the last commit of all.
+    /// Pushes the last commit.
     pub fn push_last(&self) -> (usize, String, bool) {
         let last = self.ids.len() - 1;
         let (said, is_ok) = self.push(last, || ());
         (last, said, is_ok)
     }
 
-    /// The number of a commit.
+    /// Returns the number of a commit.
     pub fn number_of(&self, id: &str) -> Option<usize> {
         self.ids.iter().position(|known| known.starts_with(id))
     }
 
-    /// The files that git writes for a commit, into a new directory in memory.
+    /// Writes the files of a commit to a new directory in memory.
     pub fn check_out(&self, number: usize) -> PathBuf {
         let tree = self.disk.memory(&format!("checkout-{number}"));
         if !tree.exists() {
@@ -289,7 +289,7 @@ impl<'a> Developer<'a> {
         self.git(&[&["-C", self.repository().to_str().unwrap()], arguments].concat())
     }
 
-    /// Runs git; gives what it printed, its complaint too.
+    /// Runs git, and returns its output and errors.
     fn git(&self, arguments: &[&str]) -> String {
         text(&self.git_command(arguments).output().unwrap())
     }
@@ -315,7 +315,7 @@ impl<'a> Developer<'a> {
     }
 }
 
-/// All that a program printed.
+/// Returns all output of a program.
 pub fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).trim_end().to_owned()
 }

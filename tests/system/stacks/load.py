@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 RATE = 20
 KEEP_ALIVE = 8
-# As long as a visitor may keep a page open: the assets of this many versions are asked for.
+# The number of versions for which a visitor may keep a page open and request its assets.
 REMEMBERED = 4
 TIMEOUT = 15
 VERSION = re.compile(rb"Version (\d+)")
@@ -123,7 +123,7 @@ class Load:
         async def work(reader, writer):
             is_open, is_kept = True, False
             while not self.stopping.is_set() and is_open:
-                # A connection that the server closed while it was idle is opened anew, as browsers do.
+                # Like a browser, reopen a connection that the server closed while it was idle.
                 if reader.at_eof():
                     return
                 try:
@@ -131,7 +131,7 @@ class Load:
                 except (asyncio.IncompleteReadError, ConnectionError) as error:
                     if not is_kept or getattr(error, "partial", b""):
                         raise
-                    # The server closed it at the moment of the request, which a browser sends again.
+                    # The server closed the connection during the request, which a browser sends again.
                     self.counts["reused"] += 1
                     return
                 is_kept = True
@@ -194,7 +194,7 @@ class Load:
                 writer.write(bytes([0x81, 0x80 | len(text)]) + mask + masked)
                 await writer.drain()
                 opcode, answer = await asyncio.wait_for(receive(reader), TIMEOUT)
-                # The server says goodbye: the visitor's browser connects again, to the new version.
+                # A close frame: the browser reconnects, and reaches the new version.
                 if opcode == 8:
                     return
                 if answer != text:

@@ -1,11 +1,11 @@
-//! An address that moves between two servers on a bridge: the gap, a reboot, and a server that is lost.
+//! An address that moves between two servers on a bridge: the gap, a reboot, and an unreachable server.
 
 use std::path::Path;
 
 use crate::lab::Lab;
 use crate::machine::Machine;
 
-/// The figures of docs/reference/switches.md are of six.
+/// The figures in docs/reference/switches.md are from six moves.
 const MOVES: usize = 2;
 const SWITCH: &str =
     "SWITCH_ADDRESS=192.0.2.10/24 SWITCH_BLUE=root@blue SWITCH_GREEN=root@green timeout 60 /switches/address";
@@ -29,7 +29,7 @@ fn shows(dev: &Machine, side: &str) {
 }
 
 #[test]
-fn an_address_moves_with_a_gap_that_is_known() {
+fn an_address_moves_with_a_bounded_gap() {
     let Some(lab) = Lab::new() else { return };
     let dev = lab.client("dev");
     let (blue, green) = (server(&lab, "blue", &dev), server(&lab, "green", &dev));
@@ -62,14 +62,14 @@ fn moves(dev: &Machine) {
         let number = |key: &str| -> u64 {
             line.split(&format!("\"{key}\": ")).nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
         };
-        // A connection that is torn, or one that is slow because its first packet was lost, may happen.
+        // A reset connection, or one delayed by the loss of its first packet, may occur.
         assert!(number("gap_ms") < 1000, "{report}");
         assert!(number("failed") <= number("requests") / 10, "{report}");
     }
     shows(dev, "blue");
 }
 
-/// Runs what the unit of the package runs at a boot.
+/// Runs the command that the package's unit runs at boot.
 fn is_kept(dev: &Machine, blue: &Machine, green: &Machine) {
     let unit =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("share/switches/address.service"))
@@ -78,7 +78,7 @@ fn is_kept(dev: &Machine, blue: &Machine, green: &Machine) {
     green.sh("test ! -e /var/lib/bluegreen/address").ok();
     blue.sh(&format!("ip addr del 192.0.2.10/24 dev eth0; {line}")).ok();
     shows(dev, "blue");
-    // It moved while this server was off.
+    // The address moved while this server was off.
     blue.sh("ip addr del 192.0.2.10/24 dev eth0; cp -r /var/lib/bluegreen /root/before").ok();
     dev.sh_as("dev", &format!("{SWITCH} set green")).ok();
     blue.sh("cp -r /root/before/. /var/lib/bluegreen").ok();
@@ -106,7 +106,7 @@ fn is_refused(dev: &Machine) {
     shows(dev, "blue");
 }
 
-/// A server that ssh does not reach is not believed to be gone as long as it answers for the address.
+/// A server that ssh cannot reach is not considered down while it responds at the address.
 fn loses_a_server(dev: &Machine, blue: &Machine) {
     blue.sh("kill $(cat /run/sshd.pid)").ok();
     dev.sh_as("dev", &format!("{SWITCH} show")).fails().says("cannot reach blue at `root@blue`");

@@ -1,5 +1,5 @@
-//! Addresses of clouds: DigitalOcean and Hetzner at a server that answers as they publish it, AWS at
-//! `moto`, asked by the real client.
+//! Cloud addresses: DigitalOcean and Hetzner against a server that responds as their documentation says, and
+//! AWS against `moto`, with the real client.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::lab::Lab;
 use crate::machine::{Machine, Ran};
 use crate::skip::skip;
 
-/// A switch with its settings, as `promote` hands them over.
+/// A switch with its settings, as `promote` passes them.
 struct Cloud<'a> {
     machine: &'a Machine,
     name: &'a str,
@@ -30,26 +30,26 @@ impl Cloud<'_> {
         assert_eq!(self.run("", "show").ok().text().trim(), side);
     }
 
-    /// Reads what was asked since then.
+    /// Returns the requests received since the last reset.
     fn seen(&self) -> Ran {
         self.machine.sh(&format!("curl -sS 127.0.0.1:{}/seen", self.port)).ok()
     }
 
-    /// Begins anew, with these faults.
+    /// Resets the server, and makes it inject these faults.
     fn faults(&self, faults: &str) {
         self.machine.sh(&format!("curl -sS --data '{faults}' 127.0.0.1:{}/fault", self.port)).ok();
     }
 }
 
 #[test]
-fn digitalocean_and_hetzner_in_good_days_and_bad_ones() {
+fn digitalocean_and_hetzner_switch_and_report_errors() {
     let Some(lab) = Lab::new() else { return };
     let Some(front) = front(&lab, &["jq", "curl"]) else { return };
     let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/switches/cloud.py");
     front.bring(&server, "/test/cloud.py");
-    // In a file, as the test's own command lines are looked through as well.
+    // In a file, because the test also searches its own command lines for the token.
     front.write("/test/token", "export DIGITALOCEAN_ACCESS_TOKEN=good-token HCLOUD_TOKEN=good-token\n");
-    // Each waits for a server of its own most of the time.
+    // Each part has its own server, for which it mostly waits.
     let parts = [goes_back_and_forth, waits, gives_up, is_set_up_wrong];
     std::thread::scope(|scope| {
         for (name, own, first) in
@@ -96,7 +96,7 @@ fn waits(cloud: &Cloud) {
     let pending = if cloud.name == "hetzner" { "[423, 0], [409, 0]" } else { "[422, 0], [422, 0]" };
     for faults in [
         format!("{{\"answers\": [{pending}]}}"),
-        // The event that was pending was this very move.
+        // The pending event was this move itself.
         "{\"answers\": [[422, \"done\"]]}".into(),
         "{\"answers\": [[429, 1], [500, 0]]}".into(),
     ] {
@@ -107,7 +107,7 @@ fn waits(cloud: &Cloud) {
     cloud.faults("{\"answers\": [[429, 2]]}");
     let took = std::time::Instant::now();
     cloud.shows("blue");
-    assert!(took.elapsed().as_secs() >= 2, "`retry-after` was not waited for");
+    assert!(took.elapsed().as_secs() >= 2, "`retry-after` was ignored");
 }
 
 fn gives_up(cloud: &Cloud) {
@@ -150,13 +150,13 @@ fn is_set_up_wrong(cloud: &Cloud) {
     for side in ["", "'gre en'", "'green\"'", "../green"] {
         cloud.run("", &format!("set {side}")).fails().says("error: ");
     }
-    // Where the address is at neither side, nobody is public, and that is no error.
+    // If the address is assigned to neither side, no side is public, which is not an error.
     cloud.run("SWITCH_BLUE=8", "show").ok().lacks("e");
     let seen = cloud.seen();
     assert!(!seen.text().contains("POST"), "nothing is asked for: {}", seen.text());
 }
 
-/// `moto`, which answers as EC2 does, with the instances and addresses of `aws.py`.
+/// `moto`, which simulates EC2, with the instances and addresses from `aws.py`.
 struct Moto {
     server: Child,
     programs: PathBuf,
@@ -165,7 +165,7 @@ struct Moto {
 
 impl Moto {
     fn start() -> Option<Self> {
-        // Where `tests/run` installs it.
+        // The directory where `tests/run` installs it.
         let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin");
         if !programs.join("moto_server").exists() || !programs.join("aws").exists() {
             skip("`moto` and `aws` are not installed in target/python");
@@ -232,7 +232,7 @@ impl Drop for Moto {
 }
 
 #[test]
-fn aws_moves_an_elastic_ip_and_takes_none_away() {
+fn aws_moves_an_elastic_ip_without_losing_another() {
     let Some(moto) = Moto::start() else { return };
     moto.shows("");
     for side in ["green", "blue"] {
@@ -240,7 +240,7 @@ fn aws_moves_an_elastic_ip_and_takes_none_away() {
         moto.shows(side);
     }
     moto.sets(&[], "blue");
-    // An Elastic IP of the instance's own would be lost.
+    // The instance's own Elastic IP would be lost.
     moto.refuses(&[], "own", "would lose its own Elastic IP");
     moto.refuses(&[], "stopped", "is stopped: nothing is switched");
     moto.refuses(&[], "gone", "InvalidInstanceID.NotFound");
@@ -256,7 +256,7 @@ fn aws_moves_an_elastic_ip_and_takes_none_away() {
     );
     moto.refuses(&[("PATH", "/usr/bin:/bin"), ("HOME", "/")], "green", "error: ");
     moto.shows("blue");
-    // At another private address than the instance's own Elastic IP.
+    // The address moves to a private address other than that of the instance's own Elastic IP.
     let with_second = format!("{} {}", moto.value("SWITCH_OWN"), moto.value("SECOND"));
     moto.sets(&[("SWITCH_OWN", &with_second)], "own");
     moto.sets(&[("SWITCH_OWN", &with_second)], "own");

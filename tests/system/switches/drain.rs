@@ -1,4 +1,4 @@
-//! Requests in flight at the old side, as real front ends count them.
+//! In-flight requests at the old side, as real front ends count them.
 
 use super::promotions::add_sides;
 use crate::lab::Lab;
@@ -6,7 +6,7 @@ use crate::machine::Machine;
 
 const SIDES: &str = "SWITCH_BLUE=127.0.0.1:8001 SWITCH_GREEN=127.0.0.1:8002";
 
-/// One slow request is counted from its start to its end, while visitors get the other side already.
+/// Asserts that a slow request is counted until it ends, while visitors already get the other side.
 pub(super) fn drains(front: &Machine, switch: &str) {
     let drained = |side: &str| front.sh(&format!("{SIDES} /switches/{switch} drained {side}"));
     // Idle connections to a side are closed within five seconds.
@@ -30,7 +30,7 @@ pub(super) fn drains(front: &Machine, switch: &str) {
     front.sh(&format!("/switches/{switch} set blue")).ok();
 }
 
-/// A promotion with `drain` ends after the slow request, and one without it before.
+/// Asserts that a promotion with `drain` finishes after the slow request, and one without it before.
 fn promotes(front: &Machine, switch: &str, settings: &str) {
     add_sides(front, switch);
     front.sh(&format!("printf '[public.settings]\\n{settings}' >>/test/promote.toml")).ok();
@@ -58,7 +58,7 @@ fn promotes(front: &Machine, switch: &str, settings: &str) {
 }
 
 #[test]
-fn haproxy_counts_requests_in_flight_also_those_of_old_workers() {
+fn haproxy_counts_in_flight_requests_including_those_of_old_workers() {
     let Some(lab) = Lab::new() else { return };
     let Some(front) = super::local::haproxy::machine(&lab, "") else { return };
     drains(&front, "haproxy");
@@ -73,7 +73,7 @@ fn haproxy_counts_requests_in_flight_also_those_of_old_workers() {
 }
 
 #[test]
-fn nginx_counts_requests_in_flight_where_it_has_the_addresses() {
+fn nginx_counts_in_flight_requests_if_it_has_the_addresses() {
     let Some(lab) = Lab::new() else { return };
     let Some(front) = super::local::nginx::machine(&lab) else { return };
     drains(&front, "nginx");

@@ -85,7 +85,8 @@ for thread in threads:
 stale, judged = 0, 0
 for (_, returned, side), following in zip(switches, switches[1:] + [(end + 60, 0, "")]):
     for begin, answered, served in answers + slow:
-        # One that is answered after the next switch began may be that one's: on a busy machine it waits for long.
+        # A response after the next switch began may come from that switch, because requests can wait long on
+        # a busy machine.
         if returned < begin and answered < following[0]:
             judged += 1
             stale += served != side

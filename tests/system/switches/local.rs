@@ -1,10 +1,11 @@
-//! HAProxy, nginx, Caddy, and Apache: fifty switches each under load, what is kept, and what is refused.
+//! HAProxy, nginx, Caddy, and Apache: fifty switches under load for each, what persists, and what is
+//! rejected.
 
 use crate::lab::Lab;
 use crate::machine::Machine;
 
-/// Switches fifty times under load: no request fails, and none that begins after the switch has
-/// returned is answered by the old side.
+/// Switches fifty times under load. No request fails, and no request that starts after a switch has returned
+/// gets the old side.
 fn nobody_notices(front: &Machine, switch: &str) {
     let ran = front.sh(&format!("python3 /test/load.py 50 /switches/{switch}")).ok();
     let ran = ran.says("\"failed\": 0,").says("\"reused\": 0,").says("\"stale\": 0,");
@@ -18,11 +19,11 @@ fn shows(front: &Machine, switch: &str, side: &str) {
     assert_eq!(front.get("127.0.0.1"), side);
 }
 
-/// A side that is down, one that the front end does not know, and names that are none, are refused.
+/// Asserts that a side that is down, an unknown side, and invalid names are rejected.
 fn refuses(front: &Machine, switch: &str, down: &str) {
     let before = front.sh(&format!("/switches/{switch} show")).ok().text().to_owned();
     front.sh(&format!("/switches/{switch} set {down}")).fails().says("error: ").says("is still public");
-    // Whoever insists gets it nevertheless, but not one that does not exist.
+    // `--force` overrides the state of a side, but not its existence.
     front.sh(&format!("SWITCH_FORCE=1 /switches/{switch} set pink")).fails().says("pink");
     front
         .sh(&format!("SWITCH_FORCE=1 /switches/{switch} set {down}; /switches/{switch} show"))
@@ -39,7 +40,7 @@ fn refuses(front: &Machine, switch: &str, down: &str) {
     assert_eq!(front.sh(&format!("/switches/{switch} show")).ok().text(), before);
 }
 
-/// Upgraded connections pass, and the side learns about the visitor.
+/// Asserts that upgraded connections pass, and that the side receives the visitor's address.
 fn passes_everything(front: &Machine) {
     front.sh("python3 /test/websocket.py 0").ok().says("echoed");
     let headers = front.sh("curl -sS http://127.0.0.1/headers").ok();
@@ -47,9 +48,9 @@ fn passes_everything(front: &Machine) {
     drop(headers.says("\"x-forwarded-host\": \"127.0.0.1\""));
 }
 
-/// Ten switches at once to both sides: one after another, and in the end all agree.
+/// Switches to both sides ten times concurrently. The switches take turns, and the result is consistent.
 fn takes_turns(front: &Machine, switch: &str) {
-    // Another user who locks what it can open holds nobody up.
+    // A user who locks every file that it can open blocks no switch.
     let attack = "for path in /etc/haproxy /etc/nginx /etc/caddy /etc/apache2 /etc/haproxy/.* /etc/nginx/.* /etc/caddy/.* /etc/apache2/.*; do
             [ ! -r \"$path\" ] || flock -n \"$path\" sleep 25 & done; wait";
     let locks = front.start("nobody", attack);
@@ -98,10 +99,10 @@ pub(super) mod haproxy {
     }
 
     #[test]
-    fn fifty_switches_of_haproxy_go_unnoticed_and_are_kept() {
+    fn fifty_haproxy_switches_are_seamless_and_persistent() {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = machine(&lab, "") else { return };
-        // What would not wait for its front end is seen by this very count.
+        // Control: this count detects a switch that does not wait for its front end.
         front.write(
             "/switches/late",
             "#!/bin/sh\n(sleep 0.05; exec /switches/haproxy \"$@\") >/dev/null 2>&1 &\n",
@@ -111,7 +112,7 @@ pub(super) mod haproxy {
             .ok()
             .says("\"failed\": 0,")
             .lacks("\"stale\": 0,");
-        // On a busy machine, its background processes outlive the count, and would switch during the next one.
+        // On a busy machine, its background processes outlive the count and would switch during the next one.
         front.sh("while pgrep -f '[/]switches/(late|haproxy) set' >/dev/null; do sleep 0.1; done").ok();
         front.sh("/switches/haproxy set blue").ok();
         nobody_notices(&front, "haproxy");
@@ -122,7 +123,7 @@ pub(super) mod haproxy {
             reload(&front);
             shows(&front, "haproxy", side);
         }
-        // A reboot, as far as HAProxy is concerned.
+        // For HAProxy, this is equivalent to a reboot.
         front
             .sh(&format!(
                 "pid=$(cat /run/haproxy.pid); kill -TERM $pid; while grep -qs \"State:.[^Z]\" /proc/$pid/status; do sleep 0.1; done
@@ -134,9 +135,9 @@ pub(super) mod haproxy {
         refuses(&front, "haproxy", "blue");
     }
 
-    /// A kept connection of the worker before a reload goes with the others.
+    /// A kept-alive connection to a worker from before a reload also switches.
     #[test]
-    fn haproxys_old_workers_switch_too() {
+    fn old_haproxy_workers_also_switch() {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = machine(&lab, "option idle-close-on-response") else { return };
         front.write(
@@ -158,7 +159,7 @@ print(ask())
         front.sh("echo 'show proc' | socat stdio /run/haproxy-master.sock | sed -n '/^# old/,/^# pro/p' | grep -q worker").ok();
         front.sh("/switches/haproxy set green; touch /tmp/switched").ok();
         assert_eq!(visitor.finish(), "blue\ngreen\n");
-        // Reloads at any moment of a switch do not undo it.
+        // Reloads at any moment during a switch do not undo it.
         for n in 0..12 {
             let side = ["blue", "green"][n % 2];
             front
@@ -171,9 +172,9 @@ print(ask())
         }
     }
 
-    /// HAProxy answers success to all of these, or the switch would not have been asked well.
+    /// HAProxy reports success for all of these, so the switch must detect them.
     #[test]
-    fn what_keeps_haproxy_from_switching_is_said() {
+    fn reasons_why_haproxy_does_not_switch_are_reported() {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = machine(&lab, "") else { return };
         let set = "/switches/haproxy set green";
@@ -186,7 +187,7 @@ print(ask())
             .fails()
             .says("no HAProxy socket at `/run/none.sock` on this machine");
         front.sh(&format!("SWITCH_SOCKET='/run/a b;c' {set}")).fails().says("a setting contains a character");
-        // Old workers that cannot be reached: it says so, and memory and file agree.
+        // Unreachable old workers are reported, and memory and file agree.
         front
             .sh(&format!("SWITCH_MASTER=/run/none.sock {set}"))
             .fails()
@@ -194,7 +195,8 @@ print(ask())
         reload(&front);
         shows(&front, "haproxy", "green");
         front.sh("SWITCH_MASTER= /switches/haproxy set blue").ok();
-        // Who may ask but not write the file does not switch: a reload would switch back.
+        // A user who can use the socket but cannot write the file must not switch, because a reload would
+        // revert it.
         front
             .sh("useradd olga; chmod 666 /run/haproxy/admin.sock
                 runuser -u olga -- /switches/haproxy set green")
@@ -202,7 +204,7 @@ print(ask())
             .says("cannot write to `/etc/haproxy`: blue is still public");
         shows(&front, "haproxy", "blue");
         front.sh("runuser -u olga -- /switches/haproxy show").ok().says("blue");
-        // A disk without room leaves nothing half done, and nothing behind.
+        // A full disk leaves no partial change and no temporary file.
         front
             .sh("mkdir /tmp/full; mount -t tmpfs -o size=4k tmpfs /tmp/full; echo 'public blue' >/tmp/full/public.map
                 sed -i s,/etc/haproxy/public.map,/tmp/full/public.map, /etc/haproxy/haproxy.cfg")
@@ -211,7 +213,7 @@ print(ask())
         front.sh(&format!("SWITCH_MAP=/tmp/full/public.map {set}")).fails();
         assert_eq!(front.get("127.0.0.1"), "blue");
         assert_eq!(front.sh("ls /tmp/full").ok().text(), "public.map\n");
-        // No side yet: `show` prints nothing, `set` adds the key.
+        // Without any side yet, `show` prints nothing, and `set` adds the key.
         front.sh("sed -i s,/tmp/full/public.map,/etc/haproxy/public.map, /etc/haproxy/haproxy.cfg; : >/etc/haproxy/public.map").ok();
         reload(&front);
         assert_eq!(front.sh("/switches/haproxy show").ok().text(), "");
@@ -222,10 +224,10 @@ print(ask())
 }
 
 #[test]
-fn a_websocket_through_haproxy_may_be_silent() {
+fn an_idle_websocket_through_haproxy_stays_open() {
     let Some(lab) = Lab::new() else { return };
     let Some(front) = haproxy::machine(&lab, "") else { return };
-    // The time limits of connections that are no tunnels, shortened for the test.
+    // The timeouts of connections that are not tunnels, shortened for the test.
     front.sh("sed -i 's/timeout client .*/timeout client 1s/; s/timeout server .*/timeout server 1s/' /etc/haproxy/haproxy.cfg
         kill -USR2 $(cat /run/haproxy.pid); sleep 2; python3 /test/websocket.py 3").ok().says("echoed");
     front.sh("ps -o user= -C haproxy | sort -u").ok().says("haproxy");
@@ -247,7 +249,7 @@ pub(super) mod nginx {
     }
 
     #[test]
-    fn fifty_switches_of_nginx_go_unnoticed_and_are_kept() {
+    fn fifty_nginx_switches_are_seamless_and_persistent() {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = machine(&lab) else { return };
         nobody_notices(&front, "nginx");
@@ -268,11 +270,11 @@ pub(super) mod nginx {
     }
 
     #[test]
-    fn what_keeps_nginx_from_switching_is_said() {
+    fn reasons_why_nginx_does_not_switch_are_reported() {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = machine(&lab) else { return };
         let set = "/switches/nginx set green";
-        // nginx looks for another file than the switch writes.
+        // nginx reads another file than the switch writes.
         front
             .sh(&format!("SWITCH_FLAG=/tmp/x-is-green {set}"))
             .fails()
@@ -293,7 +295,7 @@ mod caddy {
     use super::*;
 
     #[test]
-    fn fifty_switches_of_caddy_go_unnoticed_and_are_kept() {
+    fn fifty_caddy_switches_are_seamless_and_persistent() {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = super::super::front(&lab, &["caddy", "flock"]) else { return };
         let start = "caddy start --config /etc/caddy/Caddyfile >/tmp/caddy.log 2>&1 </dev/null; sleep 0.5";
@@ -339,7 +341,7 @@ mod apache {
     }
 
     #[test]
-    fn fifty_switches_of_apache_go_unnoticed_and_are_kept() {
+    fn fifty_apache_switches_are_seamless_and_persistent() {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = machine(&lab) else { return };
         nobody_notices(&front, "apache");
@@ -359,7 +361,7 @@ mod apache {
         shows(&front, "apache", "green");
         super::super::drain::drains(&front, "apache");
         front.sh("/switches/apache set green").ok();
-        // A path reaches the side as the visitor sent it.
+        // The side receives the path exactly as the visitor sent it.
         front
             .sh("timeout 10 socat -u TCP-LISTEN:8003,reuseaddr OPEN:/tmp/seen,creat </dev/null >/dev/null 2>&1 & sed -i 's/127.0.0.1:8002/127.0.0.1:8003/' /etc/apache2/sites-enabled/000-default.conf
                 apache2ctl graceful; sleep 0.5; curl -s --max-time 1 'http://127.0.0.1/a%2Fb%20c%252F?d=%2F' || :
@@ -372,11 +374,11 @@ mod apache {
     }
 
     #[test]
-    fn what_keeps_apache_from_switching_is_said() {
+    fn reasons_why_apache_does_not_switch_are_reported() {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = machine(&lab) else { return };
         let set = "/switches/apache set green";
-        // Apache looks for another file than the switch writes.
+        // Apache reads another file than the switch writes.
         front
             .sh(&format!("SWITCH_FLAG=/tmp/x-is-green {set}"))
             .fails()

@@ -1,11 +1,11 @@
-//! The check of `[watch] run` that asks a real Prometheus.
+//! The `[watch] run` check that queries a real Prometheus.
 
 use std::path::Path;
 
 use crate::lab::Lab;
 use crate::machine::Machine;
 
-/// Starts a Prometheus that scrapes a page every second; or skips the test if it is not installed.
+/// Starts a Prometheus that scrapes a page every second. Skips the test if it is not installed.
 fn machine(lab: &Lab) -> Option<Machine> {
     let front = super::front(lab, &["prometheus", "jq"])?;
     front.bring(&Path::new(env!("CARGO_MANIFEST_DIR")).join("share/checks/prometheus"), "/test/check");
@@ -39,7 +39,7 @@ fn a_prometheus_query_decides() {
     check("0.01", "error_ratio").fails().says("error: the query returns 0.5, the limit is 0.01");
     check("1", "error_ratio or vector(7)").fails().says("error: the query returns 7, the limit is 1");
     check("1", "error_ratio / 0").fails().says("the limit is 1");
-    // A query without a value must not pass.
+    // A query without a value must fail.
     check("1", "eror_ratio").fails().says("error: the query returns no data");
     check("1", "0 * error_ratio / 0").fails().says("error: the query returns no data");
     check("1", "error_ratio[").fails().says("error: Prometheus rejects the query: ");

@@ -3,10 +3,10 @@
 use crate::lab::Lab;
 use crate::machine::Machine;
 
-/// Promotions behind each front end; more with `BLUEGREEN_TEST_PROMOTIONS`.
+/// The number of promotions behind each front end. `BLUEGREEN_TEST_PROMOTIONS` overrides it.
 const PROMOTIONS: &str = "50";
 
-/// Two sites on the front end's machine, a config beside them, and the program.
+/// Adds two sites on the front end's machine, a config, and the program.
 pub(super) fn add_sides(front: &Machine, switch: &str) {
     front.bring(std::path::Path::new(env!("CARGO_BIN_EXE_bluegreen")), "/usr/local/bin/bluegreen");
     front.write(
@@ -24,7 +24,7 @@ watch = \"0.2s\"
 "
         ),
     );
-    // As the switch of the load: it returns once visitors get the side, as the promotion itself does.
+    // A switch for the load script: like the promotion, it returns once visitors get the side.
     front.write(
         "/test/promote",
         "#!/bin/sh\nbluegreen promote \"$2\" --yes --config /test/promote.toml >/tmp/promoted 2>&1 || { cat /tmp/promoted >&2; exit 1; }\ngrep -q \"^$2 is public\" /tmp/promoted\n",
@@ -42,7 +42,8 @@ watch = \"0.2s\"
         .ok();
 }
 
-/// Promotes back and forth: no request fails, and none that begins after a promotion has returned gets the old side.
+/// Promotes back and forth. No request fails, and no request that starts after a promotion has returned gets
+/// the old side.
 fn nobody_notices(front: &Machine) {
     let times = std::env::var("BLUEGREEN_TEST_PROMOTIONS").unwrap_or_else(|_| PROMOTIONS.into());
     let ran = front.sh(&format!("python3 /test/load.py {times} /test/promote")).ok();
@@ -50,7 +51,7 @@ fn nobody_notices(front: &Machine) {
     let judged = ran.text().split("\"judged\": ").nth(1).unwrap().split(',').next().unwrap();
     assert!(judged.parse::<u32>().unwrap() > 500, "no load: {}", ran.text());
     assert!(!ran.text().contains("\"slow\": 0,"), "no long request: {}", ran.text());
-    // The figures, with `--nocapture`.
+    // The figures, shown with `--nocapture`.
     std::io::Write::write_all(&mut std::io::stderr(), ran.text().as_bytes()).unwrap();
     let last = if times.parse::<u32>().unwrap() % 2 == 0 { "blue" } else { "green" };
     front
@@ -62,7 +63,7 @@ fn nobody_notices(front: &Machine) {
 }
 
 #[test]
-fn fifty_promotions_behind_haproxy_go_unnoticed() {
+fn fifty_promotions_behind_haproxy_are_seamless() {
     let Some(lab) = Lab::new() else { return };
     let Some(front) = super::local::haproxy::machine(&lab, "") else { return };
     add_sides(&front, "haproxy");
@@ -70,7 +71,7 @@ fn fifty_promotions_behind_haproxy_go_unnoticed() {
 }
 
 #[test]
-fn fifty_promotions_behind_nginx_go_unnoticed() {
+fn fifty_promotions_behind_nginx_are_seamless() {
     let Some(lab) = Lab::new() else { return };
     let Some(front) = super::local::nginx::machine(&lab) else { return };
     add_sides(&front, "nginx");
