@@ -166,18 +166,18 @@ pub fn record(data: &[u8]) {
 pub fn manifest(data: &[u8]) {
     let Some(manifest) = Manifest::parse(data) else { return };
     let listing = &manifest.listing;
-    for entry in 0..u32::try_from(listing.entries.len()).unwrap_or(0) {
+    for entry in listing.entries.indices() {
         let directory = listing.directory_of(entry);
         let _ = (listing.path(directory, entry), listing.id(entry), listing.is_made(entry));
     }
-    for directory in 0..u32::try_from(listing.directories.len()).unwrap_or(0) {
+    for directory in listing.directories.indices() {
         let _ = (
             listing.directory_path(directory),
             listing.directory_id(directory),
             listing.is_submodule(directory),
         );
-        assert!(listing.below(directory).end as usize <= listing.entries.len());
-        assert!(listing.entries_of(directory).end as usize <= listing.entries.len());
+        let end = listing.entries.next_index();
+        assert!(listing.below(directory).end <= end && listing.entries_of(directory).end <= end);
     }
     let mut copy = Vec::new();
     assert!(manifest.write(&mut copy).is_ok() && Manifest::parse(&copy).is_some());

@@ -135,8 +135,8 @@ fn real_manifest() -> Vec<u8> {
     let objects = repository.objects(ObjectFormat::Sha1);
     let listing = Plan::read(&objects, root, None, 1000, None).unwrap().listing;
     let manifest = Manifest {
-        entries: vec![Stamp { inode: 1, ctime: (1, 2) }; listing.entries.len()],
-        directories: vec![Stamp { inode: 2, ctime: (3, 4) }; listing.directories.len()],
+        entries: vec![Stamp { inode: 1, ctime: (1, 2) }; listing.entries.len()].into(),
+        directories: vec![Stamp { inode: 2, ctime: (3, 4) }; listing.directories.len()].into(),
         listing,
         converted: bluegreen_checkout::converted::Converted::default(),
         instant: (5, 6),

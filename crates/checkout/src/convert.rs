@@ -8,8 +8,9 @@ use bluegreen_object_store::Reader;
 
 use super::converted::Converted;
 use super::error::{Error, Result};
+use super::index_vec::EntryIndex;
 use super::lfs::Pointer;
-use super::listing::{Listing, NONE};
+use super::listing::Listing;
 use super::manifest::Manifest;
 use super::options::{Lfs, Options};
 use super::plan::Plan;
@@ -28,7 +29,7 @@ pub struct Conversion {
     pub projects: Vec<ProjectFiles>,
     options: Options,
     /// The entries that are pointers, with the sizes of their contents.
-    contents: Vec<(u32, u64)>,
+    contents: Vec<(EntryIndex, u64)>,
 }
 
 impl Conversion {
@@ -66,10 +67,7 @@ impl Conversion {
         for (at, candidates) in candidates.iter_mut().enumerate() {
             if let Some(old) = same {
                 // A pointer is examined again each time: its content may be on the server by now.
-                candidates.retain(|&entry| match plan.same_in_old[entry as usize] {
-                    NONE => true,
-                    same => old.is_pointer(same),
-                });
+                candidates.retain(|&entry| plan.same_in_old[entry].is_none_or(|same| old.is_pointer(same)));
             }
             let answer =
                 self.projects[at].ask_git(&plan.listing, candidates, reader, &self.options, limits)?;
@@ -110,7 +108,7 @@ impl Conversion {
         &mut self,
         project: usize,
         listing: &Listing,
-        pointers: &[(u32, Pointer)],
+        pointers: &[(EntryIndex, Pointer)],
     ) -> Result<()> {
         let project = &self.projects[project];
         let stores = project.settings.lfs_stores(project.repository.path());
@@ -128,7 +126,7 @@ impl Conversion {
         };
         let (missing, found): (Vec<_>, Vec<_>) =
             pointers.iter().partition(|(_, pointer)| is_missing(pointer));
-        let missing: Vec<u32> = missing.iter().map(|(entry, _)| *entry).collect();
+        let missing: Vec<EntryIndex> = missing.iter().map(|(entry, _)| *entry).collect();
         if self.options.lfs == Lfs::Refuse && !missing.is_empty() {
             let problem = problem.unwrap_or("the content of these files of Git LFS is not on the server");
             return Err(Error::Lfs {
@@ -145,11 +143,9 @@ impl Conversion {
 }
 
 /// Treats files as new for which `is_other` returns true. It receives the old entry and the new one.
-fn forget_same(plan: &mut Plan, is_other: impl Fn(u32, u32) -> bool) {
-    for (entry, same) in plan.same_in_old.iter_mut().enumerate() {
-        if *same != NONE && is_other(*same, entry as u32) {
-            *same = NONE;
-        }
+fn forget_same(plan: &mut Plan, is_other: impl Fn(EntryIndex, EntryIndex) -> bool) {
+    for (entry, same) in plan.listing.entries.indices().zip(plan.same_in_old.iter_mut()) {
+        same.take_if(|same| is_other(*same, entry));
     }
 }
 

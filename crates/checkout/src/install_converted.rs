@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 
 use super::converted::Converted;
 use super::error::{Error, Result};
+use super::index_vec::{EntryIndex, IndexVec};
 use super::listing::Listing;
 use super::manifest::{Stamp, stamp};
 use super::monitor::{Monitor, Notice};
@@ -22,7 +23,7 @@ use bluegreen_process::Limits;
 
 /// Converted files of one project, in a scratch directory.
 pub struct ConvertedFiles {
-    entries: Vec<u32>,
+    entries: Vec<EntryIndex>,
     scratch: Scratch,
     /// The folder of the project that is deployed.
     subdirectory: PathBuf,
@@ -34,13 +35,13 @@ pub struct ConvertedFiles {
 pub fn convert(
     listing: &Listing,
     projects: &mut [ProjectFiles],
-    entries: &[u32],
+    entries: &[EntryIndex],
     options: &Options,
     limits: Limits,
 ) -> Result<Vec<ConvertedFiles>> {
     let mut ready = Vec::new();
     for project in projects {
-        let entries: Vec<u32> = entries.iter().copied().filter(|&entry| project.has(entry)).collect();
+        let entries: Vec<EntryIndex> = entries.iter().copied().filter(|&entry| project.has(entry)).collect();
         if !entries.is_empty() {
             let (scratch, complaints) = project.checkout(listing, &entries, options, limits)?;
             let subdirectory = project.subdirectory().to_owned();
@@ -55,9 +56,9 @@ pub fn move_all(
     plan: &mut Plan,
     ready: &[ConvertedFiles],
     root: &Dir,
-    stamps: &mut [Stamp],
+    stamps: &mut IndexVec<EntryIndex, Stamp>,
     monitor: &Monitor,
-) -> Result<Vec<u32>> {
+) -> Result<Vec<EntryIndex>> {
     for ConvertedFiles { entries, scratch, subdirectory, complaints } in ready {
         for complaint in complaints {
             monitor.notice(Notice::Complaint(complaint));
@@ -65,20 +66,20 @@ pub fn move_all(
         let moved = move_in(plan, root, &scratch.files(subdirectory)?, entries)?;
         for (&entry, (size, changed)) in entries.iter().zip(moved) {
             plan.listing.set_size(entry, size);
-            stamps[entry as usize] = changed;
+            stamps[entry] = changed;
         }
     }
     Ok(ready.iter().flat_map(|ready| &ready.entries).copied().collect())
 }
 
 /// Moves files into the release; returns their sizes and stamps.
-fn move_in(plan: &Plan, root: &Dir, files: &Dir, entries: &[u32]) -> Result<Vec<(u64, Stamp)>> {
+fn move_in(plan: &Plan, root: &Dir, files: &Dir, entries: &[EntryIndex]) -> Result<Vec<(u64, Stamp)>> {
     let listing = &plan.listing;
     let (mut from, mut to) = (Walk::new(listing, files), Walk::new(listing, root));
-    let mut move_one = |entry: u32| -> io::Result<(u64, Stamp)> {
+    let mut move_one = |entry: EntryIndex| -> io::Result<(u64, Stamp)> {
         let (directory, name) = (listing.directory_of(entry), listing.name(entry));
         let (from, to) = (from.enter(directory)?, to.enter(directory)?);
-        if from.stat(name)?.st_mode != listing.entries[entry as usize].kind.mode() {
+        if from.stat(name)?.st_mode != listing.entries[entry].kind.mode() {
             return Err(io::Error::other("git has written another type of file"));
         }
         from.rename_new(name, to, name)?;
@@ -96,7 +97,7 @@ fn move_in(plan: &Plan, root: &Dir, files: &Dir, entries: &[u32]) -> Result<Vec<
 pub fn find_pointers(
     plan: &Plan,
     root: &Dir,
-    written: &[u32],
+    written: &[EntryIndex],
     objects: &ObjectStore,
     lfs: Lfs,
     converted: &mut Converted,

@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod convert;
 pub mod converted;
 mod error;
+pub mod index_vec;
 mod install_converted;
 pub mod lfs;
 pub mod listing;
@@ -43,8 +44,9 @@ use rustix::event::{Timespec, poll};
 
 use self::convert::Conversion;
 pub use self::error::{Error, Result};
+use self::index_vec::{DirectoryIndex, EntryIndex, IndexVec};
 use self::install_converted::ConvertedFiles;
-use self::listing::{Directory, Listing, NONE};
+use self::listing::{Directory, Listing};
 use self::manifest::{Ctime, Manifest, Stamp, clock, stamp};
 use self::monitor::Monitor;
 pub use self::options::{Lfs, Options, Submodules, Symlinks};
@@ -179,7 +181,7 @@ impl Checkout {
         let stop = monitor.stop().part();
         let limits = Limits { timeout: options.filter_timeout, stop: Some(&stop) };
         let projects = Mutex::new(projects);
-        let convert = |missing: &[u32]| {
+        let convert = |missing: &[EntryIndex]| {
             let mut projects = projects.lock().unwrap_or_else(PoisonError::into_inner);
             install_converted::convert(&plan.listing, &mut projects, missing, options, limits)
         };
@@ -211,15 +213,15 @@ fn clock_after(entries: &[Stamp], dir: &Dir, scratch_prefix: &str) -> io::Result
 /// files, and the converted files. If a write fails, `stop` ends the conversion.
 fn write_files(
     writer: &Writer,
-    convert: impl Fn(&[u32]) -> Result<Vec<ConvertedFiles>> + Sync,
+    convert: impl Fn(&[EntryIndex]) -> Result<Vec<ConvertedFiles>> + Sync,
     stop: &Stop,
     threads: usize,
     monitor: &Monitor,
-) -> Result<(Vec<Stamp>, Vec<ConvertedFiles>)> {
+) -> Result<(IndexVec<EntryIndex, Stamp>, Vec<ConvertedFiles>)> {
     let total = writer.plan.listing.files();
-    let mut stamps = vec![Stamp::default(); writer.plan.listing.entries.len()];
-    let is_missing = |entry: &u32| writer.kept.and_then(|kept| kept.stamp(*entry)).is_none();
-    let missing: Vec<u32> = writer.converted.entries.iter().copied().filter(is_missing).collect();
+    let mut stamps = IndexVec::from(vec![Stamp::default(); writer.plan.listing.entries.len()]);
+    let is_missing = |entry: &EntryIndex| writer.kept.and_then(|kept| kept.stamp(*entry)).is_none();
+    let missing: Vec<EntryIndex> = writer.converted.entries.iter().copied().filter(is_missing).collect();
     // Git and its filters mostly wait for their start or for a server.
     let ready = thread::scope(|scope| {
         let convert = || convert(&missing);
@@ -247,7 +249,7 @@ pub fn changed(objects: &ObjectStore, old: Option<(ObjectId, &Path)>, listing: &
     let changes = || {
         let (reader, (commit, path)) = (objects.reader(), old?);
         let old = Subdirectory::find(&reader, reader.commit(commit).ok()?.tree, path).ok()?;
-        reader.count_changes(old.tree, ObjectId::from_bytes(listing.directory_id(0))?).ok()
+        reader.count_changes(old.tree, ObjectId::from_bytes(listing.directory_id(DirectoryIndex::ROOT))?).ok()
     };
     changes().unwrap_or_else(|| listing.files())
 }
@@ -262,7 +264,11 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
 }
 
 /// Finds the blobs of all new files in the packs, and the sizes of these files.
-fn measure(plan: &Plan, objects: &ObjectStore, threads: usize) -> Result<(PackedEntries, Vec<(u32, u64)>)> {
+fn measure(
+    plan: &Plan,
+    objects: &ObjectStore,
+    threads: usize,
+) -> Result<(PackedEntries, Vec<(EntryIndex, u64)>)> {
     let listing = &plan.listing;
     let packed = PackedEntries::find(objects, listing, plan.new_entries().collect(), threads);
     let wanted = packed.entries();
@@ -273,7 +279,7 @@ fn measure(plan: &Plan, objects: &ObjectStore, threads: usize) -> Result<(Packed
             None => others.push((entry, 0)),
         }
     }
-    let work = |reader: &mut Reader, _, piece: &mut [(u32, u64)]| {
+    let work = |reader: &mut Reader, _, piece: &mut [(EntryIndex, u64)]| {
         piece.iter_mut().try_for_each(|(entry, size)| {
             *size = reader.blob_size(listing.id(*entry))?;
             Ok(())
@@ -285,15 +291,20 @@ fn measure(plan: &Plan, objects: &ObjectStore, threads: usize) -> Result<(Packed
     Ok((packed, sizes))
 }
 
-fn directory_stamps(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> Result<Vec<Stamp>> {
+fn directory_stamps(
+    plan: &Plan,
+    root: &Dir,
+    kept: Option<&Kept>,
+    threads: usize,
+) -> Result<IndexVec<DirectoryIndex, Stamp>> {
     let listing = &plan.listing;
-    let mut stamps = vec![Stamp::default(); listing.directories.len()];
+    let mut stamps = IndexVec::from(vec![Stamp::default(); listing.directories.len()]);
     let mut others = Vec::new();
-    for (directory, to) in listing.directories.iter().zip(&mut stamps) {
+    for (directory, to) in listing.directories.iter().zip(stamps.iter_mut()) {
         // A rename changes the ctime of the directory that is moved, but not of those in it.
-        let inside = kept.filter(|kept| directory.entry != NONE && kept.is_whole(directory.parent));
-        if let Some(kept) = inside {
-            *to = kept.stamps[directory.entry as usize];
+        let inside = kept.filter(|kept| kept.is_whole(directory.parent)).zip(directory.entry);
+        if let Some((kept, entry)) = inside {
+            *to = kept.stamps[entry];
         } else if directory.is_made {
             others.push((directory, to));
         }
@@ -302,13 +313,12 @@ fn directory_stamps(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize
         for (directory, to) in piece {
             // If a component of the path is exchanged for a symlink, the stamp matches no directory, and the next
             // checkout reads the names again.
-            let path = match directory.entry {
-                NONE => PathBuf::new(),
-                entry => listing.path(directory.parent, entry),
+            let path = directory.entry.map(|entry| listing.path(directory.parent, entry));
+            let stat = match &path {
+                Some(path) => root.stat(path.as_os_str().as_bytes()),
+                None => root.own_stat(),
             };
-            let name = path.as_os_str().as_bytes();
-            let stat = if directory.entry == NONE { root.own_stat() } else { root.stat(name) };
-            **to = stamp(&stat.map_err(Error::io("read", path))?);
+            **to = stamp(&stat.map_err(Error::io("read", path.unwrap_or_default()))?);
         }
         Ok::<_, Error>(())
     };

@@ -4,7 +4,6 @@
 //! `entries` and one range of `directories`.
 
 use std::ffi::OsStr;
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -13,10 +12,8 @@ use bluegreen_object_store::tree::{EntryKind, TreeEntry};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use super::index_vec::{DirectoryIndex, EntryIndex, IndexRange, IndexVec};
 use super::rows::{self, Row};
-
-/// The index of no entry or directory.
-pub const NONE: u32 = u32::MAX;
 
 /// A file, link, directory or submodule of a listing.
 #[derive(Debug, Clone, Copy)]
@@ -32,16 +29,17 @@ pub struct Entry {
 /// A directory of a listing: the root, a tree, or a submodule.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Directory {
-    /// The index of the parent directory.
-    pub parent: u32,
-    /// The index of its entry, or [`NONE`] for the root.
-    pub entry: u32,
+    /// The parent directory. That of the root is the root itself.
+    pub parent: DirectoryIndex,
+    /// Its entry, unless it is the root.
+    #[serde(with = "optional_entry")]
+    pub entry: Option<EntryIndex>,
     /// Its first entry.
-    pub first: u32,
-    /// The entry after its last one.
-    pub last: u32,
+    pub first: EntryIndex,
+    /// The index after its last entry.
+    pub last: EntryIndex,
     /// The index after the last directory below it.
-    pub end: u32,
+    pub end: DirectoryIndex,
     /// Whether a checkout creates it. Git creates no directory for a tree without files.
     pub is_made: bool,
 }
@@ -54,11 +52,34 @@ pub struct Listing {
     pub(super) ids: ByteBuf,
     /// All paths except the root.
     #[serde(with = "rows")]
-    pub entries: Vec<Entry>,
+    pub entries: IndexVec<EntryIndex, Entry>,
     /// All directories, the root first.
-    pub directories: Vec<Directory>,
-    /// Entry and target of every link, by entry.
-    pub links: Vec<(u32, ByteBuf)>,
+    pub directories: IndexVec<DirectoryIndex, Directory>,
+    /// All symlinks, in the order of their entries.
+    pub links: Vec<Link>,
+}
+
+/// A symlink.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Link {
+    pub entry: EntryIndex,
+    pub target: ByteBuf,
+}
+
+/// Stores an optional index as a `u32`, which is `u32::MAX` for `None`.
+mod optional_entry {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::EntryIndex;
+
+    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub fn serialize<S: Serializer>(entry: &Option<EntryIndex>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(entry.map_or(u32::MAX, u32::from))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<EntryIndex>, D::Error> {
+        Ok(EntryIndex::try_from(u32::deserialize(deserializer)?).ok())
+    }
 }
 
 impl Row<13> for Entry {
@@ -86,129 +107,138 @@ impl Listing {
             root: ByteBuf::from(root.as_bytes()),
             names: ByteBuf::new(),
             ids: ByteBuf::new(),
-            entries: Vec::new(),
-            directories: Vec::new(),
+            entries: IndexVec::default(),
+            directories: IndexVec::default(),
             links: Vec::new(),
         }
     }
 
     /// Returns the name of an entry, a single path component.
     #[must_use]
-    pub fn name(&self, entry: u32) -> &[u8] {
-        let start = entry.checked_sub(1).map_or(0, |before| self.entries[before as usize].name_end);
-        &self.names[start as usize..self.entries[entry as usize].name_end as usize]
+    pub fn name(&self, entry: EntryIndex) -> &[u8] {
+        &self.names[self.name_start(entry)..self.entries[entry].name_end as usize]
+    }
+
+    /// Returns the start of an entry's name in `names`: the end of the previous name.
+    fn name_start(&self, entry: EntryIndex) -> usize {
+        entry.previous().map_or(0, |previous| self.entries[previous].name_end as usize)
     }
 
     /// Returns the size of a file or link in bytes, once it is known.
     #[must_use]
-    pub fn size_of(&self, entry: u32) -> u64 {
-        let entry = &self.entries[entry as usize];
+    pub fn size_of(&self, entry: EntryIndex) -> u64 {
+        let entry = &self.entries[entry];
         if entry.kind.is_directory() { 0 } else { entry.value }
     }
 
     /// Sets the size of a file or link.
-    pub fn set_size(&mut self, entry: u32, size: u64) {
-        debug_assert!(!self.entries[entry as usize].kind.is_directory());
-        self.entries[entry as usize].value = size;
+    pub fn set_size(&mut self, entry: EntryIndex, size: u64) {
+        debug_assert!(!self.entries[entry].kind.is_directory());
+        self.entries[entry].value = size;
     }
 
     /// Returns the index in `directories` of an entry that is a directory.
     #[must_use]
-    pub fn directory_at(&self, entry: u32) -> u32 {
-        debug_assert!(self.entries[entry as usize].kind.is_directory());
-        self.entries[entry as usize].value as u32
+    pub fn directory_at(&self, entry: EntryIndex) -> DirectoryIndex {
+        debug_assert!(self.entries[entry].kind.is_directory());
+        DirectoryIndex::new(self.entries[entry].value as usize)
     }
 
     /// Sets the index in `directories` of an entry that is a directory.
-    pub(super) fn set_directory(&mut self, entry: u32, directory: u32) {
-        debug_assert!(self.entries[entry as usize].kind.is_directory());
-        self.entries[entry as usize].value = directory.into();
+    pub(super) fn set_directory(&mut self, entry: EntryIndex, directory: DirectoryIndex) {
+        debug_assert!(self.entries[entry].kind.is_directory());
+        self.entries[entry].value = u32::from(directory).into();
     }
 
     /// Returns the raw id of an entry's object.
     #[must_use]
-    pub fn raw_id(&self, entry: u32) -> &[u8] {
+    pub fn raw_id(&self, entry: EntryIndex) -> &[u8] {
         let len = self.root.len();
-        &self.ids[entry as usize * len..][..len]
+        &self.ids[entry.position() * len..][..len]
     }
 
     /// Returns the id of an entry's object.
     #[must_use]
-    pub fn id(&self, entry: u32) -> ObjectId {
+    pub fn id(&self, entry: EntryIndex) -> ObjectId {
         // All ids in a listing have a valid length.
         ObjectId::from_bytes(self.raw_id(entry)).unwrap_or(ObjectId::NULL)
     }
 
     /// Returns the raw id of a directory's tree, or of a submodule's commit.
     #[must_use]
-    pub fn directory_id(&self, directory: u32) -> &[u8] {
-        match self.directories[directory as usize].entry {
-            NONE => &self.root,
-            entry => self.raw_id(entry),
-        }
+    pub fn directory_id(&self, directory: DirectoryIndex) -> &[u8] {
+        self.directories[directory].entry.map_or(&self.root, |entry| self.raw_id(entry))
     }
 
     /// Returns the range of a directory's entries.
     #[must_use]
-    pub fn entries_of(&self, directory: u32) -> Range<u32> {
-        let directory = &self.directories[directory as usize];
-        directory.first..directory.last
+    pub fn entries_of(&self, directory: DirectoryIndex) -> IndexRange<EntryIndex> {
+        let Directory { first, last, .. } = self.directories[directory];
+        IndexRange { start: first, end: last }
     }
 
     /// Returns the path of a directory, relative to the root of the release.
     #[must_use]
-    pub fn directory_path(&self, directory: u32) -> PathBuf {
+    pub fn directory_path(&self, directory: DirectoryIndex) -> PathBuf {
         let mut names = Vec::new();
-        let mut at = &self.directories[directory as usize];
-        while at.entry != NONE {
-            names.push(OsStr::from_bytes(self.name(at.entry)));
-            at = &self.directories[at.parent as usize];
+        let mut at = &self.directories[directory];
+        while let Some(entry) = at.entry {
+            names.push(OsStr::from_bytes(self.name(entry)));
+            at = &self.directories[at.parent];
         }
         names.iter().rev().collect()
     }
 
     /// Returns the path of an entry in a directory.
     #[must_use]
-    pub fn path(&self, directory: u32, entry: u32) -> PathBuf {
+    pub fn path(&self, directory: DirectoryIndex, entry: EntryIndex) -> PathBuf {
         self.directory_path(directory).join(OsStr::from_bytes(self.name(entry)))
     }
 
     /// Returns the path of an entry.
     #[must_use]
-    pub fn path_of(&self, entry: u32) -> PathBuf {
+    pub fn path_of(&self, entry: EntryIndex) -> PathBuf {
         self.path(self.directory_of(entry), entry)
     }
 
     /// Returns whether a directory is a submodule.
     #[must_use]
-    pub fn is_submodule(&self, directory: u32) -> bool {
-        let entry = self.directories[directory as usize].entry;
-        entry != NONE && self.entries[entry as usize].kind == EntryKind::Submodule
+    pub fn is_submodule(&self, directory: DirectoryIndex) -> bool {
+        let entry = self.directories[directory].entry;
+        entry.is_some_and(|entry| self.entries[entry].kind == EntryKind::Submodule)
     }
 
     /// Returns the range of all entries below a directory, at any depth.
     #[must_use]
-    pub fn below(&self, directory: u32) -> Range<u32> {
-        let is = &self.directories[directory as usize];
-        is.first..self.directories[is.end as usize - 1].last
+    pub fn below(&self, directory: DirectoryIndex) -> IndexRange<EntryIndex> {
+        let Directory { first, end, .. } = self.directories[directory];
+        let last_directory = end.previous().unwrap_or(directory);
+        IndexRange { start: first, end: self.directories[last_directory].last }
+    }
+
+    /// Returns the range of a directory and of all directories below it.
+    #[must_use]
+    pub fn subtree(&self, directory: DirectoryIndex) -> IndexRange<DirectoryIndex> {
+        IndexRange { start: directory, end: self.directories[directory].end }
     }
 
     /// Returns the directory that contains an entry.
     #[must_use]
-    pub fn directory_of(&self, entry: u32) -> u32 {
+    pub fn directory_of(&self, entry: EntryIndex) -> DirectoryIndex {
         let after = self.directories.partition_point(|directory| directory.first <= entry);
+        let until = IndexRange { start: DirectoryIndex::ROOT, end: DirectoryIndex::new(after) };
         // An empty directory has the same `first` as the next one, so the search goes backward past these.
-        (0..after).rev().find(|&at| self.entries_of(at as u32).contains(&entry)).unwrap_or(0) as u32
+        until.rev().find(|&at| self.entries_of(at).contains(entry)).unwrap_or(DirectoryIndex::ROOT)
     }
 
     /// Finds the entry at a path, relative to the root of the release.
     #[must_use]
-    pub fn find(&self, path: &Path) -> Option<u32> {
-        let mut directory = Some(0);
+    pub fn find(&self, path: &Path) -> Option<EntryIndex> {
+        let mut directory = Some(DirectoryIndex::ROOT);
         let mut found = None;
         for name in path {
             found = self.entries_of(directory?).find(|&entry| self.name(entry) == name.as_bytes());
-            let is_directory = |&entry: &u32| self.entries[entry as usize].kind.is_directory();
+            let is_directory = |&entry: &EntryIndex| self.entries[entry].kind.is_directory();
             directory = found.filter(is_directory).map(|entry| self.directory_at(entry));
         }
         found
@@ -216,41 +246,39 @@ impl Listing {
 
     /// Returns whether a checkout creates a file or directory for an entry.
     #[must_use]
-    pub fn is_made(&self, entry: u32) -> bool {
-        !self.entries[entry as usize].kind.is_directory()
-            || self.directories[self.directory_at(entry) as usize].is_made
+    pub fn is_made(&self, entry: EntryIndex) -> bool {
+        !self.entries[entry].kind.is_directory() || self.directories[self.directory_at(entry)].is_made
     }
 
     /// Counts the names that a checkout creates in a directory.
     #[must_use]
-    pub fn count_made(&self, directory: u32) -> usize {
+    pub fn count_made(&self, directory: DirectoryIndex) -> usize {
         self.entries_of(directory).filter(|&entry| self.is_made(entry)).count()
     }
 
     /// Returns whether every index is within its array. A listing from a file may be damaged.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
-        let (entries, directories) = (self.entries.len(), self.directories.len());
+        let (entries, directories) = (self.entries.next_index(), self.directories.next_index());
         let names_match = self.entries.is_sorted_by_key(|entry| entry.name_end)
             && self.entries.last().is_none_or(|last| last.name_end as usize == self.names.len());
-        let children_exist =
-            self.entries.iter().all(|entry| !entry.kind.is_directory() || entry.value < directories as u64);
-        let is_valid = |(at, directory): (usize, &Directory)| {
-            let is_root = directory.entry == NONE;
-            is_root == (at == 0)
-                && (is_root || (directory.entry as usize) < entries && (directory.parent as usize) < at)
+        let is_child = |entry: &Entry| entry.value < self.directories.len() as u64;
+        let children_exist = self.entries.iter().all(|entry| !entry.kind.is_directory() || is_child(entry));
+        let is_valid = |(at, directory): (DirectoryIndex, &Directory)| {
+            let has_parent = directory.entry.is_some_and(|entry| entry < entries) && directory.parent < at;
+            let is_root = directory.entry.is_none() && at == DirectoryIndex::ROOT;
+            (is_root || has_parent)
                 && directory.first <= directory.last
-                && directory.last as usize <= entries
-                && (at + 1..=directories).contains(&(directory.end as usize))
+                && directory.last <= entries
+                && (at < directory.end && directory.end <= directories)
         };
-        let links_exist = self.links.iter().all(|(entry, _)| (*entry as usize) < entries);
-        self.ids.len() == entries * self.root.len()
+        self.ids.len() == self.entries.len() * self.root.len()
             && names_match
             && children_exist
-            && directories > 0
-            && self.directories.iter().enumerate().all(is_valid)
+            && !self.directories.is_empty()
+            && self.directories.iter_enumerated().all(is_valid)
             && self.directories.is_sorted_by_key(|directory| directory.first)
-            && links_exist
+            && self.links.iter().all(|link| link.entry < entries)
     }
 
     /// Returns the number of files and links.
@@ -269,7 +297,8 @@ impl Listing {
     /// Returns the paths of all submodules.
     #[must_use]
     pub fn submodules(&self) -> Vec<PathBuf> {
-        let submodules = (0..).zip(&self.entries).filter(|(_, entry)| entry.kind == EntryKind::Submodule);
+        let entries = self.entries.iter_enumerated();
+        let submodules = entries.filter(|(_, entry)| entry.kind == EntryKind::Submodule);
         submodules.map(|(entry, _)| self.directory_path(self.directory_at(entry))).collect()
     }
 
@@ -280,45 +309,67 @@ impl Listing {
     }
 
     /// Appends a whole subtree of another listing, as the directory of the entry `entry` in `parent`.
-    pub(super) fn append_subtree(&mut self, from: &Self, root: u32, parent: u32, entry: u32) {
-        let subtree = root..from.directories[root as usize].end;
-        let source = from.below(root);
-        let (new_entries, new_directories) = (self.entries.len() as u32, self.directories.len() as u32);
-        let to_entry = |index: u32| index - source.start + new_entries;
-        let to_directory = |index: u32| index - subtree.start + new_directories;
+    pub(super) fn append_subtree(
+        &mut self,
+        from: &Self,
+        root: DirectoryIndex,
+        parent: DirectoryIndex,
+        entry: Option<EntryIndex>,
+    ) {
+        let (subtree, source) = (from.subtree(root), from.below(root));
+        let (new_entries, new_directories) = (self.entries.len(), self.directories.len());
+        let to_entry =
+            |index: EntryIndex| EntryIndex::new(index.position() - source.start.position() + new_entries);
+        let to_directory =
+            |index: DirectoryIndex| DirectoryIndex::new(index.position() - root.position() + new_directories);
+        if let Some(entry) = entry {
+            self.set_directory(entry, self.directories.next_index());
+        }
 
-        let name_end =
-            |before: u32| before.checked_sub(1).map_or(0, |last| from.entries[last as usize].name_end);
-        let (name_start, new_names) = (name_end(source.start), self.names.len() as u32);
-        self.names.extend_from_slice(
-            &from.names[name_start as usize..name_end(source.end).max(name_start) as usize],
-        );
-        let len = self.root.len();
-        self.ids.extend_from_slice(&from.ids[source.start as usize * len..source.end as usize * len]);
-        let entries = &from.entries[source.start as usize..source.end as usize];
-        self.entries.extend(entries.iter().map(|entry| Entry {
+        let names = from.name_start(source.start)..from.name_start(source.end);
+        let new_names = self.names.len() as u32;
+        let to_name_end = |name_end: u32| name_end - names.start as u32 + new_names;
+        let entries = from.entries[source.clone()].iter().map(|entry| Entry {
             kind: entry.kind,
-            name_end: entry.name_end - name_start + new_names,
+            name_end: to_name_end(entry.name_end),
             value: if entry.kind.is_directory() {
-                to_directory(entry.value as u32).into()
+                u32::from(to_directory(DirectoryIndex::new(entry.value as usize))).into()
             } else {
                 entry.value
             },
-        }));
-        let directories = &from.directories[subtree.start as usize..subtree.end as usize];
-        self.directories.extend(directories.iter().enumerate().map(|(at, directory)| Directory {
-            parent: if at == 0 { parent } else { to_directory(directory.parent) },
-            entry: if at == 0 { entry } else { to_entry(directory.entry) },
+        });
+        self.entries.extend(entries);
+        self.names.extend_from_slice(&from.names[names]);
+        let len = self.root.len();
+        self.ids.extend_from_slice(&from.ids[source.start.position() * len..source.end.position() * len]);
+        let directories = subtree.clone().zip(&from.directories[subtree]);
+        self.directories.extend(directories.map(|(at, directory)| Directory {
+            parent: if at == root { parent } else { to_directory(directory.parent) },
+            entry: if at == root { entry } else { directory.entry.map(to_entry) },
             first: to_entry(directory.first),
             last: to_entry(directory.last),
             end: to_directory(directory.end),
             is_made: directory.is_made,
         }));
-        if entry != NONE {
-            self.set_directory(entry, new_directories);
+        let links = from.links.partition_point(|link| link.entry < source.start);
+        let links = from.links[links..].iter().take_while(|link| link.entry < source.end);
+        self.links.extend(links.map(|link| Link { entry: to_entry(link.entry), ..link.clone() }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_stored_as_positions_with_a_maximum_for_none() {
+        let [second, third] = [1, 2].map(EntryIndex::new);
+        let (parent, end) = (DirectoryIndex::ROOT, DirectoryIndex::new(300));
+        for (entry, stored) in [(None, u32::MAX), (Some(second), 1)] {
+            let directory = Directory { parent, entry, first: second, last: third, end, is_made: true };
+            let bytes = postcard::to_stdvec(&directory).unwrap();
+            assert_eq!(bytes, postcard::to_stdvec(&(0_u32, stored, 1_u32, 2_u32, 300_u32, true)).unwrap());
+            assert_eq!(postcard::from_bytes::<Directory>(&bytes).unwrap().entry, entry);
         }
-        let links = from.links.partition_point(|(link, _)| *link < source.start);
-        let links = from.links[links..].iter().take_while(|(link, _)| *link < source.end);
-        self.links.extend(links.map(|(link, target)| (to_entry(*link), target.clone())));
     }
 }

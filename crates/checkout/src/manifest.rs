@@ -15,6 +15,7 @@ use rustix::fs::{Mode, Stat, fchmod, fstat};
 use serde::{Deserialize, Serialize};
 
 use super::converted::Converted;
+use super::index_vec::{DirectoryIndex, EntryIndex, IndexVec};
 use super::listing::Listing;
 use super::rows::{self, Row};
 
@@ -60,10 +61,10 @@ pub struct Manifest {
     pub listing: Listing,
     /// The stamp of each entry that is not a directory.
     #[serde(with = "rows")]
-    pub entries: Vec<Stamp>,
+    pub entries: IndexVec<EntryIndex, Stamp>,
     /// The stamp of each directory, after the last name in it was created.
     #[serde(with = "rows")]
-    pub directories: Vec<Stamp>,
+    pub directories: IndexVec<DirectoryIndex, Stamp>,
     /// The converted files.
     pub converted: Converted,
     /// The file system's clock after the last write.
@@ -93,9 +94,9 @@ impl Manifest {
 
     /// Returns whether an entry is unchanged on the disk since it was written.
     #[must_use]
-    pub fn holds(&self, entry: u32, stat: &Stat) -> bool {
-        let expected = &self.listing.entries[entry as usize];
-        self.entries[entry as usize] == stamp(stat)
+    pub fn holds(&self, entry: EntryIndex, stat: &Stat) -> bool {
+        let expected = &self.listing.entries[entry];
+        self.entries[entry] == stamp(stat)
             && ctime(stat) < self.instant
             && stat.st_mode == expected.kind.mode()
             && stat.st_size.cast_unsigned() == self.listing.size_of(entry)
@@ -106,11 +107,11 @@ impl Manifest {
     #[must_use]
     pub fn holds_directory(
         &self,
-        directory: u32,
+        directory: DirectoryIndex,
         stat: &Stat,
         count: impl FnOnce() -> Option<usize>,
     ) -> bool {
-        self.directories[directory as usize] == stamp(stat)
+        self.directories[directory] == stamp(stat)
             && (ctime(stat) < self.instant || count() == Some(self.listing.count_made(directory)))
     }
 }
@@ -149,15 +150,21 @@ mod tests {
     use bluegreen_object_store::ObjectId;
     use bluegreen_object_store::tree::{EntryKind, TreeEntry};
 
-    use super::super::listing::{Directory, NONE};
+    use super::super::listing::Directory;
     use super::*;
 
     fn manifest_of(stat: &Stat, instant: Ctime) -> Manifest {
         let mut listing = Listing::new(ObjectId::NULL);
         listing.push(&TreeEntry { kind: EntryKind::File, name: b"file", id: ObjectId::NULL });
-        listing.set_size(0, stat.st_size.cast_unsigned());
-        let entries = vec![stamp(stat)];
-        Manifest { listing, entries, directories: Vec::new(), converted: Converted::default(), instant }
+        listing.set_size(EntryIndex::FIRST, stat.st_size.cast_unsigned());
+        let entries = vec![stamp(stat)].into();
+        Manifest {
+            listing,
+            entries,
+            directories: IndexVec::default(),
+            converted: Converted::default(),
+            instant,
+        }
     }
 
     #[test]
@@ -167,21 +174,21 @@ mod tests {
         let stat = Dir::open(temp.path()).unwrap().stat(b"file").unwrap();
         let (seconds, nanoseconds) = ctime(&stat);
         let later = (seconds + 1, nanoseconds);
-        assert!(manifest_of(&stat, later).holds(0, &stat));
+        assert!(manifest_of(&stat, later).holds(EntryIndex::FIRST, &stat));
         // In the tick of the last write a change would leave no trace.
-        assert!(!manifest_of(&stat, ctime(&stat)).holds(0, &stat));
+        assert!(!manifest_of(&stat, ctime(&stat)).holds(EntryIndex::FIRST, &stat));
         // The file was changed while the clock was set back, so its ctime is older.
         for touched in
             [(seconds - 3600, nanoseconds), (seconds, nanoseconds ^ 1), (seconds + 3600, nanoseconds)]
         {
             let mut manifest = manifest_of(&stat, (seconds + 7200, 0));
-            manifest.entries[0].ctime = touched;
-            assert!(!manifest.holds(0, &stat), "{touched:?}");
+            manifest.entries[EntryIndex::FIRST].ctime = touched;
+            assert!(!manifest.holds(EntryIndex::FIRST, &stat), "{touched:?}");
         }
         // Another file of the same size, written in the same tick.
         let mut manifest = manifest_of(&stat, later);
-        manifest.entries[0].inode += 1;
-        assert!(!manifest.holds(0, &stat));
+        manifest.entries[EntryIndex::FIRST].inode += 1;
+        assert!(!manifest.holds(EntryIndex::FIRST, &stat));
     }
 
     #[test]
@@ -192,17 +199,19 @@ mod tests {
         let stat = dir.own_stat().unwrap();
         let manifest = |instant| {
             let mut manifest = manifest_of(&dir.stat(b"file").unwrap(), instant);
-            let root = Directory { parent: 0, entry: NONE, first: 0, last: 1, end: 1, is_made: true };
+            let (first, parent) = (EntryIndex::FIRST, DirectoryIndex::ROOT);
+            let (last, end) = (first.next(), parent.next());
+            let root = Directory { parent, entry: None, first, last, end, is_made: true };
             manifest.listing.directories.push(root);
             manifest.directories.push(stamp(&stat));
             manifest
         };
         let same_tick = manifest(ctime(&stat));
-        assert!(same_tick.holds_directory(0, &stat, || Some(1)));
-        assert!(!same_tick.holds_directory(0, &stat, || Some(2)));
-        assert!(!same_tick.holds_directory(0, &stat, || None));
+        assert!(same_tick.holds_directory(DirectoryIndex::ROOT, &stat, || Some(1)));
+        assert!(!same_tick.holds_directory(DirectoryIndex::ROOT, &stat, || Some(2)));
+        assert!(!same_tick.holds_directory(DirectoryIndex::ROOT, &stat, || None));
         let later = manifest((stat.st_ctime + 1, 0));
-        assert!(later.holds_directory(0, &stat, || panic!("the ctime proves it")));
+        assert!(later.holds_directory(DirectoryIndex::ROOT, &stat, || panic!("the ctime proves it")));
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! and id as in the older listing is copied from there, without reading its tree.
 
 use std::ffi::OsStr;
-use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
@@ -14,7 +13,8 @@ use bluegreen_object_store::{ObjectStore, Reader};
 use serde_bytes::ByteBuf;
 
 use super::error::{Error, Result};
-use super::listing::{Directory, Entry, Listing, NONE};
+use super::index_vec::{DirectoryIndex, EntryIndex, IndexRange, IndexVec};
+use super::listing::{Directory, Entry, Link, Listing};
 use super::submodule::Projects;
 
 /// The maximum depth of a tree: git's own limit (`core.maxTreeDepth`).
@@ -28,18 +28,25 @@ const MAX_PATH: u32 = 4096;
 pub struct Plan {
     /// All paths of the release.
     pub listing: Listing,
-    /// For each entry, the entry in the older listing with the same path, type, and id, or [`NONE`].
-    pub same_in_old: Vec<u32>,
-    /// For each directory, the directory in the older listing with the same path, or [`NONE`].
-    pub directory_in_old: Vec<u32>,
+    /// For each entry, the entry in the older listing with the same path, type, and id.
+    pub same_in_old: IndexVec<EntryIndex, Option<EntryIndex>>,
+    /// For each directory, the directory in the older listing with the same path.
+    pub directory_in_old: IndexVec<DirectoryIndex, Option<DirectoryIndex>>,
+}
+
+/// An entry of the older listing with the same path.
+pub enum InOld {
+    /// A file or link with the same type and id.
+    File(EntryIndex),
+    Directory(DirectoryIndex),
 }
 
 /// A directory that is yet to be read.
 struct Pending {
-    parent: u32,
-    entry: u32,
-    /// The directory in the older listing with the same path, or [`NONE`].
-    in_old: u32,
+    parent: DirectoryIndex,
+    entry: Option<EntryIndex>,
+    /// The directory in the older listing with the same path.
+    in_old: Option<DirectoryIndex>,
     depth: u32,
     path_len: u32,
     /// The index of the project that contains it.
@@ -56,7 +63,7 @@ struct Planner<'a, 'p> {
     /// The projects, if submodules are deployed.
     projects: Option<&'a mut Projects<'p>>,
     /// The submodules of the older listing. They are never copied, because they may be empty there.
-    older_submodules: Vec<u32>,
+    older_submodules: Vec<EntryIndex>,
 }
 
 impl Plan {
@@ -69,21 +76,26 @@ impl Plan {
         max_entries: u32,
         projects: Option<&mut Projects<'p>>,
     ) -> Result<Self> {
-        let is_submodule = |entry: &u32| {
-            older.is_some_and(|older| older.entries[*entry as usize].kind == EntryKind::Submodule)
+        let submodules = |older: &Listing| {
+            let is_submodule = |entry: &EntryIndex| older.entries[*entry].kind == EntryKind::Submodule;
+            older.entries.indices().filter(is_submodule).collect()
         };
-        let older_entries = older.map_or(0, |older| older.entries.len() as u32);
         let mut planner = Planner {
             reader: Rc::new(objects.reader()),
             projects,
-            older_submodules: (0..older_entries).filter(is_submodule).collect(),
+            older_submodules: older.map(submodules).unwrap_or_default(),
             max_entries,
             older: older.filter(|older| older.root.len() == objects.format().id_len()),
-            plan: Plan { listing: Listing::new(root), same_in_old: Vec::new(), directory_in_old: Vec::new() },
+            plan: Plan {
+                listing: Listing::new(root),
+                same_in_old: IndexVec::default(),
+                directory_in_old: IndexVec::default(),
+            },
             pending: Vec::new(),
         };
-        let in_old = if planner.older.is_some() { 0 } else { NONE };
-        planner.pending.push(Pending { parent: 0, entry: NONE, in_old, depth: 0, path_len: 0, project: 0 });
+        let parent = DirectoryIndex::ROOT;
+        let in_old = planner.older.map(|_| DirectoryIndex::ROOT);
+        planner.pending.push(Pending { parent, entry: None, in_old, depth: 0, path_len: 0, project: 0 });
         while let Some(directory) = planner.pending.pop() {
             planner.read_directory(&directory)?;
         }
@@ -92,35 +104,44 @@ impl Plan {
         Ok(planner.plan)
     }
 
+    /// Finds an entry in the older listing.
+    #[must_use]
+    pub fn in_old(&self, entry: EntryIndex) -> Option<InOld> {
+        if self.listing.entries[entry].kind.is_directory() {
+            self.directory_in_old[self.listing.directory_at(entry)].map(InOld::Directory)
+        } else {
+            self.same_in_old[entry].map(InOld::File)
+        }
+    }
+
     /// Returns the sizes in bytes of the files and links that are not in the older listing.
     pub fn new_sizes(&self) -> impl Iterator<Item = u64> {
         self.new_entries().map(|entry| self.listing.size_of(entry))
     }
 
     /// Returns the files and links that are not in the older listing.
-    pub fn new_entries(&self) -> impl Iterator<Item = u32> {
-        let is_new = |entry: &u32| {
-            self.same_in_old[*entry as usize] == NONE
-                && !self.listing.entries[*entry as usize].kind.is_directory()
+    pub fn new_entries(&self) -> impl Iterator<Item = EntryIndex> {
+        let is_new = |entry: &EntryIndex| {
+            self.same_in_old[*entry].is_none() && !self.listing.entries[*entry].kind.is_directory()
         };
-        (0..self.listing.entries.len() as u32).filter(is_new)
+        self.listing.entries.indices().filter(is_new)
     }
 
     /// Computes the end of each subtree and which directories are created, from the leaves to the root.
     fn close(&mut self) {
         let Listing { entries, directories, .. } = &mut self.listing;
-        for at in (0..directories.len()).rev() {
+        for at in directories.indices().rev() {
             let Directory { parent, entry, first, last, end, is_made } = directories[at];
             let is_file = |entry: &Entry| entry.kind != EntryKind::Directory;
-            let is_submodule = entry != NONE && entries[entry as usize].kind == EntryKind::Submodule;
+            let is_submodule = entry.is_some_and(|entry| entries[entry].kind == EntryKind::Submodule);
             let is_made = is_made
-                || at == 0
+                || at == DirectoryIndex::ROOT
                 || is_submodule
-                || entries[first as usize..last as usize].iter().any(is_file);
-            let end = end.max(at as u32 + 1);
+                || entries[IndexRange { start: first, end: last }].iter().any(is_file);
+            let end = end.max(at.next());
             directories[at].is_made = is_made;
             directories[at].end = end;
-            let parent = &mut directories[parent as usize];
+            let parent = &mut directories[parent];
             parent.is_made |= is_made;
             parent.end = parent.end.max(end);
         }
@@ -130,32 +151,32 @@ impl Plan {
 impl Planner<'_, '_> {
     fn read_directory(&mut self, pending: &Pending) -> Result<()> {
         let id = match pending.entry {
-            NONE => self.plan.listing.root.clone(),
-            entry => ByteBuf::from(self.plan.listing.raw_id(entry)),
+            None => self.plan.listing.root.clone(),
+            Some(entry) => ByteBuf::from(self.plan.listing.raw_id(entry)),
         };
-        let is_submodule = pending.entry != NONE
-            && self.plan.listing.entries[pending.entry as usize].kind == EntryKind::Submodule;
-        if let Some(older) = self.older.filter(|_| pending.in_old != NONE && !is_submodule)
-            && !self.has_submodules(older, pending.in_old)
-            && older.directory_id(pending.in_old) == id.as_slice()
+        let is_submodule =
+            pending.entry.is_some_and(|entry| self.plan.listing.entries[entry].kind == EntryKind::Submodule);
+        if let (Some(older), Some(in_old), false) = (self.older, pending.in_old, is_submodule)
+            && !self.has_submodules(older, in_old)
+            && older.directory_id(in_old) == id.as_slice()
         {
-            self.copy_subtree(older, pending);
+            self.copy_subtree(older, in_old, pending);
             return self.check_limit();
         }
-        let directory = self.plan.listing.directories.len() as u32;
-        let first = self.plan.listing.entries.len() as u32;
+        let directory = self.plan.listing.directories.next_index();
+        let first = self.plan.listing.entries.next_index();
         let new = Directory {
             parent: pending.parent,
             entry: pending.entry,
             first,
             last: first,
-            end: 0,
+            end: directory,
             is_made: false,
         };
         self.plan.listing.directories.push(new);
         self.plan.directory_in_old.push(pending.in_old);
-        if pending.entry != NONE {
-            self.plan.listing.set_directory(pending.entry, directory);
+        if let Some(entry) = pending.entry {
+            self.plan.listing.set_directory(entry, directory);
         }
         let mut tree = ObjectId::from_bytes(&id).unwrap_or(ObjectId::NULL);
         let mut project = pending.project;
@@ -169,9 +190,9 @@ impl Planner<'_, '_> {
         let entries = tree::parse(&data, reader.format()).map_err(invalid)?;
         for entry in &entries {
             self.plan.listing.push(entry);
-            self.plan.same_in_old.push(NONE);
+            self.plan.same_in_old.push(None);
         }
-        self.plan.listing.directories[directory as usize].last = self.plan.listing.entries.len() as u32;
+        self.plan.listing.directories[directory].last = self.plan.listing.entries.next_index();
         self.check_limit()?;
         self.descend(directory, &entries, &Pending { project, ..*pending })
     }
@@ -179,7 +200,7 @@ impl Planner<'_, '_> {
     /// Returns the tree of a submodule and its project, if submodules are deployed.
     fn open_submodule(
         &mut self,
-        directory: u32,
+        directory: DirectoryIndex,
         commit: ObjectId,
         project: usize,
     ) -> Result<Option<(ObjectId, usize)>> {
@@ -194,35 +215,35 @@ impl Planner<'_, '_> {
         Ok(Some((tree, project)))
     }
 
-    fn has_submodules(&self, older: &Listing, directory: u32) -> bool {
+    fn has_submodules(&self, older: &Listing, directory: DirectoryIndex) -> bool {
         let below = older.below(directory);
         let at = self.older_submodules.partition_point(|&entry| entry < below.start);
-        self.older_submodules.get(at).is_some_and(|entry| below.contains(entry))
+        self.older_submodules.get(at).is_some_and(|&entry| below.contains(entry))
     }
 
     /// Looks up a directory's entries in the older listing, and pushes its subdirectories onto the stack, so that the first one
     /// is read next.
-    fn descend(&mut self, directory: u32, entries: &[TreeEntry], pending: &Pending) -> Result<()> {
-        let first = self.plan.listing.directories[directory as usize].first;
-        let mut older =
-            self.older.filter(|_| pending.in_old != NONE).map_or(0..0, |old| old.entries_of(pending.in_old));
+    fn descend(&mut self, directory: DirectoryIndex, entries: &[TreeEntry], pending: &Pending) -> Result<()> {
+        let indices = self.plan.listing.entries_of(directory);
+        let mut older = self.older.zip(pending.in_old).map(|(old, in_old)| (old, old.entries_of(in_old)));
         let mut children = Vec::new();
-        for (entry, index) in entries.iter().zip(first..) {
+        for (entry, index) in entries.iter().zip(indices) {
             let path_len = pending.path_len + entry.name.len() as u32 + 1;
             let depth = pending.depth + 1;
             if path_len > MAX_PATH || depth > MAX_DEPTH {
                 return Err(self.invalid(directory, entry.name, "the path is too long or too deep"));
             }
-            let found = self.older.map_or(NONE, |old| find(old, &mut older, entry));
+            let found = older.as_mut().and_then(|(old, rest)| Some((*old, find(old, rest, entry)?)));
             if entry.kind.is_directory() {
-                let in_old = self.older.filter(|_| found != NONE).map_or(NONE, |old| old.directory_at(found));
+                let in_old = found.map(|(old, found)| old.directory_at(found));
                 let project = pending.project;
-                children.push(Pending { parent: directory, entry: index, in_old, depth, path_len, project });
-            } else if let Some(old) = self.older.filter(|_| found != NONE)
+                let entry = Some(index);
+                children.push(Pending { parent: directory, entry, in_old, depth, path_len, project });
+            } else if let Some((old, found)) = found
                 && old.raw_id(found) == entry.id.as_bytes()
-                && old.entries[found as usize].kind == entry.kind
+                && old.entries[found].kind == entry.kind
             {
-                self.plan.same_in_old[index as usize] = found;
+                self.plan.same_in_old[index] = Some(found);
                 self.plan.listing.set_size(index, old.size_of(found));
             }
         }
@@ -231,22 +252,20 @@ impl Planner<'_, '_> {
     }
 
     /// Copies a directory and everything below it from the older listing, which contains it with the same path and id.
-    fn copy_subtree(&mut self, older: &Listing, pending: &Pending) {
-        self.plan.listing.append_subtree(older, pending.in_old, pending.parent, pending.entry);
-        let entries = older.below(pending.in_old);
-        let kept = |entry: u32| if older.entries[entry as usize].kind.is_directory() { NONE } else { entry };
-        self.plan.same_in_old.extend(entries.map(kept));
-        self.plan.directory_in_old.extend(pending.in_old..older.directories[pending.in_old as usize].end);
+    fn copy_subtree(&mut self, older: &Listing, in_old: DirectoryIndex, pending: &Pending) {
+        self.plan.listing.append_subtree(older, in_old, pending.parent, pending.entry);
+        let kept = |entry: EntryIndex| Some(entry).filter(|_| !older.entries[entry].kind.is_directory());
+        self.plan.same_in_old.extend(older.below(in_old).map(kept));
+        self.plan.directory_in_old.extend(older.subtree(in_old).map(Some));
     }
 
     /// Reads the targets of the links that were not copied, and sorts all links.
     fn read_links(&mut self) -> Result<()> {
         let listing = &mut self.plan.listing;
-        listing.links.sort_unstable_by_key(|(entry, _)| *entry);
-        let known: Vec<u32> = listing.links.iter().map(|(entry, _)| *entry).collect();
-        for entry in 0..listing.entries.len() as u32 {
-            if listing.entries[entry as usize].kind != EntryKind::Link || known.binary_search(&entry).is_ok()
-            {
+        listing.links.sort_unstable_by_key(|link| link.entry);
+        let known: Vec<EntryIndex> = listing.links.iter().map(|link| link.entry).collect();
+        for entry in listing.entries.indices() {
+            if listing.entries[entry].kind != EntryKind::Link || known.binary_search(&entry).is_ok() {
                 continue;
             }
             let id = listing.id(entry);
@@ -257,7 +276,7 @@ impl Planner<'_, '_> {
                     let blob = self.reader.blob(id)?;
                     if !blob.contains(&0) {
                         listing.set_size(entry, size);
-                        listing.links.push((entry, ByteBuf::from(blob)));
+                        listing.links.push(Link { entry, target: ByteBuf::from(blob) });
                         continue;
                     }
                     "the link's target contains a NUL byte"
@@ -267,20 +286,21 @@ impl Planner<'_, '_> {
             let path = listing.path(listing.directory_of(entry), entry);
             return Err(Error::Tree { path, problem: problem.into() });
         }
-        listing.links.sort_unstable_by_key(|(entry, _)| *entry);
+        listing.links.sort_unstable_by_key(|link| link.entry);
         Ok(())
     }
 
     fn check_limit(&self) -> Result<()> {
         let Listing { entries, names, .. } = &self.plan.listing;
-        if entries.len() <= self.max_entries as usize && names.len() < NONE as usize {
+        let max_entries = EntryIndex::MAX_LEN.min(self.max_entries as usize);
+        if entries.len() <= max_entries && names.len() < u32::MAX as usize {
             return Ok(());
         }
         let limit = self.max_entries.to_string();
         Err(Error::Limit { limit, what: "files and directories", key: "max-files" })
     }
 
-    fn invalid(&self, directory: u32, name: &[u8], problem: &str) -> Error {
+    fn invalid(&self, directory: DirectoryIndex, name: &[u8], problem: &str) -> Error {
         let path = self.plan.listing.directory_path(directory).join(OsStr::from_bytes(name));
         Error::Tree { path, problem: problem.into() }
     }
@@ -288,17 +308,17 @@ impl Planner<'_, '_> {
 
 /// Finds the entry with the same name in the older listing. A directory matches only a directory. Both sides are in git's
 /// order, so the search continues where the last one stopped.
-fn find(older: &Listing, rest: &mut Range<u32>, entry: &TreeEntry) -> u32 {
+fn find(older: &Listing, rest: &mut IndexRange<EntryIndex>, entry: &TreeEntry) -> Option<EntryIndex> {
     while let Some(candidate) = rest.clone().next() {
-        let kind = older.entries[candidate as usize].kind;
+        let kind = older.entries[candidate].kind;
         match sort_key(kind, older.name(candidate)).cmp(sort_key(entry.kind, entry.name)) {
-            std::cmp::Ordering::Less => rest.start += 1,
+            std::cmp::Ordering::Less => rest.start = candidate.next(),
             std::cmp::Ordering::Equal if kind.is_directory() == entry.kind.is_directory() => {
-                rest.start += 1;
-                return candidate;
+                rest.start = candidate.next();
+                return Some(candidate);
             }
             _ => break,
         }
     }
-    NONE
+    None
 }

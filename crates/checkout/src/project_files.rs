@@ -1,7 +1,6 @@
 //! The files of one project in a release: the deployed project or a submodule. Each project has its own attributes and its own
 //! config.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bluegreen_object_store::tree::EntryKind;
@@ -9,6 +8,7 @@ use bluegreen_object_store::{ObjectId, Reader};
 
 use super::attributes::{Context, Match};
 use super::error::Result;
+use super::index_vec::{DirectoryIndex, EntryIndex, IndexRange};
 use super::lfs::{MAX_POINTER, Pointer};
 use super::listing::Listing;
 use super::options::Options;
@@ -31,11 +31,11 @@ pub struct ProjectFiles {
     root: PathBuf,
     /// The folder of the project that is deployed.
     subdirectory: Subdirectory,
-    entries: Range<u32>,
+    entries: IndexRange<EntryIndex>,
     /// The ranges within `entries` that are submodules.
-    holes: Vec<Range<u32>>,
+    holes: Vec<IndexRange<EntryIndex>>,
     /// Its `.gitattributes`.
-    attributes: Vec<u32>,
+    attributes: Vec<EntryIndex>,
     /// Whether its attributes may choose a filter driver.
     may_filter: bool,
     scratch: Option<Scratch>,
@@ -46,21 +46,21 @@ pub struct Survey {
     /// The attributes and settings that decide how files are converted, for comparison with another release.
     pub fingerprint: Vec<u8>,
     /// The files that could be converted. Only git can decide.
-    pub candidates: Vec<u32>,
+    pub candidates: Vec<EntryIndex>,
 }
 
 /// The result of [`ProjectFiles::ask_git`].
 #[derive(Default)]
 pub struct Found {
     /// The entries that git converts.
-    pub converted: Vec<u32>,
+    pub converted: Vec<EntryIndex>,
     /// The Git LFS pointers, whether or not a filter is defined for them.
-    pub pointers: Vec<(u32, Pointer)>,
+    pub pointers: Vec<(EntryIndex, Pointer)>,
 }
 
 /// The text of a `.gitattributes`, and the directory to which it applies.
 struct Source {
-    directory: u32,
+    directory: DirectoryIndex,
     text: Vec<u8>,
 }
 
@@ -84,8 +84,8 @@ impl ProjectFiles {
             may_filter: true,
             scratch: None,
         };
-        let is_attributes = |entry: &u32| {
-            !listing.entries[*entry as usize].kind.is_directory() && listing.name(*entry) == b".gitattributes"
+        let is_attributes = |entry: &EntryIndex| {
+            !listing.entries[*entry].kind.is_directory() && listing.name(*entry) == b".gitattributes"
         };
         files.attributes = files.own(files.entries.clone()).filter(is_attributes).collect();
         files
@@ -93,16 +93,21 @@ impl ProjectFiles {
 
     /// Returns whether an entry is part of this project.
     #[must_use]
-    pub fn has(&self, entry: u32) -> bool {
-        self.entries.contains(&entry) && !self.holes.iter().any(|hole| hole.contains(&entry))
+    pub fn has(&self, entry: EntryIndex) -> bool {
+        self.entries.contains(entry) && !self.holes.iter().any(|hole| hole.contains(entry))
     }
 
-    fn own(&self, range: Range<u32>) -> impl Iterator<Item = u32> {
+    fn own(&self, range: IndexRange<EntryIndex>) -> impl Iterator<Item = EntryIndex> {
         range.filter(|&entry| self.has(entry))
     }
 
     /// Reads the attributes, and finds the files that they could convert. Returns `None` if they convert nothing.
-    pub fn survey(&mut self, listing: &Listing, directory: u32, reader: &Reader) -> Result<Option<Survey>> {
+    pub fn survey(
+        &mut self,
+        listing: &Listing,
+        directory: DirectoryIndex,
+        reader: &Reader,
+    ) -> Result<Option<Survey>> {
         let git_dir = self.repository.path();
         let mut sources = Vec::with_capacity(self.attributes.len() + 1);
         for &entry in &self.attributes {
@@ -140,9 +145,9 @@ impl ProjectFiles {
     }
 
     /// Finds the files that a converting line could match, in order.
-    fn candidates(&self, listing: &Listing, sources: &[Source], context: &Context) -> Vec<u32> {
-        let is_file = |&entry: &u32| {
-            matches!(listing.entries[entry as usize].kind, EntryKind::File | EntryKind::Executable)
+    fn candidates(&self, listing: &Listing, sources: &[Source], context: &Context) -> Vec<EntryIndex> {
+        let is_file = |&entry: &EntryIndex| {
+            matches!(listing.entries[entry].kind, EntryKind::File | EntryKind::Executable)
         };
         if self.settings.converts_all() {
             return self.own(self.entries.clone()).filter(is_file).collect();
@@ -151,7 +156,7 @@ impl ProjectFiles {
         for source in sources {
             let rules: Vec<Match> = context.matches(&source.text);
             if !rules.is_empty() {
-                let fits = |entry: &u32| rules.iter().any(|rule| rule.fits(listing.name(*entry)));
+                let fits = |entry: &EntryIndex| rules.iter().any(|rule| rule.fits(listing.name(*entry)));
                 found.extend(self.own(listing.below(source.directory)).filter(is_file).filter(fits));
             }
         }
@@ -185,7 +190,7 @@ impl ProjectFiles {
     pub fn ask_git(
         &mut self,
         listing: &Listing,
-        candidates: &[u32],
+        candidates: &[EntryIndex],
         reader: &Reader,
         options: &Options,
         limits: Limits,
@@ -216,7 +221,7 @@ impl ProjectFiles {
     pub fn checkout(
         &mut self,
         listing: &Listing,
-        entries: &[u32],
+        entries: &[EntryIndex],
         options: &Options,
         limits: Limits,
     ) -> Result<(Scratch, Vec<String>)> {
@@ -229,7 +234,7 @@ impl ProjectFiles {
     fn take_scratch(
         &mut self,
         listing: &Listing,
-        entries: &[u32],
+        entries: &[EntryIndex],
         options: &Options,
         limits: Limits,
     ) -> Result<Scratch> {
@@ -246,7 +251,7 @@ impl ProjectFiles {
     }
 
     /// Returns an index of these entries, and of the attributes of the parent folders, for `git update-index`.
-    fn index_lines(&self, listing: &Listing, indexed: &[u32]) -> Vec<u8> {
+    fn index_lines(&self, listing: &Listing, indexed: &[EntryIndex]) -> Vec<u8> {
         let mut lines = Vec::new();
         let mut add = |kind: EntryKind, id: ObjectId, path: &Path| {
             lines.extend_from_slice(format!("{:o} {id}\t", kind.mode()).as_bytes());
@@ -257,7 +262,7 @@ impl ProjectFiles {
             add(file.kind, file.id, &file.path);
         }
         for (&entry, path) in indexed.iter().zip(self.paths(listing, indexed)) {
-            add(listing.entries[entry as usize].kind, listing.id(entry), &path);
+            add(listing.entries[entry].kind, listing.id(entry), &path);
         }
         lines
     }
@@ -269,14 +274,14 @@ impl ProjectFiles {
     }
 
     /// Returns the paths of entries, relative to the root of the project.
-    fn paths(&self, listing: &Listing, entries: &[u32]) -> Vec<PathBuf> {
-        let path = |&entry: &u32| path_in(&self.root, &listing.path_of(entry));
+    fn paths(&self, listing: &Listing, entries: &[EntryIndex]) -> Vec<PathBuf> {
+        let path = |&entry: &EntryIndex| path_in(&self.root, &listing.path_of(entry));
         entries.iter().map(|entry| self.subdirectory.path.join(path(entry))).collect()
     }
 }
 
 /// Parses a blob as a Git LFS pointer.
-pub fn pointer(listing: &Listing, entry: u32, reader: &Reader) -> Result<Option<Pointer>> {
+pub fn pointer(listing: &Listing, entry: EntryIndex, reader: &Reader) -> Result<Option<Pointer>> {
     let id = listing.id(entry);
     if reader.blob_size(id)? > MAX_POINTER {
         return Ok(None);

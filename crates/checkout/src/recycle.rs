@@ -13,9 +13,10 @@ use bluegreen_sys::parallel::{PIECE, for_each_piece_quickly};
 use rustix::fs::Stat;
 
 use super::error::{Error, Result};
-use super::listing::{Directory, Listing, NONE};
+use super::index_vec::{DirectoryIndex, EntryIndex, IndexVec};
+use super::listing::{Directory, Listing};
 use super::manifest::{Manifest, Stamp, stamp};
-use super::plan::Plan;
+use super::plan::{InOld, Plan};
 use super::walk::Walk;
 
 /// The number of calls of lstat(2) that take longer than the start of a thread.
@@ -39,9 +40,9 @@ pub struct Kept<'a> {
     /// The recycled release.
     pub source: Source<'a>,
     /// For each entry its stamp in the recycled release if it is unchanged there, else the default.
-    pub stamps: Vec<Stamp>,
+    pub stamps: IndexVec<EntryIndex, Stamp>,
     /// For each directory whether it is moved as a whole, or is inside one that is.
-    whole: Vec<bool>,
+    whole: IndexVec<DirectoryIndex, bool>,
 }
 
 impl<'a> Kept<'a> {
@@ -49,13 +50,15 @@ impl<'a> Kept<'a> {
     /// directory of the new release.
     pub fn find(plan: &Plan, source: Source<'a>, root: &Dir, threads: usize) -> Result<Self> {
         let listing = &plan.listing;
-        let like = root.own_stat().map_err(Error::io("read", listing.directory_path(0)))?;
-        let mut stamps = vec![Stamp::default(); listing.entries.len()];
+        let like =
+            root.own_stat().map_err(Error::io("read", listing.directory_path(DirectoryIndex::ROOT)))?;
+        let mut stamps = IndexVec::from(vec![Stamp::default(); listing.entries.len()]);
         let work = |walk: &mut Walk, first: usize, piece: &mut [Stamp]| {
-            let mut directory = listing.directory_of(first as u32);
-            for (to, entry) in piece.iter_mut().zip(first as u32..) {
-                while !listing.entries_of(directory).contains(&entry) {
-                    directory += 1;
+            let first = EntryIndex::new(first);
+            let mut directory = listing.directory_of(first);
+            for (to, entry) in piece.iter_mut().zip(listing.entries.indices_from(first)) {
+                while !listing.entries_of(directory).contains(entry) {
+                    directory = directory.next();
                 }
                 *to = unchanged(plan, source.manifest, walk, directory, entry, &like).unwrap_or_default();
             }
@@ -69,14 +72,14 @@ impl<'a> Kept<'a> {
 
     /// Returns whether a directory is moved as a whole, or is inside one that is.
     #[must_use]
-    pub fn is_whole(&self, directory: u32) -> bool {
-        self.whole[directory as usize]
+    pub fn is_whole(&self, directory: DirectoryIndex) -> bool {
+        self.whole[directory]
     }
 
     /// Returns the stamp of an entry that is unchanged in the recycled release.
     #[must_use]
-    pub fn stamp(&self, entry: u32) -> Option<Stamp> {
-        Some(self.stamps[entry as usize]).filter(|stamp| *stamp != Stamp::default())
+    pub fn stamp(&self, entry: EntryIndex) -> Option<Stamp> {
+        Some(self.stamps[entry]).filter(|stamp| *stamp != Stamp::default())
     }
 }
 
@@ -86,50 +89,42 @@ fn unchanged(
     plan: &Plan,
     old: &Manifest,
     walk: &mut Walk,
-    directory: u32,
-    entry: u32,
+    directory: DirectoryIndex,
+    entry: EntryIndex,
     like: &Stat,
 ) -> Option<Stamp> {
-    let listing = &plan.listing;
-    let is_directory = listing.entries[entry as usize].kind.is_directory();
-    let same = if is_directory {
-        let directory = listing.directory_at(entry) as usize;
-        plan.directory_in_old[directory]
-    } else {
-        plan.same_in_old[entry as usize]
-    };
-    if same == NONE {
-        return None;
-    }
+    let in_old = plan.in_old(entry)?;
     // An error means that the directory was replaced, closed, or mounted over: then it is not taken over.
-    let name = listing.name(entry);
+    let name = plan.listing.name(entry);
     let stat = walk.enter(directory).and_then(|dir| dir.stat(name)).ok()?;
-    let is_unchanged = if is_directory {
-        let count = || Some(walk.enter(directory).ok()?.open_inside(name).ok()?.names().ok()?.len());
-        old.holds_directory(same, &stat, count)
-            && (stat.st_mode, stat.st_uid, stat.st_gid) == (like.st_mode, like.st_uid, like.st_gid)
-    } else {
-        old.holds(same, &stat)
+    let is_unchanged = match in_old {
+        InOld::File(file) => old.holds(file, &stat),
+        InOld::Directory(inside) => {
+            let count = || Some(walk.enter(directory).ok()?.open_inside(name).ok()?.names().ok()?.len());
+            old.holds_directory(inside, &stat, count)
+                && (stat.st_mode, stat.st_uid, stat.st_gid) == (like.st_mode, like.st_uid, like.st_gid)
+        }
     };
     (is_unchanged && stat.st_dev == like.st_dev).then(|| stamp(&stat))
 }
 
 /// Computes which directories can be moved as a whole, from the leaves to the root. The root itself never is.
-fn whole(plan: &Plan, old: &Listing, stamps: &[Stamp]) -> Vec<bool> {
+fn whole(plan: &Plan, old: &Listing, stamps: &IndexVec<EntryIndex, Stamp>) -> IndexVec<DirectoryIndex, bool> {
     let listing = &plan.listing;
-    let mut whole = vec![false; listing.directories.len()];
-    for directory in (1..listing.directories.len() as u32).rev() {
-        let Directory { entry, is_made, .. } = listing.directories[directory as usize];
-        let is_kept = |entry: u32| {
-            if !listing.entries[entry as usize].kind.is_directory() {
-                return stamps[entry as usize] != Stamp::default();
+    let mut whole = IndexVec::from(vec![false; listing.directories.len()]);
+    for directory in listing.directories.indices().rev() {
+        let Directory { entry: Some(entry), is_made, .. } = listing.directories[directory] else { continue };
+        let is_kept = |entry: EntryIndex| {
+            if !listing.entries[entry].kind.is_directory() {
+                return stamps[entry] != Stamp::default();
             }
-            let inside = listing.directory_at(entry) as usize;
+            let inside = listing.directory_at(entry);
             whole[inside] || !listing.directories[inside].is_made
         };
-        whole[directory as usize] = is_made
-            && stamps[entry as usize] != Stamp::default()
-            && has_as_many(listing, directory, old, plan.directory_in_old[directory as usize])
+        whole[directory] = is_made
+            && stamps[entry] != Stamp::default()
+            && plan.directory_in_old[directory]
+                .is_some_and(|in_old| has_as_many(listing, directory, old, in_old))
             && listing.entries_of(directory).all(is_kept);
     }
     whole
@@ -137,7 +132,7 @@ fn whole(plan: &Plan, old: &Listing, stamps: &[Stamp]) -> Vec<bool> {
 
 /// Returns whether a directory has as many names as in the older listing. With the same commit, a submodule can be
 /// empty in one release and fetched in the next.
-fn has_as_many(listing: &Listing, directory: u32, old: &Listing, in_old: u32) -> bool {
+fn has_as_many(listing: &Listing, directory: DirectoryIndex, old: &Listing, in_old: DirectoryIndex) -> bool {
     !listing.is_submodule(directory) && listing.directory_id(directory) == old.directory_id(in_old)
         || listing.count_made(directory) == old.count_made(in_old)
 }
@@ -147,25 +142,25 @@ fn has_as_many(listing: &Listing, directory: u32, old: &Listing, in_old: u32) ->
 pub fn prepare(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> Result<()> {
     let listing = &plan.listing;
     let start = || (Walk::new(listing, root), kept.map(|kept| Walk::new(listing, kept.source.root)));
-    let prepare = |walks: &mut (Walk, Option<Walk>), directory: u32| {
+    let prepare = |walks: &mut (Walk, Option<Walk>), directory: DirectoryIndex| {
         prepare_one(listing, directory, kept, walks)
             .map_err(|error| Error::io("make", listing.directory_path(directory))(error))
     };
     // Nothing is to be done for the directories in one that is moved as a whole.
-    let is_prepared = |directory: &u32| {
-        let Directory { parent, entry, is_made, .. } = listing.directories[*directory as usize];
-        is_made && entry != NONE && !kept.is_some_and(|kept| kept.is_whole(parent))
+    let is_prepared = |directory: &DirectoryIndex| {
+        let Directory { parent, entry, is_made, .. } = listing.directories[*directory];
+        is_made && entry.is_some() && !kept.is_some_and(|kept| kept.is_whole(parent))
     };
-    let directories: Vec<u32> = (0..listing.directories.len() as u32).filter(is_prepared).collect();
+    let directories: Vec<DirectoryIndex> = listing.directories.indices().filter(is_prepared).collect();
     // The parents of a part's directories are in the same part, or lead to its first directory. The latter are
     // prepared first.
     let size = directories.len().div_ceil(threads * PARTS).max(PIECE);
-    let mut parts: Vec<&[u32]> = directories.chunks(size).collect();
+    let mut parts: Vec<&[DirectoryIndex]> = directories.chunks(size).collect();
     let mut leading = Vec::new();
     for part in &parts {
         let mut at = part[0];
-        while listing.directories[at as usize].entry != NONE {
-            at = listing.directories[at as usize].parent;
+        while at != DirectoryIndex::ROOT {
+            at = listing.directories[at].parent;
             leading.push(at);
         }
     }
@@ -173,7 +168,7 @@ pub fn prepare(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> 
     leading.dedup();
     let mut walks = start();
     leading.iter().try_for_each(|&directory| prepare(&mut walks, directory))?;
-    let work = |walks: &mut (Walk, Option<Walk>), _, parts: &mut [&[u32]]| {
+    let work = |walks: &mut (Walk, Option<Walk>), _, parts: &mut [&[DirectoryIndex]]| {
         let mut rest = parts.iter().copied().flatten().filter(|at| leading.binary_search(at).is_err());
         rest.try_for_each(|&directory| prepare(walks, directory))
     };
@@ -183,14 +178,11 @@ pub fn prepare(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> 
 /// Creates a directory, or moves it from the recycled release with all that is in it.
 fn prepare_one(
     listing: &Listing,
-    directory: u32,
+    directory: DirectoryIndex,
     kept: Option<&Kept>,
     (new, old): &mut (Walk, Option<Walk>),
 ) -> io::Result<()> {
-    let Directory { parent, entry, .. } = listing.directories[directory as usize];
-    if entry == NONE {
-        return Ok(());
-    }
+    let Directory { parent, entry: Some(entry), .. } = listing.directories[directory] else { return Ok(()) };
     let name = listing.name(entry);
     match old.as_mut().filter(|_| kept.is_some_and(|kept| kept.is_whole(directory))) {
         Some(old) => old.enter(parent)?.rename_new(name, new.enter(parent)?, name),

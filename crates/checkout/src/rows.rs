@@ -5,6 +5,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};
 use serde_bytes::Bytes;
 
+use super::index_vec::IndexVec;
+
 /// A value with a fixed number of bytes.
 pub trait Row<const WIDTH: usize>: Sized {
     /// Serializes the value.
@@ -27,9 +29,9 @@ pub fn serialize<S: Serializer, R: Row<WIDTH>, const WIDTH: usize>(
 }
 
 /// Deserializes a list, for `#[serde(with = "rows")]`.
-pub fn deserialize<'de, D: Deserializer<'de>, R: Row<WIDTH>, const WIDTH: usize>(
+pub fn deserialize<'de, D: Deserializer<'de>, I, R: Row<WIDTH>, const WIDTH: usize>(
     deserializer: D,
-) -> Result<Vec<R>, D::Error> {
+) -> Result<IndexVec<I, R>, D::Error> {
     let error = || D::Error::custom("not a list of rows");
     let (rows, rest) = <&Bytes>::deserialize(deserializer)?.as_chunks();
     if !rest.is_empty() {
@@ -39,5 +41,5 @@ pub fn deserialize<'de, D: Deserializer<'de>, R: Row<WIDTH>, const WIDTH: usize>
     for row in rows {
         list.push(R::from_row(row).ok_or_else(error)?);
     }
-    Ok(list)
+    Ok(list.into())
 }

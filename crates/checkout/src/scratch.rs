@@ -13,6 +13,7 @@ use bluegreen_sys::dir::Dir;
 use tempfile::TempDir;
 
 use super::error::{Error, Result};
+use super::index_vec::EntryIndex;
 use super::options::Options;
 use super::settings::Settings;
 use bluegreen_git::convert::Work;
@@ -29,7 +30,7 @@ pub struct Scratch {
     /// The `-c` arguments for git.
     settings: Vec<OsString>,
     dir: TempDir,
-    indexed: Vec<u32>,
+    indexed: Vec<EntryIndex>,
 }
 
 /// The attributes of one file, in the order of [`ATTRIBUTES`].
@@ -42,7 +43,7 @@ impl Scratch {
         options: &Options,
         repository: &Repository,
         settings: &Settings,
-        indexed: Vec<u32>,
+        indexed: Vec<EntryIndex>,
         lines: &[u8],
         limits: Limits,
     ) -> Result<Self> {
@@ -60,7 +61,7 @@ impl Scratch {
 
     /// Returns whether the index contains all these entries.
     #[must_use]
-    pub fn has(&self, entries: &[u32]) -> bool {
+    pub fn has(&self, entries: &[EntryIndex]) -> bool {
         entries.iter().all(|entry| self.indexed.binary_search(entry).is_ok())
     }
 

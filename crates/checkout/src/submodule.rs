@@ -13,6 +13,7 @@ use bluegreen_object_store::{ObjectId, ObjectStore};
 use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 
 use super::error::{Error, Result};
+use super::index_vec::DirectoryIndex;
 use super::listing::Listing;
 use super::subdirectory::Subdirectory;
 use bluegreen_git::{self as git, Repository};
@@ -21,8 +22,8 @@ use bluegreen_process::Limits;
 /// The project that is deployed, or a submodule.
 #[derive(Debug)]
 pub struct Project {
-    /// Its index among the directories of the listing.
-    pub directory: u32,
+    /// Its directory in the listing.
+    pub directory: DirectoryIndex,
     pub repository: Repository,
     /// The folder of its commit that is deployed.
     pub subdirectory: Subdirectory,
@@ -74,7 +75,8 @@ impl<'a> Projects<'a> {
         limits: Limits<'a>,
     ) -> Self {
         let repository = repository.clone();
-        let project = Project { directory: 0, repository, subdirectory, url: None, modules: None };
+        let project =
+            Project { directory: DirectoryIndex::ROOT, repository, subdirectory, url: None, modules: None };
         Self { objects, limits, all: vec![project] }
     }
 
@@ -92,7 +94,7 @@ impl<'a> Projects<'a> {
         gitmodules: Option<ObjectId>,
         path: &Path,
         commit: ObjectId,
-        directory: u32,
+        directory: DirectoryIndex,
     ) -> Result<ObjectId> {
         let failed = |problem: &str| failed(path, problem);
         let module = self.module(project, gitmodules, path)?;

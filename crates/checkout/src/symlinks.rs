@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use bluegreen_object_store::tree::{EntryKind, sort_key};
 
 use super::error::{Error, Result};
-use super::listing::{Listing, NONE};
+use super::index_vec::{DirectoryIndex, EntryIndex};
+use super::listing::{Link, Listing};
 use super::options::Options;
 
 /// The maximum number of symlinks in one path, as on Linux.
@@ -19,7 +20,7 @@ const MAX_LINKS: u32 = 40;
 
 /// Rejects a listing with a symlink that points neither into the root nor into a replaced path.
 pub fn refuse_outside(listing: &Listing, options: &Options) -> Result<()> {
-    for (entry, target) in &listing.links {
+    for Link { entry, target } in &listing.links {
         let directory = listing.directory_of(*entry);
         // The caller replaces a symlink at such a path.
         if !options.replaced.is_empty()
@@ -39,9 +40,9 @@ pub fn refuse_outside(listing: &Listing, options: &Options) -> Result<()> {
 /// A position to which a path resolves.
 enum Reached {
     /// A directory of the listing.
-    Directory(u32),
+    Directory(DirectoryIndex),
     /// A file, or a path that does not exist, below a directory of the listing.
-    Below(u32, PathBuf),
+    Below(DirectoryIndex, PathBuf),
     /// This number of levels below a replaced path.
     Shared(u32),
 }
@@ -55,7 +56,7 @@ struct Follow<'a> {
 
 impl Follow<'_> {
     /// Returns the position of a directory of the listing, which may be below a replaced path.
-    fn start(&self, directory: u32) -> Reached {
+    fn start(&self, directory: DirectoryIndex) -> Reached {
         let depth = || self.options.depth_in_replaced(&self.listing.directory_path(directory));
         if self.options.replaced.is_empty() { None } else { depth() }
             .map_or(Reached::Directory(directory), Reached::Shared)
@@ -80,8 +81,8 @@ impl Follow<'_> {
 
     fn up(&self, place: Reached) -> Option<Reached> {
         match place {
-            Reached::Directory(at) if self.listing.directories[at as usize].entry == NONE => None,
-            Reached::Directory(at) => Some(Reached::Directory(self.listing.directories[at as usize].parent)),
+            Reached::Directory(DirectoryIndex::ROOT) => None,
+            Reached::Directory(at) => Some(Reached::Directory(self.listing.directories[at].parent)),
             Reached::Below(at, mut path) => {
                 path.pop();
                 let is_above = path.as_os_str().is_empty();
@@ -107,11 +108,11 @@ impl Follow<'_> {
         let Some(entry) = find(self.listing, at, name).filter(|_| is_listed) else {
             return Some(Reached::Below(at, below));
         };
-        match self.listing.entries[entry as usize].kind {
+        match self.listing.entries[entry].kind {
             EntryKind::Link => {
                 let links = &self.listing.links;
-                let found = links.binary_search_by_key(&entry, |(entry, _)| *entry).ok()?;
-                self.follow(Reached::Directory(at), &links[found].1)
+                let found = links.binary_search_by_key(&entry, |link| link.entry).ok()?;
+                self.follow(Reached::Directory(at), &links[found].target)
             }
             EntryKind::Directory | EntryKind::Submodule => {
                 Some(Reached::Directory(self.listing.directory_at(entry)))
@@ -121,16 +122,15 @@ impl Follow<'_> {
     }
 }
 
-fn find(listing: &Listing, directory: u32, name: &[u8]) -> Option<u32> {
+fn find(listing: &Listing, directory: DirectoryIndex, name: &[u8]) -> Option<EntryIndex> {
     let range = listing.entries_of(directory);
     [EntryKind::File, EntryKind::Directory].into_iter().find_map(|kind| {
-        let (mut low, mut high) = (range.start, range.end);
-        while low < high {
-            let middle = low.midpoint(high);
-            let entry = sort_key(listing.entries[middle as usize].kind, listing.name(middle));
+        let mut rest = range.clone();
+        while let Some(middle) = rest.middle() {
+            let entry = sort_key(listing.entries[middle].kind, listing.name(middle));
             match entry.cmp(sort_key(kind, name)) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Less => rest.start = middle.next(),
+                std::cmp::Ordering::Greater => rest.end = middle,
                 std::cmp::Ordering::Equal => return Some(middle),
             }
         }

@@ -11,6 +11,8 @@ use rustix::fs::fstat;
 
 use super::converted::Converted;
 use super::error::{Error, Result};
+use super::index_vec::{DirectoryIndex, EntryIndex, IndexVec};
+use super::listing::Link;
 use super::manifest::{Stamp, stamp};
 use super::packed::PackedEntries;
 use super::plan::Plan;
@@ -54,16 +56,22 @@ struct Worker<'a> {
 /// A part of the work.
 enum Part<'s> {
     /// The entries from this one on, except those in delta trees.
-    Entries(u32, &'s mut [Stamp]),
+    Entries(EntryIndex, &'s mut [Stamp]),
     /// Subtrees of delta trees, and the stamps of the files that were written from them.
-    Subtrees(&'s [Subtree], Vec<(u32, Stamp)>),
+    Subtrees(&'s [Subtree], Vec<WrittenFile>),
+}
+
+/// A file that was written from a delta tree.
+struct WrittenFile {
+    entry: EntryIndex,
+    stamp: Stamp,
 }
 
 impl Writer<'_> {
     /// Writes or moves all files but those that git converts anew, then all links, and sets their stamps.
     pub fn write(
         &self,
-        stamps: &mut [Stamp],
+        stamps: &mut IndexVec<EntryIndex, Stamp>,
         threads: usize,
         tick: impl Fn(u64) -> Result<()>,
     ) -> Result<()> {
@@ -75,8 +83,8 @@ impl Writer<'_> {
         self.stamp_moved(stamps);
         let pieces = stamps.chunks_mut(PIECE).enumerate();
         // Most of a recycled release is moved already.
-        let pieces = pieces.filter(|(at, stamps)| self.is_work_left((at * PIECE) as u32, stamps));
-        let pieces = pieces.map(|(at, stamps)| Part::Entries((at * PIECE) as u32, stamps));
+        let pieces = pieces.filter(|(at, stamps)| self.is_work_left(EntryIndex::new(at * PIECE), stamps));
+        let pieces = pieces.map(|(at, stamps)| Part::Entries(EntryIndex::new(at * PIECE), stamps));
         let subtrees = self
             .packed
             .blobs
@@ -87,8 +95,8 @@ impl Writer<'_> {
         let work = |worker: &mut Worker, _, parts: &mut [Part]| {
             parts.iter_mut().try_for_each(|part| match part {
                 Part::Entries(first, stamps) => self.write_entries(worker, *first, stamps),
-                Part::Subtrees(roots, stamps) => {
-                    roots.iter().try_for_each(|&root| self.write_subtree(worker, root, stamps))
+                Part::Subtrees(roots, written) => {
+                    roots.iter().try_for_each(|&root| self.write_subtree(worker, root, written))
                 }
             })
         };
@@ -98,22 +106,22 @@ impl Writer<'_> {
         // The parts borrow the stamps, so their own are collected first.
         let written = parts.into_iter().filter_map(|part| match part {
             Part::Entries(..) => None,
-            Part::Subtrees(_, stamps) => Some(stamps),
+            Part::Subtrees(_, files) => Some(files),
         });
-        for (entry, stamp) in written.collect::<Vec<_>>().into_iter().flatten() {
-            stamps[entry as usize] = stamp;
+        for WrittenFile { entry, stamp } in written.collect::<Vec<_>>().into_iter().flatten() {
+            stamps[entry] = stamp;
         }
         self.write_links(stamps)
     }
 
     /// Sets the stamps of the files and links in directories that were moved as a whole.
-    fn stamp_moved(&self, stamps: &mut [Stamp]) {
+    fn stamp_moved(&self, stamps: &mut IndexVec<EntryIndex, Stamp>) {
         let Some(kept) = self.kept else { return };
         let listing = &self.plan.listing;
-        for directory in (0..listing.directories.len() as u32).filter(|&directory| kept.is_whole(directory)) {
+        for directory in listing.directories.indices().filter(|&directory| kept.is_whole(directory)) {
             for entry in listing.entries_of(directory) {
-                if !listing.entries[entry as usize].kind.is_directory() {
-                    stamps[entry as usize] = kept.stamps[entry as usize];
+                if !listing.entries[entry].kind.is_directory() {
+                    stamps[entry] = kept.stamps[entry];
                     self.done.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -121,17 +129,19 @@ impl Writer<'_> {
     }
 
     /// Returns whether one of the entries from `first` on is to be written or moved.
-    fn is_work_left(&self, first: u32, stamps: &[Stamp]) -> bool {
-        let is_directory = |entry: u32| self.plan.listing.entries[entry as usize].kind.is_directory();
-        (first..).zip(stamps).any(|(entry, stamp)| *stamp == Stamp::default() && !is_directory(entry))
+    fn is_work_left(&self, first: EntryIndex, stamps: &[Stamp]) -> bool {
+        let is_directory = |entry: EntryIndex| self.plan.listing.entries[entry].kind.is_directory();
+        let entries = self.plan.listing.entries.indices_from(first);
+        entries.zip(stamps).any(|(entry, stamp)| *stamp == Stamp::default() && !is_directory(entry))
     }
 
     /// Returns whether the parts take no longer than the start of a thread.
     fn is_small(&self, parts: &[Part]) -> bool {
         let size = |part: &Part| match part {
             Part::Entries(first, stamps) => {
-                let entries = (*first..).take(stamps.len());
+                let entries = self.plan.listing.entries.indices_from(*first);
                 entries
+                    .take(stamps.len())
                     .filter(|&entry| self.kept_stamp(entry).is_none())
                     .map(|entry| self.plan.listing.size_of(entry))
                     .sum()
@@ -141,12 +151,12 @@ impl Writer<'_> {
         parts.len() <= SMALL_PARTS && parts.iter().map(size).sum::<u64>() < SMALL_SIZE
     }
 
-    fn write_entries(&self, worker: &mut Worker, first: u32, piece: &mut [Stamp]) -> Result<()> {
+    fn write_entries(&self, worker: &mut Worker, first: EntryIndex, piece: &mut [Stamp]) -> Result<()> {
         let listing = &self.plan.listing;
         let mut directory = listing.directory_of(first);
-        for (stamp, entry) in piece.iter_mut().zip(first..) {
-            while !listing.entries_of(directory).contains(&entry) {
-                directory += 1;
+        for (stamp, entry) in piece.iter_mut().zip(listing.entries.indices_from(first)) {
+            while !listing.entries_of(directory).contains(entry) {
+                directory = directory.next();
             }
             let Worker { reader, walk, old, .. } = worker;
             if *stamp != Stamp::default() {
@@ -166,28 +176,29 @@ impl Writer<'_> {
         &self,
         worker: &mut Worker,
         root: Subtree,
-        stamps: &mut Vec<(u32, Stamp)>,
+        written: &mut Vec<WrittenFile>,
     ) -> Result<()> {
         let Worker { reader, walk, decoder, .. } = worker;
         decoder.decode(&self.packed.blobs, root, |DecodedBlob { blobs, content, .. }| {
             let entries = blobs.iter().map(|&blob| self.packed.entry(blob));
             for entry in entries.filter(|&entry| self.is_ours(entry)) {
                 let directory = self.plan.listing.directory_of(entry);
-                stamps.push((entry, self.write_file(reader, walk, directory, entry, content)?));
+                let stamp = self.write_file(reader, walk, directory, entry, content)?;
+                written.push(WrittenFile { entry, stamp });
             }
             Ok(())
         })
     }
 
     /// Returns whether an entry is a file that git does not convert.
-    fn is_ours(&self, entry: u32) -> bool {
-        let kind = self.plan.listing.entries[entry as usize].kind;
+    fn is_ours(&self, entry: EntryIndex) -> bool {
+        let kind = self.plan.listing.entries[entry].kind;
         matches!(kind, EntryKind::File | EntryKind::Executable) && !self.converted.contains(entry)
     }
 
     /// Returns the stamp of a file that the recycled release has unchanged. Links are not among these.
-    fn kept_stamp(&self, entry: u32) -> Option<Stamp> {
-        let kind = self.plan.listing.entries[entry as usize].kind;
+    fn kept_stamp(&self, entry: EntryIndex) -> Option<Stamp> {
+        let kind = self.plan.listing.entries[entry].kind;
         self.kept?.stamp(entry).filter(|_| matches!(kind, EntryKind::File | EntryKind::Executable))
     }
 
@@ -196,7 +207,13 @@ impl Writer<'_> {
     }
 
     /// Moves a file or link from the recycled release. Returns its stamp.
-    fn keep(&self, walk: &mut Walk, old: Option<&mut Walk>, directory: u32, entry: u32) -> Result<Stamp> {
+    fn keep(
+        &self,
+        walk: &mut Walk,
+        old: Option<&mut Walk>,
+        directory: DirectoryIndex,
+        entry: EntryIndex,
+    ) -> Result<Stamp> {
         let listing = &self.plan.listing;
         let keep = || {
             let old = old.ok_or(io::ErrorKind::NotFound)?;
@@ -214,14 +231,14 @@ impl Writer<'_> {
         &self,
         reader: &Reader,
         walk: &mut Walk,
-        directory: u32,
-        entry: u32,
+        directory: DirectoryIndex,
+        entry: EntryIndex,
         content: Option<&[u8]>,
     ) -> Result<Stamp> {
         self.done.fetch_add(1, Ordering::Relaxed);
         let listing = &self.plan.listing;
         let failed = |error| Error::io("write", listing.path(directory, entry))(error);
-        let mode = if listing.entries[entry as usize].kind == EntryKind::Executable { 0o755 } else { 0o644 };
+        let mode = if listing.entries[entry].kind == EntryKind::Executable { 0o755 } else { 0o644 };
         let mut file = walk.create_file(directory, entry, mode).map_err(failed)?;
         match content.filter(|content| content.len() as u64 == listing.size_of(entry)) {
             Some(content) => file.write_all(content).map_err(failed)?,
@@ -232,15 +249,15 @@ impl Writer<'_> {
         fstat(&file).map(|stat| stamp(&stat)).map_err(|error| failed(error.into()))
     }
 
-    fn write_links(&self, stamps: &mut [Stamp]) -> Result<()> {
+    fn write_links(&self, stamps: &mut IndexVec<EntryIndex, Stamp>) -> Result<()> {
         let listing = &self.plan.listing;
         let (mut walk, mut old) = (Walk::new(listing, self.root), self.old_walk());
-        for (entry, target) in &listing.links {
-            let (entry, directory) = (*entry, listing.directory_of(*entry));
-            if stamps[entry as usize] != Stamp::default() {
+        for &Link { entry, ref target } in &listing.links {
+            let directory = listing.directory_of(entry);
+            if stamps[entry] != Stamp::default() {
                 continue;
             }
-            stamps[entry as usize] = if self.kept.and_then(|kept| kept.stamp(entry)).is_some() {
+            stamps[entry] = if self.kept.and_then(|kept| kept.stamp(entry)).is_some() {
                 self.keep(&mut walk, old.as_mut(), directory, entry)?
             } else {
                 let name = listing.name(entry);

@@ -158,7 +158,7 @@ impl<'a> StepCache<'a> {
         for path in &step.inputs {
             match self.listing.find(path) {
                 Some(entry) => {
-                    add(&[self.listing.entries[entry as usize].kind as u8]);
+                    add(&[self.listing.entries[entry].kind as u8]);
                     add(self.listing.raw_id(entry));
                 }
                 None => add(b"absent"),
