@@ -99,7 +99,11 @@ pub enum Command {
     /// Allow deployments and promotions again
     Unlock(OfSide),
     /// Hold the site's lock for `promote`, and respond to its commands on standard input
-    Hold,
+    Hold {
+        /// The version of the protocol that the client speaks
+        #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+        protocol: u32,
+    },
     /// Push to all servers of a side in parallel, from a clone
     Push {
         /// Side, refs and push options

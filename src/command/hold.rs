@@ -13,11 +13,12 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::status;
 use bluegreen_process::signals::{self, Stop};
-use bluegreen_protocol::hold::{MAX_REQUEST, Reply, Request};
+use bluegreen_protocol::hold::{MAX_REQUEST, PROTOCOL, Reply, Request};
 use bluegreen_server::deploy::context::DeployContext;
+use bluegreen_server::deploy::role;
 use bluegreen_server::error::{Error, Result};
-use bluegreen_server::site::LockedSite;
 use bluegreen_server::site::history::{Actor, Entry};
+use bluegreen_server::site::{LockedSite, Site};
 use bluegreen_text::timestamp;
 
 /// The time without a line after which the client is considered lost.
@@ -27,7 +28,8 @@ const LEASE: Duration = Duration::from_secs(20);
 const PIPE_BUF: usize = 4096;
 
 /// Holds the lock until the client releases it, disconnects, or times out.
-pub fn run(server: &DeployContext) -> Result<()> {
+pub fn run(server: &DeployContext, protocol: u32) -> Result<()> {
+    refuse_old_client(server, protocol)?;
     server.catch_signals();
     let client = Client::new(server.stop());
     let announce = |holder: &str| {
@@ -51,6 +53,23 @@ pub fn run(server: &DeployContext) -> Result<()> {
     Ok(())
 }
 
+/// Fails if the client is too old for what this server needs of a promotion. Otherwise it would promote a locked side, or
+/// leave the jobs on the side that is no longer public.
+fn refuse_old_client(server: &DeployContext, protocol: u32) -> Result<()> {
+    if protocol >= PROTOCOL {
+        return Ok(());
+    }
+    let site = Site::open(&server.config.site)?;
+    let needs = match site.freeze()? {
+        Some(freeze) => format!("{} is {freeze}", server.name),
+        None if role::read(server, &site).is_some() => {
+            format!("{} has steps in `[public]`, or a worker", server.name)
+        }
+        None => return Ok(()),
+    };
+    Err(Error::OldClient(needs))
+}
+
 /// Responds to requests until the client disconnects. Returns whether it requests `[notify]`.
 fn serve(server: &DeployContext, site: &LockedSite, client: &Client) -> Result<bool> {
     loop {
@@ -64,6 +83,8 @@ fn serve(server: &DeployContext, site: &LockedSite, client: &Client) -> Result<b
             Ok(request) => take(server, site, request),
             Err(problem) => Err(Error::Request(problem)),
         };
+        // A request may take longer than the lease, and the client waits for its reply.
+        client.heard.set(Instant::now());
         client.reply(&reply.unwrap_or_else(|error| Reply::Error(error.to_string())))?;
     }
 }
@@ -72,7 +93,15 @@ fn take(server: &DeployContext, site: &LockedSite, request: Request) -> Result<R
     match request {
         Request::Beat | Request::Notify => Ok(Reply::Beat(true)),
         Request::Status => Ok(Reply::Status(Box::new(status::read(server)?.0))),
+        Request::Role(public) => {
+            role::change(server, site, public)?;
+            site.phase("promote");
+            Ok(Reply::Role(public))
+        }
         Request::Public(public) => {
+            if role::read(server, site).is_none() {
+                site.forget_role()?;
+            }
             site.mark_public(public, &timestamp(SystemTime::now()))?;
             Ok(Reply::Marked(if public { "yes" } else { "no" }.into()))
         }

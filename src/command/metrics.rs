@@ -26,8 +26,8 @@ const ACTIONS: [(Action, &str); 4] = [
 const OUTCOMES: [(Outcome, &str); 2] = [(Outcome::Live, "live"), (Outcome::Failed, "failed")];
 
 /// The kinds of pending work, and their labels.
-const KINDS: [(Kind, &str); 3] =
-    [(Kind::Lock, "lock"), (Kind::Publication, "publication"), (Kind::Tip, "tip")];
+const KINDS: [(Kind, &str); 4] =
+    [(Kind::Lock, "lock"), (Kind::Publication, "publication"), (Kind::Tip, "tip"), (Kind::Role, "role")];
 
 /// Prints the metrics of the server.
 pub fn run(server: &DeployContext) -> Result<()> {

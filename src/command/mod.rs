@@ -183,7 +183,11 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
             let (server, print) = (invocation.open(report)?, if *app { log_app::run } else { log::run });
             print(&server, release.as_deref(), *follow)
         }
-        Command::Hold => Ok(hold::run(&invocation.open(report)?)?),
+        Command::Hold { protocol } => {
+            // The client reads JSON on standard output.
+            let beside = report.beside_json()?;
+            Ok(hold::run(&invocation.open(&beside)?, *protocol)?)
+        }
         Command::Push { push, options } => push::run(push, options, report),
         Command::Public(options) if invocation.repository.is_some() => {
             public::of_server(&invocation.open(report)?, options.json)

@@ -202,7 +202,7 @@ fn right(command: &Command) -> Option<Right> {
         | Command::Rollback { .. }
         | Command::Resume { .. }
         | Command::Cancel
-        | Command::Hold
+        | Command::Hold { .. }
         | Command::Promote { .. } => Some(Right::Promote),
         // A side is locked from a clone.
         Command::Lock { options, .. } | Command::Unlock(options) => {

@@ -3,10 +3,12 @@
 use super::table::{print_json, print_text};
 use crate::error::Result;
 use bluegreen_protocol::freeze::Freeze;
+use bluegreen_protocol::hold::PROTOCOL;
 use bluegreen_protocol::status::Status;
 use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::deploy::folder;
 use bluegreen_server::deploy::pending::{self, Pending};
+use bluegreen_server::deploy::role;
 use bluegreen_server::error as server_error;
 use bluegreen_server::release::ReleaseName;
 use bluegreen_server::site::{Live, Site};
@@ -47,6 +49,8 @@ pub(super) fn read(server: &DeployContext) -> server_error::Result<(Status, Live
             server.report.warning(error);
             None
         }),
+        role: role::read(server, &site),
+        protocol: PROTOCOL,
         lock: site.freeze().unwrap_or_else(|error| {
             // A server whose lock cannot be read counts as locked.
             let problem = error.to_string();
@@ -114,6 +118,7 @@ fn text(status: &Status, live: &Live) -> String {
         let not = if mark.public { "yes" } else { "no" };
         lines.push(format!("Public:   {not}, since {}", dated(&mark.since)));
     }
+    lines.extend(status.role.as_ref().map(|role| format!("Role:     {}", role.words())));
     if let Some(lock) = &status.lock {
         lines.push(format!("Lock:     {lock}"));
     }

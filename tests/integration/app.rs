@@ -277,3 +277,37 @@ fn a_failed_helper_is_reported_with_its_last_line_of_output() {
     let error = site.sandbox.history()[0]["error"].as_str().unwrap().to_owned();
     assert!(error.ends_with("control start` failed: exit status: 5: no such unit"), "{error}");
 }
+
+#[test]
+fn the_worker_follows_the_public_side() {
+    let Some(site) = Site::new("", "") else { return };
+    site.version("v1").push().ok();
+    let live = site.sandbox.live();
+    let hold = |requests: &str| {
+        let mut hold = site.sandbox.bluegreen_command(&["hold", "--protocol", "2"]);
+        let output = crate::support::sandbox::feed(&mut hold, requests.as_bytes());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        site.calls()
+    };
+    site.calls();
+    assert_eq!(hold("leave\n"), [format!("live {live} 60 idle")]);
+    // A deployment to the other side, and a boot, leave the worker idle.
+    site.version("v2").push().ok();
+    let second = site.sandbox.live();
+    assert_eq!(site.calls().last().unwrap(), &format!("live {second} 60 idle"));
+    site.sandbox.bluegreen(&["resume", "--boot"]).ok();
+    assert_eq!(site.calls(), [format!("live {second} 60 idle")]);
+    assert_eq!(hold("enter\n"), [format!("live {second} 60")]);
+    site.sandbox.bluegreen(&["resume", "--boot"]).ok();
+    assert_eq!(site.calls(), [format!("live {second} 60")]);
+
+    // An old helper refuses the word, and the side has not left.
+    let control = site.sandbox.path("control");
+    let text = fs::read_to_string(&control).unwrap();
+    fs::write(&control, text.replace("set -eu", "set -eu; [ $# -lt 4 ] || { echo usage >&2; exit 2; }"))
+        .unwrap();
+    let mut leave = site.sandbox.bluegreen_command(&["hold", "--protocol", "2"]);
+    let output = crate::support::sandbox::feed(&mut leave, b"leave\n");
+    let replies = String::from_utf8(output.stdout).unwrap();
+    assert!(replies.contains("{\"error\":\"cannot live the application: "), "{replies}");
+}

@@ -69,6 +69,7 @@ mod recycle;
 mod replaced;
 mod report;
 mod resume;
+mod roles;
 mod rollback;
 mod root_commands;
 mod running;

@@ -137,7 +137,7 @@ fn begin_lost(pair: &Pair) -> (i32, String) {
     let children = format!("/proc/{0}/task/{0}/children", child.id());
     for pid in fs::read_to_string(children).unwrap().split_whitespace() {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).ends_with("hold\0") {
+        if String::from_utf8_lossy(&line).contains("\0hold\0") {
             kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
         }
     }

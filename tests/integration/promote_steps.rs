@@ -15,7 +15,7 @@ use crate::support::Sandbox;
 
 /// A shell function that pauses at the step named in the file `stall`: the status query, the hold, or a
 /// request to a hold.
-const STALLS: &str =
+pub(crate) const STALLS: &str =
     "stall() { [ \"$1\" != \"$(cat \"$here/stall\")\" ] || { touch \"$here/at\"; sleep 0.5; [ ! -e \"$here/lose\" ] || exit; }; }
 case $last in
     'bluegreen hold'*)

@@ -134,3 +134,56 @@ fn several_repositories_are_told_apart() {
     dev.commit("One more", "three");
     dev.push("one master").ok().says("is live");
 }
+
+#[test]
+fn a_side_is_locked_over_ssh_and_its_jobs_follow_the_public_side() {
+    let Some(lab) = Lab::new() else { return };
+    let (blue, green, dev) = (lab.server("blue"), lab.server("green"), lab.client("dev"));
+    for server in [&blue, &green] {
+        server.install_for(&dev, "--web-server nginx").ok();
+        let steps = "s|^#enter = .*|enter = \"touch ~/jobs\"|; s|^#leave = .*|leave = \"rm -f ~/jobs\"|";
+        server.sh_as("deploy", &format!("sed -i '{steps}' ~/sample_app/bluegreen.toml")).ok();
+    }
+    dev.bring(std::path::Path::new(env!("CARGO_BIN_EXE_bluegreen")), "/usr/local/bin/bluegreen");
+    dev.commit("App v1", "one");
+    // The front end is a name, and its switch writes the file that resolves it.
+    dev.write(
+        "/home/dev/switch",
+        "#!/bin/sh
+file=/etc/hosts
+address() { sed -n \"s/ $1\\$//p\" $file; }
+case $1 in
+    show) if [ \"$(address public)\" = \"$(address blue)\" ]; then echo blue; else echo green; fi ;;
+    set) text=$(sed \"s/.* public\\$/$(address \"$2\") public/\" $file); echo \"$text\" >$file ;;
+esac
+",
+    );
+    dev.write(
+        "/home/dev/promote.toml",
+        "[sides]\nblue = 'deploy@blue:sample_app'\ngreen = 'deploy@green:sample_app'\n\
+         [public]\nurl = 'http://public/'\nswitch = '/home/dev/switch'\n[check]\nhealthy = 1\nwatch = '0.5s'\n",
+    );
+    dev.sh("chmod 755 /home/dev/switch; chmod 666 /etc/hosts
+        address=$(sed -n 's/ blue$//p' /etc/hosts); echo \"$address public\" >>/etc/hosts")
+        .ok();
+    let run =
+        |words: &str| dev.sh_as("dev", &format!("cd sample_app; bluegreen {words} --config ~/promote.toml"));
+    for side in ["blue", "green"] {
+        run(&format!("push {side} master")).ok().says("  live ");
+    }
+    let runs = |side: &crate::machine::Machine| side.sh("ls /home/deploy").ok().text().contains("jobs");
+    run("promote blue --yes").ok().says("Entered blue after ");
+    assert!(runs(&blue) && !runs(&green));
+    run("promote --yes").ok().says("Left blue after ").says("green is public");
+    assert!(!runs(&blue) && runs(&green));
+
+    run("lock --side blue 'Black Friday' --until 2h").ok().says("blue: Locked blue: Black Friday, until 20");
+    run("promote --yes").ends_with_status(1).says("is locked by dev@example.org").says(": Black Friday");
+    run("public").ok().says("warning: blue is locked by dev@example.org");
+    run("unlock --side blue").ok().says("blue: Unlocked blue: Black Friday");
+    let fails = "sed -i 's/^enter = .*/enter = \"false\"/' ~/sample_app/bluegreen.toml";
+    blue.sh_as("deploy", fails).ok();
+    run("promote --yes").ends_with_status(1).says("`enter` of `[public]` failed on `deploy@blue:sample_app`");
+    assert!(!runs(&blue) && runs(&green));
+    run("public").ok().lacks("warning");
+}

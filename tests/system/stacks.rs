@@ -153,6 +153,31 @@ impl Stack {
         self.deploy();
     }
 
+    /// The worker runs before the first promotion, and then only while the side is public, through a deployment and a boot.
+    fn has_a_worker_only_where_it_is_public(&mut self) {
+        let workers =
+            "systemctl list-units --plain --no-legend --state=active 'bluegreen-worker-sample_app@*'";
+        let hold = |blue: &Machine, request: &str| {
+            blue.sh_as("deploy", &format!("echo {request} | bluegreen -C ~/sample_app hold --protocol 2"))
+                .ok()
+                .says("{\"role\":");
+        };
+        self.blue.sh(workers).ok().says("bluegreen-worker-sample_app@");
+        hold(&self.blue, "leave");
+        self.blue.sh(workers).ok().lacks("worker");
+        self.deploy();
+        self.blue.sh(workers).ok().lacks("worker");
+        self.blue.reboot();
+        self.soon_serves();
+        self.blue
+            .sh(&format!("systemctl is-active --wait bluegreen@home-deploy-sample_app; {workers}"))
+            .either_way()
+            .lacks("worker");
+        hold(&self.blue, "enter");
+        let worker = self.blue.sh(workers).ok();
+        worker.says(self.blue.sh("basename $(readlink /var/www/html/current)").ok().text().trim());
+    }
+
     /// Control: visitors notice a service that is restarted in place.
     fn fails_where_the_service_is_restarted(&mut self) {
         let load = self.begin_load();
@@ -253,6 +278,7 @@ fn node() {
         .sh("timeout 10 sh -c 'until grep -q Version /var/www/html/shared/storage/done; do sleep 0.1; done'")
         .ok();
     stack.survives_a_reboot();
+    stack.has_a_worker_only_where_it_is_public();
     is_confined(&stack.blue);
     stack.fails_where_the_service_is_restarted();
     stack.uninstall("nginx");

@@ -126,6 +126,18 @@ pub enum Error {
         /// "cannot be locked: ..."
         how: String,
     },
+    /// `enter` or `leave` failed on a server.
+    #[error("`{command}` of `[public]` failed on `{url}`: {how}")]
+    Role {
+        /// The server's address.
+        url: String,
+        /// "enter" or "leave"
+        command: &'static str,
+        /// "step `x` exited with status 1"
+        how: String,
+        /// The command that shows the output.
+        try_it: String,
+    },
     /// A server of the side is unhealthy.
     #[error("{path} of `{url}` at {address} {how}")]
     Unhealthy {
@@ -261,6 +273,14 @@ impl From<Cancelled> for Error {
     }
 }
 
+impl Error {
+    /// Returns whether the connection to a server ended, or nothing came in time.
+    #[must_use]
+    pub fn is_connection_lost(&self) -> bool {
+        matches!(self, Self::Hold { .. } | Self::Unreachable { .. } | Self::Response { .. })
+    }
+}
+
 impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -288,6 +308,7 @@ impl Explain for Error {
             }
             Self::NoPublicSide | Self::UnknownPublicSide(_) => "name the side: `bluegreen promote SIDE`".into(),
             Self::Changed(_) | Self::Hold { .. } => "see `bluegreen public`, then promote again".into(),
+            Self::Role { try_it, .. } => format!("see the output with {try_it}, then promote again"),
             Self::Unhealthy { try_it, .. } => {
                 format!("see the reason with {try_it}, or promote it as it is with `--force`")
             }

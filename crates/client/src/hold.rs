@@ -12,7 +12,7 @@ use crate::remote::Remote;
 use bluegreen_process::dialog::{Dialog, Received};
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::Entry;
-use bluegreen_protocol::hold::{Reply, Request};
+use bluegreen_protocol::hold::{PROTOCOL, Reply, Request};
 use bluegreen_protocol::status::Status;
 use bluegreen_sys::parallel;
 use bluegreen_text::message;
@@ -28,6 +28,9 @@ const NOTIFY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time for which a promotion waits for a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest time for which a promotion waits for `enter` and `leave`.
+const MAX_ROLE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most warnings of `[notify]` that are printed.
 const MAX_WARNINGS: usize = 20;
@@ -101,14 +104,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Hold {
-    /// Takes the lock of a server. `announce` receives the holder that it waits for.
+    /// Takes the lock of a server that speaks this version of the protocol. `announce` receives the holder that it waits
+    /// for.
     pub fn take(
         remote: &Remote,
+        protocol: u32,
         heartbeat: &Heartbeat,
         stop: &Stop,
         announce: impl Fn(&str),
     ) -> Result<Self> {
-        let mut command = remote.command(&["hold"])?;
+        let version = protocol.min(PROTOCOL).to_string();
+        let words = ["hold", "--protocol", &version];
+        // A server of the first version knows no option.
+        let mut command = remote.command(&words[..if protocol > 1 { 3 } else { 1 }])?;
         let dialog = Dialog::start(&mut command).map_err(|error| program::cannot_run(&command, error))?;
         let connection = Connection { remote: remote.clone(), dialog: Arc::new(Mutex::new(dialog)) };
         let deadline = Instant::now() + LOCK_TIMEOUT;
@@ -152,6 +160,37 @@ impl Hold {
         self.connection.request(&Request::Status, REPLY_TIMEOUT, |reply| match reply {
             Reply::Status(status) => Some(*status),
             _ => None,
+        })
+    }
+
+    /// Takes the lock again after the connection was lost.
+    pub fn take_again(&mut self, heartbeat: &Heartbeat) -> Result<()> {
+        static NEVER: Stop = Stop::never();
+        lock(&self.connection.dialog).close();
+        *self = Self::take(&self.connection.remote, self.status.protocol, heartbeat, &NEVER, |_| ())?;
+        Ok(())
+    }
+
+    /// Returns whether the server has the role already.
+    #[must_use]
+    pub fn has_role(&self, public: bool) -> bool {
+        self.status.role.as_ref().is_some_and(|role| role.complete && role.public == Some(public))
+    }
+
+    /// Has the server run `enter` of `[public]`, or `leave`. The server limits the time.
+    pub fn change_role(&self, public: bool) -> Result<()> {
+        let within = self.status.role.as_ref().map_or(0, |role| role.within);
+        let timeout = Duration::from_secs(within).min(MAX_ROLE_TIMEOUT) + REPLY_TIMEOUT;
+        let reply = self.connection.exchange(&Request::Role(public), timeout, |reply| match reply {
+            Reply::Role(done) if done == public => Some(Ok(())),
+            Reply::Error(problem) => Some(Err(problem)),
+            _ => None,
+        })?;
+        reply.map_err(|how| Error::Role {
+            url: self.url().to_owned(),
+            command: if public { "enter" } else { "leave" },
+            how,
+            try_it: self.connection.remote.line("log"),
         })
     }
 
@@ -202,9 +241,26 @@ impl Connection {
         }
     }
 
+    /// Sends a request, and returns the reply that it waits for; an error that the server reports is returned, too.
+    fn request<R>(
+        &self,
+        request: &Request,
+        timeout: Duration,
+        wanted: impl Fn(Reply) -> Option<R>,
+    ) -> Result<R> {
+        let wanted = |reply| match reply {
+            Reply::Error(problem) => Some(Err(problem)),
+            reply => wanted(reply).map(Ok),
+        };
+        self.exchange(request, timeout, wanted)?.map_err(|problem| Error::Hold {
+            url: self.remote.url.clone(),
+            how: format!("reports: {problem}"),
+        })
+    }
+
     /// Sends a request, and returns the reply that it waits for. The dialog stays locked until then, so that no beat
     /// discards the reply.
-    fn request<R>(
+    fn exchange<R>(
         &self,
         request: &Request,
         timeout: Duration,
@@ -216,10 +272,6 @@ impl Connection {
             return Err(self.lost(&mut dialog, LOST));
         }
         while let Some(reply) = self.receive(&mut dialog, deadline, None, LOST)? {
-            if let Reply::Error(problem) = reply {
-                let how = format!("reports: {problem}");
-                return Err(Error::Hold { url: self.remote.url.clone(), how });
-            }
             if let Some(result) = wanted(reply) {
                 return Ok(result);
             }

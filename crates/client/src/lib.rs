@@ -1,7 +1,7 @@
 //! The client, which runs on an operator's machine: pushes to the servers of a side, and promotions, after which visitors
 //! get the other side.
 //!
-//! [`promote::promote`] shows the order: look, hold, check, set, watch, mark. Everything that a server, the front end, or
+//! [`promote::promote`] shows the order: look, hold, check, hand over, set, watch, mark. Everything that a server, the front end, or
 //! the public address answers is hostile: its length has a bound where it is read, and it is printed escaped.
 
 pub mod changes;
@@ -20,6 +20,7 @@ pub mod program;
 pub mod promote;
 pub mod push;
 pub mod remote;
+pub mod role;
 pub mod ssh;
 pub mod switch;
 pub mod switch_program;

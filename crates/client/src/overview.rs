@@ -8,10 +8,10 @@ use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
 
 use crate::error::Result;
-use crate::hold::Heartbeat;
+use crate::hold::{Heartbeat, Hold};
 use crate::plan::{Failed, ServerStatus, Topology, named};
 use crate::promote::hold_all;
-use crate::{finish, probe};
+use crate::{finish, probe, role};
 
 /// One server, as `--json` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -72,7 +72,9 @@ impl Overview {
         let is_wrong =
             |server: &&ServerStatus| has_marks && mark(server) != (public == Some(server.side.as_str()));
         let wrong: Vec<&ServerStatus> = states.iter().filter(is_wrong).collect();
-        if wrong.is_empty() || states.iter().any(|server| server.status.running.is_some()) {
+        let is_role_wrong = role::is_wrong(public, states);
+        if (wrong.is_empty() && !is_role_wrong) || states.iter().any(|server| server.status.running.is_some())
+        {
             return Ok(());
         }
         for server in wrong {
@@ -82,7 +84,28 @@ impl Overview {
             ));
         }
         let heartbeat = Heartbeat::start()?;
-        finish::mark(topology, &mut hold_all(topology, states, &heartbeat, stop, report)?, stop)
+        let mut holds = hold_all(topology, states, &heartbeat, stop, report)?;
+        if is_role_wrong {
+            self.correct_roles(topology, &holds, report)?;
+        }
+        finish::mark(topology, &mut holds, stop)
+    }
+}
+
+impl Overview {
+    /// Gives every server the role of its side, unless a server may have another role that does not respond.
+    fn correct_roles(&self, topology: &Topology, holds: &[Hold], report: &Report) -> Result<()> {
+        if let Some(Failed { url, .. }) = self.failed.first() {
+            report.warning(format_args!(
+                "`{url}` does not respond, so it may run what only the public side runs"
+            ));
+            report.hint("`bluegreen public` corrects that once it responds");
+            return Ok(());
+        }
+        report.warning(
+            "a promotion was interrupted while it changed which side runs the jobs: correcting that",
+        );
+        role::correct(topology, self.public.as_deref(), holds, report)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::hold::{Heartbeat, Hold};
 use crate::plan::{Plan, PromoteIntent, ServerStatus, Topology, all, named, refuse_frozen};
 use crate::remote::Remote;
+use crate::role::Handover;
 use crate::user_command::UserCommand;
 use crate::watch::{COMMAND_TIMEOUT, Rules, Watched, watch};
 use crate::{check, drain, finish};
@@ -74,17 +75,27 @@ pub fn promote(
     let begun = (SystemTime::now(), Instant::now());
     let mut watched = Watched::default();
     let mut took = Duration::ZERO;
+    let handover = Handover::default();
     // Even a panic must not leave visitors at a side that nobody has checked.
     let result = catch_unwind(AssertUnwindSafe(|| {
+        if handover.run(topology, plan, &holds, report)? {
+            // That may have taken a while.
+            all(concurrent::map(&holds, Hold::confirm), report)?;
+            stop.check()?;
+        }
+        let set_at = Instant::now();
         if !plan.is_public() {
             set(topology, plan, intent, report)?;
         }
-        took = begun.1.elapsed();
+        took = set_at.elapsed();
         report.line(format_args!("The front end shows {} after {}.", plan.to, seconds(took)));
         watch_public(topology, plan, intent, stop, report, (limit, &mut watched))
     }));
     let result = result.unwrap_or_else(|_| Err(Error::Internal("the watch panicked".into())));
     let result = result.or_else(|error| finish::go_back(topology, plan, error, report));
+    if result.as_ref().is_err_and(|error| !matches!(error, Error::Afterwards(_))) {
+        handover.undo(topology, plan, &mut holds, &heartbeat, report);
+    }
     let result = finish::finish(topology, plan, &mut holds, begun, &watched, result);
     if result.is_ok() {
         drain::wait(topology, plan, stop, report);
@@ -118,9 +129,12 @@ pub fn hold_all(
     let is_there = |server: &&Remote| states.iter().any(|state| state.url == server.url);
     let mut servers: Vec<_> = topology.sides.values().flatten().filter(is_there).collect();
     servers.sort_by(|a, b| a.url.cmp(&b.url));
+    let protocol = |server: &Remote| {
+        states.iter().find(|state| state.url == server.url).map_or(1, |state| state.status.protocol)
+    };
     let (first, others) = servers.split_at(servers.len().min(1));
-    let mut holds = hold_together(first, heartbeat, stop, report)?;
-    holds.extend(hold_together(others, heartbeat, stop, report)?);
+    let mut holds = hold_together(first, &protocol, heartbeat, stop, report)?;
+    holds.extend(hold_together(others, &protocol, heartbeat, stop, report)?);
     for hold in &holds {
         let before = states.iter().find(|state| state.url == hold.url()).map(|state| &state.status);
         if before.is_none_or(|before| (&before.live, before.good) != (&hold.status.live, hold.status.good)) {
@@ -132,13 +146,14 @@ pub fn hold_all(
 
 fn hold_together(
     servers: &[&Remote],
+    protocol: &(dyn Fn(&Remote) -> u32 + Sync),
     heartbeat: &Heartbeat,
     stop: &Stop,
     report: &Report,
 ) -> Result<Vec<Hold>> {
     let (sender, holders) = channel();
     let take = |server: &&Remote, announce: &dyn Fn(String)| {
-        Hold::take(server, heartbeat, stop, |holder| {
+        Hold::take(server, protocol(server), heartbeat, stop, |holder| {
             announce(format!("Waiting for {holder} at {}...", server.url));
         })
     };

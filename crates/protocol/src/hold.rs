@@ -13,6 +13,9 @@ use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, truncated};
 /// The longest request, in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
+/// The version of the protocol: 2 has `enter` and `leave`, and a client that respects `bluegreen lock`.
+pub const PROTOCOL: u32 = 2;
+
 /// A request of the client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
@@ -20,6 +23,8 @@ pub enum Request {
     Beat,
     /// Asks for the state of the server, and thereby whether it still holds the lock.
     Status,
+    /// Runs `enter` of `[public]`, or `leave` if this is false.
+    Role(bool),
     /// Writes the mark: this side is public, or not.
     Public(bool),
     /// Adds an entry to the history.
@@ -40,6 +45,8 @@ pub enum Reply {
     Beat(bool),
     /// The state of the server.
     Status(Box<Status>),
+    /// `enter` has run, or `leave` if this is false.
+    Role(bool),
     /// The mark was written: "yes" or "no".
     Marked(#[serde(deserialize_with = "super::name")] String),
     /// The entry was written.
@@ -62,6 +69,7 @@ impl Display for Request {
         match self {
             Self::Beat => formatter.write_str("beat"),
             Self::Status => formatter.write_str("status"),
+            Self::Role(public) => formatter.write_str(if *public { "enter" } else { "leave" }),
             Self::Public(public) => write!(formatter, "public {}", if *public { "yes" } else { "no" }),
             Self::Record(entry) => {
                 let text = serde_json::to_string(entry).map_err(|_| fmt::Error)?;
@@ -80,6 +88,7 @@ impl FromStr for Request {
         match (verb, rest) {
             ("beat", _) => Ok(Self::Beat),
             ("status", _) => Ok(Self::Status),
+            ("enter" | "leave", "") => Ok(Self::Role(verb == "enter")),
             ("public", "yes" | "no") => Ok(Self::Public(rest == "yes")),
             ("notify", _) => Ok(Self::Notify),
             ("record", entry) => {

@@ -47,6 +47,12 @@ pub struct Status {
     /// The mark of the last promotion.
     #[serde(default)]
     pub public: Option<PublicMark>,
+    /// The role of the side, if something on this server depends on it.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// The version of the protocol of a hold that the server speaks.
+    #[serde(default = "oldest")]
+    pub protocol: u32,
     /// The lock that an operator has set.
     #[serde(default)]
     pub lock: Option<Freeze>,
@@ -77,6 +83,32 @@ pub struct PublicMark {
     pub since: String,
 }
 
+/// The role of a server: whether it runs what only the public side runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// True if `enter` of `[public]` ran last, false if `leave` did, and null if neither has.
+    #[serde(default)]
+    pub public: Option<bool>,
+    /// False if these steps were interrupted or have failed.
+    pub complete: bool,
+    /// The longest time that these steps may take, in seconds.
+    #[serde(default)]
+    pub within: u64,
+}
+
+impl Role {
+    /// Formats the role: "runs the jobs of the public side".
+    #[must_use]
+    pub fn words(&self) -> &'static str {
+        match (self.public, self.complete) {
+            (_, false) => "unknown: `enter` or `leave` of `[public]` failed or was interrupted",
+            (Some(true), true) => "entered: runs what only the public side runs",
+            (Some(false), true) => "left: the other side runs what only the public side runs",
+            (None, true) => "unknown until the first promotion",
+        }
+    }
+}
+
 /// Work that a crash left unfinished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
@@ -97,6 +129,8 @@ pub enum Kind {
     Lock,
     /// A publication was interrupted.
     Publication,
+    /// A change of the side's role was interrupted, or was not recorded.
+    Role,
     /// No deployment has examined the tip of the branch.
     Tip,
     /// A kind that this version does not recognize.
@@ -124,6 +158,11 @@ impl Display for Holder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "a {} by {} (process {}, since {})", self.action, self.by, self.pid, self.since)
     }
+}
+
+/// The version of a server that does not name one.
+fn oldest() -> u32 {
+    1
 }
 
 fn pending<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Pending>, D::Error> {

@@ -41,9 +41,13 @@ drain() {
         systemd-run --quiet --collect --unit="$DRAIN-$1" --on-active="$2" --timer-property=AccuracySec=100ms "$0" expire "$1"
 }
 
-# The worker of one release runs, and no other.
+# The worker of one release runs, and no other. With `idle` none runs, and all have stopped when this returns.
 worker() {
     [ -e "/etc/systemd/system/$WORKER@.service" ] || return 0
+    if [ -n "$2" ]; then
+        for other in $(running "$WORKER"); do systemctl stop "$WORKER@$other.service"; done
+        return 0
+    fi
     for other in $(running "$WORKER"); do
         [ "$other" = "$1" ] || systemctl stop --no-block "$WORKER@$other.service"
     done
@@ -55,7 +59,7 @@ live() {
     for other in $(running "$INSTANCE"); do
         [ "$other" = "$1" ] || drain "$other" "$2"
     done
-    worker "$1"
+    worker "$1" "$3"
 }
 
 live_release() { basename "$(readlink "$SITE/current")"; }
@@ -83,11 +87,12 @@ case $verb:$# in
         [ -L "$SITE/current/.app.sock" ] || exit 0
         name=$(live_release)
         release "$name"
-        live "$name" 0
+        # The worker waits for `bluegreen resume`, which knows whether this side is public.
+        start "$name"
         exit
         ;;
 esac
-[ $# -ge 2 ] || fail 'usage: start|stop|log RELEASE, live RELEASE SECONDS, status'
+[ $# -ge 2 ] || fail 'usage: start|stop|log RELEASE, live RELEASE SECONDS [idle], status'
 release "$2"
 case $verb:$# in
     start:2)
@@ -101,12 +106,17 @@ case $verb:$# in
         ;;
     live:3)
         number "$3"
-        live "$2" "$3"
+        live "$2" "$3" ''
+        ;;
+    live:4)
+        number "$3"
+        [ "$4" = idle ] || fail 'usage: live RELEASE SECONDS [idle]'
+        live "$2" "$3" idle
         ;;
     log:3 | log:4)
         number "$3"
         log "$2" "$3" "${4:+follow}"
         ;;
     expire:2) [ "$(live_release)" = "$2" ] || systemctl stop "$INSTANCE@$2.service" ;;
-    *) fail 'usage: start|stop RELEASE, live RELEASE SECONDS, log RELEASE LINES, status' ;;
+    *) fail 'usage: start|stop RELEASE, live RELEASE SECONDS [idle], log RELEASE LINES, status' ;;
 esac

@@ -172,7 +172,9 @@ fn check_branch(repository: &Repository, branch: &str, findings: &mut Findings) 
 fn check_steps(config: &Config, findings: &mut Findings) {
     let path = config.env.iter().find(|(name, _)| *name == "PATH").map_or(PATH, |(_, path)| path);
     let phases = [Phase::Build, Phase::Check, Phase::Restart, Phase::Verify];
-    let steps = phases.iter().flat_map(|phase| config.steps.of(*phase)).map(|step| ("step", step));
+    let public = config.public.enter.iter().chain(&config.public.leave);
+    let steps =
+        phases.iter().flat_map(|phase| config.steps.of(*phase)).chain(public).map(|step| ("step", step));
     for (kind, step) in steps.chain(config.notify.iter().map(|step| ("notice", step))) {
         for program in programs::missing(&step.run, path) {
             let message =
@@ -294,7 +296,8 @@ fn check_sudo(config: &Config, findings: &mut Findings) {
 
 /// Iterates over all steps and the commands of `[notify]`.
 fn all_steps(config: &Config) -> impl Iterator<Item = &Step> {
-    config.steps.iter().chain(config.notify.iter())
+    let public = config.public.enter.iter().chain(&config.public.leave);
+    config.steps.iter().chain(public).chain(config.notify.iter())
 }
 
 fn program() -> String {
@@ -309,7 +312,7 @@ fn check_pending(repository: &Repository, branch: &str, site: &Site, findings: &
         let command = format!("`bluegreen {command}`");
         match kind {
             Kind::Lock => findings.error(message, command),
-            Kind::Publication | Kind::Tip | Kind::Other => findings.warning(message, command),
+            Kind::Publication | Kind::Role | Kind::Tip | Kind::Other => findings.warning(message, command),
         }
     }
 }

@@ -29,16 +29,22 @@ watch = \"0.2s\"
         "/test/promote",
         "#!/bin/sh\nbluegreen promote \"$2\" --yes --config /test/promote.toml >/tmp/promoted 2>&1 || { cat /tmp/promoted >&2; exit 1; }\ngrep -q \"^$2 is public\" /tmp/promoted\n",
     );
+    // A job of both sides at once would be noticed.
+    front.write(
+        "/test/enter",
+        "#!/bin/sh\ntouch /srv/jobs/$BLUEGREEN_SERVER\n[ $(ls /srv/jobs | wc -l) = 1 ] || touch /srv/twice\n",
+    );
     front
-        .sh("chmod 755 /test/promote
+        .sh("chmod 755 /test/promote /test/enter
             git config --global user.name Dev; git config --global user.email dev@example.org
             git init -q -b master /srv/clone; cd /srv/clone; echo v1 >index.html; git add -A; git commit -qm v1
             for side in blue green; do
                 mkdir -p /srv/$side/html; git init -q -b master --bare /srv/$side/app
                 ln -s /usr/local/bin/bluegreen /srv/$side/app/hooks/post-receive
-                printf 'server = \"%s\"\\n[site]\\nroot = \"/srv/%s/html\"\\n' $side $side >/srv/$side/app/bluegreen.toml
+                printf 'server = \"%s\"\\n[site]\\nroot = \"/srv/%s/html\"\\n[public]\\nenter = \"/test/enter\"\\nleave = \"rm -f /srv/jobs/%s\"\\n' $side $side $side >/srv/$side/app/bluegreen.toml
                 git push -q /srv/$side/app master
-            done")
+            done
+            mkdir /srv/jobs")
         .ok();
 }
 
@@ -59,6 +65,7 @@ fn nobody_notices(front: &Machine) {
         .ok()
         .says(&format!("{last:6} {last:7} yes"))
         .lacks("warning");
+    front.sh("test ! -e /srv/twice; ls /srv/jobs").ok().says(last);
     front.sh("grep -c promote /srv/blue/html/.bluegreen/history.jsonl").ok().says(&times);
 }
 

@@ -5,6 +5,7 @@
 mod app;
 mod environment;
 mod notify;
+mod public;
 mod shared;
 mod steps;
 mod values;
@@ -24,6 +25,7 @@ use bluegreen_checkout::{Lfs, Submodules, Symlinks};
 pub use self::app::AppConfig;
 pub use self::environment::Environment;
 pub use self::notify::Notify;
+pub use self::public::PublicConfig;
 pub use self::shared::{Inside, Shared, SharedPath};
 pub use self::steps::{Phase, Step, StepsConfig};
 use self::values::{absolute, branch, duration, folder, server, size};
@@ -53,6 +55,8 @@ pub struct Config {
     /// The paths that outlive releases.
     pub shared: Shared,
     pub steps: StepsConfig,
+    /// The steps of the public side.
+    pub public: PublicConfig,
     /// The commands that run after each change.
     pub notify: Notify,
     /// The additional environment variables of steps.
@@ -124,6 +128,7 @@ impl Default for Config {
             app: None,
             shared: Shared::default(),
             steps: StepsConfig::default(),
+            public: PublicConfig::default(),
             notify: Notify::default(),
             env: Environment::default(),
         }

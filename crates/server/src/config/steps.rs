@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de};
 use super::shared::Inside;
 
 /// The default timeout of a step.
-const TIMEOUT: Duration = Duration::from_secs(10 * 60);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// The phase of a deployment in which a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) struct Many(Vec<WrittenStep>);
 struct WrittenStep {
     name: Option<String>,
     run: String,
-    #[serde(default, deserialize_with = "some_duration")]
+    #[serde(default, deserialize_with = "super::values::some_duration")]
     timeout: Option<Duration>,
     #[serde(default)]
     inputs: Vec<Inside>,
@@ -75,10 +75,6 @@ struct OneStep(WrittenStep);
 const FORM: &str = "a shell line, `{ name = \"health\", run = \"...\", timeout = \"5m\" }`";
 /// The maximum length of a step's name, in characters.
 const LONGEST_NAME: usize = 100;
-
-fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    super::values::duration(deserializer).map(Some)
-}
 
 impl<'de> Deserialize<'de> for Many {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

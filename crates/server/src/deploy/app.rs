@@ -2,7 +2,8 @@
 //!
 //! An instance must be healthy on its socket before the flip. After the flip, the previous release's instance drains: it
 //! finishes its in-flight requests. A root-owned helper starts and stops instances: `start RELEASE` prints the socket's
-//! path, `stop RELEASE` stops the instance immediately, `live RELEASE SECONDS` stops all other instances after that time,
+//! path, `stop RELEASE` stops the instance immediately, `live RELEASE SECONDS` stops all other instances after that time
+//! and moves the worker to this one, or stops it with `idle` as a further word,
 //! and `log RELEASE LINES` prints the end of the instance's output.
 
 use std::io::{Read, Write};
@@ -24,6 +25,8 @@ use bluegreen_process::{self as process, End, Limits};
 
 /// The directory of the helpers, one for each application, named after its repository.
 const HELPERS: &str = "/usr/local/lib/bluegreen/apps";
+/// The directory of the installer's units.
+const UNITS: &str = "/etc/systemd/system";
 /// The file in `.bluegreen/` that names the release most recently passed to [`App::settle`].
 const SETTLED: &str = "app";
 /// The maximum length of the helper's output, in bytes.
@@ -32,7 +35,7 @@ const MAX_ANSWER: usize = 64 << 10;
 /// The timeout of helper commands that do not wait for an instance to stop.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The timeout of `stop`: longer than systemd's own timeout for an instance.
-const STOP_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(120);
 /// The timeout of one health check.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between two health checks.
@@ -104,11 +107,28 @@ impl<'a> App<'a> {
     /// does not fail the deployment; the next holder of the lock retries.
     pub fn settle(self, live: &ReleaseName) {
         let (live, seconds) = (live.to_string(), self.config.drain.as_secs().to_string());
-        let settled = self.control("live", &[&live, &seconds], CONTROL_TIMEOUT);
+        let settled = self.declare(
+            &live,
+            &seconds,
+            self.site.may_run_jobs() || !has_worker(self.server),
+            CONTROL_TIMEOUT,
+        );
         let recorded = settled.and_then(|_| self.site.write_state(SETTLED, live.as_bytes()));
         if let Err(error) = recorded {
             self.server.report.warning(error);
         }
+    }
+
+    /// Starts the worker of the live release, or stops all workers and waits until they have stopped.
+    pub fn move_worker(self, live: &ReleaseName, public: bool) -> Result<()> {
+        let (live, seconds) = (live.to_string(), self.config.drain.as_secs().to_string());
+        self.declare(&live, &seconds, public, STOP_TIMEOUT).map(|_| ())
+    }
+
+    /// Declares a release live, and its worker active or idle.
+    fn declare(self, live: &str, seconds: &str, is_active: bool, timeout: Duration) -> Result<String> {
+        let words = [live, seconds, "idle"];
+        self.control("live", &words[..if is_active { 2 } else { 3 }], timeout)
     }
 
     /// Stops the instances of interrupted deployments. Must run before a sweep removes their releases.
@@ -183,13 +203,27 @@ impl<'a> App<'a> {
     }
 }
 
+/// Returns whether the application may have a worker, which follows the public side. Only the installer's own helper is
+/// known to have none.
+#[must_use]
+pub fn has_worker(server: &DeployContext) -> bool {
+    let Some(config) = &server.config.app else { return false };
+    let unit = format!("{UNITS}/bluegreen-worker-{}@.service", name(server));
+    config.control.is_some() || Path::new(&unit).exists()
+}
+
+/// Returns the application's name: that of the repository.
+fn name(server: &DeployContext) -> String {
+    let name = server.repository.path().file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(".git").unwrap_or(&name).to_owned()
+}
+
 /// Returns the command line of the helper.
 fn command(server: &DeployContext, config: &AppConfig) -> Vec<String> {
-    config.control.clone().unwrap_or_else(|| {
-        let name = server.repository.path().file_name().unwrap_or_default().to_string_lossy();
-        let name = name.strip_suffix(".git").unwrap_or(&name);
-        vec!["sudo".into(), "-n".into(), format!("{HELPERS}/{name}")]
-    })
+    config
+        .control
+        .clone()
+        .unwrap_or_else(|| vec!["sudo".into(), "-n".into(), format!("{HELPERS}/{}", name(server))])
 }
 
 /// Prepares the command that prints an instance's output; `None` if the config has no `[app]`.

@@ -13,6 +13,7 @@ pub mod options;
 pub mod pending;
 pub mod publish;
 pub mod resume;
+pub mod role;
 pub mod rollback;
 pub mod session;
 pub mod steps;
@@ -334,10 +335,12 @@ fn prune(server: &DeployContext, site: &mut LockedSite, live: &ReleaseName) {
         names
     });
     let results = match surplus {
-        // A release whose instance still drains is removed by a later deployment.
-        Ok(names) => {
-            names.iter().filter(|name| !site.may_run(name)).map(|name| remove(server, site, name)).collect()
-        }
+        // A release whose instance still drains, or which visitors had until now, is removed by a later deployment.
+        Ok(names) => names
+            .iter()
+            .filter(|name| !is_in_use(server, site, name))
+            .map(|name| remove(server, site, name))
+            .collect(),
         Err(error) => vec![Err(error)],
     };
     for error in results.into_iter().filter_map(Result::err) {
@@ -347,7 +350,12 @@ fn prune(server: &DeployContext, site: &mut LockedSite, live: &ReleaseName) {
 
 /// Returns whether a release can be recycled: its instance is not running, and it contains no uploads.
 fn is_free(server: &DeployContext, site: &LockedSite, name: &ReleaseName) -> bool {
-    !site.may_run(name) && matches!(shared::own_files(site, &server.config.shared, name), Ok(None))
+    !is_in_use(server, site, name) && matches!(shared::own_files(site, &server.config.shared, name), Ok(None))
+}
+
+/// Returns whether something may still use a release: its instance, or a visitor whose side is no longer public.
+fn is_in_use(server: &DeployContext, site: &LockedSite, name: &ReleaseName) -> bool {
+    site.may_run(name) || site.is_settling(name, server.config.public.settle)
 }
 
 /// Removes a release, unless it contains files that may be uploads.

@@ -27,12 +27,19 @@ pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pe
         found.push(pending(Kind::Tip, Leftover::NoCurrent, "rollback"));
         return Ok(found);
     }
+    let role = site.role()?;
+    let mark = site.public_mark()?.map(|mark| mark.public);
     let begun = journal::peek(site)?;
     let tip = repository.tip(branch)?;
     let look = tip.map(|tip| site.look_up(branch, tip)).transpose()?;
     if site.holder().is_some() {
         return Ok(found);
     }
+    found.extend(role.and_then(|role| match role.complete {
+        false => Some(pending(Kind::Role, Leftover::RoleCutOff, "resume")),
+        true if Some(role.public) != mark => Some(pending(Kind::Role, Leftover::RoleOpen, "public")),
+        true => None,
+    }));
     found.extend(begun.map(|release| pending(Kind::Publication, Leftover::Begun(&release), "resume")));
     found.extend(tip.zip(look).and_then(|(tip, look)| {
         let tip = &tip.short();

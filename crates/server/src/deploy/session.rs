@@ -143,6 +143,7 @@ impl DeployContext<'_> {
             live = site.live()?;
         }
         shared::settle(site)?;
+        super::role::recover(self, site)?;
         app.map_or(Ok(()), |app| app.settle_interrupted(&live))?;
         let branch = &self.config.branch;
         if let Err(error) = site.begin_account(branch, || Ok(self.repository.tip_to_record(branch)?)) {

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 use crate::pusher::message::Message;
 use crate::pusher::output::Output;
 use crate::release::ReleaseName;
-use crate::site::LockedSite;
 use crate::site::logs;
+use crate::site::{LockedSite, Site};
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, End};
 
@@ -80,21 +80,16 @@ impl<'a> Steps<'a> {
     }
 
     fn run_step(&self, phase: Phase, step: &Step, stop: Option<&Stop>, log: Option<&File>) -> Result<()> {
-        let (report, name) = (self.server.report, &step.name);
-        stop.map_or(Ok(()), Stop::check)?;
-        self.site.phase(&format!("{phase}: {name}"));
-        report.line(Message::Step { phase, name });
-        note(log, format_args!("--- {} {phase}: {}", timestamp(SystemTime::now()), step.line()));
-        let (started, mut output) = (Instant::now(), Output::new(report, log, "  "));
-        let end = process::run(&mut self.command(step), step.timeout, stop, |bytes| output.take(bytes));
-        output.end();
-        let result = match end.map_err(Error::io("run", "/bin/sh"))? {
-            End::Cancelled => Err(Error::Cancelled),
-            end => how(end, step).map_or(Ok(()), |how| Err(self.failed(step, how))),
-        };
-        let outcome = result.as_ref().err().map_or_else(|| "done".into(), ToString::to_string);
-        note(log, format_args!("--- {outcome}, {}", seconds(started.elapsed())));
-        result
+        let failed = |how| self.failed(step, how);
+        run_line(
+            self.server,
+            self.site,
+            (&phase.to_string(), step),
+            &mut self.command(step),
+            stop,
+            log,
+            failed,
+        )
     }
 
     fn failed(&self, step: &Step, how: String) -> Error {
@@ -114,6 +109,33 @@ impl<'a> Steps<'a> {
             .env("BLUEGREEN_SOCKET", self.site.socket(self.release).unwrap_or_default());
         command
     }
+}
+
+/// Runs a step of a phase by its command; `failed` makes the error of one that fails.
+pub(super) fn run_line(
+    server: &DeployContext,
+    site: &LockedSite,
+    (phase, step): (&str, &Step),
+    command: &mut Command,
+    stop: Option<&Stop>,
+    log: Option<&File>,
+    failed: impl Fn(String) -> Error,
+) -> Result<()> {
+    let (report, name) = (server.report, &step.name);
+    stop.map_or(Ok(()), Stop::check)?;
+    site.phase(&format!("{phase}: {name}"));
+    report.line(Message::Step { phase, name });
+    note(log, format_args!("--- {} {phase}: {}", timestamp(SystemTime::now()), step.line()));
+    let (started, mut output) = (Instant::now(), Output::new(report, log, "  "));
+    let end = process::run(command, step.timeout, stop, |bytes| output.take(bytes));
+    output.end();
+    let result = match end.map_err(Error::io("run", "/bin/sh"))? {
+        End::Cancelled => Err(Error::Cancelled),
+        end => how(end, step).map_or(Ok(()), |how| Err(failed(how))),
+    };
+    let outcome = result.as_ref().err().map_or_else(|| "done".into(), ToString::to_string);
+    note(log, format_args!("--- {outcome}, {}", seconds(started.elapsed())));
+    result
 }
 
 /// Prepares a shell command of the config, with the site's directory and the environment that all such commands share.
@@ -136,7 +158,11 @@ pub(super) fn shell(server: &DeployContext, step: &Step) -> Command {
         .envs(server.config.env.iter())
         .env("BLUEGREEN_BRANCH", &server.config.branch)
         .env("BLUEGREEN_SERVER", &server.name)
-        .env("BLUEGREEN_SITE", site);
+        .env("BLUEGREEN_SITE", site)
+        .env(
+            "BLUEGREEN_PUBLIC",
+            Site::open(&server.config.site).map_or("unknown", |site| site.public_word()),
+        );
     command
 }
 

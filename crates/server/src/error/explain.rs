@@ -58,6 +58,7 @@ impl Explain for Error {
             Self::Frozen { hint, .. } | Self::Step { hint, .. } => hint.clone(),
             Self::AlreadyFrozen { .. } => "run `bluegreen unlock` first, or replace the lock with `--force`".into(),
             Self::DamagedFreeze { .. } => "run `bluegreen unlock` to remove it".into(),
+            Self::OldClient(_) => "upgrade bluegreen on the machine that runs `promote`".into(),
             Self::Unverified(_) | Self::CutOff(_) => "push again, or run `bluegreen deploy` on the server".into(),
             Self::Io(error) if error.source.kind() == ErrorKind::PermissionDenied => grant(&error.path),
             Self::Io(error) => return error.hint(),

@@ -215,6 +215,9 @@ pub enum Error {
         path: PathBuf,
         problem: String,
     },
+    /// A client of `hold` that does not know what this server needs.
+    #[error("the client's version of bluegreen is too old: {0}")]
+    OldClient(String),
     /// The config refuses a push to the public side.
     #[error("{0} is public")]
     Public(String),

@@ -33,6 +33,17 @@ pub enum Leftover<'a> {
         /// The number of attempts.
         attempts: u8,
     },
+    /// A change of the side's role was interrupted, and is undone.
+    Role,
+    /// A change of the side's role was interrupted too often.
+    RoleGivenUp {
+        /// The number of times that it was begun.
+        attempts: u8,
+    },
+    /// A change of the side's role was interrupted.
+    RoleCutOff,
+    /// The role does not match the last promotion.
+    RoleOpen,
     /// An activation was interrupted.
     Begun(&'a ReleaseName),
     /// A tip that no deployment has examined.
@@ -71,6 +82,21 @@ impl Display for Leftover<'_> {
             }
             Self::GivenUp { tip, attempts } => {
                 write!(to, "the deployment of {tip} was interrupted {attempts} times and is not retried")
+            }
+            Self::Role => {
+                write!(to, "a change of the side's role was interrupted: running `leave` of `[public]`")
+            }
+            Self::RoleGivenUp { attempts } => {
+                write!(to, "`leave` of `[public]` was interrupted {attempts} times and is not retried")
+            }
+            Self::RoleCutOff => {
+                write!(to, "`enter` or `leave` of `[public]` failed or was interrupted")
+            }
+            Self::RoleOpen => {
+                write!(
+                    to,
+                    "a promotion was interrupted before it recorded which side is public and runs the jobs"
+                )
             }
             Self::Begun(release) => {
                 write!(to, "the activation of release {release} was interrupted")

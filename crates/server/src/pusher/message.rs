@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bluegreen_text::{count, listed, printable, reason, seconds};
 
-use crate::config::Phase;
 use crate::pusher::live_line::LiveLine;
 use crate::pusher::wording::{capitalized, contents, live, participle, rolled_back, writing};
 use crate::release::ReleaseName;
@@ -109,7 +108,7 @@ pub enum Message<'a> {
     /// The other process has stopped.
     Cancelled(&'a LiveLine),
     /// A step begins. Its output follows, indented.
-    Step { phase: Phase, name: &'a str },
+    Step { phase: &'a str, name: &'a str },
     /// A build step was skipped, because a kept release has the same inputs.
     StepUnchanged {
         /// The step's name.

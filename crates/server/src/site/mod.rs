@@ -17,6 +17,7 @@ pub mod logs;
 pub mod outputs;
 mod paths;
 pub mod public;
+pub mod role;
 pub mod seen;
 mod staged;
 mod state_file;

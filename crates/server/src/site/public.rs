@@ -21,6 +21,9 @@ impl LockedSite {
         if self.public_mark().is_ok_and(|mark| mark.is_some_and(|mark| mark.public == public)) {
             return Ok(());
         }
+        if !public {
+            self.begin_settling()?;
+        }
         let mark = PublicMark { public, since: now.to_owned() };
         let text = serde_json::to_vec(&mark)
             .map_err(|error| Error::io("write", self.state_path().join(PUBLIC))(error.into()))?;

@@ -1,0 +1,158 @@
+//! The role of the sides: what only the public side runs, such as scheduled jobs, is handed from one side to the other.
+//!
+//! The leaving side stops first, on all its servers, and only then the other side starts. So at most one side runs the
+//! jobs at any time. If anything fails in between, no side runs them until the next `public` or `promote`.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use bluegreen_report::Report;
+use bluegreen_sys::concurrent;
+use bluegreen_text::explain::Explain;
+use bluegreen_text::{count, seconds};
+
+use crate::error::{Error, Result};
+use crate::hold::{Heartbeat, Hold};
+use crate::plan::{Plan, ServerStatus, Topology, all};
+
+/// A handover during a promotion.
+#[derive(Debug, Default)]
+pub struct Handover {
+    /// True once a server was asked to change its role.
+    has_begun: Cell<bool>,
+    /// True once the new side has the role.
+    is_done: Cell<bool>,
+}
+
+impl Handover {
+    /// Has the other side leave, and the side of the plan enter. Returns false if all servers have their roles already.
+    pub fn run(&self, topology: &Topology, plan: &Plan, holds: &[Hold], report: &Report) -> Result<bool> {
+        let (entering, leaving) = split(topology, Some(&plan.to), holds);
+        if is_settled(&entering, &leaving) {
+            self.is_done.set(true);
+            return Ok(false);
+        }
+        if !plan.left_out.is_empty() {
+            report.warning(
+                "a server that is left out may still run what only the public side runs: stop it there",
+            );
+        }
+        self.has_begun.set(true);
+        change(&other(topology, &plan.to), &leaving, false, report)?;
+        change(&plan.to, &entering, true, report)?;
+        self.is_done.set(true);
+        Ok(true)
+    }
+
+    /// Hands the jobs back to the side that was public before. A failure is printed: visitors are not affected by it.
+    pub fn undo(
+        &self,
+        topology: &Topology,
+        plan: &Plan,
+        holds: &mut [Hold],
+        heartbeat: &Heartbeat,
+        report: &Report,
+    ) {
+        if !self.has_begun.get() || (plan.is_public() && self.is_done.get()) {
+            return;
+        }
+        let back = plan.from.as_ref().filter(|_| !plan.is_public());
+        let (mut entering, mut leaving) = split_mut(topology, &plan.to, holds);
+        let result = change_surely(&plan.to, &mut entering, false, heartbeat, report).and_then(|()| {
+            back.map_or(Ok(()), |side| change_surely(side, &mut leaving, true, heartbeat, report))
+        });
+        let problem = match (result, back) {
+            (Ok(()), Some(_)) => return,
+            (Ok(()), None) => "no side runs what only the public side runs".to_owned(),
+            (Err(error), _) => {
+                report.warning(&error);
+                error.hint().into_iter().for_each(|hint| report.hint(hint));
+                "what only the public side runs may run on no server".to_owned()
+            }
+        };
+        report.warning(problem);
+        report.hint("fix the cause, then run `bluegreen public`, which starts it on the public side");
+    }
+}
+
+/// Returns whether the roles of the servers disagree with the public side, where a promotion has changed them before.
+#[must_use]
+pub fn is_wrong(public: Option<&str>, states: &[ServerStatus]) -> bool {
+    let roles = || states.iter().filter_map(|server| Some((server, server.status.role.as_ref()?)));
+    let is_right = |(server, role): (&ServerStatus, &bluegreen_protocol::status::Role)| {
+        role.complete && role.public == Some(public == Some(server.side.as_str()))
+    };
+    roles().any(|(_, role)| role.public.is_some()) && !roles().all(is_right)
+}
+
+/// Gives every server the role of its side, under holds.
+pub fn correct(topology: &Topology, public: Option<&str>, holds: &[Hold], report: &Report) -> Result<()> {
+    let (entering, leaving) = split(topology, public, holds);
+    let Some(side) = public.filter(|side| topology.sides.contains_key(*side)) else { return Ok(()) };
+    if is_settled(&entering, &leaving) {
+        return Ok(());
+    }
+    change(&other(topology, side), &leaving, false, report)?;
+    change(side, &entering, true, report)
+}
+
+/// Returns the servers with a role: those of a side, and the others.
+fn split<'h>(topology: &Topology, side: Option<&str>, holds: &'h [Hold]) -> (Vec<&'h Hold>, Vec<&'h Hold>) {
+    let with_role = holds.iter().filter(|hold| hold.status.role.is_some());
+    with_role.partition(|hold| topology.is_on_side(side, hold.url()))
+}
+
+fn split_mut<'h>(
+    topology: &Topology,
+    side: &str,
+    holds: &'h mut [Hold],
+) -> (Vec<&'h mut Hold>, Vec<&'h mut Hold>) {
+    let with_role = holds.iter_mut().filter(|hold| hold.status.role.is_some());
+    with_role.partition(|hold| topology.is_on_side(Some(side), hold.url()))
+}
+
+fn is_settled(entering: &[&Hold], leaving: &[&Hold]) -> bool {
+    entering.iter().all(|hold| hold.has_role(true)) && leaving.iter().all(|hold| hold.has_role(false))
+}
+
+/// The name of the other side.
+fn other(topology: &Topology, side: &str) -> String {
+    topology.sides.keys().find(|name| *name != side).cloned().unwrap_or_default()
+}
+
+/// Changes the role of all these servers in parallel.
+fn change(side: &str, holds: &[&Hold], public: bool, report: &Report) -> Result<()> {
+    if holds.is_empty() {
+        return Ok(());
+    }
+    let started = Instant::now();
+    report.line(format_args!("{} {side}...", if public { "Entering" } else { "Leaving" }));
+    all(concurrent::map(holds, |hold| hold.change_role(public)), report)?;
+    let (done, servers) = (if public { "Entered" } else { "Left" }, count(holds.len() as u64, "server"));
+    report.line(format_args!("{done} {side} after {}: {servers}.", seconds(started.elapsed())));
+    Ok(())
+}
+
+/// The same, for the way back: where a connection was lost, it takes the lock of that server again. The server has left
+/// the role by then, because the next holder of its lock undoes a change that was interrupted.
+fn change_surely(
+    side: &str,
+    holds: &mut [&mut Hold],
+    public: bool,
+    heartbeat: &Heartbeat,
+    report: &Report,
+) -> Result<()> {
+    if holds.is_empty() {
+        return Ok(());
+    }
+    report.line(format_args!("{} {side}...", if public { "Entering" } else { "Leaving" }));
+    let results = concurrent::map(holds.iter_mut(), |hold| {
+        let result = hold.change_role(public);
+        if !result.as_ref().is_err_and(Error::is_connection_lost) {
+            return result;
+        }
+        hold.take_again(heartbeat)?;
+        hold.change_role(public)
+    });
+    all(results, report).map(|_| ())
+}
