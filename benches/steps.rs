@@ -1,8 +1,10 @@
-//! A push with an unchanged lockfile, against the same push that installs its packages.
+//! A push with an unchanged lockfile, compared with the same push that installs its packages.
 //!
-//! `cargo bench --bench steps` runs npm, Composer, Bundler, and pip, as far as they are installed, with real packages from
-//! their registries, and prints Markdown. The second push of each pair has the option `no-cache`. Names choose: `npm`.
-//! From the environment: `BENCH_RUNS`, the number of pairs, and `BENCH_DIR`, a directory to work in.
+//! `cargo bench --bench steps` runs npm, Composer, Bundler, and pip, if installed, with real packages from
+//! their registries, and prints Markdown. The second push of each pair uses the option `no-cache`. Arguments
+//! select package managers: `npm`.
+//!
+//! Environment variables: `BENCH_RUNS` is the number of pairs, and `BENCH_DIR` the working directory.
 
 #![allow(clippy::all, clippy::pedantic, clippy::restriction, missing_docs, dead_code)]
 
@@ -17,7 +19,8 @@ use support::repository::{Import, init, set_master};
 use support::server::Server;
 use support::{Pairs, Scratch, machine, number};
 
-/// A package manager: its name, the manifest of a project, the command that writes the lockfile, and its step.
+/// A package manager: its name, a project's manifest and its content, the command that writes the lockfile,
+/// and the step.
 const MANAGERS: [(&str, &str, &str, &str, &str); 4] = [
     (
         "npm",
@@ -66,7 +69,7 @@ fn main() {
             continue;
         }
         let Some(origin) = repository(scratch.path(), name, manifest, content, lock, runs) else {
-            eprintln!("{name} finds no packages");
+            eprintln!("{name} cannot download packages");
             continue;
         };
         let server = Server::bluegreen(scratch.path(), &origin, name, 2);
@@ -97,7 +100,8 @@ fn main() {
     }
 }
 
-/// A repository with a lockfile, whose versions change one page.
+/// Creates a repository with a lockfile, in which each version changes one page. Returns `None` if locking
+/// fails.
 fn repository(
     scratch: &Path,
     name: &str,

@@ -1,4 +1,4 @@
-//! The readers of bytes that others chose, each as a function that must neither panic nor lie.
+//! Parsers of untrusted bytes, as functions that must neither panic nor return invalid results.
 //!
 //! The targets of cargo-fuzz and the short run of `cargo test --test integration fuzz` both call these.
 
@@ -14,8 +14,8 @@ use bluegreen_server::config::Config;
 use bluegreen_server::gate::protocol::{self, Answer};
 use bluegreen_server::release::{Record, ReleaseName};
 
-/// What a hostile server sends to the client: states, replies of a hold, HTTP headers, and the output of a push; and what
-/// a hostile client sends to a hold.
+/// Input of the client from a hostile server (states, replies of a hold, HTTP headers, and push output), and
+/// input of a hold from a hostile client.
 pub fn client(data: &[u8]) {
     if let Ok(status) = serde_json::from_slice::<Status>(data) {
         bounded(&status);
@@ -60,7 +60,7 @@ fn bounded(status: &Status) {
     assert!(status.pending.len() <= 100);
 }
 
-/// Standard input of a hook.
+/// The standard input of a hook.
 pub fn push(data: &[u8]) {
     for update in RefUpdate::parse_all(data).iter().flatten() {
         assert!(update.name.starts_with(b"refs/"));
@@ -119,7 +119,7 @@ pub fn gate(data: &[u8]) {
     assert_eq!(lines.next(), None);
 }
 
-/// Takes pkt-lines apart as git's pkt-line.c does: nothing but whole sections that end with a flush.
+/// Splits pkt-lines as git's pkt-line.c does, into complete sections that each end with a flush packet.
 fn sections(mut data: &[u8]) -> Vec<Vec<Vec<u8>>> {
     let mut sections = vec![Vec::new()];
     while let Some((length, rest)) = data.split_first_chunk::<4>() {
@@ -152,7 +152,7 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// A release's record and its name.
+/// A release's record and name.
 pub fn record(data: &[u8]) {
     if let Some(name) = ReleaseName::from_bytes(data) {
         assert_eq!(name.to_string().as_bytes(), data);
@@ -162,7 +162,7 @@ pub fn record(data: &[u8]) {
     let _ = toml::from_str::<Record>(text);
 }
 
-/// A manifest, with all that is looked up in it.
+/// A manifest, with every kind of lookup in it.
 pub fn manifest(data: &[u8]) {
     let Some(manifest) = Manifest::parse(data) else { return };
     let listing = &manifest.listing;
@@ -183,7 +183,7 @@ pub fn manifest(data: &[u8]) {
     assert!(manifest.write(&mut copy).is_ok() && Manifest::parse(&copy).is_some());
 }
 
-/// A `.gitattributes`, and a pointer of Git LFS.
+/// A `.gitattributes` file and a Git LFS pointer.
 pub fn attributes(data: &[u8]) {
     let mut context = Context { crlf: data.len().is_multiple_of(2), ..Context::default() };
     context.learn_macros(data);

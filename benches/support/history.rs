@@ -1,4 +1,4 @@
-//! A repository with a history like that of a real one: thousands of commits that edit files and copy them.
+//! A synthetic repository with a realistic history: thousands of commits that edit and copy files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::Command;
 use super::repository::{Import, Random, init};
 use super::{git, run};
 
-/// The kinds of files; those of one kind resemble each other.
+/// The kinds of files. Files of one kind are similar.
 const KINDS: [&str; 12] = [
     "Test.php",
     "Type.php",
@@ -28,7 +28,7 @@ const KINDS: [&str; 12] = [
 /// The number of pushes after the last `git gc`.
 const PUSHES: usize = 50;
 
-/// The files of a growing project. A line is a number, and always the same text.
+/// The files of a growing project. A line is a number, from which its text is derived.
 struct Project {
     random: Random,
     lines: Vec<String>,
@@ -36,14 +36,14 @@ struct Project {
     commits: usize,
 }
 
-/// Makes two bare repositories: `packed` with so many files and commits, as `git gc` leaves it, and `pushed`, the
-/// same after fifty small pushes, each of which left a pack of its own.
+/// Generates two bare repositories: `packed`, as `git gc` leaves it, and `pushed`, the same after fifty small
+/// pushes that each left a pack.
 pub fn make_lived_in(packed: &Path, pushed: &Path, files: usize, commits: usize) {
     let mut project = Project::new();
     init(packed);
     let mut import = Import::loose(packed);
     for commit in 0..commits {
-        // A third is there from the start; the rest comes evenly.
+        // A third of the files exist from the start. The rest are added evenly.
         let expected = files / 3 + (files - files / 3) * commit / (commits - 1);
         project.commit(&mut import, "master", None, expected.saturating_sub(project.files.len()));
     }
@@ -80,14 +80,14 @@ impl Project {
         Self { random, lines, files: Vec::new(), commits: 0 }
     }
 
-    /// Adds files, and edits one to five of those that are there.
+    /// Adds files, and edits one to five existing ones.
     fn commit(&mut self, import: &mut Import, branch: &str, from: Option<&str>, new: usize) {
         import.commit(branch, self.commits, from);
         self.commits += 1;
         let mut changed: BTreeSet<usize> = (self.files.len()..self.files.len() + new).collect();
         (0..new).for_each(|_| self.add());
         for _ in 0..1 + self.random.below(5) {
-            // Some files are edited much more often than others.
+            // The distribution is skewed: some files are edited much more often.
             let (a, b) = (self.random.below(self.files.len()), self.random.below(self.files.len()));
             let file = a * b / self.files.len();
             self.edit(file);
@@ -103,8 +103,8 @@ impl Project {
         import.file(path, text.as_bytes());
     }
 
-    /// A new file: in most cases a changed copy of another one, in another directory; or else a header that all of its
-    /// kind have, then lines of its own.
+    /// Adds a file: usually a modified copy of another one in another directory, otherwise its kind's header
+    /// and new lines.
     fn add(&mut self) {
         let number = self.files.len();
         let directory = format!("src/package{}/part{}", number / 400, number / 25);
@@ -119,7 +119,7 @@ impl Project {
         }
         let kind = self.random.below(KINDS.len());
         let path = format!("{directory}/{number}{}", KINDS[kind]);
-        // Most files are small, a few are large.
+        // Most files are small, and a few are large.
         let length = 1 << (3 + self.random.below(6));
         let length = length + self.random.below(length);
         let length = if self.random.below(100) == 0 { length * 10 } else { length };
@@ -128,7 +128,7 @@ impl Project {
         self.files.push((path, lines));
     }
 
-    /// Replaces a few lines of a file by other ones, at one place.
+    /// Replaces a few adjacent lines of a file.
     fn edit(&mut self, file: usize) {
         let lines = &mut self.files[file].1;
         let at = self.random.below(lines.len());
@@ -139,11 +139,12 @@ impl Project {
     }
 }
 
-/// Makes a bare repository with at least `objects` objects of history, and always the same 1,000 files in its tip.
+/// Generates a bare repository with at least `objects` objects of history and the same 1,000 files at its
+/// tip.
 pub fn make_history(path: &Path, objects: usize) {
     init(path);
     let mut import = Import::packed(path);
-    // Each commit brings a blob, a tree and itself.
+    // Each commit adds a blob, a tree, and the commit itself.
     for commit in 0..objects / 3 {
         import.commit("master", commit, None);
         import.file("log", format!("entry {commit}\n").as_bytes());

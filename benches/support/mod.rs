@@ -1,5 +1,4 @@
-//! The common part of the benchmarks: a place to work in, peers that are run as whole processes, and ratios
-//! pair by pair.
+//! Shared code of the benchmarks: a working directory, peers run as processes, and pairwise ratios.
 
 pub mod history;
 pub mod repository;
@@ -10,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The program as `cargo bench` built it.
+/// The program that `cargo bench` built.
 pub const BLUEGREEN: &str = env!("CARGO_BIN_EXE_bluegreen");
 
-/// A folder that is removed at the end, in memory where the machine has room there.
+/// A temporary directory, in memory if there is enough space.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -37,13 +36,13 @@ impl Drop for Scratch {
     }
 }
 
-/// Runs a command without a word and insists that it succeeds.
+/// Runs a command without output and asserts success.
 pub fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// git, without the settings of whoever runs the benchmark.
+/// Returns a git command without the user's settings.
 pub fn git(repository: &Path) -> Command {
     let mut git = Command::new("git");
     for variable in ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"] {
@@ -53,49 +52,49 @@ pub fn git(repository: &Path) -> Command {
     git
 }
 
-/// The output of a command, without the end of its last line.
+/// Returns the output of a command, without the last newline.
 pub fn said(command: &mut Command) -> String {
     String::from_utf8(command.output().unwrap().stdout).unwrap().trim_end().to_owned()
 }
 
-/// A number from the environment.
+/// Returns a number from an environment variable, or the default.
 pub fn number(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().map_or(default, |text| {
-        text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`, and not a number"))
-    })
+    std::env::var(name)
+        .ok()
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: `{text}`")))
 }
 
-/// The largest resident set of a command and of all that it starts, in MB, by GNU time.
+/// Returns the peak resident set size of a command and its children in MB, measured with GNU time.
 pub fn peak(command: &Command) -> f64 {
     let mut time = Command::new("/usr/bin/time");
     time.args(["-f", "%M"]).arg(command.get_program()).args(command.get_args());
     time.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    let output = time.output().expect("GNU time is at /usr/bin/time (package time)");
+    let output = time.output().expect("GNU time must be installed as /usr/bin/time (package time)");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stderr).unwrap();
     text.lines().last().unwrap().parse::<f64>().unwrap() / 1024.0
 }
 
-/// Times one run of a command.
+/// Measures the duration of a command.
 pub fn time(command: &mut Command) -> Duration {
     let start = Instant::now();
     run(command);
     start.elapsed()
 }
 
-/// Ratios of two measurements, pair by pair, in turn.
+/// Alternating measurements of two programs, compared in pairs.
 pub struct Pairs {
     ours: Vec<f64>,
     theirs: Vec<f64>,
 }
 
 impl Pairs {
-    /// Pairs of what was measured already, without the first one.
+    /// Pairs existing measurements, without the first of each.
     pub fn of(ours: &[f64], theirs: &[f64]) -> Self {
         Self { ours: ours[1..].to_vec(), theirs: theirs[1..].to_vec() }
     }
 
-    /// Measures `runs` times one after the other, after one round that does not count. Both are told the
+    /// Measures both `runs` times alternately, after an uncounted warm-up round. Each closure receives the
     /// round, from 0.
     pub fn measure(
         runs: usize,
@@ -115,7 +114,7 @@ impl Pairs {
         median(&self.theirs)
     }
 
-    /// Least, median and greatest ratio.
+    /// Returns the minimum, median, and maximum ratio.
     pub fn ratio(&self) -> (f64, f64, f64) {
         let mut ratios: Vec<f64> = self.ours.iter().zip(&self.theirs).map(|(a, b)| a / b).collect();
         ratios.sort_by(f64::total_cmp);
@@ -130,7 +129,7 @@ fn median(values: &[f64]) -> f64 {
     if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }
 
-/// The machine on which the figures were measured, as closely as it matters to them.
+/// Describes the machine on which the figures were measured.
 pub fn machine() -> String {
     let first = |file: &str, key: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -149,7 +148,7 @@ pub fn machine() -> String {
     )
 }
 
-/// The first two numbers of the version that a text ends with: "2.47" of "git version 2.47.3".
+/// Returns the first two components of the version at the end of a text: "2.47" for "git version 2.47.3".
 fn short_version(text: &str) -> String {
     let version = text.rsplit(' ').next().unwrap_or_default();
     version.split('.').take(2).collect::<Vec<_>>().join(".")

@@ -1,4 +1,4 @@
-//! Repositories to measure with: one without deltas, and what is told of any.
+//! Repositories to measure: a synthetic one without deltas, and statistics of any repository.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -13,12 +13,13 @@ pub struct Import {
 }
 
 impl Import {
-    /// All in one pack without deltas.
+    /// Writes all objects into one pack without deltas.
     pub fn packed(repository: &Path) -> Self {
         Self::start(repository, 0)
     }
 
-    /// Each object on its own, as small pushes leave them: `git gc` looks for no deltas within a pack.
+    /// Writes loose objects, as small pushes leave them, because `git gc` searches for no deltas within a
+    /// pack.
     pub fn loose(repository: &Path) -> Self {
         Self::start(repository, 1_000_000_000)
     }
@@ -31,7 +32,7 @@ impl Import {
         Self { child, to }
     }
 
-    /// Begins a commit on a branch, after `from` where it does not just go on.
+    /// Starts a commit on a branch, with `from` as its parent if it does not continue the branch.
     pub fn commit(&mut self, branch: &str, time: usize, from: Option<&str>) {
         let time = 1_700_000_000 + time;
         let text = "commit refs/heads/";
@@ -59,8 +60,8 @@ pub fn init(path: &Path) {
     run(Command::new("git").args(["init", "-q", "--bare", "--initial-branch=master"]).arg(path));
 }
 
-/// A bare repository of `files` files of about 4.4 kB in directories of 50, and `versions` more commits
-/// that each change every `files / changed`-th file. Nothing resembles anything, so that no deltas are made.
+/// Generates a bare repository with `files` files of about 4.4 kB in directories of 50, and `versions` more
+/// commits that each change every `files / changed`-th file. No files are similar, so git creates no deltas.
 pub fn make_repository(path: &Path, files: usize, changed: usize, versions: usize) {
     init(path);
     let mut import = Import::packed(path);
@@ -87,12 +88,13 @@ pub fn make_repository(path: &Path, files: usize, changed: usize, versions: usiz
     set_master(path, 0);
 }
 
-/// Moves the branch, as a push would just have done.
+/// Moves the branch, as a push would have done.
 pub fn set_master(repository: &Path, version: usize) {
     run(git(repository).args(["update-ref", "refs/heads/master", &format!("refs/heads/v{version}")]));
 }
 
-/// A row of the table of repositories: commit, files, MB, the share that packs hold as deltas, packs.
+/// Returns a row for the table of repositories: commit, files, MB, percentage of objects stored as deltas,
+/// and packs.
 pub fn row_of(name: &str, repository: &Path) -> String {
     let git = || git(repository);
     let commit = said(git().args(["rev-parse", "--short=12", "master"]));
@@ -123,7 +125,8 @@ pub fn row_of(name: &str, repository: &Path) -> String {
     format!("| {name} | `{commit}` | {} | {size:.1} | {share:.0} % | {packs} |", blobs.len())
 }
 
-/// A small generator, so that every run makes the same repository (Knuth's MMIX constants).
+/// A pseudorandom number generator with Knuth's MMIX constants, which generates the same repository in every
+/// run.
 pub struct Random(pub u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! A server with one of the two hooks, and pushes to it as receive-pack would run them.
+//! A server with one of the two hooks, and pushes to it as receive-pack runs them.
 
 use std::fs;
 use std::io::Write;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::repository::set_master;
 use super::{BLUEGREEN, git, run, said};
 
-/// The hook that bluegreen replaces, as the tutorial has it.
+/// The hook in the tutorial, which bluegreen replaces.
 const BASH_HOOK: &str = r#"#!/bin/bash
 while read oldrev newrev ref
 do
@@ -62,7 +62,7 @@ impl Server {
         Self { repository, site }
     }
 
-    /// Runs the hook as receive-pack does and times it.
+    /// Runs the hook as receive-pack does, and returns the duration.
     pub fn hook(&self, line: &str) -> Duration {
         self.hook_with(line, &[])
     }

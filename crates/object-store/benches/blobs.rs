@@ -1,6 +1,6 @@
 //! Reads all blobs of a commit, compared with `git cat-file --batch`. Prints medians of 7 runs in milliseconds.
 
-// A benchmark that cannot continue panics with the reason.
+// In a benchmark, a panic is the right way to fail.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout)]
 
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ const FILES: usize = 4000;
 const VERSIONS: usize = 20;
 const RUNS: usize = 7;
 
-/// No object of the benchmark is large.
+/// A fallback that is never used, because no object in the benchmark is large.
 #[derive(Debug)]
 struct NoFallback;
 
@@ -42,7 +42,7 @@ fn main() {
     }
 }
 
-/// Creates a packed history of similar files.
+/// Generates a packed history of similar files.
 fn create(path: &Path) {
     git(path, &["init", "--quiet", "--bare", "."], b"");
     let mut stream = String::new();

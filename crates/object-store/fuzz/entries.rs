@@ -10,7 +10,7 @@ pub mod packs;
 use bluegreen_object_store::ObjectFormat;
 use bluegreen_object_store::tree;
 
-/// A tree object, in both formats of ids.
+/// A tree object, with ids of both formats.
 pub fn tree(data: &[u8]) {
     for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
         let Ok(entries) = tree::parse(data, format) else { continue };

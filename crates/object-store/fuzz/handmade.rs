@@ -1,4 +1,4 @@
-//! Writes packs and indexes object by object, including those that git would never write.
+//! Writes packs and indexes object by object, including invalid ones.
 //!
 //! Their checksums are zeros. Git verifies a pack only when it receives it.
 
@@ -7,13 +7,13 @@ use libdeflater::{CompressionLvl, Compressor};
 
 /// An object of a pack. Its id is derived from its number.
 pub struct Object {
-    /// The type as packs number it. 1 to 4 are whole objects, 6 and 7 are deltas.
+    /// The type, as numbered in packs. 1 to 4 are complete objects, 6 and 7 are deltas.
     pub kind: u8,
     /// The number of a delta's base.
     pub base: usize,
     /// The bytes before compression.
     pub content: Vec<u8>,
-    /// The size that its header claims.
+    /// The size in its header.
     pub claimed: u64,
 }
 
@@ -23,7 +23,7 @@ impl Object {
         Self::whole(3, content)
     }
 
-    /// A commit (1), a tree (2), a blob (3) or a tag (4).
+    /// Creates a complete object: a commit (1), a tree (2), a blob (3), or a tag (4).
     pub fn whole(kind: u8, content: &[u8]) -> Self {
         Self { kind, base: 0, content: content.to_vec(), claimed: content.len() as u64 }
     }
@@ -39,7 +39,7 @@ impl Object {
     }
 }
 
-/// Returns the id of an object by its number. Ids are distributed over all buckets of the index, in ascending order.
+/// Returns the id of the object with this number. Ids are ascending and spread over all buckets of the index.
 pub fn id(number: usize, format: ObjectFormat) -> ObjectId {
     let mut id = [7; 32];
     id[..4].copy_from_slice(&((number as u32) << 12).to_be_bytes());
@@ -74,7 +74,8 @@ pub fn pack(objects: &[Object], format: ObjectFormat) -> (Vec<u8>, Vec<u32>) {
     (pack, offsets)
 }
 
-/// Encodes the distance back to a base: groups of 7 bits, the highest first, each but the last minus 1.
+/// Encodes the distance back to a base: groups of 7 bits, most significant first, each except the last minus
+/// 1.
 fn distance(mut distance: u32) -> Vec<u8> {
     let mut bytes = vec![(distance & 0x7f) as u8];
     while distance > 0x7f {

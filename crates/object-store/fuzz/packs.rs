@@ -14,16 +14,16 @@ use bluegreen_object_store::{
 
 use super::handmade::{Object, id, index, pack};
 
-/// The maximum number of objects that are looked up.
+/// The maximum number of objects to look up.
 const MAX_OBJECTS: usize = 64;
 
 /// The offset of the ids in an index.
 const IDS: usize = 8 + 1024;
 
-/// A bare repository that is removed when dropped.
+/// A bare repository, removed on drop.
 struct Scratch(PathBuf);
 
-/// Reads large and unusual objects of a repository with `git cat-file`, as the program does.
+/// Reads large and unusual objects with `git cat-file`, as the program does.
 #[derive(Debug)]
 pub struct Git(pub PathBuf);
 
@@ -44,13 +44,14 @@ impl Drop for Scratch {
     }
 }
 
-/// Joins a pack and its index to one input: the length of ids, the length of the pack, the pack, and the index.
+/// Combines a pack and its index into one input: the length of ids, the length of the pack, the pack, and the
+/// index.
 pub fn join(id_len: u8, pack: &[u8], index: &[u8]) -> Vec<u8> {
     [&[id_len][..], &(pack.len() as u32).to_le_bytes(), pack, index].concat()
 }
 
-/// Reads every object in the index. An object that git reads must be equal. An object that git rejects must be rejected, or
-/// match its id.
+/// Reads every object in the index. If git reads an object, the content must be equal. If git rejects it, it
+/// must be rejected or match its id.
 pub fn read(data: &[u8]) {
     let Some((&[id_len, a, b, c, d], rest)) = data.split_first_chunk() else { return };
     let format = if id_len == 20 { ObjectFormat::Sha1 } else { ObjectFormat::Sha256 };
@@ -74,8 +75,8 @@ pub fn read_handmade(data: &[u8]) {
     compare(format, &pack, &index(&offsets, format), &ids);
 }
 
-/// Parses objects, each with a wrong offset for the index, if any. An object is a type, the number of its base, a wrong size or
-/// offset, a length, and that many bytes.
+/// Parses objects, each with an optional wrong offset for the index. An object is a type, the number of its
+/// base, a wrong size or offset, a length, and that many bytes.
 fn objects(mut data: &[u8]) -> (Vec<Object>, Vec<Option<u32>>) {
     let (mut objects, mut lies) = (Vec::new(), Vec::new());
     while let Some((&[kind, base, odd, len], rest)) = data.split_first_chunk() {
@@ -115,7 +116,7 @@ fn compare(format: ObjectFormat, pack: &[u8], index: &[u8], ids: &[ObjectId]) {
     }
 }
 
-/// Returns whether the ids of an index are sorted and its 256 counts match their first bytes.
+/// Returns whether the ids in an index are sorted and its 256 counts match their first bytes.
 fn is_in_order(index: &[u8], format: ObjectFormat) -> bool {
     let counts = index.get(8..IDS).unwrap_or_default().as_chunks::<4>().0;
     let counts: Vec<usize> = counts.iter().map(|count| u32::from_be_bytes(*count) as usize).collect();
@@ -143,18 +144,18 @@ fn repository(format: ObjectFormat, pack: &[u8], index: &[u8]) -> Scratch {
     Scratch(path)
 }
 
-/// Returns the output of git, up to the point where it dies.
+/// Returns git's output, up to the point where it exits.
 fn git(repository: &Path, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut git = Command::new("git");
     git.arg("--git-dir").arg(repository).args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null");
     git.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = git.spawn().unwrap_or_else(|error| panic!("git: {error}"));
-    // A git that dies early closes the pipe.
+    // If git exits early, it closes the pipe.
     let _ = child.stdin.take().map(|mut to| to.write_all(input));
     child.wait_with_output().unwrap_or_else(|error| panic!("git: {error}")).stdout
 }
 
-/// Reads the blobs as a checkout does. Rejected blobs have an error.
+/// Reads the blobs as a checkout does. Rejected blobs are errors.
 fn ours(path: &Path, format: ObjectFormat, ids: &[ObjectId]) -> HashMap<ObjectId, Result<Vec<u8>, String>> {
     let fallback = Git(path.into());
     let store = ObjectStore::new(&path.join("objects"), format, &fallback);
@@ -177,7 +178,7 @@ fn ours(path: &Path, format: ObjectFormat, ids: &[ObjectId]) -> HashMap<ObjectId
     ids.iter().enumerate().map(&mut read).collect()
 }
 
-/// Reads the blobs with git. It dies at the first damaged blob, and is then restarted for the rest.
+/// Reads the blobs with git, which exits at the first damaged blob and is then restarted for the rest.
 fn read_by_git(path: &Path, ids: &[ObjectId]) -> Vec<Option<Vec<u8>>> {
     let mut said = Vec::new();
     while said.len() < ids.len() {
@@ -186,13 +187,13 @@ fn read_by_git(path: &Path, ids: &[ObjectId]) -> Vec<Option<Vec<u8>>> {
         let mut rest = output.as_slice();
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let head = String::from_utf8_lossy(&rest[..end]).into_owned();
-            // `ID KIND SIZE`, then the content; or `ID missing`.
+            // The output is `ID KIND SIZE` and the content, or `ID missing`.
             let Some(size) = head.split(' ').nth(2).and_then(|size| size.parse::<usize>().ok()) else {
                 said.push(None);
                 rest = &rest[end + 1..];
                 continue;
             };
-            // If git dies, the newline after the content is missing, even after empty content.
+            // If git exits, the newline after the content is missing, even after empty content.
             let Some(content) = (end + 1).checked_add(size).and_then(|last| rest.get(end + 1..=last)) else {
                 break;
             };

@@ -27,7 +27,7 @@ fn tree() {
     );
 }
 
-/// A pack of a small history and its index, as one input.
+/// Returns a pack of a small history and its index as one input.
 fn real_pack(format: ObjectFormat, has_offsets: bool) -> Vec<u8> {
     let packed = Packed::new(format);
     packed.history(16, 0..4);
@@ -48,7 +48,8 @@ fn pack() {
     run_packs(entries::pack, &seeds);
 }
 
-/// Runs fewer cases, because each starts git twice or more. `BLUEGREEN_FUZZ_PACKS` is the number of cases.
+/// Runs fewer cases by default, because each starts git at least twice. `BLUEGREEN_FUZZ_PACKS` is the number
+/// of cases.
 fn run_packs(target: fn(&[u8]), seeds: &[Vec<u8>]) {
     let cases = std::env::var("BLUEGREEN_FUZZ_PACKS").ok().and_then(|cases| cases.parse().ok());
     let always_the_same = || TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -59,7 +60,8 @@ fn run_packs(target: fn(&[u8]), seeds: &[Vec<u8>]) {
     run_with(target, seeds, runner);
 }
 
-/// An object as `delta` parses it: its type, its base, a wrong size or offset, and its content.
+/// Encodes an object in the format that `delta` parses: its type, its base, a wrong size or offset, and its
+/// content.
 fn packed_object(kind: u8, base: u8, odd: u8, content: &[u8]) -> Vec<u8> {
     [&[kind, base, odd, content.len() as u8], content].concat()
 }
@@ -67,7 +69,7 @@ fn packed_object(kind: u8, base: u8, odd: u8, content: &[u8]) -> Vec<u8> {
 #[test]
 fn delta() {
     let whole = packed_object(3, 0, 0, b"0123456789abcdef");
-    // Copies 4 bytes from the 8th on and inserts 2, by the offset of the base and by its id.
+    // Copies 4 bytes from offset 8 and inserts 2. The base is referred to by offset and by id.
     let change = [16, 6, 0x91, 8, 4, 2, b'x', b'y'];
     let (near, far) = (packed_object(6, 0, 0, &change), packed_object(7, 0, 0, &change));
     let onto = packed_object(7, 1, 0, &[6, 4, 0x90, 4]);

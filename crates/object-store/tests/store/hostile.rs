@@ -1,4 +1,4 @@
-//! Packs that git would never write: sound objects are decoded, and the others are errors.
+//! Invalid packs: their valid objects are decoded, and all others are errors.
 
 use std::fs;
 
@@ -10,7 +10,8 @@ use crate::repository::Packed;
 
 const FORMAT: ObjectFormat = ObjectFormat::Sha1;
 
-/// A repository with these objects in one pack, and a tree of the `wanted` ones. `lie` changes the offsets in the index.
+/// Creates a repository with these objects in one pack, and a tree of the `wanted` ones. `lie` changes the
+/// offsets in the index.
 fn handmade(objects: &[Object], wanted: &[usize], lie: impl Fn(usize, u32) -> u32) -> (Packed, String) {
     let packed = Packed::new(FORMAT);
     let (pack, offsets) = pack(objects, FORMAT);
@@ -33,14 +34,14 @@ fn hostile_blobs_are_not_decoded() {
         names.sort();
         names
     };
-    // A chain of 50,000 copies of one byte.
+    // A chain of 50,000 deltas that each copy one byte.
     let mut chain = vec![Object::blob(b"x")];
     chain.extend((1..50_000).map(|number| Object::delta(number - 1, &[1, 1, 0x90, 1])));
     let (packed, tree) = handmade(&chain, &[10, 4095, 49_999], same);
     assert_eq!(names(&packed.read_tree(&tree, 2)), ["000010", "004095"]);
 
-    // A delta and a result of 16 EiB, a blob of 16 EiB, a cycle, and deltas of themselves, of a missing base, and of a base
-    // with another size.
+    // A delta with a 16 EiB result, objects that claim 16 EiB, a cycle, and deltas against themselves, a
+    // missing base, and a base of another size.
     let endless = [1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0x90, 1];
     let odd = [
         Object::blob(b"x"),
@@ -58,7 +59,7 @@ fn hostile_blobs_are_not_decoded() {
     let (packed, tree) = handmade(&odd, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], same);
     assert_eq!(names(&packed.read_tree(&tree, 2)), ["000000", "000010"]);
 
-    // Wrong offsets: beyond the pack, in its middle, and 64-bit offsets that the index does not have.
+    // Wrong offsets: beyond the pack, inside an object, and 64-bit offsets that the index lacks.
     for lie in [1 << 30, 13, 0x8000_0000, u32::MAX] {
         let few: Vec<_> =
             (0..10).map(|number| Object::blob(format!("content {number}").as_bytes())).collect();
@@ -68,7 +69,7 @@ fn hostile_blobs_are_not_decoded() {
     }
 }
 
-/// A delta tree that is wide and deep, with blobs so large that not all bases can be held.
+/// A delta tree that is both wide and deep, with blobs too large to keep all bases in memory.
 #[test]
 fn bases_that_do_not_fit_into_memory_are_decoded_again() {
     let content: Vec<u8> = (0..4_000_000_u32).map(|at| (at % 251) as u8).collect();

@@ -1,6 +1,6 @@
 //! The object store against git.
 
-// A test that cannot continue has failed, and panics with the reason.
+// In tests, a panic is the right way to fail.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::missing_panics_doc)]
 
 #[path = "../../fuzz/entries.rs"]

@@ -1,4 +1,4 @@
-//! Packs that git writes: every object equals the output of `git cat-file`.
+//! Packs created by git: every object equals the output of `git cat-file`.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use bluegreen_object_store::ObjectFormat;
 use crate::repository::Packed;
 
 #[test]
-fn deltas_of_every_type_that_git_writes() {
+fn deltas_of_every_object_type() {
     let packed = Packed::new(ObjectFormat::Sha1);
     packed.history(60, 0..12);
     assert_eq!(packed.is_right(), (0, 60), "loose objects are not in packs");
@@ -38,7 +38,7 @@ fn deltas_with_long_ids() {
 }
 
 #[test]
-fn many_small_packs_that_were_thin() {
+fn many_packs_completed_from_thin_packs() {
     let packed = Packed::new(ObjectFormat::Sha1);
     packed.history(60, 0..1).git(&["repack", "-qad"], b"");
     let source = Packed::new(ObjectFormat::Sha1);

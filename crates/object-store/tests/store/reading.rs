@@ -10,11 +10,11 @@ use bluegreen_object_store::{DecodedBlob, Decoder, ObjectId, ObjectStore};
 use crate::entries::packs::Git;
 use crate::repository::Packed;
 
-/// The files of a tree.
+/// The files read from a tree.
 pub struct Found {
     /// The content of each file that was decoded.
     pub files: HashMap<PathBuf, Vec<u8>>,
-    /// The files that must be read one by one.
+    /// The files that must be read individually.
     pub left: Vec<PathBuf>,
     /// The number of files that were decoded from deltas.
     pub deltas: usize,
@@ -77,7 +77,7 @@ impl Packed {
                     if let Some(content) = content {
                         assert_eq!(packed.size(position), Some(content.len() as u64));
                         let before = found.files.insert(paths[position].clone(), content.to_vec());
-                        assert!(before.is_none(), "it was decoded twice");
+                        assert!(before.is_none(), "the object was decoded twice");
                         found.deltas += usize::from(is_delta);
                     }
                 }
@@ -89,7 +89,8 @@ impl Packed {
         found
     }
 
-    /// Checks all files against git. Returns the number of deltas and the number of files that were not decoded.
+    /// Compares all files with git. Returns the number of deltas and the number of files that were not
+    /// decoded.
     #[track_caller]
     pub fn is_right(&self) -> (usize, usize) {
         let found = self.read(2);

@@ -1,15 +1,15 @@
-//! What other pages in the operator's browser send, and what hostile servers report.
+//! Requests from other pages in the operator's browser, and reports from hostile servers.
 
 use serde_json::json;
 
 use crate::fake::{Panel, change, entry};
 use crate::http::read_until;
 
-/// Everything that shows data or changes something.
+/// Paths that show data or change something.
 const PATHS: [&str; 3] = ["/", "/events", "/?action=deploy"];
 
 #[test]
-fn a_name_that_is_rebound_to_this_machine_gets_nothing() {
+fn dns_rebinding_is_rejected() {
     let panel = Panel::new();
     let port = panel.address.port();
     for host in [
@@ -38,7 +38,7 @@ fn a_name_that_is_rebound_to_this_machine_gets_nothing() {
 }
 
 #[test]
-fn another_page_in_the_browser_gets_nothing_and_changes_nothing() {
+fn cross_origin_requests_are_rejected() {
     let panel = Panel::new();
     let (port, csrf) = (panel.address.port(), panel.get("/").body.len());
     assert!(csrf > 0);
@@ -67,25 +67,25 @@ fn another_page_in_the_browser_gets_nothing_and_changes_nothing() {
         assert_eq!(panel.get_with("/", fetch).status, 403, "{fetch}");
     }
     let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
-    assert_eq!(panel.get_with("/", link).status, 200, "a link from a chat can be followed");
+    assert_eq!(panel.get_with("/", link).status, 200, "links from other sites must work");
     assert_eq!(
         panel.post_with("/logout", "csrf=x", link).status,
         403,
-        "a form of another page cannot be sent"
+        "forms on other sites must be rejected"
     );
     let own = format!("Origin: http://127.0.0.1:{port}\r\nSec-Fetch-Site: same-origin\r\n");
     assert_eq!(panel.get_with("/", &own).status, 200);
 }
 
 #[test]
-fn a_form_needs_the_token_of_this_start() {
+fn a_form_needs_the_current_csrf_token() {
     let (panel, other) = (Panel::new(), Panel::new());
     let stolen =
         crate::http::Response { status: 0, head: String::new(), body: other.get("/login").body }.csrf();
     for form in ["", "csrf=", "csrf=0", &format!("csrf={stolen}"), "csrf=a&csrf=b"] {
         assert_eq!(panel.post("/logout", form).status, 403, "{form}");
     }
-    assert_eq!(panel.get("/logout").status, 405, "a link changes nothing");
+    assert_eq!(panel.get("/logout").status, 405, "a GET request must not log out");
     let json =
         "POST /logout HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}";
     assert_eq!(panel.raw(json).status, 415);
@@ -96,7 +96,7 @@ fn a_form_needs_the_token_of_this_start() {
 }
 
 #[test]
-fn every_response_forbids_scripts_frames_and_copies() {
+fn every_response_forbids_scripts_framing_and_caching() {
     let panel = Panel::new();
     for response in [
         panel.get("/"),
@@ -133,7 +133,7 @@ fn every_response_forbids_scripts_frames_and_copies() {
 }
 
 #[test]
-fn what_a_hostile_server_reports_is_text_and_bounded() {
+fn reports_of_hostile_servers_are_escaped_and_bounded() {
     let panel = Panel::new();
     let evil =
         "</p><script>alert(1)</script><img src=x onerror=alert(1)>\u{1b}[2J\u{202e}\u{0}\"' onclick='x'";
@@ -173,7 +173,7 @@ fn what_a_hostile_server_reports_is_text_and_bounded() {
 }
 
 #[test]
-fn the_page_is_small_and_needs_nothing_else() {
+fn the_page_is_small_and_self_contained() {
     let panel = Panel::new();
     let files = ["/", "/panel.css", "/panel.js", "/icon.svg"].map(|path| panel.get(path));
     let size: usize = files.iter().map(|file| file.head.len() + file.body.len()).sum();

@@ -1,4 +1,4 @@
-//! Many connections, and slow ones: the operator's own still works.
+//! Many connections, and slow ones: the operator's own connection still works.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ fn impatient() -> Panel {
 }
 
 #[test]
-fn a_client_that_sends_slowly_is_cut_off() {
+fn a_slow_client_is_disconnected() {
     let panel = impatient();
     let length = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n";
     for request in [
@@ -30,7 +30,7 @@ fn a_client_that_sends_slowly_is_cut_off() {
         assert!([0, 408].contains(&response.status), "{request}: {response:?}");
         assert!(started.elapsed() < Duration::from_secs(8), "{request}: {:?}", started.elapsed());
     }
-    // One byte after the other does not help.
+    // Sending one byte at a time does not extend the deadline.
     let mut stream = panel.connect();
     let started = Instant::now();
     while stream.write_all(b"G").is_ok() && started.elapsed() < Duration::from_secs(8) {
@@ -41,7 +41,7 @@ fn a_client_that_sends_slowly_is_cut_off() {
 }
 
 #[test]
-fn a_request_that_is_too_long_is_refused() {
+fn an_oversized_request_is_rejected() {
     let panel = Panel::new();
     let form = format!("csrf=x&text={}", "x".repeat(1_000_000));
     assert_eq!(panel.post("/logout", &form).status, 413);
@@ -53,7 +53,7 @@ fn a_request_that_is_too_long_is_refused() {
 }
 
 #[test]
-fn ten_thousand_connections_do_not_keep_the_operator_out() {
+fn ten_thousand_connections_do_not_lock_out_the_operator() {
     let panel = Panel::new();
     let count = 10_000;
     let crowd: Vec<TcpStream> = (0..count).filter_map(|_| TcpStream::connect(panel.address).ok()).collect();
@@ -64,14 +64,14 @@ fn ten_thousand_connections_do_not_keep_the_operator_out() {
     }
     assert!(panel.get("/").body.contains("First</p>"));
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-    // The first ones were closed, and the last ones wait.
+    // The oldest connections were closed, and the newest ones wait.
     let mut first = &crowd[0];
     first.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     assert!(matches!(first.read(&mut [0]), Ok(0) | Err(_)));
 }
 
 #[test]
-fn streams_of_events_are_bounded_and_pages_still_load() {
+fn event_streams_are_limited_and_pages_still_load() {
     let panel = Panel::new();
     let mut streams: Vec<_> = (0..80).map(|_| panel.events("")).collect();
     let is_refused = streams.iter_mut().any(|stream| {

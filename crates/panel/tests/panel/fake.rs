@@ -1,4 +1,4 @@
-//! Servers that a test plays, and a panel that shows them.
+//! Simulated servers, and a panel that shows them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use bluegreen_protocol::history::Entry;
 use bluegreen_protocol::status::Status;
 use serde_json::{Value, json};
 
-/// What the servers respond.
+/// The responses of the simulated servers.
 #[derive(Clone)]
 pub struct World {
     pub public: Result<Option<String>, Problem>,
@@ -25,7 +25,7 @@ pub struct World {
     pub statuses: [Result<Value, Problem>; 2],
     pub histories: [Value; 2],
     pub changes: Vec<Change>,
-    /// The time that blue needs to respond.
+    /// The response time of blue.
     pub delay: Duration,
 }
 
@@ -49,7 +49,7 @@ pub fn change(is_gained: bool, commit: &str, subject: &str, author: &str) -> Cha
     Change { is_gained, commit: commit.into(), subject: subject.into(), author: author.into() }
 }
 
-/// The state of a server, as `status --json` prints it.
+/// Returns the state of a server, as `status --json` prints it.
 pub fn status(name: &str, digit: char, subject: &str) -> Value {
     let commit = digit.to_string().repeat(40);
     json!({
@@ -59,7 +59,7 @@ pub fn status(name: &str, digit: char, subject: &str) -> Value {
     })
 }
 
-/// An entry, as `history --json` prints it.
+/// Returns a history entry, as `history --json` prints it.
 pub fn entry(time: &str, action: &str, outcome: &str, more: &Value) -> Value {
     let mut entry = json!({
         "time": time, "action": action, "by": { "user": "ada" }, "release": null, "old": null, "new": "c".repeat(40),
@@ -69,7 +69,7 @@ pub fn entry(time: &str, action: &str, outcome: &str, more: &Value) -> Value {
     entry
 }
 
-/// The servers of a test, which it can change.
+/// Simulated servers, whose responses the test can change.
 #[derive(Clone)]
 pub struct Fake(pub Arc<Mutex<World>>, pub Arc<AtomicUsize>);
 
@@ -136,7 +136,7 @@ impl Pair for Fake {
     }
 }
 
-/// A panel that runs until the test has ended.
+/// A panel that runs until the test ends.
 pub struct Panel {
     pub address: SocketAddr,
     pub fake: Fake,
@@ -144,7 +144,7 @@ pub struct Panel {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Returns the options of most tests.
+/// Returns the options that most tests use.
 pub fn options() -> Options {
     let patience = Patience { sending: Duration::from_secs(10), request: Duration::from_secs(20) };
     Options { listen: "127.0.0.1:0".parse().unwrap(), token_file: None, hosts: Vec::new(), patience }
@@ -175,12 +175,12 @@ impl Panel {
         serve(options, Arc::new(fake), &Stop::never().part(), |_| ()).unwrap_err()
     }
 
-    /// Changes what the servers respond.
+    /// Changes the responses of the servers.
     pub fn change(&self, change: impl FnOnce(&mut World)) {
         change(&mut self.fake.0.lock().unwrap());
     }
 
-    /// Returns how many times a server was asked for its state.
+    /// Returns how many times the servers were queried for their state.
     pub fn questions(&self) -> usize {
         self.fake.1.load(Ordering::Relaxed)
     }

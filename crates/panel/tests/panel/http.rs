@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::fake::Panel;
 
-/// A response.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
@@ -15,13 +14,13 @@ pub struct Response {
 }
 
 impl Response {
-    /// Returns a header.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> &str {
         let line = self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
         line.unwrap_or_default()
     }
 
-    /// Returns the token of the page's form.
+    /// Returns the CSRF token in the page's form.
     pub fn csrf(&self) -> String {
         let value = self.body.split("name=\"csrf\" value=\"").nth(1).expect("the page has a form");
         value.split('"').next().unwrap().to_owned()
@@ -35,14 +34,14 @@ impl Panel {
         stream
     }
 
-    /// Sends a request as it is, and reads the response to its end.
+    /// Sends a request unchanged, and reads the whole response.
     pub fn raw(&self, request: &str) -> Response {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
         read(stream)
     }
 
-    /// Requests a page with further headers.
+    /// Requests a page with additional headers.
     pub fn get_with(&self, path: &str, headers: &str) -> Response {
         let host =
             if headers.contains("Host: ") { String::new() } else { format!("Host: {}\r\n", self.address) };
@@ -53,7 +52,7 @@ impl Panel {
         self.get_with(path, "")
     }
 
-    /// Sends a form with further headers.
+    /// Submits a form with additional headers.
     pub fn post_with(&self, path: &str, form: &str, headers: &str) -> Response {
         let length = form.len();
         self.raw(&format!(
@@ -67,7 +66,7 @@ impl Panel {
         self.post_with(path, form, &format!("Origin: http://{}\r\n", self.address))
     }
 
-    /// Opens a stream of events, and returns what reads it.
+    /// Opens an event stream and returns its reader.
     pub fn events(&self, query: &str) -> BufReader<TcpStream> {
         let mut stream = self.connect();
         write!(stream, "GET /events{query} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address).unwrap();
@@ -87,7 +86,7 @@ pub fn read_until(events: &mut impl BufRead, texts: &[&str]) -> String {
     all
 }
 
-/// Reads a response to its end. A connection that is closed early has status 0.
+/// Reads a whole response. A connection that is closed early has status 0.
 pub fn read(mut stream: TcpStream) -> Response {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);

@@ -1,8 +1,8 @@
-//! The panel over HTTP, with servers that the test plays.
+//! The panel over HTTP, with simulated servers.
 
-// A test that cannot go on has failed, and panics with the reason.
+// In tests, a panic is the right way to fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
-// The rule that keeps the program's threads in one module is not one for tests.
+// Tests may start threads directly, unlike the program.
 #![allow(clippy::disallowed_methods)]
 
 mod attack;

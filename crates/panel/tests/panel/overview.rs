@@ -1,4 +1,4 @@
-//! The overview: what it shows, without a script and with one.
+//! The overview, with and without JavaScript.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::fake::{Panel, change, entry, problem};
 use crate::http::read_until;
 
 #[test]
-fn both_sides_are_shown_with_what_visitors_would_get() {
+fn the_overview_shows_both_sides_and_the_effect_of_a_promotion() {
     let panel = Panel::new();
     panel.change(|world| world.changes.push(change(false, "a1a1a1a", "Lost subject", "Grace")));
     let page = panel.get("/");
@@ -33,7 +33,7 @@ fn both_sides_are_shown_with_what_visitors_would_get() {
 }
 
 #[test]
-fn a_side_without_a_difference_is_named_as_such() {
+fn sides_with_equal_commits_are_reported() {
     let panel = Panel::new();
     panel.change(|world| world.statuses[1] = world.statuses[0].clone());
     assert!(panel.get("/").body.contains("Visitors would see no change."));
@@ -119,12 +119,12 @@ fn changes_arrive_as_events() {
 }
 
 #[test]
-fn servers_are_asked_only_while_somebody_looks() {
+fn servers_are_queried_only_while_a_page_is_open() {
     let panel = Panel::new();
     let mut events = panel.events("");
     read_until(&mut events, &["First</p>"]);
     drop(events);
-    // The panel notices with the next event that the browser has gone.
+    // The panel detects a closed browser connection when it sends the next event.
     std::thread::sleep(Duration::from_secs(4));
     let asked = panel.questions();
     std::thread::sleep(Duration::from_secs(3));
@@ -132,7 +132,7 @@ fn servers_are_asked_only_while_somebody_looks() {
 }
 
 #[test]
-fn a_mark_that_disagrees_and_pending_work_are_shown() {
+fn a_conflicting_mark_and_pending_work_are_shown() {
     let panel = Panel::new();
     panel.change(|world| {
         world.public = Ok(Some("green".into()));

@@ -1,4 +1,4 @@
-//! A panel that other machines can reach: nobody uses it without the token.
+//! A panel that other machines can reach requires a token.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ fn log_in(panel: &Panel, token: &str) -> String {
 }
 
 #[test]
-fn an_address_that_others_reach_needs_a_token() {
+fn an_externally_reachable_address_needs_a_token() {
     let listen = |listen: &str| Options { listen: listen.parse::<SocketAddr>().unwrap(), ..options() };
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8080"] {
         let error = Panel::fails(&listen(address));
@@ -64,7 +64,7 @@ fn nothing_is_shown_without_the_token() {
             assert!(!response.body.contains("First"), "{path} {headers}");
         }
     }
-    // Not even a form's token is shown before the login.
+    // The CSRF token of the login form is not valid without a login.
     let login = panel.get("/login").csrf();
     let csrf = panel.get_with("/", &format!("Authorization: Bearer {TOKEN}\r\n")).csrf();
     assert_ne!(login, csrf);
@@ -92,7 +92,7 @@ fn the_token_is_entered_once() {
 }
 
 #[test]
-fn a_stolen_cookie_or_token_ends_with_a_new_token() {
+fn a_new_token_invalidates_stolen_cookies_and_tokens() {
     let folder = tempfile::tempdir().unwrap();
     let panel = Panel::with_token(token_file(folder.path(), TOKEN));
     let stolen = format!("Cookie: {}\r\n", log_in(&panel, TOKEN));

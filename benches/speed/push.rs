@@ -1,4 +1,4 @@
-//! Pushes into a large site, and rollbacks.
+//! Pushes to a large site, and rollbacks.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ impl Bench {
             time(&mut shell).as_secs_f64()
         };
         let pairs = Pairs::measure(self.runs, |round| blue.push(4 + round).as_secs_f64(), capistrano);
-        self.print("one-file push, recycling", "archive, tar, flip, remove the oldest", 0.04, &pairs);
+        self.print("one-file push, recycling", "archive, tar, activate, remove the oldest", 0.04, &pairs);
         fs::remove_dir_all(releases).unwrap();
         blue.remove();
         bash.remove();
@@ -51,7 +51,7 @@ impl Bench {
         fs::remove_dir_all(origin).unwrap();
     }
 
-    /// Two servers that hold what they keep, so that from now on releases are recycled.
+    /// Creates two servers with enough releases that further pushes recycle.
     fn servers(&self, origin: &Path) -> (Server, Server) {
         let blue = Server::bluegreen(self.scratch.path(), origin, "blue", 2);
         let bash = Server::bash(self.scratch.path(), origin, "bash");

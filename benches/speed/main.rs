@@ -1,10 +1,12 @@
-//! The bars of the design, each a ratio in one run against what a user would run instead.
+//! Performance targets, each a ratio to what a user would run instead.
 //!
-//! `cargo bench --bench bars` makes its repositories, runs all peers that are on the machine in turn, and prints
-//! Markdown; what it is doing goes to standard error. `cargo bench --bench bars -- push memory` runs only the parts
-//! of these names. From the environment: `BENCH_REPOSITORIES`, more repositories to measure with, by `:`, each
-//! `PATH` or `NAME=PATH`; `BENCH_RUNS`, the number of pairs; `BENCH_FILES`, the files of the largest repository;
-//! `BENCH_DIR`, a directory to work in.
+//! `cargo bench --bench speed` generates repositories, runs all installed peers alternately, and prints
+//! Markdown. Progress goes to standard error. `cargo bench --bench speed -- push plain` runs only these
+//! parts.
+//!
+//! Environment variables: `BENCH_REPOSITORIES` contains further repositories, separated by `:`, each as
+//! `PATH` or `NAME=PATH`. `BENCH_RUNS` is the number of pairs, `BENCH_FILES` the number of files in the
+//! largest repository, and `BENCH_DIR` the working directory.
 
 #![allow(clippy::all, clippy::pedantic, clippy::restriction, missing_docs, dead_code)]
 
@@ -19,7 +21,7 @@ use std::path::PathBuf;
 use support::repository::make_repository;
 use support::{Pairs, Scratch, machine, number};
 
-/// The parts, in the order in which they are measured.
+/// The parts, in the order of measurement.
 const PARTS: [&str; 7] = ["given", "lived-in", "plain", "push", "percent", "ref", "rollback"];
 
 pub struct Bench {
@@ -29,7 +31,7 @@ pub struct Bench {
     runs: usize,
     fresh: usize,
     gix: Option<PathBuf>,
-    /// The rows of the other tables: the memory, and the repositories.
+    /// The rows of the other tables: peak memory, and the repositories.
     memory: Vec<String>,
     repositories: Vec<String>,
     missed: Vec<String>,
@@ -38,7 +40,11 @@ pub struct Bench {
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     for word in &chosen {
-        assert!(PARTS.contains(&word.as_str()), "there is no part `{word}`, only {}", PARTS.join(", "));
+        assert!(
+            PARTS.contains(&word.as_str()),
+            "unknown part `{word}`: expected one of {}",
+            PARTS.join(", ")
+        );
     }
     let has = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
     let given = first::given();
@@ -63,7 +69,7 @@ fn main() {
         bench.lived_in();
     }
     if ["plain", "push", "ref", "rollback"].into_iter().any(has) {
-        eprintln!("Making a repository of {files} files without deltas ...");
+        eprintln!("Generating a repository of {files} files without deltas...");
         make_repository(&bench.plain, files, 1, 30);
     }
     for (part, measure) in [
@@ -81,50 +87,50 @@ fn main() {
 }
 
 fn print_head(first: &str) {
-    println!("| {first} | against | bar | ratio | spread | bluegreen | other |");
+    println!("| {first} | against | target | ratio | spread | bluegreen | other |");
     println!("|---|---|---|---|---|---|---|");
 }
 
 impl Bench {
-    /// A row of a table, once it is known whether the bar is held.
-    fn row(&mut self, work: &str, against: &str, bar: Option<f64>, unit: &str, pairs: &Pairs) -> String {
+    /// Formats a row of a table, and records a missed target.
+    fn row(&mut self, work: &str, against: &str, target: Option<f64>, unit: &str, pairs: &Pairs) -> String {
         let (least, median, greatest) = pairs.ratio();
-        let is_missed = bar.is_some_and(|bar| median > bar);
+        let is_missed = target.is_some_and(|target| median > target);
         if is_missed {
             self.missed.push(format!("{work}, against {against}"));
         }
-        let bar = bar.map_or("none".to_owned(), |bar| format!("<= {bar:.2}"));
+        let target = target.map_or("none".to_owned(), |target| format!("<= {target:.2}"));
         let verdict = if is_missed { " (missed)" } else { "" };
         let (ours, theirs) = (pairs.ours(), pairs.theirs());
         format!(
-            "| {work} | {against} | {bar}{verdict} | **{median:.2}** | {least:.2} to {greatest:.2} \
+            "| {work} | {against} | {target}{verdict} | **{median:.2}** | {least:.2} to {greatest:.2} \
              | {ours:.3} {unit} | {theirs:.3} {unit} |"
         )
     }
 
-    /// Prints a row of the table of times.
-    fn print(&mut self, work: &str, against: &str, bar: f64, pairs: &Pairs) {
-        println!("{}", self.row(work, against, Some(bar), "s", pairs));
+    /// Prints a row of the table of durations.
+    fn print(&mut self, work: &str, against: &str, target: f64, pairs: &Pairs) {
+        println!("{}", self.row(work, against, Some(target), "s", pairs));
     }
 
     fn print_rest(&self) {
         if !self.memory.is_empty() {
             println!("\nPeak memory:\n");
-            print_head("of");
+            print_head("work");
             self.memory.iter().for_each(|row| println!("{row}"));
             println!("\nThe repositories of the first releases:\n");
             println!(
-                "| repository | commit | files | MB | held as deltas | packs |\n|---|---|---|---|---|---|"
+                "| repository | commit | files | MB | stored as deltas | packs |\n|---|---|---|---|---|---|"
             );
             self.repositories.iter().for_each(|row| println!("{row}"));
         }
         match self.missed.as_slice() {
-            [] => println!("\nAll bars are held."),
-            missed => println!("\nMissed bars ({}): {}.", missed.len(), missed.join("; ")),
+            [] => println!("\nAll targets are met."),
+            missed => println!("\nMissed targets ({}): {}.", missed.len(), missed.join("; ")),
         }
     }
 
-    /// A new directory, so that no run pays for another one's deletions.
+    /// Creates a new directory, so that no run is slowed down by the deletions of another.
     fn fresh(&mut self) -> PathBuf {
         self.fresh += 1;
         let path = self.scratch.path().join(format!("fresh{}", self.fresh));

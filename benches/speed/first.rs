@@ -1,4 +1,4 @@
-//! First releases, of repositories that are given and of made ones, and the memory that they take.
+//! First releases of given and generated repositories, and their peak memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::support::history::make_lived_in;
 use super::support::repository::{make_repository, row_of};
 use super::support::{BLUEGREEN, Pairs, git, peak, run, said, time};
 
-/// A program that turns a commit into files.
+/// A program that writes the files of a commit.
 #[derive(Clone, Copy, PartialEq)]
 enum Peer {
     Bluegreen,
@@ -22,18 +22,18 @@ enum Peer {
 const PEERS: [Peer; 5] =
     [Peer::Bluegreen, Peer::Git { workers: 1 }, Peer::Git { workers: 2 }, Peer::Archive, Peer::Gix];
 
-/// The bars against git with one worker, against `git archive` and against gix.
-struct Bars {
+/// The target ratios against git with one worker, `git archive`, and gix.
+struct Targets {
     git: f64,
     archive: Option<f64>,
     gix: f64,
 }
 
-/// The bars of repositories whose packs are full of deltas.
-const REAL: Bars = Bars { git: 0.40, archive: None, gix: 0.80 };
-const PLAIN: Bars = Bars { git: 0.35, archive: Some(0.50), gix: 0.80 };
+/// The targets for repositories whose packs consist mostly of deltas.
+const REAL: Targets = Targets { git: 0.40, archive: None, gix: 0.80 };
+const PLAIN: Targets = Targets { git: 0.35, archive: Some(0.50), gix: 0.80 };
 
-/// From so many seconds on, one run is as good as several short ones.
+/// The minimum duration, in seconds, of a run that needs no repetition.
 const LONG: f64 = 0.1;
 
 impl Peer {
@@ -47,18 +47,18 @@ impl Peer {
         }
     }
 
-    fn bar(self, bars: &Bars) -> Option<f64> {
+    fn target(self, targets: &Targets) -> Option<f64> {
         match self {
-            Self::Git { workers: 1 } => Some(bars.git),
-            Self::Archive => bars.archive,
-            Self::Gix => Some(bars.gix),
+            Self::Git { workers: 1 } => Some(targets.git),
+            Self::Archive => targets.archive,
+            Self::Gix => Some(targets.gix),
             _ => None,
         }
     }
 }
 
 impl Bench {
-    /// A repository that was given. It is copied, packs and all, so that all peers read it from memory.
+    /// Measures a given repository. A copy, including its packs, lets all peers read it from memory.
     pub fn given(&mut self, name: &str, path: &Path) {
         let copy = self.scratch.path().join("given.git");
         run(Command::new("git").args(["clone", "-q", "--bare", "--no-hardlinks"]).arg(path).arg(&copy));
@@ -69,7 +69,7 @@ impl Bench {
 
     pub fn lived_in(&mut self) {
         let [packed, pushed] = ["packed.git", "pushed.git"].map(|name| self.scratch.path().join(name));
-        eprintln!("Making a repository of 12,000 files with 4,000 commits ...");
+        eprintln!("Generating a repository with 12,000 files and 4,000 commits...");
         make_lived_in(&packed, &pushed, 12_000, 4_000);
         self.first_release("4,000 commits after `git gc`", &packed, &REAL);
         self.first_release("the same after 50 pushes", &pushed, &REAL);
@@ -88,9 +88,9 @@ impl Bench {
         fs::remove_dir_all(big).unwrap();
     }
 
-    /// Runs all peers in turn, there and back, and prints a row for each.
-    fn first_release(&mut self, name: &str, origin: &Path, bars: &Bars) {
-        eprintln!("First releases: {name} ...");
+    /// Runs all peers in alternating order, and prints a row for each.
+    fn first_release(&mut self, name: &str, origin: &Path, targets: &Targets) {
+        eprintln!("First releases: {name}...");
         self.repositories.push(row_of(name, origin));
         let has_gix = self.gix.is_some();
         let peers: Vec<Peer> = PEERS.into_iter().filter(|peer| *peer != Peer::Gix || has_gix).collect();
@@ -114,16 +114,16 @@ impl Bench {
         }
         let work = format!("first release: {name}");
         for (peer, theirs) in peers.iter().zip(&took).skip(1) {
-            let row = self.row(&work, &peer.name(), peer.bar(bars), "s", &Pairs::of(&took[0], theirs));
+            let row = self.row(&work, &peer.name(), peer.target(targets), "s", &Pairs::of(&took[0], theirs));
             println!("{row}");
         }
         if !has_gix {
-            println!("| {work} | gix, 2 threads | <= {:.2} | not built here | | | |", bars.gix);
+            println!("| {work} | gix, 2 threads | <= {:.2} | not built | | | |", targets.gix);
         }
         self.memory(name, origin);
     }
 
-    /// A first release in a fresh directory.
+    /// Returns the command that writes a first release into a new directory, and the directory to remove.
     fn command(&mut self, peer: Peer, origin: &Path) -> (Command, PathBuf) {
         let tree = self.fresh();
         let command = match peer {
@@ -159,7 +159,7 @@ impl Bench {
     fn memory(&mut self, name: &str, origin: &Path) {
         if !Path::new("/usr/bin/time").exists() {
             self.memory
-                .push(format!("| {name} | `git checkout -f` | <= 1.20 | GNU time is not here | | | |"));
+                .push(format!("| {name} | `git checkout -f` | <= 1.20 | GNU time is not installed | | | |"));
             return;
         }
         let mut peak_of = |peer| {
@@ -175,7 +175,7 @@ impl Bench {
     }
 }
 
-/// The repositories of `BENCH_REPOSITORIES` with their names.
+/// Returns the names and paths of the repositories in `BENCH_REPOSITORIES`.
 pub fn given() -> Vec<(String, PathBuf)> {
     let list = std::env::var("BENCH_REPOSITORIES").unwrap_or_default();
     let named = list.split(':').filter(|item| !item.is_empty()).map(|item| {
@@ -185,7 +185,7 @@ pub fn given() -> Vec<(String, PathBuf)> {
         });
         let mut list = git(Path::new(path));
         let objects = said(list.args(["rev-list", "--objects", "--missing=print", "--no-walk", "HEAD"]));
-        assert!(!objects.is_empty(), "`{path}` is no repository with a commit");
+        assert!(!objects.is_empty(), "`{path}` is not a repository with a commit");
         assert!(
             !objects.lines().any(|line| line.starts_with('?')),
             "`{path}` lacks objects of its commit `HEAD`"
@@ -211,7 +211,7 @@ fn add_file_of_1_gb(repository: &Path) {
     run(git(repository).args(["update-ref", "refs/heads/master", &commit]));
 }
 
-/// Builds the peer on gix, which is no dependency of the product.
+/// Builds the gix peer, which is not a dependency of the product.
 pub fn build_gix() -> Option<PathBuf> {
     let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/gix");
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gix");
