@@ -34,7 +34,7 @@ main() {
     make_front_end
     play
     say "
-That was all in $FOLDER, which is gone now. On a real server: ./install.sh --help"
+The demonstration has removed $FOLDER. On a real server, run: ./install.sh --help"
 }
 
 say() { printf '%s\n' "$*"; }
@@ -54,7 +54,7 @@ leave() {
     exit "$status"
 }
 
-# Finds the build tools. Prints one command that installs everything that is missing; as root, runs it.
+# Finds the build tools. Prints one command that installs everything missing, and runs it as root.
 tools() {
     local line
     look_for_tools
@@ -121,26 +121,26 @@ play() {
     new_version 'App v1' 'initializing repository with version 1'
     push blue
     push green
-    title 'Version 2, to blue: green still serves version 1, so visitors can be sent over when all looks well'
+    title 'Version 2, to blue: green still serves version 1'
     new_version 'App v2' 'Application version 2'
     push blue
-    title 'A version that must not go live: it has a link out of the release'
+    title 'A version that must not go live: it contains a symlink out of the release'
     ln -s /etc/passwd "$APP/passwd"
     new_version 'App v3' 'Application version 3'
     push blue
-    title 'And back to version 1, by hand on blue'
+    title 'A rollback to version 1, on blue'
     show bluegreen -C "$FOLDER/blue/sample_app" rollback
     serves
-    title 'Visitors come, and get green. A version 3 that works, to blue'
+    title 'Visitors arrive and get green. Version 3 without the symlink, to blue'
     visitors_come
     rm "$APP/passwd"
-    new_version 'App v3' 'Application version 3, without the link'
+    new_version 'App v3' 'Application version 3, without the symlink'
     push blue
     # The switch belongs to the demonstration, so it needs no confirmation.
     (cd "$APP" && "$PROGRAM" promote blue --trust --dry-run >/dev/null 2>&1)
-    title 'And blue and green change places'
+    title 'A promotion of blue'
     promote blue
-    title 'The way back'
+    title 'And back to green'
     promote green
     visitors_leave
 }
@@ -151,7 +151,7 @@ promote() { # SIDE
     printf '; visitors get %s\n' "$(curl -qsS "http://127.0.0.1:$FRONT/")"
 }
 
-# Starts a client that sends requests to the front end, with a connection for each request.
+# Starts a client that sends requests to the front end, each on a new connection.
 visitors_come() {
     perl "$HERE/packaging/demo.pl" visitors "$FRONT" "$FOLDER/closed" >"$FOLDER/visits" &
     VISITORS=$!
@@ -162,7 +162,7 @@ visitors_leave() {
     touch "$FOLDER/closed"
     wait "$VISITORS" || fail "visitors noticed: $(cat "$FOLDER/visits")"
     say "
-What visitors had meanwhile: $(cat "$FOLDER/visits")"
+Visitors during the promotions: $(cat "$FOLDER/visits")"
 }
 
 title() {
@@ -177,7 +177,7 @@ make_server() { # NAME
     git -C "$APP" remote add "$1" "$FOLDER/$1/sample_app"
 }
 
-# Starts a web server for each side, and a front end, whose switch is a file with the public side.
+# Starts a web server for each side, and a front end whose switch is a file that names the public side.
 make_front_end() {
     local server
     for server in blue green; do start_web "$server" server "$server" "$FOLDER/$server/html"; done
@@ -230,7 +230,7 @@ push() { # SERVER
     serves
 }
 
-# Prints a command as a user types it, its output, and how long it took.
+# Prints a command as a user would type it, its output, and its duration.
 show() { # COMMAND...
     local words="$*" started took
     case $words in

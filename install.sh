@@ -15,7 +15,7 @@
 # shellcheck disable=SC2016,SC2034,SC2153,SC3043
 set -eu
 umask 022
-# Lengths in bytes, and messages that can be compared.
+# For lengths in bytes and untranslated messages.
 LC_ALL=C
 export LC_ALL
 
@@ -92,7 +92,7 @@ misused() { # MESSAGE
     exit 2
 }
 
-# Removes terminal control characters, because root reads the text of others. One process, so that its status counts.
+# Removes terminal control characters from untrusted text. A single process, so that its exit status counts.
 clean() { sed -e 's/\xc2[\x80-\x9f]//g' -e 's/[\x00-\x08\x0b-\x1f\x7f]//g'; }
 
 indent() { sed 's/^/    /'; }
@@ -175,7 +175,7 @@ Now, in the repository on your own machine:
     [ -n "$(printf '%s\n' "$TEXT" | public_keys)" ] || warn 'no key may push yet: run this again with --key FILE'
 }
 
-# Warns if the site is inside a directory that the web server's user cannot enter.
+# Warns if the web server's user cannot enter a parent directory of the site.
 reachable() {
     local directory="$SITE"
     [ "$WEB" != none ] && has_user www-data || return 0
@@ -195,8 +195,8 @@ leave() {
     exit "$status"
 }
 
-# Reads the parts of this installer, and sets ASSETS to the directory of the files that it installs: beside this script in
-# a clone, in /usr/share from the package.
+# Reads the parts of this installer, and sets ASSETS to the directory of the files that it installs: next to
+# this script in a clone, or /usr/share from the package.
 parts() {
     local part PARTS="$HERE/packaging/setup"
     PACKAGED='' ASSETS=$HERE/share
@@ -210,7 +210,8 @@ parts() {
     done
 }
 
-# Prevents two installers from running concurrently. Only root can open the lock, so that nobody else can hold it.
+# Prevents two installers from running concurrently. Only root can open the lock, so no other user can hold
+# it.
 locked() {
     [ -z "$DRY_RUN" ] && [ "$(id -u)" -eq 0 ] || return 0
     umask 077
@@ -234,8 +235,8 @@ main() {
     trap 'exit 130' HUP INT TERM
     SCRATCH=$(mktemp -d)
     [ -z "$CONFIG" ] || wanted_config
-    # Detach stdin, so that no child process can read from the terminal. Leave the directory, which may be closed to the
-    # deploy user.
+    # Detach stdin, so that no child process can read from the terminal. Leave the current directory, which
+    # the deploy user may not be able to read.
     exec </dev/null
     cd /
     locked
@@ -250,7 +251,7 @@ main() {
 set_up() {
     preflight
     packages
-    # The package of a web server may have created the directory.
+    # Installing a web server's package may have created the directory.
     check_site
     program
     user

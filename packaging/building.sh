@@ -1,5 +1,6 @@
 # shellcheck shell=sh disable=SC3043
-# The build requirements of the program, for install.sh, demo.sh, and the tests, which read this file. HERE is the clone.
+# The build requirements of the program, for install.sh, demo.sh, and the tests, which source this file. HERE
+# is the clone.
 
 # A required program, and the Debian packages that provide it.
 BUILD_NEEDS='git git
@@ -9,7 +10,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 build_packages() { printf '%s\n' "$BUILD_NEEDS" | cut -d' ' -f2-; }
 
-# Prints the packages of the programs that are missing, a space before each.
+# Prints the packages of the missing programs, each preceded by a space.
 missing_to_build() {
     local program packages
     while read -r program packages; do
@@ -17,11 +18,12 @@ missing_to_build() {
     done <<EOT
 $BUILD_NEEDS
 EOT
-    # cargo fetches over https.
+    # cargo downloads over https.
     [ -e /etc/ssl/certs/ca-certificates.crt ] || printf ' ca-certificates'
 }
 
-# Prints what will be installed. At a terminal, asks first, unless YES is set; false if the user declines.
+# Prints what will be installed. On a terminal, asks first, unless YES is set. Returns false if the user
+# declines.
 may_install() { # PACKAGE...
     local answer
     echo "Installing by apt-get what is missing: $*"
@@ -38,7 +40,7 @@ is_new_enough() { # VERSION WANTED
     [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]
 }
 
-# Prints the path of a cargo that is new enough, in that home or in PATH; nothing if there is none.
+# Prints the path of a recent enough cargo in that home or in PATH, or nothing.
 find_cargo() { # HOME
     local cargo version
     for cargo in "$1/.cargo/bin/cargo" "$(command -v cargo || :)" /usr/lib/rust-*/bin/cargo; do
@@ -51,8 +53,8 @@ find_cargo() { # HOME
     done
 }
 
-# Prints the package that brings a Rust that is new enough: the distribution's own, the newer one that Debian
-# keeps for web browsers, or rustup; nothing where it has none of them.
+# Prints the package that provides a recent enough Rust: the distribution's own, the newer one that Debian
+# maintains for web browsers, or rustup. Prints nothing if none is available.
 rust_package() {
     local package
     has apt-cache || return 0
@@ -65,5 +67,5 @@ rust_package() {
     [ -z "$(candidate rustup)" ] || echo rustup
 }
 
-# Prints the version of a package that could be installed; nothing where there is none.
+# Prints the installable version of a package, or nothing.
 candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9].*\)/\1/p'; }

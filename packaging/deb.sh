@@ -1,13 +1,14 @@
 #!/bin/sh
-# Builds the Debian package of a static program, and prints its path. The program and the installer themselves print the
-# man pages and completions, which `cargo deb` alone cannot do. Equal sources produce equal bytes.
+# Builds the Debian package of a static program, and prints its path. The program and the installer generate
+# the man pages and completions, which `cargo deb` alone cannot do. The build is reproducible.
 #
 # Needs cargo-deb and jq.
 #
 #   packaging/deb.sh                  build the program and package it
 #   packaging/deb.sh --binary FILE    package this build, with weaker compression
 #   packaging/deb.sh --binary FILE --arch ARCH --helper PROGRAM
-#                                     package this build for x86_64 or aarch64; PROGRAM, the same version, runs here
+#                                     package this build for x86_64 or aarch64; PROGRAM is the
+#                                     same version for this machine
 set -eu
 
 main() {
@@ -30,14 +31,14 @@ main() {
             exit 2
             ;;
     esac
-    # The commit's time is the build time.
+    # Use the commit's time as the build time.
     SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
     export SOURCE_DATE_EPOCH
-    # Cargo.toml names these files. Other files in the directory are not packaged.
+    # Cargo.toml lists these files. Other files in the directory are not packaged.
     staged=target/package
     rm -rf "$staged/switches"
     mkdir -p "$staged/switches" "$staged/share" "$staged/hooks"
-    # A program for another architecture is stripped already, and this machine's strip cannot read it.
+    # A program for another architecture is already stripped, and this machine's strip cannot read it.
     if [ "$arch" = "$(uname -m)" ]; then strip -o "$staged/bluegreen" "$program"; else cp "$program" "$staged/bluegreen"; fi
     "$helper" generate man >"$staged/bluegreen.1"
     "$helper" generate bash >"$staged/bluegreen.bash"
@@ -58,14 +59,14 @@ main() {
     echo "$PWD/$staged/bluegreen.deb"
 }
 
-# Writes the pages whose links would point out of the package. A link to a file that is not packaged becomes text.
+# Copies the pages. Links to files outside the package become plain text.
 pages() {
     sed -E 's/\[([^]]*)\]\((CONTRIBUTING|ARCHITECTURE|LICENSE)[^)]*\)/\1/g' README.md >"$staged/README.md"
     sed 's|(../docs/|(/usr/share/doc/bluegreen/docs/|g' share/README.md >"$staged/share/README.md"
     sed -e 's|(../docs/|(/usr/share/doc/bluegreen/docs/|g' -e 's|(../share/|(../|g' hooks/README.md >"$staged/hooks/README.md"
 }
 
-# The installer's help is its man page.
+# Prints the installer's man page, generated from its help.
 setup_man() {
     cat <<'EOT'
 .TH BLUEGREEN\-SETUP 8

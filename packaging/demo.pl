@@ -1,11 +1,12 @@
 #!/usr/bin/perl
-# The web of the demonstration, of nothing but perl-base, which every Debian has:
+# Web server, front end, and visitors of the demonstration. Needs only perl-base, which every Debian has.
 #
-#   demo.pl server PORT-FILE NAME SITE                serves the live page of a site, and says its name
-#   demo.pl front PORT-FILE PUBLIC-FILE SIDE=PORT...  asks the public side, which it looks up with each request
-#   demo.pl visitors PORT STOP-FILE                   asks all the time, until that file appears; then it says how it went
+#   demo.pl server PORT-FILE NAME SITE                serves the live page of a site as the server NAME
+#   demo.pl front PORT-FILE PUBLIC-FILE SIDE=PORT...  forwards each request to the side named in PUBLIC-FILE
+#   demo.pl visitors PORT STOP-FILE                   sends requests until STOP-FILE exists, then prints a
+# summary
 #
-# The first two take a free port and write it to PORT-FILE. All end by themselves after ten minutes.
+# The first two listen on a free port and write it to PORT-FILE. All exit after ten minutes.
 use strict;
 use warnings;
 use IO::Socket::INET;
@@ -34,7 +35,7 @@ sub front {
     });
 }
 
-# Answers requests, each in a process of its own.
+# Serves each request in a separate process.
 sub serve {
     my ($port_file, $answer) = @_;
     my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 128) or die "cannot listen: $@\n";
@@ -55,7 +56,7 @@ sub serve {
     }
 }
 
-# Returns the whole answer of a server; nothing where there is none.
+# Returns the whole response of a server, or an empty string.
 sub ask {
     my ($port, $request) = @_;
     my $server = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 5) or return '';

@@ -1,6 +1,6 @@
-# Turns the lines "CRATE vVERSION (PATH)|LICENCE" of `cargo tree` into a list, by SPDX 2.3, of what the program is
-# made of: every crate that is linked or builds one, and the C code in one of them. The first line is the
-# program's own. $created is the time that the list bears.
+# Converts the lines "CRATE vVERSION (PATH)|LICENSE" from `cargo tree` into an SPDX 2.3 list of the program's
+# components: every crate that is linked or used in the build, and the C code in one of them. The first line
+# is the program itself. $created is the creation time in the list.
 
 # C code, by the crate that contains it.
 {"libdeflate-sys": {name: "libdeflate", licence: "MIT"}} as $bundled

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Builds a static program for every Linux on an architecture, by default this machine's, and prints its path. Equal
-# sources produce equal bytes, in any directory.
+# Builds a static program for every Linux on an architecture, by default this machine's, and prints its path.
+# The build is reproducible in any directory.
 #
 #   packaging/static.sh [x86_64|aarch64]
 #
-# Needs musl's C compiler (Debian and Ubuntu: musl-tools) and a Rust toolchain with either musl's standard library
-# (`rustup target add x86_64-unknown-linux-musl`) or the library's sources, to build it (`rustup component add rust-src`;
-# Debian: rustc-web cargo-web rust-web-src). For the other architecture it needs cargo-zigbuild and zig instead of
-# musl's compiler (`pip install cargo-zigbuild ziglang`).
+# Needs musl's C compiler (Debian and Ubuntu: musl-tools) and a Rust toolchain with either musl's standard
+# library (`rustup target add x86_64-unknown-linux-musl`) or the library's sources, to build it (`rustup
+# component add rust-src`; Debian: rustc-web cargo-web rust-web-src). For the other architecture it needs
+# cargo-zigbuild and zig instead of musl's compiler (`pip install cargo-zigbuild ziglang`).
 set -eu
 
 main() {
@@ -26,7 +26,7 @@ main() {
         command -v cargo-zigbuild >/dev/null || fail 'cargo-zigbuild is not installed' 'pip install cargo-zigbuild ziglang'
     fi
     mkdir -p "$folder"
-    # Keep the paths of this machine out of the program.
+    # Keep this machine's paths out of the program.
     flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=bluegreen"
     flags="$flags --remap-path-prefix=$folder=target --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
     choose_toolchain
@@ -44,7 +44,7 @@ build_native() {
     "$cargo" build --release --locked $build_std --target "$target" --target-dir "$folder" >&2
 }
 
-# zig contains a C compiler, a linker, and musl for every architecture.
+# zig includes a C compiler, a linker, and musl for every architecture.
 build_foreign() {
     CARGO=$cargo cargo-zigbuild zigbuild --release --locked $build_std --target "$target" --target-dir "$folder" >&2
 }
@@ -75,8 +75,8 @@ choose_toolchain() {
     fail 'no Rust toolchain on this machine can build for musl' "rustup target add $target"
 }
 
-# The standard library links an unwinder called libunwind. gcc's is compatible, except for one optional function that
-# musl lacks.
+# The standard library links an unwinder called libunwind. gcc's is compatible, except for one optional
+# function that musl lacks.
 make_unwinder() {
     mkdir -p "$folder/unwind"
     cp "$(gcc -print-file-name=libgcc_eh.a)" "$folder/unwind/libunwind.a"
@@ -84,8 +84,8 @@ make_unwinder() {
     (cd "$folder/unwind" && musl-gcc -O2 -c absent.c && ar rD libunwind.a absent.o)
 }
 
-# musl-gcc cannot link a static position-independent executable. gcc can, with musl's start files, and with musl's library
-# before any other.
+# musl-gcc cannot link a static position-independent executable. gcc can, with musl's start files, and with
+# musl's library before any other.
 link_by_hand() {
     library=/usr/lib/$(uname -m)-linux-musl
     flags="$flags -L native=$library -Z pre-link-arg=-nostartfiles"

@@ -1,4 +1,4 @@
-# The deploy user, the keys that may push, and sshd's setting that reveals which key was used.
+# The deploy user, the keys that may push, and the sshd setting that exposes which key was used.
 
 user() {
     local shell="$LOGIN_PROGRAM" now
@@ -6,14 +6,15 @@ user() {
     [ -z "$LOGIN_SHELL" ] || shell=/bin/bash
     if ! has_user "$USER_NAME"; then
         note "$USERS" created
-        # adduser of Debian and of Ubuntu differ in the option for a comment. Both read an empty one from stdin.
+        # The adduser of Debian and that of Ubuntu have different options for a comment. Both read an empty
+        # one from stdin.
         run "add the user $USER_NAME with the shell $shell" \
             adduser --quiet --disabled-password --gecos '' --shell "$shell" "$USER_NAME"
     else
         now=$(shell_of "$USER_NAME")
         if [ "$now" = "$shell" ]; then
             :
-        # An uninstall leaves git-shell, which allows less than ours does.
+        # An uninstall leaves git-shell, which allows less than the program's shell.
         elif noted "$USERS" created || [ "${now##*/}" = git-shell ] || [ "$now" = "$LOGIN_PROGRAM" ]; then
             run "make $shell the shell of $USER_NAME" usermod -s "$shell" "$USER_NAME"
         elif [ -z "$LOGIN_SHELL" ]; then
@@ -23,8 +24,8 @@ user() {
     [ -z "$LOGIN_SHELL" ] || note "$USERS" 'login-shell yes'
 }
 
-# Prints "TYPE BLOB COMMENT" for each key of authorized_keys or of a public key file, without its options. A key that is
-# commented out does not count.
+# Prints "TYPE BLOB COMMENT" for each key in authorized_keys or a public key file, without its options. Skips
+# keys that are commented out.
 public_keys() {
     sed -nE -e '/^[[:space:]]*#/d' \
         -e 's/^(.*[[:space:]])?((ssh|ecdsa|sk)-[a-z0-9@.-]+)[[:space:]]+(AAAA[A-Za-z0-9+/]+=*)([[:space:]]+(.*))?$/\2 \4 \6/p'
@@ -69,7 +70,7 @@ check_roles() {
     [ ! -s "$SCRATCH/roles" ] || [ -z "$LOGIN_SHELL" ] || fail '--role has no effect on an account with a shell' 'omit --login-shell'
 }
 
-# Prints the options that a new key of NAME gets.
+# Prints the options for a new key of NAME.
 options_of() { # NAME
     awk -v name="$1" '$1 == name { role = $2 }
         END { print (role == "" || role == "all" ? "" : "command=\"role " role "\",") "restrict" }' "$SCRATCH/roles"
@@ -78,8 +79,9 @@ options_of() { # NAME
 # Sets TEXT to authorized_keys.
 read_keys() { read_text "$USER_NAME" "$HOME_DIR/.ssh/authorized_keys"; }
 
-# Rewrites authorized_keys by a filter. All of it happens as the user, in one process that stops at the first error, so
-# that no key passes through this installer and none is lost. The new file must have LINES more lines than the old one.
+# Rewrites authorized_keys with a filter. Everything happens as the user, in one process that stops at the
+# first error, so that no key passes through this installer and none is lost. The new file must have LINES
+# more lines than the old one.
 edit_keys() { # WHAT LINES FILTER [ARGUMENT]...
     local what="$1" lines="$2" filter="$3" file="$HOME_DIR/.ssh/authorized_keys"
     shift 3
@@ -95,7 +97,7 @@ edit_keys() { # WHAT LINES FILTER [ARGUMENT]...
         mv -fT "$new" "$file"' sh "$file" "$(temporary "$file")" "$lines" "$filter" "$@"
 }
 
-# Adds lines to the end, and changes the comment of the keys "BLOB NAME".
+# Appends lines, and changes the comment of the keys "BLOB NAME".
 # shellcheck disable=SC2016 # awk expands it
 ADD_KEYS='NAMES=$1 ADDED=$2 awk '\''
     BEGIN {
@@ -109,7 +111,7 @@ ADD_KEYS='NAMES=$1 ADDED=$2 awk '\''
     { print }
     END { printf "%s", ENVIRON["ADDED"] }'\'
 
-# Changes the role of the keys "BLOB ROLE". Fails if a key has a forced command of its own.
+# Changes the role of the keys "BLOB ROLE". Fails if a key already has a forced command.
 # shellcheck disable=SC2016 # awk expands it
 SET_ROLES='ROLES=$1 awk '\''
     BEGIN {
@@ -163,7 +165,7 @@ ssh_keys() {
         edit_keys 'name a key' 0 "$ADD_KEYS" "$names" ''
     fi
     roles
-    # sshd ignores keys that others can write.
+    # sshd ignores keys that other users can write.
     if is "$USER_NAME" -d "$dir"; then
         open=$(as "$USER_NAME" find "$dir" -maxdepth 1 ! -type l -perm /022) || fail "cannot read $dir"
         [ -z "$open" ] || run "make $dir writable by $USER_NAME alone" as "$USER_NAME" chmod -R go-w "$dir"
@@ -171,7 +173,7 @@ ssh_keys() {
     expose_keys
 }
 
-# Gives each key the role that --role names. A key without one keeps what it has.
+# Gives each key the role from --role. Other keys keep their role.
 roles() {
     local name role type blob now changed='' found
     [ -s "$SCRATCH/roles" ] || return 0
@@ -195,7 +197,8 @@ role_list() {
         -e 's/^(.*[[:space:]])?((ssh|ecdsa|sk)-[a-z0-9@.-]+)[[:space:]]+(AAAA[A-Za-z0-9+/]+=*)([[:space:]]+(.*))?$/\2 \4 all \6/p'
 }
 
-# Makes sshd reveal the key of a connection to the account's programs, so that the history names who pushed.
+# Makes sshd expose the key of a connection to the account's programs, so that the history can name who
+# pushed.
 expose_keys() {
     local text
     grep -Eiqs '^[[:space:]]*Include[[:space:]]+/etc/ssh/sshd_config\.d/\*\.conf' /etc/ssh/sshd_config || {
@@ -214,14 +217,14 @@ Match User $USER_NAME
     unnote "$USERS" ssh-reload-due
 }
 
-# Tests the config with TEXT at its end. sshd requires its directory even for a test.
+# Tests sshd's config with TEXT appended. sshd requires its directory even for a test.
 sshd_accepts() { # TEXT
     mkdir -p /run/sshd
     { cat /etc/ssh/sshd_config && printf '\n%s\n' "$1"; } >"$SCRATCH/sshd_config"
     accepts "sshd rejects its config, so $SSHD_CONF is not written" /usr/sbin/sshd -t -f "$SCRATCH/sshd_config"
 }
 
-# If systemd starts an sshd for each connection, no process has to be reloaded.
+# If systemd starts an sshd for each connection, no process needs a reload.
 sshd_reload() {
     if systemd; then
         ! systemctl is-active --quiet ssh || systemctl reload ssh
@@ -234,7 +237,7 @@ list_keys() {
     STEP=keys
     settle
     read_keys
-    # ssh-keygen prints "256 SHA256:... ROLE COMMENT (ED25519)" for each.
+    # ssh-keygen prints "256 SHA256:... ROLE COMMENT (ED25519)" for each key.
     printf '%s\n' "$TEXT" | role_list | as "$USER_NAME" ssh-keygen -lf - |
         sed -nE 's/^[0-9]+ (SHA256:[^ ]+) ([^ ]+) ?(.*) \(([A-Z0-9-]+)\)$/\3\t\1\t\4\t\2/p' |
         awk -F '\t' 'BEGIN { printf "%-24s %-50s %-8s %s\n", "NAME", "FINGERPRINT", "TYPE", "ROLE" } { printf "%-24s %-50s %-8s %s\n", $1, $2, $3, $4 }'

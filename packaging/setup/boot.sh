@@ -11,7 +11,7 @@ boot() {
         unit=$(unit_name)
         text=$(unit_text)
         lay "$LEDGER" root "$UNITS/$unit" 644 "$text"
-        # If an admin has disabled it, it stays disabled.
+        # A unit that an administrator has disabled stays disabled.
         noted "$LEDGER" 'boot enabled' || [ -L "$WANTS/$unit" ] || run "enable $unit" systemctl enable --quiet "$unit"
         note "$LEDGER" 'boot enabled'
     fi
@@ -23,7 +23,7 @@ boot() {
     fi
 }
 
-# The unit's name contains the repository's path, as systemd escapes it.
+# Prints the unit's name, which contains the repository's path as systemd escapes it.
 unit_name() { printf 'bluegreen@%s.service\n' "$(systemd-escape --path "$REPO")"; }
 
 unit_text() {

@@ -1,5 +1,5 @@
-# The account of a front end's machine: its keys may run the switch that the administrator installed, and nothing else.
-# Everything is owned by root, also the account's home and its keys.
+# The account on a front end's machine. Its keys may run the switch that the administrator installed, and
+# nothing else. Everything is owned by root, including the account's home and its keys.
 
 FRONT_USER=bluegreen-front
 FRONT_HOME=/var/lib/bluegreen-front
@@ -20,7 +20,7 @@ front_set_up() {
     front_check
 }
 
-# Settles the switch and its settings, from the options or else from the ledger, and fails where a later part would.
+# Settles the switch and its settings, from the options or the ledger, and fails if a later part would fail.
 front_settle() {
     front_known
     [ -n "$SWITCH" ] || misused '--front-end needs --switch NAME'
@@ -54,7 +54,8 @@ front_known() {
 
 front_names() { find "$ASSETS/switches" -type f -perm -100 -printf '%f\n' | sort | paste -sd, | sed 's/,/, /g'; }
 
-# Sets SETTINGS to the lines KEY=VALUE of the ledger, with the new ones in their place. A switch declares its settings.
+# Sets SETTINGS to the lines KEY=VALUE in the ledger, updated with the new values. A switch declares its
+# settings.
 front_settings() {
     local declared entry key
     look_up "$FRONT_LEDGER" switch
@@ -113,7 +114,7 @@ $(printf '%s' "$SETTINGS" | front_variables)"
     case $old in '' | "$SWITCH" | /*) ;; *) unlay "$FRONT_LEDGER" root "$FRONT_SWITCHES/$old" ;; esac
 }
 
-# Turns lines KEY=VALUE into assignments of the switch's variables.
+# Converts lines KEY=VALUE into assignments of the switch's variables.
 front_variables() {
     local entry key
     while IFS= read -r entry || [ -n "$entry" ]; do
@@ -148,8 +149,8 @@ $FRONT_USER ALL=(root) CWD=/ NOPASSWD: $FRONT_PROGRAM"
     lay "$FRONT_LEDGER" root "$FRONT_SUDOERS" 440 "$text"
 }
 
-# The account cannot write its own keys. Each has a forced command besides the login shell, because an sftp server inside
-# sshd would not use the shell.
+# The account cannot write its own keys. Each key has a forced command in addition to the login shell, because
+# an sftp server inside sshd would bypass the shell.
 front_keys() {
     local name type blob comment lines='' added=0
     STEP=ssh
@@ -215,7 +216,7 @@ front_remove_key() {
     run "remove $number key(s) of $REMOVED_KEY" replace root "$FRONT_KEYS" 644 "${kept%"$LINE_END"}"
 }
 
-# Removes the account and all that it needed. A file that was changed by hand stays.
+# Removes the account and everything installed for it. A file that was changed by hand stays.
 front_uninstall() {
     local path paths
     STEP=uninstall

@@ -1,8 +1,8 @@
 # Side effects of the installer, the ledger in which each is noted before it happens, and the files that it installs.
 
-# The only function that changes anything: prints WHAT, and runs the command unless this is a dry run. Changes of
-# the ledger pass an empty WHAT and print nothing. A function that is run must check every status itself, because
-# `set -e` has no effect inside it.
+# The only function that changes anything: prints WHAT, and runs the command unless this is a dry run. Changes
+# of the ledger pass an empty WHAT and print nothing. A function that is run must check every status itself,
+# because `set -e` has no effect inside it.
 run() { # WHAT COMMAND...
     local what="$1" status
     shift
@@ -12,7 +12,7 @@ run() { # WHAT COMMAND...
     fi
     [ -z "$DRY_RUN" ] || return 0
     : >"$SCRATCH/asides"
-    # 9 is the installer's own lock. A server that is started here must not inherit it.
+    # Descriptor 9 is the installer's own lock, which a server started here must not inherit.
     "$@" 9>&- >"$SCRATCH/words" 2>&1 || {
         status=$?
         cat "$SCRATCH/words" "$SCRATCH/asides" | clean | indent >&2
@@ -23,8 +23,8 @@ run() { # WHAT COMMAND...
 # The timeout of a program that runs as the deploy user, in seconds.
 PATIENCE=60
 
-# Replaces the session keyring, which PAM leaves as it is, by an empty one. A kernel without keys, or a sandbox that
-# refuses keyctl(2), keeps the command from all keys, too. The numbers are those of keyctl(2).
+# Replaces the session keyring, which PAM does not change, with an empty one. A kernel without keyrings, or a
+# sandbox that rejects keyctl(2), also makes all keys inaccessible. The numbers are those of keyctl(2).
 LEAVE_KEYRING='use Config;
 my %keyctl = (x86_64 => 250, aarch64 => 219);
 my ($machine) = $Config{archname} =~ /^([^-]+)/;
@@ -32,9 +32,10 @@ syscall($keyctl{$machine} // die("the number of keyctl on $machine is unknown\n"
     or $!{EPERM} or $!{ENOSYS} or die("cannot leave the session keyring: $!\n");
 exec(@ARGV) or die("cannot run $ARGV[0]: $!\n")'
 
-# Runs a command as USER, who may be hostile: in a session and with a keyring of its own and on files, so that no terminal
-# can be read or typed into; without the caller's descriptors and root's environment; and with a timeout. root leaves all of
-# them before it becomes USER, who can trace its own processes. Prints what the command printed.
+# Runs a command as USER, who may be hostile. The command gets its own session and keyring, files as standard
+# streams, and a timeout, so that it cannot read from a terminal or inject input into one. It gets neither the
+# caller's descriptors nor root's environment. root drops all of them before it becomes USER, who can trace
+# its own processes. Prints the command's output.
 as() { # USER COMMAND...
     local user="$1" status=0 printed
     shift
@@ -54,12 +55,13 @@ as() { # USER COMMAND...
     return "$status"
 }
 
-# The functions that replace a file rename the new one over it, so that readers see the old or the new file, complete.
-# sudo and the web servers ignore the temporary name. It is always the same, so that the next run replaces what a killed
-# one has left. That is safe where only root can write, and for USER in directories of its own.
+# The functions that replace a file rename the new one over it, so that readers see either the old or the new
+# file, complete. sudo and the web servers ignore the temporary name. The name is constant, so that the next
+# run replaces the leftover of a killed one. That is safe in directories that only root can write, and for
+# USER in its own directories.
 temporary() { printf '%s/.%s.bluegreen-new\n' "$(dirname "$1")" "$(basename "$1")"; }
 
-# Replaces FILE. A content that arrives truncated, from a full disk or at a limit, is an error.
+# Replaces FILE. Truncated content, after a full disk or at a limit, is an error.
 replace() { # USER FILE MODE CONTENT
     printf '%s\n' "$4" | as "$1" sh -c 'umask 077
         cat >"$2" && [ "$(wc -c <"$2")" -eq "$4" ] && chmod "$3" "$2" && sync "$2" && mv -fT "$2" "$1"' \
@@ -74,8 +76,8 @@ put_copy() { # FILE MODE TO
     install -m "$2" "$1" "$(temporary "$3")" && mv -fT "$(temporary "$3")" "$3"
 }
 
-# The ledger. Each line is one fact. Of several lines with the same key, the last one counts. Only root can read it,
-# except for accounts/, from which the login shell reads the repositories of its account.
+# The ledger. Each line is one fact. Of several lines with the same key, the last one counts. Only root can
+# read it, except for accounts/, from which the login shell reads the repositories of its account.
 
 noted() { # LEDGER LINE
     local status=0
@@ -104,8 +106,8 @@ drop_line() { # LEDGER LINE
     replace root "$1" 600 "$text"
 }
 
-# Sets VALUES to all values of KEY, one per line, and VALUE to the last one. Both are empty if there is none. A ledger
-# that cannot be read is an error, so that no default takes its place.
+# Sets VALUES to all values of KEY, one per line, and VALUE to the last one. Both are empty if the key is
+# missing. An unreadable ledger is an error, so that no default takes its place.
 look_up() { # LEDGER KEY
     VALUES=
     if [ -e "$1" ]; then VALUES=$(sed -n "s|^$2 ||p" <"$1") || fail "cannot read the ledger $1"; fi
@@ -120,7 +122,7 @@ find_others() {
         fail "cannot read the ledgers in $LEDGERS"
 }
 
-# Removes the temporary files of a killed run, and what earlier versions let others read.
+# Removes temporary files of a killed run, and fixes permissions set by earlier versions.
 tidy_ledgers() {
     [ -d "$LEDGERS" ] || return 0
     run '' find "$LEDGERS" -name '.*.bluegreen-new' -type f -delete
@@ -149,11 +151,11 @@ list_repositories() { # [REPOSITORY THAT LEAVES]
 
 write_list() { install -d -m 755 "$LEDGERS" "$LEDGERS/accounts" && replace root "$1" 644 "$2"; } # FILE LIST
 
-# Files that the ledger contains.
+# Files recorded in the ledger.
 
 fingerprint() { cksum | tr ' ' -; }
 
-# Returns what test(1) returns for USER. A test that cannot run is an error, and never an answer.
+# Returns the result of test(1) for USER. A test that cannot run is an error, and never a result.
 is() { # USER TEST...
     local user="$1" answer
     shift
@@ -168,10 +170,10 @@ is() { # USER TEST...
 
 exists() { is "$1" -e "$2"; } # USER FILE
 
-# The longest text that is read as root, in bytes.
+# The maximum size of a text that is read as root, in bytes.
 LONGEST=1000000
 
-# Prints a text file, or nothing if it does not exist. Every other reason not to read it is a failure.
+# Prints a text file, or nothing if it does not exist. Any other reason why it cannot be read is a failure.
 text() { # USER FILE
     has_user "$1" || return 0
     as "$1" sh -c 'problem=$(stat -- "$1" 2>&1) || case $problem in
@@ -189,7 +191,8 @@ read_text() { # USER FILE
     TEXT=$(text "$1" "$2") || fail "cannot read $2: $(clean <"$SCRATCH/asides")"
 }
 
-# True if FILE still is what an installer wrote, so that it may be replaced or removed. One that cannot be read is not.
+# True if FILE is unchanged since an installer wrote it, so that it may be replaced or removed. An unreadable
+# file counts as changed.
 ours() { # LEDGER USER FILE
     local text
     exists "$2" "$3" || return 1
@@ -197,7 +200,7 @@ ours() { # LEDGER USER FILE
     noted "$1" "laid $3 $(printf '%s\n' "$text" | fingerprint)"
 }
 
-# True if FILE needs no change: it has that CONTENT, or someone has changed it since it was installed.
+# True if FILE needs no change: it has that CONTENT, or it was changed by hand since it was installed.
 kept() { # LEDGER USER FILE CONTENT
     read_text "$2" "$3"
     [ "$TEXT" != "$4" ] || return 0
@@ -205,7 +208,7 @@ kept() { # LEDGER USER FILE CONTENT
     warn "$3 was changed by hand, so it stays as it is"
 }
 
-# Installs a file of CONTENT. One that someone has changed since stays as it is.
+# Installs a file with CONTENT. A file that was changed by hand since stays as it is.
 lay() { kept "$1" "$2" "$3" "$5" || lay_anyway "$@"; } # LEDGER USER FILE MODE CONTENT
 
 lay_anyway() { # LEDGER USER FILE MODE CONTENT

@@ -1,5 +1,5 @@
-# A pair on one machine: two sides, each a repository with a site of its own on a loopback port, and a front end that
-# sends visitors to one of them.
+# A pair on one machine: two sides, each a repository with its own site on a loopback port, and a front end
+# that sends visitors to one of them.
 
 PUBLIC_DIRECTORY=$LEDGERS/public
 FLAG=$PUBLIC_DIRECTORY/public-is-green
@@ -16,7 +16,7 @@ side() { # blue|green
     esac
 }
 
-# Fails if a repository is set up alone and is a side of a pair, or the other way round.
+# Fails if a repository was set up alone and is now a side of a pair, or the other way round.
 settle_side() {
     [ -e "$LEDGER" ] && [ "$ACTION" != list_keys ] && [ "$ACTION" != remove_key ] || return 0
     look_up "$LEDGER" listen
@@ -47,8 +47,8 @@ settle_pair() {
     [ "${WEB:-auto}" != auto ] || WEB=${VALUE:-auto}
 }
 
-# These run a command in a shell of its own, with the options of a side or of the front end. What fails there ends this
-# script, too.
+# Each function runs a command in a subshell with the options of a side or of the front end. A failure there
+# also exits this script.
 in_side() ( # SIDE COMMAND...
     own_scratch
     side "$1"
@@ -71,7 +71,7 @@ own_scratch() {
     trap 'exit 130' HUP INT TERM
 }
 
-# Reports the number of changes to the shell outside.
+# Reports the number of changes to the parent shell.
 tally() { printf '%s\n' "$CHANGES" >>"$TALLY"; }
 
 # Sets the options of the front end, which is a site without a repository.
@@ -116,7 +116,7 @@ front() {
     find_web_server
     note "$LEDGER" "user $USER_NAME"
     value_is "$LEDGER" stack "$STACK"
-    # The user decides which side is public, and nothing of root's reads more than whether the flag exists.
+    # The user decides which side is public. Root only checks whether the flag exists.
     [ -d "$PUBLIC_DIRECTORY" ] || run "create $PUBLIC_DIRECTORY" install -d -m 755 -o "$USER_NAME" -g "$(id -gn "$USER_NAME" 2>/dev/null)" "$PUBLIC_DIRECTORY"
     web_config
     UNDO=

@@ -1,4 +1,4 @@
-# Before anything is changed: settles the options, and fails wherever a later part would fail.
+# Runs before any change: settles the options, and fails if a later part would fail.
 
 preflight() {
     STEP=preflight
@@ -29,8 +29,8 @@ plain() { # OPTION VALUE
     esac
 }
 
-# Settles the user, the repository, and the ledgers, then every option that was left out: from the ledger, or else the
-# default. Only agree() reads the config, which belongs to the user.
+# Settles the user, the repository, the ledgers, and then every omitted option, from the ledger or by default.
+# Only agree() reads the config, which belongs to the user.
 settle() {
     [ "$(id -u)" -eq 0 ] || fail 'setting up a server needs root' "sudo $SELF ...; $SELF --demo needs no root"
     case $USER_NAME in
@@ -100,8 +100,8 @@ wanted_config() {
     CONFIG_TEXT=$(cat "$SCRATCH/bluegreen.toml")
 }
 
-# Compares the config with the options. Branch and server name come from the config; its site must be the one that root
-# has chosen. False if the config cannot be read.
+# Compares the config with the options. Branch and server name come from the config. Its site must be the one
+# that root has chosen. Returns false if the config cannot be read.
 agree() {
     local key found wanted option
     : >"$SCRATCH/asides"
@@ -125,8 +125,8 @@ agree() {
     done <"$SCRATCH/settings"
 }
 
-# Prints the settings in the config from --config, or else in the existing one, read by the program as the owner. Prints
-# nothing if there is no config or no program yet.
+# Prints the settings in the config from --config, or in the existing one, which the program reads as the
+# owner. Prints nothing if there is no config or no program yet.
 settings() {
     if [ -n "$CONFIG" ]; then
         [ ! -x "${SOURCE:-$PROGRAM}" ] ||
@@ -160,7 +160,7 @@ check_hook() { # NAME
 
 hook_is_ours() { as "$USER_NAME" readlink "$1" | grep -Eqx '/usr(/local)?/bin/bluegreen'; } # HOOK
 
-# Two repositories share neither a site nor a host name.
+# Repositories must not share a site or a host name.
 check_others() {
     local other repository
     find_others
@@ -198,8 +198,8 @@ check_site() {
     esac
 }
 
-# A site that root owns becomes the user's if an admin names it. root gives away only its own files, in directories that
-# nobody else can have changed.
+# A site owned by root becomes the user's if an administrator names it. root gives away only its own files, in
+# directories that no other user can have changed.
 check_gift() {
     local foreign
     roots_alone "$SITE" || fail "$SITE or a directory above it is writable by others" 'name another directory: --site DIRECTORY'
@@ -216,12 +216,12 @@ check_gift() {
     GIVE_SITE=all
 }
 
-# Prints the earlier files of the site, those for which a test of find is true.
+# Prints the files that existed in the site before, filtered by a test of find.
 leftovers() { # [TEST...]
     [ ! -d "$SITE" ] || find "$SITE" -mindepth 1 -maxdepth 1 ! -name current ! -name releases ! -name shared ! -name .bluegreen "$@"
 }
 
-# Warns of what visitors lose: `releases` and `shared` of an existing site get another meaning.
+# Warns about paths that visitors lose: `releases` and `shared` in an existing site get another meaning.
 warn_of_hidden() {
     local name
     [ "$WEB" != none ] && [ -d "$SITE" ] && [ ! -e "$SITE/.bluegreen" ] && [ ! -L "$SITE/current" ] || return 0
@@ -234,7 +234,7 @@ warn_of_hidden() {
 # The page that a web server's package installs is not a site.
 is_somebodys() { [ -n "$(leftovers ! -exec grep -Eqs 'Default Page: It works|<title>Welcome to nginx' {} \; -print)" ]; }
 
-# Settles where the program will be, and where it comes from. SOURCE is empty if it has to be built.
+# Settles the program's path and source. SOURCE is empty if it has to be built.
 find_binary() {
     if [ -n "$PACKAGED" ] && [ -z "$BINARY" ]; then
         PROGRAM=/usr/bin/bluegreen SOURCE=/usr/bin/bluegreen

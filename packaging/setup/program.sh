@@ -22,7 +22,8 @@ packages() {
     run "apt-get install$missing" apt_get 1800 install -y --no-install-recommends $missing
 }
 
-# Runs apt-get with a timeout for the whole and for each connection, so that a machine without a network gets an error.
+# Runs apt-get with a timeout in total and for each connection, so that a machine without a network gets an
+# error.
 apt_get() { # SECONDS COMMAND...
     local seconds="$1" status=0
     shift
@@ -39,7 +40,7 @@ program() {
         note "$SERVER" "program $PROGRAM"
         run "install $PROGRAM" put_copy "$SOURCE" 755 "$PROGRAM"
     }
-    # The account cannot change its shell. Called by this name, the program is the shell.
+    # The account cannot change its shell. When called by this name, the program acts as the shell.
     [ "$(readlink "$LOGIN_PROGRAM")" = "$PROGRAM" ] || {
         [ ! -e "$LOGIN_PROGRAM" ] || [ -L "$LOGIN_PROGRAM" ] || fail "$LOGIN_PROGRAM is in the way" "move it away"
         note "$SERVER" "link $LOGIN_PROGRAM"
@@ -54,7 +55,7 @@ program() {
 
 generated() { # WHAT FILE
     local text
-    # A dry run builds nothing, so no program can print the file.
+    # A dry run builds nothing, so there is no program to print the file.
     if [ ! -x "$SOURCE" ]; then
         [ -e "$2" ] || run "write $2" false
         return 0
@@ -63,11 +64,11 @@ generated() { # WHAT FILE
     lay "$SERVER" root "$2" 644 "$text"
 }
 
-# Prints the cargo of the clone's owner; nothing if none is new enough, or there is no clone.
+# Prints the path of the clone owner's cargo, or nothing if it is too old or there is no clone.
 builders_cargo() { [ ! -e "$HERE/Cargo.toml" ] || find_cargo "$(home_of "$(owner_of "$HERE")")"; }
 
-# Builds as the clone's owner, because a folder of root's in it would break the owner's next build. The owner's code runs
-# without root's terminal, so that cargo shows no progress. A build does not change the server.
+# Builds as the clone's owner, because files owned by root would break the owner's next build. The owner's
+# code runs without root's terminal, so cargo shows no progress. A build does not change the server.
 build() {
     local builder cargo
     builder=$(owner_of "$HERE") cargo=$(builders_cargo)
@@ -77,7 +78,7 @@ build() {
     printf '%-12s %s\n' "$STEP" "${DRY_RUN:+would }build bluegreen in $HERE, which takes minutes"
     [ -z "$DRY_RUN" ] || return 0
     : >"$SCRATCH/asides"
-    # 9 is the installer's own lock.
+    # Descriptor 9 is the installer's own lock.
     (PATIENCE=3600 && as "$builder" env -i "HOME=$(home_of "$builder")" "USER=$builder" "PATH=$(dirname "$cargo"):$PATH" \
         "CARGO_TARGET_DIR=$HERE/target" sh -c 'cd "$1" && cargo build --release --locked 2>&1' sh "$HERE" \
         </dev/null 9>&- >"$SCRATCH/words") || {

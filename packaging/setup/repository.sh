@@ -6,7 +6,7 @@ repository() {
     note "$LEDGER" "repository $REPO"
     note "$LEDGER" "user $USER_NAME"
     [ -n "$DRY_RUN" ] || list_repositories
-    # The program is installed by now.
+    # At this point the program is installed.
     agree || cannot_agree
     BRANCH=${BRANCH:-master}
     NAME=${NAME:-$(hostname)}
@@ -14,7 +14,7 @@ repository() {
         user_directory "$REPO"
         run "create the bare repository $REPO" as "$USER_NAME" git -c "init.defaultBranch=$BRANCH" init --quiet --bare "$REPO"
     }
-    # `check` recommends the same settings. A setting that has another value keeps it.
+    # `check` recommends the same settings. A setting with another value is kept.
     settings=
     [ ! -x "${SOURCE:-$PROGRAM}" ] || settings=$("${SOURCE:-$PROGRAM}" generate git-settings) || fail '`bluegreen generate git-settings` failed'
     while read -r key value; do
@@ -31,7 +31,7 @@ EOT
     fi
 }
 
-# Creates a directory of the user's: as root if only root can write to its parent, or else as the user.
+# Creates a directory for the user: as root if only root can write to its parent, otherwise as the user.
 user_directory() { # DIRECTORY
     local parent
     [ ! -e "$1" ] || return 0
@@ -58,7 +58,7 @@ hook() { # NAME
     }
 }
 
-# Once the config exists, only its owner changes it, unless an admin passes another one.
+# Once the config exists, only its owner changes it, unless an administrator passes another one.
 lay_config() {
     local file="$REPO/bluegreen.toml" text
     if [ -n "$CONFIG" ]; then
@@ -72,7 +72,7 @@ lay_config() {
     fi
 }
 
-# Prints the template of the config: the stack's, or the one with every key.
+# Prints the path of the config template: the stack's, or the one with every key.
 config_file() {
     if [ -n "$STACK" ]; then printf '%s\n' "$ASSETS/stacks/$STACK/bluegreen.toml"; else printf '%s\n' "$ASSETS/bluegreen.toml"; fi
 }

@@ -1,7 +1,7 @@
 # The site: its directories, and the files that it contained before.
 
-# A site that visitors get stays online: the web server's new config is tested, then the files become the first release,
-# then the web server is reloaded.
+# A public site stays online: the web server's new config is tested, the files become the first release, and
+# the web server is reloaded.
 site() {
     local first=''
     STEP=site
@@ -36,7 +36,7 @@ site_directory() { # NAME MODE
     exists "$USER_NAME" "$SITE/$1" || run "create $SITE/$1" as "$USER_NAME" install -d -m "$2" "$SITE/$1"
 }
 
-# Opens again what an uninstall closed to visitors: lines "NAME MODE".
+# Restores access to what an uninstall closed to visitors: lines "NAME MODE".
 reopen() {
     local name mode closed="$SITE/.bluegreen/closed"
     exists "$USER_NAME" "$closed" || return 0
@@ -53,8 +53,8 @@ EOT
     run '' as "$USER_NAME" rm -f "$closed"
 }
 
-# Closes the directories of the site to everyone but their owner. A directory of another owner, or behind a symlink,
-# stays as it is: see exposed(). reopen() ignores .bluegreen, which should never be open.
+# Makes the site's directories accessible only to their owner. Directories of another owner, or behind a
+# symlink, stay as they are: see exposed(). reopen() ignores .bluegreen, which should never be open.
 close() {
     local name kind mode
     for name in .bluegreen releases shared; do

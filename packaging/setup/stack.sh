@@ -1,8 +1,8 @@
-# Stacks: a whole application behind the web server. The folders of share/stacks/ have the files.
+# Stacks: complete applications behind the web server. Their files are in the folders of share/stacks/.
 
 APPS=/usr/local/lib/bluegreen/apps
 
-# Settles what runs: the options, else the ledger, else the stack's own settings.
+# Settles what runs, from the options, the ledger, or the stack's own settings.
 settle_stack() {
     local had
     look_up "$LEDGER" stack
@@ -40,14 +40,14 @@ settle_stack() {
     INSTANCE_UNIT=bluegreen-app-$APP@.service WORKER_UNIT=bluegreen-worker-$APP@.service BOOT_UNIT=bluegreen-app-$APP.service
 }
 
-# A command of the application is a line for sh, inside double quotes of systemd.
+# The command of an application is a command line for sh, inside double quotes of systemd.
 command_line() { # OPTION VALUE
     case $2 in
         *[!A-Za-z0-9._/+@:=,$\{\}\ -]*) misused "$1 may contain letters, digits, spaces, and ._/+@:=,\${}- only; put anything else into a script" ;;
     esac
 }
 
-# Fails wherever stack() would.
+# Fails if stack() would fail.
 check_stack() {
     local program other longest
     STEP=stack
@@ -73,7 +73,7 @@ check_stack() {
     [ ! -e "$CONTROL" ] || noted "$LEDGER" "app $APP" || fail "$CONTROL is in the way" 'move it away'
 }
 
-# Settles the text of a file of the stack: its own, or else the one that all applications share.
+# Prints the path of a stack's file, or of the one that all applications share.
 stack_file() { # NAME
     if [ -e "$ASSETS/stacks/$STACK/$1" ]; then printf '%s\n' "$ASSETS/stacks/$STACK/$1"; else printf '%s\n' "$ASSETS/stacks/app/$1"; fi
 }
@@ -87,10 +87,11 @@ stack_text() { # NAME
         -e "s|@RUN@|$(for_systemd "$RUN")|g" -e "s|@WORKER@|$(for_systemd "$WORKER")|g" "$(stack_file "$1")"
 }
 
-# The shell expands variables, not systemd.
+# Escapes a text for systemd, so that the shell, not systemd, expands variables.
 for_systemd() { printf '%s\n' "$1" | sed -e 's/\$/$$/g' -e 's/[\\&|]/\\&/g'; }
 
-# The user that the application runs as. Its group may reach the sockets, and what the application shares.
+# The user that runs the application. Its group may access the sockets and the directories that the
+# application shares.
 app_user() {
     local member
     STEP=app
@@ -103,13 +104,13 @@ app_user() {
         id -nG "$member" 2>/dev/null | tr ' ' '\n' | grep -Fqx "$APP_USER" || {
             note "$LEDGER" "member $member"
             run "add $member to the group $APP_USER" usermod -aG "$APP_USER" "$member"
-            # A server that does not change its user itself has the groups of its start.
+            # A server that does not switch users itself keeps the groups that it had when it started.
             [ "$member" != caddy ] || note "$LEDGER" restart-due
         }
     done
 }
 
-# Prints the user that the web server runs as.
+# Prints the user that runs the web server.
 web_user() {
     case $WEB in
         none) ;;
@@ -141,14 +142,14 @@ shared_directory() { # NAME
 environment_file() {
     local file="$SITE/shared/.env" secret
     [ -e "$ASSETS/stacks/$STACK/env" ] && ! exists "$USER_NAME" "$file" || return 0
-    # A key that the application signs its cookies with.
+    # The key with which the application signs its cookies.
     secret=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')
     sed "s/@SECRET@/$secret/" "$ASSETS/stacks/$STACK/env" >"$SCRATCH/env"
     run "write $file" as "$USER_NAME" sh -c 'umask 077 && cat >"$1" && { [ -z "$2" ] || chgrp "$2" "$1"; } && chmod 640 "$1"' sh \
         "$file" "${APP:+$APP_USER}" <"$SCRATCH/env"
 }
 
-# The pool of php-fpm, which runs as the application's user.
+# The php-fpm pool, which runs as the application's user.
 pool() {
     local unit
     note "$LEDGER" "app $APP"
@@ -226,7 +227,7 @@ stop_instances() {
     systemctl stop "bluegreen-drain-$APP-*.timer" "bluegreen-worker-$APP@*.service" "bluegreen-app-$APP@*.service"
 }
 
-# The modules of Apache that the site of a stack needs besides headers.
+# The Apache modules that a stack's site needs in addition to headers.
 apache_modules() {
     local name
     case ${STACK_KIND-} in
@@ -257,7 +258,8 @@ apache_modules_off() {
 
 CADDY_IMPORT='import /etc/caddy/sites-enabled/*'
 
-# Has the Caddyfile include our sites. The one of the package, a page that greets, gives way to that.
+# Makes the Caddyfile include our sites. The package's own Caddyfile, which serves a welcome page, is
+# replaced.
 caddy_import() {
     local file="$WEB_DIR/Caddyfile"
     ! grep -Fqxs "$CADDY_IMPORT" "$file" || return 0
@@ -271,7 +273,7 @@ caddy_import() {
     fi
 }
 
-# True of a config file that is as its package brought it.
+# True if a config file is unchanged since its package installed it.
 is_packaged() { # FILE
     local sum
     sum=$(md5sum "$1" | cut -d' ' -f1)

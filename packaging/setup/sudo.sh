@@ -1,5 +1,5 @@
-# The rules for sudo. They come from an admin's --sudo, are checked, and are kept in the ledger. The config cannot add
-# any.
+# The sudo rules. They come from an administrator's --sudo, are checked, and are kept in the ledger. The
+# config cannot add rules.
 
 check_rules() {
     local rule
@@ -26,7 +26,7 @@ check_rule() { # COMMAND
     real=$(realpath -e "$program")
     [ "$real" = "$program" ] || fail "$program resolves to $real" "--sudo '$real$rest', and the same in the step"
     roots_alone "$program" || fail "$program or a directory above it is writable by others"
-    # Every word of the rest, and every part of it that may be a path. The command runs in /.
+    # Checks every remaining word, and every part of it that may be a path. The command runs in /.
     for path in $(printf '%s' "$rest" | tr '=:,' '   '); do
         case $path in */*) path=/${path#*/} ;; *) continue ;; esac
         case "$path/" in
@@ -36,7 +36,7 @@ check_rule() { # COMMAND
     done
 }
 
-# Sets WANTED_RULES to the rules of the ledger, with the new and without the removed ones.
+# Sets WANTED_RULES to the rules in the ledger, with the new and without the removed ones.
 want_rules() {
     look_up "$LEDGER" sudo
     WANTED_RULES=$(printf '%s%s' "${VALUES:+$VALUES$LINE_END}" "$RULES" | sort -u) || fail 'cannot sort the rules'
@@ -56,7 +56,7 @@ sudoers() {
         note "$LEDGER" "sudo $rule"
         printf '%-12s %s may run as root, without a password: %s\n' "$STEP" "$USER_NAME" "$rule"
     done
-    # A rule without arguments would allow any.
+    # A rule without arguments would allow any arguments.
     text="# Installed by bluegreen's install.sh for $REPO, as --sudo asked.
 $(printf '%s\n' "$WANTED_RULES" | sed -e '/ /!s/$/ ""/' -e 's/[,:=]/\\&/g' -e "s|^|$USER_NAME ALL=(root) CWD=/ NOPASSWD: |")"
     if has visudo; then

@@ -1,4 +1,4 @@
-# What this machine has: programs, users, owners.
+# Inspects this machine: programs, users, and owners.
 
 # Runs a program that checks a config. If it reports errors, prints them and fails.
 accepts() { # COMPLAINT COMMAND...
@@ -37,11 +37,11 @@ alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; } # PID FILE
 
 systemd() { [ -d /run/systemd/system ]; }
 
-# Prints the absolute path of a file that is named relative to the directory in which this was called.
+# Prints the absolute path of a file relative to the directory in which the installer was started.
 absolute() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$FROM/$1" ;; esac }
 
-# True if only root can change what PATH refers to: each existing component is owned by root, is no symlink, and is
-# writable by root alone.
+# True if only root can change what PATH refers to: each existing component is owned by root, is not a
+# symlink, and is writable only by root.
 roots_alone() { # PATH
     local at="$1"
     while [ -z "$(find "$at" -maxdepth 0 \( -type l -o ! -uid 0 -o -perm /022 \) 2>/dev/null)" ]; do

@@ -1,9 +1,9 @@
-# HTTPS with the distribution's certbot: it answers the certificate authority through a directory that our site serves, and
-# renews by its own timer. The site file stays ours.
+# HTTPS with the distribution's certbot. It serves the certificate authority's challenges from a directory of
+# our site, and renews with its own timer. It does not change the site's config.
 
 ACME=$LEDGERS/acme
 
-# Settles whether the site has HTTPS, and whether its certificate is there.
+# Settles whether the site uses HTTPS, and whether its certificate exists.
 settle_tls() {
     CERTIFIED=''
     look_up "$LEDGER" tls
@@ -22,7 +22,8 @@ settle_tls() {
 
 certified() { noted "$LEDGER" "certificate $DOMAIN" && [ -e "/etc/letsencrypt/live/$DOMAIN/fullchain.pem" ]; }
 
-# Fails where the certificate authority could not reach the site, or a certificate is somebody else's.
+# Fails if the certificate authority could not reach the site, or if a certificate was requested by another
+# program.
 check_tls() {
     local name
     [ -n "$TLS" ] || return 0
@@ -41,7 +42,7 @@ check_tls() {
         fail "certbot has a certificate of the name $DOMAIN already" "certbot delete --cert-name $DOMAIN, if no other site uses it"
 }
 
-# Requests the certificate through the site, which serves HTTP by now, and then has the site serve HTTPS.
+# Requests the certificate through the site, which already serves HTTP, and then enables HTTPS.
 tls() {
     local name
     [ -n "$TLS" ] && [ -z "$CERTIFIED" ] || return 0
@@ -62,10 +63,10 @@ tls() {
     web_reload
 }
 
-# Prints the command that has the web server read a new certificate. Its reload drops no request.
+# Prints the command that makes the web server read a new certificate. Its reload drops no request.
 renewed() { if systemd; then printf 'systemctl reload %s\n' "$WEB_UNIT"; elif [ "$WEB" = nginx ]; then echo 'nginx -s reload'; else echo 'apache2ctl graceful'; fi; }
 
-# Deletes the certificate that tls() has requested, so that it is not renewed in vain.
+# Deletes the certificate that tls() requested, so that it is no longer renewed.
 untls() {
     local name
     look_up "$LEDGER" certificate

@@ -29,7 +29,7 @@ uninstall() {
     for name in $VALUES; do
         ! hook_is_ours "$REPO/hooks/$name" || run "remove the hook $name" as "$USER_NAME" rm -f "$REPO/hooks/$name"
     done
-    # Otherwise git would look for the removed hook and reject every push.
+    # Otherwise git would run the removed hook and reject every push.
     ! noted "$LEDGER" 'gate yes' || [ -z "$(git_config --get receive.procReceiveRefs)" ] ||
         run 'git config --unset-all receive.procReceiveRefs' git_config --unset-all receive.procReceiveRefs
     unlay "$LEDGER" "$USER_NAME" "$REPO/bluegreen.toml"
@@ -47,7 +47,7 @@ uninstall() {
         say 'This was a dry run: nothing was changed.'
     else
         say "The releases in $SITE, the repository $REPO, and the user $USER_NAME remain."
-        # Its files in the site would belong to the next user that gets its number.
+        # Its files in the site would be owned by the next user with the same UID.
         [ -z "$APP" ] || ! has_user "$APP_USER" ||
             say "The user $APP_USER remains, because $SITE/shared contains its files. To remove it, run \`deluser --system $APP_USER\`."
         [ "${WEB:-none}" = none ] || ! exists "$USER_NAME" "$SITE/current" ||
@@ -55,8 +55,9 @@ uninstall() {
     fi
 }
 
-# Without our site, the web server must not serve what is beside `current`, such as uploads and secrets, so these
-# directories are closed first. If its user can still read one of them, nothing is uninstalled.
+# Without our site, the web server must not serve what is next to `current`, such as uploads and secrets. So
+# these directories are closed first. If the web server's user can still read one of them, nothing is
+# uninstalled.
 close_site() {
     local exposed
     web_places

@@ -1,4 +1,4 @@
-# The site of Apache or nginx: installed, tested, and activated by a reload.
+# The web server's site: installed, tested, and activated by a reload.
 
 find_web_server() {
     local had enabled
@@ -19,7 +19,8 @@ find_web_server() {
         fail "$REPO was set up with $had" "$SELF --repo $REPO --uninstall first, then set it up with $WEB"
     [ "$WEB" != none ] || return 0
     web_places
-    # Without a host name, a site must be the server's first, which responds to all names, unless it is a side of a pair.
+    # Without a host name, a site must be the server's first, which responds to all names, unless it is a side
+    # of a pair.
     SITE_CONF=$FIRST_CONF
     [ -z "$DOMAIN$LISTEN" ] || SITE_CONF=$NAMED_CONF
     [ -e "$(site_file)" ] || fail "there is no site for $WEB without a stack" '--stack static, or another web server'
@@ -30,7 +31,7 @@ find_web_server() {
         check_port 80 'stop that program, or give its name to --web-server'
         [ -z "$TLS" ] || check_port 443 'stop that program'
     fi
-    # Another site that serves this directory would find no files after the adoption.
+    # Another site that serves this directory would not find its files after the adoption.
     for enabled in "$WEB_DIR"/sites-enabled/*; do
         case ${enabled##*/} in "$DEFAULT_SITE" | "$FIRST_CONF" | "$NAMED_CONF") continue ;; esac
         ! grep -Eqs "^[[:space:]]*${ROOT_KEY}[[:space:]]+\"?$SITE/?\"?;?[[:space:]]*\$" "$enabled" ||
@@ -38,7 +39,7 @@ find_web_server() {
     done
 }
 
-# Where Debian and Ubuntu keep a web server's files.
+# Sets the paths of a web server's files on Debian and Ubuntu.
 web_places() {
     case $WEB in
         apache)
@@ -59,8 +60,8 @@ web_places() {
     HEADERS=mods-enabled/headers.load
 }
 
-# Fails if another program than the web server listens on a port. A web server that runs has its ports already, except
-# for those of a pair that is being set up.
+# Fails if a program other than the web server listens on a port. A running web server already has its ports,
+# except for those of a pair that is being set up.
 check_port() { # PORT ADVICE
     if web_alive && { [ "$1" = 80 ] || [ "$1" = 443 ] || [ -e "$LEDGER" ]; }; then return 0; fi
     ! awk -v port="$(printf ':%04X' "$1")" 'substr($2, length($2) - 4) == port && $4 == "0A" { found = 1 } END { exit !found }' \
@@ -84,7 +85,7 @@ check_name() { # DOMAIN
     done
 }
 
-# Prints the site's template, rendered for this server: its first lines explain the marks.
+# Prints the site's config, rendered from its template. The template's first lines explain the marks.
 site_text() {
     local php all='' plain='' acme='' direct='' no_php='yes' ipv6='' application='yes'
     php=$(php_socket)
@@ -112,10 +113,10 @@ site_template() {
     [ -z "$CERTIFIED" ] || cat "$ASSETS/web/redirect/$WEB.conf"
 }
 
-# Prints the address of a virtual host of Apache.
+# Prints the address of an Apache virtual host.
 address() { if [ -n "$LISTEN" ]; then printf '%s\n' "$LISTEN"; elif [ -n "$CERTIFIED" ]; then echo '*:443'; else echo '*:80'; fi; }
 
-# Prints the path of the site's template: the front end's, the stack's, or that of a plain site.
+# Prints the path of the site's template: that of the front end, the stack, or a plain site.
 site_file() {
     if [ -n "$PREVIEWS" ]; then
         printf '%s\n' "$ASSETS/pair/$WEB.conf"
@@ -126,7 +127,7 @@ site_file() {
     fi
 }
 
-# Prints PHP-FPM's socket, if the web server can use it. An admin enables it in Apache with `a2enconf`.
+# Prints PHP-FPM's socket if the web server can use it. An administrator enables it in Apache with `a2enconf`.
 php_socket() {
     local conf
     if [ "$WEB" = nginx ]; then
@@ -142,7 +143,7 @@ php_socket() {
 # read a release that no longer exists. The two settings turn that cache off for the pool that Apache uses.
 php_pool() {
     local socket pools pool file
-    # A stack for PHP has a pool of its own.
+    # A PHP stack has its own pool.
     if [ "$WEB" != apache ] || [ -n "$STACK" ]; then return 0; fi
     socket=$(php_socket)
     [ -n "$socket" ] || return 0
@@ -169,7 +170,7 @@ php_admin_value[opcache.revalidate_path] = 1
 EOT
 }
 
-# Reloads every PHP-FPM that runs, if its settings have changed.
+# Reloads every running PHP-FPM if its settings have changed.
 php_reload_due() {
     local pid
     noted "$SERVER" php-reload-due || return 0
@@ -184,11 +185,11 @@ php_reload() { # PID FILE
     if systemd; then systemctl reload "${unit%.pid}"; else kill -USR2 "$(cat "$1")"; fi
 }
 
-# Prints the sed command for the lines of a mark.
+# Prints the sed command that enables or removes the lines with a mark.
 mark() { if [ -n "$2" ]; then printf 's/^@%s://' "$1"; else printf '/^@%s:/d' "$1"; fi; } # NAME VALUE
 
-# Enables our site, disables the default site, and tests the result. The running server still has its old config when
-# this returns. If the test fails, everything is restored.
+# Enables our site, disables the default site, and tests the result. On return, the running server still uses
+# its old config. If the test fails, everything is restored.
 web_config() {
     local available enabled default default_due='' stale text off
     STEP='web server'
@@ -198,7 +199,7 @@ web_config() {
     available=$WEB_DIR/sites-available/$SITE_CONF
     enabled=$WEB_DIR/sites-enabled/$SITE_CONF
     default=$WEB_DIR/sites-enabled/$DEFAULT_SITE
-    # If an admin has enabled the default site again, it stays enabled.
+    # If an administrator has enabled the default site again, it stays enabled.
     look_up "$SERVER" "default-off-$WEB"
     off=$VALUE
     if [ -L "$default" ] && [ -z "$LISTEN" ] && { [ -z "$off" ] || noted "$LEDGER" reload-due; }; then default_due=yes; fi
@@ -235,7 +236,7 @@ take_off() { # CONF
     unlay "$LEDGER" root "$WEB_DIR/sites-available/$1"
 }
 
-# Until the new config has passed its test, every exit of this script restores the old one.
+# Until the new config has passed its test, this script restores the old one on every exit.
 web_remember() {
     web_copy "$WEB_DIR" "$SCRATCH/saved"
     UNDO=web_restore
@@ -271,7 +272,7 @@ web_reload() {
 
 web_alive() { if [ "$WEB" = caddy ]; then pidof caddy >/dev/null; else alive "$WEB_PID"; fi; }
 
-# Has the web server judge its config.
+# Runs the web server's own config test.
 web_test() {
     if [ "$WEB" = caddy ]; then caddy validate --config "$WEB_DIR/Caddyfile" --adapter caddyfile; else "$WEB_COMMAND" -t; fi
 }

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Written by bluegreen's install.sh. The login shell of the account bluegreen-front, whose keys may run the front end's
+# Installed by bluegreen's install.sh. The login shell of the account bluegreen-front, whose keys may run the front end's
 # switch and nothing else. It becomes root by sudo, for this program alone, and then runs the switch with the settings
 # from a file that only root can read.
 #
 #   front-end -c LINE     the login shell; LINE comes from the client
 #   front-end VERB ...    as root
 #
-# Backquotes in messages are for the reader, not for the shell.
+# Backquotes in messages are literal.
 # shellcheck disable=SC2016
 set -euf
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -71,14 +71,14 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 parse "$@"
-# The switch gets nothing of the caller's environment.
+# The switch gets none of the caller's environment.
 [ "${BLUEGREEN_FRONT_END-}" = "$$" ] ||
     exec env -i "BLUEGREEN_FRONT_END=$$" "PATH=$PATH" "LC_ALL=$LC_ALL" HOME=/root "$SELF" "$@"
 [ -r "$CONFIG" ] || stop "\`$CONFIG\` does not exist" 'run `install.sh --front-end --switch NAME` on that machine'
 [ -z "$(find "$CONFIG" -maxdepth 0 \( ! -uid 0 -o -perm /022 \))" ] ||
     stop "\`$CONFIG\` is writable by other users than root" "chown root: $CONFIG; chmod 600 $CONFIG"
 SWITCH='' WITHIN=90
-# Everything that is set here is for the switch.
+# All variables set from here on are for the switch.
 set -a
 # shellcheck source=/dev/null
 . "$CONFIG"

@@ -61,7 +61,7 @@ fn the_demonstration_runs_on_a_debian_without_rust() {
         .says("; blue serves App v2; green serves App v1\n")
         .says("remote: Not deployed: blue still serves ")
         .says(" is live again, instead of ")
-        .says("What visitors had meanwhile: ")
+        .says("Visitors during the promotions: ")
         .says(" requests, 0 failed: ")
         .says("which is gone now");
 }

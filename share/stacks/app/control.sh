@@ -1,7 +1,7 @@
 #!/bin/sh
-# Written by bluegreen's install.sh for @REPO@. Once changed by hand, it is left alone.
+# Installed by bluegreen's install.sh for @REPO@. Later runs do not overwrite manual changes.
 # Starts and stops the instances of the application @APP@. The deploy user may run it as root with sudo,
-# so it accepts nothing but its verbs and the names of releases.
+# so it accepts only its verbs and names of releases.
 set -eu
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 APP=@APP@
@@ -22,7 +22,7 @@ release() {
 
 number() { case $1 in '' | *[!0-9]* | ??????*) fail 'invalid number' ;; esac }
 
-# Prints the releases whose instance, or worker, is not stopped: running UNIT
+# Prints the releases with an active instance or worker: running UNIT
 running() {
     systemctl list-units --all --plain --no-legend --state=active,activating,reloading,deactivating "$1@*.service" |
         sed -nE "s/^$1@([0-9TZa-f-]+)\.service .*/\1/p"
@@ -35,13 +35,13 @@ start() {
     systemctl start "$INSTANCE@$1.service"
 }
 
-# Stops the instance of a release after a number of seconds.
+# Stops the instance of a release after the given number of seconds.
 drain() {
     systemctl --quiet is-active "$DRAIN-$1.timer" ||
         systemd-run --quiet --collect --unit="$DRAIN-$1" --on-active="$2" --timer-property=AccuracySec=100ms "$0" expire "$1"
 }
 
-# The worker of one release runs, and no other. With `idle` none runs, and all have stopped when this returns.
+# Runs the worker of one release and stops all others. With `idle`, all are stopped when this returns.
 worker() {
     [ -e "/etc/systemd/system/$WORKER@.service" ] || return 0
     if [ -n "$2" ]; then
@@ -83,11 +83,11 @@ case $verb:$# in
         exit
         ;;
     boot:1)
-        # A release that no deployment has started, such as an adopted site, is not an application.
+        # A release that was never started by a deployment, such as an adopted site, is not an application.
         [ -L "$SITE/current/.app.sock" ] || exit 0
         name=$(live_release)
         release "$name"
-        # The worker waits for `bluegreen resume`, which knows whether this side is public.
+        # The worker waits for `bluegreen resume`, which determines whether this side is public.
         start "$name"
         exit
         ;;

@@ -1,6 +1,6 @@
 #!/usr/bin/python
-# Runs bluegreen-setup, the installer of bluegreen's package, which decides and does everything; this module only
-# passes options on, and reads whether anything changed.
+# Runs bluegreen-setup, the installer in bluegreen's package, which does all the work. This module only passes
+# options, and parses whether anything changed.
 
 from __future__ import absolute_import, division, print_function
 
@@ -168,7 +168,7 @@ def run(module, arguments, text=None):
             module.warn(line[len("warning: "):])
     if re.search("^Nothing (had|would have) to be changed", out, re.M):
         return []
-    # What follows is for whoever reads it on the server.
+    # The rest is for interactive users.
     return re.split("^(?:This was a dry run|$)", out, maxsplit=1, flags=re.M)[0].splitlines()
 
 
