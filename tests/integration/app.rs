@@ -142,7 +142,7 @@ fn a_crashing_or_unhealthy_version_never_becomes_live() {
     site.version("crash").push().not_deployed().says("  cannot start: no database").says(
         "error: the application is unhealthy: `GET /health` got no response: the application exited during its start",
     );
-    assert!(began.elapsed() < Duration::from_secs(8), "a crash is reported at once");
+    assert!(began.elapsed() < Duration::from_secs(8), "a crash must be reported immediately");
     let calls = site.calls();
     let failed = calls[0].strip_prefix("start ").unwrap();
     assert_eq!(calls[1..], [format!("log {failed} 20"), format!("stop {failed}")]);
@@ -223,7 +223,7 @@ fn a_release_with_a_running_instance_is_neither_recycled_nor_removed() {
     }
     site.control(&["drained"]);
     site.version("five").push().ok();
-    assert_eq!(site.sandbox.releases().len(), 3, "the live one, the one that drains, and the spare");
+    assert_eq!(site.sandbox.releases().len(), 3, "the live release, the draining one, and the spare");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn the_worker_follows_the_public_side() {
     site.sandbox.bluegreen(&["resume", "--boot"]).ok();
     assert_eq!(site.calls(), [format!("live {second} 60")]);
 
-    // An old helper refuses the word, and the side has not left.
+    // With a helper that does not support the option, the side does not leave its role.
     let control = site.sandbox.path("control");
     let text = fs::read_to_string(&control).unwrap();
     fs::write(&control, text.replace("set -eu", "set -eu; [ $# -lt 4 ] || { echo usage >&2; exit 2; }"))

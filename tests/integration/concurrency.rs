@@ -90,7 +90,7 @@ fn twenty_clients_push_while_visitors_read() {
         assert!(output.contains("remote: Git hooks deploy complete."), "{output}");
         assert!(!output.contains("error:") && !output.contains("warning:"), "{output}");
     }
-    assert!(reads.load(Ordering::Relaxed) > 1000, "{reads:?} reads are no test");
+    assert!(reads.load(Ordering::Relaxed) > 1000, "{reads:?} reads are too few");
     let tip = sandbox.tip();
     sandbox.serves_checkout(&tip).is_tidy();
     assert!(sandbox.live().contains(&tip[..12]));
@@ -111,7 +111,7 @@ fn push_until_accepted(mut command: std::process::Command) -> String {
         }
         assert!(!text.contains("remote: error: ") || text.contains("cannot lock ref"), "{text}");
     }
-    panic!("a thousand pushes were refused");
+    panic!("git rejected a thousand pushes");
 }
 
 #[test]

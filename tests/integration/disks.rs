@@ -103,7 +103,7 @@ fn releases_inherit_the_sites_group() {
     }
     pages.sort_unstable();
     pages.dedup();
-    assert!(pages.len() < 8, "releases are recycled all the same");
+    assert!(pages.len() < 8, "releases must be recycled anyway");
     // Without the setgid bit and the group, existing releases can no longer be recycled.
     fs::set_permissions(sandbox.site().join("releases"), Permissions::from_mode(0o755)).unwrap();
     sandbox.commit("index.html", "8").push().ok();

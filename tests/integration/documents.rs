@@ -166,7 +166,7 @@ fn a_page_explains_every_subcommand() {
         let name = command.get_name();
         let is_explained =
             [format!("] {name}"), format!("bluegreen {name}")].iter().any(|call| pages.contains(call));
-        assert!(is_explained, "no page of docs/ explains `{name}`");
+        assert!(is_explained, "no page in docs/ explains `{name}`");
     }
 }
 
@@ -279,7 +279,7 @@ fn every_guarantee_names_an_existing_test() {
     for row in Document::read("docs/explanation/guarantees.md").rows.iter().skip(1) {
         assert_eq!(row.len(), 3, "{row:?}");
         let mut names = row[2].split('`').skip(1).step_by(2).peekable();
-        assert!(names.peek().is_some(), "no test is named: {row:?}");
+        assert!(names.peek().is_some(), "this row names no test: {row:?}");
         for name in names {
             let is_module = |folder: &str| project(format!("tests/{folder}/{name}.rs")).exists();
             assert!(

@@ -108,9 +108,9 @@ fn the_next_command_restores_a_branch_that_could_not_move_back() {
     let push = sandbox.push();
     assert!(push.output.contains("warning: "), "{}", push.output);
     sandbox.serves("index.html", "v1");
-    assert_ne!(server.sandbox.tip(), server.good, "or nothing was stuck");
+    assert_ne!(server.sandbox.tip(), server.good, "the hook must keep the branch from moving back");
     std::fs::remove_file(&stuck).unwrap();
     sandbox.bluegreen(&["rollback"]).fails(1);
-    assert_eq!(server.sandbox.tip(), server.good, "the next command moves the branch back");
+    assert_eq!(server.sandbox.tip(), server.good, "the next command must move the branch back");
     assert!(!sandbox.site().join(".bluegreen/publishing").exists());
 }

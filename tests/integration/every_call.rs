@@ -294,7 +294,7 @@ impl<'a> Round<'a> {
         assert!(is_mute || !output.contains("panicked"), "{when}");
         let live = two.live();
         if output.contains(" is live") {
-            assert_eq!(live, self.after, "it says that it is live after {when}");
+            assert_eq!(live, self.after, "the output reports a live release after {when}");
         }
         if self.scenario == Scenario::Sweep {
             let names = [two.sandbox.releases(), two.sandbox.records()].concat();

@@ -103,7 +103,7 @@ fn deploy_and_rollback_are_refused_unless_forced() {
         .bluegreen(&["deploy", "--dry-run"])
         .warned()
         .says(&by_root(&LOCKED.replace("error:", "warning:")));
-    assert!(file(&sandbox).exists(), "`--force` does not remove the lock");
+    assert!(file(&sandbox).exists(), "`--force` must not remove the lock");
 }
 
 #[test]

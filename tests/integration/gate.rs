@@ -143,7 +143,7 @@ fn a_disk_error_while_reverting_leaves_site_and_branch_consistent() {
         agrees(&sandbox);
         sandbox.serves("index.html", "v1");
         let restarted = std::fs::read_to_string(sandbox.site().join("restarted")).unwrap();
-        assert_eq!(restarted, "v1", "services run another release after fsync number {number}");
+        assert_eq!(restarted, "v1", "the services run another release after fsync number {number}");
         if !std::fs::read_to_string(trace).unwrap().contains("(INJECTED)") {
             break;
         }

@@ -298,7 +298,7 @@ fn a_release_larger_than_the_disk_is_rejected_before_the_first_write() {
             .starts_with("error: not enough space in `<site>/releases`: the release needs 60.0 MB, ")),
         "{lines:?}"
     );
-    assert!(lines.last().unwrap().starts_with("Not deployed: "), "something is in releases/: {lines:?}");
+    assert!(lines.last().unwrap().starts_with("Not deployed: "), "releases/ is not empty: {lines:?}");
 
     let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
     let nodes: Vec<(&[u8], Node)> = names.iter().map(|name| (name.as_bytes(), Node::file(""))).collect();

@@ -1,8 +1,8 @@
-//! The program through its own binary and real git, one module a subject.
+//! Runs the program's own binary with real git. Each module tests one subject.
 
-// A test that cannot go on has failed, and panics with the reason.
+// In tests, a panic is the right way to fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
-// The rule that keeps the program's own children in two modules is not one for tests.
+// Tests may start child processes directly, unlike the program.
 #![allow(clippy::disallowed_methods)]
 
 mod app;

@@ -41,7 +41,7 @@ fn metrics_show_deployments_the_live_commit_the_lock_and_pending_work() {
     assert!(samples(&sandbox, "live_info")[0].ends_with(&live));
     assert_eq!(samples(&sandbox, "branch_live"), ["bluegreen_branch_live{branch=\"master\"} 0"]);
     assert_eq!(samples(&sandbox, "live_good"), ["bluegreen_live_good{} 1"]);
-    assert!(samples(&sandbox, "side_public").is_empty(), "no promotion has marked the side");
+    assert!(samples(&sandbox, "side_public").is_empty(), "no promotion has marked the side yet");
     assert_eq!(samples(&sandbox, "pending")[2], "bluegreen_pending{kind=\"tip\"} 0");
 
     // A tip that no deployment has examined, as after a crash.

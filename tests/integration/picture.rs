@@ -196,5 +196,5 @@ fn the_animation_matches_the_programs_output() {
         let lines = lines.iter().filter(|line| !line.is_empty());
         lines.map(|line| number.replace_all(&normalize(line), "<n>").into_owned()).collect()
     };
-    assert_eq!(comparable(&shown), comparable(&lines), "{PICTURE} is not what happens: run docs/record");
+    assert_eq!(comparable(&shown), comparable(&lines), "{PICTURE} is stale: run docs/record");
 }

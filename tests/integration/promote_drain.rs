@@ -31,11 +31,11 @@ fn the_old_side_stays_locked_until_no_request_is_in_flight() {
     let promotion = pair.command(&["promote", "--yes"]).spawn().unwrap();
     let started = Instant::now();
     while !pair.file("asked").exists() {
-        assert!(started.elapsed() < Duration::from_secs(30), "the switch is not asked");
+        assert!(started.elapsed() < Duration::from_secs(30), "timed out waiting for the switch");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!((pair.public().as_str(), pair.marks()), ("green", [Some(false), Some(true)]));
-    assert!(is_locked(&pair), "a push could interrupt the requests");
+    assert!(is_locked(&pair), "a push could interrupt in-flight requests");
     pair.write("done", "");
     let (status, text) = said(&promotion.wait_with_output().unwrap());
     assert_eq!(status, 0, "{text}");

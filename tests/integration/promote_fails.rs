@@ -40,7 +40,7 @@ pub(crate) fn interrupt(
 pub(crate) fn wait_for(pair: &Pair, name: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !pair.file(name).exists() {
-        assert!(Instant::now() < deadline, "{name} does not come");
+        assert!(Instant::now() < deadline, "timed out waiting for {name}");
         thread::sleep(Duration::from_millis(10));
     }
 }

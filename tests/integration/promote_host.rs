@@ -53,7 +53,7 @@ fn a_hanging_switch_is_killed_on_its_host() {
     pair.switch("sleep 2; printf '%s\\n' \"$2\" >\"$here/public\"");
     pair.fails(&[], "the switch's `set green` timed out after 1s");
     std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert_eq!(pair.public(), "blue", "it went on after its timeout");
+    assert_eq!(pair.public(), "blue", "the switch kept running after its timeout");
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn a_promotion_killed_at_each_step_leaves_no_lock_and_repairable_marks() {
             let status = side.bluegreen_command(&["status", "--json"]).output().unwrap();
             !String::from_utf8_lossy(&status.stdout).contains("\"running\": null")
         }) {
-            assert!(Instant::now() < deadline, "{step}: a hold outlives its client");
+            assert!(Instant::now() < deadline, "{step}: a hold outlived its client");
         }
         // The switch itself continues and selects one side or the other.
         pair.write("stall", "");
@@ -236,7 +236,7 @@ fn no_push_activates_a_release_during_a_promotion() {
     });
     assert!(visits > 100, "{visits}");
     assert!(pushes.iter().all(|(live, _)| *live > 0), "{pushes:?}");
-    assert!(pushes.iter().any(|(_, held)| *held > 0), "no push met a promotion: {pushes:?}");
+    assert!(pushes.iter().any(|(_, held)| *held > 0), "no push coincided with a promotion: {pushes:?}");
 
     let asked = instants(&fs::read_to_string(pair.file("asked")).unwrap());
     let sets: Vec<usize> = (0..asked.len()).filter(|&at| asked[at].0 == "set").collect();
@@ -266,7 +266,7 @@ fn promote(pair: &Pair, done: &AtomicU64, refused: &AtomicU64) {
     ];
     assert!(status == 1 && says.iter().any(|words| text.contains(words)), "{text}");
     assert_eq!(pair.public(), before);
-    assert!(refused.fetch_add(1, Ordering::Relaxed) < 200, "nothing can be promoted: {text}");
+    assert!(refused.fetch_add(1, Ordering::Relaxed) < 200, "cannot promote: {text}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn an_update_deploys_a_new_release() {
         .ok()
         .says_only(&[RECEIVED, "Release <release> is live: 2 files changed, <time>", COMPLETE])
         .serves_checkout("master");
-    assert_eq!(sandbox.releases(), [first.clone(), sandbox.live()], "the old release stays");
+    assert_eq!(sandbox.releases(), [first.clone(), sandbox.live()], "the old release must be kept");
     let old = std::fs::read_to_string(sandbox.site().join("releases").join(first).join("index.html"));
     assert_eq!(old.unwrap(), "v1");
 }
@@ -93,7 +93,10 @@ fn only_the_exact_branch_name_deploys() {
         );
         told.serves_nothing();
     }
-    assert!(!sandbox.site().join("releases").exists(), "a push that deploys nothing touches nothing");
+    assert!(
+        !sandbox.site().join("releases").exists(),
+        "a push that deploys nothing must not change the site"
+    );
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn a_live_tip_is_not_deployed_again() {
     ]);
     assert_eq!(sandbox.live(), live);
     assert_eq!(sandbox.releases().len(), 1);
-    assert_eq!(sandbox.history().len(), 1, "nothing was done, so nothing is written down");
+    assert_eq!(sandbox.history().len(), 1, "a no-op must not be recorded");
 }
 
 #[test]
@@ -232,7 +235,7 @@ fn the_pushers_git_environment_is_ignored() {
     let mut push = sandbox.push_command(&["master"]);
     push.env("GIT_INDEX_FILE", "/nonexistent/index").env("GIT_WORK_TREE", "/nonexistent");
     crate::support::Run::new(&sandbox, &mut push).ok().serves("index.html", "v1");
-    assert!(!sandbox.repository().join("index").exists(), "there is no index to go stale");
+    assert!(!sandbox.repository().join("index").exists(), "the checkout must not create an index");
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn a_rejected_commit_removes_no_release() {
     sandbox.commit_nodes(&[(b"link", Node::link("/etc/passwd"))]).push().not_deployed();
     assert_eq!(sandbox.releases(), before);
     let commit = sandbox.command(sandbox.hook_path()).args(["rollback", &before[0]]).output().unwrap();
-    assert!(commit.status.success(), "its records are complete: {commit:?}");
+    assert!(commit.status.success(), "cannot roll back to the oldest release: {commit:?}");
     sandbox.is_tidy();
 }
 

@@ -12,7 +12,7 @@ use crate::support::{Run, Sandbox};
 fn wait_until_served(sandbox: &Sandbox, content: &str) {
     let start = Instant::now();
     while std::fs::read_to_string(sandbox.current("index.html")).ok().as_deref() != Some(content) {
-        assert!(start.elapsed() < Duration::from_secs(30), "`{content}` is never served");
+        assert!(start.elapsed() < Duration::from_secs(30), "timed out waiting for `{content}`");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -47,7 +47,7 @@ fn a_client_that_dies_during_hook_output_does_not_stop_the_deployment() {
     let mut line = String::new();
     while !line.contains("successfully received") {
         line.clear();
-        assert!(reader.read_line(&mut line).unwrap() > 0, "the hook never talked");
+        assert!(reader.read_line(&mut line).unwrap() > 0, "the hook printed nothing");
     }
     client.kill().unwrap();
     client.wait().unwrap();
@@ -94,7 +94,7 @@ fn a_closed_pipe_is_not_an_error() {
         let (mut child, reader) = spawn(&mut hook);
         drop(reader);
         child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success(), "a closed pipe is no failure");
+        assert!(child.wait().unwrap().success(), "a closed pipe is not a failure");
         sandbox.serves("index.html", version);
     }
 }

@@ -1,4 +1,5 @@
-//! The role of a side: `enter` and `leave` of `[public]` run on one side at a time, whatever fails or dies in between.
+//! The role of a side: the `enter` and `leave` commands in `[public]` run on one side at a time, even after
+//! failures and crashes.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +11,8 @@ use crate::promote_fails::wait_for;
 use crate::promote_steps::STALLS;
 use crate::support::Sandbox;
 
-/// A pair whose jobs are files in one directory. A job that starts while the other side's runs leaves the file `twice`.
+/// A pair whose jobs are files in one directory. A job that starts while the other side's job runs creates
+/// the file `twice`.
 pub(crate) struct Jobs(pub Pair);
 
 impl Jobs {
@@ -37,7 +39,7 @@ impl Jobs {
         jobs
     }
 
-    /// The first promotion, after which blue is public and runs the jobs.
+    /// Performs the first promotion, after which blue is public and runs the jobs.
     pub fn begun(more: &str) -> Self {
         let jobs = Self::new(more);
         assert_eq!(jobs.0.promote(&["blue"]).0, 0);
@@ -45,14 +47,14 @@ impl Jobs {
         jobs
     }
 
-    /// What the steps have done since this was called last.
+    /// Returns the log of the steps since the last call.
     pub fn log(&self) -> Vec<String> {
         let log = fs::read_to_string(self.0.file("log")).unwrap_or_default();
         let _ = fs::remove_file(self.0.file("log"));
         log.lines().map(str::to_owned).collect()
     }
 
-    /// The sides that run the jobs; never both, not even for a moment.
+    /// Returns the sides that run the jobs. Asserts that both never ran them at the same time.
     #[track_caller]
     pub fn running(&self) -> Vec<String> {
         assert!(!self.0.file("twice").exists(), "the jobs ran on both sides: {:?}", self.log());
@@ -60,25 +62,25 @@ impl Jobs {
         names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// Has a step of a side do more.
+    /// Makes a step of a side run an additional command.
     fn step(&self, name: &str, work: &str) -> &Self {
         self.0.write(name, work);
         self
     }
 
-    /// Runs `public`, which corrects what an interrupted promotion has left.
+    /// Runs `public`, which corrects the state that an interrupted promotion left.
     fn correct(&self) -> String {
         let (status, text) = said(&self.0.command(&["public"]).output().unwrap());
         assert_eq!(status, 0, "{text}");
         text
     }
 
-    /// Sends these requests to a hold, and returns its replies and messages.
+    /// Sends requests to a hold, and returns its exit status and all output.
     fn hold(side: &Sandbox, options: &[&str], requests: &str) -> (i32, String) {
         let mut hold = side.bluegreen_command(&[&["hold"], options].concat());
         let mut child =
             hold.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // One that is refused does not read them.
+        // A rejected hold exits without reading them.
         let _ = child.stdin.take().unwrap().write_all(requests.as_bytes());
         said(&child.wait_with_output().unwrap())
     }
@@ -110,7 +112,7 @@ fn the_leaving_side_stops_before_the_other_one_starts() {
     );
     jobs.0.green.bluegreen(&["status"]).ok().says("Role:     entered: runs what only the public side runs");
 
-    // A side that has its role already is left alone.
+    // A side that already has its role is left alone.
     assert_eq!(jobs.0.promote(&["green"]).0, 0);
     assert!(jobs.log().is_empty() && !jobs.correct().contains("warning"));
     assert_eq!(jobs.0.promote(&[]).0, 0);
@@ -118,9 +120,9 @@ fn the_leaving_side_stops_before_the_other_one_starts() {
     assert_eq!(jobs.running(), ["blue"]);
 }
 
-/// The control of these tests: without the order, they notice.
+/// Control: without the right order, these tests fail.
 #[test]
-fn a_job_that_would_run_twice_is_noticed() {
+fn jobs_on_both_sides_are_detected() {
     let jobs = Jobs::begun("");
     let (_, text) = Jobs::hold(&jobs.0.green, &["--protocol", "2"], "enter\n");
     assert!(text.contains("{\"role\":true}"), "{text}");
@@ -128,7 +130,7 @@ fn a_job_that_would_run_twice_is_noticed() {
 }
 
 #[test]
-fn an_enter_that_fails_hands_the_jobs_back_and_switches_nothing() {
+fn a_failed_enter_returns_the_jobs_and_prevents_the_switch() {
     let jobs = Jobs::begun("");
     jobs.0.switch("touch \"$here/switched\"");
     jobs.step("green.enter", "echo no database; exit 7");
@@ -142,7 +144,7 @@ fn an_enter_that_fails_hands_the_jobs_back_and_switches_nothing() {
 }
 
 #[test]
-fn a_leave_that_fails_starts_nothing_on_the_other_side() {
+fn a_failed_leave_starts_no_jobs_on_the_other_side() {
     let jobs = Jobs::begun("");
     jobs.step("blue.leave", "exit 7");
     jobs.0.fails(&["green"], "error: `leave` of `[public]` failed on `");
@@ -151,7 +153,7 @@ fn a_leave_that_fails_starts_nothing_on_the_other_side() {
 }
 
 #[test]
-fn a_watch_that_fails_switches_back_before_the_jobs_go_back() {
+fn a_failed_watch_switches_back_before_it_returns_the_jobs() {
     let jobs = Jobs::begun("");
     jobs.0.write("front.green", "500");
     let text = jobs.0.fails_with(&["green"], "returned 500", "blue is public again, and healthy.");
@@ -161,7 +163,7 @@ fn a_watch_that_fails_switches_back_before_the_jobs_go_back() {
 }
 
 #[test]
-fn a_side_that_cannot_leave_keeps_the_other_one_from_starting() {
+fn a_side_that_cannot_leave_prevents_the_other_from_entering() {
     let jobs = Jobs::begun("");
     jobs.step("green.enter", "exit 7").step("green.leave", "touch jobs/green; exit 8");
     let text = jobs.0.fails(&["green"], "`enter` of `[public]` failed");
@@ -171,13 +173,13 @@ fn a_side_that_cannot_leave_keeps_the_other_one_from_starting() {
         "{text}"
     );
     assert_eq!(jobs.log(), ["blue leave no", "green enter yes", "green leave no"]);
-    assert_eq!(jobs.running(), ["green"], "nobody knows whether they run there");
+    assert_eq!(jobs.running(), ["green"], "the state of the jobs there is unknown");
     jobs.0
         .green
         .bluegreen(&["status"])
         .ok()
         .says("Pending:  `enter` or `leave` of `[public]` failed or was interrupted: `bluegreen resume`");
-    // Each deployment tries again, and says so. It does not fail because of that.
+    // Each deployment retries the step and reports its failure, but does not fail.
     let push = jobs.0.green.commit("index.html", "v2").push().warned();
     assert!(push.output().contains("exited with status 8"), "{}", push.output());
     fs::remove_file(jobs.0.file("green.leave")).unwrap();
@@ -206,7 +208,7 @@ fn killed_at_each_step_no_promotion_leaves_two_sides_with_jobs() {
         child.kill().unwrap();
         child.wait().unwrap();
         is_free(&jobs.0);
-        // A gap is better than two.
+        // Running the jobs on neither side is better than on both.
         assert!(jobs.running().len() <= 1, "{step}");
         jobs.0.write("stall", "");
         let public = if ["leave", "enter"].contains(&step) { "blue" } else { "green" };
@@ -220,20 +222,20 @@ fn killed_at_each_step_no_promotion_leaves_two_sides_with_jobs() {
     }
 }
 
-/// Waits until no promotion holds a server any more.
+/// Waits until no promotion holds a server.
 fn is_free(pair: &Pair) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while [&pair.blue, &pair.green].iter().any(|side| {
         let status = side.bluegreen_command(&["status", "--json"]).output().unwrap();
         !String::from_utf8_lossy(&status.stdout).contains("\"running\": null")
     }) {
-        assert!(Instant::now() < deadline, "a hold outlives its client");
+        assert!(Instant::now() < deadline, "a hold outlived its client");
     }
 }
 
 #[test]
-fn a_server_that_dies_in_a_step_leaves_its_role_and_the_jobs_go_back() {
-    // The step kills the program that runs it, as a crash of the server does; the next time it does not.
+fn a_server_crash_during_a_step_returns_the_jobs() {
+    // The step kills the program that runs it once, as a crash of the server would.
     let once = |jobs: &Jobs, step: &str| {
         jobs.step(step, "[ -e crashed ] || { touch crashed; kill -9 $PPID; }");
     };
@@ -257,9 +259,9 @@ fn a_server_that_dies_in_a_step_leaves_its_role_and_the_jobs_go_back() {
 }
 
 #[test]
-fn a_boot_leaves_a_role_that_was_being_entered_and_public_starts_the_jobs_again() {
+fn a_boot_reverts_an_incomplete_enter_and_public_restarts_the_jobs() {
     let jobs = Jobs::begun("");
-    // Client and server die in the middle of `enter`.
+    // Client and server are killed during `enter`.
     let pid = jobs.0.file("pid");
     jobs.step("green.enter", "[ -e crashed ] || { touch crashed; kill -9 $(cat pid) $PPID; }");
     let mut child = Command::new("sh");
@@ -287,7 +289,7 @@ fn a_boot_leaves_a_role_that_was_being_entered_and_public_starts_the_jobs_again(
 }
 
 #[test]
-fn a_leave_that_brings_the_server_down_is_tried_three_times() {
+fn a_leave_that_crashes_the_server_is_tried_three_times() {
     let jobs = Jobs::begun("");
     jobs.step("green.enter", "kill -9 $PPID").step("green.leave", "kill -9 $PPID");
     assert_eq!(jobs.0.promote(&["green"]).0, 1);
@@ -302,7 +304,7 @@ fn a_leave_that_brings_the_server_down_is_tried_three_times() {
         .bluegreen(&["resume", "--boot"])
         .warned()
         .says("warning: `leave` of `[public]` was interrupted 3 times and is not retried");
-    // The next promotion asks for it explicitly.
+    // The next promotion requests it explicitly.
     fs::remove_file(jobs.0.file("green.enter")).unwrap();
     fs::remove_file(jobs.0.file("green.leave")).unwrap();
     jobs.correct();
@@ -310,7 +312,7 @@ fn a_leave_that_brings_the_server_down_is_tried_three_times() {
 }
 
 #[test]
-fn a_damaged_role_is_left_first() {
+fn a_damaged_role_file_runs_leave_first() {
     let jobs = Jobs::begun("");
     fs::write(jobs.0.blue.site().join(".bluegreen/role"), "{").unwrap();
     jobs.0.blue.bluegreen(&["deploy"]).warned();
@@ -320,7 +322,7 @@ fn a_damaged_role_is_left_first() {
 }
 
 #[test]
-fn steps_and_notices_learn_whether_the_side_is_public() {
+fn steps_and_notices_receive_whether_the_side_is_public() {
     let pair = Pair::new();
     let words = pair.file("words");
     let echo = format!("echo $BLUEGREEN_PUBLIC >>{}", words.display());
@@ -345,7 +347,7 @@ fn steps_and_notices_learn_whether_the_side_is_public() {
 }
 
 #[test]
-fn the_release_that_visitors_had_settles_before_it_is_recycled_or_pruned() {
+fn the_previously_public_release_is_kept_while_it_settles() {
     for (settle, stays) in [("settle = '1h'", true), ("settle = '0s'", false)] {
         let jobs = Jobs::begun(settle);
         jobs.0.blue.raw_config(
@@ -371,7 +373,7 @@ fn the_release_that_visitors_had_settles_before_it_is_recycled_or_pruned() {
 }
 
 #[test]
-fn an_old_server_is_promoted_and_an_old_client_is_refused() {
+fn an_old_server_can_be_promoted_but_an_old_client_is_rejected() {
     // An old server has neither the option nor the fields.
     let pair = Pair::new();
     pair.by_ssh(
@@ -398,7 +400,7 @@ fn an_old_server_is_promoted_and_an_old_client_is_refused() {
 }
 
 #[test]
-fn steps_that_take_longer_than_the_lease_keep_it() {
+fn steps_longer_than_the_lease_renew_it() {
     let jobs = Jobs::begun("");
     jobs.step("green.enter", "sleep 22");
     let (status, text) = jobs.0.promote(&["green"]);
@@ -406,9 +408,9 @@ fn steps_that_take_longer_than_the_lease_keep_it() {
 }
 
 #[test]
-fn what_a_hold_recovers_is_not_mixed_into_its_replies() {
+fn recovery_output_of_a_hold_is_separate_from_its_replies() {
     let pair = Pair::new();
-    // A deployment dies in `verify`, and the hold repeats it.
+    // A deployment is killed in `verify`, and the hold repeats the step.
     let fatal = pair.file("fatal");
     pair.write("fatal", "");
     pair.blue.config_section(&format!(

@@ -36,7 +36,7 @@ impl<'a> Origin<'a> {
         let daemon = daemon.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "git daemon does not answer");
+            assert!(begun.elapsed() < Duration::from_secs(10), "git daemon does not respond");
             std::thread::sleep(Duration::from_millis(10));
         }
         Self { sandbox, daemon, port }
@@ -132,7 +132,7 @@ fn a_submodule_is_fetched_once_and_recycled() {
     sandbox.push().ok().serves("lib/a.txt", "a").serves("lib/deep/b", "b").serves("lib/big", &big);
     assert!(!sandbox.current("lib/.git").exists());
     let module = sandbox.repository().join("modules/lib");
-    assert!(module.join("shallow").exists(), "only the commit is fetched");
+    assert!(module.join("shallow").exists(), "only the commit must be fetched");
 
     let second = origin.commit("lib.git", &[("a.txt", "changed"), ("c", "c")], &[]);
     origin.add("lib", &origin.url("lib.git"), &second);

@@ -112,7 +112,7 @@ fn tutorial(web_server: &str, blue: &Machine, green: &Machine, dev: &Machine) {
         // Runs the commands that the installer prints.
         let installed = server.install_for(dev, &format!("--web-server {web_server}")).ok();
         let remote =
-            installed.text().lines().find(|line| line.contains("git remote add")).expect("a line to type");
+            installed.text().lines().find(|line| line.contains("git remote add")).expect("a command to run");
         dev.sh_as("dev", &format!("cd sample_app; {remote}")).ok();
     }
 

@@ -380,7 +380,7 @@ impl Sandbox {
     #[track_caller]
     pub fn serves_nothing(&self) -> &Self {
         let current = self.site().join("current");
-        assert!(current.symlink_metadata().is_err(), "`current` leads to {:?}", current.read_link());
+        assert!(current.symlink_metadata().is_err(), "`current` points to {:?}", current.read_link());
         self
     }
 

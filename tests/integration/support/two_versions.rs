@@ -156,7 +156,7 @@ impl TwoVersions {
         assert!(run.status.success() && run.output.contains(done), "{when}: {}", run.output);
         assert!(self.has_gate || !run.output.contains("warning:"), "{when}: {}", run.output);
         self.is_whole(&format!("the push after {when}"));
-        assert_eq!(self.live(), to, "{when}: what was pushed is not live");
+        assert_eq!(self.live(), to, "{when}: the pushed version is not live");
         self.agrees(when);
         self.is_clean(when);
     }
@@ -164,7 +164,7 @@ impl TwoVersions {
     /// Asserts that the branch points to the live release's commit.
     #[track_caller]
     pub fn agrees(&self, when: &str) {
-        assert_eq!(self.sandbox.tip(), self.ids[self.live()], "branch and site part after {when}");
+        assert_eq!(self.sandbox.tip(), self.ids[self.live()], "branch and site disagree after {when}");
     }
 
     /// Asserts that no leftovers exist and that the history is readable.

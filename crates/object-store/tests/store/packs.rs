@@ -10,7 +10,7 @@ use crate::repository::Packed;
 fn deltas_of_every_object_type() {
     let packed = Packed::new(ObjectFormat::Sha1);
     packed.history(60, 0..12);
-    assert_eq!(packed.is_right(), (0, 60), "loose objects are not in packs");
+    assert_eq!(packed.is_right(), (0, 60), "loose objects must not be read from packs");
     for repack in [
         &["gc", "--quiet", "--aggressive", "--prune=now"][..],
         &["repack", "-qadf", "--depth=4095", "--window=60"],
@@ -82,13 +82,13 @@ fn damaged_blobs_are_not_decoded() {
         fs::write(&pack, damaged).unwrap();
         let found = packed.read(1);
         for (path, content) in found.files {
-            assert_eq!(sound.files[&path], content, "byte {at} is {byte}: {}", path.display());
+            assert_eq!(sound.files[&path], content, "byte {at} set to {byte}: {}", path.display());
         }
     }
     for len in [0, 11, bytes.len() / 3, bytes.len() - 21] {
         fs::write(&pack, &bytes[..len]).unwrap();
         for (path, content) in packed.read(1).files {
-            assert_eq!(sound.files[&path], content, "cut at {len}: {}", path.display());
+            assert_eq!(sound.files[&path], content, "truncated at {len}: {}", path.display());
         }
     }
 }
