@@ -6,7 +6,7 @@ use bluegreen_checkout::attributes::Context;
 use bluegreen_checkout::lfs::Pointer;
 use bluegreen_checkout::manifest::Manifest;
 use bluegreen_client::probe;
-use bluegreen_client::push::summarize;
+use bluegreen_client::push_output::summarize;
 use bluegreen_git::push::RefUpdate;
 use bluegreen_protocol::hold::{Reply, Request};
 use bluegreen_protocol::status::Status;

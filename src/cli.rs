@@ -191,6 +191,9 @@ pub struct Pushable {
     /// A refspec, as in `git push` [default: the current branch]
     #[arg(value_name = "REFSPEC")]
     pub refspecs: Vec<String>,
+    /// Commit this folder on top of each server's branch and push that commit; the clone's branches stay as they are
+    #[arg(long, value_name = "FOLDER", conflicts_with = "refspecs")]
+    pub from: Option<PathBuf>,
     /// A push option: `skip`, `public`, `no-cache`, or `verbose`
     #[arg(short = 'o', long = "push-option", value_name = "OPTION")]
     pub push_options: Vec<String>,

@@ -37,6 +37,7 @@ const FILES: &[(&str, &str)] = files![
     "share/README.md"
     "share/bluegreen.toml"
     "share/front-end/login.sh"
+    "share/ci/github-build.yml"
     "share/ci/github.yml"
     "share/ci/gitlab.yml"
     "share/pair/apache.conf"

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, stderr};
 
-use bluegreen_text::count;
+use bluegreen_text::{count, printable};
 
 use super::promote::ssh_client;
 use super::table::{print_json, print_rows};
@@ -10,18 +10,19 @@ use crate::cli::{Promotable, Pushable};
 use crate::error::Result;
 use bluegreen_client as client;
 use bluegreen_client::config::servers_of;
-use bluegreen_client::push::{Outcome, PushIntent, Pushed, push};
+use bluegreen_client::folder::Folder;
+use bluegreen_client::push::{Outcome, PushIntent, Pushed, Refspecs, push};
 use bluegreen_client::remote::Remote;
+use bluegreen_process::signals::Stop;
 use bluegreen_report::Report;
 
 /// Pushes to every server of a side, and prints a row for each. The worst result decides the exit status.
 pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result<()> {
-    let Pushable { side, refspecs, push_options } = pushable;
+    let Pushable { side, refspecs, from, push_options } = pushable;
     let client = ssh_client();
     let servers = servers_of(side, options.config.as_deref())?;
     let servers =
         servers.iter().map(|spec| Remote::to_push_to(spec, &client)).collect::<client::Result<Vec<_>>>()?;
-    let intent = PushIntent { refspecs, options: push_options };
     let quiet;
     let lines = if options.json {
         quiet = Report::quiet()?;
@@ -29,7 +30,18 @@ pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result
     } else {
         report
     };
-    let pushed = push(&servers, &intent, lines, stderr().is_terminal());
+    let stop = Stop::catch(false);
+    let refspecs = match from {
+        Some(folder) => {
+            let stored = Folder::store(folder, &stop)?;
+            let (files, folder) = (count(stored.files as u64, "file"), printable(folder));
+            lines.line(format_args!("Pushing {files} of `{folder}`..."));
+            Refspecs::Each(stored.commit(&servers))
+        }
+        None => Refspecs::Same(refspecs),
+    };
+    let intent = PushIntent { refspecs, options: push_options };
+    let pushed = push(&servers, &intent, lines, stderr().is_terminal(), &stop);
     lines.end_progress();
     if options.json {
         print_json(&pushed)?;

@@ -64,6 +64,7 @@ mod promote_look;
 mod promote_steps;
 mod property;
 mod push;
+mod push_from;
 
 mod recycle;
 mod replaced;

@@ -251,7 +251,7 @@ fn failures_are_reported_as_json() {
 }
 
 /// Returns the script in a workflow's YAML that pushes and promotes.
-fn script_of(workflow: &str, keys: &str) -> Option<String> {
+pub fn script_of(workflow: &str, keys: &str) -> Option<String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("share/ci").join(workflow);
     let read = format!("import sys, yaml; print(yaml.safe_load(open(sys.argv[1])){keys}, end='')");
     let output = Command::new("/usr/bin/python3").args(["-c", &read]).arg(path).output().unwrap();

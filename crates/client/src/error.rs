@@ -217,6 +217,13 @@ pub enum Error {
     /// A program of the clone is not trusted.
     #[error("{0}")]
     Untrusted(String),
+    /// A folder could not be committed.
+    #[error("cannot {what}: {why}")]
+    Folder {
+        /// "store the files"
+        what: String,
+        why: String,
+    },
     /// A push failed at some servers.
     #[error("{problem}")]
     Push {
@@ -339,6 +346,7 @@ impl Explain for Error {
             Self::Untrusted(_) => {
                 "read it, then run the command again with `--trust`, which is remembered for this clone".into()
             }
+            Self::Folder { .. } => "fix it, then push again: nothing but objects was added to the clone".into(),
             Self::Push { side, .. } => {
                 format!("fix it, then `bluegreen push {side}` again: nothing is pushed twice")
             }
