@@ -186,11 +186,11 @@ fn every_module_imports_only_modules_below_it() {
 #[test]
 fn files_have_no_import_cycles() {
     for folder in crates() {
-        assert_no_circle(&folder);
+        assert_no_cycle(&folder);
     }
 }
 
-fn assert_no_circle(folder: &str) {
+fn assert_no_cycle(folder: &str) {
     let all: Vec<PathBuf> = sources(folder).into_iter().filter(|file| !file.ends_with("lib.rs")).collect();
     let files: BTreeMap<_, _> = all.iter().map(|file| (module(file), file.clone())).collect();
     let mut graph: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
@@ -203,15 +203,15 @@ fn assert_no_circle(folder: &str) {
     let mut done = BTreeSet::new();
     for file in &all {
         let mut way = Vec::new();
-        if let Some(circle) = circle(file, &graph, &mut way, &mut done) {
-            let names: Vec<String> = circle.iter().map(|file| file.display().to_string()).collect();
+        if let Some(cycle) = cycle(file, &graph, &mut way, &mut done) {
+            let names: Vec<String> = cycle.iter().map(|file| file.display().to_string()).collect();
             panic!("import cycle: {}", names.join(" -> "));
         }
     }
 }
 
 /// Walks the imports of a file and returns the first cycle that contains it.
-fn circle(
+fn cycle(
     file: &Path,
     graph: &BTreeMap<PathBuf, BTreeSet<PathBuf>>,
     way: &mut Vec<PathBuf>,
@@ -224,7 +224,7 @@ fn circle(
         return None;
     }
     way.push(file.to_owned());
-    let found = graph[file].iter().find_map(|next| circle(next, graph, way, done));
+    let found = graph[file].iter().find_map(|next| cycle(next, graph, way, done));
     way.pop();
     found
 }

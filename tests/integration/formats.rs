@@ -30,7 +30,7 @@ fn with_formats(objects: &str, refs: &str) -> Option<Sandbox> {
 }
 
 /// Pushes, deploys by revision, rolls back, and recycles a tree with a converted file and a symlink.
-fn all_of_it_works(sandbox: &Sandbox) {
+fn deployments_work(sandbox: &Sandbox) {
     sandbox.site_config("keep = 2");
     sandbox.commit_nodes(&[
         (b".gitattributes", Node::file("*.id ident\n")),
@@ -49,21 +49,21 @@ fn all_of_it_works(sandbox: &Sandbox) {
 #[test]
 fn sha256() {
     let Some(sandbox) = with_formats("sha256", "files") else { return };
-    all_of_it_works(&sandbox);
+    deployments_work(&sandbox);
     assert_eq!(sandbox.id("master").len(), 64);
 }
 
 #[test]
 fn reftable() {
     let Some(sandbox) = with_formats("sha1", "reftable") else { return };
-    all_of_it_works(&sandbox);
+    deployments_work(&sandbox);
     assert!(sandbox.repository().join("reftable").is_dir());
 }
 
 #[test]
 fn sha256_in_reftable() {
     let Some(sandbox) = with_formats("sha256", "reftable") else { return };
-    all_of_it_works(&sandbox);
+    deployments_work(&sandbox);
 }
 
 /// Runs git on the server's repository.
@@ -84,7 +84,7 @@ fn packs_with_a_multi_pack_index_and_packed_refs() {
     assert!(!sandbox.repository().join("refs/heads/master").exists());
     sandbox.bluegreen(&["deploy"]).ok().serves("index.html", "v2").serves_checkout("master");
     sandbox.bluegreen(&["deploy", "master~1"]).ok().serves("index.html", "v2").serves_checkout("master~1");
-    all_of_it_works(&sandbox);
+    deployments_work(&sandbox);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn alternates() {
     std::fs::write(&alternates, format!("{}\n", objects.display())).unwrap();
     sandbox.push().ok().serves("index.html", "v1").serves_checkout("master");
     std::fs::write(&alternates, "../../clone/objects\n").unwrap();
-    all_of_it_works(&sandbox);
+    deployments_work(&sandbox);
 }
 
 #[test]

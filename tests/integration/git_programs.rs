@@ -28,7 +28,7 @@ impl Sandbox {
 }
 
 /// Makes the repository a partial clone that lacks a commit, which git would fetch through `spy`.
-fn miss_an_object(sandbox: &Sandbox) {
+fn make_partial_clone(sandbox: &Sandbox) {
     let spy = sandbox.path("spy").display().to_string();
     sandbox.set("core.repositoryFormatVersion", "1");
     sandbox.set("extensions.partialClone", "origin");
@@ -47,7 +47,7 @@ fn miss_an_object(sandbox: &Sandbox) {
 fn missing_objects_are_not_fetched_lazily() {
     let sandbox = spied();
     sandbox.commit("index.html", "v1").push().ok();
-    miss_an_object(&sandbox);
+    make_partial_clone(&sandbox);
     for command in
         [&["status"][..], &["check"], &["deploy"], &["deploy", "HEAD"], &["deploy", "--dry-run"], &["resume"]]
     {

@@ -42,7 +42,7 @@ pub fn limited(packed: &Packed, program: &str, arguments: &[&str], input: &str) 
 }
 
 /// Returns the blobs as git reads them, or `None` if git rejects one of them.
-fn said_by_git(packed: &Packed, wanted: &[usize], format: ObjectFormat) -> Option<Vec<Vec<u8>>> {
+fn read_by_git(packed: &Packed, wanted: &[usize], format: ObjectFormat) -> Option<Vec<Vec<u8>>> {
     let ids = wanted.iter().map(|number| format!("{}\n", id(*number, format)));
     let output = limited(packed, "git", &["--git-dir=.", "cat-file", "--batch"], &ids.collect::<String>());
     let mut rest = output.stdout.as_slice();
@@ -65,7 +65,7 @@ fn sound(number: usize) -> Vec<u8> {
 /// Deploys a tree. If git reads its objects, they are deployed. If git rejects them, the deployment fails and
 /// nothing becomes live, unless the damage affects no blob and the content is correct.
 #[track_caller]
-fn is_right_or_an_error(
+fn is_correct_or_rejected(
     name: &str,
     pack: &[u8],
     index: &[u8],
@@ -81,7 +81,7 @@ fn is_right_or_an_error(
     let author = ["-c", "user.name=A", "-c", "user.email=a@b"];
     let commit = packed.git(&[&author[..], &["commit-tree", "-m", "hostile", &tree]].concat(), b"");
     packed.git(&["update-ref", "refs/heads/master", str::from_utf8(&commit).unwrap().trim()], b"");
-    let said = if is_git_asked { said_by_git(&packed, wanted, format) } else { None };
+    let said = if is_git_asked { read_by_git(&packed, wanted, format) } else { None };
     let output = limited(&packed, env!("CARGO_BIN_EXE_bluegreen"), &["-C", ".", "deploy"], "");
     let text = String::from_utf8_lossy(&output.stderr);
     let read = |number: &usize| fs::read(site.join(format!("current/{number:06}"))).ok();
@@ -139,7 +139,7 @@ fn hostile_objects_are_deployed_correctly_or_rejected() {
             // One file, and enough files that threads share them.
             let many: Vec<usize> = (last..objects.len()).collect();
             for wanted in [&many[..1], &many] {
-                let was_read = is_right_or_an_error(name, &pack, &index, wanted, format, by_git.is_some());
+                let was_read = is_correct_or_rejected(name, &pack, &index, wanted, format, by_git.is_some());
                 assert_eq!(was_read, by_git == read, "{name}");
             }
         }
@@ -158,10 +158,10 @@ fn corrupt_indexes_and_truncated_packs_are_deployed_correctly_or_rejected() {
         let is_right = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
             let mut index = index_of_pack.clone();
             change(&mut index);
-            is_right_or_an_error(name, &pack, &index, &wanted, format, true)
+            is_correct_or_rejected(name, &pack, &index, &wanted, format, true)
         };
         let offset_of = |number: usize| ids + objects.len() * (format.id_len() + 4) + 4 * number;
-        assert!(is_right("a sound index", &|_| ()));
+        assert!(is_right("a valid index", &|_| ()));
         for (name, lie) in
             [("beyond the pack", 1 << 30), ("into the middle", 100), ("no long offsets", 1 << 31)]
         {
@@ -187,7 +187,7 @@ fn corrupt_indexes_and_truncated_packs_are_deployed_correctly_or_rejected() {
             is_right(&format!("an index of {len} bytes"), &|index| index.truncate(len));
         }
         for len in [0, 3, 11, 12, 5000, pack.len() - 21, pack.len() - 1] {
-            is_right_or_an_error(
+            is_correct_or_rejected(
                 &format!("a pack of {len} bytes"),
                 &pack[..len],
                 &index_of_pack,
@@ -198,6 +198,6 @@ fn corrupt_indexes_and_truncated_packs_are_deployed_correctly_or_rejected() {
         }
         let mut other = pack.clone();
         other[11] ^= 1;
-        is_right_or_an_error("another number of objects", &other, &index_of_pack, &wanted, format, true);
+        is_correct_or_rejected("another number of objects", &other, &index_of_pack, &wanted, format, true);
     }
 }

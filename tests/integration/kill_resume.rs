@@ -26,7 +26,7 @@ impl Site {
     }
 
     /// Makes version "one" live and moves the branch to "two", which no deployment has examined.
-    fn cut_off(&self) {
+    fn leave_tip_pending(&self) {
         self.move_branch(0);
         drop(self.sandbox.bluegreen(&["deploy"]));
         self.sandbox.serves("version", "one");
@@ -117,7 +117,7 @@ fn a_completed_rollback_stands() {
     let site = Site::new("[steps]\nrestart = 'true'");
     site.at_each_call(
         || {
-            site.cut_off();
+            site.leave_tip_pending();
             drop(site.boot());
             site.sandbox.serves("version", "two");
         },
@@ -133,7 +133,7 @@ fn a_resumed_deployment_becomes_live() {
     }
     let site = Site::new("[steps]\nbuild = 'true'\nverify = 'true'");
     site.at_each_call(
-        || site.cut_off(),
+        || site.leave_tip_pending(),
         |strace| site.behind(strace, &["resume"]),
         |_, when| assert_eq!(site.live(), "two", "{when}"),
     );
@@ -146,7 +146,7 @@ fn a_pushed_tip_becomes_live() {
     }
     let site = Site::new("");
     site.at_each_call(
-        || site.cut_off(),
+        || site.leave_tip_pending(),
         |strace| site.hook(strace, None),
         |_, when| assert_eq!(site.live(), "two", "{when}"),
     );
@@ -159,7 +159,7 @@ fn a_failure_is_recorded_and_not_repeated() {
     }
     let site = Site::new("[steps]\nbuild = 'grep one version'");
     site.at_each_call(
-        || site.cut_off(),
+        || site.leave_tip_pending(),
         |strace| site.hook(strace, None),
         |_, when| {
             assert_eq!(site.live(), "one", "{when}");
@@ -175,7 +175,7 @@ fn a_release_that_failed_verification_is_not_activated_again() {
     }
     let site = Site::new("[steps]\nverify = 'grep one version'");
     site.at_each_call(
-        || site.cut_off(),
+        || site.leave_tip_pending(),
         |strace| site.hook(strace, None),
         |_, when| assert_eq!(site.live(), "one", "{when}"),
     );
@@ -188,7 +188,7 @@ fn a_tip_reported_as_skipped_is_not_deployed() {
     }
     let site = Site::new("");
     site.at_each_call(
-        || site.cut_off(),
+        || site.leave_tip_pending(),
         |strace| site.hook(strace, Some("skip")),
         |_, when| {
             let was_told = when.contains("Doing nothing, as the push option");

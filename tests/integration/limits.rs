@@ -94,7 +94,7 @@ fn survives(two: &TwoVersions, limit: Limit, user: u32) {
 
 /// Asserts that exactly one side is public, both sites are complete, and no log contains a panic.
 #[track_caller]
-fn is_promoted_or_not(pair: &Pair, when: &str) {
+fn is_consistent(pair: &Pair, when: &str) {
     assert!(["blue", "green"].contains(&pair.public().as_str()), "{when}: `{}` is public", pair.public());
     for side in [&pair.blue, &pair.green] {
         side.serves("index.html", "v1").is_tidy();
@@ -124,11 +124,11 @@ fn promotion_survives(limit: Limit, user: u32) {
         let when = format!("a promotion under {}", wrapper[4]);
         assert!(!text.contains("panicked") && ![101, 124, 137].contains(&status), "{when}: {status}: {text}");
         succeeded += u32::from(status == 0 && pair.public() == to);
-        is_promoted_or_not(&pair, &when);
+        is_consistent(&pair, &when);
         let (status, text) = pair.promote(&[to]);
         assert_eq!(status, 0, "after {when}: {text}");
         assert_eq!(pair.public(), to);
-        is_promoted_or_not(&pair, &when);
+        is_consistent(&pair, &when);
     }
     assert!(succeeded > 0, "no promotion succeeded under any value of the limit");
 }

@@ -16,7 +16,7 @@ use crate::support::skip::program_or_skip;
 use serde_json::Value;
 
 /// A sandbox with these lines in `[notify]`.
-fn told_by(lines: &str) -> Sandbox {
+fn with_notices(lines: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.config_section(&format!("[notify]\n{lines}"));
     sandbox
@@ -36,7 +36,7 @@ fn log(sandbox: &Sandbox) -> String {
 
 #[test]
 fn each_outcome_is_notified_once_with_its_history_entry() {
-    let sandbox = told_by(
+    let sandbox = with_notices(
         "run = ['cat >>told', 'printf \"%s %s %s\\n\" \"$BLUEGREEN_ACTION\" \"$BLUEGREEN_OUTCOME\" \"$BLUEGREEN_NOTICE\" >>words']",
     );
     sandbox.config_section("[steps]\ncheck = '! test -e broken'\n");
@@ -69,7 +69,7 @@ fn each_outcome_is_notified_once_with_its_history_entry() {
 
 #[test]
 fn a_failed_notice_prints_a_warning_and_the_others_run() {
-    let sandbox = told_by(
+    let sandbox = with_notices(
         "run = ['exit 3', { name = 'chat', run = 'echo first; echo no such host >&2; false' }, 'kill -9 $$', 'cat >told']",
     );
     let warnings = [
@@ -96,7 +96,7 @@ fn a_failed_notice_prints_a_warning_and_the_others_run() {
 #[test]
 fn notices_have_a_timeout_and_run_without_the_lock() {
     // Each would hold up the push for a minute. One hangs, and one leaves a child that keeps its output open.
-    let sandbox = told_by(
+    let sandbox = with_notices(
         "timeout = '1s'\nrun = ['cat >/dev/null; sleep 60', 'sleep 60 & exit 0', 'flock -n .bluegreen/lock touch free', \
          'test $(ps -o pgid= -p $$) = $$ && ! test -t 0']",
     );
@@ -110,7 +110,7 @@ fn notices_have_a_timeout_and_run_without_the_lock() {
 
 #[test]
 fn a_notice_that_changes_the_site_triggers_no_notice() {
-    let sandbox = told_by("run = 'echo >>count; $PROGRAM -C $REPOSITORY rollback'");
+    let sandbox = with_notices("run = 'echo >>count; $PROGRAM -C $REPOSITORY rollback'");
     let repository = sandbox.repository();
     sandbox
         .config_section(&format!("[env]\nPROGRAM = '{BLUEGREEN}'\nREPOSITORY = '{}'", repository.display()));
@@ -122,7 +122,7 @@ fn a_notice_that_changes_the_site_triggers_no_notice() {
 
 #[test]
 fn the_notify_log_is_truncated_at_its_limit() {
-    let sandbox = told_by("run = 'head -c 2000000 /dev/zero; echo end'");
+    let sandbox = with_notices("run = 'head -c 2000000 /dev/zero; echo end'");
     sandbox.commit("index.html", "v1").push().ok();
     assert!(log(&sandbox).len() > 2_000_000);
     let config = fs::read_to_string(sandbox.config_path()).unwrap();

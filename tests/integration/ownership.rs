@@ -9,12 +9,12 @@ use crate::support::skip::root_or_skip;
 use crate::support::{Run, Sandbox};
 
 #[track_caller]
-fn belongs_to_nobody(path: &Path) {
+fn is_owned_by_nobody(path: &Path) {
     let metadata = path.symlink_metadata().unwrap();
     assert_eq!((metadata.uid(), metadata.gid()), (NOBODY, NOBODY), "{}", path.display());
     if metadata.is_dir() {
         for entry in path.read_dir().unwrap() {
-            belongs_to_nobody(&entry.unwrap().path());
+            is_owned_by_nobody(&entry.unwrap().path());
         }
     }
 }
@@ -40,8 +40,8 @@ fn nothing_that_root_deploys_is_owned_by_root() {
     for command in ["status", "releases", "history"] {
         sandbox.bluegreen(&[command]).ok();
     }
-    belongs_to_nobody(&sandbox.site());
-    belongs_to_nobody(&sandbox.repository());
+    is_owned_by_nobody(&sandbox.site());
+    is_owned_by_nobody(&sandbox.repository());
     let history = sandbox.history();
     assert_eq!(history.last().unwrap()["by"]["sudo"], "alice");
     assert_eq!(history[0]["by"]["user"], "nobody");
@@ -56,7 +56,7 @@ fn the_owner_can_deploy_after_root_deployed_first() {
     let sandbox = Sandbox::new();
     sandbox.owned_by(NOBODY).commit("index.html", "v1").push_refs(&["master:refs/heads/topic"]).ok();
     sandbox.back_to_root().bluegreen(&["deploy", "topic"]).ok().serves("index.html", "v1");
-    belongs_to_nobody(&sandbox.site());
+    is_owned_by_nobody(&sandbox.site());
     sandbox.owned_by(NOBODY).commit("index.html", "v2").push().ok().serves("index.html", "v2");
 }
 

@@ -17,7 +17,7 @@ fn promoted(pair: &Pair) -> String {
 }
 
 /// Asserts that a promotion goes back to blue for this reason. Returns its output.
-fn goes_back(pair: &Pair, reason: &str) -> String {
+fn reverts(pair: &Pair, reason: &str) -> String {
     let (status, text) = pair.promote(&[]);
     assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
     assert!(text.contains(&format!("Going back to blue: {reason}")), "{reason}: {text}");
@@ -39,7 +39,7 @@ fn a_page_must_contain_its_text_before_and_after_the_switch() {
     pair.write("public", "blue\n").write("blue.body", "Welcome");
     let set = "printf '%s\\n' \"$2\" >\"$here/public\"; echo Error >\"$here/green.body\"";
     pair.switch(set);
-    let text = goes_back(&pair, "http://");
+    let text = reverts(&pair, "http://");
     assert!(text.contains("/ does not contain `Welcome`\n"), "{text}");
 }
 
@@ -87,10 +87,8 @@ fn a_failed_watch_command_reverts_the_promotion() {
     promoted(&pair);
     assert!(pair.file("ran").exists());
     pair.write("public", "blue\n").write("errors", "");
-    let text = goes_back(
-        &pair,
-        "`test ! -e errors || { echo 5 % errors; false; }` exited with status 1: 5 % errors",
-    );
+    let text =
+        reverts(&pair, "`test ! -e errors || { echo 5 % errors; false; }` exited with status 1: 5 % errors");
     assert!(text.contains("hint: see the logs of that side, and run the command by hand"), "{text}");
 }
 
@@ -103,13 +101,13 @@ fn responding(p99: &str, green: &str) -> Pair {
 
 #[test]
 fn a_response_time_regression_reverts_the_promotion() {
-    let text = goes_back(&responding("p99 = \"2x\"", "100"), "");
+    let text = reverts(&responding("p99 = \"2x\"", "100"), "");
     assert!(text.contains("Measuring blue...\n") && text.contains("Measured blue: p99 "), "{text}");
     assert!(
         text.contains(" ms, the limit of `p99`") && text.contains("or raise `p99` in .promote.toml"),
         "{text}"
     );
-    let text = goes_back(&responding("p99 = \"60ms\"", "100"), "3 of ");
+    let text = reverts(&responding("p99 = \"60ms\"", "100"), "3 of ");
     assert!(!text.contains("Measuring") && text.contains("longer than 60 ms"), "{text}");
 }
 

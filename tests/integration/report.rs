@@ -18,7 +18,7 @@ fn wait_until_served(sandbox: &Sandbox, content: &str) {
 }
 
 /// Returns hook input that makes the program print about 600 kB before it deploys.
-fn much_talk(sandbox: &Sandbox) -> String {
+fn long_output(sandbox: &Sandbox) -> String {
     let id = sandbox.id("master");
     let name = "x".repeat(100);
     let mut talk: Vec<String> =
@@ -69,7 +69,7 @@ fn a_stalled_reader_delays_but_does_not_fail_the_deployment() {
     let sandbox = Sandbox::new();
     sandbox.commit("index.html", "v1").push_refs(&["master:refs/heads/topic"]).ok();
     sandbox.git_in(&sandbox.repository(), &["update-ref", "refs/heads/master", &sandbox.id("master")]);
-    let talk = much_talk(&sandbox);
+    let talk = long_output(&sandbox);
     let mut hook = sandbox.command(sandbox.hook_path());
     hook.env("GIT_DIR", ".").current_dir(sandbox.repository()).stdin(Stdio::piped());
     let (mut child, reader) = spawn(&mut hook);
@@ -88,7 +88,7 @@ fn a_closed_pipe_is_not_an_error() {
     for version in ["v1", "v2"] {
         sandbox.commit("index.html", version);
         sandbox.git_in(&sandbox.repository(), &["fetch", "--quiet", "../clone", "+master:master"]);
-        let line = much_talk(&sandbox);
+        let line = long_output(&sandbox);
         let mut hook = sandbox.command(sandbox.hook_path());
         hook.env("GIT_DIR", ".").current_dir(sandbox.repository()).stdin(Stdio::piped());
         let (mut child, reader) = spawn(&mut hook);

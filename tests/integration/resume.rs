@@ -25,7 +25,7 @@ fn gated() -> Sandbox {
 }
 
 /// Simulates a power failure after git moved the branch and before the hook ran.
-fn push_cut_off(sandbox: &Sandbox) {
+fn interrupted_push(sandbox: &Sandbox) {
     let hooks = ["post-receive", "proc-receive"].map(|name| sandbox.repository().join("hooks").join(name));
     let away = |hook: &std::path::PathBuf| hook.with_extension("away");
     let there: Vec<_> = hooks.iter().filter(|hook| hook.is_symlink()).collect();
@@ -54,7 +54,7 @@ fn is_silent(sandbox: &Sandbox) {
 }
 
 /// Starts a push whose step waits for the file `go`, and kills the deployment during the step.
-fn cut_off_in_a_step(sandbox: &Sandbox) {
+fn kill_during_a_step(sandbox: &Sandbox) {
     let started = sandbox.path("started");
     let mut push = sandbox.push_command(&["master"]);
     let mut push = push.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -98,7 +98,7 @@ fn a_boot_deploys_a_tip_whose_hook_never_ran() {
     let sandbox = sandbox();
     is_silent(&sandbox);
     sandbox.commit("version", "two");
-    push_cut_off(&sandbox);
+    interrupted_push(&sandbox);
     let tip = sandbox.id("master");
     sandbox.push().ok().says_only(&["Everything up-to-date"]).serves("version", "one");
     boot(&sandbox)
@@ -120,7 +120,7 @@ fn a_boot_deploys_a_tip_whose_hook_never_ran() {
 fn resume_run_manually_is_attributed_to_its_user() {
     let sandbox = sandbox();
     sandbox.commit("version", "two");
-    push_cut_off(&sandbox);
+    interrupted_push(&sandbox);
     let mut resume = sandbox.bluegreen_command(&["resume", "--boot"]);
     Run::new(&sandbox, resume.env("SUDO_USER", "alice")).ok().serves("version", "two");
     let by = &sandbox.history().pop().unwrap()["by"];
@@ -132,7 +132,7 @@ fn an_interrupted_first_push_is_resumed() {
     let sandbox = Sandbox::new();
     is_silent(&sandbox);
     sandbox.commit("version", "one");
-    push_cut_off(&sandbox);
+    interrupted_push(&sandbox);
     boot(&sandbox).ok().serves("version", "one");
     is_silent(&sandbox);
 }
@@ -149,7 +149,7 @@ fn a_tip_with_a_recorded_outcome_is_not_retried() {
     is_silent(&sandbox);
     // The bad release is on record, even if an interrupted push restores its commit.
     sandbox.push_refs(&["--force", "master~2:master"]).ok();
-    push_cut_off(&sandbox);
+    interrupted_push(&sandbox);
     is_silent(&sandbox);
     sandbox.commit("version", "skipped").push_refs(&["-o", "skip", "master"]).ok();
     is_silent(&sandbox);
@@ -164,7 +164,7 @@ fn a_tip_with_a_recorded_outcome_is_not_retried() {
     is_silent(&sandbox);
     sandbox.serves("version", "one");
     // Pushing the same commit again requests a new attempt.
-    push_cut_off(&sandbox);
+    interrupted_push(&sandbox);
     boot(&sandbox).ok().serves("version", "two");
 }
 
@@ -194,7 +194,7 @@ fn an_interrupted_deployment_is_retried() {
     let sandbox = sandbox();
     sandbox.config_section(&format!("[steps]\nbuild = '{}'", waits(&sandbox)));
     sandbox.commit("version", "two");
-    cut_off_in_a_step(&sandbox);
+    kill_during_a_step(&sandbox);
     std::fs::write(sandbox.path("go"), "").unwrap();
     boot(&sandbox).ok().serves("version", "two");
     is_silent(&sandbox);
@@ -232,7 +232,7 @@ fn an_unverified_release_is_verified_or_reverted() {
             sandbox.path("bad").display()
         ));
         sandbox.commit("version", "two");
-        cut_off_in_a_step(&sandbox);
+        kill_during_a_step(&sandbox);
         sandbox.serves("version", "two");
         std::fs::write(sandbox.path("go"), "").unwrap();
         std::fs::write(sandbox.path(outcome), "").unwrap();
@@ -267,7 +267,7 @@ fn with_the_gate_branch_and_live_release_agree() {
     let old = tip();
     sandbox.config_section(&format!("[steps]\nbuild = '{}'", waits(&sandbox)));
     sandbox.commit("version", "two");
-    cut_off_in_a_step(&sandbox);
+    kill_during_a_step(&sandbox);
     is_silent(&sandbox);
     assert_eq!(tip(), old, "the push was never acknowledged");
     sandbox.serves("version", "one");
@@ -279,7 +279,7 @@ fn with_the_gate_branch_and_live_release_agree() {
     is_silent(&sandbox);
     // The branch is moved in the repository itself.
     sandbox.commit("version", "five");
-    push_cut_off(&sandbox);
+    interrupted_push(&sandbox);
     boot(&sandbox).ok().serves("version", "five");
 }
 
@@ -305,12 +305,12 @@ fn resume_waits_for_a_concurrent_push_and_is_then_a_no_op() {
 fn without_a_seen_file_nothing_is_deployed() {
     let sandbox = sandbox();
     sandbox.commit("version", "two");
-    push_cut_off(&sandbox);
+    interrupted_push(&sandbox);
     // Older versions of the program did not write this file.
     std::fs::remove_file(sandbox.site().join(".bluegreen/seen")).unwrap();
     is_silent(&sandbox);
     sandbox.commit("version", "three");
-    push_cut_off(&sandbox);
+    interrupted_push(&sandbox);
     boot(&sandbox).ok().serves("version", "three");
     // The deployed branch changes to one whose earlier pushes were ignored.
     sandbox.commit_to("main", "Begin", &[(b"version", crate::support::Node::file("main"))]);
@@ -324,7 +324,7 @@ fn without_a_seen_file_nothing_is_deployed() {
     // The whole state directory is lost, including the records.
     std::fs::remove_dir_all(sandbox.site().join(".bluegreen")).unwrap();
     sandbox.commit("version", "four");
-    push_cut_off(&sandbox);
+    interrupted_push(&sandbox);
     is_silent(&sandbox);
     sandbox.bluegreen(&["deploy"]).ok().serves("version", "four");
 }
@@ -337,7 +337,7 @@ fn pending_work_is_reported_with_the_command_that_completes_it() {
     };
     assert_eq!(status()["pending"], serde_json::json!([]));
     sandbox.commit("version", "two");
-    push_cut_off(&sandbox);
+    interrupted_push(&sandbox);
     let message = "master is at <commit>, which was never deployed";
     sandbox.bluegreen(&["status"]).ok().says(&format!("Pending:  {message}: `bluegreen resume`"));
     assert_eq!(

@@ -101,7 +101,7 @@ impl Application {
     }
 
     /// Deploys two versions, then one that fails its check, and rolls back.
-    fn lives_through_versions(&self, source: &str) {
+    fn updates_and_rolls_back(&self, source: &str) {
         let sandbox = &self.sandbox;
         sandbox.push().ok();
         self.serves("Version 1");
@@ -127,7 +127,7 @@ impl Application {
     }
 
     /// Asserts that a version that does not start never becomes live.
-    fn proves_versions(&self, file: &str, needed: &str) {
+    fn rejects_broken_versions(&self, file: &str, needed: &str) {
         let live = self.sandbox.live();
         self.change(file, needed, "not_there").push().not_deployed();
         assert_eq!(self.sandbox.live(), live);
@@ -159,8 +159,8 @@ fn a_node_application_is_updated_and_rolled_back() {
         return;
     }
     let application = Application::new("node", "node server.js").with_fixture("node");
-    application.lives_through_versions("page.js");
-    application.proves_versions("server.js", "\"./websocket\"");
+    application.updates_and_rolls_back("page.js");
+    application.rejects_broken_versions("server.js", "\"./websocket\"");
 }
 
 #[test]
@@ -169,8 +169,8 @@ fn a_python_application_is_updated_and_rolled_back() {
         return;
     }
     let application = Application::new("python", ".venv/bin/python server.py").with_fixture("python");
-    application.lives_through_versions("app.py");
-    application.proves_versions("server.py", "import storage");
+    application.updates_and_rolls_back("app.py");
+    application.rejects_broken_versions("server.py", "import storage");
 }
 
 /// php-fpm and nginx, which are running before the first push, as on a server.
@@ -229,7 +229,7 @@ fn a_php_application_is_updated_and_rolled_back() {
     let Some(fpm) = programs.find(is_fpm) else { return skip("`php-fpm` is not installed") };
     let application = Application::new("php", "false").with_fixture("php");
     let _servers = Fpm::start(&application, &fpm);
-    application.lives_through_versions("app/Page.php");
+    application.updates_and_rolls_back("app/Page.php");
     assert!(application.sandbox.site().join("shared/storage/migrated").exists());
 }
 
@@ -253,8 +253,8 @@ fn a_rails_application_is_updated_and_rolled_back() {
     pack.current_dir(&clone).args(["-c", gems]).arg(project("tests/integration/support/pack_gems.rb"));
     Run::new(sandbox, &mut pack).ok();
     sandbox.commit_folder(&clone);
-    application.lives_through_versions("app/models/page.rb");
-    application.proves_versions("config/puma.rb", "threads 1, 5");
+    application.updates_and_rolls_back("app/models/page.rb");
+    application.rejects_broken_versions("config/puma.rb", "threads 1, 5");
     assert!(shared.join("storage/production.sqlite3").exists());
 }
 

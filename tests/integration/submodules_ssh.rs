@@ -101,12 +101,12 @@ impl<'a> Sshd<'a> {
     }
 
     /// Returns whether any client authenticated with a key.
-    fn let_somebody_in(&self) -> bool {
+    fn accepted_a_key(&self) -> bool {
         self.log().contains("Accepted publickey for root")
     }
 
     /// Writes the owner's `known_hosts`, with this key for the server.
-    fn is_known_by(&self, key: &str) {
+    fn set_known_host(&self, key: &str) {
         let key = std::fs::read_to_string(self.sandbox.path(key)).unwrap();
         let line = format!("[127.0.0.1]:{} {key}", self.port);
         std::fs::write(self.sandbox.path("home/.ssh/known_hosts"), line).unwrap();
@@ -162,13 +162,13 @@ fn unknown_hosts_are_rejected() {
         .not_deployed()
         .says(&refused(&format!("No ED25519 host key is known for {host}")))
         .serves_nothing();
-    sshd.is_known_by("other_key.pub");
+    sshd.set_known_host("other_key.pub");
     sshd.deploy().fails(1).says(&refused(&format!("Host key for {host} has changed"))).serves_nothing();
-    assert!(!sshd.let_somebody_in(), "{}", sshd.log());
+    assert!(!sshd.accepted_a_key(), "{}", sshd.log());
 
-    sshd.is_known_by("host_key.pub");
+    sshd.set_known_host("host_key.pub");
     sshd.deploy().ok().serves("lib/a.txt", "from afar").serves("index.html", "v1");
-    assert!(sshd.let_somebody_in());
+    assert!(sshd.accepted_a_key());
     let known = std::fs::read_to_string(sandbox.path("home/.ssh/known_hosts")).unwrap();
     assert_eq!(known.lines().count(), 1, "a host key was added: {known}");
     sandbox.is_tidy();

@@ -138,7 +138,7 @@ impl Fleet {
 }
 
 impl Fleet {
-    fn is_pushed_to_and_promoted(&self) {
+    fn deploys_and_promotes(&self) {
         let dev = &self.admin;
         self.starts_front_end();
         let says = |ran: Ran, side: &str, words: &str| {
@@ -146,12 +146,12 @@ impl Fleet {
         };
         let bluegreen = |what: &str| dev.sh_as("dev", &format!("cd sample_app; bluegreen {what}"));
         says(bluegreen("push blue").ok(), "blue", "  live ");
-        assert_eq!(self.answered_by(), ["blue-1", "blue-2"]);
+        assert_eq!(self.responders(), ["blue-1", "blue-2"]);
         dev.commit("App v2", "two");
         says(bluegreen("push green").ok(), "green", "  live ");
         assert_eq!(dev.get("127.0.0.1"), "App v1");
         bluegreen("promote green --yes").ok().says("green is public");
-        assert_eq!(self.answered_by(), ["green-1", "green-2"]);
+        assert_eq!(self.responders(), ["green-1", "green-2"]);
         assert_eq!(dev.get("127.0.0.1"), "App v2");
 
         // A broken server is reported by name and holds its side back, until the role repairs it.
@@ -160,10 +160,10 @@ impl Fleet {
             .sh("apache2ctl stop; timeout 20 sh -c 'while curl -so /dev/null 127.0.0.1; do sleep 0.1; done'")
             .ok();
         bluegreen("promote blue --yes").ends_with_status(1).says("blue-2");
-        assert_eq!(self.answered_by(), ["green-1", "green-2"]);
+        assert_eq!(self.responders(), ["green-1", "green-2"]);
         self.play(&["--limit", "blue-2", "--diff"]).ok().says("start apache").says("changed=1 ");
         bluegreen("promote blue --yes").ok().says("blue is public");
-        assert_eq!(self.answered_by(), ["blue-1", "blue-2"]);
+        assert_eq!(self.responders(), ["blue-1", "blue-2"]);
     }
 
     /// Starts an HAProxy that balances over the servers of each side, and creates a developer's clone.
@@ -192,7 +192,7 @@ impl Fleet {
     }
 
     /// Returns the servers that respond to visitors of the public address.
-    fn answered_by(&self) -> Vec<String> {
+    fn responders(&self) -> Vec<String> {
         let ask = "for n in 1 2 3 4 5 6; do curl -sS -o /dev/null -D - http://127.0.0.1/ | sed -n 's/^X-Served-By: //ip'; done | tr -d '\\r' | sort -u";
         self.admin.sh(ask).ok().text().lines().map(str::to_owned).collect()
     }
@@ -237,7 +237,7 @@ fn a_fleet_is_set_up_deployed_and_promoted() {
     assert_eq!(changed(first, &before), "");
     std::fs::write(fleet.collection.path("servers.yml"), book).unwrap();
 
-    fleet.is_pushed_to_and_promoted();
+    fleet.deploys_and_promotes();
 }
 
 /// Returns the paths written since, except for those that every login writes in its home.

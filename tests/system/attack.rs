@@ -40,7 +40,7 @@ pub struct Siege {
 
 impl Siege {
     /// Sets up the server with these installer options, and pushes two versions.
-    pub fn lay(options: &str) -> Option<Self> {
+    pub fn set_up(options: &str) -> Option<Self> {
         let lab = Lab::new()?;
         let (blue, dev) = (lab.server("blue"), lab.client("dev"));
         blue.install_for(&dev, options).ok();
@@ -160,7 +160,7 @@ fn on_a_server_without_a_web_server() {
 }
 
 fn besiege(options: &str) {
-    let Some(siege) = Siege::lay(options) else { return };
+    let Some(siege) = Siege::set_up(options) else { return };
     let spy = SPY.replace('\'', "");
     siege.attempt("nothing", "true");
     // Redirected paths.
@@ -265,7 +265,7 @@ fn besiege(options: &str) {
 /// Control: a root program that trusts deploy is detected, in each way in which an attempt can succeed.
 #[test]
 fn a_program_that_trusts_deploy_is_detected() {
-    let Some(mut siege) = Siege::lay("--web-server none") else { return };
+    let Some(mut siege) = Siege::set_up("--web-server none") else { return };
     let spy = SPY.replace('\'', "");
     let trusting: [(&str, &str, &str, &str); 6] = [
         (
@@ -314,7 +314,7 @@ fn a_program_that_trusts_deploy_is_detected() {
 /// finds, it either works as deploy or fails.
 #[test]
 fn commands_are_safe_while_directories_are_exchanged() {
-    let Some(siege) = Siege::lay("--web-server none") else { return };
+    let Some(siege) = Siege::set_up("--web-server none") else { return };
     siege.recover();
     siege
         .as_deploy(&format!(

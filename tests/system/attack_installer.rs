@@ -32,7 +32,7 @@ struct Siege {
 }
 
 impl Siege {
-    fn lay(options: &'static str, site: &'static str) -> Option<Self> {
+    fn set_up(options: &'static str, site: &'static str) -> Option<Self> {
         let lab = Lab::new()?;
         let (blue, dev) = (lab.server("blue"), lab.client("dev"));
         blue.sh(&format!(
@@ -129,7 +129,7 @@ impl Siege {
 #[test]
 fn on_a_server_with_a_site_in_the_users_home() {
     let options = "--web-server none --site /home/deploy/public";
-    let Some(siege) = Siege::lay(options, "/home/deploy/public") else { return };
+    let Some(siege) = Siege::set_up(options, "/home/deploy/public") else { return };
     siege.attempt("the site is a symlink to root's directory", "mv public real; ln -s /opt/boss public");
     siege.attempt("the site is a file", "rm -rf public; echo >public");
     siege.attempt("the site is removed", "rm -rf public");
@@ -142,7 +142,7 @@ fn on_a_server_with_a_site_in_the_users_home() {
 #[test]
 fn on_a_server_with_apache() {
     let site = "/var/www/html";
-    let Some(siege) = Siege::lay("--web-server apache", site) else { return };
+    let Some(siege) = Siege::set_up("--web-server apache", site) else { return };
     siege.attempt("deploy inspects its user's processes", &format!("perl -e '{SPY}' >/dev/null 2>&1 &"));
     siege.attempt(
         "the account's commands are symlinks to root's files",
@@ -195,7 +195,7 @@ fn on_a_server_with_apache() {
 /// Continuously exchanges deploy's keys with root's.
 #[test]
 fn the_installer_is_safe_while_keys_are_exchanged() {
-    let Some(siege) = Siege::lay("--web-server none", "/var/www/html") else { return };
+    let Some(siege) = Siege::set_up("--web-server none", "/var/www/html") else { return };
     siege.blue.sh_as("deploy", "ln -s /root/.ssh other").ok();
     let exchange = if cfg!(target_arch = "aarch64") { 276 } else { 316 };
     let race = siege.blue.start(

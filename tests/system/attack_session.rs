@@ -75,7 +75,7 @@ fn type_at_terminal(siege: &Siege, entries: &[(f32, &str)]) -> String {
 
 /// Sets up a server on which the spy runs wherever deploy can make it run.
 fn besieged() -> Option<Siege> {
-    let siege = Siege::lay("--web-server none --gate")?;
+    let siege = Siege::set_up("--web-server none --gate")?;
     siege.recover();
     siege.blue.write("/tmp/spy", &script(SPY));
     siege
@@ -137,7 +137,7 @@ end
 
 #[test]
 fn deploy_cannot_trace_a_process_with_roots_data() {
-    let Some(siege) = Siege::lay("--web-server none") else { return };
+    let Some(siege) = Siege::set_up("--web-server none") else { return };
     siege.recover();
     // A config with a section that is not plain makes the program run git for the branch.
     siege.as_deploy("git -C sample_app config alias.x y").ok();
@@ -153,7 +153,7 @@ fn deploy_cannot_trace_a_process_with_roots_data() {
 
 #[test]
 fn ctrl_c_and_ctrl_z_reach_the_command() {
-    let Some(siege) = Siege::lay("--web-server none") else { return };
+    let Some(siege) = Siege::set_up("--web-server none") else { return };
     siege.recover();
     siege
         .as_deploy("cd sample_app; printf '[steps]\\nbuild = \"echo begun; sleep 3; echo ended\"\\n' >bluegreen.toml")
@@ -223,7 +223,7 @@ const PROBLEMS: [(&str, &str, &str); 8] = [
 
 #[test]
 fn printed_root_commands_are_safe() {
-    let Some(siege) = Siege::lay("--web-server none") else { return };
+    let Some(siege) = Siege::set_up("--web-server none") else { return };
     for (problem, command, plant) in PROBLEMS {
         siege.recover();
         siege.as_deploy(&format!("cd /var/www/html; {problem}")).ok();

@@ -208,7 +208,7 @@ impl Story {
     }
 
     /// A server that just stopped being public finishes its in-flight requests.
-    fn rests(&self) {
+    fn drains(&self) {
         self.dev.sh("sleep 0.3").ok();
     }
 
@@ -263,15 +263,15 @@ fn a_column_is_moved_to_a_table_without_downtime() {
         "0"
     );
     assert_eq!(story.sql("SELECT count(*) FROM information_schema.columns WHERE table_name = 'users'"), "1");
-    the_page_says_what_was_run(&story);
+    page_lists_only_tested_commands(&story);
 }
 
 /// Control: the naive migration fails in the same setup, and the writers detect it.
 fn naive(story: &Story) {
     let writers = story.writers("naive");
-    story.rests();
+    story.drains();
     story.sql("ALTER TABLE users RENAME COLUMN name TO full_name");
-    story.rests();
+    story.drains();
     story.sql("ALTER TABLE users RENAME COLUMN full_name TO name");
     let report = story.stop(writers);
     assert!(!report.contains("\"failed\": 0,") && report.contains("column"), "{report}");
@@ -291,14 +291,14 @@ fn turquoise(story: &Story) {
     story.promote("green", "v2");
     story.promote("blue", "v1");
     // A rollback and its reversal work, too.
-    story.rests();
+    story.drains();
     story.over_ssh("green", "rollback");
     story.promote("green", "v1");
     story.promote("blue", "v1");
-    story.rests();
+    story.drains();
     story.over_ssh("green", "deploy");
     story.promote("green", "v2");
-    story.rests();
+    story.drains();
     story.push("blue", "v2");
 }
 
@@ -309,28 +309,28 @@ fn reads_the_new(story: &Story) {
     story.migrates_once("backfill");
     story.migrates_once("check");
     story.over_ssh("blue", "deploy");
-    goes_over(story, "blue", "v3", "green", "v2");
+    deploys_and_promotes(story, "blue", "v3", "green", "v2");
     story.promote("green", "v3");
     // On blue, the previous release is version 2, which reads the old column.
     rolls_back_blue(story, "v2", "v3");
 }
 
 /// Deploys a version to one side, promotes it and back, and then updates the other side.
-fn goes_over(story: &Story, side: &str, to: &str, other: &str, from: &str) {
+fn deploys_and_promotes(story: &Story, side: &str, to: &str, other: &str, from: &str) {
     story.promote(side, to);
     story.promote(other, from);
     story.promote(side, to);
-    story.rests();
+    story.drains();
     story.push(other, to);
 }
 
 /// Rolls blue back while it is public, and deploys again.
 fn rolls_back_blue(story: &Story, to: &str, from: &str) {
-    story.rests();
+    story.drains();
     story.over_ssh("blue", "rollback");
     story.promote("blue", to);
     story.promote("green", from);
-    story.rests();
+    story.drains();
     story.over_ssh("blue", "deploy");
 }
 
@@ -340,19 +340,19 @@ fn leaves_the_old(story: &Story) {
     // The failed attempt left nothing behind, so version 2 could still be deployed.
     assert_eq!(story.sql("SELECT count(*) FROM schema_migrations WHERE state = 'begun'"), "0");
     story.promote("green", "v3");
-    story.rests();
+    story.drains();
     // The second deployment recycles the release that the first one kept.
     story.over_ssh("blue", "deploy");
     story.over_ssh("blue", "deploy");
     story.promote("blue", "v3");
-    story.rests();
+    story.drains();
     story.over_ssh("green", "deploy");
     story.over_ssh("green", "deploy");
     story.migrate("relax").ok().says("relax: done");
     story.migrate("relax").ok().says("relax: already done");
     story.commits("v4");
     story.push("green", "v4");
-    goes_over(story, "green", "v4", "blue", "v3");
+    deploys_and_promotes(story, "green", "v4", "blue", "v3");
     rolls_back_blue(story, "v3", "v4");
 }
 
@@ -362,9 +362,9 @@ fn contracts(story: &Story) {
     story.over_ssh("blue", "deploy");
     story.migrate("contract").fails().says(" on deploy@green (v3)").lacks("on deploy@blue");
     story.promote("blue", "v4");
-    story.rests();
+    story.drains();
     story.over_ssh("green", "deploy");
-    while_somebody_deploys(story);
+    during_a_deployment(story);
     let script = format!("cd sample_app; {DATABASE} ./migrate contract");
     let both = [story.dev.start("dev", &script), story.dev.start("dev", &script)];
     let said: String = both.into_iter().map(Background::finish).collect();
@@ -381,7 +381,7 @@ fn contracts(story: &Story) {
 
 /// A running deployment may have passed its check before the migration excludes old versions. Nothing is
 /// dropped during it.
-fn while_somebody_deploys(story: &Story) {
+fn during_a_deployment(story: &Story) {
     let config = "/home/deploy/sample_app/bluegreen.toml";
     let waits = "touch /tmp/checks; until [ -e /tmp/ends ]; do sleep 0.1; done";
     story.green.sh(&format!("sed -i 's|^check = .*|check = [\"{waits}\"]|' {config}")).ok();
@@ -394,7 +394,7 @@ fn while_somebody_deploys(story: &Story) {
 }
 
 /// Asserts that the test ran every command on the page.
-fn the_page_says_what_was_run(story: &Story) {
+fn page_lists_only_tested_commands(story: &Story) {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/howto/databases.md");
     let page = std::fs::read_to_string(page).unwrap();
     let story = story.ran.borrow();

@@ -113,7 +113,7 @@ fn examine(developer: &Developer, states: &[State], acknowledged: usize) -> Resu
         return fail(format!("{live} is live, and the branch is at {branch}"));
     }
     is_exact(developer, &site, live).or_else(fail)?;
-    is_shared_whole(&site, acknowledged).or_else(fail)?;
+    uploads_are_complete(&site, acknowledged).or_else(fail)?;
     let fsck =
         developer.git_in_repository(&["fsck", "--connectivity-only", "--no-dangling", "--no-progress"]);
     if !fsck.is_empty() {
@@ -180,7 +180,7 @@ fn is_exact(developer: &Developer, site: &Path, number: usize) -> Result<(), Str
 }
 
 /// Checks that visitors' uploads are complete.
-fn is_shared_whole(site: &Path, acknowledged: usize) -> Result<(), String> {
+fn uploads_are_complete(site: &Path, acknowledged: usize) -> Result<(), String> {
     let shared = site.join("shared");
     let is_secret = fs::read_to_string(shared.join(".env")).is_ok_and(|text| text == "SECRET=1\n");
     let lost = (0..=acknowledged).filter(|&number| Developer::has_upload(number)).find(|number| {

@@ -121,7 +121,7 @@ impl Pair {
     }
 
     /// Promotes back and forth under load. No request fails, no page is mixed, and no asset is missing.
-    fn nobody_notices(&self, web_server: &str, promotions: usize) {
+    fn is_seamless(&self, web_server: &str, promotions: usize) {
         let promotions = std::env::var("BLUEGREEN_TEST_PROMOTIONS")
             .ok()
             .and_then(|text| text.parse().ok())
@@ -191,7 +191,7 @@ fn behind_nginx() {
     pair.install("nginx");
     pair.deploy();
     pair.shows(DOMAIN, 1);
-    pair.nobody_notices("nginx", 20);
+    pair.is_seamless("nginx", 20);
     pair.works();
     pair.survives_a_reboot();
     pair.uninstall("nginx");
@@ -204,7 +204,7 @@ fn behind_apache_and_caddy() {
     pair.install("apache");
     pair.deploy();
     pair.shows(DOMAIN, 1);
-    pair.nobody_notices("apache", 4);
+    pair.is_seamless("apache", 4);
     pair.works();
     pair.uninstall("apache2");
 
@@ -218,7 +218,7 @@ fn behind_apache_and_caddy() {
     pair.dev.write("/tmp/ca.pem", pair.server.sh(&format!("cat {ca}")).ok().text());
     pair.server.sh("sed -i 's/^for = .*/for = \"0.5s\"/' /etc/bluegreen/promote.toml").ok();
     pair.shows(DOMAIN, 1);
-    pair.nobody_notices("caddy", 4);
+    pair.is_seamless("caddy", 4);
     pair.works();
     pair.survives_a_reboot();
 }

@@ -16,7 +16,7 @@ fn without_the_gate() {
     for (place, version) in [("ref", 2), ("build", 4), ("verify", 6)] {
         cut(&mut blue, &dev, place, version);
         dev.soon_gets("blue", &page(version));
-        goes_on(&blue, &dev, version + 1);
+        deploys_again(&blue, &dev, version + 1);
     }
     blue.sh("bluegreen -C /home/deploy/sample_app history").ok().says("the boot");
 }
@@ -32,13 +32,13 @@ fn with_the_gate() {
         dev.soon_gets("blue", &page(version - 1));
         dev.push("deploy@blue:sample_app master").ok().lacks("up-to-date");
         assert_eq!(dev.get("blue"), page(version));
-        goes_on(&blue, &dev, version + 1);
+        deploys_again(&blue, &dev, version + 1);
     }
     // Once it is live, the boot verifies it.
     cut(&mut blue, &dev, "verify", 6);
     dev.soon_gets("blue", &page(6));
     dev.push("deploy@blue:sample_app master").ok().says("Everything up-to-date");
-    goes_on(&blue, &dev, 7);
+    deploys_again(&blue, &dev, 7);
 }
 
 /// Sets up the server so that it can pause at a given place, and deploys a first version.
@@ -83,7 +83,7 @@ fn cut(blue: &mut Booted, dev: &Machine, place: &str, version: u32) {
 }
 
 /// Asserts that the next push is deployed, and that nothing is pending.
-fn goes_on(blue: &Booted, dev: &Machine, version: u32) {
+fn deploys_again(blue: &Booted, dev: &Machine, version: u32) {
     dev.commit(&page(version), &version.to_string());
     dev.push("deploy@blue:sample_app master").ok().says("is live: ").lacks("warning:");
     assert_eq!(dev.get("blue"), page(version));

@@ -110,7 +110,7 @@ impl Stack {
 
     /// Installs the application behind a web server, then deploys and rolls back under load. No request
     /// fails, no page is mixed, and no asset is missing.
-    fn lives_behind(&mut self, web_server: &str, options: &str) {
+    fn works_behind(&mut self, web_server: &str, options: &str) {
         self.blue.install_for(&self.dev, &format!("--web-server {web_server} {options}")).ok();
         if self.version == 1 {
             self.dev.push("blue master").ok().says("is live: ");
@@ -179,7 +179,7 @@ impl Stack {
     }
 
     /// Control: visitors notice a service that is restarted in place.
-    fn fails_where_the_service_is_restarted(&mut self) {
+    fn detects_restarts_in_place(&mut self) {
         let load = self.begin_load();
         let unit = "bluegreen-app-sample_app@$(basename $(readlink /var/www/html/current))";
         self.blue.sh(&format!("for n in 1 2 3 4; do sleep 1; systemctl restart {unit}; done; sleep 1")).ok();
@@ -213,7 +213,7 @@ impl Stack {
     }
 
     /// Asserts that an instance that listens on no socket never becomes live.
-    fn never_serves_what_listens_on_nothing(&mut self) {
+    fn rejects_a_silent_instance(&mut self) {
         self.blue.install("--run 'sleep 600'").ok();
         let within = "sed -i 's|^health = .*|&\\nwithin = \"2s\"|' /home/deploy/sample_app/bluegreen.toml";
         self.blue.sh(within).ok();
@@ -271,7 +271,7 @@ fn node() {
         .sh("sleep 1; test -L /var/www/html/current; systemctl list-units --all --no-legend 'bluegreen-app-*@*'")
         .ok()
         .lacks("bluegreen");
-    stack.lives_behind("nginx", options);
+    stack.works_behind("nginx", options);
     stack.works();
     stack
         .blue
@@ -280,11 +280,11 @@ fn node() {
     stack.survives_a_reboot();
     stack.has_a_worker_only_where_it_is_public();
     is_confined(&stack.blue);
-    stack.fails_where_the_service_is_restarted();
+    stack.detects_restarts_in_place();
     stack.uninstall("nginx");
-    stack.lives_behind("caddy", options);
+    stack.works_behind("caddy", options);
     stack.works();
-    stack.never_serves_what_listens_on_nothing();
+    stack.rejects_a_silent_instance();
     // The application's user outlives the application, and the installer prints how to remove it.
     let removal = "deluser --system app-sample_app";
     stack.blue.install("--uninstall").ok().says(&format!("run `{removal}`"));
@@ -295,7 +295,7 @@ fn node() {
 fn node_behind_apache() {
     let Some(lab) = Lab::new() else { return };
     let mut stack = Stack::boot(&lab, "node", "--slow /slow --socket /socket");
-    stack.lives_behind("apache", "--stack node --worker 'node worker.js'");
+    stack.works_behind("apache", "--stack node --worker 'node worker.js'");
     stack.works();
     // Control: reused connections keep reaching an instance that is about to stop.
     let noticed = stack.noticed_after(
@@ -333,7 +333,7 @@ fn is_confined(blue: &Machine) {
 fn python() {
     let Some(lab) = Lab::new() else { return };
     let mut stack = Stack::boot(&lab, "python", "--slow /slow --socket /socket");
-    stack.lives_behind("nginx", "--stack python --worker '.venv/bin/python worker.py'");
+    stack.works_behind("nginx", "--stack python --worker '.venv/bin/python worker.py'");
     stack.works();
     stack
         .blue
@@ -346,7 +346,7 @@ fn python() {
 fn rails() {
     let Some(lab) = Lab::new() else { return };
     let mut stack = Stack::boot(&lab, "rails", "--slow /slow --socket /socket");
-    stack.lives_behind("nginx", "--stack rails --branch master --worker 'bundle exec ruby worker.rb'");
+    stack.works_behind("nginx", "--stack rails --branch master --worker 'bundle exec ruby worker.rb'");
     stack.works();
     stack.survives_a_reboot();
 }
@@ -356,7 +356,7 @@ fn php() {
     let Some(lab) = Lab::new() else { return };
     let mut stack = Stack::boot(&lab, "php", "--slow /slow");
     for (web_server, unit) in [("apache", "apache2"), ("nginx", "nginx"), ("caddy", "caddy")] {
-        stack.lives_behind(web_server, "--stack php");
+        stack.works_behind(web_server, "--stack php");
         if web_server == "apache" {
             // Control: with its default settings, PHP caches the resolved path of the site.
             let pool = "cd /etc/php/*/fpm/pool.d; restart() { systemctl restart 'php*-fpm.service'; };";
@@ -376,11 +376,11 @@ fn php() {
 fn static_files() {
     let Some(lab) = Lab::new() else { return };
     let mut stack = Stack::boot(&lab, "static", "");
-    stack.lives_behind("nginx", "--stack static");
+    stack.works_behind("nginx", "--stack static");
     stack.uninstall("nginx");
-    stack.lives_behind("caddy", "--stack static");
+    stack.works_behind("caddy", "--stack static");
     stack.uninstall("caddy");
-    stack.lives_behind("apache", "--stack static");
+    stack.works_behind("apache", "--stack static");
     stack.survives_a_reboot();
 }
 

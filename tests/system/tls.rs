@@ -40,7 +40,7 @@ fn serial(pair: &Pair) -> String {
 }
 
 /// Renews under load. Visitors get the new certificate, and no request fails.
-fn renewals_go_unnoticed(pair: &Pair, web_server: &str) {
+fn renewals_are_seamless(pair: &Pair, web_server: &str) {
     let before = serial(pair);
     let load = pair.begin_load();
     for _ in 0..3 {
@@ -90,7 +90,7 @@ fn behind_nginx() {
     pair.scheme = "https";
     pair.shows(DOMAIN, 1);
     redirects(&pair);
-    renewals_go_unnoticed(&pair, "nginx");
+    renewals_are_seamless(&pair, "nginx");
     pair.server.reboot();
     pair.shows(DOMAIN, 1);
     pair.server.install("--uninstall").ok().says(&format!("delete the certificate for {DOMAIN}"));
@@ -111,7 +111,7 @@ fn a_pair_behind_apache() {
     pair.shows("green.shop.local", 2);
     redirects(&pair);
     pair.promote("green");
-    renewals_go_unnoticed(&pair, "apache");
+    renewals_are_seamless(&pair, "apache");
     pair.works();
 }
 

@@ -66,13 +66,13 @@ impl<'a> Developer<'a> {
             acknowledged: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
         };
-        developer.lay_server(is_durable);
+        developer.set_up_server(is_durable);
         developer.commit(commits);
         developer.act(0);
         developer
     }
 
-    fn lay_server(&self, is_durable: bool) {
+    fn set_up_server(&self, is_durable: bool) {
         let (repository, site) = (self.repository(), self.disk.path("site"));
         fs::create_dir_all(site.join("shared")).unwrap();
         fs::write(site.join("shared/.env"), "SECRET=1\n").unwrap();

@@ -50,7 +50,7 @@ fn digitalocean_and_hetzner_switch_and_report_errors() {
     // In a file, because the test also searches its own command lines for the token.
     front.write("/test/token", "export DIGITALOCEAN_ACCESS_TOKEN=good-token HCLOUD_TOKEN=good-token\n");
     // Each part has its own server, for which it mostly waits.
-    let parts = [goes_back_and_forth, waits, gives_up, is_set_up_wrong];
+    let parts = [goes_back_and_forth, waits, gives_up, reports_invalid_setup];
     std::thread::scope(|scope| {
         for (name, own, first) in
             [("digitalocean", "SWITCH_IP=203.0.113.10", 8100), ("hetzner", "SWITCH_FLOATING_IP=77", 8110)]
@@ -129,7 +129,7 @@ fn gives_up(cloud: &Cloud) {
     cloud.run("SWITCH_API=http://127.0.0.1:8001", "show").fails().says("error: ");
 }
 
-fn is_set_up_wrong(cloud: &Cloud) {
+fn reports_invalid_setup(cloud: &Cloud) {
     cloud.faults("{}");
     let wrong = "DIGITALOCEAN_ACCESS_TOKEN=secret HCLOUD_TOKEN=secret";
     cloud.run(wrong, "set green").fails().says("returned 401: Unable to authenticate you.").lacks("secret");

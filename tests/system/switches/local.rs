@@ -6,7 +6,7 @@ use crate::machine::Machine;
 
 /// Switches fifty times under load. No request fails, and no request that starts after a switch has returned
 /// gets the old side.
-fn nobody_notices(front: &Machine, switch: &str) {
+fn is_seamless(front: &Machine, switch: &str) {
     let ran = front.sh(&format!("python3 /test/load.py 50 /switches/{switch}")).ok();
     let ran = ran.says("\"failed\": 0,").says("\"reused\": 0,").says("\"stale\": 0,");
     let judged = ran.text().split("\"judged\": ").nth(1).unwrap().split(',').next().unwrap();
@@ -41,7 +41,7 @@ fn refuses(front: &Machine, switch: &str, down: &str) {
 }
 
 /// Asserts that upgraded connections pass, and that the side receives the visitor's address.
-fn passes_everything(front: &Machine) {
+fn forwards_upgrades(front: &Machine) {
     front.sh("python3 /test/websocket.py 0").ok().says("echoed");
     let headers = front.sh("curl -sS http://127.0.0.1/headers").ok();
     let headers = headers.says("\"x-forwarded-for\": \"127.0.0.1\"").says("\"x-forwarded-proto\": \"http\"");
@@ -49,7 +49,7 @@ fn passes_everything(front: &Machine) {
 }
 
 /// Switches to both sides ten times concurrently. The switches take turns, and the result is consistent.
-fn takes_turns(front: &Machine, switch: &str) {
+fn serializes_switches(front: &Machine, switch: &str) {
     // A user who locks every file that it can open blocks no switch.
     let attack = "for path in /etc/haproxy /etc/nginx /etc/caddy /etc/apache2 /etc/haproxy/.* /etc/nginx/.* /etc/caddy/.* /etc/apache2/.*; do
             [ ! -r \"$path\" ] || flock -n \"$path\" sleep 25 & done; wait";
@@ -115,9 +115,9 @@ pub(super) mod haproxy {
         // On a busy machine, its background processes outlive the count and would switch during the next one.
         front.sh("while pgrep -f '[/]switches/(late|haproxy) set' >/dev/null; do sleep 0.1; done").ok();
         front.sh("/switches/haproxy set blue").ok();
-        nobody_notices(&front, "haproxy");
-        passes_everything(&front);
-        takes_turns(&front, "haproxy");
+        is_seamless(&front, "haproxy");
+        forwards_upgrades(&front);
+        serializes_switches(&front, "haproxy");
         for side in ["green", "blue", "green"] {
             front.sh(&format!("/switches/haproxy set {side}")).ok();
             reload(&front);
@@ -252,9 +252,9 @@ pub(super) mod nginx {
     fn fifty_nginx_switches_are_seamless_and_persistent() {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = machine(&lab) else { return };
-        nobody_notices(&front, "nginx");
-        passes_everything(&front);
-        takes_turns(&front, "nginx");
+        is_seamless(&front, "nginx");
+        forwards_upgrades(&front);
+        serializes_switches(&front, "nginx");
         for side in ["green", "blue", "green"] {
             front
                 .sh(&format!(
@@ -307,9 +307,9 @@ mod caddy {
             ))
             .ok();
         shows(&front, "caddy", "blue");
-        nobody_notices(&front, "caddy");
-        passes_everything(&front);
-        takes_turns(&front, "caddy");
+        is_seamless(&front, "caddy");
+        forwards_upgrades(&front);
+        serializes_switches(&front, "caddy");
         for side in ["green", "blue", "green"] {
             front.sh(&format!("/switches/caddy set {side}; caddy reload --force --config /etc/caddy/Caddyfile 2>/tmp/reload.log; sleep 0.3")).ok();
             shows(&front, "caddy", side);
@@ -344,9 +344,9 @@ mod apache {
     fn fifty_apache_switches_are_seamless_and_persistent() {
         let Some(lab) = Lab::new() else { return };
         let Some(front) = machine(&lab) else { return };
-        nobody_notices(&front, "apache");
-        passes_everything(&front);
-        takes_turns(&front, "apache");
+        is_seamless(&front, "apache");
+        forwards_upgrades(&front);
+        serializes_switches(&front, "apache");
         for side in ["green", "blue", "green"] {
             front
                 .sh(&format!(

@@ -50,7 +50,7 @@ watch = \"0.2s\"
 
 /// Promotes back and forth. No request fails, and no request that starts after a promotion has returned gets
 /// the old side.
-fn nobody_notices(front: &Machine) {
+fn is_seamless(front: &Machine) {
     let times = std::env::var("BLUEGREEN_TEST_PROMOTIONS").unwrap_or_else(|_| PROMOTIONS.into());
     let ran = front.sh(&format!("python3 /test/load.py {times} /test/promote")).ok();
     let ran = ran.says("\"failed\": 0,").says("\"reused\": 0,").says("\"stale\": 0,");
@@ -74,7 +74,7 @@ fn fifty_promotions_behind_haproxy_are_seamless() {
     let Some(lab) = Lab::new() else { return };
     let Some(front) = super::local::haproxy::machine(&lab, "") else { return };
     add_sides(&front, "haproxy");
-    nobody_notices(&front);
+    is_seamless(&front);
 }
 
 #[test]
@@ -82,5 +82,5 @@ fn fifty_promotions_behind_nginx_are_seamless() {
     let Some(lab) = Lab::new() else { return };
     let Some(front) = super::local::nginx::machine(&lab) else { return };
     add_sides(&front, "nginx");
-    nobody_notices(&front);
+    is_seamless(&front);
 }

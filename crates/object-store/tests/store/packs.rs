@@ -10,7 +10,7 @@ use crate::repository::Packed;
 fn deltas_of_every_object_type() {
     let packed = Packed::new(ObjectFormat::Sha1);
     packed.history(60, 0..12);
-    assert_eq!(packed.is_right(), (0, 60), "loose objects must not be read from packs");
+    assert_eq!(packed.matches_git(), (0, 60), "loose objects must not be read from packs");
     for repack in [
         &["gc", "--quiet", "--aggressive", "--prune=now"][..],
         &["repack", "-qadf", "--depth=4095", "--window=60"],
@@ -19,11 +19,11 @@ fn deltas_of_every_object_type() {
         &["repack", "-qadf", "--depth=1"],
     ] {
         packed.git(repack, b"");
-        let (deltas, left) = packed.is_right();
+        let (deltas, left) = packed.matches_git();
         assert!(deltas >= 20 && left == 0, "{repack:?}: {deltas} {left}");
     }
     packed.git(&["multi-pack-index", "write"], b"");
-    assert_eq!(packed.is_right().1, 0);
+    assert_eq!(packed.matches_git().1, 0);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn deltas_with_long_ids() {
     for offsets in ["true", "false"] {
         packed.history(60, if offsets == "true" { 0..6 } else { 6..12 });
         packed.git(&["-c", &format!("repack.useDeltaBaseOffset={offsets}"), "repack", "-qadf"], b"");
-        let (deltas, left) = packed.is_right();
+        let (deltas, left) = packed.matches_git();
         assert!(deltas >= 20 && left == 0, "{deltas} {left}");
     }
 }
@@ -52,7 +52,7 @@ fn many_packs_completed_from_thin_packs() {
     let tip = source.git(&["rev-parse", "master"], b"");
     packed.git(&["update-ref", "refs/heads/master", String::from_utf8(tip).unwrap().trim()], b"");
     assert_eq!(packed.packs().len(), 30);
-    let (deltas, left) = packed.is_right();
+    let (deltas, left) = packed.matches_git();
     assert!(deltas >= 30 && left == 0, "{deltas} {left}");
 }
 

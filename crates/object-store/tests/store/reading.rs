@@ -92,7 +92,7 @@ impl Packed {
     /// Compares all files with git. Returns the number of deltas and the number of files that were not
     /// decoded.
     #[track_caller]
-    pub fn is_right(&self) -> (usize, usize) {
+    pub fn matches_git(&self) -> (usize, usize) {
         let found = self.read(2);
         for (path, content) in &found.files {
             let expected = self.git(&["cat-file", "blob", &format!("master:{}", path.display())], b"");
