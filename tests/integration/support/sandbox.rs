@@ -249,8 +249,7 @@ impl Sandbox {
         self.git(&["rev-parse", "--verify", revision])
     }
 
-    /// Returns the commit that the repository's master points to. Reads the ref file, which is faster than
-    /// git.
+    /// Returns the commit that the repository's master points to, read from the ref file without git.
     pub fn tip(&self) -> String {
         let tip = std::fs::read_to_string(self.repository().join("refs/heads/master"));
         tip.unwrap().trim_end().to_owned()
@@ -391,8 +390,7 @@ impl Sandbox {
         self
     }
 
-    /// Returns the files that `git checkout` writes for a revision in the clone, or for a folder in it:
-    /// `master:web`.
+    /// Returns the files that `git checkout` writes for a revision, or for a folder in it: `master:web`.
     #[track_caller]
     pub fn checkout(&self, revision: &str) -> Snapshot {
         let (revision, folder) = revision.split_once(':').unwrap_or((revision, ""));
@@ -458,8 +456,7 @@ impl Sandbox {
 }
 
 impl Drop for Sandbox {
-    /// Makes directories accessible again that a test closed to its own user. Otherwise they could not be
-    /// removed.
+    /// Reopens directories that a test closed to its own user, so that they can be removed.
     fn drop(&mut self) {
         self.stop_instances();
         open_up(&self.root);
