@@ -1,4 +1,5 @@
-//! `bluegreen push SIDE --from FOLDER`: a folder that a build created is committed and pushed, and the clone stays as it is.
+//! `bluegreen push SIDE --from FOLDER`: a folder created by a build is committed and pushed, and the clone
+//! does not change.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,7 +13,7 @@ use crate::support::sandbox::BLUEGREEN;
 use crate::support::snapshot::assert_same;
 use crate::support::{Sandbox, snapshot};
 
-/// Servers, and a developer's clone with a work tree, whose remote `blue` has all of them.
+/// Servers, and a developer's clone with a work tree, whose remote `blue` has the URLs of all servers.
 struct Built {
     servers: Vec<Sandbox>,
     clone: PathBuf,
@@ -51,7 +52,7 @@ impl Built {
         command
     }
 
-    /// Pushes a folder, and returns the exit status and the output. The clone must stay as it is.
+    /// Pushes a folder, and returns the exit status and the output. Asserts that the clone does not change.
     fn push(&self, folder: &str, arguments: &[&str]) -> (i32, String) {
         let before = self.state();
         let output = self.command(&[&["--from", folder], arguments].concat()).output().unwrap();
@@ -66,7 +67,7 @@ impl Built {
         self
     }
 
-    /// Everything in the clone except objects, as text.
+    /// Returns a listing of everything in the clone except objects.
     fn state(&self) -> String {
         let script = "find . -path ./.git/objects -prune -o -printf '%p %y %m %s %T@ %l\\n' | sort
             find . -path ./.git/objects -prune -o -type f -print0 | sort -z | xargs -0 sha256sum";
@@ -76,7 +77,7 @@ impl Built {
 }
 
 #[test]
-fn a_folder_is_deployed_as_it_is() {
+fn a_folder_is_deployed_unchanged() {
     let built = Built::new(1);
     let server = &built.servers[0];
     built
@@ -90,12 +91,12 @@ fn a_folder_is_deployed_as_it_is() {
     fs::set_permissions(built.clone.join("dist/bin/run"), fs::Permissions::from_mode(0o755)).unwrap();
     symlink("index.html", built.clone.join("dist/link")).unwrap();
     symlink("nowhere\n", built.clone.join("dist/dangling")).unwrap();
-    // The clone would convert what it commits itself.
+    // These settings would convert files that the clone itself commits.
     built.git(&["config", "core.autocrlf", "input"]);
     built.git(&["config", "core.bigFileThreshold", "1m"]);
     fs::write(built.clone.join(".git/info/attributes"), "* ident text filter=none\n").unwrap();
     built.write("dist/big", vec![b'x'; 3_000_000]);
-    // Half-done work of the developer stays.
+    // The developer's uncommitted changes are kept.
     built.write("src/app.js", "changed").write("src/staged.js", "staged");
     built.git(&["add", "src/staged.js"]);
     built.pushed("dist/");
@@ -106,13 +107,13 @@ fn a_folder_is_deployed_as_it_is() {
         format!("Change the site (built from {})\nAda Developer\nBuilt-From: {source}", &source[..12]);
     assert_eq!(subject, expected);
 
-    // Git has no empty directories.
+    // Git does not track empty directories.
     fs::create_dir(built.clone.join("dist/empty")).unwrap();
     built.write("dist/index.html", "second").pushed("dist");
     server.serves("index.html", "second");
     assert!(!server.current("empty").exists());
     assert_eq!(server.git_in(&server.repository(), &["rev-list", "--count", "master"]), "2");
-    // The same folder is the same commit, and a rollback works as with any commit.
+    // Pushing the same folder again creates the same commit, and a rollback works as for any commit.
     let (status, text) = built.push("dist", &[]);
     assert!(status == 0 && text.contains("  live "), "{text}");
     assert_eq!(server.git_in(&server.repository(), &["rev-list", "--count", "master"]), "2");
@@ -135,7 +136,7 @@ fn a_folder_outside_the_clone_and_a_symlink_to_one_are_pushed() {
 }
 
 #[test]
-fn servers_get_one_commit_although_one_of_them_is_behind() {
+fn all_servers_get_the_same_commit_even_if_one_is_behind() {
     let built = Built::new(3);
     built.write("dist/page", "1").pushed("dist");
     let moved = built.servers[1].path("moved");
@@ -152,7 +153,7 @@ fn servers_get_one_commit_although_one_of_them_is_behind() {
     for server in &built.servers {
         server.serves("page", "3");
     }
-    // Branches that have diverged get a commit each.
+    // Each diverged branch gets its own commit.
     built.servers[2].commit("page", "a hotfix");
     built.servers[2].git(&[
         "push",
@@ -179,7 +180,7 @@ fn a_shallow_clone_without_an_identity_pushes_through_the_gate() {
     built.write("dist/page", "1").pushed("dist");
     built.write("dist/page", "2").pushed("dist");
     server.serves("page", "2");
-    // A deployment that fails fails the push, and the branch stays.
+    // A failed deployment fails the push, and the branch does not move.
     server.config_section("[steps]\ncheck = ['false']");
     let tip = server.tip();
     let (status, text) = built.write("dist/page", "3").push("dist", &[]);
@@ -189,7 +190,7 @@ fn a_shallow_clone_without_an_identity_pushes_through_the_gate() {
 }
 
 #[test]
-fn what_cannot_be_committed_is_an_error() {
+fn files_that_cannot_be_committed_are_an_error() {
     let built = Built::new(1);
     built.write("dist/lib/.git/config", "").write("other/.GIT", "gitdir: x").write("file", "");
     fs::create_dir_all(built.clone.join("empty/below")).unwrap();
@@ -211,7 +212,7 @@ fn what_cannot_be_committed_is_an_error() {
     built.servers[0].serves_nothing();
     let output = built.command(&["master", "--from", "dist"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "a refspec and a folder exclude each other");
-    // No object is lost, none is referenced, and nothing is left in the temporary directory.
+    // The clone passes fsck, and no FETCH_HEAD was written.
     built.git(&["fsck", "--strict"]);
     assert!(!Path::new(&built.clone).join(".git/FETCH_HEAD").exists());
 }
@@ -230,7 +231,7 @@ fn the_workflow_builds_and_pushes() {
     let tools = server.path("tools");
     fs::create_dir(&tools).unwrap();
     symlink(BLUEGREEN, tools.join("bluegreen")).unwrap();
-    // Stands for npm: `npm run build` creates the folder.
+    // A stand-in for npm, whose `npm run build` creates the folder.
     fs::write(
         tools.join("npm"),
         "#!/bin/sh\n[ \"$1\" = ci ] || { mkdir -p dist && cp src/app.js dist/bundle.js; }\n",

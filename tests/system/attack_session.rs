@@ -29,8 +29,8 @@ const SPY: &str = r#"#!/usr/bin/perl
     print $out "$payload\n" if $key > 0 && syscall(KEYCTL, 11, $key, $payload, 64) > 0;
     exit 1;"#;
 
-/// A program run by deploy. Traces each process of its user on sight, and records those that still have
-/// something of root's: its terminal, or the program itself, whose memory contains root's environment.
+/// A program run by deploy. Traces each process of its user as soon as it finds it. Records processes that
+/// still have root's terminal, or root's environment in their memory.
 const TRACER: &str = r#"
     open(my $out, ">", "/tmp/traced"); $out->autoflush(1);
     my %seen; my $count = 0;

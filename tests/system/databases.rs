@@ -76,7 +76,7 @@ impl Story {
             server.install_for(&story.dev, "--web-server none").ok();
             server.write("/home/deploy/sample_app/bluegreen.toml", CONFIG);
             server.sh("chown deploy: /home/deploy/sample_app/bluegreen.toml").ok();
-            // What systemd does on a real server.
+            // On a real server, systemd does this.
             server
                 .sh(&format!(
                     "cd /; setsid runuser -u deploy -- sh -c 'while :; do
