@@ -106,17 +106,24 @@ impl Fleet {
         std::fs::create_dir(collection.path("keys")).unwrap();
         let write = |name: &str, text: &str| std::fs::write(collection.path(name), text).unwrap();
         write("keys/alice.pub", &key);
-        write("hosts.ini", &example("# hosts.ini"));
         write("servers.yml", &example("# servers.yml"));
-        write("hosts", admin.sh("cat /etc/hosts").ok().text());
-        write("key", admin.sh("cat /home/dev/.ssh/id_ed25519").ok().text());
+        let fleet = Self { admin, servers, collection };
+        fleet.reach(&example("# hosts.ini"));
+        Some(fleet)
+    }
+
+    /// Lets Ansible reach the servers of an inventory, with the key of the machine.
+    fn reach(&self, inventory: &str) {
+        let write = |name: &str, text: &str| std::fs::write(self.collection.path(name), text).unwrap();
+        write("hosts.ini", inventory);
+        write("hosts", self.admin.sh("cat /etc/hosts").ok().text());
+        write("key", self.admin.sh("cat /home/dev/.ssh/id_ed25519").ok().text());
         write(
             "ssh_config",
             "IdentityFile key\nUserKnownHostsFile known_hosts\nStrictHostKeyChecking accept-new\n",
         );
-        let private = Command::new("chmod").arg("600").arg(collection.path("key")).status();
+        let private = Command::new("chmod").arg("600").arg(self.collection.path("key")).status();
         assert!(private.unwrap().success());
-        Some(Self { admin, servers, collection })
     }
 
     fn server(&self, name: &str) -> &Machine {
@@ -238,6 +245,49 @@ fn a_fleet_is_set_up_deployed_and_promoted() {
     std::fs::write(fleet.collection.path("servers.yml"), book).unwrap();
 
     fleet.deploys_and_promotes();
+}
+
+#[test]
+fn a_pair_and_an_application_on_a_port_are_set_up() {
+    let Some(lab) = Lab::new() else { return };
+    let (Some(collection), Some(package)) = (Collection::install(), package::build()) else { return };
+    let admin = lab.client("admin");
+    let server = lab.server("blue");
+    server.write("/root/.ssh/authorized_keys", &admin.public_key("id_ed25519"));
+    server.sh("chmod -R go= /root/.ssh; rm -rf /root/bluegreen").ok();
+    std::fs::copy(package.path(), collection.path("bluegreen.deb")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(collection.path(name), text).unwrap();
+    let playbook = "- hosts: blue
+  roles:
+    - role: bluegreen.server.bluegreen
+  vars:
+    bluegreen_package: bluegreen.deb
+    bluegreen_repositories:
+      - pair: true
+        stack: static
+        web_server: nginx
+        domain: shop.local
+      - path: api
+        site: /srv/api
+        stack: node
+        web_server: nginx
+        port: 3000
+        domain: api.local
+";
+    write("servers.yml", playbook);
+    let fleet = Fleet { admin, servers: Vec::new(), collection };
+    fleet.reach("[all]\nblue ansible_user=root ansible_python_interpreter=/usr/bin/python3\n");
+    fleet.play(&[]).ok().says("changed=3");
+    fleet.play(&["--diff"]).ok().says("changed=0");
+    server
+        .sh("cat /etc/bluegreen/promote.toml; grep -r PORT= /usr/local/lib/bluegreen/apps/api; ls /home/deploy")
+        .ok()
+        .says("url = \"http://shop.local/\"")
+        .says("FIRST_PORT=3000")
+        .says("api\nblue\ngreen");
+    let text = playbook.replace("domain: api.local", "domain: api.invalid\n        tls: certbot");
+    std::fs::write(fleet.collection.path("servers.yml"), text).unwrap();
+    fleet.play(&[]).fails().says("api.invalid does not resolve, so no certificate can be requested for it");
 }
 
 /// Returns the paths written since, except for those that every login writes in its home.

@@ -58,9 +58,20 @@ options:
   worker:
     type: str
     description: The command that works in the background, for the live release only.
+  port:
+    type: int
+    description: For a command that listens on C($PORT) instead, the first of 20 ports for its instances.
   domain:
     type: str
     description: Answer for this host name only, as one site among several.
+  tls:
+    type: str
+    choices: [certbot]
+    description: HTTPS for the domain, with a certificate that certbot requests and renews.
+  pair:
+    type: bool
+    default: false
+    description: Set up two sides and a front end at the domain. O(repo), O(site), O(name), and O(config) do not apply.
   gate:
     type: bool
     default: false
@@ -105,8 +116,10 @@ import re
 from ansible.module_utils.basic import AnsibleModule
 
 PROGRAM = "/usr/sbin/bluegreen-setup"
-WITH_VALUE = ["user", "repo", "site", "branch", "name", "web_server", "domain", "stack", "run", "worker"]
-FLAGS = ["gate", "login_shell"]
+WITH_VALUE = ["user", "repo", "site", "branch", "name", "web_server", "domain", "stack", "run", "worker", "port", "tls"]
+# The installer chooses these for each side of a pair.
+OF_ONE_SIDE = ["repo", "site", "name"]
+FLAGS = ["gate", "login_shell", "pair"]
 
 
 def main():
@@ -125,7 +138,10 @@ def main():
             stack=dict(type="str", choices=["static", "php", "node", "python", "rails"]),
             run=dict(type="str"),
             worker=dict(type="str"),
+            port=dict(type="int"),
             domain=dict(type="str"),
+            tls=dict(type="str", choices=["certbot"]),
+            pair=dict(type="bool", default=False),
             gate=dict(type="bool", default=False),
             config=dict(type="str"),
             sudo=dict(type="list", elements="str", default=[]),
@@ -135,19 +151,23 @@ def main():
     if both:
         module.fail_json(msg="%s: both in keys and in removed_keys" % ", ".join(sorted(both)))
     if module.check_mode and not module.get_bin_path(PROGRAM):
-        finish(module, ["bluegreen-setup, which is not installed yet, would set up %s" % module.params["repo"]])
+        finish(module, ["bluegreen-setup, which is not installed yet, would set up %s" % what(module.params)])
     changes = run(module, options(module.params), module.params["config"])
     for name in sorted(set(module.params["removed_keys"]) & keys(module)):
         changes += run(module, ["--user", module.params["user"], "--remove-key", name])
     finish(module, changes)
 
 
+def what(params):
+    return "a pair" if params["pair"] else params["repo"]
+
+
 def options(params):
     """The options of the installer."""
     given = []
     for option in WITH_VALUE:
-        if params[option] is not None:
-            given += ["--" + option.replace("_", "-"), params[option]]
+        if params[option] is not None and not (params["pair"] and option in OF_ONE_SIDE):
+            given += ["--" + option.replace("_", "-"), str(params[option])]
     given += ["--" + flag.replace("_", "-") for flag in FLAGS if params[flag]]
     for name, lines in params["keys"].items():
         for key in str(lines).splitlines():
