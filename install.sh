@@ -47,6 +47,7 @@ Usage: $SELF [OPTION]...     set up this server, or bring it up to date (root; D
                         terms of service of its certificate authority
   --stack NAME          set up a whole application: static, php, node, python, or rails
   --run 'COMMAND'       the application's command, run in the release; it listens on \$SOCKET
+  --port NUMBER         for a command that listens on 127.0.0.1:\$PORT instead: the first of 20 ports for its instances
   --worker 'COMMAND'    a background command, run for the live release only
   --pair                set up two sides, blue and green, and a front end that shows one of them at --domain; the other
                         options are those of both sides
@@ -101,7 +102,7 @@ indent() { sed 's/^/    /'; }
 
 options() {
     USER_NAME=deploy REPO=sample_app SITE='' BRANCH='' NAME='' CONFIG='' KEYS='' ROLES='' WEB='' DOMAIN='' GATE='' SERVE='' LOGIN_SHELL='' BINARY=''
-    STACK='' RUN='' WORKER='' FRONT='' SWITCH='' SETTINGS='' TLS='' PAIR='' SIDE='' LISTEN='' OTHER_SITE='' PREVIEWS='' CERTIFIED=''
+    STACK='' RUN='' WORKER='' PORT='' FRONT='' SWITCH='' SETTINGS='' TLS='' PAIR='' SIDE='' LISTEN='' OTHER_SITE='' PREVIEWS='' CERTIFIED=''
     RULES='' DROPPED_RULES='' REMOVED_KEY='' DRY_RUN='' YES=${YES:-} ACTION=set_up
     while [ $# -gt 0 ]; do
         case $1 in
@@ -140,6 +141,7 @@ option() { # OPTION VALUE
         --stack) STACK=$2 ;;
         --run) RUN=$2 ;;
         --worker) WORKER=$2 ;;
+        --port) PORT=$2 ;;
         --switch) SWITCH=$2 ;;
         --setting) SETTINGS=$SETTINGS$2$LINE_END ;;
         --sudo) RULES=$RULES$2$LINE_END ;;

@@ -12,7 +12,10 @@ side() { # blue|green
     SIDE=$1 REPO=$1 SITE=/var/www/$1 NAME=$1 DOMAIN='' TLS='' PREVIEWS=''
     case $1 in
         blue) LISTEN=$BLUE OTHER_SITE=/var/www/green ;;
-        green) LISTEN=$GREEN OTHER_SITE=/var/www/blue ;;
+        green)
+            LISTEN=$GREEN OTHER_SITE=/var/www/blue
+            [ -z "$PORT" ] || PORT=$((PORT + PORTS))
+            ;;
     esac
 }
 
@@ -42,6 +45,7 @@ settle_pair() {
         *[!A-Za-z0-9.-]*) misused "invalid host name: \`$DOMAIN\`" ;;
     esac
     [ "$WEB" != none ] || misused '--pair needs a web server'
+    case $PORT in *[!0-9]* | ??????*) misused "invalid port: \`$PORT\`" ;; esac
     # Both sides and the front end have the same one.
     look_up "$PAIR_LEDGER" web-server
     [ "${WEB:-auto}" != auto ] || WEB=${VALUE:-auto}
@@ -92,6 +96,7 @@ pair() {
     in_side green set_up
     in_front front
     if [ -n "$DRY_RUN" ]; then
+        grep -qxv 0 "$SCRATCH/changes" || say 'Nothing would have to be changed.'
         say 'This was a dry run: nothing was changed.'
         return 0
     fi

@@ -11,6 +11,7 @@ settle_stack() {
     APP='' STACK_PUBLIC='' STACK_ASSETS_URL=''
     if [ -z "$STACK" ]; then
         [ -z "$RUN$WORKER" ] || misused '--run and --worker need --stack'
+        [ -z "$PORT" ] || misused '--port needs --stack'
         return 0
     fi
     case $STACK in
@@ -23,6 +24,8 @@ settle_stack() {
     # shellcheck source=/dev/null
     . "$ASSETS/stacks/$STACK/settings"
     [ "$STACK_KIND" = app ] || [ -z "$RUN$WORKER" ] || misused "--run and --worker do not go with --stack $STACK"
+    [ "$STACK_KIND" = app ] || [ -z "$PORT" ] || misused "--port does not go with --stack $STACK"
+    settle_port
     look_up "$LEDGER" run
     RUN=${RUN:-$VALUE}
     RUN=${RUN:-$STACK_RUN}
@@ -38,6 +41,36 @@ settle_stack() {
     CONTROL=$APPS/$APP
     APP_SUDOERS=/etc/sudoers.d/bluegreen-app-$SLUG
     INSTANCE_UNIT=bluegreen-app-$APP@.service WORKER_UNIT=bluegreen-worker-$APP@.service BOOT_UNIT=bluegreen-app-$APP.service
+}
+
+# The ports of an application: one for each instance that runs, because the old one drains while the new one serves.
+PORTS=20
+
+settle_port() {
+    look_up "$LEDGER" port
+    PORT_GIVEN=$PORT PORT=${PORT:-$VALUE}
+    case $PORT in
+        '') return 0 ;;
+        *[!0-9]* | ??????*) misused "invalid port: \`$PORT\`" ;;
+    esac
+    if [ "$PORT" -lt 1024 ] || [ "$((PORT + PORTS))" -gt 65536 ]; then
+        misused "invalid port: \`$PORT\` is not between 1024 and $((65536 - PORTS))"
+    fi
+    [ "$PORT" != "$VALUE" ] || PORT_GIVEN=''
+}
+
+# Fails if a program listens on the first port, or another application has one of them.
+check_app_port() {
+    local other
+    [ -n "$PORT_GIVEN" ] || return 0
+    ! listened_on "$PORT" || fail "port $PORT is in use" "\`ss -ltnp sport = :$PORT\` prints by which program; name another --port"
+    for other in $OTHERS; do
+        look_up "$other" port
+        if [ -z "$VALUE" ] || [ "$VALUE" -ge "$((PORT + PORTS))" ] || [ "$PORT" -ge "$((VALUE + PORTS))" ]; then continue; fi
+        PORT=$VALUE
+        look_up "$other" app
+        fail "the application $VALUE has the ports from $PORT to $((PORT + PORTS - 1))" 'name another --port'
+    done
 }
 
 # The command of an application is a command line for sh, inside double quotes of systemd.
@@ -70,6 +103,7 @@ check_stack() {
         look_up "$other" repository
         fail "$APP is the application of $VALUE already" 'give the repository another name'
     done
+    check_app_port
     [ ! -e "$CONTROL" ] || noted "$LEDGER" "app $APP" || fail "$CONTROL is in the way" 'move it away'
 }
 
@@ -79,10 +113,12 @@ stack_file() { # NAME
 }
 
 stack_text() { # NAME
-    local hidden=yes apache=''
+    local hidden=yes apache='' socket=yes
+    [ -z "$PORT" ] || socket=''
     [ "$WEB" != apache ] || apache=yes
     case $SITE/ in /home/* | /root/*) hidden='' ;; esac
-    sed -e '/^@:/d' -e "$(mark hidden "$hidden")" -e "$(mark apache "$apache")" -e "s|@REPO@|$REPO|g" -e "s|@SITE@|$SITE|g" -e "s|@USER@|$USER_NAME|g" \
+    sed -e '/^@:/d' -e "$(mark hidden "$hidden")" -e "$(mark apache "$apache")" -e "$(mark port "$PORT")" -e "$(mark socket "$socket")" \
+        -e "s|@PORT@|$PORT|g" -e "s|@LAST_PORT@|$((${PORT:-0} + PORTS - 1))|g" -e "s|@REPO@|$REPO|g" -e "s|@SITE@|$SITE|g" -e "s|@USER@|$USER_NAME|g" \
         -e "s|@APP@|$APP|g" -e "s|@APP_USER@|${APP_USER-}|g" -e "s|@CONTROL@|${CONTROL-}|g" -e "s|@ENVIRONMENT@|$STACK_ENVIRONMENT|g" \
         -e "s|@RUN@|$(for_systemd "$RUN")|g" -e "s|@WORKER@|$(for_systemd "$WORKER")|g" "$(stack_file "$1")"
 }
@@ -172,7 +208,9 @@ app() {
     note "$LEDGER" "app $APP"
     value_is "$LEDGER" run "$RUN"
     value_is "$LEDGER" worker "$WORKER"
+    value_is "$LEDGER" port "$PORT"
     lay "$LEDGER" root "$CONTROL" 755 "$(stack_text control.sh)"
+    if [ -n "$PORT" ]; then lay "$LEDGER" root "$CONTROL.proxy" 755 "$(stack_text proxy.sh)"; fi
     lay "$LEDGER" root "$UNITS/$INSTANCE_UNIT" 644 "$(stack_text instance.service)"
     if [ -n "$WORKER" ]; then
         lay "$LEDGER" root "$UNITS/$WORKER_UNIT" 644 "$(stack_text worker.service)"
@@ -217,7 +255,7 @@ unstack() {
 unstack_app() {
     ! systemd || run "stop the instances of $APP" stop_instances
     [ ! -L "$WANTS/$BOOT_UNIT" ] || run "disable $BOOT_UNIT" rm -f "$WANTS/$BOOT_UNIT"
-    for name in "$UNITS/$INSTANCE_UNIT" "$UNITS/$WORKER_UNIT" "$UNITS/$BOOT_UNIT" "$APP_SUDOERS" "$CONTROL"; do
+    for name in "$UNITS/$INSTANCE_UNIT" "$UNITS/$WORKER_UNIT" "$UNITS/$BOOT_UNIT" "$APP_SUDOERS" "$CONTROL" "$CONTROL.proxy"; do
         unlay "$LEDGER" root "$name"
     done
     ! systemd || run '' systemctl daemon-reload

@@ -64,9 +64,13 @@ web_places() {
 # except for those of a pair that is being set up.
 check_port() { # PORT ADVICE
     if web_alive && { [ "$1" = 80 ] || [ "$1" = 443 ] || [ -e "$LEDGER" ]; }; then return 0; fi
-    ! awk -v port="$(printf ':%04X' "$1")" 'substr($2, length($2) - 4) == port && $4 == "0A" { found = 1 } END { exit !found }' \
-        /proc/net/tcp /proc/net/tcp6 2>/dev/null ||
+    ! listened_on "$1" ||
         fail "port $1 is in use, and not by $WEB" "\`ss -ltnp sport = :$1\` prints by which program; $2"
+}
+
+listened_on() { # PORT
+    awk -v port="$(printf ':%04X' "$1")" 'substr($2, length($2) - 4) == port && $4 == "0A" { found = 1 } END { exit !found }' \
+        /proc/net/tcp /proc/net/tcp6 2>/dev/null
 }
 
 # Fails if another site already has one of these host names.

@@ -52,6 +52,7 @@ impl Pair {
         self.server.sh("ls /etc/bluegreen /home/deploy").fails();
         self.server.install_for(&self.dev, &options).ok().says("ssh deploy@blue promote blue");
         self.server.install("--pair").ok().says("Nothing had to be changed.").lacks("warning:");
+        self.server.install("--pair --dry-run").ok().says("Nothing would have to be changed.");
         // The default of thirty seconds for each promotion would take too long.
         self.server.sh("sed -i 's/^for = .*/for = \"0.5s\"/' /etc/bluegreen/promote.toml").ok();
     }

@@ -221,7 +221,8 @@ impl Stack {
         self.dev
             .push("blue master")
             .ok()
-            .says("error: the application is unhealthy: `GET /health` got no response: no such file or directory after 2s")
+            .says("error: the application is unhealthy: `GET /health` got no response: ")
+            .says(" after 2s")
             .says("hint: the application must listen on the path in `$SOCKET`")
             .says("Not deployed: blue still serves");
         self.serves();
@@ -303,6 +304,26 @@ fn node_behind_apache() {
         sed -i 's|^health = .*|&\\ndrain = \"1s\"|' /home/deploy/sample_app/bluegreen.toml; systemctl reload apache2",
     );
     assert!(noticed > 0, "visitors must notice Apache with connection reuse");
+}
+
+#[test]
+fn node_on_a_port() {
+    let Some(lab) = Lab::new() else { return };
+    let mut stack = Stack::boot(&lab, "node", "--slow /slow --socket /socket");
+    // Another program has the second port.
+    stack.blue.sh("systemd-run --quiet --unit=other python3 -m http.server --bind 127.0.0.1 3001").ok();
+    stack.lives_behind("nginx", "--stack node --port 3000");
+    stack.works();
+    let ports = "cat /run/bluegreen-ports/sample_app/*; ss -Hltn 'sport >= 3000 and sport <= 3019' | awk '{ print $4 }'";
+    stack.blue.sh(ports).ok().says("PORT=300").says("127.0.0.1:300").lacks("PORT=3001").lacks("0.0.0.0");
+    stack.survives_a_reboot();
+    stack.never_serves_what_listens_on_nothing();
+    stack.uninstall("nginx");
+    stack
+        .blue
+        .sh("systemctl stop other 2>/dev/null || :; ss -Hltn 'sport >= 3000 and sport <= 3019'")
+        .ok()
+        .lacks("300");
 }
 
 /// Asserts that the application's user can neither write releases nor read the repository, and that deploy
@@ -420,11 +441,27 @@ fn bad_input_changes_nothing() {
     refused("--run 'node server.js'", "--run and --worker need --stack", "--help");
     refused(&format!("{nginx} --run 'node \"x\"'"), "--run may contain", "--help");
     refused("--stack static --worker 'node worker.js'", "do not go with --stack static", "--help");
+    refused("--stack static --port 3000", "--port does not go with --stack static", "--help");
+    refused("--port 3000", "--port needs --stack", "--help");
+    refused(&format!("{nginx} --port http"), "invalid port: `http`", "--help");
+    refused(&format!("{nginx} --port 80"), "`80` is not between 1024 and 65516", "--help");
+    refused(&format!("{nginx} --port 65530"), "`65530` is not between", "--help");
+    let busy = blue.start(
+        "root",
+        "echo $$ >/tmp/busy; exec timeout 60 python3 -m http.server --bind 127.0.0.1 3000 || :",
+    );
+    blue.sh("until ss -ltn | grep -q :3000; do sleep 0.1; done").ok();
+    refused(&format!("{nginx} --port 3000"), "port 3000 is in use", "ss -ltnp sport = :3000");
+    blue.sh("kill $(cat /tmp/busy); while ss -ltn | grep -q :3000; do sleep 0.1; done").ok();
+    drop(busy);
 
     blue.install(&format!("{nginx} --dry-run"))
         .ok()
         .says("would write /usr/local/lib/bluegreen/apps/sample_app");
-    blue.install(nginx).ok();
+    blue.install(&format!("{nginx} --port 3000")).ok();
+    let other =
+        "--stack node --web-server nginx --repo other --site /srv/other --domain other.example --port 3019";
+    refused(other, "the application sample_app has the ports from 3000 to 3019", "another --port");
     refused("--stack python", "was set up with the stack node", "--uninstall first");
     refused(
         &format!("{nginx} --repo /home/deploy/other/sample_app --site /srv/other --domain other.example"),

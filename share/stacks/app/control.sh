@@ -9,6 +9,8 @@ SITE=@SITE@
 INSTANCE=bluegreen-app-$APP
 WORKER=bluegreen-worker-$APP
 DRAIN=bluegreen-drain-$APP
+# Only with --port: the ports of the instances.
+FIRST_PORT=@PORT@ LAST_PORT=@LAST_PORT@
 
 fail() {
     printf '%s\n' "$1" >&2
@@ -28,10 +30,30 @@ running() {
         sed -nE "s/^$1@([0-9TZa-f-]+)\.service .*/\1/p"
 }
 
+# Chooses a port for the instance of a release: its file is the environment of the unit. The lock is held until the instance
+# has started, so that no other call removes the file.
+choose_port() {
+    ports=/run/bluegreen-ports/$APP
+    mkdir -p "$ports"
+    exec 9>"$ports/.lock"
+    flock -w 30 9 || fail 'cannot lock the ports'
+    for file in "$ports"/*; do
+        [ ! -e "$file" ] || running "$INSTANCE" | grep -qx "${file##*/}" || rm -f "$file"
+    done
+    [ ! -e "$ports/$1" ] || return 0
+    port=$FIRST_PORT
+    while cat "$ports"/* 2>/dev/null | grep -qx "PORT=$port" || ss -Hltn "sport = :$port" | grep -q .; do
+        port=$((port + 1))
+        [ "$port" -le "$LAST_PORT" ] || fail "no port from $FIRST_PORT to $LAST_PORT is free"
+    done
+    echo "PORT=$port" >"$ports/$1"
+}
+
 cancel() { systemctl stop "$DRAIN-$1.timer" 2>/dev/null || :; }
 
 start() {
     cancel "$1"
+    [ -z "$FIRST_PORT" ] || choose_port "$1"
     systemctl start "$INSTANCE@$1.service"
 }
 

@@ -13,8 +13,7 @@ use crate::error::Error;
 use crate::error::wording::{grant, user};
 
 /// The hint for an application that does not start.
-const APP: &str =
-    "the application must listen on the path in `$SOCKET`; `bluegreen log --app` shows its output";
+const APP: &str = "the application must listen on the path in `$SOCKET`, or with `--port` on `$PORT`; `bluegreen log --app` shows its output";
 
 impl Explain for Error {
     /// Returns one action for the reader, a line without a full stop. The match is exhaustive, so that no new variant lacks a
