@@ -101,6 +101,47 @@ fn proc_receive_deploys_unless_the_teams_check_fails() {
     push(&sandbox).ok().serves("index.html", "App v2");
 }
 
+#[test]
+fn all_other_hooks_of_a_team_run_with_and_without_the_gate() {
+    for gated in [false, true] {
+        let sandbox = Sandbox::new();
+        chain(&sandbox, "post-receive");
+        if gated {
+            chain(&sandbox, "proc-receive");
+            sandbox
+                .git_in(&sandbox.repository(), &["config", "receive.procReceiveRefs", "refs/heads/master"]);
+        }
+        for name in ["pre-receive", "update", "post-receive.local", "post-update"] {
+            // Each records whether the deployment is live when it runs.
+            let live = format!("test -e {} && live=live || live=-", sandbox.current("index.html").display());
+            let script = format!("{live}; echo \"{name} $live $*\" >>order; test ! -e refuse-{name}");
+            team_hook(&sandbox, name, &script);
+        }
+        sandbox.commit("index.html", "App v1");
+        push(&sandbox).ok().serves("index.html", "App v1");
+        let order = sandbox.repository().join("order");
+        let range = format!("refs/heads/master {:0>40} {}", "", sandbox.tip());
+        let expected = format!(
+            "pre-receive - \nupdate - {range}\npost-receive.local live \npost-update live refs/heads/master\n"
+        );
+        assert_eq!(fs::read_to_string(&order).unwrap(), expected, "gated: {gated}");
+
+        // The hooks that may reject a push still do, and nothing is deployed.
+        sandbox.commit("index.html", "App v2");
+        let tip = sandbox.tip();
+        for name in ["pre-receive", "update"] {
+            let refuse = sandbox.repository().join(format!("refuse-{name}"));
+            fs::write(&refuse, "").unwrap();
+            let rejected = push(&sandbox);
+            assert_eq!(rejected.status.code(), Some(1), "{name}: {}", rejected.output);
+            assert_eq!(sandbox.tip(), tip);
+            sandbox.serves("index.html", "App v1");
+            fs::remove_file(refuse).unwrap();
+        }
+        push(&sandbox).ok().serves("index.html", "App v2");
+    }
+}
+
 /// A developer's clone with the `pre-push` hook, and a server reached through a stand-in for ssh.
 struct Developer {
     sandbox: Sandbox,
