@@ -10,7 +10,8 @@ use crate::cli::Promotable;
 use crate::error::Result;
 use bluegreen_client as client;
 use bluegreen_client::overview::{Overview, Row};
-use bluegreen_client::plan::{ServerStatus, Topology};
+use bluegreen_client::plan::{ServerStatus, Topology, named};
+use bluegreen_client::switch::Split;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::freeze::Freeze;
 use bluegreen_report::Report;
@@ -47,6 +48,7 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
     }
     print(&overview.rows, options.json)?;
     report_locks(&overview.states, lines);
+    report_split(&overview, lines);
     // The last error is printed by the caller.
     let mut errors: Vec<client::Error> = overview.failed.into_iter().map(|failed| failed.error).collect();
     let last = errors.pop();
@@ -54,6 +56,18 @@ pub fn run(options: &Promotable, report: &Report) -> Result<()> {
         report.error(error);
     }
     last.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Reports a canary that nothing runs: one that runs locks the servers.
+fn report_split(overview: &Overview, report: &Report) {
+    let Some(split) = &overview.split else { return };
+    if overview.states.iter().any(|server| server.status.running.is_some()) {
+        return;
+    }
+    let (Split { side, percent }, public) = (split, named(overview.public.as_deref()));
+    report.warning(format_args!("{side} gets {percent}% of the requests: a canary was interrupted"));
+    report
+        .hint(format_args!("`bluegreen promote {public}` ends it; `bluegreen promote {side}` runs it again"));
 }
 
 /// Reports the servers that an operator has locked. Servers of a side with the same lock share a line.
@@ -117,7 +131,11 @@ fn cells(row: &Row) -> [String; 7] {
         row.side.clone(),
         status
             .map_or_else(|| truncated(&row.url, MAX_NAME_CHARS).into_owned(), |status| status.server.clone()),
-        if row.is_public { "yes" } else { "no" }.into(),
+        match row.weight {
+            0 if !row.is_public => "no".into(),
+            100 => "yes".into(),
+            percent => format!("{percent}%"),
+        },
         commit.map_or_else(dash, |id| id.short()),
         subject.map_or_else(dash, |subject| subject.chars().take(MAX_SUBJECT).collect()),
         mark.map_or_else(dash, |mark| mark.since.clone()),

@@ -31,8 +31,10 @@ fn the_promotion_config_reference_shows_the_defaults() {
     };
     assert_eq!(watch(&example), watch(&minimal));
     // An error about an unknown key lists the keys of its section.
-    for (section, required) in [("public", "url = ''\nswitch = ''\n"), ("check", ""), ("watch", "")] {
-        let text = "[public]\nurl = ''\nswitch = ''\n[check]\n[watch]\n"
+    for (section, required) in
+        [("public", "url = ''\nswitch = ''\n"), ("check", ""), ("canary", ""), ("watch", "")]
+    {
+        let text = "[public]\nurl = ''\nswitch = ''\n[check]\n[canary]\n[watch]\n"
             .replace(&format!("[{section}]\n{required}"), &format!("[{section}]\n{required}'?' = 1\n"));
         let error = toml::from_str::<PromoteConfig>(&text).unwrap_err().to_string();
         let keys = error.split_once("expected ").expect("the error lists the keys").1;
@@ -78,7 +80,7 @@ fn every_config_example_parses() {
             if block.contains("[sides]") || block.contains("[public]") {
                 continue;
             }
-            if block.contains("[watch]") {
+            if block.contains("[watch]") || block.contains("[canary]") {
                 let block = format!("[public]\nurl = ''\nswitch = ''\n{block}");
                 toml::from_str::<PromoteConfig>(&block)
                     .unwrap_or_else(|error| panic!("{}: {error}", document.path));

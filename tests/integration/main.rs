@@ -56,6 +56,7 @@ mod order;
 mod ownership;
 mod picture;
 mod promote;
+mod promote_canary;
 mod promote_checks;
 mod promote_drain;
 mod promote_fails;

@@ -1,6 +1,7 @@
 //! The bundled switches, each with its real front end.
 
 mod address;
+mod canary;
 mod cloud;
 mod drain;
 mod local;
@@ -28,7 +29,7 @@ fn front(lab: &Lab, needed: &[&str]) -> Option<Machine> {
         let switch = switch.unwrap();
         front.bring(&switch.path(), &format!("/switches/{}", switch.file_name().to_str().unwrap()));
     }
-    for script in ["origin.py", "load.py", "websocket.py"] {
+    for script in ["origin.py", "load.py", "websocket.py", "count.py"] {
         front.bring(&clone.join("tests/system/switches").join(script), &format!("/test/{script}"));
     }
     front

@@ -5,6 +5,7 @@ use crate::plan::{Plan, PromoteIntent, Topology, all};
 use crate::probe::{join_url, probe, try_it, until_healthy};
 use crate::remote::Remote;
 use crate::user_command::UserCommand;
+use crate::watch::COMMAND_TIMEOUT;
 use bluegreen_process::signals::Stop;
 use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
@@ -98,4 +99,14 @@ pub fn variables(topology: &Topology, plan: &Plan) -> Vec<(&'static str, String)
         ("BLUEGREEN_COMMIT", commit),
         ("BLUEGREEN_SIDE", plan.to.clone()),
     ]
+}
+
+/// Returns the commands of `[watch]`.
+#[must_use]
+pub fn watch_commands<'a>(
+    topology: &'a Topology,
+    variables: &'a [(&'static str, String)],
+) -> Vec<UserCommand<'a>> {
+    let (folder, timeout) = (&topology.folder, COMMAND_TIMEOUT);
+    topology.config.watch.run.iter().map(|line| UserCommand { line, folder, variables, timeout }).collect()
 }

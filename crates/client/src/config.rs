@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::canary_config::Canary;
 use crate::check_config::{Check, Watch};
 use crate::error::{Error, Result};
 use crate::program;
@@ -34,6 +35,9 @@ pub struct PromoteConfig {
     /// The checks before the switch.
     #[serde(default)]
     pub check: Check,
+    /// The steps before the switch, in which the side gets some of the requests.
+    #[serde(default)]
+    pub canary: Canary,
     /// The watch after it.
     #[serde(default)]
     pub watch: Watch,

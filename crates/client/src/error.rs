@@ -192,6 +192,14 @@ pub enum Error {
     /// The switch reported success, but the front end shows another side.
     #[error("the switch reported success, but the front end shows {0}")]
     NotSwitched(String),
+    /// A canary cannot be run, or cannot be judged.
+    #[error("{problem}")]
+    Canary {
+        /// The problem.
+        problem: String,
+        /// One thing that the reader can do.
+        hint: &'static str,
+    },
     /// Requests to the public address failed.
     #[error("{0}")]
     Watch(String),
@@ -332,6 +340,7 @@ impl Explain for Error {
             Self::Switch { hint, .. } => {
                 hint.clone().unwrap_or_else(|| "run the switch by hand, as docs/reference/switches.md shows".into())
             }
+            Self::Canary { hint, .. } => (*hint).into(),
             Self::NotSwitched(_) => {
                 "check whether something else changes it, and run the switch by hand, as docs/reference/switches.md shows".into()
             }

@@ -7,6 +7,7 @@ use crate::hold::Hold;
 use crate::plan::{Plan, Topology};
 use crate::probe::{join_url, probe, until_healthy};
 use crate::remote::Remote;
+use crate::switch::Shown;
 use crate::watch::Watched;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::{Action, Actor, Entry, Outcome, Promotion};
@@ -18,25 +19,40 @@ use bluegreen_text::{message, timestamp};
 /// Switches back to the side before, and returns the error that made it necessary. With [`Error::Afterwards`] the new
 /// side is public nevertheless.
 pub fn go_back(topology: &Topology, plan: &Plan, error: Error, report: &Report) -> Result<()> {
-    let shown = topology.switch.show(None);
-    if plan.is_public() || shown.as_ref().is_ok_and(|shown| *shown == plan.from) {
+    let shown = topology.switch.shown(None);
+    let is_split = shown.as_ref().is_ok_and(|shown| shown.public == plan.from && shown.split.is_some());
+    if plan.is_public() || shown.as_ref().is_ok_and(|shown| shown.public == plan.from && !is_split) {
         return Err(error);
     }
     let Some(from) = &plan.from else {
-        let is_elsewhere = shown.is_ok_and(|shown| shown.as_ref() != Some(&plan.to));
+        let is_elsewhere = shown.is_ok_and(|shown| shown.public.as_ref() != Some(&plan.to));
         return Err(if is_elsewhere { error } else { Error::Afterwards(Box::new(error)) });
     };
     report.line(format_args!("Going back to {from}: {error}"));
     // The side that visitors had before is better than the one that failed, even if it is unhealthy.
-    let back = topology.switch.set(from, true);
-    if matches!(topology.switch.show(None), Ok(Some(shown)) if shown == *from) {
+    let set = |_| topology.switch.set(from, true);
+    let back = if is_split {
+        topology.switch.weight(&plan.to, 0).or_else(set)
+    } else {
+        topology.switch.set(from, true)
+    };
+    let is_back = |shown: &Shown| shown.split.is_none() && shown.public.as_ref() == Some(from);
+    let shown = topology.switch.shown(None);
+    if shown.as_ref().is_ok_and(is_back) {
         return Err(Error::WentBack(Box::new(error), problem_at(topology, plan, from)));
     }
     if let Err(stuck) = back {
         report.warning(&stuck);
         stuck.hint().into_iter().for_each(|hint| report.hint(hint));
     }
-    Err(Error::Afterwards(Box::new(error)))
+    match shown {
+        Ok(Shown { public, split: Some(split) }) if public.as_ref() == Some(from) => {
+            report.warning(format_args!("{} still gets {}% of the requests", split.side, split.percent));
+            report.hint(format_args!("`bluegreen promote {from}` ends that"));
+            Err(error)
+        }
+        _ => Err(Error::Afterwards(Box::new(error))),
+    }
 }
 
 /// Returns the problem that visitors have now that the side before is public again. An earlier Ctrl-C does not

@@ -4,6 +4,8 @@
 //! [`promote::promote`] shows the order: look, hold, check, hand over, set, watch, mark. Everything that a server, the front end, or
 //! the public address answers is hostile: its length has a bound where it is read, and it is printed escaped.
 
+pub mod canary;
+pub mod canary_config;
 pub mod changes;
 pub mod check;
 pub mod check_config;

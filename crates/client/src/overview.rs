@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::hold::{Heartbeat, Hold};
 use crate::plan::{Failed, ServerStatus, Topology, named};
 use crate::promote::hold_all;
+use crate::switch::{Shown, Split};
 use crate::{finish, probe, role};
 
 /// One server, as `--json` shows it.
@@ -21,6 +22,8 @@ pub struct Row {
     pub url: String,
     /// True if the front end shows its side.
     pub is_public: bool,
+    /// The percentage of the requests that its side gets.
+    pub weight: u8,
     /// True if the server reported its state.
     pub is_reachable: bool,
     /// True if its page answers as `[check]` demands.
@@ -37,6 +40,8 @@ pub struct Row {
 pub struct Overview {
     /// The public side, as the front end shows it.
     pub public: Option<String>,
+    /// The share of the other side, if it has one.
+    pub split: Option<Split>,
     /// One row for each server, in the order of the config.
     pub rows: Vec<Row>,
     /// The state of every server that reported it.
@@ -48,10 +53,10 @@ pub struct Overview {
 impl Overview {
     /// Asks the front end and all servers.
     pub fn read(topology: &Topology, stop: &Stop, report: &Report) -> Result<Self> {
-        let public = topology.switch.show(Some(stop))?;
+        let shown = topology.switch.shown(Some(stop))?;
         let (states, failed) = topology.look(stop, report)?;
-        let rows = rows(topology, public.as_deref(), &states, &failed, stop)?;
-        Ok(Self { public, rows, states, failed })
+        let rows = rows(topology, &shown, &states, &failed, stop)?;
+        Ok(Self { public: shown.public, split: shown.split, rows, states, failed })
     }
 
     /// Returns whether the servers of a side serve different commits.
@@ -113,7 +118,7 @@ impl Overview {
 /// the config.
 fn rows(
     topology: &Topology,
-    public: Option<&str>,
+    shown: &Shown,
     states: &[ServerStatus],
     failed: &[Failed],
     stop: &Stop,
@@ -133,7 +138,8 @@ fn rows(
         Ok(Row {
             side: side.clone(),
             url: server.url.clone(),
-            is_public: public == Some(side.as_str()),
+            is_public: shown.public.as_ref() == Some(side),
+            weight: shown.percent(side),
             is_reachable: status.is_some(),
             healthy: response.is_good(),
             health,

@@ -10,14 +10,14 @@ use bluegreen_sys::parallel;
 use bluegreen_text::{count, seconds};
 use serde::Serialize;
 
+use crate::canary::Run;
 use crate::check_config::Limit;
 use crate::error::{Error, Result};
 use crate::hold::{Heartbeat, Hold};
 use crate::plan::{Plan, PromoteIntent, ServerStatus, Topology, all, named, refuse_frozen};
 use crate::remote::Remote;
 use crate::role::Handover;
-use crate::user_command::UserCommand;
-use crate::watch::{COMMAND_TIMEOUT, Rules, Watched, watch};
+use crate::watch::{Rules, Watched, progress, watch};
 use crate::{check, drain, finish};
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
@@ -65,10 +65,12 @@ pub fn promote(
     let mut holds = hold_all(topology, &plan.states, &heartbeat, stop, report)?;
     // Somebody may have locked a server since the look.
     refuse_frozen(holds.iter().map(|hold| (topology.side_of(hold.url()), hold.url(), &hold.status)))?;
-    if topology.switch.show(Some(stop))? != plan.from {
+    let shown = topology.switch.shown(Some(stop))?;
+    if shown.public != plan.from {
         return Err(Error::Changed("another side became public".into()));
     }
     check::check_side(topology, plan, intent, stop, report)?;
+    let canary = Run::prepare(topology, plan, intent, stop, report)?;
     let limit = limit(topology, plan, intent, stop, report)?;
     all(concurrent::map(&mut holds, |hold| hold.confirm()), report)?;
     stop.check()?;
@@ -78,13 +80,17 @@ pub fn promote(
     let handover = Handover::default();
     // Even a panic must not leave visitors at a side that nobody has checked.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        if handover.run(topology, plan, &holds, report)? {
+        if let Some(canary) = &canary {
+            canary.run(limit, &mut watched)?;
+        }
+        let has_waited = canary.is_some();
+        if handover.run(topology, plan, &holds, report)? || has_waited {
             // That may have taken a while.
             all(concurrent::map(&holds, Hold::confirm), report)?;
             stop.check()?;
         }
         let set_at = Instant::now();
-        if !plan.is_public() {
+        if !plan.is_public() || shown.split.is_some() {
             set(topology, plan, intent, report)?;
         }
         took = set_at.elapsed();
@@ -179,13 +185,13 @@ fn hold_together(
 fn set(topology: &Topology, plan: &Plan, intent: &PromoteIntent, report: &Report) -> Result<()> {
     report.line(format_args!("Switching to {}...", plan.to));
     let result = topology.switch.set(&plan.to, intent.force);
-    let shown = topology.switch.show(None)?;
-    if shown.as_ref() == Some(&plan.to) {
+    let shown = topology.switch.shown(None)?;
+    if shown.public.as_ref() == Some(&plan.to) && shown.split.is_none() {
         // It has done its work, whatever it reports.
         return Ok(());
     }
     result?;
-    Err(Error::NotSwitched(named(shown.as_deref()).to_owned()))
+    Err(Error::NotSwitched(shown.to_string()))
 }
 
 /// The number of seconds for which the old side is measured, at most.
@@ -210,6 +216,7 @@ fn limit(
         duration: config.watch.duration(&config.check).min(MEASURE),
         tolerate: u64::MAX,
         limit: None,
+        percent: 100,
         foreign: &[],
         commands: Vec::new(),
     };
@@ -236,35 +243,20 @@ fn watch_public(
     let (own, foreign) = plan.distinct_names(to);
     let variables = check::variables(topology, plan);
     let duration = config.watch.duration(&config.check);
-    let commands = config.watch.run.iter().map(|line| UserCommand {
-        line,
-        folder: &topology.folder,
-        variables: &variables,
-        timeout: COMMAND_TIMEOUT,
-    });
     let mut rules = Rules {
         duration,
         tolerate: config.watch.tolerate(&config.check),
         limit,
+        percent: 100,
         foreign: &foreign,
-        commands: commands.collect(),
+        commands: check::watch_commands(topology, &variables),
     };
     if intent.force {
         // The side is known to be unhealthy, and what was public before may be worse.
         rules.tolerate = u64::MAX;
         rules.commands.clear();
     }
-    let show = |line: &str| {
-        let line = format!("  {line}");
-        if report.is_at_terminal() { report.progress(line) } else { report.line(line) }
-    };
-    // A log gets a few lines, not one for each second.
-    let pause = if report.is_at_terminal() {
-        Duration::from_secs(1)
-    } else {
-        (duration / 3).min(Duration::from_secs(10))
-    };
-    watch(url, &config.check.paths, &rules, stop, watched, (pause, show))?;
+    watch(url, &config.check.paths, &rules, stop, watched, progress(report, duration))?;
     let is_seen = |names: &[String]| watched.servers.iter().any(|server| names.contains(server));
     if watched.requests() == 0 || is_seen(&own) {
         return Ok(());

@@ -1,6 +1,7 @@
 //! The switch: a program that shows and sets the public side. The exit status of `set` proves nothing, so `show` is
 //! run afterwards.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -57,6 +58,65 @@ struct Call<'a> {
     timeout: Duration,
 }
 
+/// What the front end shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The public side.
+    pub public: Option<String>,
+    /// The other side's share of the requests, if it has one.
+    pub split: Option<Split>,
+}
+
+/// The share of a side that is not public.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// The side.
+    pub side: String,
+    /// Its percentage of the requests.
+    pub percent: u8,
+}
+
+impl Shown {
+    /// Parses the output of `show`: the public side, and `weight SIDE PERCENT` if another one has a share.
+    fn parse(text: &str) -> Self {
+        let text = text.trim();
+        let name = |text: &str| (!text.is_empty()).then(|| truncated(text, MAX_NAME_CHARS).into_owned());
+        let split = text.split_once('\n').and_then(|(public, line)| {
+            let (side, percent) = line.trim().strip_prefix("weight ")?.split_once(' ')?;
+            let percent = percent.parse().ok().filter(|percent| *percent <= 100)?;
+            Some((public, Split { side: name(side)?, percent }))
+        });
+        match split {
+            Some((public, split)) => {
+                Self { public: name(public.trim()), split: Some(split).filter(|split| split.percent > 0) }
+            }
+            None => Self { public: name(text), split: None },
+        }
+    }
+
+    /// Returns the percentage of the requests that a side gets.
+    #[must_use]
+    pub fn percent(&self, side: &str) -> u8 {
+        match &self.split {
+            Some(split) if split.side == side => split.percent,
+            split if self.public.as_deref() == Some(side) => {
+                100 - split.as_ref().map_or(0, |split| split.percent)
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl Display for Shown {
+    fn fmt(&self, to: &mut Formatter) -> fmt::Result {
+        let public = self.public.as_deref().unwrap_or("no side");
+        match &self.split {
+            Some(split) => write!(to, "{public}, with {}% for {}", split.percent, split.side),
+            None => to.write_str(public),
+        }
+    }
+}
+
 /// The requests in flight at a side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InFlight {
@@ -103,9 +163,28 @@ impl Switch {
 
     /// Returns the public side; `None` if there is none.
     pub fn show(&self, stop: Option<&Stop>) -> Result<Option<String>> {
+        Ok(self.shown(stop)?.public)
+    }
+
+    /// Returns the public side, and the share of the other one.
+    pub fn shown(&self, stop: Option<&Stop>) -> Result<Shown> {
         let output = self.run(Call { words: &["show"], force: false, timeout: SHOW_TIMEOUT }, stop)?;
-        let side = output.stdout.trim();
-        Ok((!side.is_empty()).then(|| truncated(side, MAX_NAME_CHARS).into_owned()))
+        Ok(Shown::parse(&output.stdout))
+    }
+
+    /// Gives a side that is not public a percentage of the requests. Only its timeout interrupts it.
+    pub fn weight(&self, side: &str, percent: u8) -> Result<()> {
+        let call =
+            Call { words: &["weight", side, &percent.to_string()], force: false, timeout: self.within };
+        let output = self.call(call, None)?;
+        match output.status {
+            Some(0) => Ok(()),
+            Some(NO_SUCH_COMMAND) => Err(Error::Canary {
+                problem: "the switch cannot give a side a part of the requests, which [canary] needs".into(),
+                hint: "use a switch with `weight`, such as haproxy, or remove [canary]",
+            }),
+            _ => Err(self.failed(call, &output)),
+        }
     }
 
     /// Sets the public side, with `force` even if the front end reports it as down. Only its timeout interrupts it, and
@@ -236,4 +315,26 @@ fn installed(ssh: &Ssh, call: Call) -> Result<(Command, String)> {
 fn quoted<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<String> {
     shlex::try_join(words)
         .map_err(|_| invalid("a setting contains a NUL", "remove it from `[public.settings]`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_shows_a_side_and_the_share_of_another() {
+        let shown = |text: &str| {
+            let shown = Shown::parse(text);
+            (shown.to_string(), shown.percent("blue"), shown.percent("green"))
+        };
+        assert_eq!(shown("blue\n"), ("blue".into(), 100, 0));
+        assert_eq!(shown("blue\nweight green 5\n"), ("blue, with 5% for green".into(), 95, 5));
+        assert_eq!(shown("blue\nweight green 0\n"), ("blue".into(), 100, 0));
+        assert_eq!(shown(""), ("no side".into(), 0, 0));
+        for wrong in ["blue\ngreen", "blue\nweight green 101", "blue\nweight green -1", "blue\nweight green"]
+        {
+            assert_eq!(Shown::parse(wrong).split, None, "{wrong}");
+            assert_eq!(Shown::parse(wrong).public.as_deref(), Some(wrong), "an unknown side");
+        }
+    }
 }

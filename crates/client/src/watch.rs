@@ -10,6 +10,7 @@ use crate::probe::{Request, Response, join_url};
 use crate::user_command::UserCommand;
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{Task, wait_any};
+use bluegreen_report::Report;
 use bluegreen_text::count;
 
 /// The time from one request to the next.
@@ -37,6 +38,8 @@ pub struct Rules<'a> {
     pub duration: Duration,
     /// The failures that are tolerated.
     pub tolerate: u64,
+    /// The percentage of the requests that the judged side gets.
+    pub percent: u8,
     /// The limit of the 99th percentile of the response time.
     pub limit: Option<Duration>,
     /// The servers that must not answer.
@@ -48,17 +51,44 @@ pub struct Rules<'a> {
 impl Rules<'_> {
     /// Fails as soon as it is certain that the watch will have too many failures or slow responses.
     fn judge(&self, watched: &Watched) -> Result<()> {
+        let watched = watched.own.as_ref().map_or(watched, |own| &own.1);
         if watched.failures > self.tolerate {
             return Err(Error::Watch(watched.first.clone().unwrap_or_default()));
         }
         let Some(limit) = self.limit else { return Ok(()) };
-        let expected = self.duration.as_millis() / PAUSE.as_millis();
-        let allowed = u64::try_from(expected / 100).unwrap_or(u64::MAX).max(MIN_SLOW);
+        let allowed = (expected(self.duration, self.percent) / 100).max(MIN_SLOW);
         let slow = watched.times.iter().filter(|time| **time > limit).count() as u64;
         if slow <= allowed {
             return Ok(());
         }
         Err(Error::Slow { slow, requests: watched.requests(), limit })
+    }
+}
+
+/// Returns how many requests of a watch of that time go to a side that gets a percentage of them.
+#[must_use]
+pub fn expected(duration: Duration, percent: u8) -> u64 {
+    let all = duration.as_millis() / PAUSE.as_millis();
+    u64::try_from(all * u128::from(percent) / 100).unwrap_or(u64::MAX)
+}
+
+/// How the responses of one side are recognized.
+#[derive(Debug, Clone, Default)]
+pub struct Own {
+    /// The servers that only this side has.
+    pub names: Vec<String>,
+    /// The servers that only the other side has.
+    pub others: Vec<String>,
+}
+
+impl Own {
+    /// Returns whether a response counts for this side. A failure that no server of the other side has signed does, too:
+    /// the front end itself responds in place of a server that is down.
+    fn has(&self, response: &Response) -> bool {
+        match &response.served_by {
+            Some(name) => self.names.contains(name) || !response.is_good() && !self.others.contains(name),
+            None => !response.is_good(),
+        }
     }
 }
 
@@ -71,6 +101,8 @@ pub struct Watched {
     pub first: Option<String>,
     /// The servers that answered, by their `X-Served-By`.
     pub servers: BTreeSet<String>,
+    /// The responses of the side that is judged, if it gets a part of the requests only. They are among the others, too.
+    pub own: Option<Box<(Own, Watched)>>,
 }
 
 impl Watched {
@@ -94,6 +126,16 @@ impl Watched {
     /// Formats the responses as one line.
     #[must_use]
     pub fn line(&self) -> String {
+        if let Some((own, watched)) = self.own.as_deref() {
+            let ms = watched.percentile(99).as_millis();
+            let (names, number) = (own.names.join(", "), count(watched.requests(), "response"));
+            return format!(
+                "{number} of {} by {names}, {} failed, p99 {ms} ms; {} failed in all",
+                self.requests(),
+                watched.failures,
+                self.failures
+            );
+        }
         let ms = |percent| self.percentile(percent).as_millis();
         let by = self.servers.iter().cloned().collect::<Vec<_>>().join(", ");
         let by = if by.is_empty() {
@@ -111,6 +153,11 @@ impl Watched {
     }
 
     fn add(&mut self, url: &str, response: Response) {
+        if let Some((own, watched)) = self.own.as_deref_mut()
+            && own.has(&response)
+        {
+            watched.add(url, response.clone());
+        }
         self.times.push(response.took);
         if !response.is_good() {
             self.failures += 1;
@@ -200,6 +247,17 @@ impl InFlight {
     }
 }
 
+/// Returns how often a watch prints its progress, and how. A log gets a few lines, not one for each second.
+pub fn progress(report: &Report, duration: Duration) -> (Duration, impl Fn(&str)) {
+    let second = Duration::from_secs(1);
+    let pause = if report.is_at_terminal() { second } else { (duration / 3).min(10 * second) };
+    let show = |line: &str| {
+        let line = format!("  {line}");
+        if report.is_at_terminal() { report.progress(line) } else { report.line(line) }
+    };
+    (pause, show)
+}
+
 /// Watches for a while. `progress` receives a line once per `pause`. A watch that breaks the rules ends with an error.
 pub fn watch(
     url: &str,
@@ -234,4 +292,47 @@ pub fn watch(
         commands.advance(is_over, stop)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(status: u16, by: Option<&str>) -> Response {
+        Response { result: Ok(status), took: Duration::from_millis(5), served_by: by.map(str::to_owned) }
+    }
+
+    /// The responses to 600 requests, of which green gets 5%, and all of green's fail.
+    fn canary(own: Option<Own>, by: Option<&str>) -> Watched {
+        let mut watched =
+            Watched { own: own.map(|own| Box::new((own, Watched::default()))), ..Watched::default() };
+        for number in 0..600 {
+            let response = if number % 20 == 0 { response(500, by) } else { response(200, Some("blue")) };
+            watched.add("http://x/", response);
+        }
+        watched
+    }
+
+    #[test]
+    fn a_canary_is_judged_by_its_own_responses() {
+        let own = Own { names: vec!["green".into()], others: vec!["blue".into()] };
+        // 40 failures of 600 requests are tolerated, so 2 of green's 30.
+        let rules = |tolerate, percent| Rules {
+            duration: Duration::from_secs(120),
+            tolerate,
+            limit: None,
+            percent,
+            foreign: &[],
+            commands: Vec::new(),
+        };
+        let total = canary(None, Some("green"));
+        assert!(rules(40, 100).judge(&total).is_ok(), "the total failure rate is small");
+        let judged = canary(Some(own.clone()), Some("green"));
+        assert!(rules(2, 5).judge(&judged).is_err());
+        assert_eq!((judged.failures, judged.own.as_ref().unwrap().1.requests()), (30, 30));
+        // The front end responds for a server that is down.
+        assert!(rules(2, 5).judge(&canary(Some(own.clone()), None)).is_err());
+        // Failures of the other side are not the canary's.
+        assert!(rules(2, 5).judge(&canary(Some(own), Some("blue"))).is_ok());
+    }
 }

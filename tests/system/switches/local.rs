@@ -98,6 +98,16 @@ pub(super) mod haproxy {
             .ok();
     }
 
+    /// A reboot, as far as HAProxy is concerned.
+    pub fn reboot(front: &Machine) {
+        front
+            .sh(&format!(
+                "pid=$(cat /run/haproxy.pid); kill -TERM $pid; while grep -qs \"State:.[^Z]\" /proc/$pid/status; do sleep 0.1; done
+                {START}; sleep 0.5"
+            ))
+            .ok();
+    }
+
     #[test]
     fn fifty_haproxy_switches_are_seamless_and_persistent() {
         let Some(lab) = Lab::new() else { return };
@@ -123,13 +133,7 @@ pub(super) mod haproxy {
             reload(&front);
             shows(&front, "haproxy", side);
         }
-        // For HAProxy, this is equivalent to a reboot.
-        front
-            .sh(&format!(
-                "pid=$(cat /run/haproxy.pid); kill -TERM $pid; while grep -qs \"State:.[^Z]\" /proc/$pid/status; do sleep 0.1; done
-                {START}; sleep 0.5"
-            ))
-            .ok();
+        reboot(&front);
         shows(&front, "haproxy", "green");
         front.sh("touch /tmp/blue.ill; sleep 1.5").ok();
         refuses(&front, "haproxy", "blue");

@@ -1,4 +1,5 @@
 """A server of a side: returns its name, after so many seconds at /slow/SECONDS, and status 503 once /tmp/NAME.ill exists.
+Once /tmp/NAME.fails exists, requests through the front end get status 500.
 
 /headers returns the request's headers, and a WebSocket echoes one short text."""
 
@@ -24,7 +25,8 @@ class Answer(BaseHTTPRequestHandler):
         if self.headers.get("Upgrade", "").lower() == "websocket":
             return self.echo()
         ill = os.path.exists(f"/tmp/{NAME}.ill")
-        self.send_response(503 if ill else 200)
+        fails = os.path.exists(f"/tmp/{NAME}.fails") and "X-Forwarded-For" in self.headers
+        self.send_response(503 if ill else 500 if fails else 200)
         body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode() if self.path == "/headers" else NAME.encode()
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Served-By", NAME)
