@@ -26,6 +26,13 @@ const MIN_PARALLEL: usize = 4 * PIECE;
 const MAX_KEPT: usize = 16 << 20;
 const CHUNK: usize = 32 << 10;
 
+/// Returns zeros that take no memory before they are written, or nothing at a limit of memory: a failed allocation would
+/// abort the program.
+fn zeroed(len: usize) -> Vec<u8> {
+    let has_room = Vec::<u8>::new().try_reserve_exact(len).is_ok();
+    if has_room { vec![0; len] } else { Vec::new() }
+}
+
 /// A requested blob and its location.
 #[derive(Clone, Copy)]
 pub(super) struct Located {
@@ -89,7 +96,7 @@ impl PackedBlobs {
 
     /// Reads the headers of all blobs, then of their bases, then of the bases of those.
     pub(super) fn read(&mut self, located: &[Located], threads: usize) {
-        let mut deltas = vec![0; MAX_KEPT];
+        let mut deltas = if located.is_empty() { Vec::new() } else { zeroed(MAX_KEPT) };
         let free = Mutex::new(FreeSpace { position: 0, bytes: &mut deltas });
         let mut worker = Worker::default();
         let mut first: Vec<Location> = located.iter().map(|located| located.location).collect();
