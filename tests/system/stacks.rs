@@ -312,12 +312,12 @@ fn node_on_a_port() {
     let mut stack = Stack::boot(&lab, "node", "--slow /slow --socket /socket");
     // Another program has the second port.
     stack.blue.sh("systemd-run --quiet --unit=other python3 -m http.server --bind 127.0.0.1 3001").ok();
-    stack.lives_behind("nginx", "--stack node --port 3000");
+    stack.works_behind("nginx", "--stack node --port 3000");
     stack.works();
     let ports = "cat /run/bluegreen-ports/sample_app/*; ss -Hltn 'sport >= 3000 and sport <= 3019' | awk '{ print $4 }'";
     stack.blue.sh(ports).ok().says("PORT=300").says("127.0.0.1:300").lacks("PORT=3001").lacks("0.0.0.0");
     stack.survives_a_reboot();
-    stack.never_serves_what_listens_on_nothing();
+    stack.rejects_a_silent_instance();
     stack.uninstall("nginx");
     stack
         .blue
