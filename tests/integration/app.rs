@@ -309,5 +309,5 @@ fn the_worker_follows_the_public_side() {
     let mut leave = site.sandbox.bluegreen_command(&["hold", "--protocol", "2"]);
     let output = crate::support::sandbox::feed(&mut leave, b"leave\n");
     let replies = String::from_utf8(output.stdout).unwrap();
-    assert!(replies.contains("{\"error\":\"cannot live the application: "), "{replies}");
+    assert!(replies.contains("{\"error\":\"cannot switch the application: "), "{replies}");
 }

@@ -191,7 +191,7 @@ fn a_tip_reported_as_skipped_is_not_deployed() {
         || site.leave_tip_pending(),
         |strace| site.hook(strace, Some("skip")),
         |_, when| {
-            let was_told = when.contains("Doing nothing, as the push option");
+            let was_told = when.contains("Doing nothing, because of the push option");
             assert!(!was_told || site.live() == "one", "{when}");
         },
     );

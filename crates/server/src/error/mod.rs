@@ -16,7 +16,7 @@ use std::time::Duration;
 use bluegreen_text::explain::IoError;
 use bluegreen_text::{printable, reason};
 
-use self::wording::place;
+use self::wording::{controlled, place};
 use bluegreen_checkout as checkout;
 use bluegreen_git as git;
 use bluegreen_process::signals::Cancelled;
@@ -51,9 +51,9 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] IoError),
     /// The helper that starts and stops instances failed.
-    #[error("cannot {verb} the application: `{command} {verb}` failed: {how}")]
+    #[error("cannot {} the application: `{command} {verb}` failed: {how}", controlled(verb))]
     AppControl {
-        /// The verb: "start", "stop".
+        /// The helper's verb: "start", "stop", or "live".
         verb: &'static str,
         command: String,
         /// The exit status and the last line of its output.

@@ -13,6 +13,11 @@ pub(super) fn place(file: &Path, line: usize) -> String {
     if line == 0 { file } else { format!("{file}:{line}") }
 }
 
+/// Returns what a verb of the helper does to the application.
+pub(super) fn controlled(verb: &str) -> &str {
+    if verb == "live" { "switch" } else { verb }
+}
+
 /// Returns the current user's login name, for a command that an administrator runs.
 pub(super) fn user() -> String {
     let uid = Uid::effective();
