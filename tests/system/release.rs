@@ -1,7 +1,8 @@
 //! The artifacts of a release: signed checksums, and an apt repository from which a server installs.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -109,4 +110,102 @@ fn apt_installs_from_the_repository_and_rejects_a_modified_one() {
         .fails();
     update("sed -i 's/^Label:.*/Label: other/' InRelease; rm Release.gpg").fails();
     update("rm InRelease; sed -i 's/^Label:.*/Label: other/' Release").fails();
+}
+
+/// A web server for a directory, on a port of loopback.
+struct WebServer {
+    process: Child,
+    url: String,
+}
+
+impl WebServer {
+    fn start(directory: &Path) -> Self {
+        let mut command = Command::new("python3");
+        command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]).current_dir(directory);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let port = line.split(" port ").nth(1).unwrap().split(' ').next().unwrap();
+        Self { url: format!("http://127.0.0.1:{port}"), process }
+    }
+}
+
+impl Drop for WebServer {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+#[test]
+fn the_quick_installer_installs_only_what_is_signed_and_not_older() {
+    let Some(signer) = Signer::new() else { return };
+    let release = signer.release("one");
+    let fingerprint =
+        signer.sh(&format!("gpg --with-colons --list-keys {KEY} | sed -n 's/^fpr:*//p' | tr -d :"));
+    let (fingerprint, prefix) = (fingerprint.trim(), signer.0.path().join("prefix"));
+    let web = WebServer::start(&release);
+    let run = |script: &str, arguments: &[&str]| -> Output {
+        Command::new("sh")
+            .args([script, "--prefix", prefix.to_str().unwrap()])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let script = format!("{CLONE}/packaging/get.sh");
+    let get = |fingerprint: &str| run(&script, &["--url", &web.url, "--fingerprint", fingerprint]);
+    let refused = |output: Output, reason: &str| {
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(reason) && text.contains("\nhint: "), "{text}");
+        assert!(!prefix.join("bin/bluegreen").exists(), "{text}");
+    };
+    refused(get(""), "the fingerprint of the key is missing");
+    refused(get(&"A".repeat(40)), "is not from the key with that fingerprint");
+    refused(run(&script, &["--url", "http://127.0.0.1:1", "--fingerprint", fingerprint]), "cannot download");
+
+    // Each modification is detected, and undone for the next one.
+    let program = signer.sh("cd one; ls bluegreen-*-linux");
+    let program = program.trim();
+    for (change, reason) in [
+        (format!("truncate -s -1 {program}"), "the checksum of `bluegreen-"),
+        ("echo changed >>bluegreen.1".to_owned(), "the checksum of `bluegreen.1` is wrong"),
+        ("sed -i s/0/1/ SHA256SUMS".to_owned(), "the signature of the checksums is not from the key"),
+        ("rm SHA256SUMS.asc".to_owned(), "cannot download"),
+    ] {
+        signer.sh(&format!("cp -a one saved; cd one; {change}"));
+        refused(get(fingerprint), reason);
+        signer.sh("rm -r one/*; cp -a saved/. one; rm -r saved");
+    }
+    // A truncated script does nothing.
+    let text = std::fs::read_to_string(&script).unwrap();
+    let half = signer.0.path().join("half.sh");
+    std::fs::write(&half, &text[..text.rfind("main \"$@\"").unwrap()]).unwrap();
+    assert!(
+        run(half.to_str().unwrap(), &["--url", &web.url, "--fingerprint", fingerprint]).stdout.is_empty()
+    );
+    assert!(!prefix.exists());
+
+    // The fingerprint as gpg prints it, with spaces.
+    let spaced = fingerprint.as_bytes().chunks(4).map(|four| std::str::from_utf8(four).unwrap());
+    let installed = get(&spaced.collect::<Vec<_>>().join(" "));
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    let version = || Command::new(prefix.join("bin/bluegreen")).arg("--version").output().unwrap();
+    let current = String::from_utf8(version().stdout).unwrap();
+    assert!(current.starts_with("bluegreen "), "{current}");
+    assert!(get(fingerprint).status.success(), "the same version is installed again");
+
+    // A newer version stays, unless a downgrade is requested.
+    let newer = "#!/bin/sh\necho bluegreen 99.0.0\n";
+    std::fs::write(prefix.join("bin/bluegreen"), newer).unwrap();
+    let kept = get(fingerprint);
+    let text = String::from_utf8_lossy(&kept.stderr);
+    assert!(text.contains("bluegreen 99.0.0 is installed, and"), "{text}");
+    assert_eq!(String::from_utf8(version().stdout).unwrap(), "bluegreen 99.0.0\n");
+    let arguments = ["--url", &web.url, "--fingerprint", fingerprint, "--allow-downgrade"];
+    assert!(run(&script, &arguments).status.success());
+    assert_eq!(String::from_utf8(version().stdout).unwrap(), current);
+
+    assert!(run(&script, &["--uninstall"]).status.success());
+    assert!(signer.sh("find prefix -type f").is_empty());
 }
