@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::run::spawn;
+use crate::support::sandbox::BLUEGREEN;
 use crate::support::{Node, Run, Sandbox};
 
 /// A process that the filter leaves running. Killed on drop.
@@ -137,5 +138,23 @@ fn a_hanging_filter_is_killed() {
     let told = sandbox.push().not_deployed();
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     told.says("error: git timed out after 1s while it converted files").serves("a", "1");
+    sandbox.is_tidy();
+}
+
+#[test]
+fn a_write_error_does_not_wait_for_a_slow_filter() {
+    let sandbox = with_slow_filter();
+    let big = vec![b'x'; 3_000_000];
+    sandbox.commit_nodes(&[(b"big", Node::File(big))]);
+    sandbox.git(&["push", "--quiet", sandbox.repository().to_str().unwrap(), "master:refs/heads/slow"]);
+    let begun = Instant::now();
+    let mut shell = sandbox.command("sh");
+    shell.args(["-c", "ulimit -f 1000; exec \"$0\" -C repository deploy slow", BLUEGREEN]);
+    Run::new(&sandbox, &mut shell)
+        .fails(1)
+        .says("error: cannot write `big`: file too large")
+        .serves("a", "1");
+    // The filter sleeps for 150 s.
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     sandbox.is_tidy();
 }

@@ -4,6 +4,7 @@
 //! change its owner, mode, or content, no sudo rule may appear that root did not type, and no secret may
 //! leak.
 
+use crate::attack_session::{self, SPY as SESSION_SPY, script, type_at_terminal};
 use crate::lab::Lab;
 use crate::machine::{Machine, difference};
 
@@ -213,4 +214,25 @@ fn the_installer_is_safe_while_keys_are_exchanged() {
     );
     race.finish();
     siege.holds("the race");
+}
+
+/// The installer runs programs as the deploy user. This runs one as it does, from root's terminal, in a session with a key.
+#[test]
+fn a_program_of_the_users_finds_neither_roots_terminal_nor_its_keyring() {
+    let Some(siege) = Siege::set_up("--web-server none", "/var/www/html") else { return };
+    let blue = &siege.blue;
+    blue.write("/tmp/spy", &script(SESSION_SPY));
+    blue.write(
+        "/root/as-deploy",
+        "set -eu; SCRATCH=$(mktemp -d); grep '^    exec </dev/null$' /root/bluegreen/install.sh; exec </dev/null; cd /root/bluegreen/packaging/setup; . ./ledger.sh; . ./system.sh
+        as deploy perl /tmp/spy || :
+        as root perl /tmp/spy || :",
+    );
+    let deploy = blue.sh("id -u deploy").ok().text().trim().to_owned();
+    type_at_terminal(blue, &[(0.5, "bash /root/as-deploy\\n"), (3.0, "")]);
+    // What it runs as root is root's own, and proves that there is something to find.
+    let found = blue.sh("cat /tmp/found").ok();
+    let (by_deploy, by_root) = found.text().split_once("ran as 0\n").unwrap();
+    assert_eq!(by_deploy, format!("ran as {deploy}\n"), "it ran, and found nothing");
+    assert!(by_root.contains("a terminal\n") && by_root.contains(attack_session::CANARY), "{by_root}");
 }

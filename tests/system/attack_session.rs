@@ -2,18 +2,19 @@
 //! session keyring, and the moment in which a process drops its privileges.
 
 use crate::attack::Siege;
+use crate::machine::Machine;
 
 const REPO: &str = "/home/deploy/sample_app";
 
 /// The payload of a key in root's session keyring.
-const CANARY: &str = "canary-e81b40";
+pub const CANARY: &str = "canary-e81b40";
 
 /// System call numbers for perl, which has no wrappers for them: `add_key`, `keyctl`, and `ptrace`.
 const CALLS: [u32; 3] = if cfg!(target_arch = "aarch64") { [217, 219, 117] } else { [248, 250, 101] };
 
 /// A program run by deploy. Records whether it has a terminal, can inject input into it, or can read root's
 /// key.
-const SPY: &str = r#"#!/usr/bin/perl
+pub const SPY: &str = r#"#!/usr/bin/perl
     open(my $out, ">>", "/tmp/found"); print $out "ran as $<\n";
     if (open(my $tty, "+<", "/dev/tty")) {
         print $out "a terminal\n";
@@ -48,7 +49,7 @@ const TRACER: &str = r#"
     }
     print $out "traced $count\n";"#;
 
-fn script(text: &str) -> String {
+pub fn script(text: &str) -> String {
     text.replace("ADD_KEY", &CALLS[0].to_string())
         .replace("KEYCTL", &CALLS[1].to_string())
         .replace("PTRACE", &CALLS[2].to_string())
@@ -56,21 +57,21 @@ fn script(text: &str) -> String {
 
 /// Types lines as root at an interactive shell, in a session whose keyring contains a key. For each entry,
 /// waits the given seconds and types the text. Returns the terminal's output.
-fn type_at_terminal(siege: &Siege, entries: &[(f32, &str)]) -> String {
+pub fn type_at_terminal(blue: &Machine, entries: &[(f32, &str)]) -> String {
     let keyring = script(&format!(
         r#"my ($type, $name, $key) = qw(user canary {CANARY});
         syscall(KEYCTL, 1, 0) >= 0 or die "keyctl: $!"; syscall(ADD_KEY, $type, $name, $key, {}, -3) >= 0 or die "add_key: $!";
         exec "bash", "--norc", "-i""#,
         CANARY.len()
     ));
-    siege.blue.write("/root/shell", &keyring);
+    blue.write("/root/shell", &keyring);
     let typed: Vec<String> =
         entries.iter().map(|(wait, text)| format!("sleep {wait}; printf '{text}'")).collect();
     let line = format!(
         "cd /root; ( {}; sleep 0.2; printf 'exit\\n' ) | TERM=dumb script -qec 'perl /root/shell' /dev/null",
         typed.join("; ")
     );
-    siege.blue.sh(&line).either_way().text().replace('\r', "")
+    blue.sh(&line).either_way().text().replace('\r', "")
 }
 
 /// Sets up a server on which the spy runs wherever deploy can make it run.
@@ -99,12 +100,12 @@ fn roots_terminal_and_keyring_are_inaccessible() {
     let Some(siege) = besieged() else { return };
     let all = "for command in status check deploy rollback history; do bluegreen -C REPO $command; done\\n";
     let all = all.replace("REPO", REPO);
-    type_at_terminal(&siege, &[(0.5, &all), (20.0, "")]);
+    type_at_terminal(&siege.blue, &[(0.5, &all), (20.0, "")]);
     // A ref to a missing object would make git fetch it.
     siege
         .as_deploy("rm -f sample_app/packed-refs; printf '1%.0s' $(seq 40) >sample_app/refs/heads/master")
         .ok();
-    type_at_terminal(&siege, &[(0.5, &all), (10.0, "")]);
+    type_at_terminal(&siege.blue, &[(0.5, &all), (10.0, "")]);
     let found = siege.blue.sh("sort -u /tmp/found").ok().text().to_owned();
     let deploy = siege.blue.sh("id -u deploy").ok().text().to_owned();
     assert_eq!(found, format!("ran as {deploy}"), "the spy must run and find nothing");
@@ -112,7 +113,7 @@ fn roots_terminal_and_keyring_are_inaccessible() {
     // Control: without a new session, the spy finds everything.
     siege.blue.sh("rm /tmp/found").ok();
     let trusting = "setpriv --reuid=deploy --regid=deploy --clear-groups /home/deploy/spy\\n";
-    type_at_terminal(&siege, &[(0.5, trusting), (1.0, "")]);
+    type_at_terminal(&siege.blue, &[(0.5, trusting), (1.0, "")]);
     let found = siege.blue.sh("cat /tmp/found").ok();
     let found = found.says("a terminal\n").says("a terminal as 0").says(CANARY);
     if siege.blue.sh("cat /proc/sys/dev/tty/legacy_tiocsti 2>/dev/null || :").ok().text() == "1\n" {
@@ -160,7 +161,7 @@ fn ctrl_c_and_ctrl_z_reach_the_command() {
         .ok();
     for sudo in ["", "sudo "] {
         let deploy = format!("{sudo}bluegreen -C {REPO} deploy; echo status=$?\\n");
-        let shown = type_at_terminal(&siege, &[(0.5, &deploy), (2.0, "\\003"), (2.0, "")]);
+        let shown = type_at_terminal(&siege.blue, &[(0.5, &deploy), (2.0, "\\003"), (2.0, "")]);
         assert!(shown.contains("begun") && !shown.contains("  ended"), "{shown}");
         assert!(shown.contains("error: cancelled") && shown.contains("Not deployed: "), "{shown}");
         assert!(shown.contains("status=1\n"), "{shown}");
@@ -168,7 +169,7 @@ fn ctrl_c_and_ctrl_z_reach_the_command() {
     let deploy = format!("bluegreen -C {REPO} deploy\\n");
     let entries =
         [(0.5, &deploy[..]), (2.0, "\\032"), (1.0, "jobs -l\\n"), (0.5, "fg; echo status=$?\\n"), (7.0, "")];
-    let shown = type_at_terminal(&siege, &entries);
+    let shown = type_at_terminal(&siege.blue, &entries);
     assert!(shown.contains("Stopped"), "{shown}");
     let (before, after) = shown.split_once("Stopped").unwrap();
     assert!(before.contains("begun") && after.contains(" is live: "), "{shown}");
@@ -178,7 +179,7 @@ fn ctrl_c_and_ctrl_z_reach_the_command() {
         ["Deploying", "begun", "ended", "is live", "complete"].map(|word| shown.rfind(word)).into();
     assert!(positions.is_sorted() && positions[0].is_some(), "{shown}");
     let shown = type_at_terminal(
-        &siege,
+        &siege.blue,
         &[
             (
                 0.5,

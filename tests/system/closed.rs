@@ -351,3 +351,44 @@ fn adoption_warns_about_paths_that_visitors_lose() {
     assert_eq!(dev.get("blue"), "page");
     blue.install("").ok().lacks("will no longer get");
 }
+
+/// Apache passes PHP-FPM the path of a symlink. The installer turns off the cache of such paths in the pool that Apache
+/// uses, and has FPM reload its settings once.
+#[test]
+fn the_pool_of_php_that_apache_uses_caches_no_path() {
+    let Some(lab) = Lab::new() else { return };
+    let (blue, dev) = (lab.server("blue"), lab.client("dev"));
+    let pool = "/etc/php/8.9/fpm/pool.d/zz-bluegreen-shop.conf";
+    blue.sh(
+        "rm -rf /etc/php /run/php /etc/apache2/conf-enabled/php*; mkdir -p /etc/php/8.9/fpm/pool.d /run/php
+        cd /etc/php/8.9/fpm/pool.d; printf '[www]\nlisten = /run/php/other.sock\n' >www.conf
+        printf '; A comment\n[shop]\nuser = www-data\nlisten = /run/php/php8.9-fpm.sock\n' >shop.conf
+        printf '<FilesMatch \"\\\\.php$\">\nSetHandler \"proxy:unix:/run/php/php8.9-fpm.sock|fcgi://localhost\"\n</FilesMatch>\n' \
+            >/etc/apache2/conf-enabled/php8.9-fpm.conf; cat /etc/apache2/conf-enabled/php8.9-fpm.conf",
+    )
+    .ok();
+    // Stands for PHP-FPM, which reloads its settings at SIGUSR2.
+    let fpm = blue.start(
+        "root",
+        "trap 'echo reloaded >>/root/reloads' USR2; echo $$ >/run/php/php8.9-fpm.pid; while :; do sleep 0.1; done",
+    );
+    blue.sh("until [ -s /run/php/php8.9-fpm.pid ]; do sleep 0.1; done").ok();
+    let reloads = || blue.sh("sleep 0.5; cat /root/reloads 2>/dev/null || :").ok().text().lines().count();
+    blue.install_for(&dev, "--web-server apache --dry-run").ok().says(pool);
+    assert_eq!(reloads(), 0);
+    blue.install_for(&dev, "--web-server apache").ok().says("reload PHP-FPM");
+    blue.sh(&format!("cat {pool}")).ok().says(
+        "[shop]\nphp_admin_value[realpath_cache_size] = 0\nphp_admin_value[opcache.revalidate_path] = 1\n",
+    );
+    assert_eq!(reloads(), 1);
+    blue.install("").ok().says("Nothing had to be changed.");
+    assert_eq!(reloads(), 1);
+    // A pool that is not found is named, because its visitors would get old releases.
+    blue.sh("mv /etc/php/8.9/fpm/pool.d/shop.conf /root/").ok();
+    blue.install("").either_way().says("no pool of PHP-FPM listens on /run/php/php8.9-fpm.sock");
+    blue.sh("mv /root/shop.conf /etc/php/8.9/fpm/pool.d/").ok();
+    blue.install("--uninstall").ok().says("reload PHP-FPM");
+    blue.sh(&format!("test ! -e {pool}")).ok();
+    assert_eq!(reloads(), 2);
+    drop(fpm);
+}

@@ -67,6 +67,12 @@ fn a_dry_run_changes_nothing() {
     blue.sh(&format!("{config} {setup} --site /srv/app"))
         .ends_with_status(1)
         .says("error: preflight: --config says `root = \"/var/www/html\"`, not /srv/app");
+    // A config without a name says nothing about it.
+    blue.sh(&format!("echo 'branch = \"main\"' | {setup} --name teal"))
+        .ends_with_status(1)
+        .says("sets no `server`, so the name would be blue, not teal")
+        .says("add `server = \"teal\"` to the config, or leave out --name")
+        .lacks("says `server");
 }
 
 #[test]
