@@ -11,7 +11,7 @@ use crate::cli::Promotable;
 use crate::error::{Error, Result};
 use bluegreen_client as client;
 use bluegreen_client::plan::{Access, PromoteIntent, Topology, named};
-use bluegreen_client::promote::{promote, summary};
+use bluegreen_client::promote::{promote, summary, verdict};
 use bluegreen_client::ssh::Client;
 use bluegreen_client::trust::{self, state_dir};
 use bluegreen_process::signals::Stop;
@@ -82,21 +82,8 @@ impl trust::Judge for Judge<'_> {
 }
 
 fn last_line(public: Option<&str>, error: &Error) -> String {
-    let begun = if matches!(error, Error::Client(client::Error::Afterwards(_))) {
-        "Promoted, but something failed afterwards"
-    } else {
-        "Not promoted"
-    };
-    match (public, error) {
-        (Some(side), Error::Client(client::Error::WentBack(_, None))) => {
-            format!("{begun}: {side} is public again, and healthy.")
-        }
-        (Some(side), Error::Client(client::Error::WentBack(_, Some(problem)))) => {
-            format!("{begun}: {side} is public again, but {problem}.")
-        }
-        (Some(side), _) => format!("{begun}: {side} is public."),
-        (None, _) => format!("{begun}: the front end does not report which side is public."),
-    }
+    let error = if let Error::Client(error) = error { Some(error) } else { None };
+    verdict(public, error)
 }
 
 fn go(

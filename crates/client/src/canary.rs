@@ -108,6 +108,7 @@ impl<'a> Run<'a> {
             percent: step.weight,
             foreign: &[],
             commands: check::watch_commands(self.topology, &variables),
+            observer: self.topology.observer.clone(),
         };
         let progress = progress(self.report, step.duration);
         watch(&config.public.url, &config.check.paths, &rules, self.stop, watched, progress)?;

@@ -48,8 +48,11 @@ fn check_pages(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>>
     let probes = servers.iter().flat_map(|server| check.paths.iter().map(move |page| (server, page)));
     concurrent::map(probes, |(server, page)| {
         let address = &server.address;
-        let request =
-            || probe(public, page, Some(address), Some(stop)).map(|response| response.not_from(&foreign));
+        let request = || {
+            let response = probe(public, page, Some(address), Some(stop))?.not_from(&foreign);
+            topology.observer.response(&response);
+            Ok(response)
+        };
         let problem = until_healthy((check.healthy, check.within), Some(stop), request)?;
         let error = |how| Error::Unhealthy {
             path: page.path.clone(),

@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::hold::Hold;
+use crate::observer::Step;
 use crate::plan::{Plan, Topology};
 use crate::probe::{join_url, probe, until_healthy};
 use crate::remote::Remote;
@@ -28,6 +29,7 @@ pub fn go_back(topology: &Topology, plan: &Plan, error: Error, report: &Report) 
         let is_elsewhere = shown.is_ok_and(|shown| shown.public.as_ref() != Some(&plan.to));
         return Err(if is_elsewhere { error } else { Error::Afterwards(Box::new(error)) });
     };
+    topology.observer.step(Step::GoBack);
     report.line(format_args!("Going back to {from}: {error}"));
     // The side that visitors had before is better than the one that failed, even if it is unhealthy.
     let set = |_| topology.switch.set(from, true);

@@ -4,6 +4,7 @@
 //! [`promote::promote`] shows the order: look, hold, check, hand over, set, watch, mark. Everything that a server, the front end, or
 //! the public address answers is hostile: its length has a bound where it is read, and it is printed escaped.
 
+pub mod action;
 pub mod canary;
 pub mod canary_config;
 pub mod changes;
@@ -16,6 +17,7 @@ pub mod finish;
 pub mod folder;
 pub mod hold;
 pub mod lock;
+pub mod observer;
 pub mod overview;
 pub mod plan;
 pub mod probe;

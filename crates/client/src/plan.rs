@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::changes::changes;
 use crate::config::{PromoteConfig, Servers, invalid};
 use crate::error::{Error, Result};
+use crate::observer::{Observer, Step};
 use crate::remote::Remote;
 use crate::ssh::Client;
 use crate::switch::Switch;
@@ -34,6 +35,8 @@ pub struct Topology {
     pub switch: Switch,
     /// The directory of the config, in which its commands run.
     pub folder: PathBuf,
+    /// Receives the steps and the responses of a promotion.
+    pub observer: Observer,
 }
 
 /// What is needed to open a topology: the config that was named, and the user's own settings.
@@ -179,7 +182,7 @@ impl Topology {
             Ok((name.clone(), servers.into_iter().collect::<Result<Vec<_>>>()?))
         };
         let sides = config.sides.iter().map(parse).collect::<Result<_>>()?;
-        Ok(Self { config, sides, switch, folder: folder.to_owned() })
+        Ok(Self { config, sides, switch, folder: folder.to_owned(), observer: Observer::default() })
     }
 
     /// Requests the state of every server; also returns the servers that did not report it. A line of progress is
@@ -232,6 +235,7 @@ impl Topology {
 
     /// Decides what a promotion would do, or why it must not.
     pub fn plan(&self, intent: &PromoteIntent, stop: &Stop, report: &Report) -> Result<Plan> {
+        self.observer.step(Step::Look);
         let from = self.switch.show(Some(stop))?;
         let to = self.choose(intent.side, from.as_deref())?;
         let (states, failed) = self.look(stop, report)?;

@@ -14,6 +14,7 @@ use crate::canary::Run;
 use crate::check_config::Limit;
 use crate::error::{Error, Result};
 use crate::hold::{Heartbeat, Hold};
+use crate::observer::{Observer, Step};
 use crate::plan::{Plan, PromoteIntent, ServerStatus, Topology, all, named, refuse_frozen};
 use crate::remote::Remote;
 use crate::role::Handover;
@@ -61,6 +62,8 @@ pub fn promote(
     stop: &Stop,
     report: &Report,
 ) -> Result<Promoted> {
+    let observer = &topology.observer;
+    observer.step(Step::Hold);
     let heartbeat = Heartbeat::start()?;
     let mut holds = hold_all(topology, &plan.states, &heartbeat, stop, report)?;
     // Somebody may have locked a server since the look.
@@ -69,6 +72,7 @@ pub fn promote(
     if shown.public != plan.from {
         return Err(Error::Changed("another side became public".into()));
     }
+    observer.step(Step::Check);
     check::check_side(topology, plan, intent, stop, report)?;
     let canary = Run::prepare(topology, plan, intent, stop, report)?;
     let limit = limit(topology, plan, intent, stop, report)?;
@@ -91,10 +95,12 @@ pub fn promote(
         }
         let set_at = Instant::now();
         if !plan.is_public() || shown.split.is_some() {
+            observer.step(Step::Set);
             set(topology, plan, intent, report)?;
         }
         took = set_at.elapsed();
         report.line(format_args!("The front end shows {} after {}.", plan.to, seconds(took)));
+        observer.step(Step::Watch);
         watch_public(topology, plan, intent, stop, report, (limit, &mut watched))
     }));
     let result = result.unwrap_or_else(|_| Err(Error::Internal("the watch panicked".into())));
@@ -102,6 +108,7 @@ pub fn promote(
     if result.as_ref().is_err_and(|error| !matches!(error, Error::Afterwards(_))) {
         handover.undo(topology, plan, &mut holds, &heartbeat, report);
     }
+    observer.step(Step::Mark);
     let result = finish::finish(topology, plan, &mut holds, begun, &watched, result);
     if result.is_ok() {
         drain::wait(topology, plan, stop, report);
@@ -219,6 +226,7 @@ fn limit(
         percent: 100,
         foreign: &[],
         commands: Vec::new(),
+        observer: Observer::default(),
     };
     watch(&config.public.url, &config.check.paths, &rules, stop, &mut measured, (MEASURE, |_: &str| ()))?;
     let limit = limit.time(Some(measured.percentile(99)));
@@ -250,6 +258,7 @@ fn watch_public(
         percent: 100,
         foreign: &foreign,
         commands: check::watch_commands(topology, &variables),
+        observer: topology.observer.clone(),
     };
     if intent.force {
         // The side is known to be unhealthy, and what was public before may be worse.
@@ -283,4 +292,24 @@ pub fn summary(done: &Promoted, took: Duration) -> String {
         done.p99_ms,
         seconds(took)
     )
+}
+
+/// Says after a failure which side is public; `None` if the front end does not report it.
+#[must_use]
+pub fn verdict(public: Option<&str>, error: Option<&Error>) -> String {
+    let begun = if matches!(error, Some(Error::Afterwards(_))) {
+        "Promoted, but something failed afterwards"
+    } else {
+        "Not promoted"
+    };
+    match (public, error) {
+        (Some(side), Some(Error::WentBack(_, None))) => {
+            format!("{begun}: {side} is public again, and healthy.")
+        }
+        (Some(side), Some(Error::WentBack(_, Some(problem)))) => {
+            format!("{begun}: {side} is public again, but {problem}.")
+        }
+        (Some(side), _) => format!("{begun}: {side} is public."),
+        (None, _) => format!("{begun}: the front end does not report which side is public."),
+    }
 }

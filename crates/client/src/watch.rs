@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::check_config::Page;
 use crate::error::{Error, Result};
+use crate::observer::Observer;
 use crate::probe::{Request, Response, join_url};
 use crate::user_command::UserCommand;
 use bluegreen_process::signals::Stop;
@@ -46,6 +47,8 @@ pub struct Rules<'a> {
     pub foreign: &'a [String],
     /// The commands that must succeed.
     pub commands: Vec<UserCommand<'a>>,
+    /// Receives the responses.
+    pub observer: Observer,
 }
 
 impl Rules<'_> {
@@ -218,12 +221,14 @@ struct InFlight(Vec<(String, Request)>);
 
 impl InFlight {
     /// Adds the responses that have arrived.
-    fn collect(&mut self, watched: &mut Watched, foreign: &[String]) -> Result<()> {
+    fn collect(&mut self, watched: &mut Watched, rules: &Rules) -> Result<()> {
         let mut failed = None;
         self.0.retain_mut(|(url, request)| match request.advance() {
             Ok(None) => true,
             Ok(Some(response)) => {
-                watched.add(url, response.not_from(foreign));
+                let response = response.not_from(rules.foreign);
+                rules.observer.response(&response);
+                watched.add(url, response);
                 false
             }
             Err(error) => {
@@ -282,7 +287,7 @@ pub fn watch(
         let wake = if Instant::now() < next { next } else { Instant::now() + PAUSE };
         let requests = in_flight.0.iter().map(|(_, request)| request.task());
         wait_any(requests.chain(commands.tasks.iter().flatten()), wake, Some(stop));
-        in_flight.collect(watched, rules.foreign)?;
+        in_flight.collect(watched, rules)?;
         if shown.elapsed() >= pause {
             shown = Instant::now();
             let pace = watched.requests() as f64 / started.elapsed().as_secs_f64();
@@ -324,6 +329,7 @@ mod tests {
             percent,
             foreign: &[],
             commands: Vec::new(),
+            observer: Observer::default(),
         };
         let total = canary(None, Some("green"));
         assert!(rules(40, 100).judge(&total).is_ok(), "the total failure rate is small");

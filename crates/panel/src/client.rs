@@ -1,8 +1,11 @@
 //! What the panel needs from the client library, as traits, so that tests can replace the servers.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use bluegreen_client::changes::Change;
+use bluegreen_client::action::Action;
+use bluegreen_client::changes::Change as Commit;
+use bluegreen_client::observer::Event;
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::Entry;
@@ -39,6 +42,70 @@ pub struct Health {
     pub took: Duration,
 }
 
+/// A promotion that an operator has confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promotion {
+    /// The side that is to become public.
+    pub side: String,
+    /// True if it is promoted although a check fails.
+    pub force: bool,
+    /// What the operator has seen: the public side, and both commits. If it has changed, nothing happens.
+    pub seen: Option<String>,
+}
+
+/// What a promotion would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// The public side.
+    pub from: Option<String>,
+    /// The side that is to become public.
+    pub to: String,
+    /// True if it is public already.
+    pub is_public: bool,
+    /// The commit that visitors get now.
+    pub old: Option<ObjectId>,
+    /// The commit that they will get.
+    pub new: Option<ObjectId>,
+    /// The servers that do not take part, each with the reason.
+    pub left_out: Vec<String>,
+    /// The time for which the public address is watched.
+    pub watch: Duration,
+}
+
+impl Planned {
+    /// Returns what an operator must have seen to confirm this.
+    #[must_use]
+    pub fn seen(&self) -> String {
+        let id = |id: Option<ObjectId>| id.map_or_else(|| "-".into(), |id| id.to_string());
+        format!("{} {} {}", self.from.as_deref().unwrap_or("-"), id(self.old), id(self.new))
+    }
+}
+
+/// A change of every server of a side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A command without arguments.
+    Run(Action),
+    /// Refuse deployments and promotions.
+    Lock {
+        /// The reason.
+        reason: String,
+        /// The end.
+        until: Option<SystemTime>,
+    },
+    /// Allow them again.
+    Unlock,
+}
+
+/// Receives what happens during an action, from several threads.
+pub trait Progress: Send + Sync {
+    /// Takes a line of output.
+    fn line(&self, line: &str);
+
+    /// Takes a step or a response of a promotion.
+    fn event(&self, event: Event);
+}
+
 /// Opens the config, once for each look and each action, so that a change of the config takes effect.
 pub trait Client: Send + Sync {
     /// Reads the config, and finds servers and switch.
@@ -69,5 +136,28 @@ pub trait Pair: Send + Sync {
     fn author(&self, commit: &ObjectId) -> Option<String>;
 
     /// Returns the commits between two, if the clone contains both.
-    fn changes(&self, old: &ObjectId, new: &ObjectId) -> Vec<Change>;
+    fn changes(&self, old: &ObjectId, new: &ObjectId) -> Vec<Commit>;
+
+    /// Decides what a promotion would do, or why it must not.
+    fn plan(&self, side: &str, force: bool, stop: &Stop) -> Result<Planned, Problem>;
+
+    /// Promotes a side; returns a summary.
+    fn promote(
+        &self,
+        wanted: &Promotion,
+        stop: &Stop,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<String, Problem>;
+
+    /// Changes every server of a side; returns a summary.
+    fn apply(
+        &self,
+        side: &str,
+        change: &Change,
+        stop: &Stop,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<String, Problem>;
+
+    /// Follows the log of what runs on a server, until that ends or a stop is requested.
+    fn follow(&self, server: &Endpoint, stop: &Stop, line: &dyn Fn(&str)) -> Result<(), Problem>;
 }

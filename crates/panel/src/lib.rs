@@ -4,13 +4,17 @@
 //! stores nothing: [`live::Live`] caches what the servers reported last. Everything that a browser sends is hostile
 //! until [`guard`] has accepted it, and everything that a server reports is text.
 
+pub mod actions;
 pub mod client;
 pub mod connections;
 pub mod error;
 pub mod fields;
 pub mod guard;
+pub mod job;
+pub mod jobs;
 pub mod live;
 pub mod pages;
+pub mod recent;
 pub mod server;
 pub mod servers;
 pub mod session;

@@ -27,16 +27,16 @@ const MIN_PAUSE: Duration = Duration::from_millis(200);
 const HISTORY_AGE: Duration = Duration::from_secs(30);
 
 /// The age up to which a page shows responses as they are.
-const FRESH: Duration = Duration::from_millis(500);
+pub const FRESH: Duration = Duration::from_millis(500);
 
 /// The state, and everything that changes it.
 pub struct Live {
-    client: Arc<dyn Client>,
+    pub(crate) client: Arc<dyn Client>,
     state: Mutex<State>,
-    version: watch::Sender<u64>,
+    pub(crate) version: watch::Sender<u64>,
     viewers: AtomicUsize,
-    demand: Notify,
-    stop: Stop,
+    pub(crate) demand: Notify,
+    pub(crate) stop: Stop,
 }
 
 /// A browser that receives events. The servers are asked for as long as one of these lives.
@@ -67,6 +67,12 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns whether a browser receives events.
+    #[must_use]
+    pub fn has_viewers(&self) -> bool {
+        self.viewers.load(Ordering::Relaxed) > 0
+    }
+
     /// Registers a browser, and returns what reports each change of the state to it.
     pub fn watch(self: &Arc<Self>) -> (Viewer, watch::Receiver<u64>) {
         self.viewers.fetch_add(1, Ordering::Relaxed);
@@ -74,10 +80,10 @@ impl Live {
         (Viewer(Arc::clone(self)), self.version.subscribe())
     }
 
-    /// Waits until every server has responded just now, but not for longer than `patience`.
-    pub async fn refresh(&self, patience: Duration) {
+    /// Waits until no response is older than `age`, but not for longer than `patience`.
+    pub async fn refresh(&self, patience: Duration, age: Duration) {
         let mut version = self.version.subscribe();
-        let since = Instant::now().checked_sub(FRESH).unwrap_or_else(Instant::now);
+        let since = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
         let is_fresh = async {
             while !self.state().is_newer_than(since) {
                 self.demand.notify_one();
@@ -90,11 +96,11 @@ impl Live {
     /// Asks all servers again and again while somebody looks.
     pub async fn observe(self: Arc<Self>) {
         loop {
-            if self.viewers.load(Ordering::Relaxed) == 0 {
-                self.demand.notified().await;
-            } else {
+            if self.has_viewers() {
                 let pause = if self.state().is_busy() { BUSY_PAUSE } else { IDLE_PAUSE };
                 let _ = timeout(pause, self.demand.notified()).await;
+            } else {
+                self.demand.notified().await;
             }
             self.look().await;
             sleep(MIN_PAUSE).await;
@@ -171,6 +177,9 @@ impl Live {
             }
             server.status.set(status);
         });
+        if self.has_viewers() {
+            self.follow(&pair, &endpoint);
+        }
         if needs_history {
             self.ask_history(Arc::clone(&pair), endpoint).await;
         }
@@ -211,7 +220,7 @@ fn mark(status: &Status) -> (Option<String>, Option<String>, bool, Option<String
 }
 
 /// Runs something that waits for a server in a thread of its own.
-async fn blocking<T: FromPanic + Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: FromPanic + Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => T::from_panic(&error.to_string()),
@@ -219,7 +228,8 @@ async fn blocking<T: FromPanic + Send + 'static>(work: impl FnOnce() -> T + Send
 }
 
 /// The result of a question whose thread panicked.
-trait FromPanic {
+pub(crate) trait FromPanic {
+    /// Creates it from the message.
     fn from_panic(message: &str) -> Self;
 }
 

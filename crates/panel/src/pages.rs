@@ -12,12 +12,12 @@ use tokio::time::sleep;
 use crate::connections::Connections;
 use crate::fields::Fields;
 use crate::guard::{cookie_name, port_of};
-use crate::live::Live;
+use crate::live::{FRESH, Live};
 use crate::session::Secrets;
 use crate::views;
 
 /// The time for which a page waits for the servers. It then shows which of them have not responded.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The time that a wrong token costs.
 const WRONG_TOKEN: Duration = Duration::from_millis(500);
@@ -35,7 +35,7 @@ pub struct Panel {
 
 /// Shows both sides and the history.
 pub async fn overview(State(panel): State<Panel>, Extension(filter): Extension<Fields>) -> Html<String> {
-    panel.live.refresh(PATIENCE).await;
+    panel.live.refresh(PATIENCE, FRESH).await;
     views::overview(&panel.live.state(), panel.secrets.needs_token(), &panel.secrets.csrf, &filter)
 }
 

@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
+use crate::actions;
 use crate::client::Client;
 use crate::connections::{Connections, Phase};
 use crate::error::PanelError;
@@ -100,6 +101,7 @@ pub fn serve(
         stopped(stop).await;
         accepting.abort();
         observer.abort();
+        live.finish().await;
         Ok(())
     });
     // Threads that still wait for a server are left behind.
@@ -112,6 +114,8 @@ fn router(panel: Panel, guard: Guard) -> Router {
         .route("/", get(pages::overview))
         .route("/login", get(pages::login).post(pages::log_in))
         .route("/logout", post(pages::log_out))
+        .route("/confirm", get(actions::ask))
+        .route("/do", post(actions::act))
         .route("/events", get(stream::events))
         .route("/panel.css", get(pages::style))
         .route("/panel.js", get(pages::script))

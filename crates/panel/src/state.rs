@@ -1,17 +1,15 @@
 //! What the panel shows: the last response of every server and of the front end. It is a cache, and nothing else.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bluegreen_client::changes::Change;
 use bluegreen_object_store::ObjectId;
-use bluegreen_protocol::history::Entry;
-use bluegreen_protocol::status::Status;
+use bluegreen_protocol::history::{Action, Entry};
+use bluegreen_protocol::status::{Holder, Status};
 
 use crate::client::{Endpoint, Health, Problem};
-
-/// The most lines of a log that are kept.
-const MAX_LINES: usize = 500;
+use crate::job::Job;
+use crate::recent::Recent;
 
 /// The last response to a question that is asked again and again.
 #[derive(Debug)]
@@ -81,8 +79,10 @@ pub struct Server {
     pub health: Answer<Health>,
     /// Its history, the newest entry first.
     pub history: Answer<Vec<Entry>>,
-    /// The output of what runs on it.
-    pub log: Log,
+    /// The beginning of the deployment whose log is followed.
+    pub followed: Option<String>,
+    /// The output of what runs on it, for as long as somebody looks.
+    pub log: Recent<String>,
 }
 
 impl Server {
@@ -95,56 +95,22 @@ impl Server {
             author: None,
             health: Answer::default(),
             history: Answer::default(),
-            log: Log::default(),
+            followed: None,
+            log: Recent::default(),
         }
+    }
+
+    /// Returns the holder of its lock if a deployment or a rollback runs, whose log can be followed.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&Holder> {
+        let running = self.status.good()?.running.as_ref()?;
+        matches!(running.action, Action::Deploy | Action::Rollback | Action::Adopt).then_some(running)
     }
 
     /// Returns whether something runs on it.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.status.good().is_some_and(|status| status.running.is_some())
-    }
-}
-
-/// The last lines of an output. Each line has a number, by which a reader continues where it was.
-#[derive(Debug, Default)]
-pub struct Log {
-    lines: VecDeque<String>,
-    first: u64,
-}
-
-impl Log {
-    /// Adds a line.
-    pub fn push(&mut self, line: String) {
-        if self.lines.len() >= MAX_LINES {
-            self.lines.pop_front();
-            self.first += 1;
-        }
-        self.lines.push_back(line);
-    }
-
-    /// Removes all lines. The numbers continue.
-    pub fn clear(&mut self) {
-        self.first = self.next();
-        self.lines.clear();
-    }
-
-    /// Returns the number that the next line gets.
-    #[must_use]
-    pub fn next(&self) -> u64 {
-        self.first + self.lines.len() as u64
-    }
-
-    /// Returns the lines from a number on, and whether older ones are missing for a reader that was there.
-    pub fn since(&self, number: u64) -> (impl Iterator<Item = &str>, bool) {
-        let skipped = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        (self.lines.iter().skip(skipped).map(String::as_str), number < self.first)
-    }
-
-    /// Returns all lines as one text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
     }
 }
 
@@ -163,6 +129,8 @@ pub struct State {
     pub servers: Vec<Server>,
     /// The commits between what visitors get now and what they would get.
     pub changes: Option<(ObjectId, ObjectId, Vec<Change>)>,
+    /// The action that runs, or the last one.
+    pub job: Option<Job>,
 }
 
 impl State {
@@ -227,10 +195,10 @@ impl State {
         self.ends().is_some_and(|ends| self.changes.as_ref().map(|(old, new, _)| (*old, *new)) != Some(ends))
     }
 
-    /// Returns whether something runs on a server.
+    /// Returns whether an action or something else on a server runs.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.servers.iter().any(Server::is_busy)
+        self.servers.iter().any(Server::is_busy) || self.job.as_ref().is_some_and(Job::is_running)
     }
 
     /// Returns whether every question was answered since a time.
@@ -253,24 +221,6 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_log_is_bounded_and_a_reader_continues_where_it_was() {
-        let mut log = Log::default();
-        let read = |log: &Log, from| {
-            let (lines, is_cut) = log.since(from);
-            (lines.map(str::to_owned).collect::<Vec<_>>(), is_cut)
-        };
-        log.push("a".into());
-        log.push("b".into());
-        assert_eq!(read(&log, 1), (vec!["b".into()], false));
-        (0..MAX_LINES).for_each(|number| log.push(number.to_string()));
-        let (lines, is_cut) = read(&log, 1);
-        assert_eq!((lines.len(), lines[0].as_str(), is_cut), (MAX_LINES, "0", true));
-        let next = log.next();
-        log.clear();
-        assert_eq!((log.next(), read(&log, next)), (next, (vec![], false)));
-    }
 
     #[test]
     fn a_server_that_stays_in_the_config_keeps_its_responses() {

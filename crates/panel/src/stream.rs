@@ -19,8 +19,10 @@ use tokio::time::{sleep, timeout};
 
 use crate::connections::Phase;
 use crate::fields::Fields;
+use crate::job::Job;
 use crate::live::{Live, Viewer};
 use crate::pages::Panel;
+use crate::recent::Recent;
 use crate::views;
 
 /// The events that wait for a browser to read them.
@@ -71,6 +73,10 @@ impl http_body::Body for Events {
 #[derive(Default)]
 struct Received {
     parts: BTreeMap<String, String>,
+    /// The next line of each log, by its element id, and what the log belongs to.
+    logs: BTreeMap<String, (String, u64)>,
+    /// The job, and its next response.
+    samples: Option<(u64, u64)>,
 }
 
 async fn send(
@@ -103,13 +109,52 @@ impl Received {
     /// Returns the events that bring a browser up to date.
     fn update(&mut self, live: &Live, filter: &Fields) -> String {
         let mut events = String::new();
-        for (id, html) in views::parts(&live.state(), filter) {
+        let state = live.state();
+        for (id, html) in views::parts(&state, filter) {
             if self.parts.get(&id) != Some(&html) {
                 event(&mut events, "part", &json!({ "id": id, "html": html }));
                 self.parts.insert(id, html);
             }
         }
+        for (number, server) in state.servers.iter().enumerate() {
+            if let Some(owner) = server.followed.as_ref().filter(|_| server.deployment().is_some()) {
+                self.log(&mut events, format!("log-{number}"), owner, &server.log);
+            }
+        }
+        if let Some(job) = &state.job {
+            self.log(&mut events, "job-log".into(), &job.number.to_string(), &job.log);
+            self.samples(&mut events, job);
+        }
         events
+    }
+
+    /// Adds the lines that the browser lacks. `owner` names what writes the log.
+    fn log(&mut self, events: &mut String, id: String, owner: &str, log: &Recent<String>) {
+        let (known, next) = self.logs.get(&id).map_or(("", 0), |(known, next)| (known.as_str(), *next));
+        let is_new = known != owner;
+        let (lines, is_cut) = log.since(if is_new { 0 } else { next });
+        let text: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();
+        if is_new || !text.is_empty() {
+            let data = json!({ "id": id, "reset": is_new || is_cut, "text": text });
+            event(events, "log", &data);
+            self.logs.insert(id, (owner.to_owned(), log.next()));
+        }
+    }
+
+    fn samples(&mut self, events: &mut String, job: &Job) {
+        let next = self.samples.filter(|(number, _)| *number == job.number).map(|(_, next)| next);
+        let (samples, is_cut) = job.samples.since(next.unwrap_or(0));
+        // The time since the begin in seconds, the response time in milliseconds, and two flags.
+        let points: Vec<_> = samples
+            .map(|sample| {
+                let (at, took) = (sample.at.as_secs_f64(), sample.took.as_millis() as u64);
+                json!([(at * 100.0).round() / 100.0, took, sample.is_good, sample.is_public])
+            })
+            .collect();
+        if next.is_none() || !points.is_empty() {
+            event(events, "samples", &json!({ "reset": next.is_none() || is_cut, "points": points }));
+            self.samples = Some((job.number, job.samples.next()));
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! The page and its parts as HTML. The templates escape everything that they show; here all texts are bounded, and
 //! control characters are made visible.
 
+mod activity;
+pub mod confirm;
 mod history;
+mod promotion;
 mod side;
 
 use askama::Template;
@@ -10,14 +13,10 @@ use axum::response::Html;
 use crate::client::Problem;
 use crate::fields::Fields;
 use crate::state::State;
-use bluegreen_client::changes::Change;
-use bluegreen_text::{MAX_MESSAGE_CHARS, count, escape_controls, truncated};
+use bluegreen_text::{MAX_MESSAGE_CHARS, escape_controls, truncated};
 
 /// The maximum length of a subject or of a name, in characters.
 const MAX_WORDS: usize = 200;
-
-/// The most commits of each kind that are listed.
-const MAX_CHANGES: usize = 20;
 
 /// Returns a text from a server as the page shows it: bounded, and with control characters that are visible.
 fn text(from: &str, max_chars: usize) -> String {
@@ -47,6 +46,7 @@ struct Overview<'a> {
     notice: String,
     sides: Vec<String>,
     promotion: String,
+    activity: String,
     filters: Vec<history::Select>,
     text: String,
     is_filtered: bool,
@@ -64,17 +64,6 @@ struct Notice {
     title: String,
     text: String,
     hint: Option<String>,
-}
-
-#[derive(Template)]
-#[template(path = "promotion.html")]
-struct Promotion {
-    title: String,
-    words: String,
-    gained: Vec<Change>,
-    gained_count: String,
-    lost: Vec<Change>,
-    lost_count: String,
 }
 
 #[derive(Template)]
@@ -98,7 +87,7 @@ pub fn overview(state: &State, has_token: bool, csrf: &str, filter: &Fields) -> 
         Some(side) => format!("{} is public - bluegreen", words(side)),
         None => "bluegreen".into(),
     };
-    let sides = state.sides().iter().map(|side| side::part(state, side)).collect();
+    let sides = state.sides().iter().map(|side| side::part(state, side, true)).collect();
     let page = Overview {
         title,
         public_url: words(&state.public_url),
@@ -106,7 +95,8 @@ pub fn overview(state: &State, has_token: bool, csrf: &str, filter: &Fields) -> 
         csrf,
         notice: notices(state),
         sides,
-        promotion: promotion(state),
+        promotion: promotion::part(state),
+        activity: activity::part(state, true),
         filters: history::selects(state, filter),
         text: words(filter.get("text")),
         is_filtered: history::is_filtered(filter),
@@ -115,12 +105,13 @@ pub fn overview(state: &State, has_token: bool, csrf: &str, filter: &Fields) -> 
     Html(render(&page))
 }
 
-/// Returns the parts of the page that change, by their element ids.
+/// Returns the parts of the page that change, by their element ids. Logs are empty: their lines are events of their own.
 #[must_use]
 pub fn parts(state: &State, filter: &Fields) -> Vec<(String, String)> {
     let mut parts = vec![("notice".into(), notices(state))];
-    parts.extend(state.sides().iter().map(|side| (format!("side-{side}"), side::part(state, side))));
-    parts.push(("promotion".into(), promotion(state)));
+    parts.extend(state.sides().iter().map(|side| (format!("side-{side}"), side::part(state, side, false))));
+    parts.push(("promotion".into(), promotion::part(state)));
+    parts.push(("activity".into(), activity::part(state, false)));
     parts.push(("history".into(), history::part(state, filter)));
     parts
 }
@@ -150,66 +141,4 @@ fn notices(state: &State) -> String {
     notices.extend(front.map(|problem| bad("The front end does not report which side is public.", problem)));
     notices.extend(side::warnings(state));
     render(&Notices { notices })
-}
-
-/// Describes what a promotion would change for visitors.
-fn promotion(state: &State) -> String {
-    let (public, other) = (state.public_side(), state.other_side());
-    let ends = public.zip(other.as_deref());
-    let commits = ends.map(|(public, other)| (state.commit_of(public), state.commit_of(other)));
-    let mut part = Promotion {
-        title: String::new(),
-        words: String::new(),
-        gained: Vec::new(),
-        gained_count: String::new(),
-        lost: Vec::new(),
-        lost_count: String::new(),
-    };
-    let (Some((public, other)), Some(commits)) = (ends, commits) else {
-        part.title = "Which side is public is unknown".into();
-        part.words = match state.front.good() {
-            Some(Some(side)) => {
-                format!("The front end shows {}, which is not a side of the config.", words(side))
-            }
-            Some(None) => "The front end shows no side. Promote a side by its name.".into(),
-            None => "The front end has not responded.".into(),
-        };
-        return render(&part);
-    };
-    part.title = format!("Promote {other}");
-    let (Some(old), Some(new)) = commits else {
-        part.words = format!("Visitors get {public}. What both sides serve is not known yet.");
-        return render(&part);
-    };
-    if old == new {
-        part.words = format!("Both sides serve {}. Visitors would see no change.", old.short());
-        return render(&part);
-    }
-    part.words = format!("Visitors get {public} with {}. {other} has {}.", old.short(), new.short());
-    let known = state.changes.as_ref().filter(|(from, to, _)| (*from, *to) == (old, new));
-    let changes = known.map_or(&[][..], |(_, _, changes)| changes);
-    let of = |is_gained: bool| changes.iter().filter(move |change| change.is_gained == is_gained);
-    let list = |is_gained| of(is_gained).take(MAX_CHANGES).map(shown).collect::<Vec<_>>();
-    let number = |is_gained| {
-        let all = of(is_gained).count();
-        let more =
-            if all > MAX_CHANGES { format!(", of which the newest {MAX_CHANGES}") } else { String::new() };
-        format!("{}{more}", count(all as u64, "commit"))
-    };
-    (part.gained, part.lost) = (list(true), list(false));
-    (part.gained_count, part.lost_count) = (number(true), number(false));
-    if known.is_some() && changes.is_empty() {
-        part.words +=
-            " The clone does not contain both commits: run `git fetch` to list what lies between them.";
-    }
-    render(&part)
-}
-
-fn shown(change: &Change) -> Change {
-    Change {
-        is_gained: change.is_gained,
-        commit: words(&change.commit),
-        subject: words(&change.subject),
-        author: words(&change.author),
-    }
 }

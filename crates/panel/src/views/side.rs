@@ -2,8 +2,9 @@
 
 use askama::Template;
 
-use super::{Notice, message, render, words};
+use super::{Notice, activity, message, render, words};
 use crate::client::Problem;
+use crate::job::Job;
 use crate::state::{Server, State};
 use bluegreen_protocol::status::Status;
 use bluegreen_text::age;
@@ -18,6 +19,13 @@ struct Side<'a> {
     name: &'a str,
     is_public: Option<bool>,
     servers: Vec<ServerPart>,
+    buttons: Vec<Button>,
+}
+
+/// An action on all servers of the side.
+struct Button {
+    action: &'static str,
+    label: &'static str,
 }
 
 struct ServerPart {
@@ -26,6 +34,9 @@ struct ServerPart {
     waiting: Option<String>,
     live: Option<Live>,
     health: Line,
+    number: usize,
+    /// The output of the deployment that runs.
+    log: Option<String>,
 }
 
 struct Live {
@@ -46,11 +57,32 @@ struct Line {
     text: String,
 }
 
-/// Returns the card of a side.
-pub(super) fn part(state: &State, name: &str) -> String {
-    let servers = state.servers.iter().filter(|server| server.endpoint.side == name).map(server_part);
+/// Returns the card of a side; `with_log` adds the output so far of what runs.
+pub(super) fn part(state: &State, name: &str, with_log: bool) -> String {
+    let all = state.servers.iter().enumerate().filter(|(_, server)| server.endpoint.side == name);
+    let servers = all.map(|(number, server)| server_part(server, number, with_log));
     let is_public = state.front.good().map(|side| side.as_deref() == Some(name));
-    render(&Side { name, is_public, servers: servers.collect() })
+    render(&Side { name, is_public, servers: servers.collect(), buttons: buttons(state, name) })
+}
+
+/// Returns what can be done now. While an action runs, that is nothing.
+fn buttons(state: &State, side: &str) -> Vec<Button> {
+    let button = |action, label| Button { action, label };
+    let servers = || state.servers.iter().filter(|server| server.endpoint.side == side);
+    let is_waiting = servers().any(|server| server.status.good().is_none());
+    if is_waiting || state.job.as_ref().is_some_and(Job::is_running) {
+        return Vec::new();
+    }
+    if servers().any(|server| server.deployment().is_some()) {
+        return vec![button("cancel", "Cancel")];
+    }
+    if servers().any(Server::is_busy) {
+        return Vec::new();
+    }
+    if servers().any(|server| server.status.good().is_some_and(|status| status.lock.is_some())) {
+        return vec![button("unlock", "Unlock")];
+    }
+    vec![button("rollback", "Roll back"), button("deploy", "Deploy again"), button("lock", "Lock")]
 }
 
 /// Returns what the operator must know about the servers besides their cards.
@@ -89,7 +121,7 @@ pub(super) fn warnings(state: &State) -> Vec<Notice> {
     warnings
 }
 
-fn server_part(server: &Server) -> ServerPart {
+fn server_part(server: &Server, number: usize, with_log: bool) -> ServerPart {
     let problem = server.status.problem().map(|problem| Problem {
         message: message(&problem.message),
         hint: problem.hint.as_deref().map(message),
@@ -106,6 +138,8 @@ fn server_part(server: &Server) -> ServerPart {
         waiting,
         live: status.map(|status| live(status, server.author.as_deref())),
         health: health(server),
+        number,
+        log: server.deployment().map(|_| if with_log { activity::text(&server.log) } else { String::new() }),
     }
 }
 

@@ -8,9 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use bluegreen_client::changes::Change;
+use bluegreen_client::changes::Change as Commit;
+use bluegreen_client::observer::{Event, Step};
 use bluegreen_object_store::ObjectId;
-use bluegreen_panel::client::{Client, Endpoint, Health, Pair, Problem};
+use bluegreen_panel::client::{
+    Change, Client, Endpoint, Health, Pair, Planned, Problem, Progress, Promotion,
+};
 use bluegreen_panel::{Options, PanelError, Patience, serve};
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::Entry;
@@ -24,7 +27,13 @@ pub struct World {
     /// `status --json` of blue and green.
     pub statuses: [Result<Value, Problem>; 2],
     pub histories: [Value; 2],
-    pub changes: Vec<Change>,
+    pub changes: Vec<Commit>,
+    /// The reason why a promotion needs force.
+    pub unhealthy: Option<Problem>,
+    /// True if actions do not end.
+    pub is_blocked: bool,
+    /// The changes that were made.
+    pub applied: Vec<String>,
     /// The response time of blue.
     pub delay: Duration,
 }
@@ -36,6 +45,9 @@ impl World {
             statuses: [Ok(status("blue", 'a', "First")), Ok(status("green", 'b', "Second"))],
             histories: [json!([]), json!([])],
             changes: vec![change(true, "b2b2b2b", "Second", "Ada")],
+            unhealthy: None,
+            is_blocked: false,
+            applied: Vec::new(),
             delay: Duration::ZERO,
         }
     }
@@ -45,8 +57,8 @@ pub fn problem(message: &str) -> Problem {
     Problem { message: message.into(), hint: Some("try again".into()) }
 }
 
-pub fn change(is_gained: bool, commit: &str, subject: &str, author: &str) -> Change {
-    Change { is_gained, commit: commit.into(), subject: subject.into(), author: author.into() }
+pub fn change(is_gained: bool, commit: &str, subject: &str, author: &str) -> Commit {
+    Commit { is_gained, commit: commit.into(), subject: subject.into(), author: author.into() }
 }
 
 /// Returns the state of a server, as `status --json` prints it.
@@ -131,8 +143,83 @@ impl Pair for Fake {
         Some("Ada Developer".into())
     }
 
-    fn changes(&self, _: &ObjectId, _: &ObjectId) -> Vec<Change> {
+    fn changes(&self, _: &ObjectId, _: &ObjectId) -> Vec<Commit> {
         self.world().changes
+    }
+
+    fn plan(&self, side: &str, force: bool, stop: &Stop) -> Result<Planned, Problem> {
+        let world = self.world();
+        if let Some(problem) = world.unhealthy.filter(|_| !force) {
+            return Err(problem);
+        }
+        let (from, commits) =
+            (self.public_side(stop)?, world.statuses.map(|status| status.unwrap()["commit"].clone()));
+        let id = |at: usize| serde_json::from_value(commits[at].clone()).unwrap();
+        let at = usize::from(side == "green");
+        Ok(Planned {
+            is_public: from.as_deref() == Some(side),
+            from,
+            to: side.into(),
+            old: id(1 - at),
+            new: id(at),
+            left_out: Vec::new(),
+            watch: Duration::from_secs(30),
+        })
+    }
+
+    fn promote(
+        &self,
+        wanted: &Promotion,
+        stop: &Stop,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<String, Problem> {
+        let planned = self.plan(&wanted.side, wanted.force, stop)?;
+        if wanted.seen.as_ref() != Some(&planned.seen()) {
+            return Err(problem("the sides have changed since you confirmed"));
+        }
+        for step in [Step::Look, Step::Hold, Step::Check] {
+            progress.event(Event::Step(step));
+        }
+        progress.event(Event::Response { took: Duration::from_millis(3), is_good: true });
+        progress.line("Checked green: 1 server.");
+        progress.event(Event::Step(Step::Set));
+        self.0.lock().unwrap().public = Ok(Some(wanted.side.clone()));
+        progress.event(Event::Step(Step::Watch));
+        progress.event(Event::Response { took: Duration::from_millis(5), is_good: true });
+        progress.event(Event::Response { took: Duration::from_millis(900), is_good: false });
+        progress.line("  <b>2 requests</b>\u{1b}[2J, 1 failed");
+        while self.world().is_blocked && stop.check().is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+        if stop.check().is_err() {
+            self.0.lock().unwrap().public = Ok(planned.from);
+            return Err(problem("Not promoted: blue is public again, and healthy. cancelled"));
+        }
+        Ok("green is public, before it was blue".into())
+    }
+
+    fn apply(
+        &self,
+        side: &str,
+        change: &Change,
+        _: &Stop,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<String, Problem> {
+        self.0.lock().unwrap().applied.push(format!("{side}: {change:?}"));
+        progress.line("Working on <i>it</i>...");
+        let is_cancel = format!("{change:?}").contains("Cancel");
+        while self.world().is_blocked && !is_cancel {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(format!("{side} has changed."))
+    }
+
+    fn follow(&self, _: &Endpoint, stop: &Stop, line: &dyn Fn(&str)) -> Result<(), Problem> {
+        line("Step <npm>\u{1b}[2J is running");
+        while stop.check().is_ok() && self.world().is_blocked {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 }
 

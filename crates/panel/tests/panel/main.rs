@@ -5,6 +5,7 @@
 // Tests may start threads directly, unlike the program.
 #![allow(clippy::disallowed_methods)]
 
+mod actions;
 mod attack;
 mod crowd;
 mod fake;

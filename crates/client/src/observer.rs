@@ -1,0 +1,89 @@
+//! An observer of a promotion: the steps and the responses, as they happen.
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::probe::Response;
+
+/// A step of a promotion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Ask the front end and all servers.
+    Look,
+    /// Lock all servers.
+    Hold,
+    /// Check every server of the side.
+    Check,
+    /// Run the switch.
+    Set,
+    /// Request what visitors get.
+    Watch,
+    /// Send visitors back, after a failure.
+    GoBack,
+    /// Record on all servers which side is public.
+    Mark,
+}
+
+impl Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Look => "Look",
+            Self::Hold => "Hold",
+            Self::Check => "Check",
+            Self::Set => "Switch",
+            Self::Watch => "Watch",
+            Self::GoBack => "Go back",
+            Self::Mark => "Mark",
+        })
+    }
+}
+
+/// Something that happens during a promotion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A step begins.
+    Step(Step),
+    /// A response to a check, or to a request of the watch.
+    Response {
+        /// The response time.
+        took: Duration,
+        /// True if it is not a failure.
+        is_good: bool,
+    },
+}
+
+type Receiver = dyn Fn(Event) + Send + Sync;
+
+/// Receives the events; by default, nothing does.
+#[derive(Clone, Default)]
+pub struct Observer(Option<Arc<Receiver>>);
+
+impl Observer {
+    /// Creates an observer from a function, which several threads call.
+    pub fn new(receive: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(receive)))
+    }
+
+    /// Reports that a step begins.
+    pub fn step(&self, step: Step) {
+        self.send(Event::Step(step));
+    }
+
+    /// Reports a response.
+    pub fn response(&self, response: &Response) {
+        self.send(Event::Response { took: response.took, is_good: response.is_good() });
+    }
+
+    fn send(&self, event: Event) {
+        if let Some(receive) = &self.0 {
+            receive(event);
+        }
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Observer").field(&self.0.is_some()).finish()
+    }
+}

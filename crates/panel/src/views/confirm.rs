@@ -1,0 +1,197 @@
+//! The pages that ask for a confirmation, and say what visitors will see.
+
+use askama::Template;
+use axum::response::Html;
+
+use super::{message, promotion, render, words};
+use crate::client::{Planned, Problem};
+use crate::job::Job;
+use crate::state::{Server, State};
+
+#[derive(Template, Default)]
+#[template(path = "confirm.html")]
+struct Confirm<'a> {
+    title: String,
+    words: Vec<String>,
+    problem: Option<Problem>,
+    changes: String,
+    csrf: &'a str,
+    fields: Vec<(&'static str, String)>,
+    asks_reason: bool,
+    kind: &'static str,
+    /// The words of the button; empty if nothing can be confirmed.
+    button: String,
+    /// The page that offers the same in spite of the problem.
+    instead: String,
+}
+
+/// Asks whether a side becomes public.
+pub fn promote(
+    state: &State,
+    csrf: &str,
+    (side, force): (&str, bool),
+    planned: Result<Planned, Problem>,
+) -> Html<String> {
+    let title = format!("Promote {}?", words(side));
+    let planned = match planned {
+        Ok(planned) => planned,
+        Err(problem) => {
+            let instead = format!("/confirm?do=promote&side={side}&force=yes");
+            let page = Confirm {
+                title,
+                words: vec!["It cannot be promoted now. Visitors see no change.".into()],
+                problem: Some(bounded(&problem)),
+                instead: if force { String::new() } else { instead },
+                ..Confirm::default()
+            };
+            return Html(render(&page));
+        }
+    };
+    let mut fields = vec![("do", "promote".into()), ("side", planned.to.clone()), ("seen", planned.seen())];
+    fields.extend(force.then(|| ("force", "yes".into())));
+    let page = Confirm {
+        title,
+        words: promotion_words(state, &planned, force),
+        changes: promotion::changes(state),
+        csrf,
+        fields,
+        kind: if force { "danger" } else { "primary" },
+        button: format!("Promote {}", planned.to),
+        ..Confirm::default()
+    };
+    Html(render(&page))
+}
+
+fn promotion_words(state: &State, planned: &Planned, force: bool) -> Vec<String> {
+    let id = |id: Option<bluegreen_object_store::ObjectId>| id.map_or("nothing".into(), |id| id.short());
+    let (to, new) = (&planned.to, id(planned.new));
+    let (url, watch) = (words(&state.public_url), humantime::format_duration(planned.watch));
+    let mut lines = Vec::new();
+    if planned.is_public {
+        lines.push(format!("{to} is public already: visitors see no change. The panel checks and marks it."));
+    } else {
+        let from = planned.from.as_deref().unwrap_or("no side");
+        let old = id(planned.old);
+        lines.push(format!("Visitors of {url} get {to} with {new} instead of {from} with {old}."));
+        lines
+            .push("New requests go there at once. Requests that are in flight finish where they are.".into());
+    }
+    if force {
+        lines.push(format!(
+            "Nothing stops this promotion: it continues although a check fails, and stays on {to} although \
+             requests fail."
+        ));
+    } else {
+        lines.push(format!(
+            "First, every server of {to} is checked. If a check fails, visitors see no change."
+        ));
+        lines.push(format!(
+            "Then {url} is watched for {watch}. If requests fail, visitors get the side before again."
+        ));
+    }
+    lines.extend(
+        planned
+            .left_out
+            .iter()
+            .map(|reason| format!("{}: it is neither locked nor marked.", message(reason))),
+    );
+    lines
+}
+
+/// Asks whether a side changes; `None` if the action or the side is unknown.
+pub fn apply(state: &State, csrf: &str, (action, side): (&str, &str)) -> Option<Html<String>> {
+    let servers: Vec<&Server> = state.servers.iter().filter(|server| server.endpoint.side == side).collect();
+    let status = servers.first()?.status.good();
+    let title = match action {
+        "rollback" => format!("Roll back {side}?"),
+        "deploy" => format!("Deploy {side} again?"),
+        "cancel" => format!("Cancel what runs on {side}?"),
+        "lock" => format!("Lock {side}?"),
+        "unlock" => format!("Unlock {side}?"),
+        _ => return None,
+    };
+    let on_all = if servers.len() > 1 { format!(" on all {} servers", servers.len()) } else { String::new() };
+    let commit = status.and_then(|status| status.commit).map_or_else(|| "nothing".into(), |id| id.short());
+    let first = match action {
+        "rollback" => format!("{side} goes back{on_all} from {commit} to the newest good release before it."),
+        "deploy" => {
+            let branch = status.map_or_else(|| "its branch".into(), |status| words(&status.branch));
+            let tip = status
+                .and_then(|status| status.tip)
+                .map_or_else(String::new, |id| format!(", {}", id.short()));
+            format!("{side} makes a fresh release of the tip of {branch}{tip}{on_all}, and makes it live.")
+        }
+        "cancel" => {
+            let running = servers.iter().filter_map(|server| server.status.good()?.running.as_ref());
+            let names: Vec<String> = running.map(|running| message(&running.to_string())).collect();
+            format!(
+                "This stops {}. What is live stays live.",
+                if names.is_empty() { "nothing".into() } else { names.join(", ") }
+            )
+        }
+        "lock" => format!(
+            "{side} refuses deployments, and neither side can be promoted. Everyone who is refused reads your reason."
+        ),
+        _ => format!("{side} accepts deployments again{on_all}. Nothing is deployed by that."),
+    };
+    let page = Confirm {
+        title: title.clone(),
+        words: vec![first, visitors(state, action, side)],
+        csrf,
+        fields: vec![("do", action.into()), ("side", side.into()), ("seen", seen(state, side))],
+        asks_reason: action == "lock",
+        kind: "primary",
+        button: title.trim_end_matches('?').to_owned(),
+        ..Confirm::default()
+    };
+    Some(Html(render(&page)))
+}
+
+fn visitors(state: &State, action: &str, side: &str) -> String {
+    match (action, state.front.good().map(Option::as_deref)) {
+        ("rollback" | "deploy", Some(Some(public))) if public == side => {
+            format!("{side} is public: visitors see this at once.")
+        }
+        ("rollback" | "deploy", Some(_)) => format!("{side} is not public: visitors see no change."),
+        ("rollback" | "deploy", None) => format!("If {side} is public, visitors see this at once."),
+        _ => "Visitors see no change.".into(),
+    }
+}
+
+/// Returns what an operator must have seen to confirm a change of a side: its live releases.
+#[must_use]
+pub fn seen(state: &State, side: &str) -> String {
+    let servers = state.servers.iter().filter(|server| server.endpoint.side == side);
+    let live =
+        servers.map(|server| server.status.good().and_then(|status| status.live.as_deref()).unwrap_or("-"));
+    live.collect::<Vec<_>>().join(" ")
+}
+
+/// Asks whether the running action is cancelled; `None` if none runs that can be.
+#[must_use]
+pub fn stop(state: &State, csrf: &str) -> Option<Html<String>> {
+    let job = state.job.as_ref().filter(|job| job.can_be_cancelled())?;
+    let words = if job.is_promotion() { going_back(job) } else { "What is live stays live.".into() };
+    Some(Html(render(&Confirm {
+        title: format!("Cancel the {}?", job.title.to_lowercase()),
+        words: vec![words],
+        csrf,
+        fields: vec![("do", "stop".into()), ("seen", job.number.to_string())],
+        kind: "danger",
+        button: "Cancel it".into(),
+        ..Confirm::default()
+    })))
+}
+
+fn going_back(job: &Job) -> String {
+    use bluegreen_client::observer::Step;
+    if job.steps.contains(&Step::Set) {
+        "Visitors get the side again that was public before.".into()
+    } else {
+        "Nothing is switched yet: visitors see no change.".into()
+    }
+}
+
+fn bounded(problem: &Problem) -> Problem {
+    Problem { message: message(&problem.message), hint: problem.hint.as_deref().map(message) }
+}
