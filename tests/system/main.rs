@@ -31,6 +31,7 @@ mod load;
 mod machine;
 mod package;
 mod pair;
+mod panel;
 mod power;
 mod release;
 mod roles;

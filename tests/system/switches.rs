@@ -4,9 +4,9 @@ mod address;
 mod canary;
 mod cloud;
 mod drain;
-mod local;
+pub(crate) mod local;
 mod prometheus;
-mod promotions;
+pub(crate) mod promotions;
 
 use std::path::Path;
 

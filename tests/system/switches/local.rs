@@ -68,7 +68,7 @@ fn serializes_switches(front: &Machine, switch: &str) {
         .lacks("failed");
 }
 
-pub(super) mod haproxy {
+pub(crate) mod haproxy {
     use super::*;
 
     const START: &str =

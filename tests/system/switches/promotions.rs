@@ -7,7 +7,7 @@ use crate::machine::Machine;
 const PROMOTIONS: &str = "50";
 
 /// Adds two sites on the front end's machine, a config, and the program.
-pub(super) fn add_sides(front: &Machine, switch: &str) {
+pub(crate) fn add_sides(front: &Machine, switch: &str) {
     front.bring(std::path::Path::new(env!("CARGO_BIN_EXE_bluegreen")), "/usr/local/bin/bluegreen");
     front.write(
         "/test/promote.toml",
