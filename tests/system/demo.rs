@@ -37,7 +37,7 @@ fn the_demonstration_completes_and_cleans_up() {
         .says("; visitors get App v1\n")
         .says(" requests, 0 failed: ")
         .says(" times App v1, ")
-        .says("which is gone now");
+        .says("The demonstration has removed ");
     laptop.sh("ls -A /tmp; ls -A /home/ann").ok().lacks("tmp.").says(".gitconfig\nclone\n");
 
     // It cleans up when interrupted.

@@ -63,7 +63,7 @@ fn the_demonstration_runs_on_a_debian_without_rust() {
         .says(" is live again, instead of ")
         .says("Visitors during the promotions: ")
         .says(" requests, 0 failed: ")
-        .says("which is gone now");
+        .says("The demonstration has removed ");
 }
 
 #[test]
