@@ -1,4 +1,4 @@
-//! Performance targets, each a ratio to what a user would run instead.
+//! Performance targets, each a ratio to the program that a user would run instead.
 //!
 //! `cargo bench --bench speed` generates repositories, runs all installed peers alternately, and prints
 //! Markdown. Progress goes to standard error. `cargo bench --bench speed -- push plain` runs only these

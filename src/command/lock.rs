@@ -1,4 +1,4 @@
-//! `lock` and `unlock`: an operator freezes a server, or from a clone all servers of a side.
+//! `lock` and `unlock`: an operator locks a server, or from a clone all servers of a side.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +26,7 @@ pub struct LockIntent {
 }
 
 impl LockIntent {
-    /// Validates the arguments. The words of the reason may come from ssh, which loses their quotes.
+    /// Validates the arguments. The reason may consist of several words, because ssh does not preserve quotes.
     pub fn parse(words: &[String], until: Option<&str>, replace: bool) -> Result<Self> {
         let reason = words.join(" ").trim().to_owned();
         if reason.is_empty()
@@ -47,7 +47,7 @@ pub fn lock(server: &DeployContext, intent: &LockIntent) -> Result<()> {
     Ok(server.freeze(&intent.reason, intent.until, intent.replace)?)
 }
 
-/// Locks every server of a side. All of them get the same end.
+/// Locks every server of a side, until the same time.
 pub fn lock_side(side: &str, options: &OfSide, intent: &LockIntent, report: &Report) -> Result<()> {
     let LockIntent { reason, until, replace } = intent;
     on_side(side, options, Change::Lock { reason, until: *until, replace: *replace }, report)
@@ -58,7 +58,7 @@ pub fn unlock_side(side: &str, options: &OfSide, report: &Report) -> Result<()> 
     on_side(side, options, Change::Unlock, report)
 }
 
-/// Changes the lock of every server of a side, and prints what each of them prints.
+/// Changes the lock of every server of a side, and prints the output of each server.
 fn on_side(side: &str, options: &OfSide, change: Change, report: &Report) -> Result<()> {
     let (client, stop) = (ssh_client(), Stop::catch(false));
     let servers = servers_of(side, options.config.as_deref())?;
@@ -99,7 +99,7 @@ fn parse_end(text: &str, now: SystemTime) -> Result<SystemTime> {
     let end = end.ok_or_else(|| {
         invalid("expected a duration like \"2h\", or a time with its zone like \"2026-12-01T08:00:00Z\"")
     })?;
-    // A shorter lock would be over before it is written.
+    // A shorter lock would expire before it is written.
     if end < now + Duration::from_secs(1) {
         return Err(invalid("it is in the past"));
     }
@@ -144,7 +144,7 @@ mod tests {
             ("2026-12-01t08:00:00z", "2026-12-01T08:00:00Z"),
             ("2026-12-01T08:00:00+01:00", "2026-12-01T07:00:00Z"),
             ("2026-12-01T08:00:00-05:30", "2026-12-01T13:30:00Z"),
-            // In the past, without a zone, or no time at all.
+            // In the past, without a zone, or not a time.
             ("2026-11-30T08:00:00Z", ""),
             ("2026-11-30T08:30:00+01:00", ""),
             ("0s", ""),

@@ -1,4 +1,4 @@
-//! [`IndexVec`]: a vector whose index has a type of its own, so that the index of a directory never selects an entry.
+//! [`IndexVec`]: a vector with its own index type, so that the index of a directory never selects an entry.
 
 use std::marker::PhantomData;
 use std::num::NonZero;
@@ -6,10 +6,10 @@ use std::ops::{Deref, DerefMut, Index, IndexMut};
 
 use serde::{Deserialize, Serialize};
 
-/// An index of the vectors with one value for each entry of a listing.
+/// The index of an entry of a listing.
 pub type EntryIndex = VecIndex<Entries>;
 
-/// An index of the vectors with one value for each directory of a listing.
+/// The index of a directory of a listing.
 pub type DirectoryIndex = VecIndex<Directories>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

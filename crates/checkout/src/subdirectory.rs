@@ -1,7 +1,7 @@
-//! [`Subdirectory`]: the folder of a commit that is deployed, and what the commit says about it outside the folder.
+//! [`Subdirectory`]: the deployed folder of a commit, and the files outside of it that affect its checkout: the
+//! `.gitattributes` of parent folders, and `.gitmodules`.
 //!
-//! Git applies the `.gitattributes` of all parent folders to a file, and reads `.gitmodules` at the root only. So both are
-//! collected on the way from the root to the folder.
+//! git applies the `.gitattributes` of all parent folders to a file, and reads `.gitmodules` at the root only.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -73,8 +73,8 @@ impl Subdirectory {
         Ok(found)
     }
 
-    /// Returns whether both folders would be written as the same files. URLs of submodules do not matter, because the tree
-    /// contains their commits.
+    /// Returns whether a checkout of both folders creates the same files. The URLs of submodules do not matter, because the
+    /// tree contains their commits.
     #[must_use]
     pub fn has_same_files(&self, other: &Self) -> bool {
         (&self.path, self.tree, &self.attributes) == (&other.path, other.tree, &other.attributes)

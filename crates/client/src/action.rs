@@ -1,5 +1,4 @@
-//! Commands that change a server, run on every server of a side: `rollback`, `deploy`, and `cancel`; and its log, which is
-//! followed.
+//! Runs `rollback`, `deploy`, and `cancel` on every server of a side, and follows the log of a server.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +14,10 @@ use bluegreen_text::without_colors;
 /// The timeout of a command: steps have timeouts of their own.
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The time after which a log that is followed is checked for a stop.
+/// The interval at which following a log checks for a stop request.
 const MOMENT: Duration = Duration::from_millis(500);
 
-/// The longest line that is passed on, in bytes; the rest of it is dropped.
+/// The maximum length of a line, in bytes. The rest of a longer line is dropped.
 const MAX_LINE: usize = 4096;
 
 /// A command that changes a server.
@@ -43,7 +42,7 @@ impl Action {
         }
     }
 
-    /// Runs the command on all servers in parallel. `print` receives every line with the number of its server.
+    /// Runs the command on all servers in parallel. `print` receives each line of output with the index of its server.
     #[must_use]
     pub fn run(
         self,
@@ -69,7 +68,7 @@ impl Action {
     }
 }
 
-/// Follows the log of what runs on a server, until that ends or a stop is requested.
+/// Follows the log of the deployment that runs on a server, until it ends or a stop is requested.
 pub fn follow(server: &Remote, stop: &Stop, print: &dyn Fn(&str)) -> Result<()> {
     let mut command = server.command(&["log", "--follow"])?;
     let mut dialog = Dialog::start(&mut command).map_err(|error| program::cannot_run(&command, error))?;
@@ -84,7 +83,7 @@ pub fn follow(server: &Remote, stop: &Stop, print: &dyn Fn(&str)) -> Result<()> 
     Ok(())
 }
 
-/// The part of a line that a terminal would show: without colors, and without what a carriage return overwrites.
+/// Returns the visible part of a line: without colors, and only the text after the last carriage return.
 fn shown(line: &[u8]) -> String {
     let line = &line[..line.len().min(MAX_LINE)];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -99,7 +98,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes a piece of output, and passes on each line that is complete.
+    /// Adds a piece of output, and prints each complete line.
     pub fn take(&mut self, bytes: &[u8], print: &dyn Fn(&str)) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             let text = piece.strip_suffix(b"\n");
@@ -112,7 +111,7 @@ impl Lines {
         }
     }
 
-    /// Passes on the last line, which has no end.
+    /// Prints the last line if it is not terminated.
     pub fn end(&mut self, print: &dyn Fn(&str)) {
         if !self.line.is_empty() {
             print(&shown(&std::mem::take(&mut self.line)));

@@ -14,10 +14,11 @@ use bluegreen_report::Report;
 use bluegreen_text::MAX_NAME_CHARS;
 use bluegreen_text::truncated;
 
-/// The responses that a side should have sent before it counts as unreachable: none of 10 happens in 1 of 22,000 cases.
+/// The expected number of responses after which a side without any counts as unreachable. With 10, the probability of a
+/// false alarm is 1 in 22,000.
 const MIN_EXPECTED: u64 = 10;
 
-/// A canary that a promotion is going to run.
+/// The canary of a promotion.
 #[derive(Debug)]
 pub struct Run<'a> {
     topology: &'a Topology,
@@ -29,7 +30,7 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Checks everything that a canary needs, before anything is switched; `None` if there is none to run.
+    /// Checks the requirements of a canary before anything is switched; `None` if there is none to run.
     pub fn prepare(
         topology: &'a Topology,
         plan: &'a Plan,
@@ -48,12 +49,12 @@ impl<'a> Run<'a> {
         let (names, others) = plan.distinct_names(&plan.to);
         let run = Self { topology, plan, from, own: Own { names, others }, stop, report };
         run.check_names()?;
-        // No split is the state already, unless a canary was interrupted: this one begins anew.
+        // Reset the split of an interrupted canary.
         topology.switch.weight(&plan.to, 0)?;
         Ok(Some(run))
     }
 
-    /// Requires that every server of the new side, and the old one at the public address, identify themselves.
+    /// Fails unless every server of the new side, and the old side at the public address, identify themselves.
     fn check_names(&self) -> Result<()> {
         let (config, to) = (&self.topology.config, &self.plan.to);
         let page = &config.check.paths[0];
@@ -77,7 +78,7 @@ impl<'a> Run<'a> {
         check(None, &config.public.url, &self.own.others)
     }
 
-    /// Runs the steps. `watched` receives the responses of the one that fails.
+    /// Runs the steps. `watched` receives the responses of a failed step.
     pub fn run(&self, limit: Option<Duration>, watched: &mut Watched) -> Result<()> {
         for step in &self.topology.config.canary.steps {
             *watched =
@@ -115,7 +116,7 @@ impl<'a> Run<'a> {
         self.check_seen(step, watched)
     }
 
-    /// Fails if the side got no request although it should have: the front end ignores the weight.
+    /// Fails if the side received no requests because the front end ignores the weight.
     fn check_seen(&self, step: Step, watched: &Watched) -> Result<()> {
         if watched.own.as_ref().is_some_and(|own| own.1.requests() > 0) {
             return Ok(());
@@ -132,7 +133,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Returns the failures of the side that are tolerated in a step: the same rate as in the watch.
+/// Returns the number of tolerated failures of the side in a step, at the same rate as in the watch.
 fn tolerated(topology: &Topology, step: Step) -> u64 {
     let config = &topology.config;
     let tolerate = config.watch.tolerate(&config.check);

@@ -1,4 +1,4 @@
-//! The commits between what visitors get and what they would get, as the clone has them.
+//! The commits that a promotion adds or removes for visitors, read from the clone.
 
 use crate::config::git;
 use bluegreen_object_store::ObjectId;
@@ -28,7 +28,7 @@ impl Change {
     }
 }
 
-/// Returns the commits that visitors get, and those that they lose; none if the clone does not have both ends.
+/// Returns the commits that visitors get and lose; none if the clone does not contain both ends.
 #[must_use]
 pub fn changes(old: &ObjectId, new: &ObjectId) -> Vec<Change> {
     let range = format!("{old}...{new}");

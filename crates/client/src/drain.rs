@@ -1,5 +1,5 @@
-//! The wait for requests that are in flight at the side that was public before. Its locks are released afterwards, so that
-//! no deployment interrupts them.
+//! Draining: waits for the in-flight requests of the side that was public before. Its locks are released afterward, so that
+//! no deployment interrupts these requests.
 
 use std::iter;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use bluegreen_process::wait_any;
 use bluegreen_report::Report;
 use bluegreen_text::{count, seconds};
 
-/// The time from one question to the next.
+/// The polling interval.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The number of seconds from one line in a log to the next.
+/// The interval between lines in a log, in seconds.
 const LOG_PAUSE: u64 = 10;
 
-/// What the switch reported last.
+/// The latest report of the switch.
 #[derive(Debug)]
 enum State {
     Requests(u64),
@@ -26,8 +26,8 @@ enum State {
     Failed(String),
 }
 
-/// Waits until the old side has no request in flight, for the time of the config at most. The promotion has succeeded,
-/// so nothing here fails: Ctrl-C ends the wait, and the time ends it with a warning.
+/// Waits until the old side has no requests in flight, at most for the configured time. The promotion has succeeded, so
+/// nothing here fails: Ctrl-C ends the wait, and a timeout ends it with a warning.
 pub fn wait(topology: &Topology, plan: &Plan, stop: &Stop, report: &Report) {
     let within = topology.config.public.drain;
     let Some(from) = plan.from.as_ref().filter(|_| !within.is_zero() && !plan.is_public()) else { return };
@@ -40,7 +40,7 @@ pub fn wait(topology: &Topology, plan: &Plan, stop: &Stop, report: &Report) {
                 .line(format_args!("{from} has no requests in flight after {}.", seconds(started.elapsed())));
             return;
         }
-        // The user has chosen the time for a switch that cannot count.
+        // The switch cannot count requests, so wait for the whole configured time.
         Ok(State::Uncountable) => return,
         Ok(State::Requests(number)) => {
             let within = humantime::format_duration(within);
@@ -60,13 +60,13 @@ struct Wait<'a> {
     side: &'a str,
     within: Duration,
     started: Instant,
-    /// The second of the last line.
+    /// The time of the last line, in seconds.
     shown: Option<u64>,
     report: &'a Report,
 }
 
 impl Wait<'_> {
-    /// Asks the switch until nothing is in flight, or the time is over.
+    /// Polls the switch until no request is in flight, or the time is over.
     fn run(&mut self, stop: &Stop) -> Result<State> {
         loop {
             let remaining = self.within.saturating_sub(self.started.elapsed());

@@ -28,7 +28,7 @@ pub enum Error {
     /// The operator or the system asked the program to stop.
     #[error("cancelled")]
     Cancelled,
-    /// A promotion that went back: the reason, and what is wrong with the side that is public again, if anything.
+    /// A promotion that went back: the reason, and the problem of the side that is public again, if it has one.
     #[error("{0}")]
     WentBack(Box<Error>, Option<String>),
     /// The new side is public, or the commit is live, but something failed afterwards.

@@ -28,7 +28,7 @@ use bluegreen_text::{printable, reason};
 /// The timeout for each git process.
 const TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
-/// The most that git may print: the ids of a few million files.
+/// The maximum length of git's output, in bytes: the ids of a few million files.
 const MAX_OUTPUT: usize = 256 << 20;
 
 /// The settings that prevent git from running other programs and from removing objects without a ref.
@@ -119,8 +119,8 @@ impl<'a> Folder<'a> {
         self.git(&mut write, b"", "store the directories")
     }
 
-    /// Commits the folder for each server, and returns the refspecs to push, in order. Servers get the same commit as long as
-    /// one of their branches contains the others.
+    /// Commits the folder for each server, and returns the refspecs to push, in order. Servers get the same commit if one of
+    /// their branches contains the others.
     #[must_use]
     pub fn commit(&self, servers: &[Remote]) -> Vec<Result<String>> {
         let branches = concurrent::map(servers, |server| self.fetch(server));
@@ -138,7 +138,7 @@ impl<'a> Folder<'a> {
         branches.into_iter().map(refspec).collect()
     }
 
-    /// Asks a server for the branch that it deploys, and fetches its tip. No ref is written.
+    /// Requests the name of the branch that a server deploys, and fetches its tip without writing a ref.
     fn fetch(&self, server: &Remote) -> Result<Branch> {
         let status = server.status(Some(self.stop))?;
         let (name, tip) = (status.branch, status.tip.map(|tip| tip.to_string()));
@@ -157,7 +157,7 @@ impl<'a> Folder<'a> {
         Ok(Branch { name, tip })
     }
 
-    /// Commits the folder on a parent. If the parent has the same files, it is the commit.
+    /// Commits the folder on top of a parent. Returns the parent if it has the same files.
     fn commit_on(&self, parent: Option<&String>) -> Result<String> {
         if let Some(parent) = parent
             && git(&["rev-parse", "--verify", "--quiet", &format!("{parent}^{{tree}}")]).as_ref()
@@ -172,7 +172,7 @@ impl<'a> Folder<'a> {
         commit.env("GIT_AUTHOR_NAME", author).env("GIT_AUTHOR_EMAIL", email).env("GIT_AUTHOR_DATE", date);
         commit.env("GIT_COMMITTER_DATE", format!("{} +0000", self.time));
         if git(&["-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT"]).is_none() {
-            // A CI job usually has no identity of its own.
+            // A CI job usually has no configured identity.
             commit.env("GIT_COMMITTER_NAME", author).env("GIT_COMMITTER_EMAIL", email);
         }
         let short = id.get(..12).unwrap_or(id);
@@ -180,7 +180,7 @@ impl<'a> Folder<'a> {
         self.git(&mut commit, message.as_bytes(), "commit the files")
     }
 
-    /// Runs git, and returns what it prints. `what` completes "cannot ...".
+    /// Runs git, and returns its output. `what` completes the error message "cannot ...".
     fn git(&self, command: &mut Command, input: &[u8], what: &str) -> Result<String> {
         let mut stderr = Vec::new();
         let limits = Limits { timeout: TIMEOUT, stop: Some(self.stop) };
@@ -246,7 +246,7 @@ fn file(path: PathBuf, full: PathBuf, stat: &Metadata, temporary: &TempDir, numb
     Ok(Entry { mode, path, content: full })
 }
 
-/// Rejects the repositories of others in the folder, because git would not store their files.
+/// Rejects nested repositories, because git would not store their files.
 fn refuse_git(name: &OsStr, path: &Path) -> Result<()> {
     if !name.eq_ignore_ascii_case(".git") {
         return Ok(());
@@ -254,7 +254,7 @@ fn refuse_git(name: &OsStr, path: &Path) -> Result<()> {
     Err(invalid(format!("the folder contains a git repository: `{}`", printable(path)), "remove its `.git`"))
 }
 
-/// Quotes a path as git reads it from standard input, one a line.
+/// Quotes a path as git expects it on standard input, one per line.
 fn quoted(path: &Path) -> String {
     let mut text = String::from("\"");
     for &byte in path.as_os_str().as_bytes() {
@@ -280,7 +280,7 @@ fn git(arguments: &[&str]) -> Option<String> {
     config::git(arguments)
 }
 
-/// Prepares a git that works on the clone alone.
+/// Prepares a git command that only accesses the clone.
 fn local() -> Command {
     let mut git = process::command("git");
     git.envs(RUN_NOTHING).args(SETTINGS);

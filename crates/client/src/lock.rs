@@ -38,7 +38,7 @@ impl Change<'_> {
         }
     }
 
-    /// Changes the lock of all servers in parallel; returns for each of them, in their order, what it printed.
+    /// Changes the lock of all servers in parallel, and returns the output of each, in the order of the servers.
     #[must_use]
     pub fn apply(&self, servers: &[Remote], stop: &Stop) -> Vec<Result<String>> {
         let mut words = vec![self.command()];

@@ -1,4 +1,4 @@
-//! An observer of a promotion: the steps and the responses, as they happen.
+//! Reports the steps and responses of a promotion as they happen.
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub enum Step {
     Check,
     /// Run the switch.
     Set,
-    /// Request what visitors get.
+    /// Request the public address.
     Watch,
     /// Send visitors back, after a failure.
     GoBack,
@@ -39,7 +39,7 @@ impl Display for Step {
     }
 }
 
-/// Something that happens during a promotion.
+/// An event during a promotion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// A step begins.
@@ -55,12 +55,12 @@ pub enum Event {
 
 type Receiver = dyn Fn(Event) + Send + Sync;
 
-/// Receives the events; by default, nothing does.
+/// The receiver of the events; none by default.
 #[derive(Clone, Default)]
 pub struct Observer(Option<Arc<Receiver>>);
 
 impl Observer {
-    /// Creates an observer from a function, which several threads call.
+    /// Creates an observer that calls a function, from several threads.
     pub fn new(receive: impl Fn(Event) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(receive)))
     }

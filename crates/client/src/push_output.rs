@@ -1,20 +1,20 @@
-//! What `git push` prints: the refs, the lines of the server, and the reason of a failure.
+//! Parses the output of `git push`: the refs, the server's lines, and the reason for a failure.
 
 use std::cell::RefCell;
 
 use crate::program::shorten;
 
-/// The longest line that is printed, in bytes; the rest of it is dropped.
+/// The maximum length of a printed line, in bytes. The rest is dropped.
 const MAX_LINE: usize = 4096;
 
-/// The beginnings of lines that are not the reason of git's failure.
+/// Prefixes of lines that are not the reason for git's failure.
 const ASIDES: [&str; 4] = ["remote: ", "Warning: ", "hint: ", "To "];
 
 /// A ref of the server.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PushedRef {
     pub name: String,
-    /// The reason if it was rejected, or else nothing.
+    /// The reason if it was rejected; otherwise empty.
     pub rejection: String,
 }
 
@@ -31,25 +31,24 @@ pub fn refs_of(text: &str) -> Vec<PushedRef> {
     text.lines().filter_map(of).collect()
 }
 
-/// What git has printed: the parts that give the reason of a failure.
+/// The parts of git's output that contain the reason for a failure.
 #[derive(Debug, Default)]
 pub struct Said {
     pub error: Option<String>,
-    /// The first line that is neither from the server nor an aside.
+    /// The first line that comes from git and may be a reason.
     first: Option<String>,
-    /// The end of what git and ssh themselves have printed.
+    /// The end of the output of git and ssh themselves.
     pub failure: String,
     line: Vec<u8>,
 }
 
 impl Said {
-    /// Takes a piece of output, and passes on each line that is complete. Lines of any length are taken in linear time
-    /// and bounded memory.
+    /// Adds a piece of output, and prints each complete line. Takes linear time and bounded memory, however long a line is.
     pub fn take(&mut self, bytes: &[u8], print: impl Fn(String)) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             let text = piece.strip_suffix(b"\n");
             let part = text.unwrap_or(piece);
-            // Progress before a carriage return would be overwritten on a terminal, and is left out.
+            // Drop progress before a carriage return, which a terminal would overwrite.
             if let Some(at) = part.iter().rposition(|&byte| byte == b'\r').filter(|&at| at + 1 < part.len()) {
                 self.line.clear();
                 self.extend(&part[at + 1..]);
@@ -87,7 +86,7 @@ impl Said {
         }
     }
 
-    /// Returns the reason why a push failed: a ref that was rejected, or else the first line of git or ssh.
+    /// Returns the reason why a push failed: a rejected ref, or else the first line of git or ssh.
     #[must_use]
     pub fn reason(&self, refs: &[PushedRef]) -> String {
         let rejected = refs.iter().map(|pushed| &pushed.rejection).find(|reason| !reason.is_empty());
@@ -95,7 +94,7 @@ impl Said {
     }
 }
 
-/// Returns the lines that git prints, and the reason of a failure; for the fuzz target.
+/// Returns the printed lines, and the reason for a failure. For the fuzz target.
 #[must_use]
 pub fn summarize(output: &[u8]) -> (Vec<String>, String) {
     let (lines, mut said) = (RefCell::new(Vec::new()), Said::default());

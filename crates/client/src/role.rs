@@ -1,7 +1,7 @@
-//! The role of the sides: what only the public side runs, such as scheduled jobs, is handed from one side to the other.
+//! The role of the sides: hands the jobs of the public side, such as scheduled ones, from one side to the other.
 //!
-//! The leaving side stops first, on all its servers, and only then the other side starts. So at most one side runs the
-//! jobs at any time. If anything fails in between, no side runs them until the next `public` or `promote`.
+//! The leaving side stops first, on all its servers, before the other side starts, so that at most one side runs the jobs at
+//! any time. If the handover fails in between, no side runs them until the next `public` or `promote`.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -25,7 +25,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// Has the other side leave, and the side of the plan enter. Returns false if all servers have their roles already.
+    /// Makes the other side leave, and the plan's side enter. Returns false if all servers already have their roles.
     pub fn run(&self, topology: &Topology, plan: &Plan, holds: &[Hold], report: &Report) -> Result<bool> {
         let (entering, leaving) = split(topology, Some(&plan.to), holds);
         if is_settled(&entering, &leaving) {
@@ -44,7 +44,7 @@ impl Handover {
         Ok(true)
     }
 
-    /// Hands the jobs back to the side that was public before. A failure is printed: visitors are not affected by it.
+    /// Hands the jobs back to the side that was public before. A failure is only printed, because it does not affect visitors.
     pub fn undo(
         &self,
         topology: &Topology,
@@ -75,7 +75,7 @@ impl Handover {
     }
 }
 
-/// Returns whether the roles of the servers disagree with the public side, where a promotion has changed them before.
+/// Returns whether the roles that promotions have set disagree with the public side.
 #[must_use]
 pub fn is_wrong(public: Option<&str>, states: &[ServerStatus]) -> bool {
     let roles = || states.iter().filter_map(|server| Some((server, server.status.role.as_ref()?)));
@@ -115,7 +115,7 @@ fn is_settled(entering: &[&Hold], leaving: &[&Hold]) -> bool {
     entering.iter().all(|hold| hold.has_role(true)) && leaving.iter().all(|hold| hold.has_role(false))
 }
 
-/// The name of the other side.
+/// Returns the name of the other side.
 fn other(topology: &Topology, side: &str) -> String {
     topology.sides.keys().find(|name| *name != side).cloned().unwrap_or_default()
 }
@@ -133,8 +133,8 @@ fn change(side: &str, holds: &[&Hold], public: bool, report: &Report) -> Result<
     Ok(())
 }
 
-/// The same, for the way back: where a connection was lost, it takes the lock of that server again. The server has left
-/// the role by then, because the next holder of its lock undoes a change that was interrupted.
+/// Like `change`, for going back: takes a server's lock again if its connection was lost. By then, that server has left the
+/// role, because the next holder of its lock undoes an interrupted change.
 fn change_surely(
     side: &str,
     holds: &mut [&mut Hold],

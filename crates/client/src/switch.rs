@@ -19,22 +19,22 @@ use bluegreen_text::{MAX_NAME_CHARS, truncated};
 /// The timeout of `show`.
 const SHOW_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The additional time for a switch at another machine, in which ssh connects, or notices that it cannot.
+/// The additional time for a switch on another machine, in which ssh connects or fails.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The status of `timeout` if the time is up.
+/// The exit status of `timeout` if the time is over.
 const TIMED_OUT: i32 = 124;
 
-/// The status of `drained` while requests are in flight.
+/// The exit status of `drained` while requests are in flight.
 const IN_FLIGHT: i32 = 3;
 
-/// The status with which a switch rejects a command that it does not have.
+/// The exit status of a switch that does not support a command.
 const NO_SUCH_COMMAND: i32 = 2;
 
-/// The shortest and the longest timeout of `drained`.
+/// The minimum and maximum timeout of `drained`.
 const DRAINED_TIMEOUTS: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(30)];
 
-/// The statuses with which a shell reports that a program does not exist, or cannot be run.
+/// The exit statuses of a shell if a program does not exist or cannot be run.
 const NOT_FOUND: [i32; 2] = [126, 127];
 
 /// A switch with its settings.
@@ -58,7 +58,7 @@ struct Call<'a> {
     timeout: Duration,
 }
 
-/// What the front end shows.
+/// The state of the front end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shown {
     /// The public side.
@@ -120,7 +120,7 @@ impl Display for Shown {
 /// The requests in flight at a side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InFlight {
-    /// So many.
+    /// This many.
     Requests(u64),
     /// The switch cannot count them.
     Uncountable,
@@ -202,7 +202,7 @@ impl Switch {
         match (output.status, number) {
             (Some(0), Some(0)) => Ok(InFlight::Requests(0)),
             (Some(IN_FLIGHT), number) => Ok(InFlight::Requests(number.unwrap_or(1).max(1))),
-            // A switch that ignores what it does not have would seem to have drained.
+            // A switch that ignores unknown commands would seem to have drained.
             (Some(0 | NO_SUCH_COMMAND), _) => Ok(InFlight::Uncountable),
             _ => Err(self.failed(call, &output)),
         }
@@ -242,9 +242,9 @@ impl Switch {
         command
     }
 
-    /// Prepares a call at another machine, and its standard input. That machine enforces the timeout, because a switch
-    /// would survive the end of its connection, and could set a side after this program has gone back. The settings are
-    /// part of the input, because all users of that machine can list the arguments of its processes.
+    /// Prepares a call on another machine, and its standard input. That machine enforces the timeout, because a switch would
+    /// survive the end of its connection, and could set a side after this program has gone back. The settings are part of the
+    /// input, because all users of that machine can list the arguments of its processes.
     fn at_host(&self, ssh: &Ssh, call: Call) -> Result<(Command, String)> {
         let limit = format!("{:.3}", call.timeout.as_secs_f64());
         let program = match &self.program {
@@ -269,7 +269,7 @@ impl Switch {
         settings.chain(call.force.then_some(("SWITCH_FORCE", "1")))
     }
 
-    /// The reason is what curl, ssh or a provider's client printed before the switch's own error.
+    /// The reason is the output of curl, ssh, or a provider's client before the switch's own error.
     fn failed(&self, call: Call, output: &Output) -> Error {
         let command = call.words.join(" ");
         let hint = output.stderr.lines().find_map(|line| line.strip_prefix("hint: ")).map(program::shorten);
@@ -301,7 +301,7 @@ fn host_of(host: &str, client: &Client) -> Result<Ssh> {
     })
 }
 
-/// Prepares the short form of a call, which the account of a front end takes. It has a switch and settings of its own.
+/// Prepares the short form of a call, for the account on a front end, which has its own switch and settings.
 fn installed(ssh: &Ssh, call: Call) -> Result<(Command, String)> {
     let seconds = call.timeout.as_secs_f64().ceil().to_string();
     let force: &[&str] = if call.force { &["--force"] } else { &[] };

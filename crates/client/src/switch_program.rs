@@ -19,21 +19,21 @@ const SHIPPED: [(&str, &str); 8] = [
     ("nginx", include_str!("../switches/nginx")),
 ];
 
-/// The comment by which a switch declares its settings: names, `SIDE` for the name of each side, and a `!` after those
+/// The comment in which a switch declares its settings: their names, `SIDE` for the name of each side, and a `!` after those
 /// that name a file to write or a host that receives secrets.
 const DECLARATION: &str = "# settings: ";
 
-/// The bytes at the beginning of a program in which a declaration is looked for.
+/// The number of bytes at the beginning of a program that are searched for a declaration.
 const MAX_HEADER: u64 = 4096;
 
 /// The program of a switch.
 #[derive(Debug)]
 pub enum Program {
-    /// One of this program's own, by name and text.
+    /// A shipped one, by name and text.
     Shipped(&'static str, &'static str),
-    /// A program of the user's.
+    /// The user's own program.
     Own(PathBuf),
-    /// What the account of the front end's machine runs by itself, with settings of its own.
+    /// The program that the account on the front end's machine runs, with its own settings.
     Installed,
 }
 
@@ -88,7 +88,7 @@ impl Program {
     }
 }
 
-/// Checks the settings against what the switch declares; returns those that have to be trusted.
+/// Checks the settings against the switch's declaration. Returns those that have to be trusted.
 pub fn check(public: &Public, declared: Option<&str>, sides: &[&str]) -> Result<Vec<String>> {
     let is_name = |key: &str| {
         !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -104,7 +104,7 @@ pub fn check(public: &Public, declared: Option<&str>, sides: &[&str]) -> Result<
     let mut sensitive = Vec::new();
     for (key, value) in &public.settings {
         let found = known.iter().find(|(name, _)| name == key);
-        // A switch of the user's own that declares nothing takes everything, except what `--force` stands for.
+        // A user's own switch without a declaration accepts everything except the setting that `--force` stands for.
         if !is_name(key) || key == "force" || (declared.is_some() && found.is_none()) {
             let problem = format!(
                 "unknown setting `{}` of the switch `{}`",

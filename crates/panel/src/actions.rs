@@ -1,4 +1,4 @@
-//! The actions: a page that asks, and the form that it sends.
+//! The actions: their confirmation pages, and the forms that these submit.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use crate::live::{FRESH, blocking};
 use crate::pages::{PATIENCE, Panel};
 use crate::views::{self, confirm};
 
-/// The longest reason of a lock, in characters.
+/// The maximum length of a lock's reason, in characters.
 const MAX_REASON: usize = 200;
 
 /// Asks for a confirmation.
@@ -46,7 +46,7 @@ async fn plan(panel: &Panel, side: &str, force: bool) -> Result<Planned, Problem
     blocking(move || live.client.open()?.plan(&side, force, &live.stop)).await
 }
 
-/// Starts a confirmed action, and shows the overview, on which its progress is.
+/// Starts a confirmed action, and redirects to the overview, which shows its progress.
 pub async fn act(State(panel): State<Panel>, Extension(form): Extension<Fields>) -> Response {
     if form.get("do") == "stop" {
         let number = panel.live.state().job.as_ref().map(|job| job.number.to_string());

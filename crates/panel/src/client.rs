@@ -1,4 +1,4 @@
-//! What the panel needs from the client library, as traits, so that tests can replace the servers.
+//! The panel's interface to the client library, as traits, so that tests can replace the servers.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,9 +14,9 @@ use bluegreen_protocol::status::Status;
 /// A failure, as the page shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// What failed, and why.
+    /// The failure and its reason.
     pub message: String,
-    /// One thing that the reader can do.
+    /// An action for the reader.
     pub hint: Option<String>,
 }
 
@@ -49,11 +49,11 @@ pub struct Promotion {
     pub side: String,
     /// True if it is promoted although a check fails.
     pub force: bool,
-    /// What the operator has seen: the public side, and both commits. If it has changed, nothing happens.
+    /// The public side and both commits, as the operator has seen them. If they have changed, nothing happens.
     pub seen: Option<String>,
 }
 
-/// What a promotion would do.
+/// The plan of a promotion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
     /// The public side.
@@ -73,7 +73,7 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Returns what an operator must have seen to confirm this.
+    /// Returns the state that the operator confirms, for [`Promotion::seen`].
     #[must_use]
     pub fn seen(&self) -> String {
         let id = |id: Option<ObjectId>| id.map_or_else(|| "-".into(), |id| id.to_string());
@@ -97,12 +97,12 @@ pub enum Change {
     Unlock,
 }
 
-/// Receives what happens during an action, from several threads.
+/// Receives the progress of an action, from several threads.
 pub trait Progress: Send + Sync {
-    /// Takes a line of output.
+    /// Receives a line of output.
     fn line(&self, line: &str);
 
-    /// Takes a step or a response of a promotion.
+    /// Receives an event of a promotion.
     fn event(&self, event: Event);
 }
 
@@ -158,6 +158,6 @@ pub trait Pair: Send + Sync {
         progress: &Arc<dyn Progress>,
     ) -> Result<String, Problem>;
 
-    /// Follows the log of what runs on a server, until that ends or a stop is requested.
+    /// Follows the log of the deployment that runs on a server, until it ends or a stop is requested.
     fn follow(&self, server: &Endpoint, stop: &Stop, line: &dyn Fn(&str)) -> Result<(), Problem>;
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-/// The most fields that are read.
+/// The maximum number of fields. Further ones are ignored.
 const MAX_FIELDS: usize = 32;
 
 /// The fields of a form or of a query.
@@ -10,13 +10,13 @@ const MAX_FIELDS: usize = 32;
 pub struct Fields(HashMap<String, String>);
 
 impl Fields {
-    /// Parses the form in which browsers send fields.
+    /// Parses `application/x-www-form-urlencoded` data.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Self {
         Self(form_urlencoded::parse(bytes).into_owned().take(MAX_FIELDS).collect())
     }
 
-    /// Returns a field; the empty text if it is missing.
+    /// Returns a field's value; the empty string if the field is missing.
     #[must_use]
     pub fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)

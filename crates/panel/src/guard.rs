@@ -1,7 +1,7 @@
-//! The guard: what a request must prove before any page sees it, and what every response forbids the browser.
+//! The guard: checks every request before it reaches a page, and restricts what the browser may do with the response.
 //!
-//! The checks in their order: the host, against DNS rebinding; the origin, against other pages in the same browser; the
-//! size and the time of the body; the operator's token; the token of the form.
+//! The checks, in order: the host, against DNS rebinding; the origin, against cross-site requests; the size of the body, and
+//! the time in which it arrives; the operator's token; the CSRF token.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::fields::Fields;
 use crate::session::{Secrets, is_same};
 use crate::views;
 
-/// The longest body of a request, in bytes. Forms have a few fields.
+/// The maximum length of a request's body, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
-/// What the browser must not do with a response.
+/// The headers that restrict what the browser may do with a response.
 const HEADERS: [(header::HeaderName, &str); 8] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -39,7 +39,7 @@ const HEADERS: [(header::HeaderName, &str); 8] = [
     (header::HeaderName::from_static("permissions-policy"), "camera=(), geolocation=(), microphone=()"),
 ];
 
-/// The pages that a browser gets without the operator's token.
+/// The pages that need no token.
 const PUBLIC: [&str; 4] = ["/login", "/panel.css", "/panel.js", "/icon.svg"];
 
 /// The rules of this panel.
@@ -47,7 +47,7 @@ const PUBLIC: [&str; 4] = ["/login", "/panel.css", "/panel.js", "/icon.svg"];
 pub struct Guard {
     address: SocketAddr,
     hosts: Vec<String>,
-    /// The time in which a body must arrive.
+    /// The timeout for reading a body.
     patience: Duration,
     secrets: Arc<Secrets>,
 }
@@ -86,24 +86,20 @@ impl Refusal {
 }
 
 impl Guard {
-    /// Creates the rules for a panel that listens on an address and is reached under further names.
+    /// Creates the rules for a panel that listens on an address and is also reachable by these host names.
     #[must_use]
     pub fn new(address: SocketAddr, hosts: &[String], patience: Duration, secrets: Arc<Secrets>) -> Self {
         let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         Self { address, hosts, patience, secrets }
     }
 
-    /// Accepts an address, `localhost`, and the names that the operator has given. A page that rebinds its own name to
-    /// this machine sends that name.
+    /// Accepts IP addresses, `localhost`, and the configured host names. A page that rebinds its own name to this machine
+    /// sends that name.
     fn check_host(&self, host: &str) -> Result<(), Refusal> {
         let name = without_port(host).ok_or(Refusal::Host)?.to_ascii_lowercase();
         let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
-        let is_address =
-            address.is_some_and(
-                |address| {
-                    if self.address.ip().is_loopback() { address.is_loopback() } else { true }
-                },
-            );
+        let is_local = self.address.ip().is_loopback();
+        let is_address = address.is_some_and(|address| !is_local || address.is_loopback());
         if is_address || name == "localhost" || self.hosts.contains(&name) {
             Ok(())
         } else {
@@ -169,7 +165,7 @@ async fn inspect(guard: &Guard, request: Request) -> Result<Request, Response> {
     Ok(Request::from_parts(parts, Body::empty()))
 }
 
-/// Refuses what another page has the browser send. A link to the panel may be followed, but nothing else.
+/// Refuses cross-site requests, except for following a link to the panel.
 fn check_origin(request: &Request, host: &str) -> Result<(), Refusal> {
     let headers = request.headers();
     if headers.contains_key(header::ORIGIN) {

@@ -1,5 +1,5 @@
-//! An action that an operator has started: a promotion, or a change of a side. It runs in the panel, whatever becomes of
-//! the browser.
+//! An action that an operator has started: a promotion, or a change of a side. It runs in the panel, independent of the
+//! browser.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ pub struct Sample {
     pub took: Duration,
     /// True if it is not a failure.
     pub is_good: bool,
-    /// True if visitors get the same response, false for a check before the switch.
+    /// True for a request to the public address, false for a check before the switch.
     pub is_public: bool,
 }
 
-/// An action that runs or has ended.
+/// A running or finished action.
 #[derive(Debug)]
 pub struct Job {
     /// The number of the job since the start of the panel.
@@ -32,24 +32,24 @@ pub struct Job {
     pub title: String,
     /// The side that it changes; `None` for a promotion.
     pub side: Option<String>,
-    /// The time at which it began.
+    /// When it began.
     pub started: Instant,
-    /// The time that it took, once it has ended.
+    /// The time that it took, once it has finished.
     pub took: Option<Duration>,
-    /// The steps that have begun.
+    /// The steps begun so far.
     pub steps: Vec<Step>,
-    /// What it printed.
+    /// Its output.
     pub log: Recent<String>,
     /// The responses.
     pub samples: Recent<Sample>,
-    /// A summary, or the problem, once it has ended.
+    /// A summary or the problem, once it has finished.
     pub outcome: Option<Result<String, Problem>>,
     /// Stops it.
     pub stop: Arc<Stop>,
 }
 
 impl Job {
-    /// Creates a job that begins now.
+    /// Creates a job that starts now.
     #[must_use]
     pub fn new(number: u64, title: String, side: Option<String>, stop: Arc<Stop>) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl Job {
         }
     }
 
-    /// Returns whether it runs.
+    /// Returns whether it is still running.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.outcome.is_none()
@@ -84,7 +84,7 @@ impl Job {
         self.is_running() && self.steps.last() < Some(&Step::GoBack)
     }
 
-    /// Takes an event of a promotion.
+    /// Adds an event of a promotion.
     pub fn take(&mut self, event: Event) {
         match event {
             Event::Step(step) => self.steps.push(step),

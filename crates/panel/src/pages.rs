@@ -19,10 +19,10 @@ use crate::views;
 /// The time for which a page waits for the servers. It then shows which of them have not responded.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The time that a wrong token costs.
+/// The delay after a wrong token.
 const WRONG_TOKEN: Duration = Duration::from_millis(500);
 
-/// What every page uses.
+/// The state shared by all pages.
 #[derive(Clone)]
 pub struct Panel {
     /// The state of both sides.
@@ -44,7 +44,7 @@ pub async fn login(State(panel): State<Panel>) -> Html<String> {
     views::login(&panel.secrets.login, false)
 }
 
-/// Checks the token, and sets the cookie that stands for it.
+/// Checks the token, and sets the cookie that represents it.
 pub async fn log_in(
     State(panel): State<Panel>,
     headers: HeaderMap,

@@ -1,11 +1,11 @@
-//! The newest items of a sequence that goes on.
+//! The newest items of a growing sequence.
 
 use std::collections::VecDeque;
 
 /// The most items that are kept.
 const MAX_ITEMS: usize = 2000;
 
-/// The newest items. Each has a number, by which a reader continues where it was.
+/// The newest items. Each has a number, so that a reader can continue after the last item that it has read.
 #[derive(Debug)]
 pub struct Recent<T> {
     items: VecDeque<T>,
@@ -40,7 +40,7 @@ impl<T> Recent<T> {
         self.first + self.items.len() as u64
     }
 
-    /// Returns the items from a number on, and whether older ones are missing for a reader that was there.
+    /// Returns the items from a number on, and whether items after that number have already been dropped.
     pub fn since(&self, number: u64) -> (impl Iterator<Item = &T>, bool) {
         let skipped = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
         (self.items.iter().skip(skipped), number < self.first)

@@ -1,4 +1,4 @@
-//! The real servers: every method calls what the command line calls.
+//! The real servers: every method calls the function that the command line calls.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ use crate::client::{Change, Client, Endpoint, Health, Pair, Planned, Problem, Pr
 /// The most entries of a server's history that are requested.
 const MAX_ENTRIES: usize = 200;
 
-/// What is needed to reach the servers.
+/// The settings for reaching the servers.
 #[derive(Debug, Clone)]
 pub struct Servers {
     /// The config, if the operator named one.
@@ -36,10 +36,10 @@ pub struct Servers {
     pub state: Option<PathBuf>,
 }
 
-/// Nobody can be asked once the panel runs. The command that starts it asks.
-struct Nobody;
+/// Rejects an untrusted config. Only the command that starts the panel can ask the operator.
+struct RejectUntrusted;
 
-impl trust::Judge for Nobody {
+impl trust::Judge for RejectUntrusted {
     fn trusts(&self, _: &[String]) -> bluegreen_client::Result<bool> {
         Ok(false)
     }
@@ -63,10 +63,10 @@ fn open(servers: &Servers) -> Result<Topology, Problem> {
         client: servers.client.clone(),
         state: servers.state.clone(),
     };
-    Ok(Topology::open(&access, &Nobody)?)
+    Ok(Topology::open(&access, &RejectUntrusted)?)
 }
 
-/// The servers of the config as it is now.
+/// The servers in the current config.
 #[derive(Debug)]
 struct Opened {
     topology: Topology,

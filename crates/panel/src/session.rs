@@ -1,4 +1,4 @@
-//! The secrets of a panel: the token that an operator knows, the cookie that stands for it, and the tokens of forms.
+//! The secrets of a panel: the operator's token, the cookie that represents it, and the CSRF tokens.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -12,24 +12,23 @@ use subtle::ConstantTimeEq;
 
 use crate::error::PanelError;
 
-/// The shortest token, in characters: 128 bits as hexadecimal digits. It cannot be guessed, so that attempts do not have
-/// to be counted.
+/// The minimum length of a token, in characters: 128 bits as hexadecimal digits, which no number of attempts can guess.
 const MIN_TOKEN: usize = 32;
 
-/// The longest token, in characters.
+/// The maximum length of a token, in characters.
 const MAX_TOKEN: usize = 512;
 
-/// A secret in the form that pages and cookies carry: 64 hexadecimal digits.
+/// A secret as it is written to pages and cookies: 64 hexadecimal digits.
 type Secret = String;
 
 /// The secrets of one start. None of them outlives the process.
 #[derive(Debug)]
 pub struct Secrets {
-    /// The token of every form.
+    /// The CSRF token of all forms but the login.
     pub csrf: Secret,
-    /// The token of the login form, which a browser gets before it is logged in.
+    /// The CSRF token of the login form, which is served before the login.
     pub login: Secret,
-    /// Turns the operator's token into the value of the cookie.
+    /// The key that derives the cookie from the operator's token.
     key: Secret,
     token_file: Option<PathBuf>,
 }
@@ -42,7 +41,7 @@ impl Secrets {
         Ok(Self { csrf, login, key, token_file: token_file.map(Path::to_owned) })
     }
 
-    /// Returns whether a token is needed.
+    /// Returns whether the panel requires a token.
     #[must_use]
     pub fn needs_token(&self) -> bool {
         self.token_file.is_some()
@@ -55,7 +54,7 @@ impl Secrets {
         self.token().is_some_and(|token| is_same(&token, given))
     }
 
-    /// Returns whether this is a cookie of this start and the current token.
+    /// Returns whether this is the cookie for the current token, set since the panel was started.
     #[must_use]
     pub fn is_cookie(&self, given: &str) -> bool {
         self.cookie().is_some_and(|cookie| is_same(&cookie, given))
@@ -73,14 +72,14 @@ impl Secrets {
     }
 }
 
-/// Compares in a time that does not depend on where the texts differ.
+/// Compares in constant time.
 #[must_use]
 pub fn is_same(secret: &str, given: &str) -> bool {
     let digest = |text: &str| Sha256::digest(text.as_bytes());
     digest(secret).ct_eq(&digest(given)).into()
 }
 
-/// Reads the token, which only its owner may be able to read.
+/// Reads the token. Fails if other users can read the file.
 fn read_token(path: &Path) -> Result<String, PanelError> {
     let failed = |source| PanelError::ReadToken { path: path.to_owned(), source };
     // A FIFO would block.

@@ -11,7 +11,7 @@ pub const VARIABLE: &str = "BLUEGREEN_ROLE";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Looks at everything and changes nothing.
+    /// Reads everything and changes nothing.
     Read,
     /// Pushes, but not to a protected public side.
     Push,
@@ -24,7 +24,7 @@ pub enum Role {
     Unknown,
 }
 
-/// What a command needs.
+/// The right that a command requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
     Read,

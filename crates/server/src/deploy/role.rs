@@ -1,5 +1,5 @@
-//! The role of a side: `enter` and `leave` of `[public]`, and the worker of the application, which runs on the public
-//! side only. `promote` asks for each change under its hold, the leaving side first.
+//! The role of a side: `enter` and `leave` of `[public]`, and the application's worker, which runs on the public side only.
+//! `promote` requests each change under its hold, the leaving side first.
 
 use std::process::Command;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::site::seen::ATTEMPTS;
 use crate::site::{Live, LockedSite, Site, logs};
 use bluegreen_protocol::status;
 
-/// Returns the role for `status`; `None` if the server has nothing that depends on it.
+/// Returns the role for `status`; `None` if nothing on the server depends on it.
 pub fn read(server: &DeployContext, site: &Site) -> Option<status::Role> {
     if !server.config.public.has_steps() && !app::has_worker(server) {
         return None;
@@ -45,7 +45,7 @@ pub fn change(server: &DeployContext, site: &LockedSite, public: bool) -> Result
     site.write_role(&Role { public, complete: true, attempts: 0 })
 }
 
-/// Leaves the role if a change of it was interrupted. A failure is a warning: the next holder of the lock tries again.
+/// Leaves the role if a change was interrupted. A failure is a warning, because the next holder of the lock retries.
 pub fn recover(server: &DeployContext, site: &LockedSite) -> Result<()> {
     let role = match site.role() {
         Ok(role) => role,
@@ -70,7 +70,7 @@ pub fn recover(server: &DeployContext, site: &LockedSite) -> Result<()> {
     site.write_role(&Role { public: false, complete: true, attempts: 0 })
 }
 
-/// Runs the steps, and moves the worker: it starts after `enter`, and stops before `leave`.
+/// Runs the steps. The worker starts after `enter`, and stops before `leave`.
 fn run(server: &DeployContext, site: &LockedSite, public: bool) -> Result<()> {
     let config = &server.config.public;
     let live = site.live()?;
@@ -88,7 +88,7 @@ fn run(server: &DeployContext, site: &LockedSite, public: bool) -> Result<()> {
 fn run_step(server: &DeployContext, site: &LockedSite, live: &Live, name: &str, step: &Step) -> Result<()> {
     let log = live.release().and_then(|live| logs::open(site, live).ok());
     let hint = format!("fix `{name}` in `[public]` of bluegreen.toml on {}, then promote again", server.name);
-    // Leaving is not interrupted, because it makes the other side's turn possible.
+    // Leaving cannot be cancelled, because the other side waits for it.
     let stop = (name == "enter").then(|| server.stop());
     let failed = |how| Error::Step { name: step.name.clone(), how, hint: hint.clone() };
     run_line(

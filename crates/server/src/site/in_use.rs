@@ -1,9 +1,9 @@
-//! Finds processes that use a directory to which no path leads any more.
+//! Finds processes that use a directory that is no longer reachable by its path.
 //!
-//! A process inside a release could go on writing into the directories that the next release takes over. Other users
-//! cannot write there, and their processes cannot be inspected. Nor can a process of this user that has made itself
-//! undumpable (`prctl(2)`). Mappings are not read: that would take three times as long as all else, and only a shared,
-//! writable mapping of a file that is not open any more would be found in addition.
+//! A process inside a release could keep writing to the directories that the next release reuses. Other users cannot write
+//! there, and their processes cannot be inspected, and neither can undumpable processes of this user (`prctl(2)`).
+//! Mappings are not read: that would triple the duration, and would only find shared, writable mappings of files that are
+//! no longer open.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,17 +13,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
 use rustix::io::Errno;
 
-/// Room for the names in a directory of `/proc`, which are read in several calls if they need more.
+/// The size of the buffer for directory entries, in bytes. Larger directories take several calls.
 const NAMES: usize = 8 * 1024;
 
-/// Room for the target of a link. The kernel reports no path that is longer than a page.
+/// The size of the buffer for the target of a link. The kernel never reports a path longer than a page.
 const TARGET: usize = 4096;
 
 /// A search for a process of this user that has its working directory, its root, or a descriptor inside a directory.
 /// Several threads can search at the same time.
 #[derive(Debug)]
 pub struct Search {
-    /// The directory's name, which no other directory has.
+    /// The directory's name, which must be unique.
     name: String,
     proc: OwnedFd,
     processes: Vec<Vec<u8>>,
@@ -43,15 +43,15 @@ impl Search {
         Ok(Self { name: name.to_owned(), proc, processes, next: AtomicUsize::new(0) })
     }
 
-    /// Returns whether one of the processes that no other thread has searched uses the directory.
+    /// Returns whether one of the processes that no other thread has checked uses the directory.
     pub(super) fn finds_user(&self) -> bool {
         let next = || self.processes.get(self.next.fetch_add(1, Ordering::Relaxed));
-        // A process that has exited meanwhile uses nothing.
+        // A process that has exited in the meantime uses nothing.
         std::iter::from_fn(next).any(|id| self.is_user(id).unwrap_or(false))
     }
 
-    /// Returns whether a process uses the directory. Fails for a process that has exited, for one of another user, and
-    /// for a thread of the kernel, which the first call shows.
+    /// Returns whether a process uses the directory. The first call fails for a process that has exited, for another user's
+    /// process, and for a kernel thread.
     fn is_user(&self, id: &[u8]) -> io::Result<bool> {
         let path = |link: &[u8]| [id, link].concat();
         readlinkat_raw(&self.proc, path(b"/exe"), &mut [MaybeUninit::uninit(); 1])?;
@@ -62,7 +62,7 @@ impl Search {
         any(&descriptors, |descriptor| self.leads_inside(&descriptors, descriptor).unwrap_or(false))
     }
 
-    /// Returns whether a component of a link's target is the directory's name.
+    /// Returns whether a link's target is inside the directory.
     fn leads_inside(&self, at: &OwnedFd, link: &[u8]) -> io::Result<bool> {
         let mut target = [MaybeUninit::uninit(); TARGET];
         let (target, _) = readlinkat_raw(at, link, &mut target)?;

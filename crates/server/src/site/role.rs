@@ -1,8 +1,8 @@
-//! The role of a server's side, `.bluegreen/role`: whether `enter` or `leave` of `[public]` ran last. It is also the
+//! The role of a server's side, `.bluegreen/role`: whether `enter` or `leave` of `[public]` ran last. The file is also the
 //! journal of that change: it is written before the first step, and again after the last one.
 //!
-//! A change that was interrupted is undone by `leave`, whatever it was: another side may run the jobs by now, and no jobs
-//! are better than two sets of them.
+//! An interrupted change, of either kind, is undone by `leave`: another side may be running the jobs by then, and a gap
+//! without jobs is better than running them twice.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,11 +19,11 @@ const SETTLING: &str = "settling";
 /// The role of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Role {
-    /// True if it runs what only the public side runs.
+    /// True if the server runs the jobs of the public side.
     pub public: bool,
-    /// False while the steps run, and after a crash or a failure in them.
+    /// False while the steps run, and after they crash or fail.
     pub complete: bool,
-    /// The number of times that a recovery began to leave the role, and none of them finished.
+    /// The number of recoveries that tried to leave the role and did not finish.
     #[serde(default)]
     pub attempts: u8,
 }
@@ -55,8 +55,8 @@ impl Site {
         }
     }
 
-    /// Returns whether what only the public side runs may run here. Before the first promotion it runs on both sides. It
-    /// does not run if that cannot be read.
+    /// Returns whether the jobs of the public side may run here. Before the first promotion, they run on both sides. If the
+    /// role cannot be read, they do not run.
     #[must_use]
     pub fn may_run_jobs(&self) -> bool {
         match (self.role(), self.public_mark()) {
@@ -66,15 +66,15 @@ impl Site {
         }
     }
 
-    /// Returns whether visitors had a release until a short time ago, so that it must stay as it is. If that cannot be
-    /// read, every release stays.
+    /// Returns whether a release must stay because visitors had it until recently. If that cannot be read, every release
+    /// stays.
     #[must_use]
     pub fn is_settling(&self, release: &ReleaseName, settle: Duration) -> bool {
         if settle.is_zero() {
             return false;
         }
         let Ok(text) = self.read_state(SETTLING) else { return true };
-        // A file that cannot be parsed is not ours: it is written whole or not at all.
+        // The file is replaced atomically, so an unparsable one is not ours.
         let settling = text.and_then(|text| serde_json::from_slice::<Settling>(&text).ok());
         settling.is_some_and(|settling| {
             let since = humantime::parse_rfc3339(&settling.since).ok();
@@ -93,7 +93,7 @@ impl LockedSite {
         self.write_state(ROLE, &text)
     }
 
-    /// Forgets the role, because nothing depends on it any more.
+    /// Removes the role, because nothing depends on it any longer.
     pub fn forget_role(&self) -> Result<()> {
         self.state_file(ROLE).remove()
     }

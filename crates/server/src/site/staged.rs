@@ -39,8 +39,8 @@ impl LockedSite {
         Some(Recycled { name, dir, manifest })
     }
 
-    /// Gives a release that is to be recycled a temporary name, so that no path leads to it any more. Its records stay
-    /// until it is clear that the release does not come back.
+    /// Renames a release to a temporary name, so that its files can be reused. Its records stay until
+    /// [`Withdrawn::take_over`], because [`Withdrawn::put_back`] may restore it.
     pub fn withdraw_to_recycle(&self, recycled: Recycled) -> Result<Withdrawn<'_>> {
         let at = self.withdraw(&recycled.name)?;
         Ok(Withdrawn { site: self, at, recycled })
@@ -109,14 +109,14 @@ pub struct Withdrawn<'a> {
 }
 
 impl Withdrawn<'_> {
-    /// Its content when it was written.
+    /// Returns the contents of the release as they were written.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.recycled.manifest
     }
 
-    /// Runs `work`, and meanwhile searches for processes that still use the release, in another thread: these could write
-    /// into what the new release takes over. No process can enter it any more. Returns whether there is one.
+    /// Runs `work` while another thread searches for processes that still use the release and could write to files that the
+    /// new release reuses. Returns whether there is such a process. No new one can enter the renamed directory.
     pub fn search_users_during<T>(&self, work: impl FnOnce() -> T) -> (T, bool) {
         let search = match Search::new(&self.at) {
             Ok(search) => search,
@@ -126,8 +126,8 @@ impl Withdrawn<'_> {
             }
         };
         thread::scope(|scope| {
-            // The processes of other users take too little time to start a thread, but root may inspect them. At a limit
-            // of processes, the search begins when the work is done.
+            // Skipping other users' processes is faster than starting a thread, but root inspects them all. At a limit of
+            // processes, this thread does the search after the work.
             let is_long = geteuid().is_root();
             let searching = is_long.then(|| spawn(scope, || search.finds_user()).ok()).flatten();
             let (result, is_found) = (work(), search.finds_user());
@@ -137,14 +137,14 @@ impl Withdrawn<'_> {
         })
     }
 
-    /// Removes the records of the release, which does not come back. Returns what the new one takes over.
+    /// Removes the release's records, and returns the files that the new release can reuse.
     pub fn take_over(&self) -> Result<Source<'_>> {
         self.site.remove_records(&self.recycled.name)?;
         self.site.remove_log(&self.recycled.name)?;
         Ok(Source { root: &self.recycled.dir, manifest: &self.recycled.manifest })
     }
 
-    /// Gives the release its name back.
+    /// Restores the release under its own name.
     pub fn put_back(self) {
         let Self { site, at, recycled } = &self;
         let name = recycled.name.to_string();
@@ -156,7 +156,7 @@ impl Withdrawn<'_> {
 
 impl Drop for Withdrawn<'_> {
     fn drop(&mut self) {
-        // Nothing is left of a release that was put back.
+        // Does nothing if the release was put back.
         if let Err(error) = self.site.clear(self.at.as_bytes()) {
             log::warn!("{error}; the next deployment tries again");
         }
