@@ -174,18 +174,22 @@ fn move_address(from: &Machine, to: &Machine) {
 /// connection is reset when its address moves to another server. Like a browser, the visitor then retries
 /// once.
 fn seen_while(visitor: &Machine, change: impl FnOnce()) -> Vec<String> {
-    visitor.sh("rm -f /tmp/stop").ok();
+    visitor.sh("rm -f /tmp/stop; : >/tmp/visits").ok();
     let visits = visitor.start(
         "root",
         &format!(
-            "n=0; while [ ! -e /tmp/stop ] && [ $n -lt 500 ]; do
-                n=$((n + 1)); curl -s --max-time 8 --retry 1 --retry-all-errors http://{FLOATING}/ || echo failed; sleep 0.02
+            "n=0; while [ ! -e /tmp/stop ] && [ $n -lt 5000 ]; do
+                n=$((n + 1)); curl -s --max-time 8 --retry 1 --retry-all-errors http://{FLOATING}/ || echo failed
+                echo >>/tmp/visits; sleep 0.02
             done"
         ),
     );
-    visitor.sh("sleep 0.5").ok();
+    // However slow the machine is, several visits come before the change, and several after it.
+    let further =
+        "n=$(wc -l </tmp/visits); until [ $(wc -l </tmp/visits) -ge $((n + 6)) ]; do sleep 0.05; done";
+    visitor.sh(further).ok();
     change();
-    visitor.sh("sleep 0.5; touch /tmp/stop").ok();
+    visitor.sh(&format!("{further}; touch /tmp/stop")).ok();
     let mut seen: Vec<String> = visits.finish().lines().map(str::to_owned).collect();
     assert!(seen.len() > 10, "{seen:?}");
     seen.dedup();
