@@ -50,6 +50,10 @@ use crate::error::{Error, Result};
 use bluegreen_client::plan::PromoteIntent;
 use bluegreen_protocol::role::{self, Role};
 use bluegreen_report::Report;
+use bluegreen_sys::parallel::require_room;
+
+/// The address space, in bytes, that must be free at the start: parsing arguments takes a part of it.
+const START_ROOM: u64 = 1 << 20;
 
 /// Runs the program and returns its exit status.
 #[must_use]
@@ -64,6 +68,11 @@ pub fn run(arguments: &[OsString]) -> u8 {
         return 1;
     };
     let is_shell = shell::is_called_as(&called_as);
+    if let Err(error) = require_room(START_ROOM) {
+        let error = Error::io("start", &called_as)(error);
+        Report::new(out, err).colored(is_colored()).error(&error);
+        return error.exit_status();
+    }
     let parsed = match Hook::called_as(&called_as) {
         Some(hook) if arguments.len() == 1 && (called_by_git() || !stdin().is_terminal()) => {
             Ok(Ok(Cli { repository: None, command: Command::Hook { hook } }))

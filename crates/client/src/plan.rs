@@ -18,6 +18,7 @@ use bluegreen_process::signals::Stop;
 use bluegreen_protocol::status::Status;
 use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
+use bluegreen_sys::parallel::{THREAD_ROOM, require_room};
 use bluegreen_text::{count, message};
 
 /// The most commits that a plan lists.
@@ -168,6 +169,8 @@ impl Plan {
 impl Topology {
     /// Reads the config, and finds servers and switch. `judge` decides about a clone that is not trusted yet.
     pub fn open(access: &Access, judge: &dyn Judge) -> Result<Self> {
+        // A promotion starts a thread later. Without the memory for it, fail now and not in the middle of an allocation.
+        require_room(THREAD_ROOM).map_err(Error::io("start", "a thread"))?;
         let (config, file) = PromoteConfig::read(access.config)?;
         let names: Vec<&str> = config.sides.keys().map(String::as_str).collect();
         let folder = file.parent().unwrap_or(Path::new(""));

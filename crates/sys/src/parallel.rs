@@ -17,9 +17,9 @@ pub const PIECE: usize = 32;
 /// The time between two calls of `tick`.
 const TICK: Duration = Duration::from_millis(250);
 
-/// The address space that must be free before [`spawn_alone`] starts a thread: its stack of 2 MiB and its signal stack,
-/// with a margin for later allocations of the program.
-const ROOM: u64 = 16 << 20;
+/// The address space, in bytes, that must be free before a thread is started: its stack of 2 MiB and its signal stack, with a
+/// margin for later allocations of the program.
+pub const THREAD_ROOM: u64 = 16 << 20;
 
 /// Starts a thread in a scope. It fails at a limit of processes, and where the address space is limited: a thread that
 /// finds no memory for its signal stack ends the program, after it has been started.
@@ -35,17 +35,23 @@ pub fn spawn<'scope, T: Send + 'scope>(
 }
 
 /// Starts the only thread of a program that cannot do without it. It fails at a limit of processes, and where less than
-/// [`ROOM`] is left of a limit of the address space.
+/// [`THREAD_ROOM`] is left of a limit of the address space.
 #[expect(clippy::disallowed_methods, reason = "this is one of the two places")]
 pub fn spawn_alone<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    if let Some(limit) = getrlimit(Resource::As).current
-        && limit.saturating_sub(address_space()?) < ROOM
-    {
+    require_room(THREAD_ROOM)?;
+    thread::Builder::new().spawn(work)
+}
+
+/// Fails if less than `room` bytes are left of a limit of the address space. An allocation that fails later would abort the
+/// program.
+pub fn require_room(room: u64) -> io::Result<()> {
+    let Some(limit) = getrlimit(Resource::As).current else { return Ok(()) };
+    if limit.saturating_sub(address_space()?) < room {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
-    thread::Builder::new().spawn(work)
+    Ok(())
 }
 
 /// Returns the size of this program's address space in bytes, from `/proc/self/statm`.

@@ -45,6 +45,7 @@ impl Explain for IoError {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 Some("free some space, or lower `keep` in bluegreen.toml".into())
             }
+            ErrorKind::OutOfMemory => Some("raise the limit of memory: `ulimit -v unlimited`".into()),
             ErrorKind::FileTooLarge => Some("raise the limit of file sizes: `ulimit -f unlimited`".into()),
             ErrorKind::ReadOnlyFilesystem => Some("mount the file system writable, then push again".into()),
             _ => None,
