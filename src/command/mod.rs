@@ -52,8 +52,8 @@ use bluegreen_protocol::role::{self, Role};
 use bluegreen_report::Report;
 use bluegreen_sys::parallel::require_room;
 
-/// The address space, in bytes, that must be free at the start: parsing arguments takes a part of it.
-const START_ROOM: u64 = 1 << 20;
+/// The address space, in bytes, that must be free at the start. A deployment of 20 files takes about 2 MiB of it.
+const START_ROOM: u64 = 4 << 20;
 
 /// Runs the program and returns its exit status.
 #[must_use]

@@ -225,7 +225,7 @@ fn json_keeps_its_field_names() {
     let status = json("status");
     assert_eq!(
         keys(&status),
-        "branch commit elsewhere good live lock pending public running sealed server since site subject tip unchanged why"
+        "branch commit elsewhere good live lock pending protocol public role running sealed server since site subject tip unchanged why"
     );
     assert_eq!(status["live"], releases[2]);
     let second = |value: &Value| humantime::parse_rfc3339(value.as_str().unwrap()).unwrap();

@@ -94,6 +94,7 @@ fn steps_get_a_minimal_explicit_environment() {
             "BLUEGREEN_BRANCH",
             "BLUEGREEN_COMMIT",
             "BLUEGREEN_PREVIOUS",
+            "BLUEGREEN_PUBLIC",
             "BLUEGREEN_RELEASE",
             "BLUEGREEN_SERVER",
             "BLUEGREEN_SITE",
