@@ -114,7 +114,7 @@ pub enum Command {
         options: Promotable,
     },
     /// Show which side is public, and what both sides serve
-    Public(Promotable),
+    Public(Watchable),
     /// Send visitors to the other side, and go back automatically on a failure
     Promote {
         /// The side [default: the one that is not public]
@@ -170,6 +170,18 @@ pub struct Format {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// The options of `public`.
+#[derive(Debug, clap::Args)]
+pub struct Watchable {
+    /// Refresh the table on the terminal every few seconds, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "5",
+        value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "json")]
+    pub watch: Option<u64>,
+    /// The options that `promote` has too
+    #[command(flatten)]
+    pub options: Promotable,
 }
 
 /// The side of `lock` and `unlock`.

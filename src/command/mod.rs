@@ -18,6 +18,7 @@ mod lock;
 mod log;
 mod log_app;
 mod metrics;
+mod overview_table;
 mod panel;
 mod path_walk;
 mod promote;
@@ -31,6 +32,7 @@ mod shell;
 mod status;
 pub mod sudo;
 mod table;
+mod watch;
 
 pub use self::invocation::close_inherited;
 
@@ -198,10 +200,10 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
             Ok(hold::run(&invocation.open(&beside)?, *protocol)?)
         }
         Command::Push { push, options } => push::run(push, options, report),
-        Command::Public(options) if invocation.repository.is_some() => {
-            public::of_server(&invocation.open(report)?, options.json)
+        Command::Public(public) if invocation.repository.is_some() => {
+            public::of_server(&invocation.open(report)?, public.options.json)
         }
-        Command::Public(options) => public::run(options, report),
+        Command::Public(public) => public::run(&public.options, public.watch, report),
         Command::Promote { side, yes, dry_run, force, options } => {
             let intent = PromoteIntent { side: side.as_deref(), yes: *yes, dry_run: *dry_run, force: *force };
             promote::run(options, &intent, report)

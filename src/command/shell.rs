@@ -160,7 +160,7 @@ fn take_front(cli: &mut Cli, front: Option<&Path>) -> Result<bool> {
             }
             options
         }
-        Command::Public(options) if cli.repository.is_none() && front.is_some() => options,
+        Command::Public(public) if cli.repository.is_none() && front.is_some() => &mut public.options,
         _ => return Ok(false),
     };
     if options.config.is_some() || options.trust {

@@ -28,10 +28,15 @@ const COLORED: [&str; 4] = ["STATE", "OUTCOME", "RESULT", "HEALTH"];
 
 /// Prints a table; the first row is the heading. On a terminal, the widest columns are shrunk until a row fits the width.
 pub fn print_rows<const N: usize>(rows: &[[String; N]]) -> Result<()> {
-    let out = stdout();
-    let is_colored = anstream::AutoStream::choice(&out) != anstream::ColorChoice::Never;
-    let columns = tcgetwinsize(&out).ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0);
-    print_text(&table(rows, columns, is_colored))
+    let columns =
+        tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0);
+    print_text(&rows_text(rows, columns))
+}
+
+/// Formats columns for standard output, at most `columns` wide.
+pub(super) fn rows_text<const N: usize>(rows: &[[String; N]], columns: Option<usize>) -> String {
+    let is_colored = anstream::AutoStream::choice(&stdout()) != anstream::ColorChoice::Never;
+    table(rows, columns, is_colored)
 }
 
 fn table<const N: usize>(rows: &[[String; N]], columns: Option<usize>, is_colored: bool) -> String {
@@ -68,7 +73,7 @@ fn fit(widths: &mut [usize], room: usize) {
 }
 
 /// Truncates a cell to a number of terminal columns; a longer one ends with `...`.
-fn clipped(cell: &str, width: usize) -> String {
+pub(super) fn clipped(cell: &str, width: usize) -> String {
     if cell.width() <= width {
         return cell.to_owned();
     }

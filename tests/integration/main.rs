@@ -94,3 +94,4 @@ mod handmade;
 mod mutate;
 #[path = "../../crates/object-store/tests/store/repository.rs"]
 mod repository;
+mod watch;

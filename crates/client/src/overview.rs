@@ -1,16 +1,20 @@
 //! Which side is public, and what every server of both sides serves.
 
+use std::thread;
+
 use serde::Serialize;
 
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::status::Status;
 use bluegreen_report::Report;
-use bluegreen_sys::concurrent;
+use bluegreen_sys::{concurrent, parallel};
 
 use crate::error::Result;
 use crate::hold::{Heartbeat, Hold};
 use crate::plan::{Failed, ServerStatus, Topology, named};
+use crate::probe::Response;
 use crate::promote::hold_all;
+use crate::remote::Remote;
 use crate::switch::{Shown, Split};
 use crate::{finish, probe, role};
 
@@ -54,8 +58,9 @@ impl Overview {
     /// Asks the front end and all servers.
     pub fn read(topology: &Topology, stop: &Stop, report: &Report) -> Result<Self> {
         let shown = topology.switch.shown(Some(stop))?;
-        let (states, failed) = topology.look(stop, report)?;
-        let rows = rows(topology, &shown, &states, &failed, stop)?;
+        let (looked, probed) = look_and_probe(topology, stop, report);
+        let (states, failed) = looked?;
+        let rows = rows(topology, &shown, &states, &failed, probed)?;
         Ok(Self { public: shown.public, split: shown.split, rows, states, failed })
     }
 
@@ -114,20 +119,40 @@ impl Overview {
     }
 }
 
-/// Checks the health of every server, also of those that ssh does not reach; returns a row for each, in the order of
-/// the config.
+/// The servers that reported their state, and those that did not.
+type Looked = Result<(Vec<ServerStatus>, Vec<Failed>)>;
+
+/// The health of each server, in the order of the config.
+type Probed = Vec<Result<Response>>;
+
+/// Requests the state of every server over ssh, and its page, at the same time: a server that hangs in one of them costs
+/// its time only once.
+fn look_and_probe(topology: &Topology, stop: &Stop, report: &Report) -> (Looked, Probed) {
+    let (url, page) = (&topology.config.public.url, &topology.config.check.paths[0]);
+    let servers: Vec<_> = topology.sides.values().flatten().collect();
+    let probe_all =
+        || concurrent::map(&servers, |server| probe::probe(url, page, Some(&server.address), Some(stop)));
+    thread::scope(|scope| match parallel::spawn(scope, probe_all) {
+        Ok(probing) => {
+            let looked = topology.look(stop, report);
+            (looked, probing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        }
+        Err(_) => (topology.look(stop, report), probe_all()),
+    })
+}
+
+/// Returns a row for each server, also for those that ssh does not reach, in the order of the config.
 fn rows(
     topology: &Topology,
     shown: &Shown,
     states: &[ServerStatus],
     failed: &[Failed],
-    stop: &Stop,
+    probed: Probed,
 ) -> Result<Vec<Row>> {
-    let (url, page) = (&topology.config.public.url, &topology.config.check.paths[0]);
     let servers =
         topology.sides.iter().flat_map(|(side, servers)| servers.iter().map(move |server| (side, server)));
-    let rows = concurrent::map(servers, |(side, server)| {
-        let response = probe::probe(url, page, Some(&server.address), Some(stop))?;
+    let row = |((side, server), response): ((&String, &Remote), Result<Response>)| {
+        let response = response?;
         let status = states.iter().find(|state| state.url == server.url).map(|state| state.status.clone());
         let problem = failed.iter().find(|failed| failed.url == server.url);
         let health = if response.is_good() { "well".into() } else { response.words() };
@@ -145,6 +170,6 @@ fn rows(
             health,
             status,
         })
-    });
-    rows.into_iter().collect()
+    };
+    servers.zip(probed).map(row).collect()
 }

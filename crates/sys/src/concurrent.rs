@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::parallel;
 
-/// The most items that are worked on at the same time: a side of 50 servers takes two rounds.
-pub const MAX_CONCURRENT: usize = 32;
+/// The most items that are worked on at the same time: a side of 50 servers takes one round.
+pub const MAX_CONCURRENT: usize = 64;
 
 /// The time between two calls of `waiting`.
 const TICK: Duration = Duration::from_secs(1);
