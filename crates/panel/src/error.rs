@@ -49,7 +49,9 @@ impl Explain for PanelError {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 "choose another port with `--listen 127.0.0.1:PORT`".into()
             }
-            Self::SharedToken(path) => format!("make `{}` readable for its owner only (mode 600)", printable(path)),
+            Self::SharedToken(path) => {
+                format!("make `{}` readable for its owner only (mode 600)", printable(path))
+            }
             Self::WeakToken(path) | Self::ReadToken { path, .. } => {
                 format!("create one: `(umask 077; openssl rand -hex 32 >{})`", printable(path))
             }
