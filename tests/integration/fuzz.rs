@@ -3,7 +3,7 @@
 #[path = "../../fuzz/entries.rs"]
 pub mod entries;
 
-use bluegreen_checkout::manifest::{Manifest, Stamp};
+use bluegreen_checkout::manifest::{Ctime, Manifest, Stamp};
 use bluegreen_checkout::plan::Plan;
 use bluegreen_git::Repository;
 use bluegreen_object_store::ObjectFormat;
@@ -134,12 +134,13 @@ fn real_manifest() -> Vec<u8> {
     let repository = Repository::open(temp.path()).unwrap();
     let objects = repository.objects(ObjectFormat::Sha1);
     let listing = Plan::read(&objects, root, None, 1000, None).unwrap().listing;
+    let stamp = |inode| Stamp { inode, ctime: Ctime { seconds: 1, nanoseconds: 2 } };
     let manifest = Manifest {
-        entries: vec![Stamp { inode: 1, ctime: (1, 2) }; listing.entries.len()].into(),
-        directories: vec![Stamp { inode: 2, ctime: (3, 4) }; listing.directories.len()].into(),
+        entries: vec![stamp(1); listing.entries.len()].into(),
+        directories: vec![stamp(2); listing.directories.len()].into(),
         listing,
         converted: bluegreen_checkout::converted::Converted::default(),
-        instant: (5, 6),
+        instant: Ctime { seconds: 3, nanoseconds: 4 },
     };
     let mut data = Vec::new();
     manifest.write(&mut data).unwrap();

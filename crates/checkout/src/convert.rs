@@ -10,11 +10,11 @@ use super::converted::Converted;
 use super::error::{Error, Result};
 use super::index_vec::EntryIndex;
 use super::lfs::Pointer;
-use super::listing::Listing;
+use super::listing::{FileSize, Listing};
 use super::manifest::Manifest;
 use super::options::{Lfs, Options};
 use super::plan::Plan;
-use super::project_files::ProjectFiles;
+use super::project_files::{PointerFile, ProjectFiles};
 use super::submodule::Project;
 use bluegreen_git::search_path;
 use bluegreen_process::Limits;
@@ -29,7 +29,7 @@ pub struct Conversion {
     pub projects: Vec<ProjectFiles>,
     options: Options,
     /// The entries that are pointers, with the sizes of their contents.
-    contents: Vec<(EntryIndex, u64)>,
+    contents: Vec<FileSize>,
 }
 
 impl Conversion {
@@ -98,7 +98,7 @@ impl Conversion {
 
     /// Sets the sizes of pointers to the sizes of their contents, to check limits and free space.
     pub fn set_content_sizes(&self, listing: &mut Listing) {
-        for &(entry, size) in &self.contents {
+        for &FileSize { entry, size } in &self.contents {
             listing.set_size(entry, size);
         }
     }
@@ -108,7 +108,7 @@ impl Conversion {
         &mut self,
         project: usize,
         listing: &Listing,
-        pointers: &[(EntryIndex, Pointer)],
+        pointers: &[PointerFile],
     ) -> Result<()> {
         let project = &self.projects[project];
         let stores = project.settings.lfs_stores(project.repository.path());
@@ -124,9 +124,8 @@ impl Conversion {
         let is_missing = |pointer: &Pointer| {
             problem.is_some() || !project.settings.has_lfs_remote && !pointer.is_in(&stores)
         };
-        let (missing, found): (Vec<_>, Vec<_>) =
-            pointers.iter().partition(|(_, pointer)| is_missing(pointer));
-        let missing: Vec<EntryIndex> = missing.iter().map(|(entry, _)| *entry).collect();
+        let (missing, found): (Vec<_>, Vec<_>) = pointers.iter().partition(|file| is_missing(&file.pointer));
+        let missing: Vec<EntryIndex> = missing.iter().map(|file| file.entry).collect();
         if self.options.lfs == Lfs::Refuse && !missing.is_empty() {
             let problem = problem.unwrap_or("the content of these files of Git LFS is not on the server");
             return Err(Error::Lfs {
@@ -134,7 +133,8 @@ impl Conversion {
                 paths: missing.iter().map(|&entry| listing.path_of(entry)).collect(),
             });
         }
-        self.contents.extend(found.iter().map(|(entry, pointer)| (*entry, pointer.size)));
+        let size = |file: &PointerFile| FileSize { entry: file.entry, size: file.pointer.size };
+        self.contents.extend(found.into_iter().map(size));
         // git-lfs would fail without the object, so the pointer is deployed without it.
         self.converted.entries.retain(|entry| missing.binary_search(entry).is_err());
         self.converted.pointers.extend(missing);

@@ -31,6 +31,12 @@ pub struct ConvertedFiles {
     complaints: Vec<String>,
 }
 
+/// The state of a converted file in the release.
+struct MovedFile {
+    size: u64,
+    stamp: Stamp,
+}
+
 /// Lets git write the converted files `entries` into scratch directories.
 pub fn convert(
     listing: &Listing,
@@ -64,19 +70,19 @@ pub fn move_all(
             monitor.notice(Notice::Complaint(complaint));
         }
         let moved = move_in(plan, root, &scratch.files(subdirectory)?, entries)?;
-        for (&entry, (size, changed)) in entries.iter().zip(moved) {
+        for (&entry, MovedFile { size, stamp }) in entries.iter().zip(moved) {
             plan.listing.set_size(entry, size);
-            stamps[entry] = changed;
+            stamps[entry] = stamp;
         }
     }
     Ok(ready.iter().flat_map(|ready| &ready.entries).copied().collect())
 }
 
 /// Moves files into the release; returns their sizes and stamps.
-fn move_in(plan: &Plan, root: &Dir, files: &Dir, entries: &[EntryIndex]) -> Result<Vec<(u64, Stamp)>> {
+fn move_in(plan: &Plan, root: &Dir, files: &Dir, entries: &[EntryIndex]) -> Result<Vec<MovedFile>> {
     let listing = &plan.listing;
     let (mut from, mut to) = (Walk::new(listing, files), Walk::new(listing, root));
-    let mut move_one = |entry: EntryIndex| -> io::Result<(u64, Stamp)> {
+    let mut move_one = |entry: EntryIndex| -> io::Result<MovedFile> {
         let (directory, name) = (listing.directory_of(entry), listing.name(entry));
         let (from, to) = (from.enter(directory)?, to.enter(directory)?);
         if from.stat(name)?.st_mode != listing.entries[entry].kind.mode() {
@@ -84,7 +90,7 @@ fn move_in(plan: &Plan, root: &Dir, files: &Dir, entries: &[EntryIndex]) -> Resu
         }
         from.rename_new(name, to, name)?;
         let stat = to.stat(name)?;
-        Ok((stat.st_size.cast_unsigned(), stamp(&stat)))
+        Ok(MovedFile { size: stat.st_size.cast_unsigned(), stamp: stamp(&stat) })
     };
     let mut moved = Vec::with_capacity(entries.len());
     for &entry in entries {

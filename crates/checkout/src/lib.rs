@@ -46,7 +46,7 @@ use self::convert::Conversion;
 pub use self::error::{Error, Result};
 use self::index_vec::{DirectoryIndex, EntryIndex, IndexVec};
 use self::install_converted::ConvertedFiles;
-use self::listing::{Directory, Listing};
+use self::listing::{Directory, FileSize, Listing};
 use self::manifest::{Ctime, Manifest, Stamp, clock, stamp};
 use self::monitor::Monitor;
 pub use self::options::{Lfs, Options, Submodules, Symlinks};
@@ -144,7 +144,7 @@ impl Checkout {
                 measure(&plan)?
             }
         };
-        for (entry, size) in sizes {
+        for FileSize { entry, size } in sizes {
             plan.listing.set_size(entry, size);
         }
         conversion.set_content_sizes(&mut plan.listing);
@@ -264,23 +264,19 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
 }
 
 /// Finds the blobs of all new files in the packs, and the sizes of these files.
-fn measure(
-    plan: &Plan,
-    objects: &ObjectStore,
-    threads: usize,
-) -> Result<(PackedEntries, Vec<(EntryIndex, u64)>)> {
+fn measure(plan: &Plan, objects: &ObjectStore, threads: usize) -> Result<(PackedEntries, Vec<FileSize>)> {
     let listing = &plan.listing;
     let packed = PackedEntries::find(objects, listing, plan.new_entries().collect(), threads);
-    let wanted = packed.entries();
-    let (mut sizes, mut others) = (Vec::with_capacity(wanted.len()), Vec::new());
-    for (position, &entry) in wanted.iter().enumerate() {
-        match packed.blobs.size(position) {
-            Some(size) => sizes.push((entry, size)),
-            None => others.push((entry, 0)),
+    let found = packed.sizes();
+    let (mut sizes, mut others) = (Vec::with_capacity(found.len()), Vec::new());
+    for (entry, size) in found {
+        match size {
+            Some(size) => sizes.push(FileSize { entry, size }),
+            None => others.push(FileSize { entry, size: 0 }),
         }
     }
-    let work = |reader: &mut Reader, _, piece: &mut [(EntryIndex, u64)]| {
-        piece.iter_mut().try_for_each(|(entry, size)| {
+    let work = |reader: &mut Reader, _, piece: &mut [FileSize]| {
+        piece.iter_mut().try_for_each(|FileSize { entry, size }| {
             *size = reader.blob_size(listing.id(*entry))?;
             Ok(())
         })

@@ -66,6 +66,13 @@ pub struct Link {
     pub target: ByteBuf,
 }
 
+/// The size of a file or link, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct FileSize {
+    pub entry: EntryIndex,
+    pub size: u64,
+}
+
 /// Stores an optional index as a `u32`, which is `u32::MAX` for `None`.
 mod optional_entry {
     use serde::{Deserialize, Deserializer, Serializer};

@@ -22,8 +22,12 @@ use super::rows::{self, Row};
 /// The first line of the file. It must change with the format and with the rules of validation.
 const MAGIC: &[u8] = b"bluegreen manifest 4\n";
 
-/// The ctime, the time at which an inode was last changed, in seconds and nanoseconds since the epoch.
-pub type Ctime = (i64, u32);
+/// The time at which an inode was last changed, since the epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ctime {
+    pub seconds: i64,
+    pub nanoseconds: u32,
+}
 
 /// An inode number and a ctime. A release is on one file system, because mounts in it are refused, so the
 /// number identifies the inode.
@@ -39,8 +43,8 @@ impl Row<20> for Stamp {
     fn to_row(&self) -> [u8; 20] {
         let mut row = [0; 20];
         row[..8].copy_from_slice(&self.inode.to_le_bytes());
-        row[8..16].copy_from_slice(&self.ctime.0.to_le_bytes());
-        row[16..].copy_from_slice(&self.ctime.1.to_le_bytes());
+        row[8..16].copy_from_slice(&self.ctime.seconds.to_le_bytes());
+        row[16..].copy_from_slice(&self.ctime.nanoseconds.to_le_bytes());
         row
     }
 
@@ -49,7 +53,10 @@ impl Row<20> for Stamp {
         let (seconds, nanoseconds) = rest.split_first_chunk()?;
         Some(Self {
             inode: u64::from_le_bytes(*inode),
-            ctime: (i64::from_le_bytes(*seconds), u32::from_le_bytes(nanoseconds.try_into().ok()?)),
+            ctime: Ctime {
+                seconds: i64::from_le_bytes(*seconds),
+                nanoseconds: u32::from_le_bytes(nanoseconds.try_into().ok()?),
+            },
         })
     }
 }
@@ -125,7 +132,7 @@ pub fn stamp(stat: &Stat) -> Stamp {
 /// Takes the ctime from a stat.
 #[must_use]
 pub fn ctime(stat: &Stat) -> Ctime {
-    (stat.st_ctime, stat.st_ctime_nsec as u32)
+    Ctime { seconds: stat.st_ctime, nanoseconds: stat.st_ctime_nsec as u32 }
 }
 
 /// Reads the clock with which a file system stamps its files: the ctime of a temporary file in `dir`, whose name starts
@@ -172,16 +179,15 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         std::fs::write(temp.path().join("file"), "content").unwrap();
         let stat = Dir::open(temp.path()).unwrap().stat(b"file").unwrap();
-        let (seconds, nanoseconds) = ctime(&stat);
-        let later = (seconds + 1, nanoseconds);
+        let Ctime { seconds, nanoseconds } = ctime(&stat);
+        let later = Ctime { seconds: seconds + 1, nanoseconds };
         assert!(manifest_of(&stat, later).holds(EntryIndex::FIRST, &stat));
         // In the tick of the last write a change would leave no trace.
         assert!(!manifest_of(&stat, ctime(&stat)).holds(EntryIndex::FIRST, &stat));
         // The file was changed while the clock was set back, so its ctime is older.
-        for touched in
-            [(seconds - 3600, nanoseconds), (seconds, nanoseconds ^ 1), (seconds + 3600, nanoseconds)]
-        {
-            let mut manifest = manifest_of(&stat, (seconds + 7200, 0));
+        for (seconds_later, other_bits) in [(-3600, 0), (0, 1), (3600, 0)] {
+            let mut manifest = manifest_of(&stat, Ctime { seconds: seconds + 7200, nanoseconds });
+            let touched = Ctime { seconds: seconds + seconds_later, nanoseconds: nanoseconds ^ other_bits };
             manifest.entries[EntryIndex::FIRST].ctime = touched;
             assert!(!manifest.holds(EntryIndex::FIRST, &stat), "{touched:?}");
         }
@@ -210,7 +216,7 @@ mod tests {
         assert!(same_tick.holds_directory(DirectoryIndex::ROOT, &stat, || Some(1)));
         assert!(!same_tick.holds_directory(DirectoryIndex::ROOT, &stat, || Some(2)));
         assert!(!same_tick.holds_directory(DirectoryIndex::ROOT, &stat, || None));
-        let later = manifest((stat.st_ctime + 1, 0));
+        let later = manifest(Ctime { seconds: stat.st_ctime + 1, nanoseconds: 0 });
         assert!(later.holds_directory(DirectoryIndex::ROOT, &stat, || panic!("the ctime proves it")));
     }
 

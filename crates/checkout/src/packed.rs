@@ -20,9 +20,10 @@ impl PackedEntries {
         Self { blobs: objects.find_blobs(&ids, threads), entries }
     }
 
-    /// Returns the entries whose blobs were requested.
-    pub fn entries(&self) -> &[EntryIndex] {
-        &self.entries
+    /// Returns the entries whose blobs were requested, with the sizes of those that are in packs.
+    pub fn sizes(&self) -> impl ExactSizeIterator<Item = (EntryIndex, Option<u64>)> {
+        let size = |position| self.blobs.size(BlobIndex::new(position));
+        self.entries.iter().enumerate().map(move |(position, entry)| (*entry, size(position)))
     }
 
     /// Returns the entry of a requested blob.
@@ -32,6 +33,7 @@ impl PackedEntries {
 
     /// Returns whether decoding the subtrees yields the blob of an entry.
     pub fn is_in_delta_tree(&self, entry: EntryIndex) -> bool {
-        self.entries.binary_search(&entry).is_ok_and(|position| self.blobs.is_in_delta_tree(position))
+        let position = self.entries.binary_search(&entry);
+        position.is_ok_and(|position| self.blobs.is_in_delta_tree(BlobIndex::new(position)))
     }
 }

@@ -55,7 +55,13 @@ pub struct Found {
     /// The entries that git converts.
     pub converted: Vec<EntryIndex>,
     /// The Git LFS pointers, whether or not a filter is defined for them.
-    pub pointers: Vec<(EntryIndex, Pointer)>,
+    pub pointers: Vec<PointerFile>,
+}
+
+/// A file that is a Git LFS pointer.
+pub struct PointerFile {
+    pub entry: EntryIndex,
+    pub pointer: Pointer,
 }
 
 /// The text of a `.gitattributes`, and the directory to which it applies.
@@ -210,7 +216,7 @@ impl ProjectFiles {
             if attributes.filter() == Some(b"lfs")
                 && let Some(pointer) = pointer(listing, entry, reader)?
             {
-                found.pointers.push((entry, pointer));
+                found.pointers.push(PointerFile { entry, pointer });
             }
         }
         self.scratch = Some(scratch);

@@ -45,6 +45,12 @@ pub struct Kept<'a> {
     whole: IndexVec<DirectoryIndex, bool>,
 }
 
+/// Walks through the new release and the recycled one.
+struct Walks<'a> {
+    new: Walk<'a>,
+    old: Option<Walk<'a>>,
+}
+
 impl<'a> Kept<'a> {
     /// Compares a recycled release with its manifest and with the plan, in several threads. `root` is the root
     /// directory of the new release.
@@ -141,8 +147,11 @@ fn has_as_many(listing: &Listing, directory: DirectoryIndex, old: &Listing, in_o
 /// release.
 pub fn prepare(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> Result<()> {
     let listing = &plan.listing;
-    let start = || (Walk::new(listing, root), kept.map(|kept| Walk::new(listing, kept.source.root)));
-    let prepare = |walks: &mut (Walk, Option<Walk>), directory: DirectoryIndex| {
+    let start = || Walks {
+        new: Walk::new(listing, root),
+        old: kept.map(|kept| Walk::new(listing, kept.source.root)),
+    };
+    let prepare = |walks: &mut Walks, directory: DirectoryIndex| {
         prepare_one(listing, directory, kept, walks)
             .map_err(|error| Error::io("make", listing.directory_path(directory))(error))
     };
@@ -168,7 +177,7 @@ pub fn prepare(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> 
     leading.dedup();
     let mut walks = start();
     leading.iter().try_for_each(|&directory| prepare(&mut walks, directory))?;
-    let work = |walks: &mut (Walk, Option<Walk>), _, parts: &mut [&[DirectoryIndex]]| {
+    let work = |walks: &mut Walks, _, parts: &mut [&[DirectoryIndex]]| {
         let mut rest = parts.iter().copied().flatten().filter(|at| leading.binary_search(at).is_err());
         rest.try_for_each(|&directory| prepare(walks, directory))
     };
@@ -180,7 +189,7 @@ fn prepare_one(
     listing: &Listing,
     directory: DirectoryIndex,
     kept: Option<&Kept>,
-    (new, old): &mut (Walk, Option<Walk>),
+    Walks { new, old }: &mut Walks,
 ) -> io::Result<()> {
     let Directory { parent, entry: Some(entry), .. } = listing.directories[directory] else { return Ok(()) };
     let name = listing.name(entry);

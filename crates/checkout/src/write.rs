@@ -56,9 +56,9 @@ struct Worker<'a> {
 /// A part of the work.
 enum Part<'s> {
     /// The entries from this one on, except those in delta trees.
-    Entries(EntryIndex, &'s mut [Stamp]),
-    /// Subtrees of delta trees, and the stamps of the files that were written from them.
-    Subtrees(&'s [Subtree], Vec<WrittenFile>),
+    Entries { first: EntryIndex, stamps: &'s mut [Stamp] },
+    /// Subtrees of delta trees, and the files that were written from them.
+    Subtrees { roots: &'s [Subtree], written: Vec<WrittenFile> },
 }
 
 /// A file that was written from a delta tree.
@@ -81,21 +81,22 @@ impl Writer<'_> {
             Ok(Worker { reader, walk, old: self.old_walk(), decoder: Decoder::default() })
         };
         self.stamp_moved(stamps);
-        let pieces = stamps.chunks_mut(PIECE).enumerate();
+        let firsts = (0..).step_by(PIECE).map(EntryIndex::new);
+        let pieces = firsts.zip(stamps.chunks_mut(PIECE));
         // Most of a recycled release is moved already.
-        let pieces = pieces.filter(|(at, stamps)| self.is_work_left(EntryIndex::new(at * PIECE), stamps));
-        let pieces = pieces.map(|(at, stamps)| Part::Entries(EntryIndex::new(at * PIECE), stamps));
+        let pieces = pieces.filter(|(first, stamps)| self.is_work_left(*first, stamps));
+        let pieces = pieces.map(|(first, stamps)| Part::Entries { first, stamps });
         let subtrees = self
             .packed
             .blobs
             .subtrees()
             .chunks(SUBTREES_AT_A_TIME)
-            .map(|roots| Part::Subtrees(roots, Vec::new()));
+            .map(|roots| Part::Subtrees { roots, written: Vec::new() });
         let mut parts: Vec<Part> = pieces.chain(subtrees).collect();
         let work = |worker: &mut Worker, _, parts: &mut [Part]| {
             parts.iter_mut().try_for_each(|part| match part {
-                Part::Entries(first, stamps) => self.write_entries(worker, *first, stamps),
-                Part::Subtrees(roots, written) => {
+                Part::Entries { first, stamps } => self.write_entries(worker, *first, stamps),
+                Part::Subtrees { roots, written } => {
                     roots.iter().try_for_each(|&root| self.write_subtree(worker, root, written))
                 }
             })
@@ -105,8 +106,8 @@ impl Writer<'_> {
         for_each_piece(threads, 1, &mut parts, start, work, done)?;
         // The parts borrow the stamps, so their own are collected first.
         let written = parts.into_iter().filter_map(|part| match part {
-            Part::Entries(..) => None,
-            Part::Subtrees(_, files) => Some(files),
+            Part::Entries { .. } => None,
+            Part::Subtrees { written, .. } => Some(written),
         });
         for WrittenFile { entry, stamp } in written.collect::<Vec<_>>().into_iter().flatten() {
             stamps[entry] = stamp;
@@ -138,7 +139,7 @@ impl Writer<'_> {
     /// Returns whether the parts take no longer than the start of a thread.
     fn is_small(&self, parts: &[Part]) -> bool {
         let size = |part: &Part| match part {
-            Part::Entries(first, stamps) => {
+            Part::Entries { first, stamps } => {
                 let entries = self.plan.listing.entries.indices_from(*first);
                 entries
                     .take(stamps.len())
@@ -146,7 +147,7 @@ impl Writer<'_> {
                     .map(|entry| self.plan.listing.size_of(entry))
                     .sum()
             }
-            Part::Subtrees(..) => SMALL_SIZE,
+            Part::Subtrees { .. } => SMALL_SIZE,
         };
         parts.len() <= SMALL_PARTS && parts.iter().map(size).sum::<u64>() < SMALL_SIZE
     }

@@ -26,6 +26,15 @@ pub struct Loose {
     pub content: Option<Vec<u8>>,
 }
 
+/// The start of a decompressed object.
+struct Header {
+    kind: ObjectKind,
+    /// The size of the content, in bytes.
+    size: u64,
+    /// The length of the header, in bytes.
+    len: usize,
+}
+
 /// Reads an object of an `objects` directory, if it exists.
 pub fn read(objects: &Path, id: ObjectId, with_content: bool) -> io::Result<Option<Loose>> {
     let digits = id.to_string();
@@ -43,7 +52,7 @@ pub fn read(objects: &Path, id: ObjectId, with_content: bool) -> io::Result<Opti
         bytes.truncate(len);
     }
     let damaged = || io::Error::new(ErrorKind::InvalidData, "the loose object is damaged");
-    let (kind, size, header_len) = header(&bytes).ok_or_else(damaged)?;
+    let Header { kind, size, len: header_len } = Header::parse(&bytes).ok_or_else(damaged)?;
     if !with_content || size >= MAX_IN_MEMORY {
         return Ok(Some(Loose { kind, size, content: None }));
     }
@@ -56,16 +65,19 @@ pub fn read(objects: &Path, id: ObjectId, with_content: bool) -> io::Result<Opti
     }
 }
 
-/// Parses `TYPE SIZE NUL`. Returns the type, the size, and the length of this header.
-fn header(compressed: &[u8]) -> Option<(ObjectKind, u64, usize)> {
-    let mut start = [0; MAX_HEADER];
-    let mut zlib = Decompress::new(true);
-    zlib.decompress(compressed, &mut start, FlushDecompress::None).ok()?;
-    let start = &start[..(zlib.total_out() as usize).min(MAX_HEADER)];
-    let len = start.iter().position(|byte| *byte == 0)?;
-    let (kind, size) = std::str::from_utf8(&start[..len]).ok()?.split_once(' ')?;
-    let is_number = size.bytes().all(|byte| byte.is_ascii_digit());
-    Some((ObjectKind::from_name(kind)?, size.parse().ok().filter(|_| is_number)?, len + 1))
+impl Header {
+    /// Parses `TYPE SIZE NUL`.
+    fn parse(compressed: &[u8]) -> Option<Self> {
+        let mut start = [0; MAX_HEADER];
+        let mut zlib = Decompress::new(true);
+        zlib.decompress(compressed, &mut start, FlushDecompress::None).ok()?;
+        let start = &start[..(zlib.total_out() as usize).min(MAX_HEADER)];
+        let len = start.iter().position(|byte| *byte == 0)?;
+        let (kind, size) = std::str::from_utf8(&start[..len]).ok()?.split_once(' ')?;
+        let is_number = size.bytes().all(|byte| byte.is_ascii_digit());
+        let size = size.parse().ok().filter(|_| is_number)?;
+        Some(Self { kind: ObjectKind::from_name(kind)?, size, len: len + 1 })
+    }
 }
 
 #[cfg(test)]

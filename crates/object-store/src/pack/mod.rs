@@ -12,7 +12,6 @@ mod header;
 mod index;
 pub(crate) mod reader;
 
-use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +44,12 @@ pub(crate) struct Packs {
     all: Vec<Pack>,
     format: ObjectFormat,
     is_incomplete: bool,
+}
+
+/// A pack that is not opened yet.
+struct FoundPack {
+    len: u64,
+    path: PathBuf,
 }
 
 #[derive(Debug)]
@@ -92,11 +97,10 @@ impl Packs {
             .flatten()
             .flatten()
             .filter(|file| file.path().extension().is_some_and(|extension| extension == "pack"))
-            .map(|file| (Reverse(file.metadata().map_or(0, |pack| pack.len())), file.path()))
+            .map(|file| FoundPack { len: file.metadata().map_or(0, |pack| pack.len()), path: file.path() })
             .collect();
-        found.sort_unstable();
-        let open =
-            |(at, (_, path)): (usize, &(Reverse<u64>, PathBuf))| Pack::open(path, format, at < MAX_OPEN);
+        found.sort_unstable_by(|a, b| b.len.cmp(&a.len).then_with(|| a.path.cmp(&b.path)));
+        let open = |(at, pack): (usize, &FoundPack)| Pack::open(&pack.path, format, at < MAX_OPEN);
         let all: Vec<_> = found.iter().enumerate().filter_map(open).collect();
         Self { is_incomplete: all.len() < found.len(), all, format }
     }

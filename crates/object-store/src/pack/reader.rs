@@ -40,6 +40,12 @@ pub(crate) struct PackedObject {
     pub content: Arc<Vec<u8>>,
 }
 
+/// A delta on the way from an object to its nearest known base.
+struct Delta {
+    location: Location,
+    content: Vec<u8>,
+}
+
 impl PackReader {
     pub(crate) fn find(&mut self, packs: &Packs, id: ObjectId) -> Option<Location> {
         packs.find(id, &mut self.buffers)
@@ -64,7 +70,7 @@ impl PackReader {
     /// Reads an object. Returns `None` if it is damaged, or if it, one of its bases, or all its deltas together exceed
     /// `limit` bytes.
     pub(crate) fn read(&mut self, packs: &Packs, location: Location, limit: u64) -> Option<PackedObject> {
-        let mut deltas: Vec<(Location, Vec<u8>)> = Vec::new();
+        let mut deltas: Vec<Delta> = Vec::new();
         let mut rest = limit;
         let mut at = location;
         let mut object = loop {
@@ -78,14 +84,14 @@ impl PackReader {
             if let Representation::Whole(kind) = header.representation {
                 break self.keep(at, kind, inflated);
             }
-            deltas.push((at, inflated));
+            deltas.push(Delta { location: at, content: inflated });
             at = packs.base(at, header.representation, &mut self.buffers)?;
         };
-        for (at, delta) in deltas.into_iter().rev() {
+        for Delta { location, content: delta } in deltas.into_iter().rev() {
             let size = DeltaHeader::parse(&delta)?.result_size;
             let mut result = vec![0; Some(size).filter(|size| *size <= limit)? as usize];
             delta::apply(&object.content, &delta, &mut result)?;
-            object = self.keep(at, object.kind, result);
+            object = self.keep(location, object.kind, result);
         }
         Some(object)
     }

@@ -72,11 +72,11 @@ impl Packed {
         let mut found = Found { files: HashMap::new(), left: Vec::new(), deltas: 0 };
         for &subtree in packed.subtrees() {
             let take = |DecodedBlob { blobs, content, is_delta }: DecodedBlob| {
-                for position in blobs.iter().map(|blob| blob.position()) {
-                    assert!(packed.is_in_delta_tree(position));
+                for &blob in blobs {
+                    assert!(packed.is_in_delta_tree(blob));
                     if let Some(content) = content {
-                        assert_eq!(packed.size(position), Some(content.len() as u64));
-                        let before = found.files.insert(paths[position].clone(), content.to_vec());
+                        assert_eq!(packed.size(blob), Some(content.len() as u64));
+                        let before = found.files.insert(paths[blob.position()].clone(), content.to_vec());
                         assert!(before.is_none(), "the object was decoded twice");
                         found.deltas += usize::from(is_delta);
                     }

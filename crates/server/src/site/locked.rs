@@ -131,14 +131,14 @@ impl LockedSite {
                 opened => opened?,
             };
         }
-        let filled = self.manifest(release).map_or((i64::MIN, 0), |manifest| manifest.instant);
+        let filled = self.manifest(release).map(|manifest| manifest.instant);
         let mut directories = vec![dir];
         while let Some(dir) = directories.pop() {
             for (name, _) in dir.names()? {
                 let found = dir.stat(&name)?;
                 if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
                     directories.push(dir.open_inside(&name)?);
-                } else if ctime(&found) > filled {
+                } else if filled.is_none_or(|filled| ctime(&found) > filled) {
                     return Ok(true);
                 }
             }

@@ -63,6 +63,12 @@ struct PendingNode {
     base: Option<Location>,
 }
 
+/// A delta whose base has no node yet.
+struct Unconnected {
+    node: NodeIndex,
+    base: Location,
+}
+
 /// The state of one thread that reads headers.
 #[derive(Default)]
 struct Worker<'k> {
@@ -106,7 +112,7 @@ impl PackedBlobs {
         let mut known = HashMap::new();
         let mut level = first.clone();
         // The deltas whose bases are in the next level.
-        let mut waiting: Vec<(NodeIndex, Location)> = Vec::new();
+        let mut waiting: Vec<Unconnected> = Vec::new();
         for _ in 0..=MAX_CHAIN {
             level.truncate(MAX_NODES.saturating_sub(self.nodes.len()));
             let pending = self.read_level(&level, &first, &free, threads, &mut worker);
@@ -116,18 +122,18 @@ impl PackedBlobs {
                 if self.nodes.len() >= first.len() {
                     known.insert(location, index);
                 }
-                next.extend(base.map(|base| (index, base)));
+                next.extend(base.map(|base| Unconnected { node: index, base }));
                 self.nodes.push(node);
             }
-            for (node, base) in waiting.drain(..) {
+            for Unconnected { node, base } in waiting.drain(..) {
                 self.node_mut(node).base = known.get(&base).copied();
             }
-            next.retain(|(node, base)| {
+            next.retain(|Unconnected { node, base }| {
                 let base = known.get(base).copied();
                 self.node_mut(*node).base = base;
                 base.is_none()
             });
-            level = next.iter().map(|(_, base)| *base).collect();
+            level = next.iter().map(|delta| delta.base).collect();
             level.sort_unstable();
             level.dedup();
             waiting = next;

@@ -85,6 +85,12 @@ struct Groups<T> {
     ends: Vec<u32>,
 }
 
+/// A node that is connected to the root of a delta tree, and its distance to the root.
+struct Connected {
+    node: NodeIndex,
+    depth: u32,
+}
+
 /// A node and what is below it, without the subtrees that were cut off.
 #[derive(Clone, Copy, Default)]
 struct Weight {
@@ -93,12 +99,13 @@ struct Weight {
 }
 
 impl BlobIndex {
-    fn new(position: usize) -> Self {
+    /// Creates the index of a position in the slice of ids that was passed to
+    /// [`find_blobs`](crate::ObjectStore::find_blobs).
+    #[must_use]
+    pub fn new(position: usize) -> Self {
         Self(position as u32)
     }
 
-    /// Returns the position of the blob in the slice of ids that was passed to
-    /// [`find_blobs`](crate::ObjectStore::find_blobs).
     #[must_use]
     pub fn position(self) -> usize {
         self.0 as usize
@@ -187,23 +194,22 @@ impl PackedBlobs {
         &self.subtrees
     }
 
-    /// Returns the size of a blob in bytes, if it is in a pack and its size is known. `position` is its position in the
-    /// requested ids.
+    /// Returns the size of a blob in bytes, if it is in a pack and its size is known.
     #[must_use]
-    pub fn size(&self, position: usize) -> Option<u64> {
-        self.requested(position)
+    pub fn size(&self, blob: BlobIndex) -> Option<u64> {
+        self.requested(blob)
             .filter(|node| node.form == Form::Whole || node.is_in_delta_tree)
             .map(|node| node.size)
     }
 
     /// Returns whether decoding the [subtrees](Self::subtrees) yields a blob.
     #[must_use]
-    pub fn is_in_delta_tree(&self, position: usize) -> bool {
-        self.requested(position).is_some_and(|node| node.is_in_delta_tree)
+    pub fn is_in_delta_tree(&self, blob: BlobIndex) -> bool {
+        self.requested(blob).is_some_and(|node| node.is_in_delta_tree)
     }
 
-    fn requested(&self, position: usize) -> Option<&Node> {
-        Some(self.node((*self.node_of.get(position)?)?))
+    fn requested(&self, blob: BlobIndex) -> Option<&Node> {
+        Some(self.node((*self.node_of.get(blob.position())?)?))
     }
 
     fn node(&self, index: NodeIndex) -> &Node {
@@ -238,24 +244,25 @@ impl PackedBlobs {
         self.children = Groups::new(self.nodes.len(), &edges);
         // A cycle has no root, so no traversal enters it.
         let is_root = |node: &Node| node.form == Form::Whole && node.size < MAX_IN_MEMORY;
-        let mut order: Vec<(NodeIndex, u32)> =
-            nodes.filter(|(_, node)| is_root(node)).map(|(root, _)| (root, 0)).collect();
+        let roots = nodes.filter(|(_, node)| is_root(node));
+        let mut order: Vec<_> = roots.map(|(node, _)| Connected { node, depth: 0 }).collect();
         let roots = order.len();
         let mut at = 0;
-        while let Some(&(node, depth)) = order.get(at) {
-            order.extend(self.children.of(node).iter().map(|child| (*child, depth + 1)));
+        while let Some(&Connected { node, depth }) = order.get(at) {
+            let children = self.children.of(node).iter();
+            order.extend(children.map(|&node| Connected { node, depth: depth + 1 }));
             self.node_mut(node).is_in_delta_tree = true;
             at += 1;
         }
         self.cut(&order, roots);
     }
 
-    /// Cuts large delta trees, and sorts all subtrees in the order of the requested blobs. `order` contains nodes with their
-    /// depth, the roots first, and every base before its deltas.
-    fn cut(&mut self, order: &[(NodeIndex, u32)], roots: usize) {
+    /// Cuts large delta trees, and sorts all subtrees in the order of the requested blobs. `order` contains the roots first,
+    /// and every base before its deltas.
+    fn cut(&mut self, order: &[Connected], roots: usize) {
         let mut weights = vec![Weight::default(); self.nodes.len()];
         let mut subtrees = Vec::new();
-        for (at, &(node, depth)) in order.iter().enumerate().rev() {
+        for (at, &Connected { node, depth }) in order.iter().enumerate().rev() {
             let (blobs, below) = (self.blobs.of(node), weights[node.position()]);
             let first = [blobs.first().copied(), below.first].into_iter().flatten().min();
             let weight = Weight { nodes_and_blobs: below.nodes_and_blobs + blobs.len() as u32 + 1, first };
