@@ -12,6 +12,7 @@ use bluegreen_client as client;
 use bluegreen_client::config::servers_of;
 use bluegreen_client::folder::Folder;
 use bluegreen_client::push::{Outcome, PushIntent, Pushed, Refspecs, push};
+use bluegreen_client::push_printer::FEW;
 use bluegreen_client::remote::Remote;
 use bluegreen_process::signals::Stop;
 use bluegreen_report::Report;
@@ -46,22 +47,38 @@ pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result
     if options.json {
         print_json(&pushed)?;
     } else {
-        let heading = ["SERVER", "RESULT", "COMMIT", "TOOK", "PROBLEM"].map(String::from);
-        print_rows(&std::iter::once(heading).chain(pushed.iter().map(cells)).collect::<Vec<_>>())?;
+        let rows = table(&pushed);
+        if !rows.is_empty() {
+            print_rows(&rows)?;
+        }
+        if pushed.len() > FEW {
+            report.line(totals(side, &pushed));
+        }
     }
     Ok(judge(side, &pushed)?)
 }
 
+/// Returns the rows of the table: all servers, or if there are many, those with a problem.
+fn table(pushed: &[Pushed]) -> Vec<[String; 5]> {
+    let heading = ["SERVER", "RESULT", "COMMIT", "TOOK", "PROBLEM"].map(String::from);
+    let is_shown = |one: &&Pushed| pushed.len() <= FEW || one.result >= Outcome::Bad;
+    let rows: Vec<_> = pushed.iter().filter(is_shown).map(cells).collect();
+    if rows.is_empty() { rows } else { std::iter::once(heading).chain(rows).collect() }
+}
+
+/// Sums up many servers: "50 servers of blue: 49 live, 1 failed".
+fn totals(side: &str, pushed: &[Pushed]) -> String {
+    let outcomes = [Outcome::Live, Outcome::Pushed, Outcome::Bad, Outcome::Failed];
+    let count_of = |outcome| pushed.iter().filter(|one| one.result == outcome).count();
+    let parts = outcomes.iter().map(|outcome| (count_of(*outcome), outcome)).filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts.map(|(count, outcome)| format!("{count} {}", outcome.words())).collect();
+    format!("{} of {side}: {}", count(pushed.len() as u64, "server"), parts.join(", "))
+}
+
 fn cells(pushed: &Pushed) -> [String; 5] {
-    let result = match pushed.result {
-        Outcome::Pushed => "pushed",
-        Outcome::Live => "live",
-        Outcome::Bad => "live, but bad",
-        Outcome::Failed => "failed",
-    };
     [
         pushed.server.clone(),
-        result.into(),
+        pushed.result.words().into(),
         pushed.commit.map_or_else(|| "-".into(), |id| id.short()),
         format!("{:.1} s", pushed.seconds),
         pushed.problem.as_deref().map(bluegreen_text::escape_controls).unwrap_or_default(),

@@ -24,6 +24,7 @@ mod disks;
 mod documents;
 mod eio_gate;
 mod every_call;
+mod fifty;
 mod filters;
 mod fleet;
 mod formats;

@@ -1,8 +1,10 @@
 //! The check of every server of a side, before anything is switched: pages, and commands of the user's own.
 
+use crate::check_config::Page;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, PromoteIntent, Topology, all};
 use crate::probe::{join_url, probe, try_it, until_healthy};
+use crate::progress::{Progress, SILENT};
 use crate::remote::Remote;
 use crate::user_command::UserCommand;
 use crate::watch::COMMAND_TIMEOUT;
@@ -20,7 +22,7 @@ pub fn check_side(
     report: &Report,
 ) -> Result<()> {
     let servers = &topology.sides[&plan.to];
-    let mut checked = check_pages(topology, plan, stop);
+    let mut checked = check_pages(topology, plan, stop, report);
     // A smoke test of a server that does not respond would only repeat the reason.
     if checked.iter().all(Result::is_ok) {
         checked.extend(run_commands(topology, plan, stop));
@@ -41,12 +43,13 @@ pub fn check_side(
     Ok(())
 }
 
-fn check_pages(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>> {
+fn check_pages(topology: &Topology, plan: &Plan, stop: &Stop, report: &Report) -> Vec<Result<()>> {
     let (check, public) = (&topology.config.check, &topology.config.public.url);
     let (_, foreign) = plan.distinct_names(&plan.to);
     let servers = &topology.sides[&plan.to];
-    let probes = servers.iter().flat_map(|server| check.paths.iter().map(move |page| (server, page)));
-    concurrent::map(probes, |(server, page)| {
+    let probes: Vec<(&Remote, &Page)> =
+        servers.iter().flat_map(|server| check.paths.iter().map(move |page| (server, page))).collect();
+    let check_page = |&(server, page): &(&Remote, &Page)| {
         let address = &server.address;
         let request = || {
             let response = probe(public, page, Some(address), Some(stop))?.not_from(&foreign);
@@ -62,7 +65,13 @@ fn check_pages(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>>
             try_it: try_it(&join_url(public, &page.path), address),
         };
         problem.map_or(Ok(()), |how| Err(error(how)))
-    })
+    };
+    let mut progress = Progress::new(report, "pass the check", SILENT);
+    let results = concurrent::map_with_progress(&probes, check_page, |waiting| {
+        progress.show(waiting.iter().map(|&at| probes[at].0.host()).collect());
+    });
+    report.end_progress();
+    results
 }
 
 fn run_commands(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>> {

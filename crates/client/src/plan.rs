@@ -9,6 +9,7 @@ use crate::changes::changes;
 use crate::config::{PromoteConfig, Servers, invalid};
 use crate::error::{Error, Result};
 use crate::observer::{Observer, Step};
+use crate::progress::Progress;
 use crate::remote::Remote;
 use crate::ssh::Client;
 use crate::switch::Switch;
@@ -23,9 +24,6 @@ use bluegreen_text::{count, message};
 
 /// The most commits that a plan lists.
 const MAX_COMMITS: usize = 20;
-
-/// The most servers that a progress line names.
-const MAX_NAMED: usize = 3;
 
 /// Sides and front end, as the config describes them.
 #[derive(Debug)]
@@ -196,7 +194,7 @@ impl Topology {
             .iter()
             .flat_map(|(side, servers)| servers.iter().map(move |server| (side, server)))
             .collect();
-        let mut progress = Progress::new(report);
+        let mut progress = Progress::new(report, "respond", 1);
         let results = concurrent::map_with_progress(
             &servers,
             |(_, server)| server.status(Some(stop)),
@@ -283,31 +281,6 @@ impl Topology {
             }
             (None, Some(public)) => Err(Error::UnknownPublicSide(public.to_owned())),
             (None, None) => Err(Error::NoPublicSide),
-        }
-    }
-}
-
-/// A line for every second at a terminal, and a few lines in a log.
-struct Progress<'a> {
-    report: &'a Report,
-    seconds: u64,
-}
-
-impl<'a> Progress<'a> {
-    fn new(report: &'a Report) -> Self {
-        Self { report, seconds: 0 }
-    }
-
-    fn show(&mut self, hosts: Vec<&str>) {
-        self.seconds += 1;
-        let more = hosts.len().saturating_sub(MAX_NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let hosts = hosts.into_iter().take(MAX_NAMED).collect::<Vec<_>>().join(", ");
-        let line = format!("Waiting for {hosts}{more} to respond, {} s...", self.seconds);
-        if self.report.is_at_terminal() {
-            self.report.progress(line);
-        } else if self.seconds == 1 || self.seconds.is_multiple_of(10) {
-            self.report.line(line);
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::hold::{Heartbeat, Hold};
 use crate::observer::{Observer, Step};
 use crate::plan::{Plan, PromoteIntent, ServerStatus, Topology, all, named, refuse_frozen};
+use crate::progress::{Progress, SILENT};
 use crate::remote::Remote;
 use crate::role::Handover;
 use crate::watch::{Rules, Watched, progress, watch};
@@ -157,6 +158,14 @@ pub fn hold_all(
     Ok(holds)
 }
 
+/// What is reported while locks are taken.
+enum Event {
+    /// A line about the holder of a lock.
+    Holder(String),
+    /// The indices of the servers that are not locked yet, every second.
+    Unfinished(Vec<usize>),
+}
+
 fn hold_together(
     servers: &[&Remote],
     protocol: &(dyn Fn(&Remote) -> u32 + Sync),
@@ -164,27 +173,37 @@ fn hold_together(
     stop: &Stop,
     report: &Report,
 ) -> Result<Vec<Hold>> {
-    let (sender, holders) = channel();
+    let (sender, events) = channel();
     let take = |server: &&Remote, announce: &dyn Fn(String)| {
         Hold::take(server, protocol(server), heartbeat, stop, |holder| {
             announce(format!("Waiting for {holder} at {}...", server.url));
         })
     };
+    let mut progress = Progress::new(report, "be locked", SILENT);
     let holds = thread::scope(|scope| {
         let taking = parallel::spawn(scope, move || {
-            concurrent::map(servers, |server| {
-                // The receiver hangs up only after it has given up.
-                take(server, &|line| sender.send(line).unwrap_or_default())
-            })
+            // The receiver hangs up only after it has given up.
+            let send = |event| sender.send(event).unwrap_or_default();
+            concurrent::map_with_progress(
+                servers,
+                |server| take(server, &|line| send(Event::Holder(line))),
+                |unfinished| send(Event::Unfinished(unfinished.to_vec())),
+            )
         });
         let Ok(taking) = taking else {
             return servers.iter().map(|server| take(server, &|line| report.line(line))).collect();
         };
-        for line in holders {
-            report.line(line);
+        for event in events {
+            match event {
+                Event::Holder(line) => report.line(line),
+                Event::Unfinished(unfinished) => {
+                    progress.show(unfinished.iter().map(|&at| servers[at].host()).collect());
+                }
+            }
         }
         taking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
+    report.end_progress();
     all(holds, report)
 }
 

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use bluegreen_sys::parallel;
 use bluegreen_text::explain::Explain;
-use bluegreen_text::{count, reason, seconds};
-use serde::Serialize;
+use bluegreen_text::reason;
 
 use crate::push_output::{PushedRef, Said, refs_of};
+use crate::push_printer::{Event, Printer};
+pub use crate::pushed::{Outcome, Pushed};
 use crate::remote::Remote;
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
@@ -31,50 +32,6 @@ const MAX_REFS: usize = 4 * 1024 * 1024;
 
 /// The lines that wait to be printed: a server that prints faster than the terminal has to wait.
 const MAX_WAITING: usize = 1000;
-
-/// The result of a push to one server, the better ones first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// The refs have moved, and none of them is deployed.
-    Pushed,
-    /// The server serves the commit.
-    Live,
-    /// The commit is live, but failed its verification.
-    Bad,
-    /// The refs have not moved, or are not live.
-    Failed,
-}
-
-/// The push to one server, as `--json` prints it.
-#[derive(Debug, Serialize)]
-pub struct Pushed {
-    /// The server's host, or its whole address if several servers have the same host.
-    pub server: String,
-    /// The address that was pushed to.
-    pub url: String,
-    pub result: Outcome,
-    /// The commit that the server serves, if it is known.
-    pub commit: Option<ObjectId>,
-    /// The time that it took, in seconds.
-    pub seconds: f64,
-    /// The reason of a failure.
-    pub problem: Option<String>,
-}
-
-impl Pushed {
-    /// A server that nothing was pushed to.
-    fn failed(server: &Remote, name: &str, problem: String) -> Self {
-        Self {
-            server: name.to_owned(),
-            url: server.url.clone(),
-            result: Outcome::Failed,
-            commit: None,
-            seconds: 0.0,
-            problem: Some(problem),
-        }
-    }
-}
 
 /// The refspecs of a push.
 #[derive(Debug)]
@@ -106,42 +63,6 @@ pub struct PushIntent<'a> {
     pub options: &'a [String],
 }
 
-/// A line that git printed, or the result.
-enum Event {
-    Line(usize, String),
-    Done(usize, Pushed),
-}
-
-/// Prints events as they happen.
-struct Printer<'a> {
-    report: &'a Report,
-    names: &'a [String],
-    width: usize,
-    started: Instant,
-    done: Vec<(usize, Pushed)>,
-}
-
-impl Printer<'_> {
-    fn take(&mut self, event: Event) {
-        match event {
-            Event::Line(at, line) => {
-                let (name, width) = (&self.names[at], self.width);
-                self.report.line(format_args!("{name:width$} | {line}"));
-            }
-            Event::Done(at, pushed) => self.done.push((at, pushed)),
-        }
-    }
-
-    fn show_time(&self) {
-        self.report.progress(format_args!(
-            "{} of {} done, {}",
-            self.done.len(),
-            count(self.names.len() as u64, "server"),
-            seconds(self.started.elapsed())
-        ));
-    }
-}
-
 /// Pushes to all servers; returns the results in the same order. `shows_time` is for a terminal.
 pub fn push(
     servers: &[Remote],
@@ -151,8 +72,7 @@ pub fn push(
     stop: &Stop,
 ) -> Vec<Pushed> {
     let names = names(servers);
-    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    let mut printer = Printer { report, names: &names, width, started: Instant::now(), done: Vec::new() };
+    let mut printer = Printer::new(report, &names);
     let next = AtomicUsize::new(0);
     let work = |send: &dyn Fn(Event)| {
         while let Some((server, at)) = next_of(servers, &next) {
@@ -180,8 +100,7 @@ pub fn push(
         loop {
             match events.recv_timeout(Duration::from_secs(1)) {
                 Ok(event) => printer.take(event),
-                Err(RecvTimeoutError::Timeout) if shows_time => printer.show_time(),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => printer.wait(shows_time),
                 Err(RecvTimeoutError::Disconnected) => break threads,
             }
         }
@@ -191,9 +110,7 @@ pub fn push(
         let printer = RefCell::new(&mut printer);
         work(&|event| printer.borrow_mut().take(event));
     }
-    let mut done = printer.done;
-    done.sort_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, pushed)| pushed).collect()
+    printer.results()
 }
 
 fn next_of<'a>(servers: &'a [Remote], next: &AtomicUsize) -> Option<(&'a Remote, usize)> {
