@@ -210,6 +210,7 @@ app() {
     value_is "$LEDGER" worker "$WORKER"
     value_is "$LEDGER" port "$PORT"
     lay "$LEDGER" root "$CONTROL" 755 "$(stack_text control.sh)"
+    lay "$LEDGER" root "$CONTROL.run" 755 "$(stack_text run.sh)"
     if [ -n "$PORT" ]; then lay "$LEDGER" root "$CONTROL.proxy" 755 "$(stack_text proxy.sh)"; fi
     lay "$LEDGER" root "$UNITS/$INSTANCE_UNIT" 644 "$(stack_text instance.service)"
     if [ -n "$WORKER" ]; then
@@ -255,7 +256,7 @@ unstack() {
 unstack_app() {
     ! systemd || run "stop the instances of $APP" stop_instances
     [ ! -L "$WANTS/$BOOT_UNIT" ] || run "disable $BOOT_UNIT" rm -f "$WANTS/$BOOT_UNIT"
-    for name in "$UNITS/$INSTANCE_UNIT" "$UNITS/$WORKER_UNIT" "$UNITS/$BOOT_UNIT" "$APP_SUDOERS" "$CONTROL" "$CONTROL.proxy"; do
+    for name in "$UNITS/$INSTANCE_UNIT" "$UNITS/$WORKER_UNIT" "$UNITS/$BOOT_UNIT" "$APP_SUDOERS" "$CONTROL" "$CONTROL.run" "$CONTROL.proxy"; do
         unlay "$LEDGER" root "$name"
     done
     ! systemd || run '' systemctl daemon-reload

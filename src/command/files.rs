@@ -51,6 +51,7 @@ const FILES: &[(&str, &str)] = files![
     "share/stacks/app/instance.service"
     "share/stacks/app/nginx.conf"
     "share/stacks/app/proxy.sh"
+    "share/stacks/app/run.sh"
     "share/stacks/app/sudoers"
     "share/stacks/app/worker.service"
     "share/stacks/node/bluegreen.toml"

@@ -12,6 +12,7 @@
 mod adoption;
 mod ansible;
 mod attack;
+mod attack_app;
 mod attack_installer;
 mod attack_session;
 mod boot_unit;
