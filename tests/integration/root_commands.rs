@@ -46,6 +46,41 @@ fn sources() -> Vec<std::path::PathBuf> {
     files
 }
 
+/// Documented commands that are safe to run as root, with the reason.
+const SAFE_IN_DOCS: [(&str, &str); 4] = [
+    ("install target/release/bluegreen /usr/local/bin/", "root alone can write every component"),
+    ("install -d -o deploy -g deploy /var/www/html", "the same, and it creates the last one"),
+    ("install -d -o deploy /var/www/html", "the same"),
+    ("chown -h deploy /var/www/html", "only the last component can be replaced: -h"),
+];
+
+#[test]
+fn no_documented_root_command_follows_a_symlink() {
+    let mut used = std::collections::BTreeSet::new();
+    let mut pages = vec![project("README.md"), project("share/README.md"), project("CONTRIBUTING.md")];
+    for folder in ["tutorial", "howto", "reference", "explanation"] {
+        let entries = project(&format!("docs/{folder}")).read_dir().unwrap();
+        pages.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for line in text.lines() {
+            // Whatever follows `sudo` or the address of root, but not `sudo -u`.
+            let after_sudo = line.split("sudo ").skip(1);
+            let after_root = line.split("ssh root@").skip(1).filter_map(|rest| rest.split_once(' '));
+            for command in after_sudo.chain(after_root.map(|(_, command)| command)) {
+                let command = command.trim_start_matches(['"', '\'']);
+                if !PROGRAMS.iter().any(|program| command.starts_with(&format!("{program} "))) {
+                    continue;
+                }
+                let safe = SAFE_IN_DOCS.iter().find(|(safe, _)| command.starts_with(safe));
+                used.insert(safe.unwrap_or_else(|| panic!("{}: {line}", page.display())));
+            }
+        }
+    }
+    assert_eq!(used.len(), SAFE_IN_DOCS.len(), "a command in `SAFE_IN_DOCS` is no longer documented");
+}
+
 #[test]
 fn no_printed_root_command_follows_a_symlink() {
     let mut used = 0;
