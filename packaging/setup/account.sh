@@ -97,32 +97,44 @@ edit_keys() { # WHAT LINES FILTER [ARGUMENT]...
         mv -fT "$new" "$file"' sh "$file" "$(temporary "$file")" "$lines" "$filter" "$@"
 }
 
+# An awk function that returns where a line contains a key, as a word of its own: a truncated key is a prefix of others.
+FIND='
+    function find(blob,   from, at, before, after) {
+        for (from = 1; (at = index(substr($0, from), blob)) > 0; from = at + 1) {
+            at += from - 1
+            before = substr(" " $0, at, 1)
+            after = substr($0 " ", at + length(blob), 1)
+            if (before ~ /[ \t]/ && after ~ /[ \t\r]/) return at
+        }
+        return 0
+    }'
+
 # Appends lines, and changes the comment of the keys "BLOB NAME".
 # shellcheck disable=SC2016 # awk expands it
-ADD_KEYS='NAMES=$1 ADDED=$2 awk '\''
+ADD_KEYS='NAMES=$1 ADDED=$2 awk '\'"$FIND"'
     BEGIN {
         for (i = split(ENVIRON["NAMES"], pairs, "\n"); i > 0; i--)
             if (split(pairs[i], pair, " ") == 2) name[pair[1]] = pair[2]
     }
     !/^[[:space:]]*#/ {
         for (blob in name)
-            if ((at = index($0, " " blob)) > 0) $0 = substr($0, 1, at + length(blob)) " " name[blob]
+            if ((at = find(blob)) > 0) $0 = substr($0, 1, at + length(blob) - 1) " " name[blob]
     }
     { print }
     END { printf "%s", ENVIRON["ADDED"] }'\'
 
 # Changes the role of the keys "BLOB ROLE". Fails if a key already has a forced command.
 # shellcheck disable=SC2016 # awk expands it
-SET_ROLES='ROLES=$1 awk '\''
+SET_ROLES='ROLES=$1 awk '\'"$FIND"'
     BEGIN {
         for (i = split(ENVIRON["ROLES"], pairs, "\n"); i > 0; i--)
             if (split(pairs[i], pair, " ") == 2) role[pair[1]] = pair[2]
     }
     !/^[[:space:]]*#/ {
         for (blob in role)
-            if ((at = index($0, " " blob)) > 0) {
+            if ((at = find(blob)) > 0) {
                 sub(/^[[:space:]]*command="role [^"]*"(,|[[:space:]]+)/, "")
-                at = index($0, " " blob)
+                at = find(blob)
                 if (tolower(substr($0, 1, at)) ~ /command=/) {
                     print "a key has a forced command of its own: change its role in authorized_keys" >"/dev/stderr"
                     failed = 1
@@ -137,8 +149,16 @@ SET_ROLES='ROLES=$1 awk '\''
     { print }
     END { exit failed }'\'
 
-# shellcheck disable=SC2016 # the user's shell expands it
-REMOVE_KEYS='grep -Fv -e "$1" || [ $? -eq 1 ]'
+# Prints the lines that contain none of the keys, or with a second argument those that do.
+# shellcheck disable=SC2016 # awk expands it
+REMOVE_KEYS='BLOBS=$1 awk -v wanted="${2:-0}" '\'"$FIND"'
+    BEGIN { split(ENVIRON["BLOBS"], blobs, "\n") }
+    {
+        found = 0
+        for (i in blobs)
+            if (blobs[i] != "" && find(blobs[i]) > 0) found = 1
+    }
+    found == wanted { print }'\'
 
 ssh_keys() {
     local dir="$HOME_DIR/.ssh" name type blob comment added=0 lines='' names='' there open options
@@ -261,11 +281,11 @@ remove_key() {
 
 # Removes the lines that contain these keys.
 take_away() { # WHAT BLOBS
-    local lines patterns
-    patterns=$(printf '%s' "$2" | sed 's/^/ /') || fail 'cannot list the keys'
+    local found lines
     read_keys
-    lines=$(printf '%s\n' "$TEXT" | grep -Fc -e "$patterns") || [ $? -eq 1 ] || fail 'cannot list the keys'
-    [ "$lines" -eq 0 ] || edit_keys "$1" "-$lines" "$REMOVE_KEYS" "$patterns"
+    found=$(printf '%s\n' "$TEXT" | sh -euc "$REMOVE_KEYS" sh "$2" 1) || fail 'cannot list the keys'
+    lines=$(printf '%s' "${found:+$found$LINE_END}" | wc -l) || fail 'cannot count the keys'
+    [ "$lines" -eq 0 ] || edit_keys "$1" "-$lines" "$REMOVE_KEYS" "$2"
 }
 
 fingerprint_of() { printf '%s\n' "$1" | as "$USER_NAME" ssh-keygen -lf - | cut -d' ' -f2; } # KEY

@@ -156,7 +156,7 @@ front_keys() {
     STEP=ssh
     read_text root "$FRONT_KEYS"
     while read -r name type blob comment; do
-        case "$TEXT $lines" in *" $blob"*) continue ;; esac
+        case "$TEXT$LINE_END$lines" in *" $blob "* | *" $blob$LINE_END"*) continue ;; esac
         [ "$name" = . ] || comment=$name
         added=$((added + 1))
         lines="${lines}restrict,command=\"$FRONT_PROGRAM\" $type $blob${comment:+ $comment}$LINE_END"

@@ -97,6 +97,30 @@ fn a_commented_out_key_does_not_count() {
     blue.install("--key /root/commented.pub").fails().says("contains no public ssh key");
 }
 
+/// A truncated key is a prefix of every other key of its type.
+#[test]
+fn removing_or_changing_a_key_affects_no_other_key() {
+    let Some(lab) = Lab::new() else { return };
+    let (blue, dev) = (lab.server("blue"), lab.client("dev"));
+    blue.install_for(&dev, "--web-server none").ok();
+    let lines = others(&blue);
+    let cut = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA bob";
+    blue.sh(&format!("echo '{cut}' >>{KEYS}")).ok();
+    blue.install("--role bob=read").ok().says("change the role of a key");
+    has_all(&blue, &lines, "a new role");
+    blue.sh(&format!("grep -c 'command=\"role read\"' {KEYS}")).ok().says("1\n");
+    blue.sh("/root/bluegreen/install.sh --remove-key bob").ok().says("remove 1 key(s) of bob");
+    has_all(&blue, &lines, "a removed key");
+    blue.sh(&format!("grep bob {KEYS}")).fails();
+    // sshd also accepts tabs between the parts of a line.
+    blue.sh("rm -f /tmp/other*; ssh-keygen -q -t ed25519 -N '' -C tab -f /tmp/other").ok();
+    blue.sh(&format!("tr ' ' '\\t' </tmp/other.pub >>{KEYS}; /root/bluegreen/install.sh --remove-key tab"))
+        .ok()
+        .says("remove 1 key(s) of tab");
+    blue.sh(&format!("grep tab {KEYS}")).fails();
+    has_all(&blue, &lines, "a removed key with tabs");
+}
+
 /// Runs the installer under limits that apply to root or to deploy. No key is lost, and a later run completes
 /// what a killed or failed run left.
 #[test]
