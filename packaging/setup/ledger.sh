@@ -125,7 +125,7 @@ find_others() {
 # Removes temporary files of a killed run, and fixes permissions set by earlier versions.
 tidy_ledgers() {
     [ -d "$LEDGERS" ] || return 0
-    run '' find "$LEDGERS" -name '.*.bluegreen-new' -type f -delete
+    run '' find "$LEDGERS" -path "$PUBLIC_DIRECTORY" -prune -o -name '.*.bluegreen-new' -type f -exec rm -f {} +
     run '' find "$LEDGERS" -mindepth 1 \( -path "$LEDGERS/accounts" -o -path "$LEDGERS/address" -o -path "$PUBLIC_DIRECTORY" -o -path "$ACME" \) -prune \
         -o -perm /077 -exec chmod go= {} +
 }
