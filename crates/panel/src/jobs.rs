@@ -154,24 +154,31 @@ impl Live {
     }
 
     /// Follows the log of a deployment for as long as it runs and somebody looks.
+    ///
+    /// A server has one follower at a time. Otherwise a hostile one that reports a new deployment with each response would use
+    /// up all threads.
     pub(crate) fn follow(self: &Arc<Self>, pair: &Arc<dyn Pair>, endpoint: &Endpoint) {
-        let mut is_new = false;
+        let mut started = None;
         self.change(|state| {
             let Some(server) = state.server(&endpoint.url) else { return };
             let since = server.deployment().map(|running| running.since.clone());
-            if since.is_some() && since != server.followed {
-                server.log.clear();
-                server.followed = since;
-                is_new = true;
+            if since.is_none() || since == server.followed {
+                return;
             }
+            if let Some(follower) = &server.follower {
+                // Once it has ended, the next response starts a new one.
+                return request_once(follower);
+            }
+            server.log.clear();
+            server.followed = since;
+            started = Some(Arc::clone(server.follower.insert(Arc::new(self.stop.part()))));
         });
-        if is_new {
-            tokio::spawn(Arc::clone(self).follow_to_the_end(Arc::clone(pair), endpoint.clone()));
+        if let Some(stop) = started {
+            tokio::spawn(Arc::clone(self).follow_to_the_end(Arc::clone(pair), endpoint.clone(), stop));
         }
     }
 
-    async fn follow_to_the_end(self: Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint) {
-        let stop = Arc::new(self.stop.part());
+    async fn follow_to_the_end(self: Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint, stop: Arc<Stop>) {
         let (live, stopped, followed) = (Arc::clone(&self), Arc::clone(&stop), endpoint.clone());
         let following = tokio::spawn(blocking(move || {
             let add = |line: &str| {
@@ -187,16 +194,23 @@ impl Live {
         while !following.is_finished() {
             sleep(Duration::from_millis(500)).await;
             if !self.has_viewers() {
-                stop.request();
-                // The next viewer starts again from the beginning.
-                self.change(|state| {
-                    if let Some(server) = state.server(&endpoint.url) {
-                        server.followed = None;
-                    }
-                });
-                return;
+                request_once(&stop);
             }
         }
+        self.change(|state| {
+            let Some(server) = state.server(&endpoint.url) else { return };
+            server.follower = None;
+            if stop.check().is_err() {
+                // The next follower starts again from the beginning.
+                server.followed = None;
+            }
+        });
+    }
+}
+
+fn request_once(stop: &Stop) {
+    if stop.check().is_ok() {
+        stop.request();
     }
 }
 

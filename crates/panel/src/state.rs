@@ -1,9 +1,11 @@
 //! What the panel shows: the last response of every server and of the front end. It is a cache, and nothing else.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bluegreen_client::changes::Change;
 use bluegreen_object_store::ObjectId;
+use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::{Action, Entry};
 use bluegreen_protocol::status::{Holder, Status};
 
@@ -81,6 +83,8 @@ pub struct Server {
     pub history: Answer<Vec<Entry>>,
     /// The beginning of the deployment whose log is followed.
     pub followed: Option<String>,
+    /// Stops the thread that follows the log.
+    pub follower: Option<Arc<Stop>>,
     /// The output of what runs on it, for as long as somebody looks.
     pub log: Recent<String>,
 }
@@ -96,6 +100,7 @@ impl Server {
             health: Answer::default(),
             history: Answer::default(),
             followed: None,
+            follower: None,
             log: Recent::default(),
         }
     }

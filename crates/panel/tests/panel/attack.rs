@@ -173,6 +173,33 @@ fn reports_of_hostile_servers_are_escaped_and_bounded() {
     assert!(!page.contains("<script>alert") && page.len() < 100_000, "{page}");
 }
 
+/// A thread and an ssh process follow the log of a deployment.
+#[test]
+fn a_server_that_reports_ever_new_deployments_gets_one_follower() {
+    let panel = Panel::new();
+    panel.change(|world| world.is_blocked = true);
+    let mut events = panel.events("");
+    let started = std::time::Instant::now();
+    let mut number = 0;
+    while panel.fake.0.lock().unwrap().followers[1] < 4 {
+        number += 1;
+        panel.change(|world| {
+            world.statuses[1].as_mut().unwrap()["running"] = json!({
+                "pid": 7, "action": "deploy", "by": { "user": "ada" }, "since": format!("{number}"), "phase": "build",
+            });
+        });
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(
+            started.elapsed() < std::time::Duration::from_secs(60),
+            "the log of new deployments is followed"
+        );
+    }
+    read_until(&mut events, &["is running"]);
+    let [_, started, most] = panel.fake.0.lock().unwrap().followers;
+    assert_eq!(most, 1, "of {started} followers");
+    panel.change(|world| world.is_blocked = false);
+}
+
 #[test]
 fn the_page_is_small_and_self_contained() {
     let panel = Panel::new();

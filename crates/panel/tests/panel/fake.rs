@@ -36,6 +36,8 @@ pub struct World {
     pub applied: Vec<String>,
     /// The response time of blue.
     pub delay: Duration,
+    /// The number of followers that run, that have been started, and that have run at the same time.
+    pub followers: [usize; 3],
 }
 
 impl World {
@@ -49,6 +51,7 @@ impl World {
             is_blocked: false,
             applied: Vec::new(),
             delay: Duration::ZERO,
+            followers: [0; 3],
         }
     }
 }
@@ -215,10 +218,18 @@ impl Pair for Fake {
     }
 
     fn follow(&self, _: &Endpoint, stop: &Stop, line: &dyn Fn(&str)) -> Result<(), Problem> {
+        let count = |change: isize| {
+            let [running, started, most] = &mut self.0.lock().unwrap().followers;
+            *running = running.wrapping_add_signed(change);
+            *started += usize::from(change > 0);
+            *most = (*most).max(*running);
+        };
+        count(1);
         line("Step <npm>\u{1b}[2J is running");
         while stop.check().is_ok() && self.world().is_blocked {
             thread::sleep(Duration::from_millis(20));
         }
+        count(-1);
         Ok(())
     }
 }
