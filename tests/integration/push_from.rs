@@ -217,6 +217,39 @@ fn files_that_cannot_be_committed_are_an_error() {
     assert!(!Path::new(&built.clone).join(".git/FETCH_HEAD").exists());
 }
 
+/// A refspec would make the fetch write a ref of the clone.
+#[test]
+fn a_hostile_branch_name_writes_no_ref_of_the_clone() {
+    let built = Built::new(1);
+    built.write("dist/index.html", "one").pushed("dist");
+    let server = &built.servers[0];
+    let repository = server.repository();
+    let tree = server.git_in(&repository, &["rev-parse", "master^{tree}"]);
+    let commit = server.git_in(&repository, &["commit-tree", "-m", "Not in the clone", &tree]);
+    for branch in ["master", "x"] {
+        server.git_in(&repository, &["update-ref", &format!("refs/heads/{branch}"), &commit]);
+    }
+    let url = format!("deploy@blue:{}", repository.display());
+    built.git(&["remote", "set-url", "--push", "blue", &url]);
+    let ssh = server.path("fake-ssh");
+    for name in ["x:refs/heads/planted", "x:refs/replace/1", "*", "-x", "../../x", "x^{}", "x y", ""] {
+        let script = format!(
+            "for last; do :; done\n\
+             case $last in *status*) sh -c \"$last\" | sed 's|\"branch\": \"master\"|\"branch\": \"{name}\"|' ;;\n\
+             *) exec sh -c \"$last\" ;; esac\n"
+        );
+        fs::write(&ssh, script).unwrap();
+        let before = built.state();
+        let folder = Path::new(BLUEGREEN).parent().unwrap().display();
+        let mut command = built.command(&["--from", "dist"]);
+        command.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap()));
+        command.env("GIT_SSH_COMMAND", format!("sh {}", ssh.display()));
+        let (status, text) = crate::promote::said(&command.output().unwrap());
+        assert_eq!(built.state(), before, "{name}: the clone has changed: {text}");
+        assert!(status != 0 && text.contains("it does not name the branch that deploys"), "{name}: {text}");
+    }
+}
+
 #[test]
 fn the_workflow_builds_and_pushes() {
     let Some(script) =

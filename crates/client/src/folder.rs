@@ -19,7 +19,7 @@ use crate::config::{self, invalid};
 use crate::error::{Error, Result};
 use crate::program::last_lines;
 use crate::remote::Remote;
-use bluegreen_git::RUN_NOTHING;
+use bluegreen_git::{RUN_NOTHING, is_branch_name};
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, End, Limits};
 use bluegreen_sys::concurrent;
@@ -142,7 +142,8 @@ impl<'a> Folder<'a> {
     fn fetch(&self, server: &Remote) -> Result<Branch> {
         let status = server.status(Some(self.stop))?;
         let (name, tip) = (status.branch, status.tip.map(|tip| tip.to_string()));
-        if name.is_empty() {
+        // In a refspec, another text could name a ref of the clone, which the fetch would then write.
+        if !is_branch_name(&name) {
             return Err(server.invalid_response(&"it does not name the branch that deploys"));
         }
         if let Some(tip) = &tip

@@ -217,6 +217,14 @@ pub fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
 }
 
+/// Returns whether a text is the short name of a branch. Checks those rules of `git check-ref-format --branch` that keep it from
+/// being parsed as another refspec, such as `a:refs/replace/...`, a pattern, or an option.
+#[must_use]
+pub fn is_branch_name(name: &str) -> bool {
+    let is_bad = |character: char| character.is_control() || " ~^:?*[\\".contains(character);
+    !name.is_empty() && !name.contains(is_bad) && !name.contains("..") && !name.starts_with('-')
+}
+
 /// Returns a user's login name, or `user <uid>` if there is none.
 #[must_use]
 pub fn login_name(uid: Uid) -> String {

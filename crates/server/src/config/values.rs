@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
+use bluegreen_git::is_branch_name;
 use bluegreen_text::MAX_NAME_CHARS;
 
 /// The maximum duration in a config: 10 years.
@@ -112,12 +113,10 @@ pub(super) fn server<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     })
 }
 
-/// Deserializes a branch name. Checks those rules of `git check-ref-format --branch` that matter for a name that is only
-/// compared and printed.
+/// Deserializes a branch name.
 pub(super) fn branch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     text(deserializer, |name| {
-        let bad = |character: char| character.is_control() || " ~^:?*[\\".contains(character);
-        if name.is_empty() || name.contains(bad) || name.contains("..") || name.starts_with('-') {
+        if !is_branch_name(name) {
             Err(format!("invalid branch name `{name}`, expected one like \"master\""))
         } else if name.starts_with("refs/") {
             Err(format!("invalid branch name `{name}`, expected the short name like \"master\""))
