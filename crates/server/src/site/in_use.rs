@@ -5,6 +5,7 @@
 //! Mappings are not read: that would triple the duration, and would only find shared, writable mappings of files that are
 //! no longer open.
 
+use std::collections::HashSet;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,6 +20,9 @@ const NAMES: usize = 8 * 1024;
 /// The size of the buffer for the target of a link. The kernel never reports a path longer than a page.
 const TARGET: usize = 4096;
 
+/// The number of times that new processes are looked for. If there are new ones each time, the directory counts as used.
+const ROUNDS: usize = 20;
+
 /// A search for a process of this user that has its working directory, its root, or a descriptor inside a directory.
 /// Several threads can search at the same time.
 #[derive(Debug)]
@@ -32,15 +36,35 @@ pub struct Search {
 
 impl Search {
     pub(super) fn new(name: &str) -> io::Result<Self> {
-        let (own, proc) = (std::process::id().to_string(), open_directory(CWD, b"/proc")?);
-        let mut processes = Vec::new();
-        any(&proc, |id| {
-            if id.first().is_some_and(u8::is_ascii_digit) && id != own.as_bytes() {
-                processes.push(id.to_vec());
-            }
-            false
-        })?;
+        let proc = open_directory(CWD, b"/proc")?;
+        let processes = processes(&proc)?;
         Ok(Self { name: name.to_owned(), proc, processes, next: AtomicUsize::new(0) })
+    }
+
+    /// Returns whether one of the processes that have started since the first list uses the directory. A process of that list
+    /// may have started it and exited before it was checked. Must run after all others have been checked.
+    pub(super) fn finds_new_user(&self) -> io::Result<bool> {
+        let mut checked: HashSet<Vec<u8>> = self.processes.iter().cloned().collect();
+        for _ in 0..ROUNDS {
+            let mut has_new = false;
+            for id in processes(&self.proc)? {
+                if checked.contains(&id) {
+                    continue;
+                }
+                match self.is_user(&id) {
+                    Ok(true) => return Ok(true),
+                    // Another user's process is not a child of this user's.
+                    Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                    // Even one that has exited in the meantime may have started another one.
+                    _ => has_new = true,
+                }
+                checked.insert(id);
+            }
+            if !has_new {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Returns whether one of the processes that no other thread has checked uses the directory.
@@ -70,6 +94,19 @@ impl Search {
     }
 }
 
+/// Lists the ids of all processes but this one.
+fn processes(proc: &OwnedFd) -> io::Result<Vec<Vec<u8>>> {
+    let (own, mut found) = (std::process::id().to_string(), Vec::new());
+    // A descriptor of its own, because each one remembers how far it was read.
+    any(&open_directory(proc, b".")?, |id| {
+        if id.first().is_some_and(u8::is_ascii_digit) && id != own.as_bytes() {
+            found.push(id.to_vec());
+        }
+        false
+    })?;
+    Ok(found)
+}
+
 fn open_directory(at: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     openat(at, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
@@ -93,6 +130,20 @@ mod tests {
 
     fn is_in_use(name: &str) -> io::Result<bool> {
         Ok(Search::new(name)?.finds_user())
+    }
+
+    #[test]
+    fn a_process_that_started_after_the_first_list_is_found() {
+        let temp = tempfile::Builder::new().prefix("in-use-").tempdir().unwrap();
+        let search = Search::new(temp.path().file_name().unwrap().to_str().unwrap()).unwrap();
+        assert!(!search.finds_user() && !search.finds_new_user().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "a test starts its own processes")]
+        let mut sleep = std::process::Command::new("sleep");
+        let mut child = sleep.arg("60").current_dir(temp.path()).spawn().unwrap();
+        let found = (search.finds_user(), search.finds_new_user().unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, (false, true));
     }
 
     #[test]

@@ -133,7 +133,8 @@ impl Withdrawn<'_> {
             let (result, is_found) = (work(), search.finds_user());
             let join =
                 |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-            (result, searching.is_some_and(join) || is_found)
+            let is_found = searching.is_some_and(join) || is_found;
+            (result, is_found || search.finds_new_user().unwrap_or(true))
         })
     }
 
