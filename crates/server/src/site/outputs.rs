@@ -12,7 +12,9 @@ use std::sync::{Mutex, PoisonError};
 
 use bluegreen_sys::dir::Dir;
 use bluegreen_sys::parallel::for_each_found;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fchmod, futimens, utimensat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fchmod, fstat, futimens, utimensat,
+};
 use sha2::{Digest, Sha256};
 
 use bluegreen_process::signals::Stop;
@@ -148,6 +150,10 @@ fn copy_file(from: &Dir, to: &Dir, name: &[u8], stat: &Stat) -> io::Result<()> {
     let mut copy = to.create_file(name, 0o600)?;
     // Between two files this is copy_file_range(2), which creates a reflink if the file system supports it.
     io::copy(&mut source, &mut copy)?;
+    let now = fstat(&source)?;
+    if state_of(&now) != state_of(stat) || now.st_ino != stat.st_ino {
+        return Err(io::Error::other("a file was changed while it was copied"));
+    }
     take_over(&copy, stat)
 }
 
@@ -174,6 +180,15 @@ fn finish_directories(to: &Dir, mut directories: Vec<(PathBuf, Stat)>) -> io::Re
     })
 }
 
+/// Returns what a change of a file's content changes: its size, and a time.
+fn state_of(stat: &Stat) -> (i64, i64, u64) {
+    // No program can set the ctime. However, it also changes with every new hard link, which package stores create.
+    match stat.st_nlink {
+        1 => (stat.st_size, stat.st_ctime, stat.st_ctime_nsec),
+        _ => (stat.st_size, stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
 /// Returns the contribution of one entry to the fingerprint.
 fn summand(path: &Path, stat: &Stat, is_directory: bool) -> u128 {
     let mut digest = Sha256::new();
@@ -181,14 +196,10 @@ fn summand(path: &Path, stat: &Stat, is_directory: bool) -> u128 {
     digest.update([0]);
     digest.update(stat.st_mode.to_le_bytes());
     if !is_directory {
-        // No program can set the ctime. However, it also changes with every new hard link, which package stores create.
-        let changed = match stat.st_nlink {
-            1 => (stat.st_ctime, stat.st_ctime_nsec),
-            _ => (stat.st_mtime, stat.st_mtime_nsec),
-        };
-        digest.update(stat.st_size.to_le_bytes());
-        digest.update(changed.0.to_le_bytes());
-        digest.update(changed.1.to_le_bytes());
+        let (size, seconds, nanoseconds) = state_of(stat);
+        digest.update(size.to_le_bytes());
+        digest.update(seconds.to_le_bytes());
+        digest.update(nanoseconds.to_le_bytes());
     }
     let digest: [u8; 32] = digest.finalize().into();
     digest.first_chunk().map_or(0, |first| u128::from_le_bytes(*first))
@@ -274,6 +285,17 @@ mod tests {
         copy(&old, &new, Path::new("away"), 1, &stop).unwrap();
         assert_eq!(fs::read_link(root.path().join("new/away")).unwrap(), outside);
         assert_ne!(link, Fingerprint::default());
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_copied_is_an_error() {
+        let (root, old, new) = tree();
+        let out = open_parent(&old, Path::new("out/x"), false).unwrap();
+        let stat = out.stat(b"program").unwrap();
+        copy_file(&out, &new, b"program", &stat).unwrap();
+        fs::write(root.path().join("old/out/program"), "longer").unwrap();
+        new.remove(b"program").unwrap();
+        copy_file(&out, &new, b"program", &stat).unwrap_err();
     }
 
     #[test]
