@@ -50,7 +50,7 @@ use self::session::Runner;
 use crate::cli::{Cli, Command, Generated, Hook};
 use crate::error::{Error, Result};
 use bluegreen_client::plan::PromoteIntent;
-use bluegreen_protocol::role::{self, Role};
+use bluegreen_protocol::role::{self, Right, Role};
 use bluegreen_report::Report;
 use bluegreen_sys::parallel::require_room;
 
@@ -203,7 +203,11 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
         Command::Public(public) if invocation.repository.is_some() => {
             public::of_server(&invocation.open(report)?, public.options.json)
         }
-        Command::Public(public) => public::run(&public.options, public.watch, report),
+        Command::Public(public) => {
+            // Correcting marks may run the steps in `[public]` of a server.
+            let may_change = invocation.role.is_none_or(|role| role.includes(Right::Promote));
+            public::run(&public.options, public.watch, may_change, report)
+        }
         Command::Promote { side, yes, dry_run, force, options } => {
             let intent = PromoteIntent { side: side.as_deref(), yes: *yes, dry_run: *dry_run, force: *force };
             promote::run(options, &intent, report)

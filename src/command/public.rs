@@ -18,8 +18,8 @@ use bluegreen_report::Report;
 use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::site::Site;
 
-/// Prints a row for each server, and corrects the marks that an interrupted promotion left.
-pub fn run(options: &Promotable, watch: Option<u64>, report: &Report) -> Result<()> {
+/// Prints a row for each server. If `may_change` is true, corrects the marks that an interrupted promotion left.
+pub fn run(options: &Promotable, watch: Option<u64>, may_change: bool, report: &Report) -> Result<()> {
     let beside;
     let lines = if options.json {
         beside = report.beside_json()?;
@@ -41,7 +41,9 @@ pub fn run(options: &Promotable, watch: Option<u64>, report: &Report) -> Result<
             }
         }
     }
-    overview.correct_marks(&topology, &stop, lines)?;
+    if may_change {
+        overview.correct_marks(&topology, &stop, lines)?;
+    }
     for side in topology.sides.keys().filter(|side| overview.differs(side)) {
         lines.warning(format_args!("the servers of {side} serve different commits"));
     }

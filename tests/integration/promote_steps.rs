@@ -113,6 +113,12 @@ fn a_promotion_killed_at_each_step_leaves_no_lock_and_repairable_marks() {
     }
     // A power failure between two marks leaves only one. Simulate that.
     fs::remove_file(pair.green.site().join(".bluegreen/public")).unwrap();
+    // A key that may not promote reads, and changes nothing.
+    for role in ["read", "push", "unknown"] {
+        let (status, text) = said(&pair.command(&["public"]).env("BLUEGREEN_ROLE", role).output().unwrap());
+        assert!(status == 0 && !text.contains("corrected"), "{role}: {text}");
+        assert_eq!(pair.marks(), [Some(false), None], "{role}");
+    }
     let (_, text) = said(&pair.command(&["public"]).output().unwrap());
     assert!(
         text.contains("warning: corrected the mark of green, which was wrong or missing: green is public"),
