@@ -178,19 +178,27 @@ fn ctrl_c_and_ctrl_z_reach_the_command() {
     let positions: Vec<_> =
         ["Deploying", "begun", "ended", "is live", "complete"].map(|word| shown.rfind(word)).into();
     assert!(positions.is_sorted() && positions[0].is_some(), "{shown}");
-    let shown = type_at_terminal(
-        &siege.blue,
-        &[
-            (
-                0.5,
-                &format!(
-                    "bluegreen -C {REPO} log --follow & sleep 1; kill -TERM $!; wait $!; echo status=$?\\n"
-                ),
-            ),
-            (2.5, ""),
-        ],
+
+    // TERM ends `log --follow` although the deployment still runs. The shell's job is the parent, which passes it on.
+    siege
+        .as_deploy("cd sample_app; printf '[steps]\\nbuild = \"echo waiting; until [ -e /tmp/go ]; do sleep 0.1; done\"\\n' >bluegreen.toml")
+        .ok();
+    siege.blue.write(
+        "/root/follow",
+        &format!(
+            "bluegreen -C {REPO} deploy >/dev/null 2>&1 & deployment=$!
+            until bluegreen -C {REPO} log 2>/dev/null | grep -q waiting; do sleep 0.1; done
+            bluegreen -C {REPO} log --follow >/root/followed 2>&1 & follower=$!
+            until grep -q waiting /root/followed; do sleep 0.1; done
+            kill -TERM $follower; wait $follower; echo follower=$?
+            kill -0 $deployment; echo runs=$?; grep -lz -e '--follo[w]' /proc/[0-9]*/cmdline; echo left=$?
+            touch /tmp/go; wait $deployment; echo deployed=$?\n"
+        ),
     );
-    assert!(shown.contains("status="), "{shown}");
+    let shown = type_at_terminal(&siege.blue, &[(0.5, ". /root/follow\\n"), (8.0, "")]);
+    for line in ["follower=143\n", "runs=0\n", "left=1\n", "deployed=0\n"] {
+        assert!(shown.contains(line), "lacks {line}: {shown}");
+    }
 }
 
 /// A problem that deploy causes, the command by which root finds it, and what deploy does before root runs
