@@ -59,7 +59,7 @@ fn no_documented_root_command_follows_a_symlink() {
     let mut used = std::collections::BTreeSet::new();
     let mut pages = vec![project("README.md"), project("share/README.md"), project("CONTRIBUTING.md")];
     for folder in ["tutorial", "howto", "reference", "explanation"] {
-        let entries = project(&format!("docs/{folder}")).read_dir().unwrap();
+        let entries = project(format!("docs/{folder}")).read_dir().unwrap();
         pages.extend(entries.map(|entry| entry.unwrap().path()));
     }
     for page in pages {
