@@ -87,6 +87,7 @@ front_packages() {
         haproxy) need=socat ;;
         nginx | apache | caddy) need=curl ;;
         digitalocean* | hetzner*) need='curl jq' ;;
+        aws-alb) need=jq ;;
         *) need= ;;
     esac
     for need in $need; do has "$need" || missing="$missing $need"; done

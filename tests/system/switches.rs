@@ -1,6 +1,7 @@
 //! The bundled switches, each with its real front end.
 
 mod address;
+mod balancers;
 mod canary;
 mod cloud;
 mod drain;

@@ -8,14 +8,17 @@ use crate::config::{Public, invalid};
 use crate::error::Result;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
-const SHIPPED: [(&str, &str); 8] = [
+const SHIPPED: [(&str, &str); 11] = [
     ("address", include_str!("../switches/address")),
     ("apache", include_str!("../switches/apache")),
     ("aws", include_str!("../switches/aws")),
+    ("aws-alb", include_str!("../switches/aws-alb")),
     ("caddy", include_str!("../switches/caddy")),
     ("digitalocean", include_str!("../switches/digitalocean")),
+    ("digitalocean-lb", include_str!("../switches/digitalocean-lb")),
     ("haproxy", include_str!("../switches/haproxy")),
     ("hetzner", include_str!("../switches/hetzner")),
+    ("hetzner-lb", include_str!("../switches/hetzner-lb")),
     ("nginx", include_str!("../switches/nginx")),
 ];
 
@@ -177,6 +180,12 @@ mod tests {
         assert_eq!(problem("haproxy", "socket = '/run/x'\nkey = 'a'"), "");
         assert_eq!(problem("hetzner", "floating-ip = 1\nblue = 2\ngreen = 3"), "");
         assert!(problem("hetzner", "red = 2").contains("blue, green"));
+        for balancer in ["hetzner-lb", "digitalocean-lb"] {
+            assert_eq!(problem(balancer, "load-balancer = 1\nblue = '2 3'\ngreen = '4 5'\nwithin = 80"), "");
+            assert!(problem(balancer, "loadbalancer = 1").starts_with("unknown setting `loadbalancer`"));
+        }
+        assert_eq!(problem("aws-alb", "listener = 'arn:x'\nblue = 'arn:y'"), "");
+        assert!(problem("aws-alb", "listner = 'arn:x'").starts_with("unknown setting `listner`"));
         assert_eq!(problem("./own", "anything = 1"), "");
         for key in ["force = 1", "\"a=b\" = 1", "\"\" = 1"] {
             assert!(problem("./own", key).starts_with("unknown setting"), "{key}");
@@ -192,6 +201,9 @@ mod tests {
             check(&public, declared.as_deref(), &["blue", "green"]).unwrap()
         };
         assert_eq!(sensitive("hetzner", "api = 'https://evil'\nblue = 1"), ["api = \"https://evil\""]);
+        for balancer in ["aws-alb", "hetzner-lb", "digitalocean-lb"] {
+            assert_eq!(sensitive(balancer, "api = 'https://evil'").len(), 1, "{balancer}");
+        }
         assert_eq!(sensitive("nginx", "flag = '/home/me/.ssh-is-green'").len(), 1);
         assert_eq!(sensitive("haproxy", "map = '/etc/passwd'").len(), 1);
         assert!(sensitive("haproxy", "socket = '/run/x'").is_empty());

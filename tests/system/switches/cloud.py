@@ -1,6 +1,7 @@
 """The part of DigitalOcean's and of Hetzner's interface that the switches use, as they publish it: cloud.py PORT.
 
-Machine 1 is blue and has the address, 2 is green, 3 is off, 4 does not exist. A test has faults put before
+Machine 1 is blue and has the address, 2 is green, 3 is off, 4 does not exist. Load balancer 9 has machines 1 and 11, which are
+blue; `env=green` is a label. New targets become healthy after half a second, except for those of `sick`. A test has faults put before
 the next answers: `curl --data '{"answers": [[429, 1]], "end": "errored"}' :PORT/fault`. /seen says what was asked,
 and whether `ps` could see the token meanwhile.
 """
@@ -12,8 +13,10 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PORT = int(sys.argv[1])
-fault = {"answers": [], "end": "", "takes": 0.5, "lies": False}
-state = {"at": 1, "action": None, "number": 100}
+DEFAULTS = {"answers": [], "end": "", "takes": 0.5, "lies": False, "sick": [], "tag": ""}
+START = {"at": 1, "action": None, "targets": {"1": 0, "11": 0}, "changed": 0}
+fault = dict(DEFAULTS)
+state = dict(START, number=100)
 seen = []
 
 DIGITALOCEAN = {401: "unauthorized", 404: "not_found", 422: "unprocessable_entity", 429: "too_many_requests", 500: "server_error"}
@@ -29,7 +32,7 @@ def settle():
     if action and action["status"] == "running" and time.time() > action["ends"] and fault["end"] != "never":
         action["status"] = fault["end"] or "done"
         if action["status"] == "done" and not fault["lies"]:
-            state["at"] = action["to"]
+            action["apply"]()
 
 
 def token_in_sight():
@@ -48,7 +51,8 @@ class Cloud(BaseHTTPRequestHandler):
         if wait is not None:
             self.send_header("Retry-After", str(wait))
         self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
+        if code != 204:
+            self.wfile.write(json.dumps(body).encode())
 
     def wrong(self, code, wait=None):
         if self.path.startswith("/v2"):
@@ -59,19 +63,78 @@ class Cloud(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/fault":
-            fault.update({"answers": [], "end": "", "takes": 0.5, "lies": False}, **body)
-            state.update({"at": 1, "action": None})
+            fault.update(DEFAULTS, **body)
+            state.update(START, targets=dict(START["targets"]))
             seen.clear()
             return self.answer(200, {})
         if self.early():
             return None
+        settle()
+        if self.path.endswith("/droplets"):
+            return self.droplets(body)
         if state["action"] and state["action"]["status"] == "running":
             return self.wrong(422 if self.path.startswith("/v2") else 423)
+        if "/load_balancers/" in self.path:
+            return self.target(body)
         assert body.get("type", "assign") == "assign"
         to = body["droplet_id"] if self.path.startswith("/v2") else body["server"]
+        return self.begin(lambda: state.update(at=to))
+
+    def do_DELETE(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        return None if self.early() else self.droplets(body)
+
+    def begin(self, apply):
         state["number"] += 1
-        state["action"] = {"id": state["number"], "to": to, "status": "running", "ends": time.time() + fault["takes"]}
+        state["action"] = {"id": state["number"], "apply": apply, "status": "running", "ends": time.time() + fault["takes"]}
         return self.answer(201, {"action": self.action()})
+
+    def target(self, body):
+        """Adds or removes a target of Hetzner's load balancer."""
+        name = str(body["server"]["id"]) if body["type"] == "server" else body["label_selector"]["selector"]
+        assert body["type"] in ("server", "label_selector")
+        is_there = name in state["targets"]
+        if self.path.endswith("/actions/add_target"):
+            assert body["use_private_ip"] is True
+            if name == "4":
+                return self.wrong(404)
+            return self.wrong(422) if is_there else self.begin(lambda: state["targets"].update({name: time.time()}))
+        assert self.path.endswith("/actions/remove_target") and "use_private_ip" not in body
+        return self.begin(lambda: state["targets"].pop(name)) if is_there else self.wrong(404)
+
+    def droplets(self, body):
+        """Adds or removes droplets of DigitalOcean's load balancer."""
+        assert all(isinstance(number, int) for number in body["droplet_ids"])
+        if fault["tag"] or time.time() < state["changed"] + fault["takes"]:
+            return self.wrong(422)
+        state["changed"] = time.time()
+        for number in map(str, () if fault["lies"] else body["droplet_ids"]):
+            if self.command == "POST":
+                state["targets"][number] = time.time()
+            else:
+                state["targets"].pop(number)
+        return self.answer(204, None)
+
+    def balancer(self, number):
+        if number != "9":
+            return self.wrong(404)
+        if self.path.startswith("/v2"):
+            is_busy = time.time() < state["changed"] + fault["takes"]
+            return self.answer(200, {"load_balancer": {
+                "id": "9", "status": "new" if is_busy else "active", "tag": fault["tag"],
+                "droplet_ids": [int(name) for name in state["targets"]],
+                "health_check": {"check_interval_seconds": 1, "healthy_threshold": 1, "response_timeout_seconds": 1}}})
+
+        def server(name):
+            is_well = name not in fault["sick"] and time.time() > state["targets"][name] + 0.5
+            status = [{"listen_port": port, "status": "healthy" if is_well else "unknown"} for port in (80, 443)]
+            return {"type": "server", "server": {"id": int(name) if name.isdigit() else 21}, "use_private_ip": True,
+                    "health_status": status}
+
+        def target(name):
+            return server(name) if name.isdigit() else {
+                "type": "label_selector", "label_selector": {"selector": name}, "use_private_ip": True, "targets": [server(name)]}
+        return self.answer(200, {"load_balancer": {"id": 9, "targets": [target(name) for name in state["targets"]]}})
 
     def do_GET(self):
         if self.path == "/seen":
@@ -80,6 +143,8 @@ class Cloud(BaseHTTPRequestHandler):
             return None
         settle()
         kind, number = self.path.split("/")[-2:]
+        if kind == "load_balancers":
+            return self.balancer(number)
         if kind in ("droplets", "servers"):
             if number == "4":
                 return self.wrong(404)
@@ -101,7 +166,7 @@ class Cloud(BaseHTTPRequestHandler):
         seen.append(f"{self.command} {self.path}" + (" token in sight" if token_in_sight() else ""))
         if self.headers["Authorization"] != "Bearer good-token":
             self.wrong(401)
-        elif fault["answers"] and (self.command == "POST" or fault["answers"][0][0] in (429, 500)):
+        elif fault["answers"] and (self.command != "GET" or fault["answers"][0][0] in (429, 500)):
             code, wait = fault["answers"].pop(0)
             if code == 422 and wait == "done":
                 state["at"] = 2

@@ -11,44 +11,68 @@ use crate::machine::{Machine, Ran};
 use crate::skip::skip;
 
 /// A switch with its settings, as `promote` passes them.
-struct Cloud<'a> {
-    machine: &'a Machine,
-    name: &'a str,
+pub(super) struct Cloud<'a> {
+    pub machine: &'a Machine,
+    pub name: &'a str,
     port: u16,
-    settings: String,
+    pub settings: String,
 }
 
-impl Cloud<'_> {
-    fn run(&self, more: &str, arguments: &str) -> Ran {
+impl<'a> Cloud<'a> {
+    /// Starts a server for the switch on a machine from [`machine`].
+    pub fn start(machine: &'a Machine, name: &'a str, port: u16, settings: &str) -> Self {
+        machine
+            .sh(&format!(
+                "setsid python3 /test/cloud.py {port} </dev/null >/tmp/{port}.log 2>&1 &
+                until curl -s -o /dev/null 127.0.0.1:{port}/seen; do sleep 0.1; done"
+            ))
+            .ok();
+        // Enough time for a busy machine. A test of a timeout sets its own.
+        let settings = format!("SWITCH_API=http://127.0.0.1:{port} SWITCH_WITHIN=120 {settings}");
+        let cloud = Self { machine, name, port, settings };
+        cloud.faults("{}");
+        cloud
+    }
+
+    pub fn run(&self, more: &str, arguments: &str) -> Ran {
         self.machine.sh(&format!(
-            ". /test/token; {} {more} timeout 30 /switches/{} {arguments}",
+            ". /test/token; {} {more} timeout 300 /switches/{} {arguments}",
             self.settings, self.name
         ))
     }
 
-    fn shows(&self, side: &str) {
+    pub fn shows(&self, side: &str) {
         assert_eq!(self.run("", "show").ok().text().trim(), side);
     }
 
+    pub fn url(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// Returns the requests received since the last reset.
-    fn seen(&self) -> Ran {
+    pub fn seen(&self) -> Ran {
         self.machine.sh(&format!("curl -sS 127.0.0.1:{}/seen", self.port)).ok()
     }
 
     /// Resets the server, and makes it inject these faults.
-    fn faults(&self, faults: &str) {
+    pub fn faults(&self, faults: &str) {
         self.machine.sh(&format!("curl -sS --data '{faults}' 127.0.0.1:{}/fault", self.port)).ok();
     }
+}
+
+/// Returns a machine with the server, and with the token in a file, because the server searches command lines for it.
+pub(super) fn machine(lab: &Lab) -> Option<Machine> {
+    let front = front(lab, &["jq", "curl"])?;
+    let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/switches/cloud.py");
+    front.bring(&server, "/test/cloud.py");
+    front.write("/test/token", "export DIGITALOCEAN_ACCESS_TOKEN=good-token HCLOUD_TOKEN=good-token\n");
+    Some(front)
 }
 
 #[test]
 fn digitalocean_and_hetzner_switch_and_report_errors() {
     let Some(lab) = Lab::new() else { return };
-    let Some(front) = front(&lab, &["jq", "curl"]) else { return };
-    let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/switches/cloud.py");
-    front.bring(&server, "/test/cloud.py");
-    // In a file, because the test also searches its own command lines for the token.
-    front.write("/test/token", "export DIGITALOCEAN_ACCESS_TOKEN=good-token HCLOUD_TOKEN=good-token\n");
+    let Some(front) = machine(&lab) else { return };
     // Each part has its own server, for which it mostly waits.
     let parts = [goes_back_and_forth, waits, gives_up, reports_invalid_setup];
     std::thread::scope(|scope| {
@@ -58,18 +82,8 @@ fn digitalocean_and_hetzner_switch_and_report_errors() {
             for (port, part) in (first..).zip(parts) {
                 let machine = &front;
                 scope.spawn(move || {
-                    machine
-                        .sh(&format!(
-                            "setsid python3 /test/cloud.py {port} </dev/null >/tmp/{port}.log 2>&1 &
-                            until curl -s -o /dev/null 127.0.0.1:{port}/seen; do sleep 0.1; done"
-                        ))
-                        .ok();
-                    let sides =
-                        "SWITCH_BLUE=1 SWITCH_GREEN=2 SWITCH_OFF=3 SWITCH_GONE_ONE=4 SWITCH_WITHIN=10";
-                    let settings = format!("SWITCH_API=http://127.0.0.1:{port} {sides} {own}");
-                    let cloud = Cloud { machine, name, port, settings };
-                    cloud.faults("{}");
-                    part(&cloud);
+                    let sides = "SWITCH_BLUE=1 SWITCH_GREEN=2 SWITCH_OFF=3 SWITCH_GONE_ONE=4";
+                    part(&Cloud::start(machine, name, port, &format!("{sides} {own}")));
                 });
             }
         }
@@ -112,7 +126,11 @@ fn waits(cloud: &Cloud) {
 
 fn gives_up(cloud: &Cloud) {
     cloud.faults("{\"answers\": [[429, 60]]}");
-    cloud.run("", "set green").fails().says("returned 429: API rate limit exceeded.").says("try again later");
+    cloud
+        .run("SWITCH_WITHIN=10", "set green")
+        .fails()
+        .says("returned 429: API rate limit exceeded.")
+        .says("try again later");
     cloud.faults("{\"end\": \"errored\"}");
     cloud.run("", "set green").fails().says("could not assign").says("check with `show`");
     cloud.shows("blue");
@@ -122,9 +140,9 @@ fn gives_up(cloud: &Cloud) {
         cloud.shows("blue");
     }
     let pending = if cloud.name == "hetzner" { 423 } else { 422 };
-    cloud.faults(&format!("{{\"answers\": {:?}}}", [[pending, 0]; 9]));
+    cloud.faults(&format!("{{\"answers\": {:?}}}", [[pending, 0]; 30]));
     let said = if cloud.name == "hetzner" { "the item is locked" } else { "already has a pending event" };
-    cloud.run("SWITCH_WITHIN=2", "set green").fails().says("is not at green after 2 s").says(said);
+    cloud.run("SWITCH_WITHIN=5", "set green").fails().says("is not at green after 5 s").says(said);
     cloud.run("SWITCH_API=http://127.0.0.1:1", "set green").fails().says("cannot reach http://127.0.0.1:1");
     cloud.run("SWITCH_API=http://127.0.0.1:8001", "show").fails().says("error: ");
 }
@@ -156,22 +174,24 @@ fn reports_invalid_setup(cloud: &Cloud) {
     assert!(!seen.text().contains("POST"), "nothing is asked for: {}", seen.text());
 }
 
-/// `moto`, which simulates EC2, with the instances and addresses from `aws.py`.
-struct Moto {
+/// `moto`, which simulates AWS, and a switch.
+pub(super) struct Moto {
     server: Child,
     programs: PathBuf,
     environment: Vec<(String, String)>,
+    switch: &'static str,
 }
 
 impl Moto {
-    fn start() -> Option<Self> {
+    /// Starts `moto` with what the script creates.
+    pub fn start(script: &str, switch: &'static str) -> Option<Self> {
         // The directory where `tests/run` installs it.
         let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin");
         if !programs.join("moto_server").exists() || !programs.join("aws").exists() {
             skip("`moto` and `aws` are not installed in target/python");
             return None;
         }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/switches/aws.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/switches").join(script);
         let mut server = Command::new(programs.join("python3"))
             .arg(script)
             .stdout(Stdio::piped())
@@ -185,16 +205,16 @@ impl Moto {
             .take_while(|line| line != "up")
             .map(|line| line.split_once('=').map(|(key, value)| (key.into(), value.into())).unwrap())
             .collect();
-        Some(Self { server, programs, environment })
+        Some(Self { server, programs, environment, switch })
     }
 
-    fn value(&self, key: &str) -> &str {
+    pub fn value(&self, key: &str) -> &str {
         &self.environment.iter().find(|(name, _)| name == key).unwrap().1
     }
 
-    fn run(&self, more: &[(&str, &str)], arguments: &[&str]) -> Output {
+    pub fn run(&self, more: &[(&str, &str)], arguments: &[&str]) -> Output {
         let path = format!("{}:/usr/bin:/bin", self.programs.display());
-        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("share/switches/aws"))
+        Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("share/switches").join(self.switch))
             .args(arguments)
             .env_clear()
             .env("PATH", path)
@@ -204,19 +224,19 @@ impl Moto {
             .unwrap()
     }
 
-    fn shows(&self, side: &str) {
+    pub fn shows(&self, side: &str) {
         let output = self.run(&[], &["show"]);
         assert!(output.status.success(), "{output:?}");
         assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), side);
     }
 
-    fn sets(&self, more: &[(&str, &str)], side: &str) {
+    pub fn sets(&self, more: &[(&str, &str)], side: &str) {
         let output = self.run(more, &["set", side]);
         assert!(output.status.success(), "{output:?}");
         assert!(output.stdout.is_empty(), "{output:?}");
     }
 
-    fn refuses(&self, more: &[(&str, &str)], side: &str, reason: &str) {
+    pub fn refuses(&self, more: &[(&str, &str)], side: &str, reason: &str) {
         let output = self.run(more, &["set", side]);
         assert!(!output.status.success(), "{output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
@@ -233,7 +253,7 @@ impl Drop for Moto {
 
 #[test]
 fn aws_moves_an_elastic_ip_without_losing_another() {
-    let Some(moto) = Moto::start() else { return };
+    let Some(moto) = Moto::start("aws.py", "aws") else { return };
     moto.shows("");
     for side in ["green", "blue"] {
         moto.sets(&[], side);
