@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::canary_config::Step;
 use crate::check;
 use crate::error::{Error, Result};
+use crate::observer;
 use crate::plan::{Plan, PromoteIntent, Topology};
 use crate::probe::probe;
 use crate::switch::Split;
@@ -80,6 +81,7 @@ impl<'a> Run<'a> {
 
     /// Runs the steps. `watched` receives the responses of a failed step.
     pub fn run(&self, limit: Option<Duration>, watched: &mut Watched) -> Result<()> {
+        self.topology.observer.step(observer::Step::Canary);
         for step in &self.topology.config.canary.steps {
             *watched =
                 Watched { own: Some(Box::new((self.own.clone(), Watched::default()))), ..Watched::default() };
@@ -92,7 +94,9 @@ impl<'a> Run<'a> {
     fn step(&self, step: Step, limit: Option<Duration>, watched: &mut Watched) -> Result<()> {
         let (switch, to) = (&self.topology.switch, &self.plan.to);
         let time = humantime::format_duration(step.duration);
-        self.report.line(format_args!("Giving {to} {}% of the requests for {time}...", step.weight));
+        let what = format!("Giving {to} {}% of the requests for {time}...", step.weight);
+        self.report.line(&what);
+        self.topology.observer.waiting(what);
         let result = switch.weight(to, step.weight);
         let shown = switch.shown(None)?;
         let wanted = Split { side: to.clone(), percent: step.weight };
@@ -100,6 +104,7 @@ impl<'a> Run<'a> {
             result?;
             return Err(Error::NotSwitched(shown.to_string()));
         }
+        self.topology.observer.weight(step.weight);
         let config = &self.topology.config;
         let variables = check::variables(self.topology, self.plan);
         let rules = Rules {

@@ -5,6 +5,7 @@ use std::iter;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::observer::Step;
 use crate::plan::{Plan, Topology};
 use crate::switch::InFlight;
 use bluegreen_process::signals::Stop;
@@ -31,6 +32,7 @@ enum State {
 pub fn wait(topology: &Topology, plan: &Plan, stop: &Stop, report: &Report) {
     let within = topology.config.public.drain;
     let Some(from) = plan.from.as_ref().filter(|_| !within.is_zero() && !plan.is_public()) else { return };
+    topology.observer.step(Step::Drain);
     let (started, shown) = (Instant::now(), None);
     let outcome = Wait { topology, side: from, within, started, shown, report }.run(stop);
     report.end_progress();
@@ -95,6 +97,7 @@ impl Wait<'_> {
         let elapsed = self.started.elapsed().as_secs();
         let within = humantime::format_duration(self.within);
         let line = format!("Draining {}: {state}, {elapsed} s of at most {within}...", self.side);
+        self.topology.observer.waiting(&line);
         if self.report.is_at_terminal() {
             self.report.progress(line);
         } else if self.shown.is_none_or(|shown| elapsed >= shown + LOG_PAUSE) {

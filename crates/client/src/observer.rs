@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::probe::Response;
+use bluegreen_text::{MAX_NAME_CHARS, truncated};
 
 /// A step of a promotion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +16,8 @@ pub enum Step {
     Hold,
     /// Check every server of the side.
     Check,
+    /// Send a percentage of the requests to the side.
+    Canary,
     /// Run the switch.
     Set,
     /// Request the public address.
@@ -23,6 +26,8 @@ pub enum Step {
     GoBack,
     /// Record on all servers which side is public.
     Mark,
+    /// Wait for the in-flight requests of the side before.
+    Drain,
 }
 
 impl Display for Step {
@@ -31,25 +36,33 @@ impl Display for Step {
             Self::Look => "Look",
             Self::Hold => "Hold",
             Self::Check => "Check",
+            Self::Canary => "Canary",
             Self::Set => "Switch",
             Self::Watch => "Watch",
             Self::GoBack => "Go back",
             Self::Mark => "Mark",
+            Self::Drain => "Drain",
         })
     }
 }
 
 /// An event during a promotion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A step begins.
     Step(Step),
+    /// The side gets this percentage of the requests.
+    Weight(u8),
+    /// What the step waits for, in words.
+    Waiting(String),
     /// A response to a check, or to a request of the watch.
     Response {
         /// The response time.
         took: Duration,
         /// True if it is not a failure.
         is_good: bool,
+        /// The server that sent it, by its `X-Served-By`.
+        served_by: Option<String>,
     },
 }
 
@@ -70,9 +83,21 @@ impl Observer {
         self.send(Event::Step(step));
     }
 
+    /// Reports the percentage of the requests that the side gets.
+    pub fn weight(&self, percent: u8) {
+        self.send(Event::Weight(percent));
+    }
+
+    /// Reports what the step waits for.
+    pub fn waiting(&self, what: impl Into<String>) {
+        self.send(Event::Waiting(what.into()));
+    }
+
     /// Reports a response.
     pub fn response(&self, response: &Response) {
-        self.send(Event::Response { took: response.took, is_good: response.is_good() });
+        let served_by =
+            response.served_by.as_deref().map(|name| truncated(name, MAX_NAME_CHARS).into_owned());
+        self.send(Event::Response { took: response.took, is_good: response.is_good(), served_by });
     }
 
     fn send(&self, event: Event) {

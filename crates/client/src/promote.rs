@@ -236,7 +236,9 @@ fn limit(
     let (Limit::Relative(_), Some(from), false) = (limit, &plan.from, plan.is_public()) else {
         return Ok(limit.time(None));
     };
-    report.line(format_args!("Measuring {from}..."));
+    let what = format!("Measuring {from}...");
+    report.line(&what);
+    topology.observer.waiting(what);
     let mut measured = Watched::default();
     let rules = Rules {
         duration: config.watch.duration(&config.check).min(MEASURE),
@@ -270,6 +272,7 @@ fn watch_public(
     let (own, foreign) = plan.distinct_names(to);
     let variables = check::variables(topology, plan);
     let duration = config.watch.duration(&config.check);
+    topology.observer.waiting(format!("Watching {url} for {}...", humantime::format_duration(duration)));
     let mut rules = Rules {
         duration,
         tolerate: config.watch.tolerate(&config.check),

@@ -9,26 +9,47 @@ function show(text) {
   connection.hidden = text === "";
 }
 
-// Replaces a part of the page. What other events fill stays, and so does the focus.
-function replace({ id, html }) {
-  const old = document.getElementById(id);
-  if (!old) {
-    return;
+// Changes an element into another one. Nodes that stay the same are not replaced: they may have the focus, or be clicked.
+function morph(old, fresh) {
+  if (old.nodeName !== fresh.nodeName || old.id !== fresh.id) {
+    old.replaceWith(fresh);
+  } else if (old.nodeType !== Node.ELEMENT_NODE) {
+    old.data = fresh.data;
+  } else if (!fresh.hasAttribute("data-keep")) {
+    [...old.attributes].filter(({ name }) => !fresh.hasAttribute(name)).forEach(({ name }) => old.removeAttribute(name));
+    [...fresh.attributes].forEach(({ name, value }) => old.setAttribute(name, value));
+    morphChildren(old, fresh);
   }
-  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
-  const scrolled = old.scrollLeft;
-  const template = document.createElement("template");
-  template.innerHTML = html;
-  for (const empty of template.content.querySelectorAll("[data-keep]")) {
-    const kept = document.getElementById(empty.id);
-    if (kept && old.contains(kept)) {
-      empty.replaceWith(kept);
+}
+
+function morphChildren(old, fresh) {
+  let next = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    const known = child.id && [...old.children].find(({ id }) => id === child.id);
+    if (known && known !== next) {
+      old.insertBefore(known, next);
+      morph(known, child);
+    } else if (!next || (next.id && next !== known)) {
+      old.insertBefore(child, next);
+    } else {
+      const old = next;
+      next = next.nextSibling;
+      morph(old, child);
     }
   }
-  old.replaceWith(template.content);
-  document.getElementById(id).scrollLeft = scrolled;
-  if (focused) {
-    document.getElementById(focused)?.focus({ preventScroll: true });
+  while (next) {
+    const old = next;
+    next = next.nextSibling;
+    old.remove();
+  }
+}
+
+function replace({ id, html }) {
+  const old = document.getElementById(id);
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  if (old) {
+    morph(old, template.content.firstElementChild);
   }
 }
 
@@ -50,9 +71,9 @@ function log({ id, reset, text }) {
   }
 }
 
-// The chart: one dot for each response, by the time and the response time.
-const WIDTH = 720, HEIGHT = 150, LEFT = 50, BOTTOM = 20, TOP = 12;
-let points = [];
+// The chart: one dot for each response, by the time and the response time, and a line for each change of what visitors get.
+const HEIGHT = 150, LEFT = 50, RIGHT = 8, BOTTOM = 20, TOP = 18;
+let points = [], marks = [];
 
 function add(parent, name, attributes, text) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -80,26 +101,31 @@ function draw() {
   if (points.length === 0) {
     return;
   }
-  const first = points[0][0], span = Math.max(points.at(-1)[0] - first, 1);
-  const top = round(Math.max(...points.map((point) => point[1]), 10));
-  const x = (at) => (LEFT + ((at - first) / span) * (WIDTH - LEFT - 8)).toFixed(1);
+  const width = Math.max(svg.parentElement.clientWidth, 200);
+  svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+  const first = points[0][0], last = points.at(-1)[0];
+  const top = round(Math.max(...points.map(([, ms]) => ms), 10));
+  const x = (at) => (LEFT + ((at - first) / Math.max(last - first, 1)) * (width - LEFT - RIGHT)).toFixed(1);
   const y = (ms) => (HEIGHT - BOTTOM - (ms / top) * (HEIGHT - BOTTOM - TOP)).toFixed(1);
   for (const ms of [0, top / 2, top]) {
-    add(svg, "line", { class: "grid", x1: LEFT, x2: WIDTH - 8, y1: y(ms), y2: y(ms) });
-    add(svg, "text", { x: LEFT - 6, y: Number(y(ms)) + 4, "text-anchor": "end" }, `${ms} ms`);
+    add(svg, "line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(ms), y2: y(ms) });
+    add(svg, "text", { x: LEFT - 8, y: Number(y(ms)) + 4, "text-anchor": "end" }, `${ms} ms`);
   }
-  add(svg, "text", { x: WIDTH - 8, y: HEIGHT - 4, "text-anchor": "end" }, `${span.toFixed(0)} s`);
-  const flip = points.find((point) => point[3]);
-  if (flip && flip !== points[0]) {
-    add(svg, "line", { class: "flip", x1: x(flip[0]), x2: x(flip[0]), y1: TOP - 8, y2: HEIGHT - BOTTOM });
+  add(svg, "text", { x: LEFT, y: HEIGHT - 4 }, `${first.toFixed(0)} s`);
+  add(svg, "text", { x: width - RIGHT, y: HEIGHT - 4, "text-anchor": "end" }, `${last.toFixed(0)} s`);
+  for (const [at, label] of marks.filter(([at]) => at >= first && at <= last)) {
+    const end = x(at) > width - 60;
+    add(svg, "line", { class: "mark", x1: x(at), x2: x(at), y1: 2, y2: HEIGHT - BOTTOM });
+    add(svg, "text", { x: Number(x(at)) + (end ? -4 : 4), y: 11, "text-anchor": end ? "end" : "start" }, label);
   }
-  for (const [at, ms, good, open] of points) {
-    const kind = good ? (open ? "ok" : "check") : "failed";
-    add(svg, "circle", { class: kind, cx: x(at), cy: y(ms), r: good ? 2.5 : 4 });
+  for (const [at, ms, kind] of points) {
+    add(svg, "circle", { class: kind, cx: x(at), cy: y(ms), r: kind === "failed" ? 4 : 2.5 });
   }
-  const failed = points.filter((point) => !point[2]).length;
+  const failed = points.filter(([, , kind]) => kind === "failed").length;
   svg.setAttribute("aria-label", `Response times of ${points.length} requests up to ${top} ms, ${failed} failed`);
 }
+
+window.addEventListener("resize", draw);
 
 let source = null;
 
@@ -109,8 +135,9 @@ function connect() {
   on("hello", () => show(""));
   on("part", replace);
   on("log", log);
-  on("samples", ({ reset, points: more }) => {
-    points = (reset ? more : points.concat(more)).slice(-2000);
+  on("samples", (job) => {
+    points = (job.reset ? job.points : points.concat(job.points)).slice(-2000);
+    marks = job.marks;
     draw();
   });
   source.addEventListener("error", () => {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use bluegreen_client::action::Action;
 use bluegreen_client::changes::Change as Commit;
 use bluegreen_client::observer::Event;
+use bluegreen_client::switch::Shown;
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::Entry;
@@ -68,8 +69,12 @@ pub struct Planned {
     pub new: Option<ObjectId>,
     /// The servers that do not take part, each with the reason.
     pub left_out: Vec<String>,
+    /// The percentages of the requests that it gets first, each with its time.
+    pub canary: Vec<(u8, Duration)>,
     /// The time for which the public address is watched.
     pub watch: Duration,
+    /// The longest wait for the in-flight requests of the side before.
+    pub drain: Duration,
 }
 
 impl Planned {
@@ -120,8 +125,8 @@ pub trait Pair: Send + Sync {
     /// Returns the servers of both sides, in the order of the config.
     fn servers(&self) -> Vec<Endpoint>;
 
-    /// Asks the front end for the public side.
-    fn public_side(&self, stop: &Stop) -> Result<Option<String>, Problem>;
+    /// Asks the front end for the public side, and for the share of the other one.
+    fn front(&self, stop: &Stop) -> Result<Shown, Problem>;
 
     /// Requests the state of a server.
     fn status(&self, server: &Endpoint, stop: &Stop) -> Result<Status, Problem>;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
@@ -13,6 +14,24 @@ const MAX_STREAMS: u8 = 64;
 const WAITING: u8 = 0;
 const BUSY: u8 = 1;
 const STREAMING: u8 = 2;
+
+/// The time that browsers have.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// The time in which a browser must send the header of its request, and then the body.
+    pub sending: Duration,
+    /// The time in which a request must be handled, and its response read.
+    pub request: Duration,
+    /// The time in which a browser must read an event.
+    pub reading: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { sending: seconds(10), request: seconds(90), reading: seconds(20) }
+    }
+}
 
 /// The part of its life that a connection is in: it waits for a request, has one, or receives events.
 #[derive(Debug, Clone, Default)]

@@ -49,11 +49,11 @@ impl Order {
         }
     }
 
-    /// Returns the side whose servers it changes; `None` for a promotion.
-    fn side(&self) -> Option<String> {
+    /// Returns the side that it promotes or changes, and whether it is a promotion.
+    fn target(&self) -> (String, bool) {
         match self {
-            Self::Promote(_) => None,
-            Self::Apply { side, .. } => Some(side.clone()),
+            Self::Promote(promotion) => (promotion.side.clone(), true),
+            Self::Apply { side, .. } => (side.clone(), false),
         }
     }
 
@@ -89,7 +89,17 @@ impl Progress for Recorder {
     }
 
     fn event(&self, event: Event) {
-        self.change(|job| job.take(event));
+        let event = match event {
+            Event::Waiting(what) => Event::Waiting(shown(&what)),
+            event => event,
+        };
+        let side = match &event {
+            Event::Response { served_by: Some(name), .. } => {
+                self.live.state().side_of(name).map(str::to_owned)
+            }
+            _ => None,
+        };
+        self.change(|job| job.take(event, side.as_deref()));
     }
 }
 
@@ -108,7 +118,7 @@ impl Live {
             number = state.job.as_ref().map_or(1, |job| job.number + 1);
             running = state.job.as_ref().filter(|job| job.is_running()).map(|job| job.title.clone());
             if running.is_none() {
-                state.job = Some(Job::new(number, order.title(), order.side(), Arc::clone(&stop)));
+                state.job = Some(Job::new(number, order.title(), order.target(), Arc::clone(&stop)));
             }
         });
         if let Some(title) = running {
@@ -131,12 +141,14 @@ impl Live {
         let running = {
             let state = self.state();
             let job = state.job.as_ref().filter(|job| job.can_be_cancelled());
-            job.map(|job| (job.number, job.side.clone(), Arc::clone(&job.stop)))
+            job.map(|job| (job.number, (job.side.clone(), job.is_promotion), Arc::clone(&job.stop)))
         };
-        let Some((number, side, stop)) = running else { return };
+        let Some((number, (side, is_promotion), stop)) = running else { return };
         let recorder: Arc<dyn Progress> = Arc::new(Recorder { live: Arc::clone(self), number });
         recorder.line("Cancelling...");
-        let Some(side) = side else { return stop.request() };
+        if is_promotion {
+            return stop.request();
+        }
         let live = Arc::clone(self);
         spawn_blocking(move || {
             let cancel = Change::Run(Action::Cancel);

@@ -148,8 +148,8 @@ impl Live {
 
     async fn ask_front(self: Arc<Self>, pair: Arc<dyn Pair>) {
         let (this, asked) = (Arc::clone(&self), Arc::clone(&pair));
-        let public = blocking(move || asked.public_side(&this.stop)).await;
-        self.change(|state| state.front.set(public));
+        let front = blocking(move || asked.front(&this.stop)).await;
+        self.change(|state| state.front.set(front));
         self.find_changes(pair).await;
     }
 

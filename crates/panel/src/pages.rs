@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use tokio::time::sleep;
 
-use crate::connections::Connections;
+use crate::connections::{Connections, Patience};
 use crate::fields::Fields;
 use crate::guard::{cookie_name, port_of};
 use crate::live::{FRESH, Live};
@@ -31,6 +31,8 @@ pub struct Panel {
     pub secrets: Arc<Secrets>,
     /// All open connections.
     pub connections: Arc<Connections>,
+    /// The time that browsers have.
+    pub patience: Patience,
 }
 
 /// Shows both sides and the history.

@@ -12,15 +12,13 @@ use bluegreen_process::signals::Stop;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, getrlimit};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::actions;
 use crate::client::Client;
-use crate::connections::{Connections, Phase};
+use crate::connections::{Connections, Patience, Phase};
 use crate::error::PanelError;
 use crate::guard::{self, Guard};
 use crate::live::Live;
@@ -40,6 +38,9 @@ const MAX_CONNECTIONS: usize = 200;
 /// The longest header of a request, in bytes.
 const MAX_HEADER: usize = 16 * 1024;
 
+/// The interval between two checks for a signal.
+const SIGNAL_PAUSE: Duration = Duration::from_millis(200);
+
 /// The most threads that wait for servers.
 const MAX_THREADS: usize = 64;
 
@@ -54,21 +55,6 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// The time that browsers have.
     pub patience: Patience,
-}
-
-/// The time that browsers have.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// The time in which a browser must send the header of its request, and then the body.
-    pub sending: Duration,
-    /// The time in which a request must be handled, and its response read.
-    pub request: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { sending: Duration::from_secs(10), request: Duration::from_secs(90) }
-    }
 }
 
 /// Serves the panel until a signal stops it. `ready` receives the address, whose port may have been chosen by the system.
@@ -95,7 +81,12 @@ pub fn serve(
         let observer = tokio::spawn(Arc::clone(&live).observe());
         let connections = Arc::new(Connections::new(max_connections()));
         let guard = Guard::new(address, &options.hosts, options.patience.sending, Arc::clone(&secrets));
-        let panel = Panel { live: Arc::clone(&live), secrets, connections: Arc::clone(&connections) };
+        let panel = Panel {
+            live: Arc::clone(&live),
+            secrets,
+            connections: Arc::clone(&connections),
+            patience: options.patience,
+        };
         let accepting = tokio::spawn(accept(listener, router(panel, guard), connections, options.patience));
         ready(address);
         stopped(stop).await;
@@ -139,18 +130,10 @@ fn max_connections() -> usize {
     usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
 }
 
-/// Waits for a signal, in a thread of its own.
+/// Waits for a signal. Polling needs neither a thread nor a descriptor, of which there may be none left.
 async fn stopped(stop: &Stop) {
-    let stop = stop.part();
-    let can_be_stopped = stop.readable().is_some();
-    let wait = move || {
-        while let (Ok(()), Some(signals)) = (stop.check(), stop.readable()) {
-            // An interrupted call is repeated.
-            let _ = poll(&mut [PollFd::new(&signals, PollFlags::IN)], None);
-        }
-    };
-    if !can_be_stopped || spawn_blocking(wait).await.is_err() {
-        std::future::pending::<()>().await;
+    while stop.check().is_ok() {
+        sleep(SIGNAL_PAUSE).await;
     }
 }
 

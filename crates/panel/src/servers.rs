@@ -11,6 +11,7 @@ use bluegreen_client::observer::Observer;
 use bluegreen_client::plan::{Access, Plan, PromoteIntent, Topology, named};
 use bluegreen_client::promote::{promote, summary, verdict};
 use bluegreen_client::remote::Remote;
+use bluegreen_client::switch::Shown;
 use bluegreen_client::{Error, action, lock, probe, ssh, trust};
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
@@ -97,8 +98,8 @@ impl Pair for Opened {
             .collect()
     }
 
-    fn public_side(&self, stop: &Stop) -> Result<Option<String>, Problem> {
-        Ok(self.topology.switch.show(Some(stop))?)
+    fn front(&self, stop: &Stop) -> Result<Shown, Problem> {
+        Ok(self.topology.switch.shown(Some(stop))?)
     }
 
     fn status(&self, server: &Endpoint, stop: &Stop) -> Result<Status, Problem> {
@@ -128,7 +129,7 @@ impl Pair for Opened {
 
     fn plan(&self, side: &str, force: bool, stop: &Stop) -> Result<Planned, Problem> {
         let plan = self.topology.plan(&intent(side, force), stop, &quiet()?)?;
-        Ok(self.planned(&plan))
+        Ok(self.planned(&plan, force))
     }
 
     fn promote(
@@ -207,8 +208,10 @@ impl Opened {
         open(&self.access)
     }
 
-    fn planned(&self, plan: &Plan) -> Planned {
+    fn planned(&self, plan: &Plan, force: bool) -> Planned {
         let config = &self.topology.config;
+        let has_canary = plan.from.is_some() && !plan.is_public() && !force;
+        let steps = config.canary.steps.iter().filter(|_| has_canary);
         Planned {
             from: plan.from.clone(),
             to: plan.to.clone(),
@@ -216,7 +219,9 @@ impl Opened {
             old: plan.old,
             new: plan.commit,
             left_out: plan.left_out.clone(),
+            canary: steps.map(|step| (step.weight, step.duration)).collect(),
             watch: config.watch.duration(&config.check),
+            drain: config.public.drain,
         }
     }
 
@@ -229,7 +234,7 @@ impl Opened {
     ) -> Result<String, Failure> {
         let (started, intent) = (Instant::now(), intent(&wanted.side, wanted.force));
         let plan = topology.plan(&intent, stop, report)?;
-        if wanted.seen.as_ref().is_some_and(|seen| *seen != self.planned(&plan).seen()) {
+        if wanted.seen.as_ref().is_some_and(|seen| *seen != self.planned(&plan, wanted.force).seen()) {
             let message = "Not promoted: the sides have changed since you confirmed.".into();
             let hint = Some("look at the overview, and promote again".into());
             return Err(Failure::Changed(Problem { message, hint }));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bluegreen_client::changes::Change;
+use bluegreen_client::switch::{Shown, Split};
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::{Action, Entry};
@@ -12,6 +13,9 @@ use bluegreen_protocol::status::{Holder, Status};
 use crate::client::{Endpoint, Health, Problem};
 use crate::job::Job;
 use crate::recent::Recent;
+
+/// The time after the end of an action in which servers may still report it.
+const RECENTLY: Duration = Duration::from_secs(3);
 
 /// The last response to a question that is asked again and again.
 #[derive(Debug)]
@@ -128,8 +132,8 @@ pub struct State {
     pub opened: Option<Instant>,
     /// The address that visitors type.
     pub public_url: String,
-    /// The side that the front end reports as public.
-    pub front: Answer<Option<String>>,
+    /// The sides that the front end sends requests to.
+    pub front: Answer<Shown>,
     /// All servers, in the order of the config.
     pub servers: Vec<Server>,
     /// The commits between what visitors get now and what they would get.
@@ -170,7 +174,34 @@ impl State {
     /// Returns the public side, if the front end reports one.
     #[must_use]
     pub fn public_side(&self) -> Option<&str> {
-        self.front.good()?.as_deref()
+        self.front.good()?.public.as_deref()
+    }
+
+    /// Returns the share of the side that is not public, if it has one.
+    #[must_use]
+    pub fn split(&self) -> Option<&Split> {
+        self.front.good()?.split.as_ref()
+    }
+
+    /// Returns the side of a server, by the name that it gives itself; `None` if no side, or more than one, has it.
+    #[must_use]
+    pub fn side_of(&self, name: &str) -> Option<&str> {
+        let has = |server: &&Server| server.status.good().is_some_and(|status| status.server == name);
+        let mut sides = self.servers.iter().filter(has).map(|server| server.endpoint.side.as_str());
+        let side = sides.next()?;
+        sides.all(|other| other == side).then_some(side)
+    }
+
+    /// Returns whether a promotion runs on a server that this panel has not started.
+    #[must_use]
+    pub fn has_foreign_promotion(&self) -> bool {
+        let runs = |server: &Server| {
+            let running = server.status.good().and_then(|status| status.running.as_ref());
+            running.is_some_and(|running| running.action == Action::Promote)
+        };
+        // A server may still report the panel's own promotion for a moment after its end.
+        let is_own = self.job.as_ref().is_some_and(|job| job.is_running() || job.ended_within(RECENTLY));
+        !is_own && self.servers.iter().any(runs)
     }
 
     /// Returns the side that a promotion makes public by default.
@@ -236,9 +267,10 @@ mod tests {
         state.set_servers(vec![endpoint("green"), endpoint("red")]);
         assert_eq!(state.servers[0].author.as_deref(), Some("Ada"));
         assert_eq!(state.sides(), ["green", "red"]);
-        state.front.set(Ok(Some("green".into())));
+        let front = |side: &str| Ok(Shown { public: Some(side.into()), split: None });
+        state.front.set(front("green"));
         assert_eq!(state.other_side().as_deref(), Some("red"));
-        state.front.set(Ok(Some("blue".into())));
+        state.front.set(front("blue"));
         assert_eq!(state.other_side(), None);
     }
 }

@@ -28,9 +28,6 @@ use crate::views;
 /// The events that wait for a browser to read them.
 const MAX_WAITING: usize = 4;
 
-/// The time in which a browser must read an event.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
-
 /// The time between two events: changes that come faster are sent together.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -75,8 +72,8 @@ struct Received {
     parts: BTreeMap<String, String>,
     /// The next line of each log, by its element id, and what the log belongs to.
     logs: BTreeMap<String, (String, u64)>,
-    /// The job, and its next response.
-    samples: Option<(u64, u64)>,
+    /// The job, its next response, and the number of its marks.
+    samples: Option<(u64, u64, usize)>,
 }
 
 async fn send(
@@ -97,7 +94,7 @@ async fn send(
             text.push_str(":\n\n");
         }
         // A browser that does not read, or has gone, ends the stream.
-        if !matches!(timeout(READ_TIMEOUT, sender.send(Bytes::from(text))).await, Ok(Ok(()))) {
+        if !matches!(timeout(panel.patience.reading, sender.send(Bytes::from(text))).await, Ok(Ok(()))) {
             return;
         }
         sleep(PAUSE).await;
@@ -142,18 +139,21 @@ impl Received {
     }
 
     fn samples(&mut self, events: &mut String, job: &Job) {
-        let next = self.samples.filter(|(number, _)| *number == job.number).map(|(_, next)| next);
-        let (samples, is_cut) = job.samples.since(next.unwrap_or(0));
-        // The time since the begin in seconds, the response time in milliseconds, and two flags.
+        let known = self.samples.filter(|(number, ..)| *number == job.number);
+        let (_, next, marks) = known.unwrap_or_default();
+        let (samples, is_cut) = job.samples.since(next);
+        let seconds = |time: Duration| (time.as_secs_f64() * 100.0).round() / 100.0;
+        // The time since the beginning in seconds, the response time in milliseconds, and the class of the dot.
         let points: Vec<_> = samples
             .map(|sample| {
-                let (at, took) = (sample.at.as_secs_f64(), sample.took.as_millis() as u64);
-                json!([(at * 100.0).round() / 100.0, took, sample.is_good, sample.is_public])
+                json!([seconds(sample.at), sample.took.as_millis() as u64, views::kind(job, sample)])
             })
             .collect();
-        if next.is_none() || !points.is_empty() {
-            event(events, "samples", &json!({ "reset": next.is_none() || is_cut, "points": points }));
-            self.samples = Some((job.number, job.samples.next()));
+        if known.is_none() || !points.is_empty() || marks < job.marks.len() {
+            let marks: Vec<_> = job.marks.iter().map(|(at, label)| json!([seconds(*at), label])).collect();
+            let data = json!({ "reset": known.is_none() || is_cut, "points": points, "marks": marks });
+            event(events, "samples", &data);
+            self.samples = Some((job.number, job.samples.next(), job.marks.len()));
         }
     }
 }

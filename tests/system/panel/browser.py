@@ -20,6 +20,20 @@ AXE = open(sys.argv[1]).read()
 PICTURES = sys.argv[2] if len(sys.argv) > 2 else None
 PANEL = "http://127.0.0.1:8080"
 HISTORY = "/srv/{}/html/.bluegreen/history.jsonl"
+CONFIG = "/test/promote.toml"
+# A canary and a drain. A longer one makes a better picture.
+CANARY = """
+[canary]
+steps = [{{ weight = 30, for = "{}" }}]
+""".format("12s" if PICTURES else "2s")
+# Records if an update replaces the button: a click between press and release would be lost.
+WATCH_BUTTON = """
+const find = () => document.getElementById("cancel-job"), button = find();
+new MutationObserver(() => {
+  const step = document.querySelector(".steps .now")?.textContent ?? "";
+  window.isReplaced ||= find() !== button && /Canary|Switch|Watch/.test(step);
+}).observe(document.body, { childList: true, subtree: true });
+"""
 stop = threading.Event()
 figures = {"requests": 0, "failed": 0, "failures": []}
 
@@ -44,8 +58,12 @@ def load(pause):
 
 
 def public_side():
-    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
-    connection.request("GET", "/")
+    return request("/")
+
+
+def request(path):
+    connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=120)
+    connection.request("GET", path)
     side = connection.getresponse().read().decode()
     connection.close()
     return side
@@ -129,6 +147,7 @@ def picture(driver, name, width, height):
     if PICTURES is None:
         return
     driver.set_window_size(width, height)
+    driver.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
     driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
@@ -160,10 +179,10 @@ def has_step(driver, name):
     return name in driver.execute_script(script)
 
 
-def flip(driver, side, begin):
+def flip(driver, side):
     """Promotes, and measures how long after the events the page shows them."""
     before = promotions(side)
-    begin(driver, side)
+    confirm(driver, side)
     times = {}
 
     def follow():
@@ -174,8 +193,7 @@ def flip(driver, side, begin):
     events.start()
     seen_watch = wait(lambda: has_step(driver, "Watch"), "the watch")
     seen_side = wait(lambda: is_public(driver, side), "the public side")
-    wait(lambda: count(driver, "#chart circle.ok") > 3, "the chart")
-    during(driver)
+    wait(lambda: count(driver, f"#chart circle.{side}") > 3, "the chart")
     seen_end = wait(lambda: "Succeeded" in text(driver, "#activity .badge"), "the end")
     events.join()
     lag = {"watch": seen_watch - times["flip"], "side": seen_side - times["flip"], "end": seen_end - times["end"]}
@@ -184,12 +202,27 @@ def flip(driver, side, begin):
         best[name] = round(min(best.get(name, 99), max(seconds, 0)), 2)
 
 
-def during(driver):
-    """What is looked at once, in the middle of the first promotion."""
-    if "during" not in figures:
-        figures["during"] = True
-        check_accessibility(driver, "a promotion")
-        picture(driver, "panel-wide-light", 1000, 960)
+def flip_with_canary_and_drain(driver):
+    """Promotes green with the keyboard, while a request is in flight at blue."""
+    config = open(CONFIG).read()
+    open(CONFIG, "w").write(config.replace("switch =", 'drain = "10m"\nswitch =') + CANARY)
+    threading.Thread(target=request, args=("/slow/100",), daemon=True).start()
+    by_keyboard(driver, "green")
+    wait(lambda: has_step(driver, "Canary 30%"), "the canary")
+    driver.execute_script(WATCH_BUTTON)
+    wait(lambda: has_step(driver, "Watch"), "the watch")
+    for side in ["blue", "green"]:
+        wait(lambda: count(driver, f"#chart circle.{side}") > 0, f"the responses of {side} in the chart")
+        wait(lambda: side in text(driver, ".figures tbody"), f"the responses of {side}")
+    check_accessibility(driver, "a promotion")
+    wait(lambda: "Draining blue: 1 request in flight" in text(driver, "#activity .waiting"), "the request in flight")
+    picture(driver, "panel-wide-light", 1000, 1060)
+    assert not driver.execute_script("return window.isReplaced"), "an update has replaced the button"
+    driver.find_element(By.ID, "cancel-job").click()
+    wait(lambda: count(driver, "#confirm") == 1, "the confirmation")
+    driver.find_element(By.ID, "confirm").click()
+    wait(lambda: "green is public, before it was blue" in text(driver, "#activity .outcome"), "the end")
+    open(CONFIG, "w").write(config)
 
 
 def by_keyboard(driver, side):
@@ -201,12 +234,12 @@ def by_keyboard(driver, side):
 
 
 def flips(driver):
-    """Flips with the keyboard, then with the mouse, and again while the machine is too busy for a fast response."""
-    side, other, begin = "green", "blue", by_keyboard
-    for number in range(6):
-        flip(driver, side, begin)
-        side, other, begin = other, side, confirm
-        if number > 0 and max(figures["lag"].values()) < 1:
+    """Flips with the mouse, and again while the machine is too busy for a fast response."""
+    side, other = "blue", "green"
+    for number in range(5):
+        flip(driver, side)
+        side, other = other, side
+        if max(figures["lag"].values()) < 1:
             break
     figures["flips"] = number + 1
     return side
@@ -214,7 +247,7 @@ def flips(driver):
 
 def terminal(*command):
     """Starts the program in a terminal."""
-    command = ["bluegreen", *command, "--config", "/test/promote.toml"]
+    command = ["bluegreen", *command, "--config", CONFIG]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -258,6 +291,7 @@ def main():
         open_overview(driver)
     check_size(first)
     check_accessibility(first, "the overview")
+    flip_with_canary_and_drain(first)
     side = flips(first)
     other = "green" if side == "blue" else "blue"
     see_the_same(drivers, other)
@@ -266,7 +300,7 @@ def main():
     # Both browsers show what a terminal starts.
     promoting = terminal("promote", side, "--yes")
     for driver in drivers:
-        wait(lambda: "a promotion by" in text(driver, f"#side-{other}"), "the promotion of the terminal")
+        wait(lambda: "promotion by" in text(driver, f"#side-{other}"), "the promotion of the terminal")
     printed = promoting.communicate()[0]
     assert promoting.returncode == 0, printed
     see_the_same(drivers, side)

@@ -2,14 +2,14 @@
 
 use askama::Template;
 
-use super::{message, render};
-use crate::job::Job;
+use super::{message, render, words};
+use crate::job::{Job, Sample, Source, Tally};
 use crate::recent::Recent;
 use crate::state::State;
 use bluegreen_client::observer::Step;
 use bluegreen_text::count;
 
-/// The steps of every promotion.
+/// The steps of every promotion. Others are shown once they have begun.
 const STEPS: [Step; 6] = [Step::Look, Step::Hold, Step::Check, Step::Set, Step::Watch, Step::Mark];
 
 #[derive(Template)]
@@ -19,17 +19,30 @@ struct Activity<'a> {
     kind: &'static str,
     state: String,
     steps: Vec<StepPart>,
+    waiting: String,
     outcome: String,
     hint: Option<String>,
     is_promotion: bool,
-    summary: String,
+    rows: Vec<Row>,
+    unknown: String,
     log: String,
-    can_be_cancelled: bool,
+    /// The words of the button; empty if the action cannot be stopped.
+    cancel: &'static str,
 }
 
 struct StepPart {
     kind: &'static str,
     name: String,
+}
+
+/// The responses of one origin.
+struct Row {
+    kind: String,
+    name: String,
+    requests: u64,
+    failed: u64,
+    p50: u128,
+    p99: u128,
 }
 
 /// Returns the part of the page; `with_log` adds the output so far.
@@ -50,13 +63,19 @@ pub(super) fn part(state: &State, with_log: bool) -> String {
         title: &job.title,
         kind,
         state: words,
-        steps: if job.is_promotion() { steps(job) } else { Vec::new() },
+        steps: if job.is_promotion { steps(job) } else { Vec::new() },
+        waiting: waiting(job),
         outcome,
         hint,
-        is_promotion: job.is_promotion(),
-        summary: summary(job),
+        is_promotion: job.is_promotion,
+        rows: rows(job),
+        unknown: unknown(job),
         log: if with_log { text(&job.log) } else { String::new() },
-        can_be_cancelled: job.can_be_cancelled(),
+        cancel: match job.step() {
+            _ if !job.can_be_cancelled() => "",
+            Some(Step::Drain) => "Stop waiting",
+            _ => "Cancel",
+        },
     })
 }
 
@@ -68,10 +87,14 @@ pub(super) fn text(log: &Recent<String>) -> String {
 fn steps(job: &Job) -> Vec<StepPart> {
     let has_begun = |step: &Step| job.steps.contains(step);
     let mut all: Vec<Step> = STEPS.to_vec();
-    if has_begun(&Step::GoBack) {
-        all.insert(5, Step::GoBack);
+    for (after, step) in [(Step::Check, Step::Canary), (Step::Watch, Step::GoBack), (Step::Mark, Step::Drain)]
+    {
+        let at = all.iter().position(|other| *other == after).filter(|_| has_begun(&step));
+        if let Some(at) = at {
+            all.insert(at + 1, step);
+        }
     }
-    let last = job.steps.last().copied();
+    let last = job.step();
     let is_bad = matches!(job.outcome, Some(Err(_)));
     let part = |step: Step| {
         let kind = match (last == Some(step), has_begun(&step)) {
@@ -81,22 +104,74 @@ fn steps(job: &Job) -> Vec<StepPart> {
             (_, true) => "done",
             (_, false) => "",
         };
-        StepPart { kind, name: step.to_string() }
+        let percent = job.weight.filter(|_| step == Step::Canary).map(|percent| format!(" {percent}%"));
+        StepPart { kind, name: format!("{step}{}", percent.unwrap_or_default()) }
     };
     all.into_iter().map(part).collect()
 }
 
-/// Sums the responses of the watch up.
-fn summary(job: &Job) -> String {
-    let public = || job.samples.iter().filter(|sample| sample.is_public);
-    let mut times: Vec<_> = public().map(|sample| sample.took.as_millis()).collect();
-    if times.is_empty() {
-        let checks = count(job.samples.iter().count() as u64, "request");
-        return format!("{checks} to the side before the switch");
+/// Returns what a running promotion waits for.
+fn waiting(job: &Job) -> String {
+    let side = &job.side;
+    match (&job.waiting, job.step()) {
+        _ if !job.is_running() || !job.is_promotion => String::new(),
+        (Some(words), _) => words.clone(),
+        (None, None | Some(Step::Look)) => "Waiting for the front end and all servers to respond...".into(),
+        (None, Some(Step::Hold)) => "Waiting for the locks of all servers...".into(),
+        (None, Some(Step::Check)) => format!("Waiting for {side} to pass its checks..."),
+        (None, Some(Step::Canary | Step::Set | Step::GoBack)) => "Waiting for the front end...".into(),
+        (None, Some(Step::Watch)) => format!("Requesting the public address from {side}..."),
+        (None, Some(Step::Mark)) => "Waiting for all servers to record which side is public...".into(),
+        (None, Some(Step::Drain)) => "Waiting for requests in flight...".into(),
     }
-    times.sort_unstable();
-    let failed = public().filter(|sample| !sample.is_good).count();
-    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
-    let requests = count(times.len() as u64, "request");
-    format!("{requests} to the public address, {failed} failed, p50 {} ms, p99 {} ms", at(50), at(99))
+}
+
+/// Sums up the responses of each origin. The percentiles are those of the newest responses.
+fn rows(job: &Job) -> Vec<Row> {
+    let row = |(source, tally): (&Source, &Tally)| {
+        let of = job.samples.iter().filter(|sample| sample.source == *source);
+        let mut times: Vec<_> = of.map(|sample| sample.took.as_millis()).collect();
+        times.sort_unstable();
+        let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
+        let name = match source {
+            Source::Check => format!("{}, checks", job.side),
+            Source::Side(side) => side.clone(),
+            Source::Unknown => "unknown side".into(),
+        };
+        Row {
+            kind: class(job, source),
+            name: words(&name),
+            requests: tally.requests,
+            failed: tally.failed,
+            p50: at(50).copied().unwrap_or_default(),
+            p99: at(99).copied().unwrap_or_default(),
+        }
+    };
+    job.tallies.iter().map(row).collect()
+}
+
+/// Says which responses cannot be told apart; empty if there are none.
+fn unknown(job: &Job) -> String {
+    let requests = job.tallies.get(&Source::Unknown).map_or(0, |tally| tally.requests);
+    let words = |responses| {
+        format!(
+            "The panel cannot tell which side sent {responses}: no `X-Served-By` header names a server of one side."
+        )
+    };
+    if requests == 0 { String::new() } else { words(count(requests, "response")) }
+}
+
+/// Returns the class of a dot in the chart.
+#[must_use]
+pub fn kind(job: &Job, sample: &Sample) -> String {
+    if sample.is_good { class(job, &sample.source) } else { "failed".into() }
+}
+
+fn class(job: &Job, source: &Source) -> String {
+    match source {
+        Source::Check => "check".into(),
+        Source::Side(side) if *side == job.side => format!("new {side}"),
+        Source::Side(side) => format!("old {side}"),
+        Source::Unknown => "unknown".into(),
+    }
 }

@@ -4,6 +4,8 @@ use askama::Template;
 use axum::response::Html;
 
 use super::{message, promotion, render, words};
+use bluegreen_client::observer::Step;
+
 use crate::client::{Planned, Problem};
 use crate::job::Job;
 use crate::state::{Server, State};
@@ -85,8 +87,15 @@ fn promotion_words(state: &State, planned: &Planned, force: bool) -> Vec<String>
         lines.push(format!(
             "First, every server of {to} is checked. If a check fails, visitors see no change."
         ));
+        lines.extend(canary_words(planned));
         lines.push(format!(
             "Then {url} is watched for {watch}. If requests fail, visitors get the side before again."
+        ));
+    }
+    if let Some(from) = planned.from.as_ref().filter(|_| !planned.is_public && !planned.drain.is_zero()) {
+        let drain = humantime::format_duration(planned.drain);
+        lines.push(format!(
+            "At the end, both sides stay locked until {from} has no requests in flight, for {drain} at most."
         ));
     }
     lines.extend(
@@ -96,6 +105,18 @@ fn promotion_words(state: &State, planned: &Planned, force: bool) -> Vec<String>
             .map(|reason| format!("{}: it is neither locked nor marked.", message(reason))),
     );
     lines
+}
+
+/// Says how many requests the side gets before the switch.
+fn canary_words(planned: &Planned) -> Option<String> {
+    let steps = planned.canary.iter().map(|(percent, time)| {
+        let time = humantime::format_duration(*time);
+        format!("{percent}% for {time}")
+    });
+    let steps = steps.collect::<Vec<_>>().join(", then ");
+    let to = &planned.to;
+    let words = || format!("Then {to} gets a part of the requests: {steps}. If they fail, it gets none.");
+    (!steps.is_empty()).then(words)
 }
 
 /// Asks whether a side changes; `None` if the action or the side is unknown.
@@ -148,8 +169,8 @@ pub fn apply(state: &State, csrf: &str, (action, side): (&str, &str)) -> Option<
 }
 
 fn visitors(state: &State, action: &str, side: &str) -> String {
-    match (action, state.front.good().map(Option::as_deref)) {
-        ("rollback" | "deploy", Some(Some(public))) if public == side => {
+    match (action, state.front.good().map(|front| front.percent(side))) {
+        ("rollback" | "deploy", Some(share)) if share > 0 => {
             format!("{side} is public: visitors see this at once.")
         }
         ("rollback" | "deploy", Some(_)) => format!("{side} is not public: visitors see no change."),
@@ -171,22 +192,28 @@ pub fn seen(state: &State, side: &str) -> String {
 #[must_use]
 pub fn stop(state: &State, csrf: &str) -> Option<Html<String>> {
     let job = state.job.as_ref().filter(|job| job.can_be_cancelled())?;
-    let words = if job.is_promotion() { going_back(job) } else { "What is live stays live.".into() };
+    let words = if job.is_promotion { going_back(job) } else { "What is live stays live.".into() };
+    let is_draining = job.step() == Some(Step::Drain);
+    let title = || format!("Cancel the {}?", job.title.to_lowercase());
     Some(Html(render(&Confirm {
-        title: format!("Cancel the {}?", job.title.to_lowercase()),
+        title: if is_draining { "Stop waiting?".into() } else { title() },
         words: vec![words],
         csrf,
         fields: vec![("do", "stop".into()), ("seen", job.number.to_string())],
         kind: "danger",
-        button: "Cancel it".into(),
+        button: if is_draining { "Stop waiting" } else { "Cancel it" }.into(),
         ..Confirm::default()
     })))
 }
 
 fn going_back(job: &Job) -> String {
-    use bluegreen_client::observer::Step;
-    if job.steps.contains(&Step::Set) {
+    if job.step() == Some(Step::Drain) {
+        "Visitors keep the new side. A deployment to the old one may then interrupt requests in flight."
+            .into()
+    } else if job.steps.contains(&Step::Set) {
         "Visitors get the side again that was public before.".into()
+    } else if job.steps.contains(&Step::Canary) {
+        format!("{} gets no requests any more: all visitors get the side that is public.", job.side)
     } else {
         "Nothing is switched yet: visitors see no change.".into()
     }

@@ -7,6 +7,7 @@ mod history;
 mod promotion;
 mod side;
 
+pub use self::activity::kind;
 use askama::Template;
 use axum::response::Html;
 
@@ -140,5 +141,24 @@ fn notices(state: &State) -> String {
     let front = state.front.problem().filter(|_| state.problem.is_none());
     notices.extend(front.map(|problem| bad("The front end does not report which side is public.", problem)));
     notices.extend(side::warnings(state));
+    notices.extend(front_notices(state));
     render(&Notices { notices })
+}
+
+/// Returns what the operator must know about a promotion that this panel does not run.
+fn front_notices(state: &State) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    let notice = |title: String, text: &str| Notice { kind: "warn", title, text: text.into(), hint: None };
+    if state.has_foreign_promotion() {
+        let text =
+            "The panel did not start it and cannot show its steps. They are printed where it was started.";
+        notices.push(notice("A promotion is running.".into(), text));
+    } else if let Some(split) = state.split().filter(|_| !state.is_busy()) {
+        let (side, percent) = (words(&split.side), split.percent);
+        notices.push(Notice {
+            hint: Some("promote the public side to end it, or the other side to run it again".into()),
+            ..notice(format!("{side} gets {percent}% of the requests."), "A canary was interrupted.")
+        });
+    }
+    notices
 }

@@ -32,16 +32,23 @@ struct Changes {
 /// Returns the part of the page.
 pub(super) fn part(state: &State) -> String {
     let (public, other) = (state.public_side(), state.other_side());
+    // During a promotion, what is public changes.
+    if state.job.as_ref().is_some_and(|job| job.is_running() && job.is_promotion)
+        || state.has_foreign_promotion()
+    {
+        return "<section id=\"promotion\" hidden></section>".into();
+    }
     let is_free = !state.job.as_ref().is_some_and(Job::is_running);
     let targets = match (&other, state.front.good()) {
         _ if !is_free || state.problem.is_some() => Vec::new(),
+        (Some(_), Some(front)) if front.split.is_some() => state.sides(),
         (Some(other), _) => vec![other.clone()],
         (None, Some(_)) => state.sides(),
         (None, None) => Vec::new(),
     };
     let (title, words, changes) = match public.zip(other) {
         Some((public, other)) => {
-            (format!("Promote {other}"), difference(state, public, &other), changes(state))
+            (format!("If you promote {other}"), difference(state, public, &other), changes(state))
         }
         None => ("No side is known to be public".into(), unknown(state), String::new()),
     };
@@ -49,7 +56,7 @@ pub(super) fn part(state: &State) -> String {
 }
 
 fn unknown(state: &State) -> String {
-    match state.front.good() {
+    match state.front.good().map(|front| &front.public) {
         Some(Some(side)) => {
             format!("The front end shows {}, which is not a side of the config.", words(side))
         }
@@ -60,14 +67,14 @@ fn unknown(state: &State) -> String {
 
 fn difference(state: &State, public: &str, other: &str) -> String {
     let Some((old, new)) = state.ends() else {
-        return format!("Visitors get {public}. What both sides serve is not known yet.");
+        return format!("Visitors get {other} instead of {public}. The commits are not known yet.");
     };
     if old == new {
-        return format!("Both sides serve {}. Visitors would see no change.", old.short());
+        return format!("Visitors see no change: both sides serve {}.", old.short());
     }
-    let words = format!("Visitors get {public} with {}. {other} has {}.", old.short(), new.short());
+    let words = format!("Visitors get {other} at {} instead of {public} at {}.", new.short(), old.short());
     let is_listed = state.changes.as_ref().is_none_or(|(.., changes)| !changes.is_empty());
-    let fetch = " The clone does not contain both commits: run `git fetch` to list what lies between them.";
+    let fetch = " The clone does not contain both commits. Run `git fetch` to see what changes.";
     words + if is_listed { "" } else { fetch }
 }
 

@@ -6,7 +6,8 @@ use super::{Notice, activity, message, render, words};
 use crate::client::Problem;
 use crate::job::Job;
 use crate::state::{Server, State};
-use bluegreen_protocol::status::Status;
+use bluegreen_protocol::history::Action;
+use bluegreen_protocol::status::{Holder, Status};
 use bluegreen_text::age;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 struct Side<'a> {
     name: &'a str,
     is_public: Option<bool>,
+    /// What the front end sends there.
+    badge: String,
     servers: Vec<ServerPart>,
     buttons: Vec<Button>,
 }
@@ -61,8 +64,15 @@ struct Line {
 pub(super) fn part(state: &State, name: &str, with_log: bool) -> String {
     let all = state.servers.iter().enumerate().filter(|(_, server)| server.endpoint.side == name);
     let servers = all.map(|(number, server)| server_part(server, number, with_log));
-    let is_public = state.front.good().map(|side| side.as_deref() == Some(name));
-    render(&Side { name, is_public, servers: servers.collect(), buttons: buttons(state, name) })
+    let is_public = state.front.good().map(|front| front.public.as_deref() == Some(name));
+    let share = state.front.good().filter(|front| front.split.is_some());
+    let share = share.map_or_else(String::new, |front| format!(", {}% of requests", front.percent(name)));
+    let badge = match is_public {
+        Some(true) => format!("Public{share}"),
+        Some(false) => format!("Not public{share}"),
+        None => "Unknown".into(),
+    };
+    render(&Side { name, is_public, badge, servers: servers.collect(), buttons: buttons(state, name) })
 }
 
 /// Returns what can be done now. While an action runs, that is nothing.
@@ -180,10 +190,16 @@ fn lines(status: &Status) -> Vec<Line> {
         lines.push(Line { label: "Branch", kind: "warn", text });
     }
     if let Some(running) = &status.running {
-        let text = format!("{}: {}", message(&running.to_string()), words(&running.phase));
-        lines.push(Line { label: "Running", kind: "busy", text });
+        lines.push(Line { label: "Running", kind: "busy", text: holder(running) });
     }
     lines
+}
+
+/// Says what runs: "deployment by ada, started 3 minutes ago: build".
+fn holder(running: &Holder) -> String {
+    let since = age(&running.since).unwrap_or_else(|| words(&running.since));
+    let what = format!("{} by {}, started {since}", running.action, words(&running.by.to_string()));
+    if running.action == Action::Promote { what } else { format!("{what}: {}", words(&running.phase)) }
 }
 
 fn health(server: &Server) -> Line {
@@ -191,7 +207,7 @@ fn health(server: &Server) -> Line {
     match &server.health.last {
         None => line("", "not known yet".into()),
         Some(Ok(health)) if health.is_healthy => {
-            line("good", format!("responds in {} ms", health.took.as_millis()))
+            line("good", format!("responds in {} ms", health.took.as_millis().max(1)))
         }
         Some(Ok(health)) => line("bad", message(&health.problem)),
         Some(Err(problem)) => line("bad", message(&problem.message)),

@@ -1,16 +1,20 @@
 //! Many connections, and slow ones: the operator's own connection still works.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use bluegreen_panel::{Options, Patience};
 
+use crate::actions::confirm;
 use crate::fake::{Panel, options};
 use crate::http::read;
 
 fn impatient() -> Panel {
-    let patience = Patience { sending: Duration::from_millis(400), request: Duration::from_secs(1) };
+    let patience = Patience {
+        sending: Duration::from_millis(400),
+        request: Duration::from_secs(1),
+        reading: Duration::from_millis(500),
+    };
     Panel::start(Options { patience, ..options() })
 }
 
@@ -53,21 +57,21 @@ fn an_oversized_request_is_rejected() {
 }
 
 #[test]
-fn ten_thousand_connections_do_not_lock_out_the_operator() {
-    let panel = Panel::new();
-    let count = 10_000;
-    let crowd: Vec<TcpStream> = (0..count).filter_map(|_| TcpStream::connect(panel.address).ok()).collect();
-    assert!(crowd.len() > count / 2, "{} connections", crowd.len());
-    let started = Instant::now();
-    for _ in 0..5 {
-        assert_eq!(panel.get("/panel.css").status, 200);
+fn a_browser_that_does_not_read_its_events_is_disconnected() {
+    let panel = impatient();
+    panel.change(|world| world.is_flooding = true);
+    let stream = panel.events("");
+    assert_eq!(confirm(&panel, "do=rollback&side=blue").status, 303);
+    // Without a browser that receives events, the servers are not queried.
+    let (started, mut asked, mut quiet) = (Instant::now(), 0, 0);
+    while quiet < 3 {
+        assert!(started.elapsed() < Duration::from_secs(60), "the stream is still open");
+        std::thread::sleep(Duration::from_secs(1));
+        quiet = if panel.questions() == asked { quiet + 1 } else { 0 };
+        asked = panel.questions();
     }
-    assert!(panel.get("/").body.contains("First</p>"));
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-    // The oldest connections were closed, and the newest ones wait.
-    let mut first = &crowd[0];
-    first.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    assert!(matches!(first.read(&mut [0]), Ok(0) | Err(_)));
+    panel.change(|world| world.is_flooding = false);
+    drop(stream);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bluegreen_client::changes::Change as Commit;
-use bluegreen_client::observer::{Event, Step};
+use bluegreen_client::switch::{Shown, Split};
 use bluegreen_object_store::ObjectId;
 use bluegreen_panel::client::{
     Change, Client, Endpoint, Health, Pair, Planned, Problem, Progress, Promotion,
@@ -20,18 +20,28 @@ use bluegreen_protocol::history::Entry;
 use bluegreen_protocol::status::Status;
 use serde_json::{Value, json};
 
+use crate::script::play;
+
 /// The responses of the simulated servers.
 #[derive(Clone)]
 pub struct World {
     pub public: Result<Option<String>, Problem>,
+    /// The percentage of the requests that the other side gets.
+    pub percent: u8,
     /// `status --json` of blue and green.
     pub statuses: [Result<Value, Problem>; 2],
     pub histories: [Value; 2],
     pub changes: Vec<Commit>,
     /// The reason why a promotion needs force.
     pub unhealthy: Option<Problem>,
+    /// True if actions print without an end.
+    pub is_flooding: bool,
     /// True if actions do not end.
     pub is_blocked: bool,
+    /// The number of steps that a promotion may begin. A ninth one ends the drain.
+    pub allowed: usize,
+    /// True if a promotion has a canary, and drains.
+    pub has_canary: bool,
     /// The changes that were made.
     pub applied: Vec<String>,
     /// The response time of blue.
@@ -44,11 +54,15 @@ impl World {
     fn new() -> Self {
         Self {
             public: Ok(Some("blue".into())),
+            percent: 0,
             statuses: [Ok(status("blue", 'a', "First")), Ok(status("green", 'b', "Second"))],
             histories: [json!([]), json!([])],
             changes: vec![change(true, "b2b2b2b", "Second", "Ada")],
             unhealthy: None,
+            is_flooding: false,
             is_blocked: false,
+            allowed: usize::MAX,
+            has_canary: false,
             applied: Vec::new(),
             delay: Duration::ZERO,
             followers: [0; 3],
@@ -95,7 +109,7 @@ impl Client for Fake {
 }
 
 impl Fake {
-    fn world(&self) -> World {
+    pub fn world(&self) -> World {
         self.0.lock().unwrap().clone()
     }
 
@@ -118,8 +132,12 @@ impl Pair for Fake {
         vec![server("blue"), server("green")]
     }
 
-    fn public_side(&self, _: &Stop) -> Result<Option<String>, Problem> {
-        self.world().public
+    fn front(&self, _: &Stop) -> Result<Shown, Problem> {
+        let world = self.world();
+        let public = world.public?;
+        let other = if public.as_deref() == Some("blue") { "green" } else { "blue" };
+        let split = Split { side: other.into(), percent: world.percent };
+        Ok(Shown { public, split: Some(split).filter(|split| split.percent > 0) })
     }
 
     fn status(&self, server: &Endpoint, _: &Stop) -> Result<Status, Problem> {
@@ -156,7 +174,7 @@ impl Pair for Fake {
             return Err(problem);
         }
         let (from, commits) =
-            (self.public_side(stop)?, world.statuses.map(|status| status.unwrap()["commit"].clone()));
+            (self.front(stop)?.public, world.statuses.map(|status| status.unwrap()["commit"].clone()));
         let id = |at: usize| serde_json::from_value(commits[at].clone()).unwrap();
         let at = usize::from(side == "green");
         Ok(Planned {
@@ -166,7 +184,13 @@ impl Pair for Fake {
             old: id(1 - at),
             new: id(at),
             left_out: Vec::new(),
+            canary: if world.has_canary {
+                vec![(10, Duration::from_secs(120)), (50, Duration::from_secs(60))]
+            } else {
+                Vec::new()
+            },
             watch: Duration::from_secs(30),
+            drain: Duration::from_secs(if world.has_canary { 60 } else { 0 }),
         })
     }
 
@@ -180,25 +204,7 @@ impl Pair for Fake {
         if wanted.seen.as_ref() != Some(&planned.seen()) {
             return Err(problem("the sides have changed since you confirmed"));
         }
-        for step in [Step::Look, Step::Hold, Step::Check] {
-            progress.event(Event::Step(step));
-        }
-        progress.event(Event::Response { took: Duration::from_millis(3), is_good: true });
-        progress.line("Checked green: 1 server.");
-        progress.event(Event::Step(Step::Set));
-        self.0.lock().unwrap().public = Ok(Some(wanted.side.clone()));
-        progress.event(Event::Step(Step::Watch));
-        progress.event(Event::Response { took: Duration::from_millis(5), is_good: true });
-        progress.event(Event::Response { took: Duration::from_millis(900), is_good: false });
-        progress.line("  <b>2 requests</b>\u{1b}[2J, 1 failed");
-        while self.world().is_blocked && stop.check().is_ok() {
-            thread::sleep(Duration::from_millis(20));
-        }
-        if stop.check().is_err() {
-            self.0.lock().unwrap().public = Ok(planned.from);
-            return Err(problem("Not promoted: blue is public again, and healthy. cancelled"));
-        }
-        Ok("green is public, before it was blue".into())
+        play(self, wanted, &planned, stop, progress)
     }
 
     fn apply(
@@ -210,6 +216,10 @@ impl Pair for Fake {
     ) -> Result<String, Problem> {
         self.0.lock().unwrap().applied.push(format!("{side}: {change:?}"));
         progress.line("Working on <i>it</i>...");
+        while self.world().is_flooding {
+            (0..100).for_each(|_| progress.line(&"x".repeat(1000)));
+            thread::sleep(Duration::from_millis(5));
+        }
         let is_cancel = format!("{change:?}").contains("Cancel");
         while self.world().is_blocked && !is_cancel {
             thread::sleep(Duration::from_millis(20));
@@ -244,7 +254,11 @@ pub struct Panel {
 
 /// Returns the options that most tests use.
 pub fn options() -> Options {
-    let patience = Patience { sending: Duration::from_secs(10), request: Duration::from_secs(20) };
+    let patience = Patience {
+        sending: Duration::from_secs(10),
+        request: Duration::from_secs(20),
+        ..Patience::default()
+    };
     Options { listen: "127.0.0.1:0".parse().unwrap(), token_file: None, hosts: Vec::new(), patience }
 }
 

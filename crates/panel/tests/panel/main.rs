@@ -11,4 +11,6 @@ mod crowd;
 mod fake;
 mod http;
 mod overview;
+mod promotion;
+mod script;
 mod token;

@@ -36,7 +36,7 @@ fn the_overview_shows_both_sides_and_the_effect_of_a_promotion() {
 fn sides_with_equal_commits_are_reported() {
     let panel = Panel::new();
     panel.change(|world| world.statuses[1] = world.statuses[0].clone());
-    assert!(panel.get("/").body.contains("Visitors would see no change."));
+    assert!(panel.get("/").body.contains("Visitors see no change: both sides serve"));
 }
 
 #[test]
@@ -145,5 +145,5 @@ fn a_conflicting_mark_and_pending_work_are_shown() {
     let page = panel.get("/").body;
     assert!(page.contains("blue is marked as public.") && page.contains("run `bluegreen public`"), "{page}");
     assert!(page.contains("master was never deployed") && page.contains("run `bluegreen resume`"), "{page}");
-    assert!(page.contains("a deployment by ada (process 7, since 2026-01-01T00:00:00Z): build"), "{page}");
+    assert!(page.contains("deployment by ada, started "), "{page}");
 }
