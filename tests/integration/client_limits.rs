@@ -20,7 +20,7 @@ fn hold(server: &Sandbox) -> Child {
 }
 
 /// Waits for a process and returns whether it exited before the timeout.
-fn exits(child: &mut Child, within: Duration) -> bool {
+pub(crate) fn exits(child: &mut Child, within: Duration) -> bool {
     let deadline = Instant::now() + within;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() >= deadline {

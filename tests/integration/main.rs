@@ -55,6 +55,7 @@ mod notify;
 mod operators;
 mod order;
 mod ownership;
+mod panel;
 mod picture;
 mod promote;
 mod promote_canary;
