@@ -47,7 +47,7 @@ fn read(path: &Path, default: &str) -> String {
 }
 
 /// Every sandbox is configured as `blue`, so this replaces the config.
-fn green_config(green: &Sandbox, site: &str) {
+pub(crate) fn green_config(green: &Sandbox, site: &str) {
     green.raw_config(&format!("server = \"green\"\n[site]\nroot = \"{}\"\n{site}\n", green.site().display()));
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::promote::{Pair, said};
-use crate::support::sandbox::BLUEGREEN;
+use crate::support::sandbox::{BLUEGREEN, Sandbox};
 
 /// What the switch in the tests runs when nothing is wrong.
 const SETS: &str = "printf '%s\\n' \"$2\" >\"$here/.next\"; mv \"$here/.next\" \"$here/public\"";
@@ -217,6 +217,58 @@ fn a_side_of_several_servers_is_held_checked_and_marked_as_one() {
     assert_eq!(status, 0, "{text}");
     assert!(text.contains("Checked green: 2 servers."), "{text}");
     assert_eq!((pair.marks()[1], other.marks()[1]), (Some(true), Some(true)));
+}
+
+#[test]
+fn servers_with_the_same_folder_at_different_commits_are_promoted() {
+    let pair = Pair::new();
+    let others = [Sandbox::new(), Sandbox::new()];
+    let servers = [&others[0], &others[1], &pair.green];
+    for server in servers {
+        crate::promote::green_config(server, "subdirectory = \"web\"");
+    }
+    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let line = config.lines().find(|line| line.starts_with("green = ")).unwrap();
+    let address = line.rsplit('"').nth(1).unwrap();
+    let of = |server: &Sandbox| {
+        format!("{{ ssh = \"{}\", address = \"{address}\" }}", server.repository().display())
+    };
+    let sides = format!("green = [{}]", servers.map(of).join(", "));
+    let checks = format!("\nrun = [\"echo $BLUEGREEN_COMMIT >>{}\"]", pair.file("commits").display());
+    pair.write("promote.toml", &(config.replace(line, &sides) + &checks));
+    let push = |server: &Sandbox| {
+        let url = server.repository();
+        let mut git = pair.green.git_command(&pair.green.clone_path());
+        git.args(["push", "--quiet", url.to_str().unwrap(), "master"]);
+        assert!(git.status().unwrap().success());
+    };
+    pair.green.commit("web/index.html", "v1");
+    push(servers[0]);
+    push(servers[2]);
+    let first = pair.green.id("master");
+    pair.green.commit("README", "outside the folder");
+    push(servers[1]);
+    // This push deploys nothing, and connects the commits of the two other servers.
+    push(servers[2]);
+    let second = pair.green.id("master");
+    let (status, text) = pair.promote(&[]);
+    assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
+    let mut commits: Vec<String> =
+        fs::read_to_string(pair.file("commits")).unwrap().lines().map(str::to_owned).collect();
+    let mut expected = [first.clone(), first, second];
+    commits.sort();
+    expected.sort();
+    assert_eq!(commits, expected, "each check receives the commit of its server");
+    let warned = || {
+        let (_, text) = said(&pair.command(&["public"]).output().unwrap());
+        text.contains("the servers of green serve different commits")
+    };
+    assert!(!warned());
+    pair.green.commit("web/index.html", "v2");
+    push(servers[1]);
+    assert!(warned());
+    pair.write("public", "blue\n");
+    pair.fails(&[], "the servers of green serve different commits");
 }
 
 #[test]

@@ -80,6 +80,13 @@ fn run_commands(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>
         let mut variables = variables(topology, plan);
         let address = server.address.trim_start_matches("http://");
         variables.push(("BLUEGREEN_ADDRESS", address.to_owned()));
+        // With `subdirectory`, the servers of a side may serve different commits with the same files.
+        let own =
+            plan.states.iter().find(|state| state.url == server.url).and_then(|state| state.status.commit);
+        if let Some(own) = own {
+            variables.retain(|(name, _)| *name != "BLUEGREEN_COMMIT");
+            variables.push(("BLUEGREEN_COMMIT", own.to_string()));
+        }
         check.run.iter().try_for_each(|line| {
             let timeout = check.within;
             let command = UserCommand { line, folder: &topology.folder, variables: &variables, timeout };

@@ -5,7 +5,7 @@ use std::thread;
 use serde::Serialize;
 
 use bluegreen_process::signals::Stop;
-use bluegreen_protocol::status::Status;
+use bluegreen_protocol::status::{Status, first_different};
 use bluegreen_report::Report;
 use bluegreen_sys::{concurrent, parallel};
 
@@ -64,13 +64,11 @@ impl Overview {
         Ok(Self { public: shown.public, split: shown.split, rows, states, failed })
     }
 
-    /// Returns whether the servers of a side serve different commits.
+    /// Returns whether the servers of a side serve different commits, and these differ in what is deployed.
     #[must_use]
     pub fn differs(&self, side: &str) -> bool {
-        let mut commits =
-            self.states.iter().filter(|server| server.side == side).map(|server| server.status.commit);
-        let first = commits.next();
-        commits.any(|commit| Some(commit) != first)
+        let servers = self.states.iter().filter(|server| server.side == side);
+        first_different(&servers.map(|server| &server.status).collect::<Vec<_>>()).is_some()
     }
 
     /// Corrects marks that disagree with the front end, unless something runs that may write them itself.

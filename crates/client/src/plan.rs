@@ -16,7 +16,7 @@ use crate::switch::Switch;
 use crate::trust::Judge;
 use bluegreen_object_store::ObjectId;
 use bluegreen_process::signals::Stop;
-use bluegreen_protocol::status::Status;
+use bluegreen_protocol::status::{Status, first_different};
 use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
 use bluegreen_sys::parallel::{THREAD_ROOM, require_room};
@@ -296,18 +296,17 @@ pub fn refuse_frozen<'s>(servers: impl Iterator<Item = (&'s str, &'s str, &'s St
     Err(Error::Frozen { url: url.into(), side: side.into(), lock: message(lock), more })
 }
 
-/// Rejects a side whose servers do not serve one good commit.
+/// Rejects a side whose servers do not serve the same good files.
 fn check_side(side: &str, servers: &[&ServerStatus], intent: &PromoteIntent) -> Result<()> {
     if let Some(server) = servers.iter().find(|server| server.status.commit.is_none()) {
         return Err(Error::NothingLive { url: server.url.clone(), side: side.into() });
     }
-    if let [first, rest @ ..] = servers
-        && let Some(other) = rest.iter().find(|other| other.status.commit != first.status.commit)
-    {
+    let statuses: Vec<&Status> = servers.iter().map(|server| &server.status).collect();
+    if let Some(other) = first_different(&statuses) {
         let serves = |server: &ServerStatus| {
             format!("`{}` serves {}", server.url, short(server.status.commit.as_ref()))
         };
-        let commits = format!("{}, {}", serves(first), serves(other));
+        let commits = format!("{}, {}", serves(servers[0]), serves(servers[other]));
         return Err(Error::DifferentCommits { side: side.into(), commits });
     }
     if let Some(server) = servers.iter().find(|server| !server.status.good && !intent.force) {

@@ -73,6 +73,36 @@ pub struct Status {
     pub running: Option<Holder>,
 }
 
+impl Status {
+    /// Returns the commits whose deployed files this server serves: the live one, and the tip if its push deployed
+    /// nothing.
+    fn served(&self) -> impl Iterator<Item = ObjectId> {
+        self.commit.into_iter().chain(self.tip.filter(|_| self.unchanged))
+    }
+}
+
+/// Returns the position of the first server that serves different files than the first one. With `subdirectory`, servers
+/// whose live commits differ can serve the same files.
+#[must_use]
+pub fn first_different(servers: &[&Status]) -> Option<usize> {
+    let (first, rest) = servers.split_first()?;
+    let mut same: Vec<ObjectId> = first.served().collect();
+    let is_same = |server: &Status, same: &[ObjectId]| {
+        server.served().any(|commit| same.contains(&commit)) || (server.commit, first.commit) == (None, None)
+    };
+    // Two servers can share no commit, but each of them one with a third.
+    let mut others: Vec<(usize, &&Status)> = (1..).zip(rest).collect();
+    loop {
+        let (found, left): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|(_, server)| is_same(server, &same));
+        if found.is_empty() {
+            return left.first().map(|(at, _)| *at);
+        }
+        same.extend(found.iter().flat_map(|(_, server)| server.served()));
+        others = left;
+    }
+}
+
 /// The mark that a promotion leaves on each server of both sides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicMark {

@@ -7,7 +7,7 @@ use crate::client::Problem;
 use crate::job::Job;
 use crate::state::{Server, State};
 use bluegreen_protocol::history::Action;
-use bluegreen_protocol::status::{Holder, Status};
+use bluegreen_protocol::status::{Holder, Status, first_different};
 use bluegreen_text::age;
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ pub(super) fn warnings(state: &State) -> Vec<Notice> {
     for side in state.sides() {
         let servers = state.servers.iter().filter(|server| server.endpoint.side == side);
         let statuses: Vec<&Status> = servers.filter_map(|server| server.status.good()).collect();
-        if statuses.windows(2).any(|pair| pair[0].commit != pair[1].commit) {
+        if first_different(&statuses).is_some() {
             let hint = format!("deploy one commit to all of them: `bluegreen push {side}`");
             warnings.push(warning(
                 format!("The servers of {side} serve different commits."),
