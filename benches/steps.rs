@@ -1,10 +1,12 @@
 //! A push with an unchanged lockfile, compared with the same push that installs its packages.
 //!
-//! `cargo bench --bench steps` runs npm, Composer, Bundler, and pip, if installed, with real packages from
-//! their registries, and prints Markdown. The second push of each pair uses the option `no-cache`. Arguments
-//! select package managers: `npm`.
+//! `cargo bench --bench steps` runs npm, Composer, Bundler, and pip, if installed, with real packages, and
+//! prints Markdown. The packages come from the registries. Where the registry cannot be reached, Composer
+//! installs the PHP libraries of this machine from archives, and Bundler installs its gems from `vendor/cache`.
+//! The second push of each pair uses the option `no-cache`. Arguments select package managers: `npm`.
 //!
-//! Environment variables: `BENCH_RUNS` is the number of pairs, and `BENCH_DIR` the working directory.
+//! Environment variables: `BENCH_RUNS` is the number of pairs, `BENCH_DIR` the working directory, and
+//! `BENCH_PHP` the directory of the PHP libraries, by default `/usr/share/php`.
 
 #![allow(clippy::all, clippy::pedantic, clippy::restriction, missing_docs, dead_code)]
 
@@ -19,37 +21,62 @@ use support::repository::{Import, init, set_master};
 use support::server::Server;
 use support::{Pairs, Scratch, machine, number};
 
-/// A package manager: its name, a project's manifest and its content, the command that writes the lockfile,
-/// and the step.
-const MANAGERS: [(&str, &str, &str, &str, &str); 4] = [
-    (
-        "npm",
-        "package.json",
-        r#"{"name": "sample", "version": "1.0.0", "dependencies": {"express": "4", "lodash": "4", "webpack": "5"}}"#,
-        "npm install --package-lock-only --no-audit --no-fund",
-        "run = 'npm ci --no-audit --no-fund', inputs = ['package.json', 'package-lock.json'], outputs = ['node_modules']",
-    ),
-    (
-        "composer",
-        "composer.json",
-        r#"{"require": {"symfony/framework-bundle": "^6", "monolog/monolog": "^3", "guzzlehttp/guzzle": "^7"}}"#,
-        "COMPOSER_ALLOW_SUPERUSER=1 composer update --no-install --no-interaction --quiet --ignore-platform-reqs",
-        "run = 'composer install --no-dev --no-interaction --no-progress --quiet --no-autoloader --no-scripts --ignore-platform-reqs', inputs = ['composer.json', 'composer.lock'], outputs = ['vendor']",
-    ),
-    (
-        "bundle",
-        "Gemfile",
-        "source Gem.sources.first\ngem 'sinatra', '~> 3'\ngem 'activesupport', '~> 6'\ngem 'rake'\n",
-        "bundle lock",
-        "run = 'bundle install --quiet', inputs = ['Gemfile', 'Gemfile.lock'], outputs = ['vendor/bundle']",
-    ),
-    (
-        "pip3",
-        "requirements.txt",
-        "django>=4,<5\nrequests\ngunicorn\n",
-        "true",
-        "run = 'python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt', inputs = ['requirements.txt'], outputs = ['.venv']",
-    ),
+/// A package manager and a project that uses it.
+struct Manager {
+    name: &'static str,
+    /// The project's manifest and its content.
+    manifest: (&'static str, &'static str),
+    /// The command that writes the lockfile.
+    lock: &'static str,
+    /// The same without the registry, if that is possible. `$0` is the directory of this file.
+    local: Option<&'static str>,
+    step: &'static str,
+}
+
+const MANAGERS: [Manager; 4] = [
+    Manager {
+        name: "npm",
+        manifest: (
+            "package.json",
+            r#"{"name": "sample", "version": "1.0.0", "dependencies": {"express": "4", "lodash": "4", "webpack": "5"}}"#,
+        ),
+        lock: "npm install --package-lock-only --no-audit --no-fund",
+        local: None,
+        step: "run = 'npm ci --no-audit --no-fund', inputs = ['package.json', 'package-lock.json'], outputs = ['node_modules']",
+    },
+    Manager {
+        name: "composer",
+        manifest: (
+            "composer.json",
+            r#"{"require": {"symfony/framework-bundle": "^6", "monolog/monolog": "^3", "guzzlehttp/guzzle": "^7"}}"#,
+        ),
+        lock: "COMPOSER_ALLOW_SUPERUSER=1 composer update --no-install --no-interaction --quiet --ignore-platform-reqs",
+        local: Some(
+            "php \"$0/support/pack_libraries.php\" \"${BENCH_PHP:-/usr/share/php}\" \\
+            && COMPOSER_ALLOW_SUPERUSER=1 composer update --no-install --no-interaction --quiet",
+        ),
+        step: "run = 'composer install --no-dev --no-interaction --no-progress --quiet --no-scripts --ignore-platform-reqs', inputs = ['composer.json', 'composer.lock'], outputs = ['vendor']",
+    },
+    Manager {
+        name: "bundle",
+        manifest: (
+            "Gemfile",
+            "source Gem.sources.to_a.first\ngem 'activerecord'\ngem 'puma'\ngem 'railties'\ngem 'sprockets-rails'\ngem 'sqlite3'\n",
+        ),
+        lock: "bundle lock",
+        local: Some(
+            "ruby \"$0/../tests/integration/support/pack_gems.rb\" activerecord puma railties sprockets-rails sqlite3 \\
+            && bundle lock --local",
+        ),
+        step: "run = 'bundle install --quiet', inputs = ['Gemfile', 'Gemfile.lock'], outputs = ['vendor/bundle']",
+    },
+    Manager {
+        name: "pip3",
+        manifest: ("requirements.txt", "django>=4,<5\nrequests\ngunicorn\n"),
+        lock: "true",
+        local: None,
+        step: "run = 'python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt', inputs = ['requirements.txt'], outputs = ['.venv']",
+    },
 ];
 
 fn main() {
@@ -59,7 +86,8 @@ fn main() {
     println!("Measured on {}, by the median of {runs} pairs.\n", machine());
     println!("| step | ratio | spread | unchanged lockfile | with its step |");
     println!("|---|---|---|---|---|");
-    for (name, manifest, content, lock, step) in MANAGERS {
+    for manager in MANAGERS {
+        let Manager { name, step, .. } = manager;
         let is_installed = || Command::new(name).arg("--version").stdout(Stdio::null()).status().is_ok();
         if !chosen.is_empty() && !chosen.iter().any(|word| word == name) {
             continue;
@@ -68,8 +96,8 @@ fn main() {
             eprintln!("{name} is not installed");
             continue;
         }
-        let Some(origin) = repository(scratch.path(), name, manifest, content, lock, runs) else {
-            eprintln!("{name} cannot download packages");
+        let Some(origin) = repository(scratch.path(), &manager, runs) else {
+            eprintln!("{name} cannot get its packages");
             continue;
         };
         let server = Server::bluegreen(scratch.path(), &origin, name, 2);
@@ -102,20 +130,25 @@ fn main() {
 
 /// Creates a repository with a lockfile, in which each version changes one page. Returns `None` if locking
 /// fails.
-fn repository(
-    scratch: &Path,
-    name: &str,
-    manifest: &str,
-    content: &str,
-    lock: &str,
-    runs: usize,
-) -> Option<PathBuf> {
+fn repository(scratch: &Path, manager: &Manager, runs: usize) -> Option<PathBuf> {
+    let Manager { name, manifest: (manifest, content), lock, local, .. } = manager;
     let project = scratch.join(format!("{name}-project"));
     fs::create_dir(&project).unwrap();
     fs::write(project.join(manifest), content).unwrap();
-    let locked = Command::new("sh").args(["-c", lock]).current_dir(&project).output().unwrap();
-    if !locked.status.success() {
-        return None;
+    let benches = concat!(env!("CARGO_MANIFEST_DIR"), "/benches");
+    let locks = |script: &str| {
+        let output = Command::new("sh").args(["-c", script, benches]).current_dir(&project).output().unwrap();
+        if !output.status.success() {
+            eprintln!("{name}: {}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
+        }
+        output.status.success()
+    };
+    if !locks(lock) {
+        let local = (*local)?;
+        eprintln!("{name} cannot reach its registry: using the libraries of this machine");
+        if !locks(local) {
+            return None;
+        }
     }
     let origin = scratch.join(format!("{name}-origin.git"));
     init(&origin);
@@ -124,13 +157,22 @@ fn repository(
         let from = version.checked_sub(1).map(|before| format!("v{before}"));
         import.commit(&format!("v{version}"), version, from.as_deref());
         if version == 0 {
-            for entry in fs::read_dir(&project).unwrap().flatten().filter(|entry| entry.path().is_file()) {
-                import.file(entry.file_name().to_str().unwrap(), &fs::read(entry.path()).unwrap());
-            }
+            import_folder(&mut import, &project, "");
         }
         import.file("page", format!("Version {version}").as_bytes());
     }
     import.end();
     set_master(&origin, 0);
     Some(origin)
+}
+
+fn import_folder(import: &mut Import, folder: &Path, prefix: &str) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+        if entry.path().is_dir() {
+            import_folder(import, &entry.path(), &format!("{path}/"));
+        } else {
+            import.file(&path, &fs::read(entry.path()).unwrap());
+        }
+    }
 }
