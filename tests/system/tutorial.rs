@@ -66,6 +66,32 @@ fn the_production_commands_print_what_the_page_shows() {
     blue.sh("grep -Fx API_TOKEN=secret /var/www/html/shared/.env").ok();
 }
 
+#[test]
+fn several_branches_are_deployed_to_several_sites_as_the_page_shows() {
+    let Some(lab) = Lab::new() else { return };
+    let (server, dev) = (lab.server("blue"), lab.client("dev"));
+    server.write("/root/.ssh/authorized_keys", &dev.public_key("id_ed25519"));
+    // Stands for the package, which contains the same installer.
+    server.write(
+        "/usr/sbin/bluegreen-setup",
+        "#!/bin/sh\nexec /root/bluegreen/install.sh --binary /root/bluegreen/program \"$@\"\n",
+    );
+    server.sh("chmod -R go= /root/.ssh; chmod +x /usr/sbin/bluegreen-setup").ok();
+    dev.sh(&format!("echo {} shop.example staging.shop.example >>/etc/hosts", server.address())).ok();
+    let clone = "mkdir shop; cd shop; git init -q -b main
+        echo 'Version 1' >index.html; git add .; git commit -qm 'Version 1'
+        git checkout -q -b staging; echo 'Version 2' >index.html; git commit -qam 'Version 2'";
+    dev.sh_as("dev", clone).ok();
+    let count = types("docs/howto/branches.md", &dev, "shop");
+    assert!(count > 14, "{count} commands");
+    // Without one of them, the other one still deploys.
+    server.sh("bluegreen-setup --uninstall --repo staging").ok();
+    dev.sh_as("dev", "cd shop; git push -f deploy@shop.example:production staging~1:main")
+        .ok()
+        .says("is live: ");
+    assert_eq!(dev.get("shop.example"), "Version 2");
+}
+
 /// Runs the commands of a page as dev in a directory, and compares their output. Returns their number.
 fn types(page: &str, dev: &Machine, directory: &str) -> usize {
     let mut directory = directory.to_owned();
