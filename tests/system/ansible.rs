@@ -262,6 +262,10 @@ fn a_pair_and_an_application_on_a_port_are_set_up() {
     - role: bluegreen.server.bluegreen
   vars:
     bluegreen_package: bluegreen.deb
+    bluegreen_keys:
+      ci: \"{{ lookup('file', 'ci.pub') }}\"
+    bluegreen_roles:
+      ci: read
     bluegreen_repositories:
       - pair: true
         stack: static
@@ -275,6 +279,7 @@ fn a_pair_and_an_application_on_a_port_are_set_up() {
         domain: api.local
 ";
     write("servers.yml", playbook);
+    write("ci.pub", &admin.public_key("id_ed25519"));
     let fleet = Fleet { admin, servers: Vec::new(), collection };
     fleet.reach("[all]\nblue ansible_user=root ansible_python_interpreter=/usr/bin/python3\n");
     fleet.play(&[]).ok().says("changed=3");
@@ -285,6 +290,13 @@ fn a_pair_and_an_application_on_a_port_are_set_up() {
         .says("url = \"http://shop.local/\"")
         .says("FIRST_PORT=3000")
         .says("api\nblue\ngreen");
+    let as_ci = |command: &str| fleet.admin.sh_as("dev", &format!("ssh deploy@blue {command} -C blue"));
+    as_ci("status").ok();
+    as_ci("rollback").fails().says("the role `read` of this key does not include `rollback`");
+    std::fs::write(fleet.collection.path("servers.yml"), playbook.replace("ci: read", "ci: promote"))
+        .unwrap();
+    fleet.play(&["--diff"]).ok().says("change the role of a key").says("changed=1");
+    as_ci("rollback").fails().says("error: ").lacks("does not include");
     let text = playbook.replace("domain: api.local", "domain: api.invalid\n        tls: certbot");
     std::fs::write(fleet.collection.path("servers.yml"), text).unwrap();
     fleet.play(&[]).fails().says("api.invalid does not resolve, so no certificate can be requested for it");

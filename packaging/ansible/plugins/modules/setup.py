@@ -26,6 +26,12 @@ options:
     type: dict
     default: {}
     description: Who may push, by name, and the public ssh keys of each, one a line.
+  roles:
+    type: dict
+    default: {}
+    description:
+      - What the keys of a name may do, V(read), V(push), V(promote), or V(all), by name.
+      - A key without a role keeps its earlier role. A new key may do everything.
   removed_keys:
     type: list
     elements: str
@@ -101,6 +107,9 @@ EXAMPLES = r"""
     domain: shop.example
     keys:
       alice: "{{ lookup('file', 'keys/alice.pub') }}"
+      ci: "{{ lookup('file', 'keys/ci.pub') }}"
+    roles:
+      ci: push
 """
 
 RETURN = r"""
@@ -129,6 +138,7 @@ def main():
             user=dict(type="str", default="deploy"),
             login_shell=dict(type="bool", default=False),
             keys=dict(type="dict", default={}, no_log=False),
+            roles=dict(type="dict", default={}),
             removed_keys=dict(type="list", elements="str", default=[], no_log=False),
             repo=dict(type="str", default="sample_app"),
             site=dict(type="path"),
@@ -172,6 +182,8 @@ def options(params):
     for name, lines in params["keys"].items():
         for key in str(lines).splitlines():
             given += ["--key", "%s=%s" % (name, key)]
+    for name, role in params["roles"].items():
+        given += ["--role", "%s=%s" % (name, role)]
     for rule in params["sudo"]:
         given += ["--sudo", rule]
     return given + ([] if params["config"] is None else ["--config", "-"])
