@@ -17,9 +17,22 @@ pub struct Cli {
     /// the server]
     #[arg(short = 'C', value_name = "REPOSITORY", global = true)]
     pub repository: Option<PathBuf>,
+    /// The form of messages; `json` prints an object for each, with `time`, `level`, and `message`
+    #[arg(long, value_name = "FORMAT", global = true, default_value = "text", hide_default_value = true)]
+    pub log_format: LogFormat,
     /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The form of messages.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// JSON objects.
+    Json,
 }
 
 /// The subcommand.

@@ -47,11 +47,11 @@ use clap::Parser;
 use self::invocation::{Invocation, called_by_git};
 use self::lock::LockIntent;
 use self::session::Runner;
-use crate::cli::{Cli, Command, Generated, Hook};
+use crate::cli::{Cli, Command, Generated, Hook, LogFormat};
 use crate::error::{Error, Result};
 use bluegreen_client::plan::PromoteIntent;
 use bluegreen_protocol::role::{self, Right, Role};
-use bluegreen_report::Report;
+use bluegreen_report::{Format, Report};
 use bluegreen_sys::parallel::require_room;
 
 /// The address space, in bytes, that must be free at the start. A deployment of 20 files takes about 2 MiB of it.
@@ -77,7 +77,7 @@ pub fn run(arguments: &[OsString]) -> u8 {
     }
     let parsed = match Hook::called_as(&called_as) {
         Some(hook) if arguments.len() == 1 && (called_by_git() || !stdin().is_terminal()) => {
-            Ok(Ok(Cli { repository: None, command: Command::Hook { hook } }))
+            Ok(Ok(Cli { repository: None, log_format: LogFormat::Text, command: Command::Hook { hook } }))
         }
         _ if is_shell => shell::take(arguments),
         _ => match completion::answer(arguments) {
@@ -100,7 +100,11 @@ pub fn run(arguments: &[OsString]) -> u8 {
     let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
     let out = if is_gate { err.try_clone().unwrap_or(out) } else { out };
     let is_hook = matches!(cli.command, Command::Hook { .. });
-    let report = Report::new(out, err).colored(!is_hook && is_colored());
+    let format = match cli.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    let report = Report::new(out, err).colored(!is_hook && is_colored()).formatted(format);
     match choose_runner(&cli, arguments) {
         Ok(Runner::Ourselves) => {}
         Ok(Runner::Child(status)) => return status,

@@ -20,7 +20,8 @@ This page is for everyone who looks up a command or an option.
 Every command accepts `-C REPOSITORY`, the bare repository on the server. By default that is `GIT_DIR`, or else the
 repository from whose `hooks/` directory the program was called, or else the working directory, or else the only repository
 that the installer has set up on the server. Over ssh, call a command as
-`ssh deploy@blue COMMAND`. `-h` and `--help` print help, and `-V` prints the version.
+`ssh deploy@blue COMMAND`. `-h` and `--help` print help, and `-V` prints the version. `--log-format json` prints
+[messages as JSON](../howto/monitor.md#filter-the-journal).
 
 [Exit status and JSON](json.md) lists the exit status and the fields that `--json` prints.
 ";
@@ -28,6 +29,7 @@ that the installer has set up on the server. Over ssh, call a command as
 fn page() -> String {
     let quiet = |command: Command| command.disable_help_flag(true).disable_version_flag(true);
     let mut cli = Cli::command().term_width(100).mut_arg("repository", |arg| arg.hide(true));
+    cli = cli.mut_arg("log_format", |arg| arg.hide(true));
     cli = cli.mut_subcommands(quiet);
     cli.build();
     let mut page = HEAD.to_owned();

@@ -151,3 +151,30 @@ fn terminal_and_hangup_signals_do_not_stop_a_hook() {
     assert!(child.wait().unwrap().success());
     sandbox.serves("index.html", "v2");
 }
+
+#[test]
+fn messages_are_json_objects_on_request() {
+    let sandbox = Sandbox::new();
+    sandbox.config("[steps]\nbuild = \"printf 'one\\\\033[2J\\\\n'\"\ncheck = \"false\"");
+    sandbox.commit("index.html", "v1").push().not_deployed();
+    let output = sandbox
+        .command(crate::support::sandbox::BLUEGREEN)
+        .args(["--log-format", "json", "-C"])
+        .arg(sandbox.repository())
+        .arg("deploy")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let objects: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let has = |level: &str, words: &str| {
+        objects
+            .iter()
+            .any(|object| object["level"] == level && object["message"].as_str().unwrap().contains(words))
+    };
+    assert!(has("info", "Step build: printf"), "{text}");
+    assert!(has("output", "one\u{1b}[2J"), "{text}");
+    assert!(has("error", "step `false` exited with status 1"), "{text}");
+    assert!(has("hint", ""), "{text}");
+}

@@ -9,11 +9,11 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 use bluegreen_text::explain::{Explain, IoError};
-use bluegreen_text::{escape_controls, truncated};
+use bluegreen_text::{escape_controls, timestamp, truncated};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
@@ -26,6 +26,16 @@ const PIPE_BUF: usize = 4096;
 /// The maximum length of a printed line, in characters. Single texts have shorter limits of their own.
 const MAX_LINE_CHARS: usize = 8000;
 
+/// The form of printed lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Text for people.
+    #[default]
+    Text,
+    /// A JSON object for each line, with `time`, `level`, and `message`. Progress is not printed.
+    Json,
+}
+
 /// The output streams to the pusher or operator. Under git both are one pipe.
 #[derive(Debug)]
 pub struct Report {
@@ -37,6 +47,7 @@ pub struct Report {
     started: Instant,
     is_verbose: Cell<bool>,
     is_colored: bool,
+    format: Format,
     /// The progress line that is shown now. It must end before another line begins.
     progress: RefCell<String>,
 }
@@ -53,6 +64,7 @@ impl Report {
             started: Instant::now(),
             is_verbose: Cell::new(false),
             is_colored: false,
+            format: Format::Text,
             progress: RefCell::default(),
         }
     }
@@ -61,6 +73,12 @@ impl Report {
     #[must_use]
     pub fn colored(self, is_colored: bool) -> Self {
         Self { is_colored, ..self }
+    }
+
+    /// Sets the form of the lines.
+    #[must_use]
+    pub fn formatted(self, format: Format) -> Self {
+        Self { format, ..self }
     }
 
     /// Prints nothing, for whoever wants JSON alone.
@@ -73,7 +91,8 @@ impl Report {
     /// Prints everything on standard error, beside JSON on standard output.
     pub fn beside_json(&self) -> Result<Self, IoError> {
         let copy = || self.err.try_clone();
-        let copied = copy().and_then(|out| Ok(Self::new(out, copy()?).colored(self.is_colored)));
+        let copied = copy()
+            .and_then(|out| Ok(Self::new(out, copy()?).colored(self.is_colored).formatted(self.format)));
         copied.map_err(IoError::on("open", "standard error"))
     }
 
@@ -85,8 +104,7 @@ impl Report {
 
     /// Prints a line.
     pub fn line(&self, line: impl Display) {
-        self.end_progress();
-        self.send(self.out.as_fd(), &line.to_string(), "\n");
+        self.put(&self.patience, self.out.as_fd(), ["info", ""], &line.to_string());
     }
 
     /// Turns on [`Report::detail`].
@@ -103,8 +121,7 @@ impl Report {
 
     /// Prints a line of a step's output; returns false if it was dropped.
     pub fn output(&self, line: impl Display) -> bool {
-        self.end_progress();
-        send(&self.output_patience, self.out.as_fd(), ["", &line.to_string(), "\n"])
+        self.put(&self.output_patience, self.out.as_fd(), ["output", ""], &line.to_string())
     }
 
     /// Prints an error and its hint.
@@ -125,22 +142,38 @@ impl Report {
         self.problem("hint", hint);
     }
 
-    fn problem(&self, label: &str, text: impl Display) {
-        self.end_progress();
-        let style = match label {
+    fn problem(&self, level: &str, text: impl Display) {
+        let style = match level {
             _ if !self.is_colored => Style::new(),
             "error" => AnsiColor::Red.on_default().bold(),
             "warning" => AnsiColor::Yellow.on_default().bold(),
             _ => AnsiColor::Cyan.on_default().bold(),
         };
-        let label = format!("{style}{label}:{style:#} ");
-        send(&self.patience, self.err.as_fd(), [&label, &text.to_string(), "\n"]);
+        let label = format!("{style}{level}:{style:#} ");
+        self.put(&self.patience, self.err.as_fd(), [level, &label], &text.to_string());
+    }
+
+    /// Prints a line with its label, or as JSON with its level. Returns false if it was dropped.
+    fn put(
+        &self,
+        patience: &Cell<Duration>,
+        to: BorrowedFd<'_>,
+        [level, label]: [&str; 2],
+        line: &str,
+    ) -> bool {
+        self.end_progress();
+        if self.format == Format::Text {
+            return send(patience, to, [label, line, "\n"]);
+        }
+        let (time, message) = (timestamp(SystemTime::now()), truncated(line, MAX_LINE_CHARS));
+        let object = serde_json::json!({ "time": time, "level": level, "message": message });
+        write(patience, to, &format!("{object}\n"))
     }
 
     /// Shows progress as git does: the line ends with `\r`, and the next one overwrites it.
     pub fn progress(&self, line: impl Display) {
         let line = line.to_string();
-        if *self.progress.borrow() == line {
+        if self.format == Format::Json || *self.progress.borrow() == line {
             return;
         }
         self.send(self.err.as_fd(), &line, "\r");
@@ -164,14 +197,18 @@ impl Report {
 /// of it.
 fn send(patience: &Cell<Duration>, to: BorrowedFd<'_>, [label, line, end]: [&str; 3]) -> bool {
     let line = truncated(line, MAX_LINE_CHARS);
-    let bytes = [label, &escape_controls(&line), end].concat();
-    for piece in bytes.as_bytes().chunks(PIPE_BUF) {
+    write(patience, to, &[label, &escape_controls(&line), end].concat())
+}
+
+/// Writes a text in pieces for which a pipe has room; returns false if the reader did not take all of it.
+fn write(patience: &Cell<Duration>, to: BorrowedFd<'_>, text: &str) -> bool {
+    for piece in text.as_bytes().chunks(PIPE_BUF) {
         if !wait_for_room(patience, to) {
-            log::info!("nobody reads, dropped: {line}");
+            log::info!("nobody reads, dropped: {text}");
             return false;
         }
         if let Err(error) = rustix::io::write(to, piece) {
-            log::info!("cannot print ({error}): {line}");
+            log::info!("cannot print ({error}): {text}");
             return false;
         }
     }
@@ -234,6 +271,36 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "Writing files:  45% (2250/5000)\rWriting files:  45% (2250/5000)\nnext\n");
+    }
+
+    #[test]
+    fn json_has_one_object_for_each_line_and_no_progress() {
+        let (mut reader, report) = pipe();
+        let report = report.colored(true).formatted(Format::Json);
+        report.progress("Writing files:  45%");
+        report.line("two\nlines \x1b[2J");
+        report.warning("careful");
+        report.output("from a step");
+        report.beside_json().unwrap().hint("do it");
+        drop(report);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        let objects: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let found: Vec<_> = objects
+            .iter()
+            .map(|object| ["level", "message"].map(|key| object[key].as_str().unwrap()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ["info", "two\nlines \x1b[2J"],
+                ["warning", "careful"],
+                ["output", "from a step"],
+                ["hint", "do it"]
+            ]
+        );
+        assert!(objects.iter().all(|object| object["time"].as_str().unwrap().ends_with('Z')), "{text}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod failure;
 pub mod folder;
 pub mod freeze;
 mod journal;
+mod journald;
 pub mod notify;
 pub mod options;
 pub mod pending;

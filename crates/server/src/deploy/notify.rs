@@ -4,12 +4,14 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use bluegreen_text::{printable, reason, seconds, timestamp};
 
 use crate::config::Step;
 use crate::deploy::context::DeployContext;
+use crate::deploy::journald;
 use crate::deploy::steps::{how, note, shell};
 use crate::error::Result;
 use crate::pusher::message::Message;
@@ -25,6 +27,7 @@ impl DeployContext<'_> {
     pub fn record(&self, site: &LockedSite, entry: Entry) -> Result<()> {
         let entry = entry.bounded();
         let result = history::append(site, &entry);
+        journald::send(Path::new(journald::SOCKET), &entry, &self.name, site.root());
         self.unreported.borrow_mut().push(entry);
         result
     }
