@@ -1,11 +1,13 @@
 #!/bin/sh
 # Downloads a release, verifies its signature and its checksums, and installs the program, its man page, and its completions.
 #
-#   get.sh --url URL --fingerprint FINGERPRINT [--prefix DIRECTORY] [--allow-downgrade]
+#   get.sh [--url URL] [--fingerprint FINGERPRINT] [--prefix DIRECTORY] [--allow-downgrade]
 #   get.sh --uninstall [--prefix DIRECTORY]
 #
-#   --url URL                  the directory that packaging/release created, on a web server
-#   --fingerprint FINGERPRINT  the fingerprint of the publisher's key, 40 hexadecimal digits; spaces are ignored
+#   --url URL                  the directory that packaging/release created, on a web server [default: that of this release, if
+#                              its publisher set one]
+#   --fingerprint FINGERPRINT  the fingerprint of the publisher's key, 40 hexadecimal digits; spaces are ignored [default: the
+#                              publisher's, if set]
 #   --prefix DIRECTORY         install to DIRECTORY/bin and DIRECTORY/share [default: /usr/local]
 #   --allow-downgrade          replace a newer version
 #   --uninstall                remove the installed files
@@ -14,14 +16,18 @@
 # script does nothing.
 set -eu
 
-usage='usage: get.sh --url URL --fingerprint FINGERPRINT [--prefix DIRECTORY] [--allow-downgrade]
+# packaging/release writes these, from packaging/urls.
+default_url=''
+default_fingerprint=''
+
+usage='usage: get.sh [--url URL] [--fingerprint FINGERPRINT] [--prefix DIRECTORY] [--allow-downgrade]
        get.sh --uninstall [--prefix DIRECTORY]'
 
 # The maximum size of a download, in bytes.
 max_size=100000000
 
 main() {
-    url='' fingerprint='' prefix=/usr/local downgrade='' uninstall='' scratch=''
+    url=$default_url fingerprint=$default_fingerprint prefix=/usr/local downgrade='' uninstall='' scratch=''
     while [ $# -gt 0 ]; do
         case $1 in
             --url | --fingerprint | --prefix)
@@ -48,7 +54,7 @@ main() {
         remove
         return
     fi
-    [ -n "$url" ] || misused
+    [ -n "$url" ] || fail 'the URL of the release is missing' "pass it with \`--url\`"
     case $url in https://?* | http://?*) ;; *) fail "invalid URL \`$url\`" 'use one that begins with https://' ;; esac
     printf '%s\n' "$fingerprint" | grep -Eqx '[0-9A-F]{40}' ||
         fail 'the fingerprint of the key is missing or invalid' \

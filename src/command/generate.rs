@@ -84,5 +84,30 @@ fn man() -> std::io::Result<Vec<u8>> {
     page.render_extra_section(&mut extra)?;
     to.extend(String::from_utf8_lossy(&extra).replace(".SH EXTRA", ".SH EXIT STATUS").bytes());
     page.render_version_section(&mut to)?;
+    write!(to, "{}", addresses(include_str!("../../packaging/urls")))?;
     Ok(to)
+}
+
+/// Returns the sections about where the project is published; nothing for values that are not set.
+fn addresses(urls: &str) -> String {
+    let value = |key: &str| {
+        let mut values = urls.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        values.next().filter(|value| !value.is_empty()).map(|value| value.replace('-', "\\-"))
+    };
+    let section = |(title, key)| Some(format!(".SH {title}\n{}\n", value(key)?));
+    [("BUGS", "REPOSITORY"), ("SEE ALSO", "HOMEPAGE")].into_iter().filter_map(section).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::addresses;
+
+    #[test]
+    fn only_addresses_that_are_set_are_printed() {
+        assert_eq!(addresses("# REPOSITORY=https://example.org/a\nREPOSITORY=\nHOMEPAGE=\n"), "");
+        assert_eq!(
+            addresses("REPOSITORY=https://example.org/a-b\nHOMEPAGE=\n"),
+            ".SH BUGS\nhttps://example.org/a\\-b\n"
+        );
+    }
 }

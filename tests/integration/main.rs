@@ -66,6 +66,7 @@ mod promote_host;
 mod promote_look;
 mod promote_steps;
 mod property;
+mod publishing;
 mod push;
 mod push_from;
 

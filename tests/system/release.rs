@@ -42,11 +42,22 @@ impl Signer {
     }
 
     fn release(&self, name: &str) -> PathBuf {
+        self.release_with(name, "")
+    }
+
+    fn release_with(&self, name: &str, options: &str) -> PathBuf {
         // Both this test and the package tests build in `target/package`.
         let _turn = crate::package::ONE_AT_A_TIME.lock();
         let (program, arch) = (env!("CARGO_BIN_EXE_bluegreen"), std::env::consts::ARCH);
-        self.sh(&format!("{CLONE}/packaging/release --key {KEY} --binary {arch} {program} {name}"));
+        self.sh(&format!("{CLONE}/packaging/release --key {KEY} --binary {arch} {program} {options} {name}"));
         self.0.path().join(name)
+    }
+}
+
+impl Signer {
+    fn fingerprint(&self) -> String {
+        let list = format!("gpg --with-colons --list-keys {KEY} | sed -n 's/^fpr:*//p' | tr -d :");
+        self.sh(&list).trim().to_owned()
     }
 }
 
@@ -70,6 +81,8 @@ fn releases_are_reproducible_and_signed() {
     for file in ["bluegreen.1", "bluegreen.spdx.json", "bluegreen.bash", "-1_", "-linux"] {
         assert!(listed.contains(file), "{file} is missing: {listed}");
     }
+    // Nothing invents an address.
+    signer.sh("cd one; ! ls bluegreen.rb 2>/dev/null; grep -Fx \"default_url=''\" get.sh");
     // A changed file is detected.
     signer.sh("cd two; echo changed >>bluegreen.1; ! sha256sum --check --status SHA256SUMS");
     signer.sh("cd two; echo changed >>SHA256SUMS; ! gpg --verify SHA256SUMS.asc SHA256SUMS 2>/dev/null");
@@ -137,13 +150,55 @@ impl Drop for WebServer {
     }
 }
 
+/// Evaluates a formula for a system and a processor, and prints its URL and checksum.
+const FORMULA: &str = r#"
+class Formula
+  def self.method_missing(name, *words, &block)
+    return ($got[name] = words.first) unless block
+    block.call if [:on_linux, :on_intel, :on_arm].include?(name)
+  end
+end
+$got = {}
+load ARGV[0]
+puts $got.values_at(:url, :sha256, :version)
+"#;
+
+#[test]
+fn the_formula_and_the_quick_installer_know_the_published_addresses() {
+    let Some(signer) = Signer::new() else { return };
+    if Command::new("ruby").arg("--version").output().is_err() {
+        return skip("`ruby` is not installed");
+    }
+    let web = WebServer::start(signer.0.path());
+    let fingerprint = signer.fingerprint();
+    let urls =
+        format!("DOWNLOADS={}/{{version}}\nFINGERPRINT={fingerprint}\nHOMEPAGE=\nREPOSITORY=\n", web.url);
+    std::fs::write(signer.0.path().join("urls"), urls).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let release = signer.release_with(version, "--urls urls");
+    let evaluated =
+        Command::new("ruby").args(["-e", FORMULA]).arg(release.join("bluegreen.rb")).output().unwrap();
+    assert!(evaluated.status.success(), "{}", String::from_utf8_lossy(&evaluated.stderr));
+    let text = String::from_utf8(evaluated.stdout).unwrap();
+    let [url, checksum, of] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert_eq!(of, version);
+    let found = signer.sh(&format!("curl --fail --silent {url} | sha256sum | cut -d ' ' -f 1"));
+    assert_eq!(found.trim(), checksum, "{url}");
+    signer.sh(&format!(
+        "sh {version}/get.sh --prefix \"$PWD/prefix\"; prefix/bin/bluegreen --version | grep -F {version}"
+    ));
+    // A value that would end a string is rejected.
+    std::fs::write(signer.0.path().join("urls"), "DOWNLOADS=https://example.org/'$(id)'\n").unwrap();
+    signer.sh(&format!(
+        "! {CLONE}/packaging/release --key {KEY} --urls urls bad 2>said; grep 'invalid DOWNLOADS' said"
+    ));
+}
+
 #[test]
 fn the_quick_installer_installs_only_what_is_signed_and_not_older() {
     let Some(signer) = Signer::new() else { return };
     let release = signer.release("one");
-    let fingerprint =
-        signer.sh(&format!("gpg --with-colons --list-keys {KEY} | sed -n 's/^fpr:*//p' | tr -d :"));
-    let (fingerprint, prefix) = (fingerprint.trim(), signer.0.path().join("prefix"));
+    let (fingerprint, prefix) = (&signer.fingerprint()[..], signer.0.path().join("prefix"));
     let web = WebServer::start(&release);
     let run = |script: &str, arguments: &[&str]| -> Output {
         Command::new("sh")
@@ -161,6 +216,7 @@ fn the_quick_installer_installs_only_what_is_signed_and_not_older() {
         assert!(!prefix.join("bin/bluegreen").exists(), "{text}");
     };
     refused(get(""), "the fingerprint of the key is missing");
+    refused(run(&script, &["--fingerprint", fingerprint]), "the URL of the release is missing");
     refused(get(&"A".repeat(40)), "is not from the key with that fingerprint");
     refused(run(&script, &["--url", "http://127.0.0.1:1", "--fingerprint", fingerprint]), "cannot download");
 
