@@ -121,15 +121,35 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     deploys("App v1");
     dev.sh_as("dev", "ssh deploy@blue status").ok();
 
-    // After an upgrade, the next push uses the newer version.
-    blue.sh("dpkg-deb -R bluegreen.deb new; sed -i 's/^Version: .*/Version: 99-1/' new/DEBIAN/control
-        echo newer >>new/usr/bin/bluegreen; dpkg-deb -b new newer.deb; dpkg --install newer.deb")
-        .ok()
-        .lacks("warning:");
+    // An upgrade during a deployment, while another push waits for it. Both finish, and nothing is left to recover.
+    blue.sh_as("deploy", "cp sample_app/bluegreen.toml . && sed -i 's|^#check = \\[\\]|check = \"touch ~/began; until test -e ~/go; do sleep 0.1; done\"|' sample_app/bluegreen.toml")
+        .ok();
+    dev.commit("App v1.1", "App v1.1");
+    let push = "cd sample_app; git push deploy@blue:sample_app master 2>&1";
+    let first = dev.start("dev", push);
+    blue.sh("timeout 60 sh -c 'until test -e /home/deploy/began; do sleep 0.1; done'").ok();
+    dev.commit("App v1.2", "App v1.2");
+    let second = dev.start("dev", push);
+    let waits = "until git -C /home/deploy/sample_app -c safe.directory='*' log -1 --format=%s master | grep -Fx 'App v1.2'; do sleep 0.1; done";
+    blue.sh(&format!("timeout 60 sh -c \"{waits}\"")).ok();
+    blue.sh(
+        "cd /root; dpkg-deb -R bluegreen.deb new; sed -i 's/^Version: .*/Version: 99-1/' new/DEBIAN/control
+        echo newer >>new/usr/bin/bluegreen; dpkg-deb -b new newer.deb; dpkg --install newer.deb",
+    )
+    .ok()
+    .lacks("warning:");
+    assert_eq!(dev.get("blue"), "App v1");
+    blue.sh("runuser -u deploy -- touch /home/deploy/go").ok();
+    let said = first.finish() + &second.finish();
+    assert!(said.contains("is live: ") && !said.contains("error:"), "{said}");
+    assert_eq!(dev.get("blue"), "App v1.2");
+    dev.sh_as("dev", "ssh deploy@blue status").ok().says("Branch:   master is live").lacks("Pending:");
+    blue.sh_as("deploy", "mv bluegreen.toml sample_app/bluegreen.toml").ok();
+
+    // After the upgrade, the next push uses the newer version.
     for link in ["/home/deploy/sample_app/hooks/post-receive", "/usr/local/bin/bluegreen-shell"] {
         blue.sh(&format!("tail -c 6 {link}")).ok().says("newer\n");
     }
-    assert_eq!(dev.get("blue"), "App v1");
     setup().says("Nothing had to be changed.");
     deploys("App v2");
 
