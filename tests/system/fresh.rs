@@ -91,7 +91,7 @@ fn the_tests_run_on_a_machine_with_nothing_but_rust() {
 }
 
 /// Starts a machine with that Debian release, on which these host directories are visible.
-fn machine(suite: &str, shown: &[&str]) -> Machine {
+pub fn machine(suite: &str, shown: &[&str]) -> Machine {
     let mut holder = Command::new("unshare")
         .args(["--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child"])
         .args(["sh", "-ec", MAKE, "sh", &build_base(suite, std::iter::empty())])
