@@ -63,6 +63,7 @@ mod promote_checks;
 mod promote_drain;
 mod promote_fails;
 mod promote_host;
+mod promote_killed;
 mod promote_look;
 mod promote_steps;
 mod property;

@@ -223,7 +223,7 @@ fn killed_at_each_step_no_promotion_leaves_two_sides_with_jobs() {
 }
 
 /// Waits until no promotion holds a server.
-fn is_free(pair: &Pair) {
+pub(crate) fn is_free(pair: &Pair) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while [&pair.blue, &pair.green].iter().any(|side| {
         let status = side.bluegreen_command(&["status", "--json"]).output().unwrap();

@@ -31,11 +31,13 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Checks the requirements of a canary before anything is switched; `None` if there is none to run.
+    /// Checks the requirements of a canary before anything is switched; `None` if there is none to run. `is_split` is true
+    /// if an interrupted one has left some of the requests to the side.
     pub fn prepare(
         topology: &'a Topology,
         plan: &'a Plan,
         intent: &PromoteIntent,
+        is_split: bool,
         stop: &'a Stop,
         report: &'a Report,
     ) -> Result<Option<Self>> {
@@ -49,14 +51,14 @@ impl<'a> Run<'a> {
         };
         let (names, others) = plan.distinct_names(&plan.to);
         let run = Self { topology, plan, from, own: Own { names, others }, stop, report };
-        run.check_names()?;
+        run.check_names(is_split)?;
         // Reset the split of an interrupted canary.
         topology.switch.weight(&plan.to, 0)?;
         Ok(Some(run))
     }
 
     /// Fails unless every server of the new side, and the old side at the public address, identify themselves.
-    fn check_names(&self) -> Result<()> {
+    fn check_names(&self, is_split: bool) -> Result<()> {
         let (config, to) = (&self.topology.config, &self.plan.to);
         let page = &config.check.paths[0];
         let check = |address: Option<&str>, what: &str, names: &[String]| {
@@ -76,7 +78,8 @@ impl<'a> Run<'a> {
         for server in &self.topology.sides[to] {
             check(Some(&server.address), &server.address, &self.own.names)?;
         }
-        check(None, &config.public.url, &self.own.others)
+        let either = [&self.own.others[..], &self.own.names].concat();
+        check(None, &config.public.url, if is_split { &either } else { &self.own.others })
     }
 
     /// Runs the steps. `watched` receives the responses of a failed step.

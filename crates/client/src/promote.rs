@@ -75,7 +75,7 @@ pub fn promote(
     }
     observer.step(Step::Check);
     check::check_side(topology, plan, intent, stop, report)?;
-    let canary = Run::prepare(topology, plan, intent, stop, report)?;
+    let canary = Run::prepare(topology, plan, intent, shown.split.is_some(), stop, report)?;
     let limit = limit(topology, plan, intent, stop, report)?;
     all(concurrent::map(&mut holds, |hold| hold.confirm()), report)?;
     stop.check()?;
