@@ -100,6 +100,8 @@ build() {
     say 'Building (the first time takes a minute or two)...'
     # On a terminal, cargo shows its progress.
     [ -t 2 ] || set -- --quiet
+    # The control panel is a quarter of the build, and not part of the demonstration.
+    [ "$PROFILE" != demo ] || set -- --no-default-features "$@"
     (cd "$HERE" && PATH=$(dirname "$CARGO"):$PATH cargo build --profile "$PROFILE" --locked "$@") ||
         fail 'the build failed' 'the messages are above'
     case $PROFILE in

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::panel_error::PanelError;
 use bluegreen_client as client;
 use bluegreen_git as git;
 use bluegreen_process::signals::Cancelled;
@@ -102,7 +103,7 @@ pub enum Error {
     Client(client::Error),
     /// The panel does not start.
     #[error(transparent)]
-    Panel(#[from] bluegreen_panel::PanelError),
+    Panel(#[from] PanelError),
     /// A confirmation is needed, and standard input is not a terminal.
     #[error("cannot ask for confirmation: standard input is not a terminal")]
     NoTerminal,

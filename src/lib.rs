@@ -5,3 +5,4 @@
 pub mod cli;
 pub mod command;
 pub mod error;
+mod panel_error;

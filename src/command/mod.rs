@@ -19,6 +19,7 @@ mod log;
 mod log_app;
 mod metrics;
 mod overview_table;
+#[cfg_attr(not(feature = "panel"), path = "no_panel.rs")]
 mod panel;
 mod path_walk;
 mod promote;
