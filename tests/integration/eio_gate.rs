@@ -8,8 +8,7 @@ use crate::support::sandbox::BLUEGREEN;
 use crate::support::skip::program_or_skip;
 
 /// System calls, each with the minimum number that a push makes in the program itself.
-const CALLS: [(&str, usize); 5] =
-    [("fsync", 6), ("fdatasync", 1), ("syncfs", 1), ("renameat", 6), ("write", 20)];
+const CALLS: [(&str, usize); 4] = [("fsync", 8), ("fdatasync", 1), ("renameat", 6), ("write", 20)];
 
 struct Server {
     sandbox: Sandbox,

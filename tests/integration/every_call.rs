@@ -115,7 +115,6 @@ fn must_make(scenario: Scenario) -> &'static [&'static str] {
             "flock",
             "fsync",
             "fdatasync",
-            "syncfs",
             "getdents64",
             "statx",
             "newfstatat",
@@ -144,7 +143,7 @@ fn must_make(scenario: Scenario) -> &'static [&'static str] {
         Scenario::RollbackRefused => &["renameat", "symlinkat", "unlinkat", "write", "fsync", "fdatasync"],
         Scenario::Sweep => &["openat", "read", "statx", "newfstatat", "getdents64", "readlinkat"],
         Scenario::Resume => {
-            &["openat", "read", "write", "mkdirat", "renameat", "symlinkat", "fsync", "fdatasync", "syncfs"]
+            &["openat", "read", "write", "mkdirat", "renameat", "symlinkat", "fsync", "fdatasync"]
         }
     }
 }

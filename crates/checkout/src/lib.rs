@@ -8,6 +8,7 @@ pub mod attributes;
 pub mod convert;
 pub mod converted;
 mod error;
+mod flush;
 pub mod index_vec;
 mod install_converted;
 pub mod lfs;
@@ -44,6 +45,7 @@ use rustix::event::{Timespec, poll};
 
 use self::convert::Conversion;
 pub use self::error::{Error, Result};
+use self::flush::Unflushed;
 use self::index_vec::{DirectoryIndex, EntryIndex, IndexVec};
 use self::install_converted::ConvertedFiles;
 use self::listing::{Directory, FileSize, Listing};
@@ -90,6 +92,14 @@ pub struct Destination<'a> {
     pub recycled: Option<Source<'a>>,
     /// A directory on the same file system, to read its clock.
     pub clock: &'a Dir,
+}
+
+/// A checkout that was written.
+#[derive(Debug)]
+pub struct Written {
+    pub manifest: Manifest,
+    /// What is not on the disk yet, if it is little, and if nothing else was written.
+    pub unflushed: Option<Unflushed>,
 }
 
 impl Checkout {
@@ -152,14 +162,14 @@ impl Checkout {
         Ok(Self { plan, conversion, packed })
     }
 
-    /// Writes the files into a directory that is not a release yet. Returns its manifest.
+    /// Writes the files into a directory that is not a release yet.
     pub fn write(
         self,
         objects: &ObjectStore,
         destination: &Destination,
         options: &Options,
         monitor: &Monitor,
-    ) -> Result<Manifest> {
+    ) -> Result<Written> {
         let Self { mut plan, conversion, packed } = self;
         let Conversion { mut converted, projects, .. } = conversion;
         let Destination { root, recycled, .. } = *destination;
@@ -190,7 +200,9 @@ impl Checkout {
         install_converted::find_pointers(&plan, root, &moved, objects, options.lfs, &mut converted, monitor)?;
         let directories = directory_stamps(&plan, root, kept, threads)?;
         let instant = clock_after(&entries, destination.clock, options.scratch_prefix).map_err(failed)?;
-        Ok(Manifest { listing: plan.listing, entries, directories, converted, instant })
+        let unflushed = Unflushed::find(&plan.listing, kept);
+        let manifest = Manifest { listing: plan.listing, entries, directories, converted, instant };
+        Ok(Written { manifest, unflushed })
     }
 }
 

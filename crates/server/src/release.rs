@@ -125,6 +125,9 @@ pub struct Record {
     /// Its position in the order of releases. Releases created by old versions have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
+    /// Whether its files were flushed to the disk before it became ready.
+    #[serde(default)]
+    pub flushed: bool,
     /// The inode number of its directory, if the file system has stable ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
@@ -149,8 +152,18 @@ impl Record {
     /// Creates the record of a release that is not ready yet.
     #[must_use]
     pub fn new(commit: ObjectId, subject: String, files: u64) -> Self {
-        let (sealed, number, inode, subdirectory, outputs) = (None, None, None, None, Vec::new());
-        Self { commit, subject, state: State::Staged, files, sealed, number, inode, subdirectory, outputs }
+        Self {
+            commit,
+            subject,
+            state: State::Staged,
+            files,
+            sealed: None,
+            number: None,
+            flushed: false,
+            inode: None,
+            subdirectory: None,
+            outputs: Vec::new(),
+        }
     }
 }
 

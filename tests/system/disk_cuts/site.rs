@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use super::disk::Disk;
 
@@ -24,7 +26,7 @@ const STEPS: &str = "[shared]\ndirs = ['uploads']\nfiles = ['.env']\n[steps]\nbu
 /// How pushes are deployed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// By `post-receive`, without steps.
+    /// By `post-receive`, without steps, while another program writes to the disk.
     Plain,
     /// By `post-receive`, with steps and shared paths.
     Steps,
@@ -213,11 +215,27 @@ impl<'a> Developer<'a> {
 
     /// Works until [`Developer::stop`] is called or only the last commit is left.
     pub fn work(&self) {
-        for number in 1..self.ids.len() - 1 {
-            if self.stop.load(Ordering::SeqCst) {
+        thread::scope(|scope| {
+            if self.way == Way::Plain {
+                scope.spawn(|| self.keep_the_disk_busy());
+            }
+            for number in 1..self.ids.len() - 1 {
+                if self.stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                self.act(number);
+            }
+        });
+    }
+
+    /// Writes files as another program on the server, which flushes none of them.
+    fn keep_the_disk_busy(&self) {
+        for turn in (0..8).cycle() {
+            if self.stop.load(Ordering::SeqCst) || !self.has_more() {
                 return;
             }
-            self.act(number);
+            fs::write(self.disk.path(&format!("other-{turn}")), vec![turn; 4 << 20]).unwrap();
+            thread::sleep(Duration::from_millis(20));
         }
     }
 

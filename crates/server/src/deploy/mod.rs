@@ -45,9 +45,7 @@ use crate::shared;
 use crate::site::history::Action;
 use crate::site::{INCOMING, Live, LockedSite, Recycled, Site, Staged, Withdrawn};
 use bluegreen_checkout::monitor::{Monitor, Notice};
-use bluegreen_checkout::{
-    self as checkout, Checkout, Options, Submodules, listing::Listing, manifest::Manifest,
-};
+use bluegreen_checkout::{self as checkout, Checkout, Options, Submodules, Written, listing::Listing};
 
 /// Deploys a commit, and reports the result to the pusher.
 pub fn deploy(server: &DeployContext, target: Target<'_>) -> Result<()> {
@@ -86,15 +84,16 @@ fn run(
         .into_iter()
         .filter(|name| is_free(server, site, name))
         .find_map(|name| site.open_to_recycle(name));
-    let Filled { mut staged, manifest, withdrawn } =
+    let Filled { mut staged, written, withdrawn } =
         fill_recycled_or_new(server, site, &name, &objects, contents.tree, recycled)?;
+    let manifest = &written.manifest;
     warn_of_submodules(server, &manifest.listing);
     let changed = changed(site, &live, &objects, &manifest.listing);
     let (files, size) = (manifest.listing.files(), manifest.listing.size());
     let mut record = Record::new(commit, contents.subject, files);
     record.number = Some(next_number(&releases));
     record.subdirectory.clone_from(&config.site.subdirectory);
-    staged.place(&name, &record, &manifest)?;
+    staged.place(&name, &record, manifest)?;
     attempt.release = Some(name.clone());
 
     let steps = Steps::new(server, site, &name, live.release());
@@ -107,7 +106,7 @@ fn run(
     record.outputs = cache.outputs(config.steps.of(Phase::Build).iter());
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
-    staged.seal(&name, &record)?;
+    staged.seal(&name, &record, &written)?;
     if let Target::Commit(_) = target {
         server.set_tip_aside(site, Some(commit), "another commit was deployed instead");
     }
@@ -155,7 +154,7 @@ fn refuse_public(server: &DeployContext, site: &LockedSite, target: Target<'_>) 
 /// A release that is filled but does not have its final path yet.
 struct Filled<'a> {
     staged: Staged<'a>,
-    manifest: Manifest,
+    written: Written,
     /// The rest of the recycled release. It is removed once the new release is live.
     withdrawn: Option<Withdrawn<'a>>,
 }
@@ -219,10 +218,19 @@ fn fill<'a>(
     let staged = site.stage()?;
     let listener = |notice: &Notice| print_notice(report, notice);
     let monitor = Monitor::new(server.stop(), &listener);
-    let manifest = checkout.write(objects, &staged.destination(source), &options, &monitor)?;
+    let mut written = checkout.write(objects, &staged.destination(source), &options, &monitor)?;
     drop(monitor);
     shared::link(site, &config.shared, name, staged.dir(), report)?;
-    Ok(Some(Filled { staged, manifest, withdrawn }))
+    if writes_more(config) || withdrawn.as_ref().is_some_and(|withdrawn| !withdrawn.is_flushed()) {
+        written.unflushed = None;
+    }
+    Ok(Some(Filled { staged, written, withdrawn }))
+}
+
+/// Returns whether a deployment may write more files than those of the commit.
+fn writes_more(config: &Config) -> bool {
+    let has_steps = [Phase::Build, Phase::Check].iter().any(|phase| !config.steps.of(*phase).is_empty());
+    has_steps || !config.shared.is_empty() || !config.site.assets.is_empty()
 }
 
 fn checkout_options(config: &Config, scratch: PathBuf) -> Options {

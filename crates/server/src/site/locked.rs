@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use bluegreen_sys::dir::Dir;
@@ -174,8 +174,14 @@ impl LockedSite {
         self.record_file(record_name(name)).replace(durable, |file| file.write_all(text.as_bytes()))
     }
 
+    /// Writes a release's manifest. It is flushed with the release.
     pub(super) fn write_manifest(&self, name: &ReleaseName, manifest: &Manifest) -> Result<()> {
         self.record_file(manifest_name(name)).replace(false, |file| manifest.write(file))
+    }
+
+    /// Flushes a release's manifest to disk. Its name in the directory is flushed with that of the record.
+    pub(super) fn flush_manifest(&self, name: &ReleaseName) -> io::Result<()> {
+        self.records.open_regular(manifest_name(name).as_bytes(), OFlags::RDONLY)?.sync_data()
     }
 
     /// Returns a file in `.bluegreen/releases/`.

@@ -15,9 +15,9 @@ use super::in_use::Search;
 use super::paths::INCOMING;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName};
-use bluegreen_checkout::Destination;
 use bluegreen_checkout::manifest::Manifest;
 use bluegreen_checkout::recycle::Source;
+use bluegreen_checkout::{Destination, Written};
 
 impl LockedSite {
     /// Returns whether a release can be recycled: it has a manifest, and nothing is mounted in it.
@@ -36,7 +36,8 @@ impl LockedSite {
         }
         let dir = self.releases.open_inside(name.to_string().as_bytes()).ok()?;
         let manifest = self.manifest(&name)?;
-        Some(Recycled { name, dir, manifest })
+        let is_flushed = self.read_record(&name).ok()?.is_some_and(|record| record.flushed);
+        Some(Recycled { name, dir, manifest, is_flushed })
     }
 
     /// Renames a release to a temporary name, so that its files can be reused. Its records stay until
@@ -97,6 +98,8 @@ pub struct Recycled {
     dir: Dir,
     /// Its contents as they were written.
     pub manifest: Manifest,
+    /// Whether its files are on the disk.
+    is_flushed: bool,
 }
 
 /// A recycled release under a temporary name. Dropping it removes the files that the new release did not reuse.
@@ -113,6 +116,12 @@ impl Withdrawn<'_> {
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.recycled.manifest
+    }
+
+    /// Returns whether the files of the release are on the disk.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.recycled.is_flushed
     }
 
     /// Runs `work` while another thread searches for processes that still use the release and could write to files that the
@@ -211,15 +220,20 @@ impl Staged<'_> {
         Ok(())
     }
 
-    /// Flushes the release to disk, and then records it as ready. If the disk lost a write, `syncfs` fails, and so does the
+    /// Flushes the release to disk, and then records it as ready. If the disk lost a write, flushing fails, and so does the
     /// deployment.
-    pub fn seal(&self, name: &ReleaseName, record: &Record) -> Result<()> {
+    pub fn seal(&self, name: &ReleaseName, record: &Record, written: &Written) -> Result<()> {
         self.refuse_replaced()?;
         if self.site.durable {
-            let path = self.site.release_path(name);
-            self.flush().map_err(Error::io("flush", path))?;
+            let flushed = match &written.unflushed {
+                Some(unflushed) => unflushed
+                    .flush(&written.manifest.listing, &self.dir)
+                    .and_then(|()| self.site.flush_manifest(name)),
+                None => self.flush(),
+            };
+            flushed.map_err(Error::io("flush", self.site.release_path(name)))?;
         }
-        self.write_record(name, record)
+        self.write_record(name, &Record { flushed: self.site.durable, ..record.clone() })
     }
 
     /// Fails if the release's path no longer refers to the directory that was filled: a step may have moved it.
