@@ -102,7 +102,7 @@ impl<'a> Developer<'a> {
         assert!(synced.success());
     }
 
-    /// Creates all commits. Each changes an eighth of the files.
+    /// Creates all commits. Each changes an eighth of the files, or so few that each is flushed by itself.
     fn commit(&mut self, commits: usize) {
         self.git(&[
             "init",
@@ -122,7 +122,8 @@ impl<'a> Developer<'a> {
                 let _ = write!(stream, "M 100644 inline {path}\ndata {}\n{content}\n", content.len());
             };
             file("number", &number.to_string());
-            for name in (0..FILES).filter(|name| number == 0 || name % 8 == number % 8) {
+            let part = if self.way == Way::Plain { 64 } else { 8 };
+            for name in (0..FILES).filter(|name| number == 0 || name % part == number % part) {
                 let content = format!("{name} of {number}\n").repeat(1 + name * 3 % 400);
                 file(&format!("d{}/{name}", name % 7), &content);
             }
@@ -287,7 +288,7 @@ impl<'a> Developer<'a> {
 
     /// Writes the files of a commit to a new directory in memory.
     pub fn check_out(&self, number: usize) -> PathBuf {
-        let tree = self.disk.memory(&format!("checkout-{number}"));
+        let tree = self.disk.memory(&format!("checkout-{}", self.ids[number]));
         if !tree.exists() {
             fs::create_dir(&tree).unwrap();
             let (tree, index) = (tree.to_str().unwrap(), format!("{}.index", tree.display()));
