@@ -82,7 +82,6 @@ fn the_first_push_to_another_branch_prints_how_to_deploy_it() {
         .says("hint: set `branch = \"main\"` in <repository>/bluegreen.toml, or push main:master");
     sandbox.push_refs(&["master:refs/tags/v1"]).ok().never_says("hint:");
     sandbox.push_refs(&["master:one", "master:two"]).ok().never_says("hint:");
-    sandbox.push_refs(&["main:master"]).output.contains("error"); // `main` is not a branch of the clone.
     sandbox.push().ok().serves("index.html", "v1");
     // Once the branch exists, pushes to other branches print no hint.
     sandbox.push_refs(&["master:topic"]).ok().never_says("hint:");

@@ -49,6 +49,7 @@ mod skip;
 #[path = "../integration/support/snapshot.rs"]
 #[allow(dead_code)]
 mod snapshot;
+mod sources;
 mod ssh;
 mod stacks;
 mod sudo;
