@@ -115,14 +115,14 @@ pub(crate) mod haproxy {
         // Control: this count detects a switch that does not wait for its front end.
         front.write(
             "/switches/late",
-            "#!/bin/sh\n(sleep 0.05; exec /switches/haproxy \"$@\") >/dev/null 2>&1 &\n",
+            "#!/bin/sh\n(sleep 3; exec /switches/haproxy \"$@\") >/dev/null 2>&1 &\n",
         );
         front
             .sh("chmod +x /switches/late; python3 /test/load.py 4 /switches/late 0.5")
             .ok()
             .says("\"failed\": 0,")
             .lacks("\"stale\": 0,");
-        // On a busy machine, its background processes outlive the count and would switch during the next one.
+        // Its background processes outlive the count, and would switch during the next one, which then finds stale responses.
         front.sh("while pgrep -f '[/]switches/(late|haproxy) set' >/dev/null; do sleep 0.1; done").ok();
         front.sh("/switches/haproxy set blue").ok();
         is_seamless(&front, "haproxy");
