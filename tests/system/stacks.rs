@@ -135,6 +135,7 @@ impl Stack {
         }
         assert!(result["requests"].as_u64() > Some(seconds * 10), "load too low in {seconds} s: {result}");
         assert!(result["versions"].as_u64() > Some(deployments as u64 / 2), "{result}");
+        self.hides_files(options.contains("php"));
     }
 
     /// Uninstalls everything, so that another web server can be set up.
@@ -253,6 +254,23 @@ impl Stack {
         {
             assert_eq!(self.dev.status_of(&format!("http://blue/{secret}")), "404", "{secret}");
         }
+    }
+
+    /// Asserts that visitors get neither hidden files nor the sources of PHP, and that no upload is executed.
+    fn hides_files(&self, has_php: bool) {
+        let names = "up/evil.php up/EVIL.PHP up/evil.phtml up/evil.phar up/index.php .well-known/evil.php .hidden assets/evil.php assets/.hidden";
+        let at = "cd /var/www/html/current; [ ! -d public ] || cd public; mkdir -p up assets .well-known; for name in assets/shown.txt";
+        let write = r#"echo '<?php echo "exe" . "cuted"; // canary' >$name; done"#;
+        self.blue.sh_as("deploy", &format!("{at} {names}; do {write}")).ok();
+        self.dev.sh("curl -sS http://blue/assets/shown.txt").ok().says("canary");
+        for name in names
+            .split(' ')
+            .chain(["up/", "up/evil.php/x"])
+            .filter(|name| has_php || *name == "assets/.hidden")
+        {
+            self.dev.sh(&format!("curl -sS http://blue/{name}")).ok().lacks("canary").lacks("executed");
+        }
+        self.blue.sh_as("deploy", &format!("{at} {names}; do rm $name; done; rmdir up .well-known")).ok();
     }
 }
 
