@@ -92,12 +92,7 @@ fn promotion_words(state: &State, planned: &Planned, force: bool) -> Vec<String>
             "Then {url} is watched for {watch}. If requests fail, visitors get the side before again."
         ));
     }
-    if let Some(from) = planned.from.as_ref().filter(|_| !planned.is_public && !planned.drain.is_zero()) {
-        let drain = humantime::format_duration(planned.drain);
-        lines.push(format!(
-            "At the end, both sides stay locked until {from} has no requests in flight, for {drain} at most."
-        ));
-    }
+    lines.extend(drain_words(planned));
     lines.extend(
         planned
             .left_out
@@ -115,14 +110,24 @@ fn canary_words(planned: &Planned) -> Option<String> {
     });
     let steps = steps.collect::<Vec<_>>().join(", then ");
     let to = &planned.to;
-    let words = || format!("Then {to} gets a part of the requests: {steps}. If they fail, it gets none.");
+    let words = || format!("Then {to} gets some of the requests: {steps}. If they fail, it gets none.");
     (!steps.is_empty()).then(words)
 }
 
+/// Says how long the promotion waits for the side before.
+fn drain_words(planned: &Planned) -> Option<String> {
+    let from = planned.from.as_ref().filter(|_| !planned.is_public && !planned.drain.is_zero())?;
+    let drain = humantime::format_duration(planned.drain);
+    Some(format!(
+        "At the end, both sides stay locked until {from} has no requests in flight, for {drain} at most."
+    ))
+}
+
 /// Asks whether a side changes; `None` if the action or the side is unknown.
+#[must_use]
 pub fn apply(state: &State, csrf: &str, (action, side): (&str, &str)) -> Option<Html<String>> {
     let servers: Vec<&Server> = state.servers.iter().filter(|server| server.endpoint.side == side).collect();
-    let status = servers.first()?.status.good();
+    servers.first()?;
     let title = match action {
         "rollback" => format!("Roll back {side}?"),
         "deploy" => format!("Deploy {side} again?"),
@@ -131,9 +136,25 @@ pub fn apply(state: &State, csrf: &str, (action, side): (&str, &str)) -> Option<
         "unlock" => format!("Unlock {side}?"),
         _ => return None,
     };
+    let page = Confirm {
+        title: title.clone(),
+        words: vec![change_words(&servers, action, side), visitors(state, action, side)],
+        csrf,
+        fields: vec![("do", action.into()), ("side", side.into()), ("seen", seen(state, side))],
+        asks_reason: action == "lock",
+        kind: "primary",
+        button: title.trim_end_matches('?').to_owned(),
+        ..Confirm::default()
+    };
+    Some(Html(render(&page)))
+}
+
+/// Says what a change of a side does.
+fn change_words(servers: &[&Server], action: &str, side: &str) -> String {
+    let status = servers.first().and_then(|server| server.status.good());
     let on_all = if servers.len() > 1 { format!(" on all {} servers", servers.len()) } else { String::new() };
     let commit = status.and_then(|status| status.commit).map_or_else(|| "nothing".into(), |id| id.short());
-    let first = match action {
+    match action {
         "rollback" => format!("{side} goes back{on_all} from {commit} to the newest good release before it."),
         "deploy" => {
             let branch = status.map_or_else(|| "its branch".into(), |status| words(&status.branch));
@@ -154,18 +175,7 @@ pub fn apply(state: &State, csrf: &str, (action, side): (&str, &str)) -> Option<
             "{side} refuses deployments, and neither side can be promoted. Everyone who is refused reads your reason."
         ),
         _ => format!("{side} accepts deployments again{on_all}. Nothing is deployed by that."),
-    };
-    let page = Confirm {
-        title: title.clone(),
-        words: vec![first, visitors(state, action, side)],
-        csrf,
-        fields: vec![("do", action.into()), ("side", side.into()), ("seen", seen(state, side))],
-        asks_reason: action == "lock",
-        kind: "primary",
-        button: title.trim_end_matches('?').to_owned(),
-        ..Confirm::default()
-    };
-    Some(Html(render(&page)))
+    }
 }
 
 fn visitors(state: &State, action: &str, side: &str) -> String {

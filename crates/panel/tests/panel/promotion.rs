@@ -30,7 +30,7 @@ fn a_canary_and_a_drain_are_announced() {
     contains_all(
         &page,
         &[
-            "Then green gets a part of the requests: 10% for 2m, then 50% for 1m. If they fail, it gets none.",
+            "Then green gets some of the requests: 10% for 2m, then 50% for 1m. If they fail, it gets none.",
             "both sides stay locked until blue has no requests in flight, for 1m at most.",
         ],
     );
