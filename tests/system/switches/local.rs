@@ -125,6 +125,10 @@ pub(crate) mod haproxy {
         // Its background processes outlive the count, and would switch during the next one, which then finds stale responses.
         front.sh("while pgrep -f '[/]switches/(late|haproxy) set' >/dev/null; do sleep 0.1; done").ok();
         front.sh("/switches/haproxy set blue").ok();
+        // The shipped config does not leave the process that serves visitors with root's rights.
+        let user =
+            "ps -o user= -p $(echo 'show info' | socat stdio /run/haproxy/admin.sock | sed -n 's/^Pid: //p')";
+        assert_eq!(front.sh(user).ok().text(), "haproxy\n");
         is_seamless(&front, "haproxy");
         forwards_upgrades(&front);
         serializes_switches(&front, "haproxy");
