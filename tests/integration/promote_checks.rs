@@ -63,7 +63,9 @@ fn a_command_must_succeed_for_each_server_before_the_switch() {
     let text = pair.fails(&[], "`./smoke-test --fast` for `");
     assert!(text.contains("` exited with status 7: cart is empty"), "{text}");
     let hint =
-        format!("BLUEGREEN_SIDE=green BLUEGREEN_ADDRESS={address} sh -c './smoke-test --fast'`, or promote");
+        format!("BLUEGREEN_COMMIT={} sh -c './smoke-test --fast'`, or promote", pair.green.id("master"));
+    let variables = format!("BLUEGREEN_SIDE=green BLUEGREEN_ADDRESS={address} ");
+    assert!(text.contains(&variables), "{text}");
     assert!(text.contains(&hint), "{text}");
     let (status, text) = pair.promote(&["--force"]);
     assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
@@ -90,6 +92,13 @@ fn a_failed_watch_command_reverts_the_promotion() {
     let text =
         reverts(&pair, "`test ! -e errors || { echo 5 % errors; false; }` exited with status 1: 5 % errors");
     assert!(text.contains("hint: see the logs of that side, and run the command by hand"), "{text}");
+}
+
+#[test]
+fn a_short_watch_runs_its_commands_once() {
+    let pair = pair("", "for = \"200ms\"\nrun = [\"echo >>ran\"]");
+    promoted(&pair);
+    assert_eq!(std::fs::read_to_string(pair.file("ran")).unwrap(), "\n");
 }
 
 /// Creates a pair in which blue responds in 10 ms, and green in `green` milliseconds.

@@ -178,25 +178,28 @@ struct Commands<'a> {
     /// Each command that runs now.
     tasks: Vec<Option<Task>>,
     next: Instant,
+    has_started: bool,
 }
 
 impl<'a> Commands<'a> {
     fn new(all: &'a [UserCommand<'a>], duration: Duration) -> Self {
         // A watch that is shorter than the pause runs them once.
         let next = Instant::now() + COMMAND_PAUSE.min(duration / 2);
-        Self { all, tasks: all.iter().map(|_| None).collect(), next }
+        Self { all, tasks: all.iter().map(|_| None).collect(), next, has_started: false }
     }
 
-    fn is_running(&self) -> bool {
-        self.tasks.iter().any(Option::is_some)
+    /// Returns whether a command runs, or has not run yet.
+    fn is_pending(&self) -> bool {
+        self.tasks.iter().any(Option::is_some) || !self.has_started && !self.all.is_empty()
     }
 
     /// Starts the commands if it is time, and checks those that have ended. A command that still runs is not started
-    /// a second time.
+    /// a second time. Commands that have not run before the end of a short watch run then.
     fn advance(&mut self, is_over: bool, stop: &Stop) -> Result<()> {
-        let is_due = Instant::now() >= self.next && !is_over;
+        let is_due = if is_over { !self.has_started } else { Instant::now() >= self.next };
         if is_due {
             self.next += COMMAND_PAUSE;
+            self.has_started = true;
         }
         for (command, slot) in self.all.iter().zip(&mut self.tasks) {
             if is_due && slot.is_none() {
@@ -276,7 +279,7 @@ pub fn watch(
     let started = Instant::now();
     let mut commands = Commands::new(&rules.commands, rules.duration);
     let (mut next, mut shown, mut sent) = (started, started, 0usize);
-    while started.elapsed() < rules.duration || !in_flight.0.is_empty() || commands.is_running() {
+    while started.elapsed() < rules.duration || !in_flight.0.is_empty() || commands.is_pending() {
         stop.check()?;
         let is_over = started.elapsed() >= rules.duration;
         if Instant::now() >= next && !is_over && in_flight.0.len() < MAX_IN_FLIGHT {
