@@ -78,7 +78,7 @@ fn the_tests_run_on_a_machine_with_nothing_but_rust() {
     let shown: Vec<&str> = shown.into_iter().filter(|directory| Path::new(directory).is_dir()).collect();
     let machine = machine(&own_suite(), &shown);
     machine.sh("! command -v git cc nginx sshd shellcheck").ok();
-    let tests = "push::the_branch_tip_is_deployed_rather_than_the_pushed_commit tutorial::with_nginx";
+    let tests = "push::the_branch_tip_is_deployed_rather_than_the_pushed_commit keys::history_names_the_key_that_pushed";
     machine
         .sh(&format!(
             "cd {CLONE}; {} CARGO_HOME={cargo} RUSTUP_HOME={rustup} PATH={cargo}/bin:$PATH CI=true tests/run {tests}",
@@ -86,7 +86,7 @@ fn the_tests_run_on_a_machine_with_nothing_but_rust() {
         ))
         .ok()
         .says("Installing by apt-get what is missing: ")
-        .says("test tutorial::with_nginx ... ok\n")
+        .says("test keys::history_names_the_key_that_pushed ... ok\n")
         .says("\n2 passed, 0 failed, 0 skipped\n");
 }
 

@@ -192,7 +192,7 @@ fn behind_nginx() {
     pair.install("nginx");
     pair.deploy();
     pair.shows(DOMAIN, 1);
-    pair.is_seamless("nginx", 20);
+    pair.is_seamless("nginx", 6);
     pair.works();
     pair.survives_a_reboot();
     pair.uninstall("nginx");

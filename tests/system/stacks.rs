@@ -13,7 +13,7 @@ use crate::machine::{Background, Machine};
 
 /// The number of deployments under load behind each web server, which `BLUEGREEN_TEST_DEPLOYMENTS` overrides.
 /// Every fifth and the last are followed by a rollback.
-const DEPLOYMENTS: usize = 3;
+const DEPLOYMENTS: usize = 2;
 
 /// An application from `fixtures/` on a server, and its developer.
 struct Stack {
