@@ -3,7 +3,8 @@
 use std::process::Stdio;
 
 use crate::support::sandbox::feed;
-use crate::support::{Node, Sandbox};
+use crate::support::skip::program_or_skip;
+use crate::support::{Node, Run, Sandbox};
 
 #[test]
 fn every_entry_type_matches_git_checkout() {
@@ -42,6 +43,24 @@ fn large_files_are_streamed() {
     let big: Vec<u8> =
         (0..20_000_000_u32).map(|byte| (byte.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     sandbox.commit_nodes(&[(b"big", Node::File(big))]).push().ok().serves_checkout("master");
+}
+
+#[test]
+fn a_file_larger_than_the_memory_is_copied_loose_and_packed() {
+    if !program_or_skip("prlimit") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let topic = ["master:refs/heads/topic"];
+    sandbox.commit_nodes(&[(b"big", Node::File(vec![b'x'; 128 << 20]))]).push_refs(&topic).ok();
+    for packing in [&["count-objects"][..], &["repack", "-adq"]] {
+        sandbox.git_in(&sandbox.repository(), packing);
+        let mut deploy = sandbox.command("prlimit");
+        deploy.arg(format!("--as={}", 96 << 20)).arg(sandbox.hook_path()).args(["deploy", "topic"]);
+        Run::new(&sandbox, &mut deploy).ok();
+        assert_eq!(std::fs::metadata(sandbox.current("big")).unwrap().len(), 128 << 20);
+        sandbox.commit("small", "").push().ok();
+    }
 }
 
 #[test]

@@ -6,12 +6,13 @@
 
 use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::promote::{Pair, said};
 use crate::support::run::Run;
+use crate::support::sandbox::BLUEGREEN;
 use crate::support::skip::{program_or_skip, root_or_skip};
 use crate::support::two_versions::TwoVersions;
 
@@ -53,6 +54,13 @@ fn history(two: &TwoVersions) -> Vec<Value> {
     text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
+/// Returns whether the program starts under a limit. Before `main`, Rust's runtime needs memory of its own, and aborts or
+/// panics without it.
+fn can_start(wrapper: &[String]) -> bool {
+    let started = Command::new(&wrapper[0]).args(&wrapper[1..]).args([BLUEGREEN, "--version"]).output();
+    matches!(started.unwrap().status.code(), Some(0 | 1))
+}
+
 /// Asserts that the program exited by itself. 134 and SIGABRT are those of an abort, as after an allocation that fails. A
 /// program for which there is no memory at all never starts: the kernel kills it with SIGSEGV.
 #[track_caller]
@@ -67,8 +75,10 @@ fn neither_panicked_nor_aborted(code: Option<i32>, signal: Option<i32>, text: &s
 
 /// Asserts that a run neither panicked nor hung, and that the live release and the history are intact.
 #[track_caller]
-fn is_intact(two: &TwoVersions, run: &Run<'_>, before: &[Value], when: &str) {
-    neither_panicked_nor_aborted(run.status.code(), run.status.signal(), &run.output, when);
+fn is_intact(two: &TwoVersions, run: &Run<'_>, before: &[Value], wrapper: &[String], when: &str) {
+    if wrapper.is_empty() || can_start(wrapper) {
+        neither_panicked_nor_aborted(run.status.code(), run.status.signal(), &run.output, when);
+    }
     two.is_whole(when);
     assert!(history(two).starts_with(before), "{when}: the history has lost entries");
 }
@@ -87,19 +97,19 @@ fn survives(two: &TwoVersions, limit: Limit, user: u32) {
         let before = history(two);
         let run = two.push(to, &wrapper);
         succeeded += u32::from(run.status.success() && two.live() == to);
-        is_intact(two, &run, &before, &format!("a push under {}", wrapper[4]));
+        is_intact(two, &run, &before, &wrapper, &format!("a push under {}", wrapper[4]));
 
         let before = history(two);
         let run = two.push(to, &[]);
         assert!(run.status.success() && two.live() == to, "after {}: {}", wrapper[4], run.output);
-        is_intact(two, &run, &before, &format!("the push after {}", wrapper[4]));
+        is_intact(two, &run, &before, &[], &format!("the push after {}", wrapper[4]));
         two.agrees(&wrapper[4]);
         two.sandbox.is_tidy();
 
         let before = history(two);
         let mut rollback = two.command(&wrapper, two.sandbox.hook_path(), &["rollback"]);
         let run = Run::new(&two.sandbox, &mut rollback);
-        is_intact(two, &run, &before, &format!("a rollback under {}", wrapper[4]));
+        is_intact(two, &run, &before, &wrapper, &format!("a rollback under {}", wrapper[4]));
     }
     assert!(succeeded > 0, "no push succeeded under any value of the limit");
 }
@@ -135,7 +145,8 @@ fn promotion_survives(limit: Limit, user: u32) {
         let (status, text) = said(&command.stdin(Stdio::null()).output().unwrap());
         let when = format!("a promotion under {}", wrapper[4]);
         let has_said = ["panicked", "memory allocation of"].iter().any(|word| text.contains(word));
-        assert!(!has_said && ![101, 124, 134, 137].contains(&status), "{when}: {status}: {text}");
+        let has_ended = !has_said && ![101, 124, 134, 137].contains(&status);
+        assert!(has_ended || !can_start(&wrapper), "{when}: {status}: {text}");
         succeeded += u32::from(status == 0 && pair.public() == to);
         is_consistent(&pair, &when);
         let (status, text) = pair.promote(&[to]);

@@ -11,6 +11,7 @@ mod loose;
 mod object_id;
 mod pack;
 mod store;
+mod stream;
 pub mod tree;
 mod tree_cache;
 mod tree_diff;

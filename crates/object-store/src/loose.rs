@@ -1,7 +1,7 @@
 //! Reads loose objects: zlib-compressed files that contain the type, the size, and the content of one object.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 
 use flate2::{Decompress, FlushDecompress};
@@ -9,9 +9,13 @@ use libdeflater::Decompressor;
 
 use crate::object_id::{ObjectId, ObjectKind};
 use crate::pack::MAX_IN_MEMORY;
+use crate::stream::{self, StreamError};
 
 /// The number of bytes that are read when only type and size are wanted.
 const START: usize = 4 << 10;
+
+/// The number of bytes that are read at a time when a large object is copied.
+const READ_AHEAD: usize = 256 << 10;
 
 /// The maximum length of a header, in bytes: `commit`, a space, a 64-bit size, and NUL.
 const MAX_HEADER: usize = 32;
@@ -37,8 +41,7 @@ struct Header {
 
 /// Reads an object of an `objects` directory, if it exists.
 pub fn read(objects: &Path, id: ObjectId, with_content: bool) -> io::Result<Option<Loose>> {
-    let digits = id.to_string();
-    let mut file = match File::open(objects.join(&digits[..2]).join(&digits[2..])) {
+    let mut file = match open(objects, id) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
@@ -51,7 +54,6 @@ pub fn read(objects: &Path, id: ObjectId, with_content: bool) -> io::Result<Opti
         let len = file.read(&mut bytes)?;
         bytes.truncate(len);
     }
-    let damaged = || io::Error::new(ErrorKind::InvalidData, "the loose object is damaged");
     let Header { kind, size, len: header_len } = Header::parse(&bytes).ok_or_else(damaged)?;
     if !with_content || size >= MAX_IN_MEMORY {
         return Ok(Some(Loose { kind, size, content: None }));
@@ -63,6 +65,35 @@ pub fn read(objects: &Path, id: ObjectId, with_content: bool) -> io::Result<Opti
         }
         _ => Err(damaged()),
     }
+}
+
+/// Copies the content of a blob of this size, if it is a loose object of this directory.
+pub(crate) fn copy(
+    objects: &Path,
+    id: ObjectId,
+    size: u64,
+    to: &mut dyn Write,
+) -> Option<Result<(), StreamError>> {
+    let open = || {
+        let mut file = BufReader::with_capacity(READ_AHEAD, open(objects, id)?);
+        let header = Header::parse(file.fill_buf()?);
+        let header = header.filter(|header| header.kind == ObjectKind::Blob && header.size == size);
+        Ok::<_, io::Error>((file, header.ok_or_else(damaged)?.len))
+    };
+    match open() {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => Some(Err(StreamError::Read(error))),
+        Ok((file, header_len)) => Some(stream::inflate(file, header_len, size, to)),
+    }
+}
+
+fn open(objects: &Path, id: ObjectId) -> io::Result<File> {
+    let digits = id.to_string();
+    File::open(objects.join(&digits[..2]).join(&digits[2..]))
+}
+
+fn damaged() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "the loose object is damaged")
 }
 
 impl Header {

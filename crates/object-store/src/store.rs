@@ -1,7 +1,7 @@
 //! [`ObjectStore`]: the objects of a repository, loose and packed, of its alternates, and of added directories.
 //!
-//! `refs/replace` is ignored. A [`Fallback`] reads what is too large for memory and what cannot be decoded here, but only
-//! after the delta chain was found to end, because git follows a cyclic chain forever.
+//! `refs/replace` is ignored. A [`Fallback`] reads deltas that are too large for memory and what cannot be decoded here, but
+//! only after the delta chain was found to end, because git follows a cyclic chain forever.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -20,6 +20,7 @@ use crate::object_id::{ObjectFormat, ObjectId, ObjectKind};
 use crate::pack::delta_tree::PackedBlobs;
 use crate::pack::reader::PackReader;
 use crate::pack::{MAX_IN_MEMORY, Packs};
+use crate::stream::StreamError;
 use crate::tree_cache::TreeCache;
 
 /// The maximum size of a commit or a tree, in bytes: a tree with a million entries.
@@ -29,7 +30,7 @@ const MAX_OBJECT: u64 = 64 << 20;
 const SMALL_TREE: usize = 4 << 10;
 const MAX_TREES: usize = 1 << 10;
 
-/// Copies objects that the store does not decode, such as blobs of 16 MiB and more. Usually it runs `git cat-file`.
+/// Copies objects that the store does not decode, such as deltas of 16 MiB and more. Usually it runs `git cat-file`.
 pub trait Fallback: Debug + Sync {
     /// Copies the content of an object whose type and size are known. `alternates` are object directories to search
     /// besides the repository's own.
@@ -205,8 +206,23 @@ impl Reader<'_> {
     pub fn write_blob(&self, id: ObjectId, size: u64, file: &mut File) -> Result<(), CopyError> {
         match self.find(id, ObjectKind::Blob, size < MAX_IN_MEMORY)?.content {
             Some(content) => file.write_all(&content).map_err(CopyError::Write),
-            None => self.copy(LargeObject { id, kind: ObjectKind::Blob, size }, file),
+            None => match self.stream(id, size, file) {
+                Some(streamed) => streamed,
+                None => self.copy(LargeObject { id, kind: ObjectKind::Blob, size }, file),
+            },
         }
+    }
+
+    /// Copies a large blob that is stored as a whole, loose or in a pack. Returns `None` for a delta.
+    fn stream(&self, id: ObjectId, size: u64, to: &mut File) -> Option<Result<(), CopyError>> {
+        let mut opened = self.opened.borrow_mut();
+        let (opened, reader) = opened.as_mut()?;
+        let loose = opened.directories.iter().find_map(|directory| loose::copy(directory, id, size, to));
+        let copied = loose.or_else(|| reader.copy(&opened.packs, id, size, to))?;
+        Some(copied.map_err(|error| match error {
+            StreamError::Read(error) => unreadable(id, ObjectKind::Blob, &error.to_string()).into(),
+            StreamError::Write(error) => CopyError::Write(error),
+        }))
     }
 
     fn read(&self, id: ObjectId, kind: ObjectKind) -> Result<Vec<u8>> {

@@ -60,7 +60,7 @@ fn is_seamless(front: &Machine) {
     assert!(!ran.text().contains("\"slow\": 0,"), "no long request: {}", ran.text());
     // The figures, shown with `--nocapture`.
     std::io::Write::write_all(&mut std::io::stderr(), ran.text().as_bytes()).unwrap();
-    let last = if promotions % 2 == 0 { "blue" } else { "green" };
+    let last = if promotions.is_multiple_of(2) { "blue" } else { "green" };
     front
         .sh("bluegreen public --config /test/promote.toml")
         .ok()

@@ -1,7 +1,7 @@
 //! [`PackFile`]: a pack or an index, with reads at any offset.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -37,5 +37,19 @@ impl PackFile {
             Self::Open(file) => read(file),
             Self::Closed(path) => read(&File::open(path)?),
         }
+    }
+}
+
+/// Reads a file from an offset on.
+pub struct FromOffset<'a> {
+    pub file: &'a PackFile,
+    pub offset: u64,
+}
+
+impl Read for FromOffset<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read_at(bytes, self.offset)?;
+        self.offset += len as u64;
+        Ok(len)
     }
 }

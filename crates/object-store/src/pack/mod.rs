@@ -13,6 +13,7 @@ mod index;
 pub(crate) mod reader;
 
 use std::fs;
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::{Decompress, FlushDecompress};
@@ -20,10 +21,11 @@ use libdeflater::Decompressor;
 
 use self::buffer::Buffer;
 use self::delta::DeltaHeader;
-use self::file::PackFile;
+use self::file::{FromOffset, PackFile};
 use self::header::{Header, MAX_HEADER, Representation};
 use self::index::{Index, Window};
-use crate::object_id::{ObjectFormat, ObjectId};
+use crate::object_id::{ObjectFormat, ObjectId, ObjectKind};
+use crate::stream::{self, StreamError};
 
 /// Objects of this size and larger are not held in memory, in bytes.
 pub(crate) const MAX_IN_MEMORY: u64 = 16 << 20;
@@ -31,6 +33,9 @@ pub(crate) const MAX_IN_MEMORY: u64 = 16 << 20;
 /// The length of a read, in bytes: enough for most blobs and deltas of a site. Reads in the order of the pack read ahead.
 const FIRST_READ: usize = 4 << 10;
 const READ_AHEAD: usize = 16 << 10;
+
+/// The length of a read when a large object is copied, in bytes.
+const STREAM_AHEAD: usize = 256 << 10;
 
 /// The number of packs that stay open, with two files each. From 50 packs on, `git gc` combines them.
 const MAX_OPEN: usize = 100;
@@ -184,6 +189,23 @@ impl Packs {
             let size = decompressor.zlib_decompress(packed, inflated).ok()?;
             (size == inflated.len()).then_some(())
         })
+    }
+
+    /// Copies the content of a blob of this size. Returns `None` if it is stored as a delta, or if it is something else.
+    pub(crate) fn copy(
+        &self,
+        location: Location,
+        size: u64,
+        buffers: &mut Buffers,
+        to: &mut dyn Write,
+    ) -> Option<Result<(), StreamError>> {
+        let header = self.header(location, buffers)?;
+        if (header.representation, header.size) != (Representation::Whole(ObjectKind::Blob), size) {
+            return None;
+        }
+        let offset = location.offset + header.len as u64;
+        let rest = FromOffset { file: &self.pack(location.pack)?.file, offset };
+        Some(stream::inflate(BufReader::with_capacity(STREAM_AHEAD, rest), 0, size, to))
     }
 
     /// Returns the bytes at a location: at least `len`, or up to the end of the pack. Reads them from the file unless the

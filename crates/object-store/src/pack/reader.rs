@@ -4,12 +4,14 @@
 //! decompressed. So a damaged pack costs neither endless time nor unbounded memory.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::Arc;
 
 use super::delta::{self, DeltaHeader};
 use super::header::Representation;
 use super::{Buffers, Location, Packs};
 use crate::object_id::{ObjectId, ObjectKind};
+use crate::stream::StreamError;
 
 /// The maximum length of a delta chain: git's own limit for `pack.depth`.
 pub(crate) const MAX_CHAIN: usize = 4095;
@@ -94,6 +96,17 @@ impl PackReader {
             object = self.keep(location, object.kind, result);
         }
         Some(object)
+    }
+
+    /// Copies the content of a blob of this size. Returns `None` unless it is stored as a whole.
+    pub(crate) fn copy(
+        &mut self,
+        packs: &Packs,
+        id: ObjectId,
+        size: u64,
+        to: &mut dyn Write,
+    ) -> Option<Result<(), StreamError>> {
+        packs.copy(self.find(packs, id)?, size, &mut self.buffers, to)
     }
 
     fn keep(&mut self, location: Location, kind: ObjectKind, content: Vec<u8>) -> PackedObject {
