@@ -184,7 +184,7 @@ fn sides_are_promoted_back_and_forth() {
     assert_eq!(pair.blue.bluegreen(&["public"]).ok().output(), "blue was not part of a promotion yet\n");
     let (status, text) = pair.promote(&[]);
     assert_eq!(status, 0, "{text}");
-    assert!(text.contains("green is public, before it was blue: 2 requests, 0 failed"), "{text}");
+    assert!(text.contains("green is public instead of blue: 2 requests, 0 failed"), "{text}");
     assert_eq!((pair.public().as_str(), pair.marks()), ("green", [Some(false), Some(true)]));
     let entry = pair.green.history().pop().unwrap();
     assert_eq!((&entry["action"], &entry["promotion"]["from"]), (&"promote".into(), &"blue".into()));

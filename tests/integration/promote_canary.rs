@@ -42,7 +42,7 @@ fn a_canary_gets_its_steps_and_then_everything() {
     assert!(text.contains("Giving green 10% of the requests for 600ms...\n"), "{text}");
     assert!(text.contains("1 response of 1 by green, 0 failed, p99 "), "{text}");
     // The figures of the promotion are those of the watch.
-    assert!(text.contains("green is public, before it was blue: 2 requests, 0 failed"), "{text}");
+    assert!(text.contains("green is public instead of blue: 2 requests, 0 failed"), "{text}");
 }
 
 #[test]

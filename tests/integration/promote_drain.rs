@@ -98,5 +98,5 @@ fn ctrl_c_stops_draining_but_not_the_promotion() {
     let (status, text) = said(&promotion.wait_with_output().unwrap());
     assert!(status == 0 && pair.public() == "green", "{text}");
     assert!(text.contains("warning: stopped waiting for requests in flight at blue: cancelled\n"), "{text}");
-    assert!(text.contains("green is public, before it was blue") && !is_locked(&pair), "{text}");
+    assert!(text.contains("green is public instead of blue") && !is_locked(&pair), "{text}");
 }

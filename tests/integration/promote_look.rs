@@ -105,7 +105,7 @@ fn a_response_without_a_server_name_does_not_confirm_the_switch() {
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let named = if name == "nobody" { serde_json::json!([]) } else { serde_json::json!([name]) };
         assert_eq!(json["answered_by"], named);
-        assert!(json["summary"].as_str().unwrap().starts_with(&format!("{side} is public, before it was ")));
+        assert!(json["summary"].as_str().unwrap().starts_with(&format!("{side} is public instead of ")));
         // A log shows a progress line from time to time, in addition to the JSON.
         let progress = String::from_utf8(output.stderr).unwrap();
         let lines = progress.lines().filter(|line| line.contains(", 0 failed, p50 ")).count();

@@ -71,10 +71,10 @@ fn public(dev: &Machine) -> Ran {
 
 /// Promotes through the account, also after a kill, a hanging switch, and a reboot of the front end.
 fn promotes(lb: &Machine, dev: &Machine, switch: &str, restart: &str) {
-    promote(dev, "").ok().says("The front end shows green after").says("green is public, before it was blue");
+    promote(dev, "").ok().says("The front end shows green after").says("green is public instead of blue");
     public(dev).ok().says("green  green   yes");
     assert_eq!(dev.get("lb"), "green");
-    promote(dev, "").ok().says("blue is public, before it was green");
+    promote(dev, "").ok().says("blue is public instead of green");
 
     // Killed while the switch runs: one side is public, and the next command reports which.
     let program = format!("/usr/local/lib/bluegreen/switches/{switch}");

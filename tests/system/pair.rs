@@ -99,7 +99,7 @@ impl Pair {
     }
 
     pub fn promote(&self, side: &str) {
-        self.ssh(&format!("promote {side}")).ok().says(&format!("{side} is public, before it was"));
+        self.ssh(&format!("promote {side}")).ok().says(&format!("{side} is public instead of"));
         let page = self.page(DOMAIN);
         let version = if side == "blue" { 1 } else { 2 };
         assert!(page.contains(&format!("Version {version}<")), "{side}: {page}");

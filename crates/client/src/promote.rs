@@ -305,10 +305,11 @@ fn watch_public(
 /// Sums a promotion up in one line that can be pasted into a chat.
 #[must_use]
 pub fn summary(done: &Promoted, took: Duration) -> String {
+    let instead = done.from.as_ref().filter(|from| **from != done.to);
     format!(
-        "{} is public, before it was {}: {}, {} failed, p99 {} ms, {} in all.",
+        "{} is public{}: {}, {} failed, p99 {} ms, {} in all.",
         done.to,
-        named(done.from.as_deref()),
+        instead.map_or_else(String::new, |from| format!(" instead of {from}")),
         count(done.requests, "request"),
         done.failures,
         done.p99_ms,

@@ -221,7 +221,7 @@ def flip_with_canary_and_drain(driver):
     driver.find_element(By.ID, "cancel-job").click()
     wait(lambda: count(driver, "#confirm") == 1, "the confirmation")
     driver.find_element(By.ID, "confirm").click()
-    wait(lambda: "green is public, before it was blue" in text(driver, "#activity .outcome"), "the end")
+    wait(lambda: "green is public instead of blue" in text(driver, "#activity .outcome"), "the end")
     open(CONFIG, "w").write(config)
 
 
@@ -313,7 +313,7 @@ def main():
     assert promotions(other) == before, "the promotion had ended before the browser was closed"
     first.quit()
     wait(lambda: promotions(other) > before, "the end")
-    wait(lambda: f"{other} is public, before it was {side}" in text(second, "#activity .outcome"), "the end")
+    wait(lambda: f"{other} is public instead of {side}" in text(second, "#activity .outcome"), "the end")
     assert public_side() == other
     second.quit()
     stop.set()

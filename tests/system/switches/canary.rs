@@ -81,7 +81,7 @@ fn a_canary_ends_at_the_new_side_or_goes_back_by_itself() {
     let done = done
         .says("Giving green 20% of the requests for 8s...")
         .says("Giving green 60% of the requests for 3s...");
-    drop(done.says(" responses of ").says("green is public, before it was blue"));
+    drop(done.says(" responses of ").says("green is public instead of blue"));
     assert_eq!(show(&front), "green\n");
 
     // Green answers 500 to visitors, and not to the check. The total failure rate stays below what is tolerated: 80 in

@@ -50,7 +50,7 @@ fn a_promotion_is_confirmed_in_words_and_shows_its_steps() {
     }
     let done = panel.post("/do", &form(&page));
     assert_eq!((done.status, done.header("location")), (303, "/#activity"));
-    let page = overview_shows(&panel, "green is public, before it was blue");
+    let page = overview_shows(&panel, "green is public instead of blue");
     for words in [
         "Promotion of green",
         "<li class=\"done\">Switch</li>",
@@ -85,7 +85,7 @@ fn two_browsers_see_each_line_and_each_response() {
     drop(browsers);
     read_until(&mut panel.events(""), &["Checked green", ",3,\"check\"]", ",900,\"failed\"]"]);
     panel.change(|world| world.is_blocked = false);
-    overview_shows(&panel, "green is public, before it was blue");
+    overview_shows(&panel, "green is public instead of blue");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_promotion_that_a_check_forbids_can_be_forced() {
     let page = panel.get("/confirm?do=promote&side=green&force=yes");
     assert!(page.body.contains("Nothing stops this promotion"), "{page:?}");
     assert_eq!(panel.post("/do", &form(&page)).status, 303);
-    overview_shows(&panel, "green is public, before it was blue");
+    overview_shows(&panel, "green is public instead of blue");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn a_drain_shows_what_it_waits_for_and_the_wait_can_be_stopped() {
     let page = panel.get("/confirm?do=stop");
     contains_all(&page.body, &["Stop waiting?", "Visitors keep the new side."]);
     assert_eq!(panel.post("/do", &form(&page)).status, 303);
-    overview_shows(&panel, "green is public, before it was blue");
+    overview_shows(&panel, "green is public instead of blue");
 }
 
 #[test]

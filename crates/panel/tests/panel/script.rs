@@ -43,7 +43,7 @@ pub fn play(
     if has_canary {
         run.drain();
     }
-    Ok("green is public, before it was blue".into())
+    Ok("green is public instead of blue".into())
 }
 
 impl Run<'_> {
