@@ -191,7 +191,7 @@ fn ctrl_c_and_ctrl_z_reach_the_command() {
             bluegreen -C {REPO} log --follow >/root/followed 2>&1 & follower=$!
             until grep -q waiting /root/followed; do sleep 0.1; done
             kill -TERM $follower; wait $follower; echo follower=$?
-            kill -0 $deployment; echo runs=$?; grep -lz -e '--follo[w]' /proc/[0-9]*/cmdline; echo left=$?
+            kill -0 $deployment; echo runs=$?; cat /proc/[0-9]*/cmdline 2>/dev/null | grep -aqe '--follo[w]'; echo left=$?
             touch /tmp/go; wait $deployment; echo deployed=$?\n"
         ),
     );
