@@ -75,7 +75,9 @@ fn killed_at_every_file_system_change() {
             two.push_works(new, when);
         },
     );
-    assert!(calls.iter().all(|call| killed.contains_key(call)), "{killed:?}");
+    // So few files are flushed one by one.
+    let is_killed = |call: &&str| *call == "syncfs" || killed.contains_key(*call);
+    assert!(calls.iter().all(|call| is_killed(&call)), "{killed:?}");
 }
 
 #[test]

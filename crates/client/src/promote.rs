@@ -15,7 +15,7 @@ use crate::check_config::Limit;
 use crate::error::{Error, Result};
 use crate::hold::{Heartbeat, Hold};
 use crate::observer::{Observer, Step};
-use crate::plan::{Plan, PromoteIntent, ServerStatus, Topology, all, named, refuse_frozen};
+use crate::plan::{Plan, PromoteIntent, ServerStatus, Topology, all, refuse_frozen};
 use crate::progress::{Progress, SILENT};
 use crate::remote::Remote;
 use crate::role::Handover;
