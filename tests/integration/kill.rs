@@ -77,7 +77,7 @@ fn killed_at_every_file_system_change() {
     );
     // So few files are flushed one by one.
     let is_killed = |call: &&str| *call == "syncfs" || killed.contains_key(*call);
-    assert!(calls.iter().all(|call| is_killed(&call)), "{killed:?}");
+    assert!(calls.iter().all(is_killed), "{killed:?}");
 }
 
 #[test]
