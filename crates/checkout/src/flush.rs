@@ -25,7 +25,7 @@ const LONG_LINK: usize = 60;
 /// The number of threads that flush files. They wait for the disk, which flushes several files at once.
 const THREADS: usize = 16;
 
-/// What a checkout created in a release, if it is little. Everything else in that release is from a recycled one.
+/// The files and directories that a checkout created in a release, if they are few. All others are from a recycled release.
 #[derive(Debug)]
 pub struct Unflushed {
     files: Vec<EntryIndex>,
@@ -33,8 +33,8 @@ pub struct Unflushed {
 }
 
 impl Unflushed {
-    /// Lists what is new in a release that took over the files `kept`. Returns `None` if that is too much, or if it has a
-    /// long symlink.
+    /// Lists the new paths of a release that took over the files `kept`. Returns `None` if there are too many, or if one is
+    /// a long symlink.
     pub(super) fn find(listing: &Listing, kept: Option<&Kept>) -> Option<Self> {
         let is_kept = |entry: EntryIndex| kept.is_some_and(|kept| kept.stamp(entry).is_some());
         let is_new = |&directory: &DirectoryIndex| {

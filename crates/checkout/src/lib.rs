@@ -98,7 +98,7 @@ pub struct Destination<'a> {
 #[derive(Debug)]
 pub struct Written {
     pub manifest: Manifest,
-    /// What is not on the disk yet, if it is little, and if nothing else was written.
+    /// The paths to flush, if they are few and nothing else was written.
     pub unflushed: Option<Unflushed>,
 }
 

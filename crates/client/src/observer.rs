@@ -53,7 +53,7 @@ pub enum Event {
     Step(Step),
     /// The side gets this percentage of the requests.
     Weight(u8),
-    /// What the step waits for, in words.
+    /// The condition that the step waits for, in words.
     Waiting(String),
     /// A response to a check, or to a request of the watch.
     Response {
@@ -88,7 +88,7 @@ impl Observer {
         self.send(Event::Weight(percent));
     }
 
-    /// Reports what the step waits for.
+    /// Reports the condition that the step waits for.
     pub fn waiting(&self, what: impl Into<String>) {
         self.send(Event::Waiting(what.into()));
     }

@@ -64,7 +64,7 @@ impl Overview {
         Ok(Self { public: shown.public, split: shown.split, rows, states, failed })
     }
 
-    /// Returns whether the servers of a side serve different commits, and these differ in what is deployed.
+    /// Returns whether the servers of a side serve different commits, and these contain different files to deploy.
     #[must_use]
     pub fn differs(&self, side: &str) -> bool {
         let servers = self.states.iter().filter(|server| server.side == side);

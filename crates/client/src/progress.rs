@@ -11,7 +11,7 @@ pub(crate) const SILENT: u64 = 5;
 /// Prints a line every second at a terminal, and a few lines in a log.
 pub(crate) struct Progress<'a> {
     report: &'a Report,
-    /// What the servers have not done yet.
+    /// The action that the servers have not completed yet.
     what: &'static str,
     /// The second of the first line in a log.
     first: u64,

@@ -158,7 +158,7 @@ pub fn hold_all(
     Ok(holds)
 }
 
-/// What is reported while locks are taken.
+/// Progress reports while locks are taken.
 enum Event {
     /// A line about the holder of a lock.
     Holder(String),
