@@ -46,6 +46,26 @@ fn large_files_are_streamed() {
 }
 
 #[test]
+fn a_damaged_copy_of_a_large_file_is_replaced_by_an_intact_one() {
+    let sandbox = Sandbox::new();
+    let topic = ["master:refs/heads/topic"];
+    // It does not compress, so its second half is far from the header.
+    let big: Vec<u8> =
+        (0..20_000_000_u32).map(|byte| (byte.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    sandbox.commit_nodes(&[(b"big", Node::File(big.clone()))]).push_refs(&topic).ok();
+    let (repository, id) = (sandbox.repository(), sandbox.id("master:big"));
+    let loose = repository.join("objects").join(&id[..2]).join(&id[2..]);
+    sandbox.git_in(&repository, &["repack", "-aq"]);
+    let mut bytes = std::fs::read(&loose).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 1000].fill(0);
+    std::fs::remove_file(&loose).unwrap();
+    std::fs::write(&loose, bytes).unwrap();
+    sandbox.bluegreen(&["deploy", "topic"]).ok();
+    assert_eq!(std::fs::read(sandbox.current("big")).unwrap(), big);
+}
+
+#[test]
 fn a_file_larger_than_the_memory_is_copied_loose_and_packed() {
     if !program_or_skip("prlimit") {
         return;

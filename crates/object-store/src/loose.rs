@@ -67,24 +67,17 @@ pub fn read(objects: &Path, id: ObjectId, with_content: bool) -> io::Result<Opti
     }
 }
 
-/// Copies the content of a blob of this size, if it is a loose object of this directory.
+/// Copies the content of a blob of this size. Returns `None` unless it is a loose object of this directory.
 pub(crate) fn copy(
     objects: &Path,
     id: ObjectId,
     size: u64,
     to: &mut dyn Write,
 ) -> Option<Result<(), StreamError>> {
-    let open = || {
-        let mut file = BufReader::with_capacity(READ_AHEAD, open(objects, id)?);
-        let header = Header::parse(file.fill_buf()?);
-        let header = header.filter(|header| header.kind == ObjectKind::Blob && header.size == size);
-        Ok::<_, io::Error>((file, header.ok_or_else(damaged)?.len))
-    };
-    match open() {
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => Some(Err(StreamError::Read(error))),
-        Ok((file, header_len)) => Some(stream::inflate(file, header_len, size, to)),
-    }
+    let mut file = BufReader::with_capacity(READ_AHEAD, open(objects, id).ok()?);
+    let header = Header::parse(file.fill_buf().ok()?)?;
+    ((header.kind, header.size) == (ObjectKind::Blob, size))
+        .then(|| stream::inflate(file, header.len, size, to))
 }
 
 fn open(objects: &Path, id: ObjectId) -> io::Result<File> {

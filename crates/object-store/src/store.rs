@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -204,25 +204,28 @@ impl Reader<'_> {
 
     /// Writes a blob whose size is known to a file.
     pub fn write_blob(&self, id: ObjectId, size: u64, file: &mut File) -> Result<(), CopyError> {
-        match self.find(id, ObjectKind::Blob, size < MAX_IN_MEMORY)?.content {
-            Some(content) => file.write_all(&content).map_err(CopyError::Write),
-            None => match self.stream(id, size, file) {
-                Some(streamed) => streamed,
-                None => self.copy(LargeObject { id, kind: ObjectKind::Blob, size }, file),
-            },
+        if let Some(content) = self.find(id, ObjectKind::Blob, size < MAX_IN_MEMORY)?.content {
+            return file.write_all(&content).map_err(CopyError::Write);
         }
+        if let Some(written) = self.stream(id, size, file) {
+            return written.map_err(CopyError::Write);
+        }
+        // The beginning of a damaged copy may have been written.
+        file.rewind().and_then(|()| file.set_len(0)).map_err(CopyError::Write)?;
+        self.copy(LargeObject { id, kind: ObjectKind::Blob, size }, file)
     }
 
-    /// Copies a large blob that is stored as a whole, loose or in a pack. Returns `None` for a delta.
-    fn stream(&self, id: ObjectId, size: u64, to: &mut File) -> Option<Result<(), CopyError>> {
+    /// Copies a large blob that is stored as a whole, loose or in a pack. Returns `None` for a delta, and if the blob is damaged:
+    /// another copy may be intact.
+    fn stream(&self, id: ObjectId, size: u64, to: &mut File) -> Option<io::Result<()>> {
         let mut opened = self.opened.borrow_mut();
         let (opened, reader) = opened.as_mut()?;
         let loose = opened.directories.iter().find_map(|directory| loose::copy(directory, id, size, to));
-        let copied = loose.or_else(|| reader.copy(&opened.packs, id, size, to))?;
-        Some(copied.map_err(|error| match error {
-            StreamError::Read(error) => unreadable(id, ObjectKind::Blob, &error.to_string()).into(),
-            StreamError::Write(error) => CopyError::Write(error),
-        }))
+        match loose.or_else(|| reader.copy(&opened.packs, id, size, to))? {
+            Ok(()) => Some(Ok(())),
+            Err(StreamError::Write(error)) => Some(Err(error)),
+            Err(StreamError::Damaged) => None,
+        }
     }
 
     fn read(&self, id: ObjectId, kind: ObjectKind) -> Result<Vec<u8>> {

@@ -1,16 +1,17 @@
 //! Copies an object that is too large for memory, one piece at a time.
 
-use std::io::{self, BufRead, ErrorKind, Write};
+use std::io::{self, BufRead, Write};
 
 use flate2::{Decompress, FlushDecompress, Status};
 
 /// The number of bytes that are written at a time.
 const PIECE: usize = 128 << 10;
 
-/// Where copying failed.
+/// An object that could not be copied.
 #[derive(Debug)]
 pub(crate) enum StreamError {
-    Read(io::Error),
+    /// It cannot be read, or has another size or checksum.
+    Damaged,
     Write(io::Error),
 }
 
@@ -21,24 +22,24 @@ pub(crate) fn inflate(
     size: u64,
     to: &mut dyn Write,
 ) -> Result<(), StreamError> {
-    let damaged = || StreamError::Read(io::Error::new(ErrorKind::InvalidData, "it is damaged"));
     let (mut zlib, mut buffer, mut rest) = (Decompress::new(true), vec![0; PIECE], size);
     loop {
-        let input = compressed.fill_buf().map_err(StreamError::Read)?;
+        let input = compressed.fill_buf().map_err(|_| StreamError::Damaged)?;
         let is_end = input.is_empty();
         let (total_in, total_out) = (zlib.total_in(), zlib.total_out());
-        let status = zlib.decompress(input, &mut buffer, FlushDecompress::None).map_err(|_| damaged())?;
+        let status =
+            zlib.decompress(input, &mut buffer, FlushDecompress::None).map_err(|_| StreamError::Damaged)?;
         compressed.consume((zlib.total_in() - total_in) as usize);
         let inflated = &buffer[..(zlib.total_out() - total_out) as usize];
         let piece = &inflated[skip.min(inflated.len())..];
         skip -= inflated.len() - piece.len();
-        rest = rest.checked_sub(piece.len() as u64).ok_or_else(damaged)?;
+        rest = rest.checked_sub(piece.len() as u64).ok_or(StreamError::Damaged)?;
         to.write_all(piece).map_err(StreamError::Write)?;
         if status == Status::StreamEnd {
-            return if rest == 0 { Ok(()) } else { Err(damaged()) };
+            return if rest == 0 { Ok(()) } else { Err(StreamError::Damaged) };
         }
         if is_end && inflated.is_empty() {
-            return Err(damaged());
+            return Err(StreamError::Damaged);
         }
     }
 }
@@ -73,14 +74,14 @@ mod tests {
         assert_eq!(copy(&zlib(b""), 0).unwrap(), b"");
         let end = compressed.len();
         for damaged in [&compressed[..end - 1], &compressed[..end / 2], &[], b"no zlib stream"] {
-            assert!(matches!(copy(damaged, content.len()), Err(StreamError::Read(_))));
+            assert!(matches!(copy(damaged, content.len()), Err(StreamError::Damaged)));
         }
         let mut other = compressed.clone();
         // The checksum is at the end.
         other[end - 1] ^= 1;
-        assert!(matches!(copy(&other, content.len()), Err(StreamError::Read(_))));
+        assert!(matches!(copy(&other, content.len()), Err(StreamError::Damaged)));
         for size in [0, content.len() - 1, content.len() + 1] {
-            assert!(matches!(copy(&compressed, size), Err(StreamError::Read(_))), "{size}");
+            assert!(matches!(copy(&compressed, size), Err(StreamError::Damaged)), "{size}");
         }
         let full = inflate(&compressed[..], 7, content.len() as u64, &mut [0; 100].as_mut_slice());
         assert!(matches!(full, Err(StreamError::Write(_))));
