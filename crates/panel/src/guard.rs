@@ -1,4 +1,4 @@
-//! The guard: checks every request before it reaches a page, and restricts what the browser may do with the response.
+//! The guard: checks every request before it reaches a page, and limits the browser in handling the response.
 //!
 //! The checks, in order: the host, against DNS rebinding; the origin, against cross-site requests; the size of the body, and
 //! the time in which it arrives; the operator's token; the CSRF token.
@@ -22,7 +22,7 @@ use crate::views;
 /// The maximum length of a request's body, in bytes.
 const MAX_BODY: usize = 16 * 1024;
 
-/// The headers that restrict what the browser may do with a response.
+/// The headers that limit the browser in handling a response.
 const HEADERS: [(header::HeaderName, &str); 8] = [
     (
         header::CONTENT_SECURITY_POLICY,

@@ -64,7 +64,7 @@ pub struct Job {
     pub took: Option<Duration>,
     /// The steps begun so far.
     pub steps: Vec<Step>,
-    /// What the current step waits for.
+    /// The condition that the current step waits for.
     pub waiting: Option<String>,
     /// The percentage of the requests that the side gets in the canary.
     pub weight: Option<u8>,

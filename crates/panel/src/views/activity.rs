@@ -110,7 +110,7 @@ fn steps(job: &Job) -> Vec<StepPart> {
     all.into_iter().map(part).collect()
 }
 
-/// Returns what a running promotion waits for.
+/// Returns the condition that a running promotion waits for.
 fn waiting(job: &Job) -> String {
     let side = &job.side;
     match (&job.waiting, job.step()) {

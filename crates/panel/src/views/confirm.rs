@@ -149,7 +149,7 @@ pub fn apply(state: &State, csrf: &str, (action, side): (&str, &str)) -> Option<
     Some(Html(render(&page)))
 }
 
-/// Says what a change of a side does.
+/// Describes the effect of a change on a side.
 fn change_words(servers: &[&Server], action: &str, side: &str) -> String {
     let status = servers.first().and_then(|server| server.status.good());
     let on_all = if servers.len() > 1 { format!(" on all {} servers", servers.len()) } else { String::new() };

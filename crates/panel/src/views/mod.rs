@@ -145,7 +145,7 @@ fn notices(state: &State) -> String {
     render(&Notices { notices })
 }
 
-/// Returns what the operator must know about a promotion that this panel does not run.
+/// Returns notices about promotions that this panel does not run.
 fn front_notices(state: &State) -> Vec<Notice> {
     let mut notices = Vec::new();
     let notice = |title: String, text: &str| Notice { kind: "warn", title, text: text.into(), hint: None };

@@ -32,7 +32,7 @@ struct Changes {
 /// Returns the part of the page.
 pub(super) fn part(state: &State) -> String {
     let (public, other) = (state.public_side(), state.other_side());
-    // During a promotion, what is public changes.
+    // During a promotion, the public side changes.
     if state.job.as_ref().is_some_and(|job| job.is_running() && job.is_promotion)
         || state.has_foreign_promotion()
     {

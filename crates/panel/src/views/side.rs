@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 struct Side<'a> {
     name: &'a str,
     is_public: Option<bool>,
-    /// What the front end sends there.
+    /// The share of the requests that the front end sends to this side.
     badge: String,
     servers: Vec<ServerPart>,
     buttons: Vec<Button>,
@@ -95,7 +95,7 @@ fn buttons(state: &State, side: &str) -> Vec<Button> {
     vec![button("rollback", "Roll back"), button("deploy", "Deploy again"), button("lock", "Lock")]
 }
 
-/// Returns what the operator must know about the servers besides their cards.
+/// Returns notices about the servers that their cards do not show.
 pub(super) fn warnings(state: &State) -> Vec<Notice> {
     let warning =
         |title: String, text: String, hint: Option<String>| Notice { kind: "warn", title, text, hint };
