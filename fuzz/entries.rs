@@ -11,7 +11,7 @@ use bluegreen_git::push::RefUpdate;
 use bluegreen_protocol::hold::{Reply, Request};
 use bluegreen_protocol::status::Status;
 use bluegreen_server::config::Config;
-use bluegreen_server::gate::protocol::{self, Answer};
+use bluegreen_server::gate::protocol::{self, RefStatus};
 use bluegreen_server::release::{Record, ReleaseName};
 
 /// Input of the client from a hostile server (states, replies of a hold, HTTP headers, and push output), and
@@ -95,24 +95,24 @@ pub fn gate(data: &[u8]) {
     }
 
     let reason = String::from_utf8_lossy(data);
-    let answer = |at: usize| match at % 3 {
-        0 => Answer::Refused(reason.clone().into_owned()),
-        1 => Answer::FallThrough,
-        _ => Answer::Moved,
+    let status = |at: usize| match at % 3 {
+        0 => RefStatus::Rejected(reason.clone().into_owned()),
+        1 => RefStatus::FallThrough,
+        _ => RefStatus::Updated,
     };
-    let answers: Vec<_> =
-        request.updates.iter().enumerate().map(|(at, update)| (update.name.as_slice(), answer(at))).collect();
-    let mut told = Vec::new();
-    assert!(protocol::write_answers(&mut told, &answers).is_ok());
-    let told = sections(&told);
-    assert_eq!(told.len(), 1);
-    let mut lines = told[0].iter();
-    for (name, answer) in &answers {
+    let statuses: Vec<_> =
+        request.updates.iter().enumerate().map(|(at, update)| (update.name.as_slice(), status(at))).collect();
+    let mut report = Vec::new();
+    assert!(protocol::write_report(&mut report, &statuses).is_ok());
+    let report = sections(&report);
+    assert_eq!(report.len(), 1);
+    let mut lines = report[0].iter();
+    for (name, status) in &statuses {
         let line = lines.next().map(Vec::as_slice).unwrap_or_default();
-        let start = if matches!(answer, Answer::Refused(_)) { b"ng " } else { b"ok " };
+        let start = if matches!(status, RefStatus::Rejected(_)) { b"ng " } else { b"ok " };
         assert!(line.strip_prefix(start).is_some_and(|line| line.starts_with(name)));
         assert!(!line[start.len() + name.len()..].contains(&b'\n'));
-        if *answer == Answer::FallThrough {
+        if *status == RefStatus::FallThrough {
             assert_eq!(lines.next().map(Vec::as_slice), Some(&b"option fall-through"[..]));
         }
     }
@@ -168,7 +168,7 @@ pub fn manifest(data: &[u8]) {
     let listing = &manifest.listing;
     for entry in listing.entries.indices() {
         let directory = listing.directory_of(entry);
-        let _ = (listing.path(directory, entry), listing.id(entry), listing.is_made(entry));
+        let _ = (listing.path(directory, entry), listing.id(entry), listing.is_created(entry));
     }
     for directory in listing.directories.indices() {
         let _ = (

@@ -61,9 +61,9 @@ pub enum Command {
         force: bool,
     },
     /// List the releases
-    Releases(Format),
+    Releases(TableArgs),
     /// Show what is live and what is running
-    Status(Format),
+    Status(TableArgs),
     /// Show deployments, rollbacks, and promotions, by whom, and their outcome
     History {
         /// Show only the newest ones
@@ -71,7 +71,7 @@ pub enum Command {
         limit: Option<usize>,
         /// The form of the table
         #[command(flatten)]
-        table: Format,
+        table: TableArgs,
     },
     /// Print metrics for Prometheus's textfile collector
     Metrics,
@@ -107,27 +107,30 @@ pub enum Command {
         force: bool,
         /// The side
         #[command(flatten)]
-        options: OfSide,
+        options: SideArgs,
     },
     /// Allow deployments and promotions again
-    Unlock(OfSide),
+    Unlock(SideArgs),
     /// Hold the site's lock for `promote`, and respond to its commands on standard input
     Hold {
         /// The version of the protocol that the client speaks
         #[arg(long, value_name = "NUMBER", default_value_t = 1)]
         protocol: u32,
+        /// Report the state first, and take the lock on request
+        #[arg(long)]
+        standby: bool,
     },
     /// Push to all servers of a side in parallel, from a clone
     Push {
         /// Side, refs and push options
         #[command(flatten)]
-        push: Pushable,
+        push: PushArgs,
         /// File and form
         #[command(flatten)]
-        options: Promotable,
+        options: CloneArgs,
     },
     /// Show which side is public, and what both sides serve
-    Public(Watchable),
+    Public(PublicArgs),
     /// Send visitors to the other side, and go back automatically on a failure
     Promote {
         /// The side [default: the one that is not public]
@@ -143,13 +146,13 @@ pub enum Command {
         force: bool,
         /// The options that `public` has too
         #[command(flatten)]
-        options: Promotable,
+        options: CloneArgs,
     },
     /// Serve a web page on which an operator sees both sides and promotes
     Panel {
         /// Address and page
         #[command(flatten)]
-        panel: Served,
+        panel: PanelArgs,
         /// The file with the sides and the switch [default: .promote.toml at the top of the clone]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -158,7 +161,7 @@ pub enum Command {
         trust: bool,
     },
     /// Report every problem of this setup
-    Check(Format),
+    Check(TableArgs),
     /// Run as a git hook, which reads ref updates from standard input
     Hook {
         /// The hook
@@ -173,13 +176,13 @@ pub enum Command {
     Generate {
         /// The file
         #[command(subcommand)]
-        what: Generated,
+        what: GeneratedFile,
     },
 }
 
-/// The form of a table.
+/// The options of commands that print a table.
 #[derive(Debug, clap::Args)]
-pub struct Format {
+pub struct TableArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -187,19 +190,19 @@ pub struct Format {
 
 /// The options of `public`.
 #[derive(Debug, clap::Args)]
-pub struct Watchable {
+pub struct PublicArgs {
     /// Refresh the table on the terminal every few seconds, until Ctrl-C
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "5",
         value_parser = clap::value_parser!(u64).range(1..=3600), conflicts_with = "json")]
     pub watch: Option<u64>,
     /// The options that `promote` has too
     #[command(flatten)]
-    pub options: Promotable,
+    pub options: CloneArgs,
 }
 
-/// The side of `lock` and `unlock`.
+/// The options of `lock` and `unlock`.
 #[derive(Debug, clap::Args)]
-pub struct OfSide {
+pub struct SideArgs {
     /// Every server of this side, from a clone [default: the repository's server]
     #[arg(long, value_name = "SIDE")]
     pub side: Option<String>,
@@ -208,9 +211,9 @@ pub struct OfSide {
     pub config: Option<PathBuf>,
 }
 
-/// The side that is pushed to, and the refs.
+/// The arguments of `push`.
 #[derive(Debug, clap::Args)]
-pub struct Pushable {
+pub struct PushArgs {
     /// A side in .promote.toml; without that file, a git remote with all its push URLs
     pub side: String,
     /// A refspec, as in `git push` [default: the current branch]
@@ -219,14 +222,14 @@ pub struct Pushable {
     /// Commit this folder on top of each server's branch and push that commit; the clone's branches stay as they are
     #[arg(long, value_name = "FOLDER", conflicts_with = "refspecs")]
     pub from: Option<PathBuf>,
-    /// A push option: `skip`, `public`, `no-cache`, or `verbose`
+    /// A push option: `skip`, `public`, `no-cache`, `timing`, or `verbose`
     #[arg(short = 'o', long = "push-option", value_name = "OPTION")]
     pub push_options: Vec<String>,
 }
 
-/// The options that `push`, `public` and `promote` share.
+/// The options that `push`, `public`, and `promote` share.
 #[derive(Debug, clap::Args)]
-pub struct Promotable {
+pub struct CloneArgs {
     /// The file with the sides and the switch [default: .promote.toml at the top of the clone]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -238,9 +241,9 @@ pub struct Promotable {
     pub trust: bool,
 }
 
-/// The address of the panel, and who may use it.
+/// The options of `panel`.
 #[derive(Debug, clap::Args)]
-pub struct Served {
+pub struct PanelArgs {
     /// The address to listen on; without a token file, only one of this machine
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -263,7 +266,7 @@ pub enum Hook {
 
 /// The files that `generate` prints.
 #[derive(Debug, Subcommand)]
-pub enum Generated {
+pub enum GeneratedFile {
     /// The man page
     Man,
     /// Completions for bash

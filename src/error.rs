@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::panel_error::PanelError;
+use crate::server_error::{ServerError, is_reported};
 use bluegreen_client as client;
-use bluegreen_git as git;
 use bluegreen_process::signals::Cancelled;
 use bluegreen_protocol::role::Role;
-use bluegreen_server::error as server;
 use bluegreen_text::explain::{Explain, IoError};
 use bluegreen_text::{printable, reason};
 
@@ -71,7 +70,7 @@ pub enum Error {
     ForeignPath(PathBuf, String, PathBuf, Option<String>),
     /// Files cannot be written to the directory.
     #[error("cannot write files to `{}`: {}", printable(.0), reason(.1))]
-    UnfitDirectory(PathBuf, io::Error),
+    InvalidDirectory(PathBuf, io::Error),
     /// git-shell could not be started.
     #[error("cannot run `git`: {}", reason(.0))]
     GitMissing(io::Error),
@@ -112,7 +111,7 @@ pub enum Error {
     Reported(Box<Error>),
     /// The repository, the site, or a deployment failed.
     #[error(transparent)]
-    Server(#[from] server::Error),
+    Server(#[from] ServerError),
 }
 
 impl From<IoError> for Error {
@@ -127,16 +126,10 @@ impl From<Cancelled> for Error {
     }
 }
 
-impl From<git::Error> for Error {
-    fn from(error: git::Error) -> Self {
-        Self::Server(error.into())
-    }
-}
-
 impl From<client::Error> for Error {
     fn from(error: client::Error) -> Self {
         match error {
-            client::Error::Cancelled => Self::Server(server::Error::Cancelled),
+            client::Error::Cancelled => Cancelled.into(),
             client::Error::Io(error) => error.into(),
             error => Self::Client(error),
         }
@@ -153,7 +146,11 @@ impl Error {
     /// Returns whether the error was already printed.
     #[must_use]
     pub fn is_reported(&self) -> bool {
-        matches!(self, Self::Reported(_) | Self::Server(server::Error::Reported(_)))
+        match self {
+            Self::Reported(_) => true,
+            Self::Server(error) => is_reported(error),
+            _ => false,
+        }
     }
 }
 
@@ -163,7 +160,10 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage(_) => "run `bluegreen --help`".into(),
-            Self::NoRepository | Self::NotARepository(_) => {
+            Self::NoRepository => {
+                "run it on a server, as in `ssh deploy@blue status`, or name the bare repository with `-C`".into()
+            }
+            Self::NotARepository(_) => {
                 "name the bare repository, as in `bluegreen -C /home/deploy/sample_app status`".into()
             }
             Self::NameRepository(paths) => {
@@ -174,6 +174,8 @@ impl Explain for Error {
                 format!("run it as the repository's owner: `sudo bluegreen -C {} ...`", printable(path))
             }
             Self::NoShell(commands) | Self::NotOverSsh { commands, .. } => {
+                // A promotion runs `hold`, and people do not.
+                let commands: Vec<_> = commands.iter().filter(|name| **name != "hold").copied().collect();
                 format!("run one of {}, as in `ssh deploy@blue status`", commands.join(", "))
             }
             Self::NoFrontEnd => {
@@ -194,7 +196,7 @@ impl Explain for Error {
                     "run it as {other}: `sudo -u {other} bluegreen ...`; or use a path that only its owner can modify"
                 )
             }
-            Self::UnfitDirectory(..) => "name a new or empty directory that you can write to".into(),
+            Self::InvalidDirectory(..) => "name a new or empty directory that you can write to".into(),
             Self::GitMissing(_) => "install git: `sudo apt-get install git`".into(),
             Self::UnknownRevision(_) => {
                 "name a branch, a tag, or a commit that was pushed to this server".into()

@@ -6,3 +6,4 @@ pub mod cli;
 pub mod command;
 pub mod error;
 mod panel_error;
+mod server_error;

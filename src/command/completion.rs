@@ -2,20 +2,16 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::{Command, CommandFactory};
+use clap::Command;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, EnvCompleter};
 
-use super::invocation::Invocation;
-use super::session::{self, Runner};
-use crate::cli::Cli;
+use super::session::Runner;
+use super::{command_line, server};
 use crate::error::{Error, Result};
 use bluegreen_client::config::{PromoteConfig, git};
-use bluegreen_report::Report;
-use bluegreen_server::release::Release;
-use bluegreen_server::site::Site;
 
 /// The variable in which a shell that requests completions sets its name.
 const VARIABLE: &str = "BLUEGREEN_COMPLETE";
@@ -30,13 +26,13 @@ pub fn registration(shell: &dyn EnvCompleter) -> Result<Vec<u8>> {
 }
 
 /// Prints completions if a shell requests them, and returns the exit status.
-pub fn answer(arguments: &[OsString]) -> Option<u8> {
+pub fn respond(arguments: &[OsString]) -> Option<u8> {
     std::env::var_os(VARIABLE)?;
     if arguments.is_empty() {
         return Some(2);
     }
     // The releases are read from files that the deploy user can write.
-    match session::leave_callers(arguments) {
+    match server::leave_callers(arguments) {
         Ok(Runner::Ourselves) => {}
         Ok(Runner::Child(status)) => return Some(status),
         Err(_) => return Some(1),
@@ -56,12 +52,8 @@ fn repository(arguments: &[OsString]) -> Option<PathBuf> {
 }
 
 fn command(repository: Option<PathBuf>) -> Command {
-    let releases = ArgValueCandidates::new(move || releases(repository.as_deref()).unwrap_or_default());
     let sides = || ArgValueCandidates::new(sides);
-    let (rollback, log) = (releases.clone(), releases);
-    Cli::command()
-        .mut_subcommand("rollback", |command| command.mut_arg("release", |arg| arg.add(rollback)))
-        .mut_subcommand("log", |command| command.mut_arg("release", |arg| arg.add(log)))
+    server::complete(command_line(), repository)
         .mut_subcommand("push", |command| {
             // A modified argument moves behind the others.
             command.mut_arg("side", |arg| arg.index(1).add(sides())).mut_arg("refspecs", |arg| arg.index(2))
@@ -69,22 +61,6 @@ fn command(repository: Option<PathBuf>) -> Command {
         .mut_subcommand("lock", |command| command.mut_arg("side", |arg| arg.add(sides())))
         .mut_subcommand("unlock", |command| command.mut_arg("side", |arg| arg.add(sides())))
         .mut_subcommand("promote", |command| command.mut_arg("side", |arg| arg.add(sides())))
-}
-
-/// Returns the repository's releases, newest first, each with its state and subject.
-fn releases(repository: Option<&Path>) -> Result<Vec<CompletionCandidate>> {
-    let report = Report::quiet()?;
-    let called_as = Path::new("bluegreen");
-    let server =
-        Invocation { repository, called_as, for_client: false, at_boot: false, role: None }.open(&report)?;
-    let releases = Site::open(&server.config.site)?.releases()?;
-    let candidate = |(place, release): (usize, &Release)| {
-        let subject =
-            release.record.as_ref().map(|record| format!(": {}", record.subject)).unwrap_or_default();
-        let help = bluegreen_text::escape_controls(&format!("{}{subject}", release.state()));
-        CompletionCandidate::new(release.name.to_string()).help(Some(help.into())).display_order(Some(place))
-    };
-    Ok(releases.iter().rev().enumerate().map(candidate).collect())
 }
 
 /// Returns the sides of `.promote.toml`, or else the clone's remotes.

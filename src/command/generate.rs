@@ -1,52 +1,37 @@
-//! `generate`: prints files for the installer: man page, completions, and settings.
+//! `generate`: prints the man page and the completions.
 
 use std::io::Write;
 
-use bluegreen_text::printable;
-use clap::CommandFactory;
 use clap_complete::env::{Bash, Fish, Zsh};
 use clap_mangen::Man;
 
-use super::completion;
-use super::files;
-use super::invocation::{Invocation, host_name};
 use super::table::print_text;
-use crate::cli::{Cli, Generated};
+use super::{command_line, completion};
+use crate::cli::GeneratedFile;
 use crate::error::{Error, Result};
-use bluegreen_git::settings::RECOMMENDED;
-use bluegreen_report::Report;
-use bluegreen_server::config::Config;
 
-/// Prints a file, or writes `files` to a directory.
-pub fn run(what: &Generated, invocation: &Invocation, report: &Report) -> Result<()> {
+/// Prints a file. Returns false for one that only a server has.
+pub fn run(what: &GeneratedFile) -> Result<bool> {
     let text = match what {
-        Generated::Bash => completion::registration(&Bash)?,
-        Generated::Zsh => completion::registration(&Zsh)?,
-        Generated::Fish => completion::registration(&Fish)?,
-        Generated::Man => man().map_err(Error::io("write", "the man page"))?,
-        Generated::Config => include_str!("../../share/bluegreen.toml").into(),
-        Generated::GitSettings => {
-            RECOMMENDED.map(|setting| format!("{} {}", setting.key, setting.value)).join("\n").into()
+        GeneratedFile::Bash => completion::registration(&Bash)?,
+        GeneratedFile::Zsh => completion::registration(&Zsh)?,
+        GeneratedFile::Fish => completion::registration(&Fish)?,
+        GeneratedFile::Man => man().map_err(Error::io("write", "the man page"))?,
+        GeneratedFile::Files { .. }
+        | GeneratedFile::Config
+        | GeneratedFile::GitSettings
+        | GeneratedFile::Settings { .. } => {
+            return Ok(false);
         }
-        Generated::Settings { config: Some(file) } => settings(&Config::read_file(file)?),
-        Generated::Settings { config: None } => settings(&invocation.open(report)?.config),
-        Generated::Files { directory } => files::lay(directory)?.into(),
     };
-    print_text(String::from_utf8_lossy(&text).trim_end())
-}
-
-/// Returns the values of a config that the installer needs.
-fn settings(config: &Config) -> Vec<u8> {
-    let Config { branch, server, site, .. } = config;
-    // The installer must not report the host name as a value of the config.
-    let (key, name) = server.clone().map_or_else(|| ("host", host_name()), |name| ("server", name));
-    format!("branch {branch}\n{key} {name}\nroot {}", printable(&site.root)).into()
+    print_text(String::from_utf8_lossy(&text).trim_end())?;
+    Ok(true)
 }
 
 /// Creates one man page for the program and all its subcommands. The subcommands have no pages of their own, so the
 /// page lists none.
 fn man() -> std::io::Result<Vec<u8>> {
-    let (mut cli, mut to) = (Cli::command(), Vec::new());
+    let (mut cli, mut to) = (command_line(), Vec::new());
     cli.build();
     let page = Man::new(cli.clone());
     page.render_title(&mut to)?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::promote::ssh_client;
-use crate::cli::OfSide;
+use crate::cli::SideArgs;
 use crate::error::{Error, Result};
 use bluegreen_client as client;
 use bluegreen_client::config::servers_of;
@@ -12,17 +12,17 @@ use bluegreen_client::remote::Remote;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::MAX_SUBJECT_CHARS;
 use bluegreen_report::Report;
-use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_text::count;
 
 /// The arguments of `lock`.
 #[derive(Debug)]
 pub struct LockIntent {
-    reason: String,
+    /// The reason.
+    pub reason: String,
     /// The end.
-    until: Option<SystemTime>,
+    pub until: Option<SystemTime>,
     /// True if it replaces another lock.
-    replace: bool,
+    pub replace: bool,
 }
 
 impl LockIntent {
@@ -42,24 +42,19 @@ impl LockIntent {
     }
 }
 
-/// Locks the server of the repository.
-pub fn lock(server: &DeployContext, intent: &LockIntent) -> Result<()> {
-    Ok(server.freeze(&intent.reason, intent.until, intent.replace)?)
-}
-
 /// Locks every server of a side, until the same time.
-pub fn lock_side(side: &str, options: &OfSide, intent: &LockIntent, report: &Report) -> Result<()> {
+pub fn lock_side(side: &str, options: &SideArgs, intent: &LockIntent, report: &Report) -> Result<()> {
     let LockIntent { reason, until, replace } = intent;
     on_side(side, options, Change::Lock { reason, until: *until, replace: *replace }, report)
 }
 
 /// Unlocks every server of a side.
-pub fn unlock_side(side: &str, options: &OfSide, report: &Report) -> Result<()> {
+pub fn unlock_side(side: &str, options: &SideArgs, report: &Report) -> Result<()> {
     on_side(side, options, Change::Unlock, report)
 }
 
 /// Changes the lock of every server of a side, and prints the output of each server.
-fn on_side(side: &str, options: &OfSide, change: Change, report: &Report) -> Result<()> {
+fn on_side(side: &str, options: &SideArgs, change: Change, report: &Report) -> Result<()> {
     let (client, stop) = (ssh_client(), Stop::catch(false));
     let servers = servers_of(side, options.config.as_deref())?;
     let servers =

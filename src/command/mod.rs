@@ -1,57 +1,43 @@
-//! The subcommands. [`run`] chooses one by the program's name and arguments, and returns its exit status.
-//! Only this module reads the arguments, the environment, and standard input.
+//! The subcommands. [`run`] chooses one by the program's name and arguments, and returns its exit status. Only this
+//! module reads the arguments, standard input, and, except for `PATH` and `RUST_LOG`, the environment.
 
-mod adopt;
-mod cancel;
-mod check;
 mod completion;
-mod deploy;
-mod files;
 mod generate;
-mod history;
-mod hold;
-mod hook;
-mod invocation;
-mod key;
-mod ledger;
 mod lock;
-mod log;
-mod log_app;
-mod metrics;
+#[cfg(all(test, target_os = "linux"))]
+#[expect(dead_code, reason = "the tests do not run every function")]
+mod no_server;
 mod overview_table;
 #[cfg_attr(not(feature = "panel"), path = "no_panel.rs")]
 mod panel;
-mod path_walk;
 mod promote;
 mod public;
 mod push;
-mod releases;
-mod resume;
-mod rollback;
+#[cfg_attr(not(target_os = "linux"), path = "no_server.rs")]
+mod server;
 mod session;
-mod shell;
-mod status;
-pub mod sudo;
 mod table;
 mod watch;
 
-pub use self::invocation::close_inherited;
+pub use self::server::close_inherited;
+#[cfg(target_os = "linux")]
+pub use self::server::sudo;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, stderr, stdin, stdout};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::io::{stderr, stdout};
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use bluegreen_text::explain::Explain;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
-use self::invocation::{Invocation, called_by_git};
 use self::lock::LockIntent;
 use self::session::Runner;
-use crate::cli::{Cli, Command, Generated, Hook, LogFormat};
+use crate::cli::{Cli, Command, GeneratedFile, Hook, LogFormat, SideArgs};
 use crate::error::{Error, Result};
 use bluegreen_client::plan::PromoteIntent;
-use bluegreen_protocol::role::{self, Right, Role};
+use bluegreen_protocol::role::{Right, Role};
 use bluegreen_report::{Format, Report};
 use bluegreen_sys::parallel::require_room;
 
@@ -70,33 +56,45 @@ pub fn run(arguments: &[OsString]) -> u8 {
     else {
         return 1;
     };
-    let is_shell = shell::is_called_as(&called_as);
-    if let Err(error) = require_room(START_ROOM) {
-        let error = Error::io("start", &called_as)(error);
-        Report::new(out, err).colored(is_colored()).error(&error);
-        return error.exit_status();
-    }
-    let parsed = match Hook::called_as(&called_as) {
-        Some(hook) if arguments.len() == 1 && (called_by_git() || !stdin().is_terminal()) => {
-            Ok(Ok(Cli { repository: None, log_format: LogFormat::Text, command: Command::Hook { hook } }))
+    let has_room = require_room(START_ROOM).map_err(Error::io("start", &called_as));
+    match has_room.and_then(|()| parse(&called_as, arguments)) {
+        Ok(ControlFlow::Continue(cli)) => {
+            let report = report(&cli, out, err);
+            execute(&cli, &called_as, arguments, &report).unwrap_or_else(|error| {
+                if !error.is_reported() {
+                    report.error(&error);
+                }
+                error.exit_status()
+            })
         }
-        _ if is_shell => shell::take(arguments),
-        _ => match completion::answer(arguments) {
-            Some(status) => return status,
-            None => Ok(Cli::try_parse_from(arguments)),
-        },
-    };
-    let cli = match parsed {
-        Ok(Ok(cli)) => cli,
-        Ok(Err(error)) => {
-            let _ = error.print();
-            return if error.use_stderr() { 2 } else { 0 };
-        }
+        Ok(ControlFlow::Break(status)) => status,
         Err(error) => {
             Report::new(out, err).colored(is_colored()).error(&error);
-            return error.exit_status();
+            error.exit_status()
         }
+    }
+}
+
+/// Parses the arguments. Breaks with the exit status if that was all: help, a usage error, or a completion.
+fn parse(called_as: &Path, arguments: &[OsString]) -> Result<ControlFlow<u8, Cli>> {
+    let parsed = match server::parse(called_as, arguments) {
+        Some(parsed) => parsed?,
+        None => match completion::respond(arguments) {
+            Some(status) => return Ok(ControlFlow::Break(status)),
+            None => parse_arguments(arguments),
+        },
     };
+    Ok(match parsed {
+        Ok(cli) => ControlFlow::Continue(cli),
+        Err(error) => {
+            let _ = error.print();
+            ControlFlow::Break(if error.use_stderr() { 2 } else { 0 })
+        }
+    })
+}
+
+/// Creates the report of a command.
+fn report(cli: &Cli, out: OwnedFd, err: OwnedFd) -> Report {
     // The gate speaks a protocol with git on standard output, so its messages go to standard error.
     let is_gate = matches!(cli.command, Command::Hook { hook: Hook::ProcReceive });
     let out = if is_gate { err.try_clone().unwrap_or(out) } else { out };
@@ -105,41 +103,33 @@ pub fn run(arguments: &[OsString]) -> u8 {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
-    let report = Report::new(out, err).colored(!is_hook && is_colored()).formatted(format);
-    match choose_runner(&cli, arguments) {
-        Ok(Runner::Ourselves) => {}
-        Ok(Runner::Child(status)) => return status,
-        Err(error) => {
-            report.error(&error);
-            return error.exit_status();
-        }
-    }
-    let invocation = Invocation {
-        repository: cli.repository.as_deref(),
-        called_as: &called_as,
-        for_client: is_hook,
-        at_boot: matches!(cli.command, Command::Resume { boot: true }),
-        role: if is_shell { shell::role(arguments) } else { role_from_environment() },
-    };
-    match dispatch(&cli.command, &invocation, &report) {
-        Ok(()) => 0,
-        Err(error) => {
-            if !error.is_reported() {
-                report.error(&error);
-            }
-            error.exit_status()
+    Report::new(out, err).colored(!is_hook && is_colored()).formatted(format)
+}
+
+/// Executes a command, in this process or in a child process. Returns the exit status.
+fn execute(cli: &Cli, called_as: &Path, arguments: &[OsString], report: &Report) -> Result<u8> {
+    match choose_runner(cli, arguments)? {
+        Runner::Child(status) => Ok(status),
+        Runner::Ourselves => {
+            dispatch(cli, called_as, server::role(called_as, arguments), report)?;
+            Ok(0)
         }
     }
 }
 
-/// Reads the role that the login shell has passed to git and its hooks. One that cannot be read includes nothing.
-fn role_from_environment() -> Option<Role> {
-    let role = std::env::var_os(role::VARIABLE)?;
-    Some(role.to_str().and_then(Role::parse).unwrap_or(Role::Unknown))
+/// Returns the command line of this build.
+fn command_line() -> clap::Command {
+    server::command_line(Cli::command())
 }
 
-/// Enters a fresh session before a command reads any file that the deploy user can write. So do `push` and `panel`, to
-/// prevent ssh from prompting on the terminal. The other commands of a clone may prompt.
+fn parse_arguments(arguments: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut command = command_line();
+    let mut matches = command.try_get_matches_from_mut(arguments)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// Enters a fresh session before a command reads any file that the deploy user can write. `push` and `panel` enter one
+/// as well, so that ssh cannot prompt on the terminal. The other commands of a clone may prompt.
 fn choose_runner(cli: &Cli, arguments: &[OsString]) -> Result<Runner> {
     match &cli.command {
         Command::Push { .. } | Command::Panel { .. } => session::leave_terminal(arguments),
@@ -148,8 +138,10 @@ fn choose_runner(cli: &Cli, arguments: &[OsString]) -> Result<Runner> {
             Ok(Runner::Ourselves)
         }
         Command::Public(_) if cli.repository.is_none() => Ok(Runner::Ourselves),
-        Command::Generate { what } if !matches!(what, Generated::Settings { .. }) => Ok(Runner::Ourselves),
-        _ => session::leave_callers(arguments),
+        Command::Generate { what } if !matches!(what, GeneratedFile::Settings { .. }) => {
+            Ok(Runner::Ourselves)
+        }
+        _ => server::leave_callers(arguments),
     }
 }
 
@@ -159,58 +151,25 @@ fn is_colored() -> bool {
     anstream::AutoStream::choice(&stderr()) != anstream::ColorChoice::Never
 }
 
-fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Result<()> {
-    match command {
-        Command::Hook { hook: Hook::PostReceive } => hook::post_receive(invocation, report),
-        Command::Hook { hook: Hook::ProcReceive } => hook::proc_receive(invocation, report),
-        Command::Deploy { revision, dry_run, no_cache, force } => {
-            let mut server = invocation.open(report)?;
-            (server.options.no_cache, server.options.force) = (*no_cache, *force);
-            deploy::run(&server, revision.as_deref(), *dry_run)
-        }
-        Command::Rollback { release, force } => {
-            let mut server = invocation.open(report)?;
-            server.options.force = *force;
-            rollback::run(&server, release.as_deref())
-        }
+/// Runs a command of a clone, or passes a command of a server on.
+fn dispatch(cli: &Cli, called_as: &Path, role: Option<Role>, report: &Report) -> Result<()> {
+    match &cli.command {
         Command::Lock { options, .. } | Command::Unlock(options)
-            if options.side.is_some() && invocation.repository.is_some() =>
+            if options.side.is_some() && cli.repository.is_some() =>
         {
             Err(Error::Usage("`--side` is for a clone, and `-C` for one server: use one of them".into()))
         }
-        Command::Lock { reason, until, force, options } => {
+        Command::Lock { reason, until, force, options: options @ SideArgs { side: Some(side), .. } } => {
             let intent = LockIntent::parse(reason, until.as_deref(), *force)?;
-            match &options.side {
-                Some(side) => lock::lock_side(side, options, &intent, report),
-                None => lock::lock(&invocation.open(report)?, &intent),
-            }
+            lock::lock_side(side, options, &intent, report)
         }
-        Command::Unlock(options) => match &options.side {
-            Some(side) => lock::unlock_side(side, options, report),
-            None => Ok(invocation.open(report)?.unfreeze()?),
-        },
-        Command::Adopt => adopt::run(&invocation.open(report)?),
-        Command::Releases(table) => releases::run(&invocation.open(report)?, table.json),
-        Command::Status(table) => status::run(&invocation.open(report)?, table.json),
-        Command::History { table, limit } => history::run(&invocation.open(report)?, table.json, *limit),
-        Command::Metrics => metrics::run(&invocation.open(report)?),
-        Command::Check(table) => check::run(invocation, table.json),
-        Command::Log { release, follow, app } => {
-            let (server, print) = (invocation.open(report)?, if *app { log_app::run } else { log::run });
-            print(&server, release.as_deref(), *follow)
-        }
-        Command::Hold { protocol } => {
-            // The client reads JSON on standard output.
-            let beside = report.beside_json()?;
-            Ok(hold::run(&invocation.open(&beside)?, *protocol)?)
+        Command::Unlock(options @ SideArgs { side: Some(side), .. }) => {
+            lock::unlock_side(side, options, report)
         }
         Command::Push { push, options } => push::run(push, options, report),
-        Command::Public(public) if invocation.repository.is_some() => {
-            public::of_server(&invocation.open(report)?, public.options.json)
-        }
-        Command::Public(public) => {
+        Command::Public(public) if cli.repository.is_none() => {
             // Correcting marks may run the steps in `[public]` of a server.
-            let may_change = invocation.role.is_none_or(|role| role.includes(Right::Promote));
+            let may_change = role.is_none_or(|role| role.includes(Right::Promote));
             public::run(&public.options, public.watch, may_change, report)
         }
         Command::Promote { side, yes, dry_run, force, options } => {
@@ -218,8 +177,7 @@ fn dispatch(command: &Command, invocation: &Invocation, report: &Report) -> Resu
             promote::run(options, &intent, report)
         }
         Command::Panel { panel, config, trust } => panel::run(panel, config.clone(), *trust, report),
-        Command::Resume { .. } => resume::run(&invocation.open(report)?),
-        Command::Cancel => cancel::run(&invocation.open(report)?),
-        Command::Generate { what } => generate::run(what, invocation, report),
+        Command::Generate { what } if generate::run(what)? => Ok(()),
+        _ => server::run(cli, called_as, role, report),
     }
 }

@@ -1,13 +1,16 @@
 //! `promote`: sends visitors to the other side.
 
 use std::io::{IsTerminal, stdin};
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use bluegreen_text::explain::Explain;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::errno::Errno;
+use nix::sys::select::{FdSet, select};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::table::print_json;
-use crate::cli::Promotable;
+use crate::cli::CloneArgs;
 use crate::error::{Error, Result};
 use bluegreen_client as client;
 use bluegreen_client::plan::{Access, PromoteIntent, Topology, named};
@@ -17,11 +20,11 @@ use bluegreen_client::trust::{self, state_dir};
 use bluegreen_process::signals::Stop;
 use bluegreen_report::Report;
 
-/// The maximum length of an answer, in bytes.
+/// The maximum length of a reply to a prompt, in bytes.
 const MAX_ANSWER: usize = 100;
 
 /// Promotes a side. The last line names the public side.
-pub fn run(options: &Promotable, intent: &PromoteIntent, report: &Report) -> Result<()> {
+pub fn run(options: &CloneArgs, intent: &PromoteIntent, report: &Report) -> Result<()> {
     let beside;
     let lines = if options.json {
         beside = report.beside_json()?;
@@ -29,9 +32,10 @@ pub fn run(options: &Promotable, intent: &PromoteIntent, report: &Report) -> Res
     } else {
         report
     };
-    let topology = Topology::open(&access(options), &Judge { is_trusted: options.trust, report: lines })?;
+    let topology =
+        Topology::open(&access(options), &TerminalPrompt { is_trusted: options.trust, report: lines })?;
     let stop = Stop::catch(false);
-    go(&topology, options, intent, &stop, lines).map_err(|error| {
+    run_promotion(&topology, options, intent, &stop, lines).map_err(|error| {
         lines.error(&error);
         let public = topology.switch.show(None);
         let last = last_line(public.as_ref().ok().map(|public| named(public.as_deref())), &error);
@@ -46,7 +50,7 @@ pub fn run(options: &Promotable, intent: &PromoteIntent, report: &Report) -> Res
 }
 
 /// Reads the client's settings from the environment.
-pub fn access(options: &Promotable) -> Access<'_> {
+pub fn access(options: &CloneArgs) -> Access<'_> {
     let path = |name| std::env::var_os(name).map(Into::into);
     let state = state_dir(path("XDG_STATE_HOME"), path("HOME"));
     Access { config: options.config.as_deref(), client: ssh_client(), state }
@@ -58,16 +62,16 @@ pub fn ssh_client() -> Client {
     Client::find(variable("GIT_SSH_COMMAND"), variable("GIT_SSH"))
 }
 
-/// The user, who decides whether a clone is trusted.
-pub struct Judge<'a> {
-    /// True if the command line says so.
+/// Asks at the terminal whether to trust a clone.
+pub struct TerminalPrompt<'a> {
+    /// True with `--trust`.
     pub is_trusted: bool,
     /// The output.
     pub report: &'a Report,
 }
 
-impl trust::Judge for Judge<'_> {
-    fn trusts(&self, what: &[String]) -> client::Result<bool> {
+impl trust::TrustPrompt for TerminalPrompt<'_> {
+    fn confirm(&self, what: &[String]) -> client::Result<bool> {
         if self.is_trusted || !stdin().is_terminal() {
             return Ok(self.is_trusted);
         }
@@ -86,28 +90,29 @@ fn last_line(public: Option<&str>, error: &Error) -> String {
     verdict(public, error)
 }
 
-fn go(
+fn run_promotion(
     topology: &Topology,
-    options: &Promotable,
+    options: &CloneArgs,
     intent: &PromoteIntent,
     stop: &Stop,
     report: &Report,
 ) -> Result<()> {
     let started = Instant::now();
-    let plan = topology.plan(intent, stop, report)?;
-    for line in plan.lines() {
-        report.line(line);
-    }
     if intent.dry_run {
+        let plan = topology.plan(intent, stop, report)?;
+        plan.lines().iter().for_each(|line| report.line(line));
         return if options.json { print_json(&plan) } else { Ok(()) };
     }
+    let prepared = topology.prepare(intent, stop, report)?;
+    let plan = &prepared.plan;
+    plan.lines().iter().for_each(|line| report.line(line));
     for reason in &plan.left_out {
         report.warning(format_args!("{reason}: it is neither locked nor marked"));
     }
     if !intent.yes && !plan.is_public() {
         ask(stop, report)?;
     }
-    let mut done = promote(topology, &plan, intent, stop, report)?;
+    let mut done = promote(topology, prepared, intent, stop, report)?;
     done.summary = summary(&done, started.elapsed());
     report.line(&done.summary);
     if options.json { print_json(&done) } else { Ok(()) }
@@ -122,9 +127,9 @@ fn ask(stop: &Stop, report: &Report) -> Result<()> {
     if confirm(stop)? { Ok(()) } else { Err(client::Error::Cancelled.into()) }
 }
 
-/// Reads an answer. Unlike a plain read, it is interrupted by Ctrl-C.
+/// Reads the reply to a prompt. Unlike a plain read, it is interrupted by Ctrl-C.
 fn confirm(stop: &Stop) -> client::Result<bool> {
-    let failed = |error: rustix::io::Errno| client::Error::io("read", "standard input")(error.into());
+    let failed = |error: Errno| client::Error::io("read", "standard input")(error.into());
     let mut answer = Vec::new();
     while answer.len() < MAX_ANSWER && !answer.ends_with(b"\n") {
         stop.check()?;
@@ -132,22 +137,25 @@ fn confirm(stop: &Stop) -> client::Result<bool> {
             continue;
         }
         let mut buffer = [0; MAX_ANSWER];
-        match rustix::io::read(stdin(), &mut buffer) {
+        match nix::unistd::read(stdin(), &mut buffer) {
             Ok(0) => break,
             Ok(length) => answer.extend_from_slice(&buffer[..length]),
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::EINTR) => {}
             Err(error) => return Err(failed(error)),
         }
     }
     Ok(matches!(answer.trim_ascii(), b"y" | b"Y" | b"yes"))
 }
 
-/// Waits briefly for standard input, and returns whether it can be read.
-fn has_input() -> rustix::io::Result<bool> {
-    let (stdin, moment) = (stdin(), Timespec { tv_sec: 0, tv_nsec: 100_000_000 });
-    match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&moment)) {
+/// Waits briefly for standard input, and returns whether it can be read. On macOS, poll(2) does not support terminals.
+fn has_input() -> nix::Result<bool> {
+    let stdin = stdin();
+    let mut wanted = FdSet::new();
+    wanted.insert(stdin.as_fd());
+    let mut moment = TimeVal::milliseconds(100);
+    match select(None, &mut wanted, None, None, &mut moment) {
         Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(Errno::EINTR) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -1,25 +1,21 @@
-//! `public`: prints which side is public and what both sides serve; on a server, prints its own mark.
+//! `public`: prints which side is public and what both sides serve.
 
 use std::time::Duration;
 
-use bluegreen_text::{age, escape_controls};
-
 use super::overview_table::{HEADING, cells, interrupted_canary, lock_lines};
-use super::promote::{Judge, access};
-use super::table::{print_json, print_rows, print_text};
+use super::promote::{TerminalPrompt, access};
+use super::table::{print_json, print_rows};
 use super::watch;
-use crate::cli::Promotable;
+use crate::cli::CloneArgs;
 use crate::error::Result;
 use bluegreen_client as client;
 use bluegreen_client::overview::{Overview, Row};
 use bluegreen_client::plan::Topology;
 use bluegreen_process::signals::Stop;
 use bluegreen_report::Report;
-use bluegreen_server::deploy::context::DeployContext;
-use bluegreen_server::site::Site;
 
 /// Prints a row for each server. If `may_change` is true, corrects the marks that an interrupted promotion left.
-pub fn run(options: &Promotable, watch: Option<u64>, may_change: bool, report: &Report) -> Result<()> {
+pub fn run(options: &CloneArgs, watch: Option<u64>, may_change: bool, report: &Report) -> Result<()> {
     let beside;
     let lines = if options.json {
         beside = report.beside_json()?;
@@ -27,7 +23,8 @@ pub fn run(options: &Promotable, watch: Option<u64>, may_change: bool, report: &
     } else {
         report
     };
-    let topology = Topology::open(&access(options), &Judge { is_trusted: options.trust, report: lines })?;
+    let topology =
+        Topology::open(&access(options), &TerminalPrompt { is_trusted: options.trust, report: lines })?;
     let stop = Stop::catch(false);
     if let Some(seconds) = watch {
         return watch::run(&topology, Duration::from_secs(seconds), &stop);
@@ -62,31 +59,6 @@ pub fn run(options: &Promotable, watch: Option<u64>, may_change: bool, report: &
         report.error(error);
     }
     last.map_or(Ok(()), |error| Err(error.into()))
-}
-
-/// Prints the mark of one server. Only a clone can ask the front end.
-pub fn of_server(server: &DeployContext, json: bool) -> Result<()> {
-    let site = Site::open(&server.config.site)?;
-    let (mark, lock) = (site.public_mark()?, site.freeze()?);
-    if json {
-        return print_json(&serde_json::json!({
-            "server": server.name,
-            "public": mark.as_ref().map(|mark| mark.public),
-            "since": mark.as_ref().map(|mark| &mark.since),
-            "lock": lock,
-        }));
-    }
-    let name = &server.name;
-    let mut lines = vec![match mark {
-        Some(mark) => {
-            let age = age(&mark.since).map(|age| format!(" ({age})")).unwrap_or_default();
-            let not = if mark.public { "" } else { "not " };
-            escape_controls(&format!("{name} is {not}public, since {}{age}", mark.since))
-        }
-        None => format!("{name} was not part of a promotion yet"),
-    }];
-    lines.extend(lock.map(|lock| escape_controls(&format!("{name} is {lock}"))));
-    print_text(&lines.join("\n"))
 }
 
 fn print(rows: &[Row], json: bool) -> Result<()> {

@@ -6,20 +6,20 @@ use bluegreen_text::{count, printable};
 
 use super::promote::ssh_client;
 use super::table::{print_json, print_rows};
-use crate::cli::{Promotable, Pushable};
+use crate::cli::{CloneArgs, PushArgs};
 use crate::error::Result;
 use bluegreen_client as client;
 use bluegreen_client::config::servers_of;
 use bluegreen_client::folder::Folder;
 use bluegreen_client::push::{Outcome, PushIntent, Pushed, Refspecs, push};
-use bluegreen_client::push_printer::FEW;
+use bluegreen_client::push_printer::MAX_STREAMED_SERVERS;
 use bluegreen_client::remote::Remote;
 use bluegreen_process::signals::Stop;
 use bluegreen_report::Report;
 
 /// Pushes to every server of a side, and prints a row for each. The worst result decides the exit status.
-pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result<()> {
-    let Pushable { side, refspecs, from, push_options } = pushable;
+pub fn run(arguments: &PushArgs, options: &CloneArgs, report: &Report) -> Result<()> {
+    let PushArgs { side, refspecs, from, push_options } = arguments;
     let client = ssh_client();
     let servers = servers_of(side, options.config.as_deref())?;
     let servers =
@@ -51,17 +51,17 @@ pub fn run(pushable: &Pushable, options: &Promotable, report: &Report) -> Result
         if !rows.is_empty() {
             print_rows(&rows)?;
         }
-        if pushed.len() > FEW {
+        if pushed.len() > MAX_STREAMED_SERVERS {
             report.line(totals(side, &pushed));
         }
     }
-    Ok(judge(side, &pushed)?)
+    Ok(require_success(side, &pushed)?)
 }
 
 /// Returns the rows of the table: all servers, or if there are many, those with a problem.
 fn table(pushed: &[Pushed]) -> Vec<[String; 5]> {
     let heading = ["SERVER", "RESULT", "COMMIT", "TOOK", "PROBLEM"].map(String::from);
-    let is_shown = |one: &&Pushed| pushed.len() <= FEW || one.result >= Outcome::Bad;
+    let is_shown = |one: &&Pushed| pushed.len() <= MAX_STREAMED_SERVERS || one.result >= Outcome::Bad;
     let rows: Vec<_> = pushed.iter().filter(is_shown).map(cells).collect();
     if rows.is_empty() { rows } else { std::iter::once(heading).chain(rows).collect() }
 }
@@ -85,7 +85,7 @@ fn cells(pushed: &Pushed) -> [String; 5] {
     ]
 }
 
-fn judge(side: &str, pushed: &[Pushed]) -> client::Result<()> {
+fn require_success(side: &str, pushed: &[Pushed]) -> client::Result<()> {
     let of = |outcome| pushed.iter().filter(move |pushed| pushed.result == outcome).count() as u64;
     let all = count(pushed.len() as u64, "server");
     let error = |problem: String| client::Error::Push { problem, side: side.to_owned() };

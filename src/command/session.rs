@@ -1,28 +1,27 @@
 //! The session that a command runs in: a fresh one, separate from the caller's.
-//!
-//! A child process with the caller's controlling terminal could read an administrator's input, and use `TIOCSTI` to type
-//! commands into the administrator's shell. One with the caller's session keyring could read its keys. The program therefore
-//! leaves both before it drops privileges and before it reads any file of the deploy user. A child process that leaves them
-//! itself could be traced by the deploy user until then.
+
+#[cfg_attr(target_os = "linux", path = "session/linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "session/portable.rs")]
+mod platform;
+#[cfg(all(test, target_os = "linux"))]
+#[expect(dead_code, reason = "a test that runs all of it would be killed")]
+mod portable;
 
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt, parent_id};
 use std::process::{Child, Command, ExitStatus};
 
-use keyutils_raw::{KEY_SPEC_SESSION_KEYRING, keyctl_get_keyring_id, keyctl_join_session_keyring};
 use nix::errno::Errno;
 use nix::unistd::{Uid, getpid, getsid, setsid};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
+use self::platform::{stop_after, this_program};
 use crate::error::{Error, Result};
-
-/// This program, even if its file was replaced.
-const OURSELVES: &str = "/proc/self/exe";
 
 /// The environment variable that tells the child which parent waits for it.
 const PARENT: &str = "BLUEGREEN_PARENT";
@@ -36,25 +35,14 @@ pub enum Runner {
     Child(u8),
 }
 
-/// Leaves the caller's terminal and keyring, for a command on a server. Only root and callers with a terminal have something
-/// to leave; a hook that git runs over ssh does not.
-pub fn leave_callers(arguments: &[OsString]) -> Result<Runner> {
-    let is_needed = Uid::effective().is_root() || has_terminal();
-    let runner = leave_terminal(arguments)?;
-    if is_needed && runner == Runner::Ourselves {
-        leave_keyring().map_err(Error::io("leave", "the session keyring"))?;
-    }
-    Ok(runner)
-}
-
-/// Leaves the caller's terminal, if any, and root's session in any case. A process group leader, such as a shell's job, cannot
-/// create a session. A child process then does, and runs the command.
+/// Leaves the caller's terminal, if any, and root's session in any case. A process group leader, such as a shell's job,
+/// cannot create a session. A child process then creates one and runs the command.
 pub fn leave_terminal(arguments: &[OsString]) -> Result<Runner> {
     let has_terminal = has_terminal();
     if !has_terminal && !Uid::effective().is_root() {
         return Ok(Runner::Ourselves);
     }
-    let failed = Error::io("start a session with", OURSELVES);
+    let failed = Error::io("start a session with", this_program());
     match setsid() {
         Ok(_) => {}
         // Without a terminal, an existing session of our own is as good as a fresh one.
@@ -66,31 +54,20 @@ pub fn leave_terminal(arguments: &[OsString]) -> Result<Runner> {
     Ok(Runner::Ourselves)
 }
 
-/// Requests TERM for when the waiting parent is killed, because then nothing else could interrupt this process. The kernel
-/// drops the request when the user id changes.
+/// Requests TERM for when the waiting parent is killed, because then nothing else could interrupt this process. On
+/// Linux, the kernel drops the request when the user id changes.
 pub fn stop_with_parent() -> io::Result<()> {
     let parent = std::env::var(PARENT).ok().and_then(|parent| parent.parse().ok());
-    if parent == Some(parent_id()) {
-        set_parent_process_death_signal(Some(Signal::TERM))?;
+    match parent {
+        Some(parent) if parent == parent_id() => stop_after(parent),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Returns whether this process may have a controlling terminal: only this error rules it out.
-fn has_terminal() -> bool {
+pub fn has_terminal() -> bool {
     let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
     !matches!(rustix::fs::open("/dev/tty", flags, Mode::empty()), Err(rustix::io::Errno::NXIO))
-}
-
-/// Replaces the session keyring with an empty one. Failing with a kernel without keys, or in a sandbox that forbids keyctl(2),
-/// is harmless, because child processes cannot read keys either.
-fn leave_keyring() -> io::Result<()> {
-    match keyctl_join_session_keyring(None) {
-        Err(error) if keyctl_get_keyring_id(KEY_SPEC_SESSION_KEYRING, false).is_ok() => {
-            Err(io::Error::from_raw_os_error(error.0))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Runs this program again in a child process, which does not lead a process group, and forwards signals. Returns the child's
@@ -100,7 +77,7 @@ fn run_in_child(arguments: &[OsString]) -> io::Result<u8> {
     let passed_on = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
     let mut signals = Signals::new(passed_on.iter().chain(&[SIGCHLD, SIGCONT, SIGTSTP]))?;
     #[expect(clippy::disallowed_methods, reason = "it is this program")]
-    let mut command = Command::new(OURSELVES);
+    let mut command = Command::new(this_program());
     let mut child = command.arg0(name).args(rest).env(PARENT, getpid().to_string()).spawn()?;
     for signal in signals.forever() {
         match signal {

@@ -36,7 +36,7 @@ pub fn run(topology: &Topology, pause: Duration, stop: &Stop) -> Result<()> {
         let Some(frame) = frame(topology, pause, (columns, lines), stop)? else { return end() };
         let frame = frame[..frame.len().min(lines.saturating_sub(1))].join("\x1b[K\n");
         if write!(stdout(), "{clear}\x1b[H{frame}\x1b[K\n\x1b[J").and_then(|()| stdout().flush()).is_err() {
-            // The terminal is gone.
+            // The terminal was closed.
             return Ok(());
         }
         clear = "";
@@ -128,7 +128,7 @@ fn fit(mut rows: Vec<Row>, lines: usize) -> (Vec<Row>, usize) {
 fn wait(pause: Duration, stop: &Stop) -> bool {
     let timeout = Timespec { tv_sec: pause.as_secs().cast_signed(), tv_nsec: 0 };
     let mut signals: Vec<PollFd> =
-        stop.readable().map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)).into_iter().collect();
+        stop.readable().map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)).collect();
     // Another signal, such as that of a resized terminal, refreshes at once.
     let _ = poll(&mut signals, Some(&timeout));
     stop.check().is_err()

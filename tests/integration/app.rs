@@ -59,7 +59,7 @@ impl Site {
         let mut stream = loop {
             match UnixStream::connect(self.sandbox.current(".app.sock")) {
                 Ok(stream) => break stream,
-                Err(error) => assert!(start.elapsed() < Duration::from_secs(5), "{error}"),
+                Err(error) => assert!(start.elapsed() < Duration::from_secs(20), "{error}"),
             }
         };
         write!(stream, "GET / HTTP/1.0\r\n\r\n").unwrap();

@@ -157,7 +157,7 @@ fn a_read_only_site_is_rejected() {
     lchown(sandbox.site(), Some(0), Some(0)).unwrap();
     sandbox.push().not_deployed().says_only(&[
         RECEIVED,
-        "error: cannot make `<site>/.bluegreen`: permission denied",
+        "error: cannot create `<site>/.bluegreen`: permission denied",
         "hint: let nobody own `<site>`",
         "Not deployed: blue serves nothing yet.",
     ]);
@@ -227,7 +227,16 @@ fn a_directory_without_a_repository_is_rejected() {
     let mut nowhere = sandbox.command(crate::support::sandbox::BLUEGREEN);
     Run::new(&sandbox, nowhere.arg("status").stdin(Stdio::null()))
         .fails(2)
-        .says("error: no repository found");
+        .says("error: no repository found")
+        .says(
+            "hint: run it on a server, as in `ssh deploy@blue status`, or name the bare repository with `-C`",
+        );
+    // A developer's clone is not a server's repository: `check` would advise to make it bare.
+    let worktree = sandbox.path("worktree");
+    assert!(sandbox.command("git").args(["init", "--quiet"]).arg(&worktree).status().unwrap().success());
+    let mut clone = sandbox.command(crate::support::sandbox::BLUEGREEN);
+    let said = Run::new(&sandbox, clone.arg("check").current_dir(worktree).stdin(Stdio::null()));
+    said.fails(2).says("error: no repository found");
 }
 
 #[test]

@@ -27,20 +27,23 @@ struct Package {
 
 /// Returns all packages that the program needs on this platform, without those that only tests need.
 fn packages() -> Option<Vec<Package>> {
-    if !program_or_skip("cargo") {
-        return None;
+    let version = cargo(&["-vV"])?;
+    let packages = packages_for(version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap())?;
+    for name in ["bluegreen", "libdeflater", "serde_derive"] {
+        assert!(packages.iter().any(|package| package.name == name), "`{name}` is missing from the packages");
     }
-    let cargo = |arguments: &[&str]| {
-        let output =
-            Command::new("cargo").current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let version = cargo(&["-vV"]);
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    assert!(
+        packages.iter().all(|package| package.name != "proptest"),
+        "packages that only tests need are included"
+    );
+    Some(packages)
+}
+
+/// Returns all packages that the program needs on a platform.
+fn packages_for(target: &str) -> Option<Vec<Package>> {
     // Packages for other platforms may be missing from this machine.
     let metadata =
-        cargo(&["metadata", "--locked", "--offline", "--format-version", "1", "--filter-platform", host]);
+        cargo(&["metadata", "--locked", "--offline", "--format-version", "1", "--filter-platform", target])?;
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let needed = needed(&metadata["resolve"]);
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -51,16 +54,18 @@ fn packages() -> Option<Vec<Package>> {
         source: text(&package["source"]),
     };
     let all = metadata["packages"].as_array().unwrap();
-    let packages: Vec<Package> =
-        all.iter().filter(|package| needed.contains(package["id"].as_str().unwrap())).map(package).collect();
-    for name in ["bluegreen", "libdeflater", "serde_derive"] {
-        assert!(packages.iter().any(|package| package.name == name), "`{name}` is missing from the packages");
+    Some(all.iter().filter(|package| needed.contains(package["id"].as_str().unwrap())).map(package).collect())
+}
+
+/// Returns the output of cargo.
+fn cargo(arguments: &[&str]) -> Option<String> {
+    if !program_or_skip("cargo") {
+        return None;
     }
-    assert!(
-        packages.iter().all(|package| package.name != "proptest"),
-        "packages that only tests need are included"
-    );
-    Some(packages)
+    let output =
+        Command::new("cargo").current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).unwrap())
 }
 
 /// Returns the ids of the packages needed to build and run the root package.
@@ -173,6 +178,27 @@ fn every_package_comes_from_the_registry() {
     assert!(offenders.is_empty(), "{offenders:#?}");
     let registries: BTreeSet<_> = packages.iter().filter_map(|package| package.source.as_ref()).collect();
     assert_eq!(registries.len(), 1, "{registries:#?}");
+}
+
+/// Neither the crates of the server, nor C code, nor code that only Linux has.
+#[test]
+fn the_client_for_macos_contains_no_server() {
+    for target in ["aarch64-apple-darwin", "x86_64-apple-darwin"] {
+        let Some(packages) = packages_for(target) else { return };
+        let names: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+        assert!(names.is_superset(&["bluegreen", "bluegreen-client", "bluegreen-panel"].into()), "{names:?}");
+        for server in [
+            "bluegreen-checkout",
+            "bluegreen-git",
+            "bluegreen-object-store",
+            "bluegreen-server",
+            "cc",
+            "keyutils-raw",
+            "libdeflate-sys",
+        ] {
+            assert!(!names.contains(server), "{server} is part of the client for {target}");
+        }
+    }
 }
 
 #[test]

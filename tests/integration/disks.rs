@@ -119,7 +119,7 @@ fn deep_trees_are_removed_with_few_descriptors() {
         // A build step may leave this behind.
         for release in sandbox.releases() {
             let release = Dir::open(&sandbox.site().join("releases").join(release)).unwrap();
-            (0..10_000).fold(release, |at, _| at.open_or_make_dir(b"d", 0o755).unwrap());
+            (0..10_000).fold(release, |at, _| at.open_or_create_dir(b"d", 0o755).unwrap());
         }
         sandbox.commit("index.html", version).push_refs(&["master:topic"]).ok();
         let mut shell = sandbox.command("sh");

@@ -329,3 +329,16 @@ fn troubleshooting_quotes_messages_of_the_program() {
     }
     assert!(count > 12, "{count} fragments");
 }
+
+#[test]
+fn both_lists_of_the_files_of_a_site_name_the_same_files() {
+    let names = |page: &str| {
+        let rows = Document::read(page).rows;
+        let table = rows.iter().skip_while(|row| !row[0].ends_with(" `.bluegreen/`")).skip(1);
+        let names = table.map_while(|row| row[0].starts_with('`').then(|| row[0].clone()));
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let listed = names("docs/reference/files.md");
+    assert!(listed.len() > 12, "{listed:?}");
+    assert_eq!(listed, names("ARCHITECTURE.md"));
+}

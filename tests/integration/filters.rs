@@ -113,7 +113,7 @@ fn cancel_stops_a_filter_and_keeps_the_live_release() {
     let begun = Instant::now();
     sandbox.bluegreen(&["cancel"]).ok();
     Run::finish(&sandbox, push, reader).not_deployed().says("error: cancelled").serves("a", "1");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     has_ended(&session);
     sandbox.is_tidy();
 }

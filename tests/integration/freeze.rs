@@ -8,7 +8,7 @@ use crate::promote::{Pair, said};
 use crate::support::Sandbox;
 use crate::support::sandbox::BLUEGREEN;
 
-const LOCKED: &str = "error: blue is locked by root since <time> until <time>: Black Friday";
+const LOCKED: &str = "error: blue is locked by root (since <time>, until <time>): Black Friday";
 
 /// Returns the path of the freeze file.
 fn file(sandbox: &Sandbox) -> PathBuf {
@@ -48,7 +48,7 @@ fn a_push_to_a_locked_server_is_accepted_but_not_deployed() {
         .bluegreen(&["status"])
         .ok()
         .says(&format!("Branch:   {why}"))
-        .says(&by_root("Lock:     locked by root since <time> until <time>: Black Friday"));
+        .says(&by_root("Lock:     locked by root (since <time>, until <time>): Black Friday"));
     // Neither a boot nor unlocking deploys the pending push.
     sandbox.bluegreen(&["resume", "--boot"]).ok().says_only(&[]);
     sandbox.bluegreen(&["unlock"]).ok().says_only(&[
@@ -182,7 +182,7 @@ fn a_damaged_lock_counts_as_locked() {
         sandbox.bluegreen(&["check"]).fails(1).says("hint: run `bluegreen unlock` to remove it");
         sandbox.bluegreen(&["lock", "x"]).fails(1);
         let status = sandbox.bluegreen(&["status"]).warned();
-        assert!(status.output().contains("Lock:     locked by unknown since unknown: cannot read "));
+        assert!(status.output().contains("Lock:     locked by unknown (since unknown): cannot read "));
     }
     // A symlink counts as damaged, whatever its target.
     fs::remove_file(file(&sandbox)).unwrap();
@@ -200,7 +200,7 @@ fn a_boot_does_not_deploy_a_pending_push_while_locked() {
     let fetch = ["fetch", "--quiet", clone.to_str().unwrap(), "master:master"];
     sandbox.git_in(&sandbox.repository(), &fetch);
     let stays = "warning: master is at <commit>, which was never deployed, and stays so: blue is locked by root \
-                 since <time> until <time>: Black Friday";
+                 (since <time>, until <time>): Black Friday";
     sandbox.bluegreen(&["resume", "--boot"]).warned().says(&by_root(stays)).serves("index.html", "v2");
     sandbox.bluegreen(&["resume", "--boot"]).ok().says_only(&[]);
     let unlock = sandbox.bluegreen(&["unlock"]).ok();
@@ -259,7 +259,13 @@ fn a_lock_between_check_and_hold_stops_the_promotion() {
     let pair = Pair::new();
     let lock = format!("bluegreen -C '{}' lock raced", pair.blue.repository().display());
     pair.by_ssh(&format!(
-        "case $last in 'bluegreen hold'*) [ -e \"$here/raced\" ] || {{ touch \"$here/raced\"; {lock} >&2; }} ;; esac"
+        "case $last in 'bluegreen hold'*)
+            while read -r line; do
+                [ \"$line\" != lock ] || [ -e \"$here/raced\" ] || {{ touch \"$here/raced\"; {lock} >&2; }}
+                echo \"$line\"
+            done | sh -c \"$last\"
+            exit ;;
+        esac"
     ));
     let text = pair.fails(&["green"], " is locked by ");
     assert!(text.contains(": raced"), "{text}");

@@ -91,7 +91,7 @@ fn a_failed_deployment_fails_the_push_and_the_commit_can_be_pushed_again() {
     let push = sandbox.push();
     for line in [
         "remote: error: step `test ! -e ../../broken` exited with status 1",
-        "remote: hint: fix it and push again, or run `bluegreen deploy` on blue",
+        "remote: hint: fix it and push again",
     ] {
         assert!(push.output.lines().any(|said| said.trim_end() == line), "{}", push.output);
     }
@@ -318,7 +318,7 @@ fn push_options_reach_both_hooks() {
         }
         let warnings = told
             .output()
-            .matches("warning: unknown push option `no\\u{1b}such`: expected `skip`, `public`, `no-cache`, or `verbose`");
+            .matches("warning: unknown push option `no\\u{1b}such`: expected `skip`, `public`, `no-cache`, `timing`, or `verbose`");
         assert_eq!(warnings.count(), 1, "{}", told.output());
         told.serves("a", "3");
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::support::sandbox::BLUEGREEN;
@@ -33,6 +34,15 @@ fn team_hook(sandbox: &Sandbox, name: &str, script: &str) {
     executable(&hook, &format!("#!/bin/sh\n{script}\n"));
 }
 
+/// Returns what `check` prints. The hook is a script here, so the program is called by its own path.
+fn checked(sandbox: &Sandbox) -> String {
+    let mut command = sandbox.command(BLUEGREEN);
+    command.arg("-C").arg(sandbox.repository()).arg("check").stdin(Stdio::null());
+    let output = Run::new(sandbox, &mut command).output;
+    assert!(output.contains("A push to master "), "{output}");
+    output
+}
+
 /// Returns a `PATH` that finds the program under test.
 fn path() -> String {
     format!("{}:{}", Path::new(BLUEGREEN).parent().unwrap().display(), std::env::var("PATH").unwrap())
@@ -46,6 +56,17 @@ fn push(sandbox: &Sandbox) -> Run<'_> {
 fn post_receive_deploys_and_passes_the_same_lines_to_team_hooks() {
     let sandbox = Sandbox::new();
     chain(&sandbox, "post-receive");
+    chain(&sandbox, "proc-receive");
+    sandbox.git_in(&sandbox.repository(), &["config", "receive.procReceiveRefs", "refs/heads/master"]);
+    // `check` recognizes that the scripts call the program.
+    assert!(!checked(&sandbox).contains("is another program"));
+    sandbox.git_in(&sandbox.repository(), &["config", "--unset", "receive.procReceiveRefs"]);
+    // A call that is commented out deploys nothing.
+    let hook = sandbox.repository().join("hooks/post-receive");
+    let script = fs::read_to_string(&hook).unwrap();
+    fs::write(&hook, script.replace("give | bluegreen", "# give | bluegreen")).unwrap();
+    assert!(checked(&sandbox).contains("hooks/post-receive` is another program"));
+    fs::write(&hook, script).unwrap();
     team_hook(&sandbox, "post-receive.local", "echo local; cat >>lines");
     team_hook(&sandbox, "post-receive.d/10-first", "echo first; cat >>lines");
     team_hook(&sandbox, "post-receive.d/20-reads-nothing", "echo second");
@@ -198,7 +219,7 @@ impl Developer {
 }
 
 const PUBLIC: &str = r#"{"public":true,"since":"2026-11-20T10:00:00Z"}"#;
-const WARNING: &str = "is public: visitors see this push at once";
+const WARNING: &str = "is public: visitors see this push immediately";
 const NOTE: &str = "note: cannot ask blue whether it is public\n";
 
 #[test]

@@ -292,7 +292,7 @@ fn a_release_larger_than_the_disk_is_rejected_before_the_first_write() {
     let start = Instant::now();
     let run = on_a_small_disk(&sandbox, "size=40m,mode=755").fails(1);
     let lines = run.lines();
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(20));
     assert!(
         lines.iter().any(|line| line
             .starts_with("error: not enough space in `<site>/releases`: the release needs 60.0 MB, ")),

@@ -99,3 +99,4 @@ mod mutate;
 #[path = "../../crates/object-store/tests/store/repository.rs"]
 mod repository;
 mod watch;
+mod workflows;

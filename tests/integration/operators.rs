@@ -1,5 +1,6 @@
 //! Commands during a deployment and after it: `cancel`, `log`, and `status`.
 
+use std::io::{BufRead, BufReader};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -145,10 +146,12 @@ fn a_command_that_waits_for_the_lock_can_be_stopped() {
     let sandbox = with_steps(&format!("build = '{SLOW}'"));
     sandbox.commit("slow", "");
     let (push, reader) = slow_push(&sandbox);
-    let (waiting, waiting_reader) = spawn(&mut sandbox.bluegreen_command(&["deploy", "master"]));
-    std::thread::sleep(Duration::from_millis(300));
+    let (mut waiting, waiting_reader) = spawn(&mut sandbox.bluegreen_command(&["deploy", "master"]));
+    let mut lines = BufReader::new(waiting_reader).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("Waiting for ")));
     signal(&waiting, Signal::TERM);
-    Run::finish(&sandbox, waiting, waiting_reader).fails(1).says("error: cancelled");
+    let said: Vec<String> = lines.collect();
+    assert_eq!((waiting.wait().unwrap().code(), said[0].as_str()), (Some(1), "error: cancelled"), "{said:?}");
     sandbox.bluegreen(&["cancel"]).ok();
     Run::finish(&sandbox, push, reader).not_deployed();
 }

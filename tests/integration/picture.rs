@@ -56,7 +56,9 @@ impl Terminal {
     fn promote(&mut self, side: &str) {
         let mut promote = self.pair.command(&["promote", side, "--yes"]);
         let first = self.lines.len();
-        self.run(&format!("bluegreen promote {side} --yes"), &mut promote, |_| true);
+        // A slow server is named after a second.
+        let is_shown = |line: &str| !line.starts_with("Waiting for ");
+        self.run(&format!("bluegreen promote {side} --yes"), &mut promote, is_shown);
         // On a terminal, each progress line replaces the previous one.
         let is_progress = |line: &String| line.starts_with("  ") && line.contains(" requests, ");
         let last = self.lines.iter().rposition(is_progress).expect("a line of progress");

@@ -181,7 +181,7 @@ pub(crate) fn said(output: &Output) -> (i32, String) {
 #[test]
 fn sides_are_promoted_back_and_forth() {
     let pair = Pair::new();
-    assert_eq!(pair.blue.bluegreen(&["public"]).ok().output(), "blue was not part of a promotion yet\n");
+    assert_eq!(pair.blue.bluegreen(&["public"]).ok().output(), "blue has not been part of a promotion yet\n");
     let (status, text) = pair.promote(&[]);
     assert_eq!(status, 0, "{text}");
     assert!(text.contains("green is public instead of blue: 2 requests, 0 failed"), "{text}");
@@ -286,7 +286,7 @@ fn a_failed_watch_reverts_the_promotion() {
     let answers = "blue is public again, and healthy.";
     pair.write("front.green", "503").fails_with(&[], "returned 503", answers);
     fs::remove_file(pair.file("front.green")).unwrap();
-    pair.write("serves", "blue").fails_with(&[], "was answered by blue, which is on the other side", answers);
+    pair.write("serves", "blue").fails_with(&[], "was served by blue, which is on the other side", answers);
     fs::remove_file(pair.file("serves")).unwrap();
     assert_eq!(pair.marks(), [Some(true), Some(false)]);
     assert_eq!(pair.blue.history().pop().unwrap()["outcome"], "failed");
@@ -315,7 +315,7 @@ fn a_hold_ends_with_its_client_and_rejects_pushes() {
     drop(input);
     let asked = Instant::now();
     assert!(hold.wait().unwrap().success());
-    assert!(asked.elapsed() < Duration::from_secs(2));
+    assert!(asked.elapsed() < Duration::from_secs(10));
     pair.green
         .commit("index.html", "v2")
         .push()
@@ -363,4 +363,71 @@ fn ssh_is_called_as_git_does() {
         let hold = format!("{host} bluegreen hold -C /");
         assert_eq!(log.lines().filter(|line| line.starts_with(&hold)).count(), 1, "{log}");
     }
+}
+
+#[test]
+fn a_server_without_standby_is_locked_by_a_second_connection() {
+    let pair = Pair::new();
+    pair.by_ssh(
+        "case $last:$host in *--standby*:*@green) echo \"error: unexpected argument '--standby' found\" >&2; exit 2 ;; esac",
+    );
+    let (status, text) = pair.promote(&[]);
+    assert_eq!(
+        (status, pair.public().as_str(), pair.marks()),
+        (0, "green", [Some(false), Some(true)]),
+        "{text}"
+    );
+    let log = fs::read_to_string(pair.file("fake-ssh.log")).unwrap();
+    let commands = |host: &str| {
+        let commands = log.lines().filter_map(|line| line.strip_prefix(host)?.split(' ').nth(2));
+        commands.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(commands("deploy@blue"), ["hold"], "{log}");
+    assert_eq!(commands("deploy@green"), ["hold", "status", "hold"], "{log}");
+}
+
+#[test]
+fn a_connection_that_is_lost_before_the_lock_is_replaced() {
+    let pair = Pair::new();
+    // As ssh does after the operator's machine was suspended.
+    pair.by_ssh(
+        "case $last:$host in *--standby*:*@green)
+            while read -r line && [ \"$line\" != lock ]; do echo \"$line\"; done | sh -c \"$last\"
+            exit 255 ;;
+        esac",
+    );
+    let (status, text) = pair.promote(&[]);
+    assert_eq!(
+        (status, pair.public().as_str(), pair.marks()),
+        (0, "green", [Some(false), Some(true)]),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_hold_in_standby_does_not_lock_and_reads_the_config_again() {
+    let pair = Pair::new();
+    let mut command = pair.green.bluegreen_command(&["hold", "--protocol", "2", "--standby"]);
+    let mut hold = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(hold.stdout.take().unwrap()).lines();
+    let mut input = hold.stdin.take().unwrap();
+    assert!(lines.next().unwrap().unwrap().starts_with("{\"status\":{\"server\":\"green\","));
+    let mut next = || lines.next().unwrap().unwrap();
+    pair.green.commit("index.html", "v2");
+    // Each step has the time of a lease.
+    writeln!(input, "beat").unwrap();
+    pair.green.push().ok().serves("index.html", "v2");
+    writeln!(input, "beat").unwrap();
+    green_config(&pair.green, "when-public = \"refuse\"");
+    let text = fs::read_to_string(pair.green.config_path()).unwrap();
+    pair.green.raw_config(&text.replace("\"green\"", "\"verde\""));
+    // The second `lock` arrives with the first one.
+    writeln!(input, "public yes\nlock\nlock\nstatus").unwrap();
+    assert_eq!([next(), next()], ["{\"beat\":true}"; 2]);
+    assert!(next().contains("the site is not locked yet"));
+    assert!(next().starts_with("{\"held\":{\"server\":\"verde\","));
+    assert!(next().contains("the site is locked already"));
+    assert!(next().starts_with("{\"status\":{\"server\":\"verde\","));
+    drop(input);
+    assert!(hold.wait().unwrap().success());
 }

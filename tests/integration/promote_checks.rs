@@ -1,6 +1,13 @@
 //! The checks before a promotion and the watch after it: expected content, commands, and response times.
 
-use crate::promote::Pair;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::promote::{Pair, said};
 
 /// A pair with keys added to `[check]`, and a `[watch]` section.
 fn pair(check: &str, watch: &str) -> Pair {
@@ -34,7 +41,7 @@ fn a_page_must_contain_its_text_before_and_after_the_switch() {
     pair.fails(&[], "does not contain `Welcome`");
     pair.write("green.body", "status 200\nX-Served-By: nobody\n<h1>Welcome!</h1>");
     let text = promoted(&pair);
-    assert!(text.contains("answered by green,"), "{text}");
+    assert!(text.contains("served by green,"), "{text}");
     // A page that loses its text after the switch.
     pair.write("public", "blue\n").write("blue.body", "Welcome");
     let set = "printf '%s\\n' \"$2\" >\"$here/public\"; echo Error >\"$here/green.body\"";
@@ -131,4 +138,66 @@ fn without_a_limit_or_a_regression_the_promotion_stands() {
     let forced = responding("p99 = \"2x\"", "100");
     let (status, text) = forced.promote(&["--force"]);
     assert_eq!((status, forced.public().as_str()), (0, "green"), "{text}");
+}
+
+/// Serves an empty page, and counts the requests.
+fn counted() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, count) = (listener.local_addr().unwrap().port(), Arc::<AtomicUsize>::default());
+    let counter = Arc::clone(&count);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(&stream).lines();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            counter.fetch_add(1, Ordering::SeqCst);
+            let _ = write!(&stream, "HTTP/1.1 200 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    (port, count)
+}
+
+#[test]
+fn the_last_request_of_a_check_follows_the_locks_and_the_others_do_not_wait_for_them() {
+    let pair = pair("", "for = \"0.4s\"");
+    let config = std::fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let addresses: Vec<&str> = config.split('"').filter(|word| word.starts_with("127.0.0.1:")).collect();
+    let (port, count) = counted();
+    pair.configure(addresses[1], &format!("127.0.0.1:{port}")).configure("healthy = 1", "healthy = 3");
+    // Green does not receive the request for its lock before the test allows it. Beats keep its lease until then.
+    pair.by_ssh(
+        "case $last:$host in *hold*:*@green)
+            while read -r line; do
+                if [ \"$line\" = lock ]; then until [ -e \"$here/go\" ]; do echo beat; sleep 0.2; done; fi
+                echo \"$line\"
+            done | sh -c \"$last\"
+            exit ;;
+        esac",
+    );
+    let child = pair.command(&["promote", "--yes"]).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(50);
+    while count.load(Ordering::SeqCst) < 2 {
+        assert!(Instant::now() < deadline, "the check waits for the locks");
+        sleep(Duration::from_millis(10));
+    }
+    sleep(Duration::from_millis(300));
+    assert_eq!(count.load(Ordering::SeqCst), 2, "the last request precedes the lock");
+    pair.write("go", "");
+    let (status, text) = said(&child.wait_with_output().unwrap());
+    assert_eq!((status, pair.public().as_str()), (0, "green"), "{text}");
+    assert_eq!(count.load(Ordering::SeqCst), 3, "{text}");
+}
+
+#[test]
+fn a_server_that_cannot_be_locked_ends_the_check_of_an_unhealthy_side() {
+    let pair = pair("", "for = \"0.4s\"");
+    pair.configure("within = \"5s\"", "within = \"10m\"").configure("healthy = 1", "healthy = 3");
+    pair.write("green.status", "503").by_ssh(
+        "case $last:$host in *hold*:*@green)
+            while read -r line && [ \"$line\" != lock ]; do echo \"$line\"; done | sh -c \"$last\"
+            echo 'error: the disk is broken' >&2
+            exit 1 ;;
+        esac",
+    );
+    let text = pair.fails(&[], "cannot be locked: the disk is broken");
+    assert!(!text.contains("returned 503"), "{text}");
 }

@@ -52,13 +52,12 @@ const SSH: &str = r#"
 . "$here/point.sh"
 case $last in
     'bluegreen hold'*)
-        point hold || exit 1
+        point look || exit 1
         while read -r line; do
             case $line in beat*) ;; *) point "request ${line%% *}" || break ;; esac
             printf '%s\n' "$line"
         done | sh -c "$last"
         exit ;;
-    *) point look || exit 1 ;;
 esac"#;
 
 /// A pair of which blue is public and runs the jobs.
@@ -129,7 +128,7 @@ fn a_promotion_killed_at_any_step_is_corrected_and_can_be_completed_or_reverted(
     let all = points(pair);
     for step in [
         "look",
-        "hold",
+        "request lock",
         "check",
         "before weight green 0",
         "after weight green 10",

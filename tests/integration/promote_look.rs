@@ -11,7 +11,8 @@ fn plan(pair: &Pair) -> Vec<String> {
     let mut command = pair.command(&["promote", "--dry-run"]);
     let (status, text) = said(&command.current_dir(pair.green.clone_path()).output().unwrap());
     assert_eq!(status, 0, "{text}");
-    text.lines().map(str::to_owned).collect()
+    // A slow server is named after a second.
+    text.lines().filter(|line| !line.starts_with("Waiting for ")).map(str::to_owned).collect()
 }
 
 #[test]
@@ -69,16 +70,23 @@ fn servers_are_queried_in_parallel_and_every_failure_is_reported() {
         list.push(format!("{{ ssh = \"{url}\", address = \"{address}\" }}"));
     }
     pair.configure(green, &format!("[{}]", list.join(", ")));
-    // Each command waits until all servers have been contacted. For the holds, the first server is taken
-    // alone.
+    // Each connection waits until all servers have been contacted, and so does each request of a lock. The first server is
+    // locked alone.
     pair.by_ssh(
-        "what=${last#bluegreen }; what=${what%% *}
-        meet() { until [ \"$(ls \"$here\" | grep -c \"^$what.deploy@\")\" = 6 ]; do sleep 0.02; done; }
-        case $(cat \"$here/ill\" 2>/dev/null):$what:$host in
-            1:*:*@g[12]) echo \"no route to $host\" >&2; exit 255 ;;
+        "meet() { touch \"$here/$1.$host\"; until [ \"$(ls \"$here\" | grep -c \"^$1.deploy@\")\" = 6 ]; do sleep 0.02; done; }
+        case $(cat \"$here/ill\" 2>/dev/null):$host in
+            1:*@g[12]) echo \"no route to $host\" >&2; exit 255 ;;
             1:*) ;;
-            *:hold:*@blue) touch \"$here/$what.$host\" ;;
-            *) touch \"$here/$what.$host\"; meet ;;
+            *)
+                meet look
+                while read -r line; do
+                    case $line:$host in
+                        lock:*@blue) touch \"$here/lock.$host\" ;;
+                        lock:*) [ -e \"$here/lock.deploy@blue\" ] || exit; meet lock ;;
+                    esac
+                    echo \"$line\"
+                done | sh -c \"$last\"
+                exit ;;
         esac",
     );
     let (status, text) = pair.promote(&[]);
@@ -114,7 +122,7 @@ fn a_response_without_a_server_name_does_not_confirm_the_switch() {
     // Failures are tolerated, but no visitor reaches green.
     pair.configure("healthy = 1", "healthy = 1\ntolerate = 99").write("serves", "blue");
     let answers = "blue is public again, and healthy.";
-    pair.fails_with(&[], "no server of green answers at http://", answers);
+    pair.fails_with(&[], "no server of green responds at http://", answers);
 }
 
 #[test]
@@ -129,7 +137,7 @@ fn a_terminal_shows_one_updating_progress_line() {
     command.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null());
     let (status, text) = said(&command.output().unwrap());
     assert_eq!(status, 0, "{text}");
-    assert!(text.contains("answered by green, ") && text.contains(" responses a second\r"), "{text}");
+    assert!(text.contains("served by green, ") && text.contains(" responses a second\r"), "{text}");
 }
 
 #[test]
@@ -138,7 +146,7 @@ fn an_address_that_reaches_another_side_is_detected_before_the_switch() {
     let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
     let addresses: Vec<&str> = config.split('"').filter(|word| word.starts_with("127.0.0.1:")).collect();
     pair.configure(addresses[1], addresses[0]);
-    pair.fails(&[], &format!("at {} was answered by blue, which is on the other side", addresses[0]));
+    pair.fails(&[], &format!("at {} was served by blue, which is on the other side", addresses[0]));
 }
 
 #[test]
@@ -169,6 +177,20 @@ fn an_inconsistent_promotion_config_is_rejected() {
         assert_eq!((status, pair.public().as_str()), (2, "blue"), "{text}");
         assert!(text.contains(problem) && text.contains("hint: "), "{problem}: {text}");
     }
+    // No config.
+    let (outside, clone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    pair.green.git_in(clone.path(), &["init", "--quiet"]);
+    for (directory, hint) in [
+        (outside.path(), "hint: run it in your clone of the project, or name the file with `--config`\n"),
+        (clone.path(), "hint: docs/howto/promote.md shows one to start from\n"),
+    ] {
+        let mut command = pair.blue.command(crate::support::sandbox::BLUEGREEN);
+        let (status, text) = said(&command.arg("public").current_dir(directory).output().unwrap());
+        assert!(
+            status == 2 && text.contains(".promote.toml`: no such file") && text.ends_with(hint),
+            "{text}"
+        );
+    }
     // A switch that does not exist.
     pair.write("promote.toml", &config).configure("./switch", "./gone");
     let (status, text) = pair.promote(&[]);
@@ -184,7 +206,10 @@ fn a_servers_response_cannot_inject_git_options_or_terminal_codes() {
             r#"{{"server":"g\u001b[2Jreen","good":true,"commit":"{commit}","subject":"\u001b]0;x\u0007"}}"#
         )
     };
-    let says = "case $host:$last in *@green:*status*) cat \"$here/says\"; exit ;; esac";
+    let says = "case $host:$last in
+        *@green:*--standby*) echo \"{\\\"status\\\":$(cat \"$here/says\")}\"; exit ;;
+        *@green:*status*) cat \"$here/says\"; exit ;;
+    esac";
     let option = format!("--output={}", pair.file("made").display());
     pair.by_ssh(says).write("says", &json(&option));
     pair.fails(&[], "invalid response from `deploy@green:");

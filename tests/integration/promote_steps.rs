@@ -13,8 +13,7 @@ use crate::promote::{Pair, said};
 use crate::promote_fails::{begin, interrupt, wait_for};
 use crate::support::Sandbox;
 
-/// A shell function that pauses at the step named in the file `stall`: the status query, the hold, or a
-/// request to a hold.
+/// A shell function that pauses at the step named in the file `stall`: the connection, or a request to a hold.
 pub(crate) const STALLS: &str =
     "stall() { [ \"$1\" != \"$(cat \"$here/stall\")\" ] || { touch \"$here/at\"; sleep 0.5; [ ! -e \"$here/lose\" ] || exit; }; }
 case $last in
@@ -22,11 +21,10 @@ case $last in
         stall hold
         while read -r line; do stall \"${line%% *}\"; printf '%s\\n' \"$line\"; done | sh -c \"$last\"
         exit ;;
-    *) stall look ;;
 esac";
 
 /// The steps before the switch, and those after the watch.
-const BEFORE: [&str; 3] = ["look", "hold", "status"];
+const BEFORE: [&str; 3] = ["hold", "lock", "status"];
 const AFTER: [&str; 3] = ["public", "record", "notify"];
 
 /// A pair whose promotions pause at a step.

@@ -257,3 +257,32 @@ fn replaced_objects_are_not_deployed() {
     sandbox.push_refs(&[&replace]).ok();
     sandbox.bluegreen(&["deploy"]).ok().serves("index.html", "v2");
 }
+
+#[test]
+fn the_option_timing_prints_durations_that_add_up() {
+    let sandbox = Sandbox::new();
+    sandbox.git_in(&sandbox.repository(), &["config", "receive.advertisePushOptions", "true"]);
+    sandbox.config_section("[steps]\nbuild = 'sleep 0.2'\ncheck = 'test ! -e broken'\n");
+    let timed = sandbox.commit("a", "1").push_refs(&["-o", "timing", "master"]).ok();
+    let rows = durations(timed.output());
+    let phases: Vec<&str> = rows.iter().map(|(phase, _)| phase.as_str()).collect();
+    for phase in ["git: receive the push", "check out", "build: sleep 0.2", "activate", "prune", "in all"] {
+        assert!(phases.contains(&phase), "{phase}: {rows:?}");
+    }
+    let build = rows.iter().find(|(phase, _)| phase == "build: sleep 0.2").unwrap().1;
+    let (parts, all) = (rows[..rows.len() - 1].iter().map(|row| row.1).sum::<f64>(), rows[rows.len() - 1].1);
+    assert!(build >= 0.2 && (parts - all).abs() < 0.001 * rows.len() as f64, "{rows:?}");
+
+    let failed = sandbox.commit("broken", "").push_refs(&["-o", "timing", "master"]);
+    let failed = failed.not_deployed().says("Not deployed: blue still serves <commit> (release <release>).");
+    assert!(durations(failed.output()).iter().any(|(phase, _)| phase == "check: test ! -e broken"));
+}
+
+/// Returns the rows that the push option `timing` printed: phases and seconds.
+fn durations(output: &str) -> Vec<(String, f64)> {
+    let row = |line: &str| {
+        let (seconds, phase) = line.strip_prefix("remote: ")?.trim().split_once(" s  ")?;
+        Some((phase.to_owned(), seconds.parse().ok()?))
+    };
+    output.lines().skip_while(|line| !line.starts_with("remote: Timing:")).filter_map(row).collect()
+}

@@ -1,13 +1,13 @@
-//! `docs/speed.svg`, the chart in the README, shows the durations in the first table of
+//! `docs/speed.svg`, the chart in the README, shows the durations of the table of servers in
 //! `docs/reference/benchmarks.md`. `docs/record` draws it.
 
 use std::fmt::Write;
 
 use crate::support::markdown::{Document, project};
 
-/// A repository, and each program's duration from the command to the page.
+/// A number of servers, and each program's duration from the command to the page.
 struct Row {
-    repository: String,
+    servers: String,
     seconds: Vec<(String, f64)>,
 }
 
@@ -21,24 +21,24 @@ const STYLE: &str = "text { font: 12px system-ui, -apple-system, 'Segoe UI', 'De
 /// Reads the table "From the command to the page".
 fn rows() -> Vec<Row> {
     let document = Document::read("docs/reference/benchmarks.md");
-    let start = document.rows.iter().position(|row| row[0] == "repository" && row[1] == "the bash hook");
+    let start = document.rows.iter().position(|row| row[0] == "servers" && row[1] == "the bash hook");
     let mut rows = document.rows[start.expect("the table of durations")..].iter();
-    let names = &rows.next().unwrap()[1..];
+    let names = &rows.next().unwrap()[1..4];
     rows.map_while(|row| {
-        let seconds = row[1..].iter().map(|cell| cell.strip_suffix(" s")?.parse().ok());
+        let seconds = row.get(1..4)?.iter().map(|cell| cell.strip_suffix(" s")?.parse().ok());
         let seconds = names.iter().cloned().zip(seconds.collect::<Option<Vec<f64>>>()?).collect();
-        Some(Row { repository: row[0].clone(), seconds })
+        let plural = if row[0] == "1" { "" } else { "s" };
+        Some(Row { servers: format!("{} server{plural}", row[0]), seconds })
     })
     .collect()
 }
 
-/// Draws a bar for each duration, in groups.
+/// Draws a bar for each duration, in groups that each have their own scale.
 fn draw(rows: &[Row]) -> String {
     const LEFT: usize = 130;
     const LONGEST: usize = 420;
     const BAR: usize = 20;
     const GROUP: usize = 34;
-    let longest = rows.iter().flat_map(|row| &row.seconds).map(|(_, seconds)| *seconds).fold(0.0, f64::max);
     let bars: usize = rows.iter().map(|row| row.seconds.len()).sum();
     let (width, height) = (LEFT + LONGEST + 80, 46 + rows.len() * GROUP + bars * BAR);
     let mut svg = format!(
@@ -46,12 +46,13 @@ fn draw(rows: &[Row]) -> String {
          <title>Seconds from the command to the new page</title>\n\
          <style>{STYLE}</style>\n\
          <rect width=\"{width}\" height=\"{height}\" rx=\"8\" class=\"page\"/>\n\
-         <text x=\"16\" y=\"26\">seconds from the command to the new page: shorter is better</text>\n"
+         <text x=\"16\" y=\"26\">seconds from the command to the new page; each group has its own scale</text>\n"
     );
     let mut y = 36;
     for row in rows {
-        writeln!(svg, "<text x=\"16\" y=\"{}\" class=\"title\">{}</text>", y + 22, row.repository).unwrap();
+        writeln!(svg, "<text x=\"16\" y=\"{}\" class=\"title\">{}</text>", y + 22, row.servers).unwrap();
         y += GROUP;
+        let longest = row.seconds.iter().map(|(_, seconds)| *seconds).fold(0.0, f64::max);
         for (program, seconds) in &row.seconds {
             // Round to whole pixels. Formatting avoids a cast.
             let bar: usize = format!("{:.0}", seconds / longest * LONGEST as f64).parse().unwrap();

@@ -237,9 +237,9 @@ fn a_fleet_is_set_up_deployed_and_promoted() {
     fleet
         .play(&["--check", "--diff", "--limit", "blue-1"])
         .ok()
-        .says("would allow 1 key(s) to push")
+        .says("would allow 1 key to push")
         .says("would write /home/deploy/sample_app/bluegreen.toml")
-        .says("would remove 1 key(s) of alice")
+        .says("would remove 1 key of alice")
         .says("changed=1 ");
     assert_eq!(changed(first, &before), "");
     std::fs::write(fleet.collection.path("servers.yml"), book).unwrap();

@@ -5,6 +5,7 @@
 //! disk loses, and this module what a boot does.
 
 use std::io::{BufRead, BufReader, Write};
+use std::iter;
 use std::ops::Deref;
 use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
@@ -52,12 +53,12 @@ pub struct Booted {
 }
 
 impl Booted {
-    /// Boots a new server and connects it to the bridge in the namespace of `bridge`.
-    pub fn boot(name: &str, address: &str, bridge: u32, packages: &str) -> Self {
+    /// Boots a new server over a root file system, and connects it to the bridge in the namespace of `bridge`.
+    pub fn boot(name: &str, address: &str, bridge: u32, base: &str) -> Self {
         let groups = format!("bluegreen-tests-{bridge}-{name}");
         let mut holder = Command::new("unshare")
             .args(["--mount", "--mount-proc", "--pid", "--fork", "--kill-child"])
-            .args(["sh", "-ec", HOLD, "sh", name, &base(packages), &groups, DISABLED])
+            .args(["sh", "-ec", HOLD, "sh", name, base, &groups, DISABLED])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -156,7 +157,7 @@ fn init_below(process: &str) -> Option<String> {
 
 /// Returns the base of a booted server: this machine's own Debian release, on which the program under test
 /// runs.
-fn base(packages: &str) -> String {
+pub fn base(packages: &str) -> String {
     build_base(&own_suite(), packages.split_whitespace())
 }
 
@@ -168,9 +169,19 @@ pub fn own_suite() -> String {
 }
 
 /// Builds a base unless this machine has it, and returns its path.
-pub fn build_base<'a>(suite: &str, packages: impl Iterator<Item = &'a str>) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/base.sh");
-    let output = Command::new(script).arg(suite).args(packages).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "cannot build a base of {suite}");
+pub fn build_base<'a>(suite: &'a str, packages: impl Iterator<Item = &'a str>) -> String {
+    built("base.sh", iter::once(suite).chain(packages))
+}
+
+/// Builds the image of a new server unless this machine has it, and returns its path. `architecture` is Debian's name,
+/// by default that of this machine.
+pub fn image(suite: &str, architecture: Option<&str>) -> String {
+    built("image.sh", iter::once(suite).chain(architecture))
+}
+
+fn built<'a>(script: &str, arguments: impl Iterator<Item = &'a str>) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system").join(script);
+    let output = Command::new(&script).args(arguments).stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{} failed", script.display());
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }

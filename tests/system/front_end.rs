@@ -276,7 +276,7 @@ fn setting_up_a_front_end_is_idempotent_and_can_be_undone() {
     lb.sh("/root/bluegreen/install.sh --switch haproxy").fails().says("need --front-end");
 
     install("--keys").ok().says("ada (ED25519)");
-    install("--remove-key ada").ok().says("remove 1 key(s) of ada");
+    install("--remove-key ada").ok().says("remove 1 key of ada");
     dev.sh_as("dev", "ssh bluegreen-front@lb show").fails().says("Permission denied");
     install("--uninstall --dry-run").ok();
     lb.sh("getent passwd bluegreen-front").ok();

@@ -169,10 +169,12 @@ fn wrong_usage_is_rejected_before_any_change() {
     let before = blue.written();
     for (options, words) in [
         ("--frobnicate", "unknown option --frobnicate"),
+        ("--run node app.js", "unexpected argument `app.js`\nhint: quote a value with spaces"),
         ("--user", "--user needs a value"),
         ("--user root", "--user cannot be root"),
         ("--user 'a b'", "invalid name of a user"),
         ("--repo '/srv/a b'", "--repo may contain"),
+        ("--site srv/www", "--site must be an absolute path: `srv/www`"),
         ("--site /", "is not a directory for a site"),
         ("--site /srv", "is not a directory for a site"),
         ("--site /etc/apache2", "is not a directory for a site"),
@@ -181,7 +183,7 @@ fn wrong_usage_is_rejected_before_any_change() {
         ("--branch 'a\"b'", "--branch may contain"),
         ("--domain 'a b'", "invalid host name: `a b`"),
         ("--web-server lighttpd", "invalid web server `lighttpd`: auto, apache, nginx, caddy, or none"),
-        ("--key /root/none", "cannot read the key /root/none"),
+        ("--key /root/none", "cannot read the key /root/none\nhint: name a file with a public key"),
         ("--key /root/k", "the public one is /root/k.pub"),
         ("--key /root/options.pub", "not a public ssh key"),
         ("--key /root/nonsense", "not a public ssh key"),

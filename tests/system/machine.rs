@@ -28,6 +28,8 @@ hostname "$1"
 echo "$1" >etc/hostname
 # What the host's own administrator did is not to count here.
 rm -rf var/lib/bluegreen usr/local/bin/bluegreen usr/sbin/policy-rc.d
+# Indexing the manual pages takes seconds after each package, and no test searches them.
+rm -f var/lib/man-db/auto-update
 cat >etc/hosts <<'EOT'
 127.0.0.1 localhost
 192.0.2.11 blue
@@ -96,7 +98,8 @@ impl Machine {
         let (name, address, init) = (&self.name, &self.address, &self.init);
         // The MAC address survives reboots. Otherwise the other machines could not reach this one for a
         // while.
-        let card = format!("02:00:00:00:00:{:0>2}", address.rsplit('.').next().unwrap());
+        let number: u8 = address.rsplit('.').next().unwrap().parse().unwrap();
+        let card = format!("02:00:00:00:00:{number:02x}");
         // A machine whose power was cut may have left its interface behind.
         let cable = format!(
             "ip link del port-{name} 2>/dev/null || :
@@ -268,6 +271,11 @@ impl Machine {
         let home = if user == "root" { "/root".into() } else { format!("/home/{user}") };
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.init, "-m", "-u", "-i", "-n", "-p", "--root", "--wdns=/"]);
+        // A machine of another architecture has users of its own.
+        let users = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/user")).ok();
+        if users(&self.init) != users("self") {
+            command.arg("-U");
+        }
         command.args(["env", "-i", PATH, "LC_ALL=C.UTF-8", &format!("HOME={home}")]);
         if user != "root" {
             command.args(["runuser", "-u", user, "--"]);

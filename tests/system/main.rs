@@ -11,6 +11,7 @@
 
 mod adoption;
 mod ansible;
+mod arm64;
 mod attack;
 mod attack_app;
 mod attack_installer;
@@ -30,10 +31,12 @@ mod keys;
 mod lab;
 mod load;
 mod machine;
+mod new_server;
 mod package;
 mod pair;
 mod panel;
 mod power;
+mod quick_installer;
 mod release;
 mod roles;
 mod services;

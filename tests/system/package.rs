@@ -156,6 +156,8 @@ fn the_package_is_installed_upgraded_removed_and_purged() {
     // Removing the package warns that pushes will fail. After a reinstallation, deployments continue.
     blue.sh("dpkg --remove bluegreen").ok().says("/home/deploy/sample_app still deploys with bluegreen");
     assert_eq!(dev.get("blue"), "App v2");
+    // The account's login shell is the program.
+    dev.push("deploy@blue:sample_app master").fails().says("Permission denied");
     blue.sh("dpkg --install newer.deb").ok();
     deploys("App v3");
 

@@ -50,7 +50,7 @@ impl Pair {
             .ok()
             .says("would write /etc/bluegreen/promote.toml");
         self.server.sh("ls /etc/bluegreen /home/deploy").fails();
-        self.server.install_for(&self.dev, &options).ok().says("ssh deploy@blue promote blue");
+        self.server.install_for(&self.dev, &options).ok().says("ssh deploy@shop.local promote blue");
         self.server.install("--pair").ok().says("Nothing had to be changed.").lacks("warning:");
         self.server.install("--pair --dry-run").ok().says("Nothing would have to be changed.");
         // The default of thirty seconds for each promotion would take too long.

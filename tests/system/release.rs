@@ -1,24 +1,22 @@
 //! The artifacts of a release: signed checksums, and an apt repository from which a server installs.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Instant;
+use std::path::PathBuf;
+use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::lab::Lab;
+use crate::quick_installer::WebServer;
 use crate::skip::skip;
 
 const CLONE: &str = env!("CARGO_MANIFEST_DIR");
 const KEY: &str = "release-test@example.org";
 
 /// A signing key and its directory.
-struct Signer(TempDir);
+pub struct Signer(TempDir);
 
 impl Signer {
-    fn new() -> Option<Self> {
-        for tool in ["cargo-deb", "jq", "gpg", "apt-ftparchive", "dpkg-scanpackages"] {
+    pub fn new() -> Option<Self> {
+        for tool in ["cargo-deb", "jq", "gpg", "apt-ftparchive"] {
             if Command::new(tool).arg("--version").output().is_err() {
                 skip(&format!("`{tool}` is not installed"));
                 return None;
@@ -32,30 +30,40 @@ impl Signer {
     }
 
     /// Runs a script with the key, in the directory of the releases, and returns its output.
-    fn sh(&self, script: &str) -> String {
+    pub fn sh(&self, script: &str) -> String {
         let mut command = Command::new("sh");
         command.args(["-ec", script]).current_dir(self.0.path()).env("GNUPGHOME", self.0.path());
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{script}: {said}");
-        String::from_utf8(output.stdout).unwrap()
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{script}: {said}{stdout}");
+        stdout
+    }
+
+    /// Writes a file in the directory of the releases.
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.path().join(name), text).unwrap();
     }
 
     fn release(&self, name: &str) -> PathBuf {
         self.release_with(name, "")
     }
 
-    fn release_with(&self, name: &str, options: &str) -> PathBuf {
+    pub fn release_with(&self, name: &str, options: &str) -> PathBuf {
         // Both this test and the package tests build in `target/package`.
         let _turn = crate::package::ONE_AT_A_TIME.lock();
         let (program, arch) = (env!("CARGO_BIN_EXE_bluegreen"), std::env::consts::ARCH);
-        self.sh(&format!("{CLONE}/packaging/release --key {KEY} --binary {arch} {program} {options} {name}"));
+        // The release's program has no symbols either, and the tests copy it often.
+        self.sh(&format!(
+            "strip -o program {program}
+            {CLONE}/packaging/release --fast --key {KEY} --binary {arch} program {options} {name}"
+        ));
         self.0.path().join(name)
     }
 }
 
 impl Signer {
-    fn fingerprint(&self) -> String {
+    pub fn fingerprint(&self) -> String {
         let list = format!("gpg --with-colons --list-keys {KEY} | sed -n 's/^fpr:*//p' | tr -d :");
         self.sh(&list).trim().to_owned()
     }
@@ -78,121 +86,24 @@ fn releases_are_reproducible_and_signed() {
         .sh("cd one; sha256sum --check --strict --quiet SHA256SUMS; gpg --verify SHA256SUMS.asc SHA256SUMS");
     signer.sh("cd one/apt/dists/stable; gpg --verify Release.gpg Release; gpg --verify InRelease");
     let listed = signer.sh("cut -c67- one/SHA256SUMS");
-    for file in ["bluegreen.1", "bluegreen.spdx.json", "bluegreen.bash", "-1_", "-linux"] {
+    for file in [
+        "bluegreen.1",
+        "bluegreen.spdx.json",
+        "bluegreen.bash",
+        "bluegreen.gpg",
+        "build-tools",
+        "-1_",
+        "-linux",
+    ] {
         assert!(listed.contains(file), "{file} is missing: {listed}");
     }
     // Nothing invents an address.
-    signer.sh("cd one; ! ls bluegreen.rb 2>/dev/null; grep -Fx \"default_url=''\" get.sh");
+    signer.sh(
+        "cd one; ! ls bluegreen.rb apt/bluegreen.sources 2>/dev/null; grep -Fx \"default_url=''\" get.sh",
+    );
     // A changed file is detected.
     signer.sh("cd two; echo changed >>bluegreen.1; ! sha256sum --check --status SHA256SUMS");
     signer.sh("cd two; echo changed >>SHA256SUMS; ! gpg --verify SHA256SUMS.asc SHA256SUMS 2>/dev/null");
-}
-
-// The test prints the duration of the installation.
-#[allow(clippy::print_stdout)]
-#[test]
-fn apt_installs_from_the_repository_and_rejects_a_modified_one() {
-    let Some(lab) = Lab::new() else { return };
-    let Some(signer) = Signer::new() else { return };
-    let release = signer.release("one");
-    let (blue, dev) = (lab.booted("blue"), lab.client("dev"));
-    blue.sh("rm -rf /root/bluegreen; ! command -v cc cargo make").ok();
-    blue.bring_folder(&release.join("apt"), "/srv/apt", "root");
-    blue.write("/root/dev.pub", &dev.public_key("id_ed25519"));
-    blue.sh("rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
-        echo 'deb [signed-by=/srv/apt/bluegreen.gpg] file:/srv/apt stable main' >/etc/apt/sources.list.d/bluegreen.list")
-        .ok();
-    let began = Instant::now();
-    blue.sh("apt-get update; apt-get install -y bluegreen").ok();
-    blue.sh("bluegreen-setup --web-server apache --key /root/dev.pub").ok();
-    dev.commit("App v1", "App v1");
-    dev.push("deploy@blue:sample_app master").ok().says("is live");
-    assert_eq!(dev.get("blue"), "App v1");
-    // The journal has the deployment with its fields.
-    blue.sh(
-        "journalctl --sync; journalctl -t bluegreen BLUEGREEN_ACTION=deploy BLUEGREEN_OUTCOME=live -o json",
-    )
-    .ok()
-    .says("\"BLUEGREEN_SITE\":\"/var/www/html\"")
-    .says("\"PRIORITY\":\"6\"");
-    println!("from an empty server to a served page: {:.1} s", began.elapsed().as_secs_f64());
-
-    // A changed index or release file is rejected. Control: the published files are accepted.
-    blue.sh("cp -a /srv/apt /srv/published").ok();
-    let update = |change: &str| {
-        blue.sh(&format!(
-            "rm -rf /srv/apt /var/lib/apt/lists/*; cp -a /srv/published /srv/apt; cd /srv/apt/dists/stable; {change}
-            apt-get update -o APT::Update::Error-Mode=any"
-        ))
-    };
-    update("").ok();
-    update("rm main/binary-*/Packages.gz; sed -i 's/^Version:.*/Version: 99/' main/binary-*/Packages")
-        .fails();
-    update("sed -i 's/^Label:.*/Label: other/' InRelease; rm Release.gpg").fails();
-    update("rm InRelease; sed -i 's/^Label:.*/Label: other/' Release").fails();
-}
-
-// The test prints the duration of the installation.
-#[allow(clippy::print_stdout)]
-#[test]
-fn apt_leads_from_a_minimal_debian_13_to_a_served_page() {
-    if Lab::new().is_none() {
-        return;
-    }
-    let Some(signer) = Signer::new() else { return };
-    let release = signer.release("one");
-    let server = crate::fresh::machine("trixie", &[]);
-    server.sh("! command -v git cc cargo apache2 curl").ok();
-    server.bring_folder(&release.join("apt"), "/srv/apt", "root");
-    // The machine shares the host's network, on which no package may start a service.
-    server.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n");
-    server.sh("chmod +x /usr/sbin/policy-rc.d").ok();
-    let source = "deb [signed-by=/srv/apt/bluegreen.gpg] file:/srv/apt stable main\n";
-    server.write("/etc/apt/sources.list.d/bluegreen.list", source);
-    let began = Instant::now();
-    let apt =
-        "export DEBIAN_FRONTEND=noninteractive; apt-get update && apt-get install -y --no-install-recommends";
-    server.sh(&format!("{apt} bluegreen apache2 curl iproute2 openssh-server")).ok();
-    // In a network of its own, with a push on the machine itself.
-    server
-        .sh("unshare --net sh -ec '
-            ip link set lo up
-            ssh-keygen -q -t ed25519 -N \"\" -C dev -f /root/dev
-            bluegreen-setup --web-server apache --key /root/dev.pub
-            git init -q -b master /tmp/app; cd /tmp/app; echo App v1 >index.html; git add .
-            git -c user.name=Dev -c user.email=dev@example.org commit -qm v1
-            chown -R deploy: /tmp/app
-            runuser -u deploy -- git push /home/deploy/sample_app master 2>&1
-            curl -sS http://localhost/'")
-        .ok()
-        .says("is live: ")
-        .says("App v1\n");
-    println!("from a minimal Debian 13 to a served page: {:.1} s", began.elapsed().as_secs_f64());
-}
-
-/// A web server for a directory, on a port of loopback.
-struct WebServer {
-    process: Child,
-    url: String,
-}
-
-impl WebServer {
-    fn start(directory: &Path) -> Self {
-        let mut command = Command::new("python3");
-        command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "0"]).current_dir(directory);
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let port = line.split(" port ").nth(1).unwrap().split(' ').next().unwrap();
-        Self { url: format!("http://127.0.0.1:{port}"), process }
-    }
-}
-
-impl Drop for WebServer {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
 }
 
 /// Evaluates a formula for a system and a processor, and prints its URL and checksum.
@@ -202,7 +113,7 @@ class Formula
   def self.test; end
   def self.method_missing(name, *words, &block)
     return ($got[name] = words.first) unless block
-    block.call if [:on_linux, :on_intel, :on_arm].include?(name)
+    block.call if ARGV.drop(1).include?(name.to_s)
   end
 end
 $got = {}
@@ -218,22 +129,37 @@ fn the_formula_and_the_quick_installer_know_the_published_addresses() {
     }
     let web = WebServer::start(signer.0.path());
     let fingerprint = signer.fingerprint();
-    let urls =
-        format!("DOWNLOADS={}/{{version}}\nFINGERPRINT={fingerprint}\nHOMEPAGE=\nREPOSITORY=\n", web.url);
+    let urls = format!(
+        "DOWNLOADS={}/{{version}}\nFINGERPRINT={fingerprint}\nHOMEPAGE=\nREPOSITORY=\nAPT=\n",
+        web.url
+    );
     std::fs::write(signer.0.path().join("urls"), urls).unwrap();
     let version = env!("CARGO_PKG_VERSION");
-    let release = signer.release_with(version, "--urls urls");
-    let evaluated =
-        Command::new("ruby").args(["-e", FORMULA]).arg(release.join("bluegreen.rb")).output().unwrap();
-    assert!(evaluated.status.success(), "{}", String::from_utf8_lossy(&evaluated.stderr));
-    let text = String::from_utf8(evaluated.stdout).unwrap();
-    let [url, checksum, of] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
-    assert_eq!(of, version);
-    let found = signer.sh(&format!("curl --fail --silent {url} | sha256sum | cut -d ' ' -f 1"));
-    assert_eq!(found.trim(), checksum, "{url}");
+    for arch in ["aarch64", "x86_64"] {
+        let script = format!("#!/bin/sh\necho 'bluegreen {version}'\n# {arch}\n");
+        std::fs::write(signer.0.path().join(arch), script).unwrap();
+    }
+    let clients = "--binary aarch64-apple-darwin aarch64 --binary x86_64-apple-darwin x86_64";
+    let release = signer.release_with(version, &format!("--urls urls {clients}"));
+    let processor = if std::env::consts::ARCH == "aarch64" { "on_arm" } else { "on_intel" };
+    for (system, processor, suffix) in
+        [("on_linux", processor, "-linux"), ("on_macos", "on_arm", "-aarch64-apple-darwin")]
+    {
+        let mut ruby = Command::new("ruby");
+        ruby.args(["-e", FORMULA]).arg(release.join("bluegreen.rb")).args([system, processor]);
+        let evaluated = ruby.output().unwrap();
+        assert!(evaluated.status.success(), "{}", String::from_utf8_lossy(&evaluated.stderr));
+        let text = String::from_utf8(evaluated.stdout).unwrap();
+        let [url, checksum, of] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+        assert_eq!(of, version);
+        assert!(url.ends_with(suffix), "{url}");
+        let found = signer.sh(&format!("curl --fail --silent {url} | sha256sum | cut -d ' ' -f 1"));
+        assert_eq!(found.trim(), checksum, "{url}");
+    }
     signer.sh(&format!(
         "sh {version}/get.sh --prefix \"$PWD/prefix\"; prefix/bin/bluegreen --version | grep -F {version}"
     ));
+    the_installer_chooses_the_program_for_macos(&signer, version);
     // A value that would end a string is rejected.
     std::fs::write(signer.0.path().join("urls"), "DOWNLOADS=https://example.org/'$(id)'\n").unwrap();
     signer.sh(&format!(
@@ -241,74 +167,95 @@ fn the_formula_and_the_quick_installer_know_the_published_addresses() {
     ));
 }
 
-#[test]
-fn the_quick_installer_installs_only_what_is_signed_and_not_older() {
-    let Some(signer) = Signer::new() else { return };
-    let release = signer.release("one");
-    let (fingerprint, prefix) = (&signer.fingerprint()[..], signer.0.path().join("prefix"));
-    let web = WebServer::start(&release);
-    let run = |script: &str, arguments: &[&str]| -> Output {
-        Command::new("sh")
-            .args([script, "--prefix", prefix.to_str().unwrap()])
-            .args(arguments)
-            .output()
-            .unwrap()
-    };
-    let script = format!("{CLONE}/packaging/get.sh");
-    let get = |fingerprint: &str| run(&script, &["--url", &web.url, "--fingerprint", fingerprint]);
-    let refused = |output: Output, reason: &str| {
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{text}");
-        assert!(text.contains(reason) && text.contains("\nhint: "), "{text}");
-        assert!(!prefix.join("bin/bluegreen").exists(), "{text}");
-    };
-    refused(get(""), "the fingerprint of the key is missing");
-    refused(run(&script, &["--fingerprint", fingerprint]), "the URL of the release is missing");
-    refused(get(&"A".repeat(40)), "is not from the key with that fingerprint");
-    refused(run(&script, &["--url", "http://127.0.0.1:1", "--fingerprint", fingerprint]), "cannot download");
-
-    // Each modification is detected, and undone for the next one.
-    let program = signer.sh("cd one; ls bluegreen-*-linux");
-    let program = program.trim();
-    for (change, reason) in [
-        (format!("truncate -s -1 {program}"), "the checksum of `bluegreen-"),
-        ("echo changed >>bluegreen.1".to_owned(), "the checksum of `bluegreen.1` is wrong"),
-        ("sed -i s/0/1/ SHA256SUMS".to_owned(), "the signature of the checksums is not from the key"),
-        ("rm SHA256SUMS.asc".to_owned(), "cannot download"),
-    ] {
-        signer.sh(&format!("cp -a one saved; cd one; {change}"));
-        refused(get(fingerprint), reason);
-        signer.sh("rm -r one/*; cp -a saved/. one; rm -r saved");
+/// Checks that the quick installer of a release chooses the program for macOS. Scripts stand in for the programs, and a fake
+/// `uname` reports another system.
+fn the_installer_chooses_the_program_for_macos(signer: &Signer, version: &str) {
+    signer.sh(&format!(
+        "jq -e '.name | endswith(\"-macos\")' {version}/bluegreen-macos.spdx.json
+        jq -e '[.packages[].name] | index(\"bluegreen-panel\") and (index(\"bluegreen-server\") | not)' \
+            {version}/bluegreen-macos.spdx.json"
+    ));
+    signer.sh("mkdir fake");
+    // macOS lacks these programs and this option.
+    for tool in ["sha256sum", "timeout"] {
+        signer.write(&format!("fake/{tool}"), "#!/bin/sh\nexit 127\n");
     }
-    // A truncated script does nothing.
-    let text = std::fs::read_to_string(&script).unwrap();
-    let half = signer.0.path().join("half.sh");
-    std::fs::write(&half, &text[..text.rfind("main \"$@\"").unwrap()]).unwrap();
-    assert!(
-        run(half.to_str().unwrap(), &["--url", &web.url, "--fingerprint", fingerprint]).stdout.is_empty()
-    );
-    assert!(!prefix.exists());
+    let mv = "#!/bin/sh\ncase $1 in *T*) echo 'mv: illegal option -- T' >&2; exit 64 ;; esac\nexec /bin/mv \"$@\"\n";
+    signer.write("fake/mv", mv);
+    let get = |system: &str, machine: &str| {
+        let uname = format!("#!/bin/sh\ncase $1 in -s) echo {system} ;; -m) echo {machine} ;; esac\n");
+        signer.write("fake/uname", &uname);
+        signer.sh(&format!(
+            "rm -rf prefix; chmod +x fake/*
+            PATH=$PWD/fake:$PATH sh {version}/get.sh --prefix \"$PWD/prefix\" 2>&1 || echo status $?"
+        ))
+    };
+    for (machine, arch) in [("arm64", "aarch64"), ("x86_64", "x86_64")] {
+        let said = get("Darwin", machine);
+        assert!(said.contains("Servers need Linux.") && !said.contains("install.sh"), "{said}");
+        signer.sh(&format!("cmp prefix/bin/bluegreen {arch}"));
+    }
+    // A program that differs from the signed checksums is rejected on macOS, too.
+    signer.sh(&format!("echo changed >>{version}/bluegreen-{version}-aarch64-apple-darwin"));
+    let said = get("Darwin", "arm64");
+    assert!(said.contains("the checksum of `bluegreen-") && said.contains("status 1"), "{said}");
+    for (system, machine, problem) in [("FreeBSD", "amd64", "FreeBSD"), ("Darwin", "ppc", "ppc")] {
+        let said = get(system, machine);
+        assert!(said.contains(&format!("there is no program for {problem}")), "{said}");
+        assert!(said.contains("status 1"), "{said}");
+    }
+}
 
-    // The fingerprint as gpg prints it, with spaces.
-    let spaced = fingerprint.as_bytes().chunks(4).map(|four| std::str::from_utf8(four).unwrap());
-    let installed = get(&spaced.collect::<Vec<_>>().join(" "));
-    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-    let version = || Command::new(prefix.join("bin/bluegreen")).arg("--version").output().unwrap();
-    let current = String::from_utf8(version().stdout).unwrap();
-    assert!(current.starts_with("bluegreen "), "{current}");
-    assert!(get(fingerprint).status.success(), "the same version is installed again");
+/// Building the four programs twice takes an hour on two cores, so this test runs only if `BLUEGREEN_RELEASE` is set.
+#[test]
+fn a_release_that_is_built_twice_is_the_same() {
+    if std::env::var_os("BLUEGREEN_RELEASE").is_none() {
+        return;
+    }
+    let signer = Signer::new().unwrap();
+    let folder = signer.0.path();
+    // Clones of the same commit whose paths have different lengths.
+    signer.sh(&format!("git clone --quiet {CLONE} clone-one; git clone --quiet clone-one clone-another"));
+    for name in ["one", "another"] {
+        signer.sh(&format!(
+            "unset CARGO_TARGET_DIR; clone-{name}/packaging/release --key {KEY} --skip-emulation {name}"
+        ));
+    }
+    signer.sh("diff -r --exclude='*.asc' --exclude=InRelease --exclude=Release.gpg one another");
+    let version = env!("CARGO_PKG_VERSION");
+    for (arch, cpu) in [("aarch64", "arm64"), ("x86_64", "x86_64")] {
+        let linux = format!("one/bluegreen-{version}-{arch}-linux");
+        let said = signer.sh(&format!("file --brief {linux}"));
+        assert!(said.contains("statically linked") || said.contains("static-pie linked"), "{said}");
+        let macos = format!("one/bluegreen-{version}-{arch}-apple-darwin");
+        the_program_runs_on_macos(
+            &signer.sh(&format!("python3 {CLONE}/tests/system/mach_o.py {macos}")),
+            cpu,
+        );
+        for program in [linux, macos] {
+            let bytes = std::fs::read(folder.join(&program)).unwrap();
+            let sysroots =
+                signer.sh("for rustc in rustc /usr/bin/rustc; do $rustc --print sysroot || :; done");
+            let mut paths =
+                vec![folder.to_str().unwrap().to_owned(), std::env::var("HOME").unwrap() + "/.cargo"];
+            paths.extend(sysroots.lines().map(|root| format!("{root}/lib/rustlib/src")));
+            paths.push("/usr/src/rustc".to_owned());
+            for path in paths {
+                let found = bytes.windows(path.len()).any(|window| window == path.as_bytes());
+                assert!(!found, "{program} contains `{path}`");
+            }
+        }
+    }
+}
 
-    // A newer version stays, unless a downgrade is requested.
-    let newer = "#!/bin/sh\necho bluegreen 99.0.0\n";
-    std::fs::write(prefix.join("bin/bluegreen"), newer).unwrap();
-    let kept = get(fingerprint);
-    let text = String::from_utf8_lossy(&kept.stderr);
-    assert!(text.contains("bluegreen 99.0.0 is installed, and"), "{text}");
-    assert_eq!(String::from_utf8(version().stdout).unwrap(), "bluegreen 99.0.0\n");
-    let arguments = ["--url", &web.url, "--fingerprint", fingerprint, "--allow-downgrade"];
-    assert!(run(&script, &arguments).status.success());
-    assert_eq!(String::from_utf8(version().stdout).unwrap(), current);
-
-    assert!(run(&script, &["--uninstall"]).status.success());
-    assert!(signer.sh("find prefix -type f").is_empty());
+/// Checks the requirements of a program that `mach_o.py` printed.
+fn the_program_runs_on_macos(said: &str, cpu: &str) {
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines.contains(&format!("cpu {cpu}").as_str()) && lines.contains(&"minimum 11.0"), "{said}");
+    // Apple's processors run only signed programs.
+    assert!(cpu != "arm64" || lines.contains(&"signature ad-hoc"), "{said}");
+    let libraries: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("library ")).collect();
+    let belongs_to_macos =
+        |path: &&str| path.starts_with("/usr/lib/") || path.starts_with("/System/Library/");
+    assert!(!libraries.is_empty() && libraries.iter().all(belongs_to_macos), "{said}");
 }

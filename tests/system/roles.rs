@@ -94,7 +94,7 @@ fn each_key_can_do_what_its_role_includes() {
     blue.install("--role push=all --role read=promote").ok();
     with_key(&dev, "push", "ssh deploy@blue rollback").ok();
     with_key(&dev, "read", "ssh deploy@blue deploy").ok();
-    blue.install("--role nobody=read").fails().says("no key of nobody may push");
+    blue.install("--role nobody=read").fails().says("no key matches nobody");
     blue.install("--role read=admin").fails().says("unknown role admin");
     blue.install("--role read").fails().says("--role needs NAME=ROLE");
     blue.install("--login-shell --role read=read").fails().says("--role has no effect");

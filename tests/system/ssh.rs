@@ -13,7 +13,11 @@ fn the_account_accepts_only_pushes_and_a_few_commands() {
     dev.push("blue master").ok();
     let first = blue.sh("readlink /var/www/html/current").ok().text().trim().replace("releases/", "");
     dev.commit("App v2", "two");
-    dev.push("blue master").ok();
+    dev.push("-o timing blue master")
+        .ok()
+        .says(" s  ssh: connect and log in\n")
+        .says(" s  git: receive the push\n")
+        .says(" s  check out\n");
     let ssh = |command: &str| dev.sh_as("dev", &format!("ssh deploy@blue {command}"));
 
     ssh("status").ok().says("master");

@@ -213,8 +213,8 @@ impl Stack {
         noticed + count("failed") + count("reused")
     }
 
-    /// Asserts that an instance that listens on no socket never becomes live.
-    fn rejects_a_silent_instance(&mut self) {
+    /// Asserts that an instance that listens on no socket never becomes live, for this reason.
+    fn rejects_a_silent_instance(&mut self, reason: &str) {
         self.blue.install("--run 'sleep 600'").ok();
         let within = "sed -i 's|^health = .*|&\\nwithin = \"2s\"|' /home/deploy/sample_app/bluegreen.toml";
         self.blue.sh(within).ok();
@@ -222,9 +222,11 @@ impl Stack {
         self.dev
             .push("blue master")
             .ok()
-            .says("error: the application is unhealthy: `GET /health` got no response: ")
+            .says(&format!("error: the application is unhealthy: `GET /health` got no response: {reason}"))
             .says(" after 2s")
-            .says("hint: the application must listen on the path in `$SOCKET`")
+            // A proxy would write a line for each health check.
+            .lacks("Failed to connect")
+            .says("hint: the application must listen on the path in `$SOCKET`, or on `127.0.0.1:$PORT`")
             .says("Not deployed: blue still serves");
         self.serves();
     }
@@ -303,7 +305,7 @@ fn node() {
     stack.uninstall("nginx");
     stack.works_behind("caddy", options);
     stack.works();
-    stack.rejects_a_silent_instance();
+    stack.rejects_a_silent_instance("nothing listens on its socket");
     // The application's user outlives the application, and the installer prints how to remove it.
     let removal = "deluser --system app-sample_app";
     stack.blue.install("--uninstall").ok().says(&format!("run `{removal}`"));
@@ -335,7 +337,7 @@ fn node_on_a_port() {
     let ports = "cat /run/bluegreen-ports/sample_app/*; ss -Hltn 'sport >= 3000 and sport <= 3019' | awk '{ print $4 }'";
     stack.blue.sh(ports).ok().says("PORT=300").says("127.0.0.1:300").lacks("PORT=3001").lacks("0.0.0.0");
     stack.survives_a_reboot();
-    stack.rejects_a_silent_instance();
+    stack.rejects_a_silent_instance("");
     stack.uninstall("nginx");
     stack
         .blue

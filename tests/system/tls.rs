@@ -129,7 +129,11 @@ fn bad_input_changes_nothing() {
     };
     let tls = "--stack static --tls certbot";
     refused(tls, "--tls certbot needs --domain", "--help");
-    refused("--stack static --tls letsencrypt", "invalid value of --tls: `letsencrypt`: certbot", "--help");
+    refused(
+        "--stack static --tls letsencrypt",
+        "invalid value of --tls: `letsencrypt`: use certbot",
+        "--help",
+    );
     refused(&format!("{tls} --domain '*.shop.local'"), "a host name without a wildcard", "--help");
     let tls = format!("{tls} --domain shop.invalid");
     refused(&format!("{tls} --web-server caddy"), "Caddy obtains certificates itself", "leave out --tls");

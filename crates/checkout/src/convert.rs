@@ -69,10 +69,10 @@ impl Conversion {
                 // A pointer is examined again each time: its content may be on the server by now.
                 candidates.retain(|&entry| plan.same_in_old[entry].is_none_or(|same| old.is_pointer(same)));
             }
-            let answer =
-                self.projects[at].ask_git(&plan.listing, candidates, reader, &self.options, limits)?;
-            self.converted.entries.extend(answer.converted);
-            self.exclude_pointers(at, &plan.listing, &answer.pointers)?;
+            let found =
+                self.projects[at].find_converted(&plan.listing, candidates, reader, &self.options, limits)?;
+            self.converted.entries.extend(found.converted);
+            self.exclude_pointers(at, &plan.listing, &found.pointers)?;
         }
         self.converted.entries.sort_unstable();
         self.converted.pointers.sort_unstable();
@@ -142,7 +142,7 @@ impl Conversion {
     }
 }
 
-/// Treats files as new for which `is_other` returns true. It receives the old entry and the new one.
+/// Treats files for which `is_other` returns true as new. It receives the old entry and the new one.
 fn forget_same(plan: &mut Plan, is_other: impl Fn(EntryIndex, EntryIndex) -> bool) {
     for (entry, same) in plan.listing.entries.indices().zip(plan.same_in_old.iter_mut()) {
         same.take_if(|same| is_other(*same, entry));

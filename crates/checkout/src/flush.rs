@@ -8,7 +8,7 @@ use std::io;
 
 use bluegreen_object_store::tree::EntryKind;
 use bluegreen_sys::dir::Dir;
-use bluegreen_sys::parallel::for_each_piece_quickly;
+use bluegreen_sys::parallel::for_each_chunk;
 use rustix::fs::OFlags;
 
 use super::index_vec::{DirectoryIndex, EntryIndex};
@@ -16,7 +16,8 @@ use super::listing::Listing;
 use super::recycle::Kept;
 use super::walk::Walk;
 
-/// The number of files and directories up to which `fsync` on each takes only some hundredths of a second on an idle disk.
+/// The number of files and directories up to which flushing each with `fsync` takes only hundredths of a second on an
+/// idle disk.
 const MAX_PATHS: usize = 32;
 
 /// The length of a symlink from which on its target may be in a data block, which only `syncfs` flushes.
@@ -38,7 +39,7 @@ impl Unflushed {
     pub(super) fn find(listing: &Listing, kept: Option<&Kept>) -> Option<Self> {
         let is_kept = |entry: EntryIndex| kept.is_some_and(|kept| kept.stamp(entry).is_some());
         let is_new = |&directory: &DirectoryIndex| {
-            listing.directories[directory].is_made && !kept.is_some_and(|kept| kept.is_whole(directory))
+            listing.directories[directory].is_created && !kept.is_some_and(|kept| kept.is_whole(directory))
         };
         let directories: Vec<_> = listing.directories.indices().filter(is_new).take(MAX_PATHS + 1).collect();
         if directories.len() > MAX_PATHS {
@@ -61,7 +62,7 @@ impl Unflushed {
         };
         let mut files = self.files.iter().map(open).collect::<io::Result<Vec<File>>>()?;
         let sync = |(): &mut (), _, files: &mut [File]| files.iter().try_for_each(File::sync_all);
-        for_each_piece_quickly(THREADS.min(files.len()), 1, &mut files, || Ok(()), sync)?;
+        for_each_chunk(THREADS.min(files.len()), 1, &mut files, || Ok(()), sync)?;
         self.directories.iter().try_for_each(|&directory| walk.enter(directory)?.sync())
     }
 }

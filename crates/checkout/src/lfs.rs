@@ -1,7 +1,7 @@
 //! Git LFS pointers, and whether their content is on this server.
 //!
-//! git-lfs itself writes the content, as a filter. Depending on its settings, it fails, asks a remote, or leaves the pointer if
-//! the object is missing. A site of pointers would be broken, so they are found in advance.
+//! git-lfs itself writes the content, as a filter. Depending on its settings, it fails, fetches from a remote, or
+//! leaves the pointer if the object is missing. A site of pointers would be broken, so they are found in advance.
 
 use std::path::{Path, PathBuf};
 

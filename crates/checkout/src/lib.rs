@@ -5,11 +5,11 @@
 //! was written, so that a later release can be created from this one.
 
 pub mod attributes;
-pub mod convert;
+mod convert;
 pub mod converted;
 mod error;
 mod flush;
-pub mod index_vec;
+mod index_vec;
 mod install_converted;
 pub mod lfs;
 pub mod listing;
@@ -18,13 +18,13 @@ pub mod monitor;
 mod options;
 mod packed;
 pub mod plan;
-pub mod project_files;
+mod project_files;
 pub mod recycle;
 mod rows;
-pub mod scratch;
-pub mod settings;
+mod scratch;
+mod settings;
 pub mod subdirectory;
-pub mod submodule;
+mod submodule;
 mod symlinks;
 mod walk;
 mod write;
@@ -117,21 +117,7 @@ impl Checkout {
         let tree = subdirectory.tree;
         let limits = Limits { timeout: options.submodule_timeout, stop };
         let mut projects = Projects::new(repository, subdirectory, objects, limits);
-        let fetched = (options.submodules == Submodules::Fetch).then_some(&mut projects);
-        let older = recycled.map(|manifest| &manifest.listing);
-        if recycled.is_none() {
-            objects.prefetch_trees(tree, options.threads());
-        }
-        let mut plan = Plan::read(objects, tree, older, options.max_files, fetched)?;
-        if options.symlinks == Symlinks::Inside {
-            symlinks::refuse_outside(&plan.listing, options)?;
-        }
-        if options.submodules == Submodules::Refuse {
-            let submodules = plan.listing.submodules();
-            if !submodules.is_empty() {
-                return Err(Error::Submodules(submodules));
-            }
-        }
+        let mut plan = read_plan(objects, tree, recycled, options, &mut projects)?;
         let mut conversion = Conversion::new(options);
         let reader = objects.reader();
         let measure = |plan: &Plan| measure(plan, objects, options.threads());
@@ -275,6 +261,32 @@ fn refuse_oversize(plan: &Plan, max_size: u64) -> Result<()> {
     Err(Error::Limit { limit: bluegreen_text::bytes(max_size), what: "of files", key: "max-size" })
 }
 
+/// Reads the tree and its submodules, and rejects paths that must not be written.
+fn read_plan<'a>(
+    objects: &'a ObjectStore<'a>,
+    tree: ObjectId,
+    recycled: Option<&Manifest>,
+    options: &Options,
+    projects: &mut Projects<'a>,
+) -> Result<Plan> {
+    if recycled.is_none() {
+        objects.prefetch_trees(tree, options.threads());
+    }
+    let older = recycled.map(|manifest| &manifest.listing);
+    let fetched = (options.submodules == Submodules::Fetch).then_some(projects);
+    let plan = Plan::read(objects, tree, older, options.max_files, fetched)?;
+    if options.symlinks == Symlinks::Inside {
+        symlinks::refuse_outside(&plan.listing, options)?;
+    }
+    if options.submodules == Submodules::Refuse {
+        let submodules = plan.listing.submodules();
+        if !submodules.is_empty() {
+            return Err(Error::Submodules(submodules));
+        }
+    }
+    Ok(plan)
+}
+
 /// Finds the blobs of all new files in the packs, and the sizes of these files.
 fn measure(plan: &Plan, objects: &ObjectStore, threads: usize) -> Result<(PackedEntries, Vec<FileSize>)> {
     let listing = &plan.listing;
@@ -287,14 +299,14 @@ fn measure(plan: &Plan, objects: &ObjectStore, threads: usize) -> Result<(Packed
             None => others.push(FileSize { entry, size: 0 }),
         }
     }
-    let work = |reader: &mut Reader, _, piece: &mut [FileSize]| {
-        piece.iter_mut().try_for_each(|FileSize { entry, size }| {
+    let work = |reader: &mut Reader, _, chunk: &mut [FileSize]| {
+        chunk.iter_mut().try_for_each(|FileSize { entry, size }| {
             *size = reader.blob_size(listing.id(*entry))?;
             Ok(())
         })
     };
     let start = || Ok::<_, Error>(objects.reader());
-    parallel::for_each_piece_quickly(threads, parallel::PIECE, &mut others, start, work)?;
+    parallel::for_each_chunk(threads, parallel::SMALL_ITEMS, &mut others, start, work)?;
     sizes.append(&mut others);
     Ok((packed, sizes))
 }
@@ -313,12 +325,12 @@ fn directory_stamps(
         let inside = kept.filter(|kept| kept.is_whole(directory.parent)).zip(directory.entry);
         if let Some((kept, entry)) = inside {
             *to = kept.stamps[entry];
-        } else if directory.is_made {
+        } else if directory.is_created {
             others.push((directory, to));
         }
     }
-    let work = |(): &mut (), _, piece: &mut [(&Directory, &mut Stamp)]| {
-        for (directory, to) in piece {
+    let work = |(): &mut (), _, chunk: &mut [(&Directory, &mut Stamp)]| {
+        for (directory, to) in chunk {
             // If a component of the path is exchanged for a symlink, the stamp matches no directory, and the next
             // checkout reads the names again.
             let path = directory.entry.map(|entry| listing.path(directory.parent, entry));
@@ -330,6 +342,6 @@ fn directory_stamps(
         }
         Ok::<_, Error>(())
     };
-    parallel::for_each_piece_quickly(threads, recycle::LSTATS, &mut others, || Ok(()), work)?;
+    parallel::for_each_chunk(threads, recycle::MIN_LSTATS_PER_THREAD, &mut others, || Ok(()), work)?;
     Ok(stamps)
 }

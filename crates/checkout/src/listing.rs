@@ -41,7 +41,7 @@ pub struct Directory {
     /// The index after the last directory below it.
     pub end: DirectoryIndex,
     /// Whether a checkout creates it. Git creates no directory for a tree without files.
-    pub is_made: bool,
+    pub is_created: bool,
 }
 
 /// All paths of one commit.
@@ -253,14 +253,14 @@ impl Listing {
 
     /// Returns whether a checkout creates a file or directory for an entry.
     #[must_use]
-    pub fn is_made(&self, entry: EntryIndex) -> bool {
-        !self.entries[entry].kind.is_directory() || self.directories[self.directory_at(entry)].is_made
+    pub fn is_created(&self, entry: EntryIndex) -> bool {
+        !self.entries[entry].kind.is_directory() || self.directories[self.directory_at(entry)].is_created
     }
 
     /// Counts the names that a checkout creates in a directory.
     #[must_use]
-    pub fn count_made(&self, directory: DirectoryIndex) -> usize {
-        self.entries_of(directory).filter(|&entry| self.is_made(entry)).count()
+    pub fn count_created(&self, directory: DirectoryIndex) -> usize {
+        self.entries_of(directory).filter(|&entry| self.is_created(entry)).count()
     }
 
     /// Returns whether every index is within its array. A listing from a file may be damaged.
@@ -356,7 +356,7 @@ impl Listing {
             first: to_entry(directory.first),
             last: to_entry(directory.last),
             end: to_directory(directory.end),
-            is_made: directory.is_made,
+            is_created: directory.is_created,
         }));
         let links = from.links.partition_point(|link| link.entry < source.start);
         let links = from.links[links..].iter().take_while(|link| link.entry < source.end);
@@ -373,7 +373,7 @@ mod tests {
         let [second, third] = [1, 2].map(EntryIndex::new);
         let (parent, end) = (DirectoryIndex::ROOT, DirectoryIndex::new(300));
         for (entry, stored) in [(None, u32::MAX), (Some(second), 1)] {
-            let directory = Directory { parent, entry, first: second, last: third, end, is_made: true };
+            let directory = Directory { parent, entry, first: second, last: third, end, is_created: true };
             let bytes = postcard::to_stdvec(&directory).unwrap();
             assert_eq!(bytes, postcard::to_stdvec(&(0_u32, stored, 1_u32, 2_u32, 300_u32, true)).unwrap());
             assert_eq!(postcard::from_bytes::<Directory>(&bytes).unwrap().entry, entry);

@@ -119,7 +119,7 @@ impl Manifest {
         count: impl FnOnce() -> Option<usize>,
     ) -> bool {
         self.directories[directory] == stamp(stat)
-            && (ctime(stat) < self.instant || count() == Some(self.listing.count_made(directory)))
+            && (ctime(stat) < self.instant || count() == Some(self.listing.count_created(directory)))
     }
 }
 
@@ -207,7 +207,7 @@ mod tests {
             let mut manifest = manifest_of(&dir.stat(b"file").unwrap(), instant);
             let (first, parent) = (EntryIndex::FIRST, DirectoryIndex::ROOT);
             let (last, end) = (first.next(), parent.next());
-            let root = Directory { parent, entry: None, first, last, end, is_made: true };
+            let root = Directory { parent, entry: None, first, last, end, is_created: true };
             manifest.listing.directories.push(root);
             manifest.directories.push(stamp(&stat));
             manifest

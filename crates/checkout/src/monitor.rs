@@ -7,7 +7,7 @@ use super::error::Result;
 use bluegreen_process::signals::Stop;
 
 /// The time after which progress is shown.
-const QUIET: Duration = Duration::from_secs(1);
+const PROGRESS_DELAY: Duration = Duration::from_secs(1);
 
 /// A report of a checkout about its work.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +43,7 @@ impl<'a> Monitor<'a> {
 
     /// Reports progress after the first second. Fails if the checkout is cancelled.
     pub fn progress(&self, done: u64, total: u64) -> Result<()> {
-        if self.started.elapsed() >= QUIET {
+        if self.started.elapsed() >= PROGRESS_DELAY {
             self.notice(Notice::Progress { done, total });
         }
         Ok(self.stop.check()?)

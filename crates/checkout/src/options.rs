@@ -74,7 +74,7 @@ impl Options {
     /// Returns the number of threads to start.
     pub(super) fn threads(&self) -> usize {
         match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, Into::into),
+            0 => bluegreen_sys::parallel::available(),
             threads => threads,
         }
     }

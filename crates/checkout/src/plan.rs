@@ -131,18 +131,18 @@ impl Plan {
     fn close(&mut self) {
         let Listing { entries, directories, .. } = &mut self.listing;
         for at in directories.indices().rev() {
-            let Directory { parent, entry, first, last, end, is_made } = directories[at];
+            let Directory { parent, entry, first, last, end, is_created } = directories[at];
             let is_file = |entry: &Entry| entry.kind != EntryKind::Directory;
             let is_submodule = entry.is_some_and(|entry| entries[entry].kind == EntryKind::Submodule);
-            let is_made = is_made
+            let is_created = is_created
                 || at == DirectoryIndex::ROOT
                 || is_submodule
                 || entries[IndexRange { start: first, end: last }].iter().any(is_file);
             let end = end.max(at.next());
-            directories[at].is_made = is_made;
+            directories[at].is_created = is_created;
             directories[at].end = end;
             let parent = &mut directories[parent];
-            parent.is_made |= is_made;
+            parent.is_created |= is_created;
             parent.end = parent.end.max(end);
         }
     }
@@ -171,7 +171,7 @@ impl Planner<'_, '_> {
             first,
             last: first,
             end: directory,
-            is_made: false,
+            is_created: false,
         };
         self.plan.listing.directories.push(new);
         self.plan.directory_in_old.push(pending.in_old);

@@ -49,7 +49,7 @@ pub struct Survey {
     pub candidates: Vec<EntryIndex>,
 }
 
-/// The result of [`ProjectFiles::ask_git`].
+/// The result of [`ProjectFiles::find_converted`].
 #[derive(Default)]
 pub struct Found {
     /// The entries that git converts.
@@ -192,8 +192,8 @@ impl ProjectFiles {
         all
     }
 
-    /// Queries git which of the candidates it converts, and finds the Git LFS pointers.
-    pub fn ask_git(
+    /// Finds the candidates that git converts, and the Git LFS pointers.
+    pub fn find_converted(
         &mut self,
         listing: &Listing,
         candidates: &[EntryIndex],
@@ -236,7 +236,7 @@ impl ProjectFiles {
         Ok((scratch, complaints))
     }
 
-    /// Returns a scratch directory whose index contains all these entries: the one from `ask_git`, or a new one.
+    /// Returns a scratch directory whose index contains all these entries: the one from `find_converted`, or a new one.
     fn take_scratch(
         &mut self,
         listing: &Listing,

@@ -9,7 +9,7 @@
 use std::io;
 
 use bluegreen_sys::dir::Dir;
-use bluegreen_sys::parallel::{PIECE, for_each_piece_quickly};
+use bluegreen_sys::parallel::{SMALL_ITEMS, for_each_chunk};
 use rustix::fs::Stat;
 
 use super::error::{Error, Result};
@@ -19,13 +19,13 @@ use super::manifest::{Manifest, Stamp, stamp};
 use super::plan::{InOld, Plan};
 use super::walk::Walk;
 
-/// The number of calls of lstat(2) that take longer than the start of a thread.
-pub(super) const LSTATS: usize = 256;
+/// The number of lstat(2) calls that take longer than starting a thread.
+pub(super) const MIN_LSTATS_PER_THREAD: usize = 256;
 
 /// The number of parts for each thread into which the directories of a new release are divided.
 const PARTS: usize = 8;
 
-/// A release that is recycled. Nothing refers to its directory any more.
+/// A release that is recycled. Nothing refers to its directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
     /// Its directory.
@@ -59,10 +59,10 @@ impl<'a> Kept<'a> {
         let like =
             root.own_stat().map_err(Error::io("read", listing.directory_path(DirectoryIndex::ROOT)))?;
         let mut stamps = IndexVec::from(vec![Stamp::default(); listing.entries.len()]);
-        let work = |walk: &mut Walk, first: usize, piece: &mut [Stamp]| {
+        let work = |walk: &mut Walk, first: usize, chunk: &mut [Stamp]| {
             let first = EntryIndex::new(first);
             let mut directory = listing.directory_of(first);
-            for (to, entry) in piece.iter_mut().zip(listing.entries.indices_from(first)) {
+            for (to, entry) in chunk.iter_mut().zip(listing.entries.indices_from(first)) {
                 while !listing.entries_of(directory).contains(entry) {
                     directory = directory.next();
                 }
@@ -71,7 +71,7 @@ impl<'a> Kept<'a> {
             Ok::<_, Error>(())
         };
         let start = || Ok(Walk::new(listing, source.root));
-        for_each_piece_quickly(threads, LSTATS, &mut stamps, start, work)?;
+        for_each_chunk(threads, MIN_LSTATS_PER_THREAD, &mut stamps, start, work)?;
         let whole = whole(plan, &source.manifest.listing, &stamps);
         Ok(Self { source, stamps, whole })
     }
@@ -119,15 +119,17 @@ fn whole(plan: &Plan, old: &Listing, stamps: &IndexVec<EntryIndex, Stamp>) -> In
     let listing = &plan.listing;
     let mut whole = IndexVec::from(vec![false; listing.directories.len()]);
     for directory in listing.directories.indices().rev() {
-        let Directory { entry: Some(entry), is_made, .. } = listing.directories[directory] else { continue };
+        let Directory { entry: Some(entry), is_created, .. } = listing.directories[directory] else {
+            continue;
+        };
         let is_kept = |entry: EntryIndex| {
             if !listing.entries[entry].kind.is_directory() {
                 return stamps[entry] != Stamp::default();
             }
             let inside = listing.directory_at(entry);
-            whole[inside] || !listing.directories[inside].is_made
+            whole[inside] || !listing.directories[inside].is_created
         };
-        whole[directory] = is_made
+        whole[directory] = is_created
             && stamps[entry] != Stamp::default()
             && plan.directory_in_old[directory]
                 .is_some_and(|in_old| has_as_many(listing, directory, old, in_old))
@@ -140,7 +142,7 @@ fn whole(plan: &Plan, old: &Listing, stamps: &IndexVec<EntryIndex, Stamp>) -> In
 /// empty in one release and fetched in the next.
 fn has_as_many(listing: &Listing, directory: DirectoryIndex, old: &Listing, in_old: DirectoryIndex) -> bool {
     !listing.is_submodule(directory) && listing.directory_id(directory) == old.directory_id(in_old)
-        || listing.count_made(directory) == old.count_made(in_old)
+        || listing.count_created(directory) == old.count_created(in_old)
 }
 
 /// Creates every directory of the plan below `root`, which is empty, in several threads, or moves it from the recycled
@@ -153,17 +155,17 @@ pub fn prepare(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> 
     };
     let prepare = |walks: &mut Walks, directory: DirectoryIndex| {
         prepare_one(listing, directory, kept, walks)
-            .map_err(|error| Error::io("make", listing.directory_path(directory))(error))
+            .map_err(|error| Error::io("create", listing.directory_path(directory))(error))
     };
-    // Nothing is to be done for the directories in one that is moved as a whole.
+    // The directories in one that is moved as a whole need no work.
     let is_prepared = |directory: &DirectoryIndex| {
-        let Directory { parent, entry, is_made, .. } = listing.directories[*directory];
-        is_made && entry.is_some() && !kept.is_some_and(|kept| kept.is_whole(parent))
+        let Directory { parent, entry, is_created, .. } = listing.directories[*directory];
+        is_created && entry.is_some() && !kept.is_some_and(|kept| kept.is_whole(parent))
     };
     let directories: Vec<DirectoryIndex> = listing.directories.indices().filter(is_prepared).collect();
     // The parents of a part's directories are in the same part, or lead to its first directory. The latter are
     // prepared first.
-    let size = directories.len().div_ceil(threads * PARTS).max(PIECE);
+    let size = directories.len().div_ceil(threads * PARTS).max(SMALL_ITEMS);
     let mut parts: Vec<&[DirectoryIndex]> = directories.chunks(size).collect();
     let mut leading = Vec::new();
     for part in &parts {
@@ -181,7 +183,7 @@ pub fn prepare(plan: &Plan, root: &Dir, kept: Option<&Kept>, threads: usize) -> 
         let mut rest = parts.iter().copied().flatten().filter(|at| leading.binary_search(at).is_err());
         rest.try_for_each(|&directory| prepare(walks, directory))
     };
-    for_each_piece_quickly(threads, 1, &mut parts, || Ok(start()), work)
+    for_each_chunk(threads, 1, &mut parts, || Ok(start()), work)
 }
 
 /// Creates a directory, or moves it from the recycled release with all that is in it.
@@ -195,6 +197,6 @@ fn prepare_one(
     let name = listing.name(entry);
     match old.as_mut().filter(|_| kept.is_some_and(|kept| kept.is_whole(directory))) {
         Some(old) => old.enter(parent)?.rename_new(name, new.enter(parent)?, name),
-        None => new.enter(parent)?.make_dir(name, 0o755),
+        None => new.enter(parent)?.create_dir(name, 0o755),
     }
 }

@@ -1,5 +1,5 @@
-//! Lists in a manifest as rows of a fixed width, because each push reads and writes all entries, 50,000 for a site of 50,000
-//! files.
+//! The lists in a manifest, as rows of a fixed width: each push reads and writes all entries, 50,000 for a site of
+//! 50,000 files.
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};

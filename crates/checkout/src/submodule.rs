@@ -152,7 +152,7 @@ impl<'a> Projects<'a> {
                 let base = base.ok_or_else(|| {
                     format!("its URL `{url}` is relative: set `remote.origin.url` in the repository to the URL that it is relative to")
                 })?;
-                relative_url(&base, url).ok_or_else(|| format!("its URL `{url}` leads above `{base}`"))
+                relative_url(&base, url).ok_or_else(|| format!("its URL `{url}` points above `{base}`"))
             }
         }
     }

@@ -10,11 +10,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::index_vec::{DirectoryIndex, EntryIndex};
 use super::listing::Listing;
 
-/// The number of directories that a walk leaves open behind it.
-const OPEN: usize = 64;
+/// The maximum number of directories that a walk leaves open behind it.
+const MAX_OPEN: usize = 64;
 
 /// The number of descriptors that everything else needs.
-const SPARE: u64 = 256;
+const OTHER_DESCRIPTORS: u64 = 256;
 
 /// Raises the limit of open files, so that `walks` walks can enter the deepest directory. The usual limit of 1,024 is lower
 /// than the maximum depth of a tree.
@@ -24,7 +24,7 @@ pub fn allow_depth(listing: &Listing, walks: usize) {
         depths.push(depths.get(directory.parent.position()).map_or(0, |parent: &u64| parent + 1));
     }
     let deepest = depths.into_iter().max().unwrap_or(0);
-    let needed = (deepest + OPEN as u64) * walks as u64 + SPARE;
+    let needed = (deepest + MAX_OPEN as u64) * walks as u64 + OTHER_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {
         let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
@@ -70,7 +70,7 @@ impl<'a> Walk<'a> {
             at = directories[at].parent;
             found = self.position(at);
         }
-        if !missing.is_empty() && self.open.len() >= OPEN {
+        if !missing.is_empty() && self.open.len() >= MAX_OPEN {
             self.open.retain(|open| self.listing.subtree(open.index).contains(directory));
             found = self.position(at);
         }

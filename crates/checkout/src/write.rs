@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bluegreen_object_store::tree::EntryKind;
 use bluegreen_object_store::{DecodedBlob, Decoder, ObjectStore, Reader, Subtree};
 use bluegreen_sys::dir::Dir;
-use bluegreen_sys::parallel::{PIECE, for_each_piece};
+use bluegreen_sys::parallel::{SMALL_ITEMS, for_each_chunk_with_progress};
 use rustix::fs::fstat;
 
 use super::converted::Converted;
@@ -81,18 +81,18 @@ impl Writer<'_> {
             Ok(Worker { reader, walk, old: self.old_walk(), decoder: Decoder::default() })
         };
         self.stamp_moved(stamps);
-        let firsts = (0..).step_by(PIECE).map(EntryIndex::new);
-        let pieces = firsts.zip(stamps.chunks_mut(PIECE));
+        let firsts = (0..).step_by(SMALL_ITEMS).map(EntryIndex::new);
+        let chunks = firsts.zip(stamps.chunks_mut(SMALL_ITEMS));
         // Most of a recycled release is moved already.
-        let pieces = pieces.filter(|(first, stamps)| self.is_work_left(*first, stamps));
-        let pieces = pieces.map(|(first, stamps)| Part::Entries { first, stamps });
+        let chunks = chunks.filter(|(first, stamps)| self.is_work_left(*first, stamps));
+        let chunks = chunks.map(|(first, stamps)| Part::Entries { first, stamps });
         let subtrees = self
             .packed
             .blobs
             .subtrees()
             .chunks(SUBTREES_AT_A_TIME)
             .map(|roots| Part::Subtrees { roots, written: Vec::new() });
-        let mut parts: Vec<Part> = pieces.chain(subtrees).collect();
+        let mut parts: Vec<Part> = chunks.chain(subtrees).collect();
         let work = |worker: &mut Worker, _, parts: &mut [Part]| {
             parts.iter_mut().try_for_each(|part| match part {
                 Part::Entries { first, stamps } => self.write_entries(worker, *first, stamps),
@@ -103,7 +103,7 @@ impl Writer<'_> {
         };
         let done = || tick(self.done.load(Ordering::Relaxed));
         let threads = if self.is_small(&parts) { 1 } else { threads };
-        for_each_piece(threads, 1, &mut parts, start, work, done)?;
+        for_each_chunk_with_progress(threads, 1, &mut parts, start, work, done)?;
         // The parts borrow the stamps, so their own are collected first.
         let written = parts.into_iter().filter_map(|part| match part {
             Part::Entries { .. } => None,
@@ -119,17 +119,19 @@ impl Writer<'_> {
     fn stamp_moved(&self, stamps: &mut IndexVec<EntryIndex, Stamp>) {
         let Some(kept) = self.kept else { return };
         let listing = &self.plan.listing;
+        let mut moved = 0;
         for directory in listing.directories.indices().filter(|&directory| kept.is_whole(directory)) {
             for entry in listing.entries_of(directory) {
                 if !listing.entries[entry].kind.is_directory() {
                     stamps[entry] = kept.stamps[entry];
-                    self.done.fetch_add(1, Ordering::Relaxed);
+                    moved += 1;
                 }
             }
         }
+        self.done.fetch_add(moved, Ordering::Relaxed);
     }
 
-    /// Returns whether one of the entries from `first` on is to be written or moved.
+    /// Returns whether one of the entries from `first` on must still be written or moved.
     fn is_work_left(&self, first: EntryIndex, stamps: &[Stamp]) -> bool {
         let is_directory = |entry: EntryIndex| self.plan.listing.entries[entry].kind.is_directory();
         let entries = self.plan.listing.entries.indices_from(first);
@@ -152,10 +154,10 @@ impl Writer<'_> {
         parts.len() <= SMALL_PARTS && parts.iter().map(size).sum::<u64>() < SMALL_SIZE
     }
 
-    fn write_entries(&self, worker: &mut Worker, first: EntryIndex, piece: &mut [Stamp]) -> Result<()> {
+    fn write_entries(&self, worker: &mut Worker, first: EntryIndex, chunk: &mut [Stamp]) -> Result<()> {
         let listing = &self.plan.listing;
         let mut directory = listing.directory_of(first);
-        for (stamp, entry) in piece.iter_mut().zip(listing.entries.indices_from(first)) {
+        for (stamp, entry) in chunk.iter_mut().zip(listing.entries.indices_from(first)) {
             while !listing.entries_of(directory).contains(entry) {
                 directory = directory.next();
             }
@@ -226,8 +228,8 @@ impl Writer<'_> {
         keep().map_err(|error: io::Error| Error::io("move", listing.path(directory, entry))(error))
     }
 
-    /// Writes a file. Its content is given, or else read by itself. A name that exists is an error: the file system
-    /// treats two names as equal, or another process writes into the release.
+    /// Writes a file. Its content is given, or else read here. A name that exists is an error: the file system treats
+    /// two names as equal, or another process writes into the release.
     fn write_file(
         &self,
         reader: &Reader,
@@ -264,7 +266,7 @@ impl Writer<'_> {
                 let name = listing.name(entry);
                 let mut write = || {
                     let dir = walk.enter(directory)?;
-                    dir.make_link(target, name)?;
+                    dir.create_symlink(target, name)?;
                     Ok(stamp(&dir.stat(name)?))
                 };
                 write()

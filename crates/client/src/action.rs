@@ -15,7 +15,7 @@ use bluegreen_text::without_colors;
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The interval at which following a log checks for a stop request.
-const MOMENT: Duration = Duration::from_millis(500);
+const STOP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The maximum length of a line, in bytes. The rest of a longer line is dropped.
 const MAX_LINE: usize = 4096;
@@ -73,7 +73,7 @@ pub fn follow(server: &Remote, stop: &Stop, print: &dyn Fn(&str)) -> Result<()> 
     let mut command = server.command(&["log", "--follow"])?;
     let mut dialog = Dialog::start(&mut command).map_err(|error| program::cannot_run(&command, error))?;
     while stop.check().is_ok() {
-        match dialog.receive(Instant::now() + MOMENT, Some(stop)) {
+        match dialog.receive(Instant::now() + STOP_INTERVAL, Some(stop)) {
             Ok(Received::Line(line)) => print(&shown(&line)),
             Ok(Received::Nothing) => {}
             Ok(Received::End) => break,

@@ -4,43 +4,33 @@ use std::time::Duration;
 
 use crate::canary_config::Step;
 use crate::check;
+use crate::context::PromoteContext;
 use crate::error::{Error, Result};
 use crate::observer;
-use crate::plan::{Plan, PromoteIntent, Topology};
+use crate::plan::Topology;
 use crate::probe::probe;
 use crate::switch::Split;
 use crate::watch::{Own, Rules, Watched, expected, progress, watch};
-use bluegreen_process::signals::Stop;
-use bluegreen_report::Report;
 use bluegreen_text::MAX_NAME_CHARS;
 use bluegreen_text::truncated;
 
-/// The expected number of responses after which a side without any counts as unreachable. With 10, the probability of a
-/// false alarm is 1 in 22,000.
+/// The expected number of responses from which on a side without any counts as unreachable. With 10, the probability of
+/// a false alarm is 1 in 22,000.
 const MIN_EXPECTED: u64 = 10;
 
 /// The canary of a promotion.
 #[derive(Debug)]
 pub struct Run<'a> {
-    topology: &'a Topology,
-    plan: &'a Plan,
+    context: PromoteContext<'a>,
     from: &'a str,
     own: Own,
-    stop: &'a Stop,
-    report: &'a Report,
 }
 
 impl<'a> Run<'a> {
     /// Checks the requirements of a canary before anything is switched; `None` if there is none to run. `is_split` is true
     /// if an interrupted one has left some of the requests to the side.
-    pub fn prepare(
-        topology: &'a Topology,
-        plan: &'a Plan,
-        intent: &PromoteIntent,
-        is_split: bool,
-        stop: &'a Stop,
-        report: &'a Report,
-    ) -> Result<Option<Self>> {
+    pub fn prepare(context: &PromoteContext<'a>, is_split: bool) -> Result<Option<Self>> {
+        let &PromoteContext { topology, plan, intent, report, .. } = context;
         if topology.config.canary.steps.is_empty() || plan.is_public() {
             return Ok(None);
         }
@@ -50,7 +40,7 @@ impl<'a> Run<'a> {
             return Ok(None);
         };
         let (names, others) = plan.distinct_names(&plan.to);
-        let run = Self { topology, plan, from, own: Own { names, others }, stop, report };
+        let run = Self { context: *context, from, own: Own { names, others } };
         run.check_names(is_split)?;
         // Reset the split of an interrupted canary.
         topology.switch.weight(&plan.to, 0)?;
@@ -59,10 +49,11 @@ impl<'a> Run<'a> {
 
     /// Fails unless every server of the new side, and the old side at the public address, identify themselves.
     fn check_names(&self, is_split: bool) -> Result<()> {
-        let (config, to) = (&self.topology.config, &self.plan.to);
+        let PromoteContext { topology, plan, stop, .. } = self.context;
+        let (config, to) = (&topology.config, &plan.to);
         let page = &config.check.paths[0];
         let check = |address: Option<&str>, what: &str, names: &[String]| {
-            let named = probe(&config.public.url, page, address, Some(self.stop))?.served_by;
+            let named = probe(&config.public.url, page, address, Some(stop))?.served_by;
             if named.as_ref().is_some_and(|name| names.contains(name)) {
                 return Ok(());
             }
@@ -75,8 +66,8 @@ impl<'a> Run<'a> {
                        or remove [canary]",
             })
         };
-        for server in &self.topology.sides[to] {
-            check(Some(&server.address), &server.address, &self.own.names)?;
+        for server in &topology.sides[to] {
+            check(Some(server.address()), server.address(), &self.own.names)?;
         }
         let either = [&self.own.others[..], &self.own.names].concat();
         check(None, &config.public.url, if is_split { &either } else { &self.own.others })
@@ -84,8 +75,9 @@ impl<'a> Run<'a> {
 
     /// Runs the steps. `watched` receives the responses of a failed step.
     pub fn run(&self, limit: Option<Duration>, watched: &mut Watched) -> Result<()> {
-        self.topology.observer.step(observer::Step::Canary);
-        for step in &self.topology.config.canary.steps {
+        let topology = self.context.topology;
+        topology.observer.step(observer::Step::Canary);
+        for step in &topology.config.canary.steps {
             *watched =
                 Watched { own: Some(Box::new((self.own.clone(), Watched::default()))), ..Watched::default() };
             self.step(*step, limit, watched)?;
@@ -95,11 +87,12 @@ impl<'a> Run<'a> {
     }
 
     fn step(&self, step: Step, limit: Option<Duration>, watched: &mut Watched) -> Result<()> {
-        let (switch, to) = (&self.topology.switch, &self.plan.to);
+        let PromoteContext { topology, plan, stop, report, .. } = self.context;
+        let (config, switch, to) = (&topology.config, &topology.switch, &plan.to);
         let time = humantime::format_duration(step.duration);
         let what = format!("Giving {to} {}% of the requests for {time}...", step.weight);
-        self.report.line(&what);
-        self.topology.observer.waiting(what);
+        report.line(&what);
+        topology.observer.waiting(what);
         let result = switch.weight(to, step.weight);
         let shown = switch.shown(None)?;
         let wanted = Split { side: to.clone(), percent: step.weight };
@@ -107,20 +100,19 @@ impl<'a> Run<'a> {
             result?;
             return Err(Error::NotSwitched(shown.to_string()));
         }
-        self.topology.observer.weight(step.weight);
-        let config = &self.topology.config;
-        let variables = check::variables(self.topology, self.plan);
+        topology.observer.weight(step.weight);
+        let variables = check::variables(topology, plan);
         let rules = Rules {
             duration: step.duration,
-            tolerate: tolerated(self.topology, step),
+            tolerate: tolerated(topology, step),
             limit,
             percent: step.weight,
             foreign: &[],
-            commands: check::watch_commands(self.topology, &variables),
-            observer: self.topology.observer.clone(),
+            commands: check::watch_commands(topology, &variables),
+            observer: topology.observer.clone(),
         };
-        let progress = progress(self.report, step.duration);
-        watch(&config.public.url, &config.check.paths, &rules, self.stop, watched, progress)?;
+        let progress = progress(report, step.duration);
+        watch(&config.public.url, &config.check.paths, &rules, stop, watched, progress)?;
         self.check_seen(step, watched)
     }
 
@@ -129,11 +121,12 @@ impl<'a> Run<'a> {
         if watched.own.as_ref().is_some_and(|own| own.1.requests() > 0) {
             return Ok(());
         }
-        let to = &self.plan.to;
+        let PromoteContext { plan, report, .. } = self.context;
+        let to = &plan.to;
         let problem = format!("no response came from {to}, although it has a weight of {}%", step.weight);
         if expected(step.duration, step.weight) < MIN_EXPECTED {
-            self.report.warning(format_args!("{problem}: it is not judged in this step"));
-            self.report.hint("give the step more time");
+            report.warning(format_args!("{problem}: it is not judged in this step"));
+            report.hint("give the step more time");
             return Ok(());
         }
         let hint = "check that the front end's config splits requests, as docs/reference/switches.md shows";

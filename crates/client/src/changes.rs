@@ -1,7 +1,7 @@
 //! The commits that a promotion adds or removes for visitors, read from the clone.
 
 use crate::config::git;
-use bluegreen_object_store::ObjectId;
+use bluegreen_git_types::ObjectId;
 use bluegreen_protocol::MAX_SUBJECT_CHARS;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
 

@@ -1,28 +1,77 @@
-//! The check of every server of a side, before anything is switched: pages, and commands of the user's own.
+//! The check of every server of a side, before anything is switched: pages, and the user's own commands.
+
+use std::panic::resume_unwind;
+use std::sync::mpsc::channel;
+use std::thread;
 
 use crate::check_config::Page;
+use crate::context::PromoteContext;
 use crate::error::{Error, Result};
-use crate::plan::{Plan, PromoteIntent, Topology, all};
+use crate::latch::Latch;
+use crate::plan::{Plan, Topology, all};
 use crate::probe::{join_url, probe, try_it, until_healthy};
 use crate::progress::{Progress, SILENT};
 use crate::remote::Remote;
 use crate::user_command::UserCommand;
 use crate::watch::COMMAND_TIMEOUT;
 use bluegreen_process::signals::Stop;
-use bluegreen_report::Report;
-use bluegreen_sys::concurrent;
+use bluegreen_sys::{concurrent, parallel};
 use bluegreen_text::count;
 
-/// Checks every page of every server of the side, at its own address; then runs the commands, once for each server.
-pub fn check_side(
-    topology: &Topology,
-    plan: &Plan,
-    intent: &PromoteIntent,
-    stop: &Stop,
-    report: &Report,
-) -> Result<()> {
+/// Checks every page of every server of the side, at its own address, while `lock` takes the locks. The last request of each
+/// page begins after that, at the same time as `then`. Returns the results of both, and of each page.
+pub fn check_pages_while<L, T>(
+    context: &PromoteContext,
+    lock: impl FnOnce() -> Result<L>,
+    then: impl FnOnce() -> Result<T>,
+) -> Result<(L, T, Vec<Result<()>>)> {
+    let &PromoteContext { topology, plan, stop, report, .. } = context;
+    let (latch, check) = (Latch::default(), stop.part());
+    let (sender, events) = channel();
+    let (latch, check) = (&latch, &check);
+    let in_thread = move || {
+        check_pages(topology, plan, latch, check, |waiting| {
+            // Until then, the promotion waits for the locks.
+            if latch.opened().is_some() {
+                // The receiver hangs up only after an error.
+                let _ = sender.send(waiting.to_vec());
+            }
+        })
+    };
+    thread::scope(|scope| {
+        // An error or a panic must not leave the threads behind that wait for the latch.
+        let _cancel = Cancel(check);
+        let Ok(checking) = parallel::spawn(scope, in_thread) else {
+            let locks = lock()?;
+            latch.open();
+            return Ok((locks, then()?, check_pages(topology, plan, latch, check, |_| ())));
+        };
+        let locks = lock()?;
+        latch.open();
+        let done = then()?;
+        let mut progress = Progress::new(report, "pass the check", SILENT);
+        let probes = probes(topology, plan);
+        for waiting in events {
+            progress.show(waiting.iter().map(|&at: &usize| probes[at].0.host()).collect());
+        }
+        report.end_progress();
+        Ok((locks, done, checking.join().unwrap_or_else(|panic| resume_unwind(panic))))
+    })
+}
+
+/// Cancels a part of the work when it is dropped.
+struct Cancel<'a>(&'a Stop);
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        self.0.request();
+    }
+}
+
+/// Concludes the check of a side whose pages have these results: runs the commands, once for each server.
+pub fn check_side(context: &PromoteContext, mut checked: Vec<Result<()>>) -> Result<()> {
+    let &PromoteContext { topology, plan, intent, stop, report } = context;
     let servers = &topology.sides[&plan.to];
-    let mut checked = check_pages(topology, plan, stop, report);
     // A smoke test of a server that does not respond would only repeat the reason.
     if checked.iter().all(Result::is_ok) {
         checked.extend(run_commands(topology, plan, stop));
@@ -43,42 +92,46 @@ pub fn check_side(
     Ok(())
 }
 
-fn check_pages(topology: &Topology, plan: &Plan, stop: &Stop, report: &Report) -> Vec<Result<()>> {
+/// Returns every page of every server of the side.
+fn probes<'a>(topology: &'a Topology, plan: &Plan) -> Vec<(&'a Remote, &'a Page)> {
+    let (servers, pages) = (&topology.sides[&plan.to], &topology.config.check.paths);
+    servers.iter().flat_map(|server| pages.iter().map(move |page| (server, page))).collect()
+}
+
+fn check_pages(
+    topology: &Topology,
+    plan: &Plan,
+    latch: &Latch,
+    stop: &Stop,
+    waiting: impl FnMut(&[usize]),
+) -> Vec<Result<()>> {
     let (check, public) = (&topology.config.check, &topology.config.public.url);
     let (_, foreign) = plan.distinct_names(&plan.to);
-    let servers = &topology.sides[&plan.to];
-    let probes: Vec<(&Remote, &Page)> =
-        servers.iter().flat_map(|server| check.paths.iter().map(move |page| (server, page))).collect();
-    let check_page = |&(server, page): &(&Remote, &Page)| {
-        let address = &server.address;
+    let check_page = |(server, page): (&Remote, &Page)| {
+        let address = server.address();
         let request = || {
             let response = probe(public, page, Some(address), Some(stop))?.not_from(&foreign);
             topology.observer.response(&response);
             Ok(response)
         };
-        let problem = until_healthy((check.healthy, check.within), Some(stop), request)?;
+        let problem = until_healthy((check.healthy, check.within), latch, Some(stop), request)?;
         let error = |how| Error::Unhealthy {
             path: page.path.clone(),
             url: server.url.clone(),
-            address: address.clone(),
+            address: address.to_owned(),
             how,
             try_it: try_it(&join_url(public, &page.path), address),
         };
         problem.map_or(Ok(()), |how| Err(error(how)))
     };
-    let mut progress = Progress::new(report, "pass the check", SILENT);
-    let results = concurrent::map_with_progress(&probes, check_page, |waiting| {
-        progress.show(waiting.iter().map(|&at| probes[at].0.host()).collect());
-    });
-    report.end_progress();
-    results
+    concurrent::map_with_progress(probes(topology, plan), check_page, waiting)
 }
 
 fn run_commands(topology: &Topology, plan: &Plan, stop: &Stop) -> Vec<Result<()>> {
     let check = &topology.config.check;
     concurrent::map(&topology.sides[&plan.to], |server| {
         let mut variables = variables(topology, plan);
-        let address = server.address.trim_start_matches("http://");
+        let address = server.address().trim_start_matches("http://");
         variables.push(("BLUEGREEN_ADDRESS", address.to_owned()));
         // With `subdirectory`, the servers of a side may serve different commits with the same files.
         let own =

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::values::duration;
 
 /// The time for which a side is checked, and for which the public address is watched, unless the config sets it.
-const HALF_A_MINUTE: Duration = Duration::from_secs(30);
+const DEFAULT_DURATION: Duration = Duration::from_secs(30);
 
 /// The response time above the old side's that is considered noise: a relative limit is at least this much higher.
 const NOISE: Duration = Duration::from_millis(20);
@@ -39,7 +39,7 @@ impl Default for Check {
         Self {
             paths: vec![root],
             healthy: 3,
-            within: HALF_A_MINUTE,
+            within: DEFAULT_DURATION,
             run: Vec::new(),
             watch: None,
             tolerate: None,
@@ -63,7 +63,7 @@ impl Check {
 
 /// A page that is requested.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(from = "WrittenPage")]
+#[serde(from = "RawPage")]
 pub struct Page {
     /// The path, which begins with a slash.
     pub path: String,
@@ -78,16 +78,16 @@ pub struct Page {
     deny_unknown_fields,
     expecting = "expected a path like \"/\", or { path = \"/\", contains = \"text\" }"
 )]
-enum WrittenPage {
+enum RawPage {
     Path(String),
     Table { path: String, contains: Option<String> },
 }
 
-impl From<WrittenPage> for Page {
-    fn from(page: WrittenPage) -> Self {
+impl From<RawPage> for Page {
+    fn from(page: RawPage) -> Self {
         match page {
-            WrittenPage::Path(path) => Self { path, contains: None },
-            WrittenPage::Table { path, contains } => Self { path, contains },
+            RawPage::Path(path) => Self { path, contains: None },
+            RawPage::Table { path, contains } => Self { path, contains },
         }
     }
 }
@@ -123,7 +123,7 @@ impl Watch {
     /// Returns the time for which the public address is watched.
     #[must_use]
     pub fn duration(&self, check: &Check) -> Duration {
-        self.duration.or(check.watch).unwrap_or(HALF_A_MINUTE)
+        self.duration.or(check.watch).unwrap_or(DEFAULT_DURATION)
     }
 
     /// Returns the failures that are tolerated.

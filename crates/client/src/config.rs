@@ -13,14 +13,14 @@ use crate::check_config::{Check, Watch};
 use crate::error::{Error, Result};
 use crate::program;
 use crate::values::{KEY, duration};
-use bluegreen_git::RUN_NOTHING;
+use bluegreen_git_types::RUN_NOTHING;
 use bluegreen_process as process;
 use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, printable, reason, truncated};
 
 /// The file's name at the top of the clone.
 pub const NAME: &str = ".promote.toml";
 
-/// The longest config that is read, in bytes.
+/// The maximum size of a config, in bytes.
 const MAX_CONFIG: u64 = 1024 * 1024;
 
 /// The parsed file.
@@ -30,7 +30,7 @@ pub struct PromoteConfig {
     /// The servers of each side; empty if the remotes of the clone are the sides.
     #[serde(default)]
     pub sides: BTreeMap<String, Servers>,
-    /// The address that visitors type, and the switch.
+    /// The public address, and the switch.
     pub public: Public,
     /// The checks before the switch.
     #[serde(default)]
@@ -85,7 +85,7 @@ impl ServerSpec {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Public {
-    /// The address that visitors type.
+    /// The public address, which visitors use.
     pub url: String,
     /// The name of a switch of the program, or a path; left out if the account of the host has a switch of its own.
     pub switch: Option<String>,
@@ -94,7 +94,7 @@ pub struct Public {
     /// The timeout of its `set`.
     #[serde(default = "ninety_seconds", deserialize_with = "duration")]
     pub within: Duration,
-    /// The time for which requests in flight at the old side are waited for, at most.
+    /// The maximum time to wait for requests in flight at the old side.
     #[serde(default, deserialize_with = "duration")]
     pub drain: Duration,
     /// The settings of the switch.
@@ -117,12 +117,14 @@ impl PromoteConfig {
     /// Reads the file, and the remotes of the clone if it names no sides; returns its path, too.
     pub fn read(named: Option<&Path>) -> Result<(Self, PathBuf)> {
         let top = git(&["rev-parse", "--show-toplevel"]).map(PathBuf::from);
+        let hint = if named.is_none() && top.is_none() {
+            "run it in your clone of the project, or name the file with `--config`"
+        } else {
+            "docs/howto/promote.md shows one to start from"
+        };
         let file = named.map_or_else(|| top.unwrap_or_default().join(NAME), Path::to_path_buf);
         let text = read_bounded(&file).map_err(|error| {
-            invalid(
-                format!("cannot read `{}`: {}", printable(&file), reason(&error)),
-                "docs/howto/promote.md shows one to start from",
-            )
+            invalid(format!("cannot read `{}`: {}", printable(&file), reason(&error)), hint)
         })?;
         let mut config: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);

@@ -4,9 +4,10 @@
 use std::iter;
 use std::time::{Duration, Instant};
 
+use crate::context::PromoteContext;
 use crate::error::Result;
 use crate::observer::Step;
-use crate::plan::{Plan, Topology};
+use crate::plan::Topology;
 use crate::switch::InFlight;
 use bluegreen_process::signals::Stop;
 use bluegreen_process::wait_any;
@@ -29,7 +30,8 @@ enum State {
 
 /// Waits until the old side has no requests in flight, at most for the configured time. The promotion has succeeded, so
 /// nothing here fails: Ctrl-C ends the wait, and a timeout ends it with a warning.
-pub fn wait(topology: &Topology, plan: &Plan, stop: &Stop, report: &Report) {
+pub fn wait(context: &PromoteContext) {
+    let &PromoteContext { topology, plan, stop, report, .. } = context;
     let within = topology.config.public.drain;
     let Some(from) = plan.from.as_ref().filter(|_| !within.is_zero() && !plan.is_public()) else { return };
     topology.observer.step(Step::Drain);

@@ -25,7 +25,7 @@ pub enum Error {
     /// A system call on a path failed.
     #[error(transparent)]
     Io(#[from] IoError),
-    /// The operator or the system asked the program to stop.
+    /// The operator or the system has requested a stop.
     #[error("cancelled")]
     Cancelled,
     /// A promotion that went back: the reason, and the problem of the side that is public again, if it has one.
@@ -73,7 +73,7 @@ pub enum Error {
         /// The command that shows the problem.
         try_it: String,
     },
-    /// A server sent something else than this program does.
+    /// A server sent something that this program does not send.
     #[error("invalid response from `{url}`: {problem}")]
     Response {
         /// The server's address.
@@ -203,7 +203,7 @@ pub enum Error {
     /// Requests to the public address failed.
     #[error("{0}")]
     Watch(String),
-    /// Requests to the public address could not be made.
+    /// Requests to the public address could not be sent.
     #[error("cannot watch {url}: {source}")]
     CannotWatch {
         /// The public address.
@@ -211,10 +211,10 @@ pub enum Error {
         /// The reason.
         source: Box<Error>,
     },
-    /// Only the other side answers at the public address.
-    #[error("no server of {side} answers at {url}, only the other side does")]
+    /// Only the other side responds at the public address.
+    #[error("no server of {side} responds at {url}, only the other side does")]
     WrongSide {
-        /// The side that is to answer.
+        /// The side that should respond.
         side: String,
         /// The public address.
         url: String,

@@ -2,8 +2,10 @@
 
 use std::time::{Instant, SystemTime};
 
+use crate::context::PromoteContext;
 use crate::error::{Error, Result};
 use crate::hold::Hold;
+use crate::latch::Latch;
 use crate::observer::Step;
 use crate::plan::{Plan, Topology};
 use crate::probe::{join_url, probe, until_healthy};
@@ -17,9 +19,10 @@ use bluegreen_sys::concurrent;
 use bluegreen_text::explain::Explain;
 use bluegreen_text::{message, timestamp};
 
-/// Switches back to the side before, and returns the error that made it necessary. With [`Error::Afterwards`] the new
-/// side is public nevertheless.
-pub fn go_back(topology: &Topology, plan: &Plan, error: Error, report: &Report) -> Result<()> {
+/// Switches back to the previous side, and returns the error that made it necessary. With [`Error::Afterwards`] the new
+/// side is public.
+pub fn go_back(context: &PromoteContext, error: Error) -> Result<()> {
+    let &PromoteContext { topology, plan, report, .. } = context;
     let shown = topology.switch.shown(None);
     let is_split = shown.as_ref().is_ok_and(|shown| shown.public == plan.from && shown.split.is_some());
     if plan.is_public() || shown.as_ref().is_ok_and(|shown| shown.public == plan.from && !is_split) {
@@ -57,7 +60,7 @@ pub fn go_back(topology: &Topology, plan: &Plan, error: Error, report: &Report) 
     }
 }
 
-/// Returns the problem that visitors have now that the side before is public again. An earlier Ctrl-C does not
+/// Returns the problem that visitors have now that the previous side is public again. An earlier Ctrl-C does not
 /// interrupt this.
 fn problem_at(topology: &Topology, plan: &Plan, side: &str) -> Option<String> {
     let check = &topology.config.check;
@@ -66,7 +69,9 @@ fn problem_at(topology: &Topology, plan: &Plan, side: &str) -> Option<String> {
         let public = &topology.config.public.url;
         let url = join_url(public, &page.path);
         let probe = || probe(public, page, None, None).map(|response| response.not_from(&foreign));
-        let problem = until_healthy((check.healthy, check.within), None, probe);
+        let open = Latch::default();
+        open.open();
+        let problem = until_healthy((check.healthy, check.within), &open, None, probe);
         problem
             .unwrap_or_else(|error| Some(format!("cannot be checked: {error}")))
             .map(|how| format!("{url} {how}"))
@@ -75,13 +80,13 @@ fn problem_at(topology: &Topology, plan: &Plan, side: &str) -> Option<String> {
 
 /// Writes marks and histories. A failure here does not change which side is public.
 pub fn finish(
-    topology: &Topology,
-    plan: &Plan,
+    context: &PromoteContext,
     holds: &mut [Hold],
     (begun, started): (SystemTime, Instant),
     watched: &Watched,
     result: Result<()>,
 ) -> Result<()> {
+    let &PromoteContext { topology, plan, .. } = context;
     let public = match topology.switch.show(None) {
         Ok(public) => public,
         // The public side is unknown: the marks stay as they are, and the next `public` corrects them.
@@ -108,7 +113,7 @@ pub fn finish(
         lock: None,
     };
     let marked = concurrent::map(holds, |hold| {
-        hold.mark(topology.is_on_side(public.as_deref(), hold.url())).and_then(|()| hold.record(&entry))
+        hold.mark_and_record(topology.is_on_side(public.as_deref(), hold.url()), &entry)
     });
     let marked = marked.into_iter().collect::<Result<()>>();
     let marked = marked.map_err(|error| Error::Marks(error.to_string()));
@@ -117,11 +122,10 @@ pub fn finish(
 
 /// Releases the lock of every server, and has the first one of the side run its `[notify]`: there is one promotion to
 /// report, however many servers have recorded it.
-pub fn release_locks(mut holds: Vec<Hold>, side: &[Remote], report: &Report) {
-    let first = holds.iter().position(|hold| side.first().is_some_and(|server| server.url == hold.url()));
-    let first = first.map(|at| holds.swap_remove(at));
-    concurrent::map(holds, drop);
-    for warning in first.map(Hold::notify).unwrap_or_default() {
+pub fn release_locks(holds: Vec<Hold>, side: &[Remote], report: &Report) {
+    let is_first = |hold: &Hold| side.first().is_some_and(|server| server.url == hold.url());
+    let warnings = concurrent::map(holds, |hold| if is_first(&hold) { hold.notify() } else { Vec::new() });
+    for warning in warnings.into_iter().flatten() {
         report.warning(warning);
     }
 }

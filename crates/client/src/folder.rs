@@ -19,7 +19,7 @@ use crate::config::{self, invalid};
 use crate::error::{Error, Result};
 use crate::program::last_lines;
 use crate::remote::Remote;
-use bluegreen_git::{RUN_NOTHING, is_branch_name};
+use bluegreen_git_types::{RUN_NOTHING, is_branch_name};
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, End, Limits};
 use bluegreen_sys::concurrent;

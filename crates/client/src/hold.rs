@@ -23,31 +23,34 @@ const BEAT: Duration = Duration::from_secs(3);
 /// The time in which a reply must arrive. The server's own lease is longer.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time for which a promotion waits for `[notify]`, which goes on without it.
+/// The maximum time for which a promotion waits for `[notify]`. Its commands continue afterward.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The time for which a promotion waits for a lock.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+/// The maximum time for which a promotion waits for a lock.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest time for which a promotion waits for `enter` and `leave`.
+/// The maximum time for which a promotion waits for `enter` and `leave`.
 const MAX_ROLE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The most warnings of `[notify]` that are printed.
+/// The maximum number of warnings of `[notify]` that are printed.
 const MAX_WARNINGS: usize = 20;
+
+/// The maximum number of holders of a lock that are announced for one server.
+const MAX_HOLDERS: usize = 20;
 
 /// The lock of one server, for as long as this lives.
 #[derive(Debug)]
 pub struct Hold {
-    /// The state of the server, which nobody else changes now.
+    /// The state of the server. While the lock is held, no other process changes it.
     pub status: Status,
-    connection: Connection,
+    pub(crate) connection: Connection,
 }
 
 /// A `bluegreen hold` that runs on a server.
 #[derive(Debug)]
-struct Connection {
-    remote: Remote,
-    dialog: Arc<Mutex<Dialog>>,
+pub(crate) struct Connection {
+    pub remote: Remote,
+    pub dialog: Arc<Mutex<Dialog>>,
 }
 
 /// The dialogs of all holds that still exist.
@@ -77,8 +80,9 @@ impl Heartbeat {
         Ok(Self { dialogs, has_ended, thread: Some(thread) })
     }
 
-    fn add(&self, dialog: &Arc<Mutex<Dialog>>) {
-        lock(&self.dialogs).push(Arc::downgrade(dialog));
+    /// Keeps the lease of a connection.
+    pub(crate) fn add(&self, connection: &Connection) {
+        lock(&self.dialogs).push(Arc::downgrade(&connection.dialog));
     }
 }
 
@@ -95,11 +99,11 @@ impl Drop for Heartbeat {
 /// Sends a beat and discards the replies to earlier ones. A dialog that is in use sends lines of its own.
 fn beat(dialog: &Mutex<Dialog>) {
     let Ok(mut dialog) = dialog.try_lock() else { return };
-    while let Ok(Received::Line(_)) = dialog.receive(Instant::now(), None) {}
+    dialog.discard();
     let _ = dialog.send(&Request::Beat.to_string(), Instant::now());
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -116,36 +120,10 @@ impl Hold {
         let version = protocol.min(PROTOCOL).to_string();
         let words = ["hold", "--protocol", &version];
         // A server of the first version knows no option.
-        let mut command = remote.command(&words[..if protocol > 1 { 3 } else { 1 }])?;
-        let dialog = Dialog::start(&mut command).map_err(|error| program::cannot_run(&command, error))?;
-        let connection = Connection { remote: remote.clone(), dialog: Arc::new(Mutex::new(dialog)) };
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        let mut holder = String::new();
-        loop {
-            let next = (Instant::now() + BEAT).min(deadline);
-            let reply =
-                connection.receive(&mut lock(&connection.dialog), next, Some(stop), "cannot be locked")?;
-            match reply {
-                Some(Reply::Held(status)) => {
-                    heartbeat.add(&connection.dialog);
-                    return Ok(Self { status: *status, connection });
-                }
-                Some(Reply::Waiting(other)) => {
-                    announce(&other);
-                    holder = format!(": {other}");
-                }
-                Some(_) => {}
-                None if Instant::now() >= deadline => {
-                    let url = connection.remote.url.clone();
-                    return Err(Error::StillBusy { url, holder, waited: LOCK_TIMEOUT });
-                }
-                None => {
-                    stop.check()?;
-                    // A line keeps the lease. One that cannot be sent is noticed at the next reply.
-                    let _ = lock(&connection.dialog).send(&Request::Beat.to_string(), Instant::now());
-                }
-            }
-        }
+        let connection = Connection::open(remote, &words[..if protocol > 1 { 3 } else { 1 }])?;
+        let status = connection.wait_for_lock(&mut lock(&connection.dialog), stop, LOCK_TIMEOUT, announce)?;
+        heartbeat.add(&connection);
+        Ok(Self { status, connection })
     }
 
     /// Returns the server's address.
@@ -201,8 +179,9 @@ impl Hold {
         })
     }
 
-    /// Adds an entry to the history.
-    pub fn record(&self, entry: &Entry) -> Result<()> {
+    /// Writes the mark, and adds an entry to the history.
+    pub fn mark_and_record(&self, public: bool, entry: &Entry) -> Result<()> {
+        self.mark(public)?;
         let request = Request::Record(Box::new(entry.clone()));
         self.connection
             .request(&request, REPLY_TIMEOUT, |reply| matches!(reply, Reply::Recorded(_)).then_some(()))
@@ -223,14 +202,66 @@ impl Hold {
 }
 
 impl Connection {
-    /// Receives a reply; `None` if none arrives in time. `problem` describes the end of the connection.
-    fn receive(
+    /// Starts `hold` on a server.
+    pub fn open(remote: &Remote, words: &[&str]) -> Result<Self> {
+        let mut command = remote.command(words)?;
+        let dialog = Dialog::start(&mut command).map_err(|error| program::cannot_run(&command, error))?;
+        Ok(Self { remote: remote.clone(), dialog: Arc::new(Mutex::new(dialog)) })
+    }
+
+    /// Waits until the server has taken the lock, and returns its state. The dialog stays locked, so that no beat discards
+    /// the reply.
+    pub fn wait_for_lock(
+        &self,
+        dialog: &mut Dialog,
+        stop: &Stop,
+        timeout: Duration,
+        announce: impl Fn(&str),
+    ) -> Result<Status> {
+        let deadline = Instant::now() + timeout;
+        let (mut holder, mut holders) = (String::new(), 0);
+        loop {
+            stop.check()?;
+            let next = (Instant::now() + BEAT).min(deadline);
+            match self.receive(dialog, next, Some(stop), "cannot be locked")? {
+                Some(Reply::Held(status)) => return Ok(*status),
+                Some(Reply::Waiting(other)) => {
+                    if holders < MAX_HOLDERS {
+                        announce(&other);
+                    }
+                    holders += 1;
+                    holder = format!(": {other}");
+                }
+                Some(_) => {}
+                None if Instant::now() >= deadline => return Err(self.not_locked(holder, timeout)),
+                None => {
+                    // A line keeps the lease. One that cannot be sent is noticed at the next reply.
+                    let _ = dialog.send(&Request::Beat.to_string(), Instant::now());
+                }
+            }
+        }
+    }
+
+    /// The error if a server did not take the lock in time. Without a holder, the server has not reported what it waits for.
+    fn not_locked(&self, holder: String, waited: Duration) -> Error {
+        if holder.is_empty() {
+            return self.remote.timed_out("hold", waited);
+        }
+        Error::StillBusy { url: self.remote.url.clone(), holder, waited }
+    }
+
+    /// Receives a reply; `None` if none arrives in time, also from a server that never stops sending. `problem` describes
+    /// the end of the connection.
+    pub fn receive(
         &self,
         dialog: &mut Dialog,
         until: Instant,
         stop: Option<&Stop>,
         problem: &str,
     ) -> Result<Option<Reply>> {
+        if Instant::now() >= until {
+            return Ok(None);
+        }
         match dialog.receive(until, stop) {
             Ok(Received::Line(line)) => {
                 Reply::parse(&line).map(Some).map_err(|error| self.remote.invalid_response(&error))
@@ -294,5 +325,49 @@ impl Drop for Connection {
     /// Releases the lock now, even if a beat is about to be sent.
     fn drop(&mut self) {
         lock(&self.dialog).close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::config::ServerSpec;
+    use crate::ssh::Client;
+    use bluegreen_text::explain::Explain;
+
+    const SOON: Duration = Duration::from_millis(200);
+
+    /// Connects to a server. The shell runs the command in place of ssh.
+    fn connect(command: &str) -> Connection {
+        let client = Client::find(Some(format!("{command} #")), None);
+        let remote = Remote::to_push_to(&ServerSpec::Url("deploy@b7:app".into()), &client).unwrap();
+        Connection::open(&remote, &["hold"]).unwrap()
+    }
+
+    #[test]
+    fn a_server_that_never_stops_sending_has_no_more_time_than_others() {
+        let connection = connect(r#"yes '{"waiting":"a push"}'"#);
+        let announced = Cell::new(0);
+        let announce = |_: &str| announced.set(announced.get() + 1);
+        let wait = |stop: &Stop| {
+            let mut dialog = lock(&connection.dialog);
+            connection.wait_for_lock(&mut dialog, stop, SOON, announce).unwrap_err()
+        };
+        assert!(matches!(wait(&Stop::never()), Error::StillBusy { .. }));
+        assert_eq!(announced.get(), MAX_HOLDERS);
+        beat(&connection.dialog);
+        let error = connection.exchange(&Request::Beat, SOON, |_| None::<()>).unwrap_err();
+        assert_eq!(error.to_string(), "`deploy@b7:app` is no longer locked");
+    }
+
+    #[test]
+    fn a_server_that_hangs_before_it_is_locked_is_named() {
+        let connection = connect("sleep 60");
+        let mut dialog = lock(&connection.dialog);
+        let error = connection.wait_for_lock(&mut dialog, &Stop::never(), SOON, |_| ()).unwrap_err();
+        assert_eq!(error.to_string(), "`bluegreen hold` failed on `deploy@b7:app`: timed out after 200ms");
+        assert_eq!(error.hint().unwrap(), "run `ssh deploy@b7 status -C app`");
     }
 }

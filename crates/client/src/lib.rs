@@ -1,41 +1,47 @@
 //! The client, which runs on an operator's machine: pushes to the servers of a side, and promotions, after which visitors
 //! get the other side.
 //!
-//! [`promote::promote`] shows the order: look, hold, check, hand over, set, watch, mark. Everything that a server, the front end, or
-//! the public address answers is hostile: its length has a bound where it is read, and it is printed escaped.
+//! [`look`] reads the state of both sides and of the switch, and [`promote::promote`] shows the order of the rest: hold,
+//! check, hand over, set, watch, mark. Every response of a server, the front end, or the public address is untrusted: its
+//! length is bounded where it is read, and it is escaped where it is printed.
 
 pub mod action;
-pub mod canary;
+mod canary;
 pub mod canary_config;
 pub mod changes;
-pub mod check;
+mod check;
 pub mod check_config;
 pub mod config;
-pub mod drain;
+mod context;
+mod drain;
 pub mod error;
-pub mod finish;
+mod finish;
 pub mod folder;
-pub mod hold;
+mod hold;
+mod latch;
 pub mod lock;
+mod locks;
+pub mod look;
 pub mod observer;
 pub mod overview;
 pub mod plan;
 pub mod probe;
-pub mod program;
-pub(crate) mod progress;
+mod program;
+mod progress;
 pub mod promote;
 pub mod push;
 pub mod push_output;
 pub mod push_printer;
-pub mod pushed;
+mod pushed;
 pub mod remote;
-pub mod role;
+mod role;
 pub mod ssh;
+mod standby;
 pub mod switch;
-pub mod switch_program;
+mod switch_program;
 pub mod trust;
-pub mod user_command;
-pub mod values;
-pub mod watch;
+mod user_command;
+mod values;
+mod watch;
 
 pub use error::{Error, Result};

@@ -10,7 +10,7 @@ use bluegreen_text::{MAX_NAME_CHARS, truncated};
 /// A step of a promotion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// Ask the front end and all servers.
+    /// Query the front end and all servers.
     Look,
     /// Lock all servers.
     Hold,
@@ -26,7 +26,7 @@ pub enum Step {
     GoBack,
     /// Record on all servers which side is public.
     Mark,
-    /// Wait for the in-flight requests of the side before.
+    /// Wait for the in-flight requests of the previous side.
     Drain,
 }
 

@@ -11,9 +11,9 @@ use bluegreen_sys::{concurrent, parallel};
 
 use crate::error::Result;
 use crate::hold::{Heartbeat, Hold};
+use crate::locks::hold_all;
 use crate::plan::{Failed, ServerStatus, Topology, named};
 use crate::probe::Response;
-use crate::promote::hold_all;
 use crate::remote::Remote;
 use crate::switch::{Shown, Split};
 use crate::{finish, probe, role};
@@ -30,7 +30,7 @@ pub struct Row {
     pub weight: u8,
     /// True if the server reported its state.
     pub is_reachable: bool,
-    /// True if its page answers as `[check]` demands.
+    /// True if its page passes `[check]`.
     pub healthy: bool,
     /// "well", or the problem.
     pub health: String,
@@ -55,7 +55,7 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// Asks the front end and all servers.
+    /// Queries the front end and all servers.
     pub fn read(topology: &Topology, stop: &Stop, report: &Report) -> Result<Self> {
         let shown = topology.switch.shown(Some(stop))?;
         let (looked, probed) = look_and_probe(topology, stop, report);
@@ -92,7 +92,7 @@ impl Overview {
             ));
         }
         let heartbeat = Heartbeat::start()?;
-        let mut holds = hold_all(topology, states, &heartbeat, stop, report)?;
+        let mut holds = hold_all(topology, states, Vec::new(), &heartbeat, stop, report)?;
         if is_role_wrong {
             self.correct_roles(topology, &holds, report)?;
         }
@@ -123,13 +123,13 @@ type Looked = Result<(Vec<ServerStatus>, Vec<Failed>)>;
 /// The health of each server, in the order of the config.
 type Probed = Vec<Result<Response>>;
 
-/// Requests the state of every server over ssh, and its page, at the same time: a server that hangs in one of them costs
-/// its time only once.
+/// Requests the state of every server over ssh and its page at the same time, so that a server that hangs in one of
+/// them costs its time only once.
 fn look_and_probe(topology: &Topology, stop: &Stop, report: &Report) -> (Looked, Probed) {
     let (url, page) = (&topology.config.public.url, &topology.config.check.paths[0]);
     let servers: Vec<_> = topology.sides.values().flatten().collect();
     let probe_all =
-        || concurrent::map(&servers, |server| probe::probe(url, page, Some(&server.address), Some(stop)));
+        || concurrent::map(&servers, |server| probe::probe(url, page, Some(server.address()), Some(stop)));
     thread::scope(|scope| match parallel::spawn(scope, probe_all) {
         Ok(probing) => {
             let looked = topology.look(stop, report);

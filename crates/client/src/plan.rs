@@ -8,21 +8,19 @@ use serde::Serialize;
 use crate::changes::changes;
 use crate::config::{PromoteConfig, Servers, invalid};
 use crate::error::{Error, Result};
-use crate::observer::{Observer, Step};
-use crate::progress::Progress;
+use crate::observer::Observer;
 use crate::remote::Remote;
 use crate::ssh::Client;
 use crate::switch::Switch;
-use crate::trust::Judge;
-use bluegreen_object_store::ObjectId;
-use bluegreen_process::signals::Stop;
+use crate::trust::TrustPrompt;
+use bluegreen_git_types::ObjectId;
 use bluegreen_protocol::status::{Status, first_different};
 use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
 use bluegreen_sys::parallel::{THREAD_ROOM, require_room};
 use bluegreen_text::{count, message};
 
-/// The most commits that a plan lists.
+/// The maximum number of commits that a plan lists.
 const MAX_COMMITS: usize = 20;
 
 /// Sides and front end, as the config describes them.
@@ -44,7 +42,7 @@ pub struct Access<'a> {
     /// The config, if the user named one.
     pub config: Option<&'a Path>,
     pub client: Client,
-    /// The directory in which answers about trust are remembered.
+    /// The directory of the file that lists the trusted configs.
     pub state: Option<PathBuf>,
 }
 
@@ -165,9 +163,10 @@ impl Plan {
 }
 
 impl Topology {
-    /// Reads the config, and finds servers and switch. `judge` decides about a clone that is not trusted yet.
-    pub fn open(access: &Access, judge: &dyn Judge) -> Result<Self> {
-        // A promotion starts a thread later. Without the memory for it, fail now and not in the middle of an allocation.
+    /// Reads the config, and finds servers and switch. `prompt` decides about a clone that is not trusted yet.
+    pub fn open(access: &Access, prompt: &dyn TrustPrompt) -> Result<Self> {
+        // A promotion starts a thread later. Fail now if its memory is lacking, rather than in the middle of an
+        // allocation.
         require_room(THREAD_ROOM).map_err(Error::io("start", "a thread"))?;
         let (config, file) = PromoteConfig::read(access.config)?;
         let names: Vec<&str> = config.sides.keys().map(String::as_str).collect();
@@ -175,7 +174,7 @@ impl Topology {
         let switch = Switch::new(&config.public, folder, &names, &access.client)?;
         if access.config.is_none() {
             let commands = [&config.check.run[..], &config.watch.run[..]].concat();
-            switch.check_trust(&file, &commands, access.state.as_deref(), judge)?;
+            switch.check_trust(&file, &commands, access.state.as_deref(), prompt)?;
         }
         let port = if config.public.url.starts_with("https:") { 443 } else { 80 };
         let parse = |(name, servers): (&String, &Servers)| {
@@ -184,34 +183,6 @@ impl Topology {
         };
         let sides = config.sides.iter().map(parse).collect::<Result<_>>()?;
         Ok(Self { config, sides, switch, folder: folder.to_owned(), observer: Observer::default() })
-    }
-
-    /// Requests the state of every server; also returns the servers that did not report it. A line of progress is
-    /// printed for every second that it waits.
-    pub fn look(&self, stop: &Stop, report: &Report) -> Result<(Vec<ServerStatus>, Vec<Failed>)> {
-        let servers: Vec<(&String, &Remote)> = self
-            .sides
-            .iter()
-            .flat_map(|(side, servers)| servers.iter().map(move |server| (side, server)))
-            .collect();
-        let mut progress = Progress::new(report, "respond", 1);
-        let results = concurrent::map_with_progress(
-            &servers,
-            |(_, server)| server.status(Some(stop)),
-            |waiting| progress.show(waiting.iter().map(|&at| servers[at].1.host()).collect()),
-        );
-        report.end_progress();
-        let (mut found, mut failed) = (Vec::new(), Vec::new());
-        for ((side, server), status) in servers.into_iter().zip(results) {
-            let (side, url) = (side.clone(), server.url.clone());
-            match status {
-                Ok(status) => found.push(ServerStatus { side, url, status }),
-                // These say nothing about the server.
-                Err(error @ (Error::Cancelled | Error::Io(_))) => return Err(error),
-                Err(error) => failed.push(Failed { side, url, error }),
-            }
-        }
-        Ok((found, failed))
     }
 
     /// Finds a server by its address.
@@ -234,12 +205,15 @@ impl Topology {
         servers.is_some_and(|servers| servers.iter().any(|server| server.url == url))
     }
 
-    /// Decides what a promotion would do, or why it must not.
-    pub fn plan(&self, intent: &PromoteIntent, stop: &Stop, report: &Report) -> Result<Plan> {
-        self.observer.step(Step::Look);
-        let from = self.switch.show(Some(stop))?;
+    /// Plans a promotion, or returns the reason why it must not run.
+    pub(crate) fn decide(
+        &self,
+        intent: &PromoteIntent,
+        from: Option<String>,
+        (states, failed): (Vec<ServerStatus>, Vec<Failed>),
+        report: &Report,
+    ) -> Result<Plan> {
         let to = self.choose(intent.side, from.as_deref())?;
-        let (states, failed) = self.look(stop, report)?;
         let is_there = states.iter().any(|server| server.side == to);
         let errors: Vec<Error> = failed.into_iter().map(|failed| failed.error).collect();
         let left_out = if intent.force && is_there {
@@ -269,7 +243,7 @@ impl Topology {
         Ok(Plan { from, to, old, commit, states, names, left_out })
     }
 
-    fn choose(&self, side: Option<&str>, public: Option<&str>) -> Result<String> {
+    pub(crate) fn choose(&self, side: Option<&str>, public: Option<&str>) -> Result<String> {
         let names: Vec<&str> = self.sides.keys().map(String::as_str).collect();
         match (side, public) {
             (Some(side), _) if names.contains(&side) => Ok(side.to_owned()),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::check_config::Page;
 use crate::error::Result;
+use crate::latch::Latch;
 use crate::program::{self, Output};
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, Task};
@@ -18,10 +19,10 @@ const RESPONSE_TIMEOUT: &str = "5";
 /// The time in which curl itself must exit.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most bytes of response headers that are read.
+/// The maximum number of bytes of response headers that are read.
 const MAX_HEADERS: usize = 256 * 1024;
 
-/// The most bytes of a response that are read if the page must contain a text.
+/// The maximum number of bytes of a response that are read if the page must contain a text.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// One response, or the reason why there is none.
@@ -55,7 +56,7 @@ impl Response {
     #[must_use]
     pub fn not_from(mut self, foreign: &[String]) -> Self {
         if let Some(server) = self.served_by.as_ref().filter(|server| foreign.contains(server)) {
-            self.result = Err(format!("was answered by {server}, which is on the other side"));
+            self.result = Err(format!("was served by {server}, which is on the other side"));
         }
         self
     }
@@ -106,7 +107,7 @@ impl Request {
         }
     }
 
-    /// Returns the program that makes the request, to wait for several.
+    /// Returns the program that sends the request, so that a caller can wait for several of them.
     #[must_use]
     pub fn task(&self) -> &Task {
         &self.task
@@ -180,29 +181,33 @@ pub fn join_url(url: &str, path: &str) -> String {
     format!("{}{path}", url.trim_end_matches('/'))
 }
 
-/// Returns the command that makes the same request.
+/// Returns the command that sends the same request.
 #[must_use]
 pub fn try_it(url: &str, address: &str) -> String {
     let (url, address) = at(url, address);
     format!("`curl -v --globoff --connect-to ::{address} '{url}'`")
 }
 
-/// Requests until `healthy` responses in a row are good; returns the problem of the last one if the time is up before.
+/// Requests until `healthy` responses in a row are good; returns the problem of the last one if the time is up before. The
+/// last request begins, and the time runs, once the latch is open.
 pub fn until_healthy(
     (healthy, within): (u32, Duration),
+    latch: &Latch,
     stop: Option<&Stop>,
     mut probe: impl FnMut() -> Result<Response>,
 ) -> Result<Option<String>> {
-    let deadline = Instant::now() + within;
     let mut good = 0;
     loop {
         stop.map_or(Ok(()), Stop::check)?;
+        if good + 1 >= healthy {
+            latch.wait(stop)?;
+        }
         let response = probe()?;
         good = if response.is_good() { good + 1 } else { 0 };
         if good >= healthy {
             return Ok(None);
         }
-        if Instant::now() >= deadline {
+        if latch.opened().is_some_and(|opened| opened.elapsed() >= within) {
             let within = humantime::format_duration(within);
             let few = || format!("responds, but not {healthy} times in a row within {within}");
             return Ok(Some(if response.is_good() { few() } else { response.words() }));

@@ -8,10 +8,10 @@ use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, Captured, End, Limits, Task};
 use bluegreen_text::truncated;
 
-/// The most that a program may print on its standard output, in bytes.
+/// The maximum length of a program's standard output, in bytes.
 pub const MAX_OUTPUT: usize = 1024 * 1024;
 
-/// The longest line of a program that is part of a message, in characters.
+/// The maximum length of a program's line in a message, in characters.
 const MAX_LINE_CHARS: usize = 300;
 
 /// The output and the end of a program.
@@ -78,14 +78,14 @@ pub fn shorten(line: &str) -> String {
     truncated(line.trim_end(), MAX_LINE_CHARS).into_owned()
 }
 
-/// Runs a program until it exits, times out, or this program is asked to stop.
+/// Runs a program until it exits, times out, or this program must stop.
 pub fn run(command: &mut Command, timeout: Duration, stop: Option<&Stop>) -> Result<Output> {
     let task = Task::start(command, timeout, MAX_OUTPUT).map_err(|error| cannot_run(command, error))?;
     let done = task.finish(stop).map_err(|error| cannot_run(command, error))?;
     Output::new(done, timeout)
 }
 
-/// The same with a text on the program's standard input, which it does not have to read.
+/// Like [`run`], with a text on the program's standard input, which the program need not read.
 pub fn run_with_input(
     command: &mut Command,
     input: &[u8],

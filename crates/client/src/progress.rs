@@ -2,10 +2,10 @@
 
 use bluegreen_report::Report;
 
-/// The most servers that are named.
+/// The maximum number of servers that are named.
 const MAX_NAMED: usize = 3;
 
-/// The second of the first line in a log, for work that usually takes a few seconds.
+/// The second at which a log gets its first line about work that usually takes a few seconds.
 pub(crate) const SILENT: u64 = 5;
 
 /// Prints a line every second at a terminal, and a few lines in a log.

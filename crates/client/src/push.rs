@@ -17,7 +17,7 @@ use crate::push_output::{PushedRef, Said, refs_of};
 use crate::push_printer::{Event, Printer};
 pub use crate::pushed::{Outcome, Pushed};
 use crate::remote::Remote;
-use bluegreen_object_store::ObjectId;
+use bluegreen_git_types::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, End, Limits};
 use bluegreen_protocol::status::Status;
@@ -27,18 +27,18 @@ use bluegreen_sys::concurrent::MAX_CONCURRENT;
 /// The timeout of a push: steps have timeouts of their own, and Ctrl-C cancels it.
 const TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The most that git may print about the refs, in bytes.
+/// The maximum length of git's output about the refs, in bytes.
 const MAX_REFS: usize = 4 * 1024 * 1024;
 
-/// The lines that wait to be printed: a server that prints faster than the terminal has to wait.
+/// The maximum number of lines that wait to be printed: a server that prints faster than the terminal has to wait.
 const MAX_WAITING: usize = 1000;
 
 /// The refspecs of a push.
 #[derive(Debug)]
 pub enum Refspecs<'a> {
-    /// The same for all servers; none for the current branch.
+    /// The branch to push to all servers; `None` for the current branch.
     Same(&'a [String]),
-    /// One for each server, in order, or the error that prevents the push.
+    /// A result for each server, in order, or the error that prevents the push.
     Each(Vec<crate::Result<String>>),
 }
 
@@ -151,7 +151,7 @@ fn push_to(
         Ok((End::Exited(status), refs)) => {
             let refs = refs_of(&String::from_utf8_lossy(&refs));
             if status.success() {
-                judge(server, options, &refs, &said, stop)
+                outcome(server, options, &refs, &said, stop)
             } else {
                 let problem = server.explain(&said.failure).map(|error| match error.hint() {
                     Some(hint) => format!("{error}; {hint}"),
@@ -176,7 +176,7 @@ fn push_to(
 }
 
 /// Judges a push that git reports as successful.
-fn judge(
+fn outcome(
     server: &Remote,
     options: &[String],
     refs: &[PushedRef],

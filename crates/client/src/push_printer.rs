@@ -11,13 +11,13 @@ use bluegreen_text::{count, seconds};
 
 use crate::pushed::{Outcome, Pushed};
 
-/// The most servers whose lines are printed as they arrive.
-pub const FEW: usize = 8;
+/// The maximum number of servers whose lines are printed as they arrive.
+pub const MAX_STREAMED_SERVERS: usize = 8;
 
 /// The number of lines that are printed for a failed server if there are many servers.
 const LAST_LINES: usize = 20;
 
-/// The most servers that are named as unfinished.
+/// The maximum number of servers that are named as unfinished.
 const MAX_NAMED: usize = 3;
 
 /// The time between two lines about unfinished servers, outside of a terminal.
@@ -44,7 +44,8 @@ pub(crate) struct Printer<'a> {
 impl<'a> Printer<'a> {
     pub fn new(report: &'a Report, names: &'a [String]) -> Self {
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-        let lines = if names.len() > FEW { vec![VecDeque::new(); names.len()] } else { Vec::new() };
+        let lines =
+            if names.len() > MAX_STREAMED_SERVERS { vec![VecDeque::new(); names.len()] } else { Vec::new() };
         Self { report, names, width, started: Instant::now(), shown: Instant::now(), lines, done: Vec::new() }
     }
 

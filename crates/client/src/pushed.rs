@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::remote::Remote;
-use bluegreen_object_store::ObjectId;
+use bluegreen_git_types::ObjectId;
 
-/// The result of a push to one server, the better ones first.
+/// The results of a push to one server, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::config::{ServerSpec, invalid};
@@ -16,7 +17,7 @@ use bluegreen_text::{MAX_MESSAGE_CHARS, message, truncated};
 use serde::de::DeserializeOwned;
 
 /// The time in which a server must report its state or its history.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One server of a side.
 #[derive(Debug, Clone)]
@@ -25,8 +26,8 @@ pub struct Remote {
     pub url: String,
     ssh: Option<Ssh>,
     path: String,
-    /// Host and port of its web server; with `http://` before them, it speaks plain HTTP behind an https URL.
-    pub address: String,
+    port: u16,
+    address: OnceLock<String>,
 }
 
 impl Remote {
@@ -34,15 +35,15 @@ impl Remote {
     pub fn parse(spec: &ServerSpec, port: u16, client: &Client) -> Result<Self> {
         let server = Self::to_push_to(spec, client)?;
         let address = match (&spec, &server.ssh) {
-            (ServerSpec::Table { address: Some(address), .. }, _) => address.clone(),
-            (_, Some(ssh)) => format!("{}:{port}", ssh.host_name()),
+            (ServerSpec::Table { address: Some(address), .. }, _) => address.clone().into(),
+            (_, Some(_)) => OnceLock::new(),
             (_, None) => {
                 let url = &server.url;
                 let hint = format!("write {{ ssh = \"{url}\", address = \"127.0.0.1:8081\" }}");
                 return Err(invalid(format!("`{url}` is on this machine and has no `address`"), hint));
             }
         };
-        Ok(Self { address, ..server })
+        Ok(Self { port, address, ..server })
     }
 
     /// Parses the address of a server whose web server is not needed.
@@ -54,7 +55,17 @@ impl Remote {
                 "write `deploy@blue:sample_app`, or a path",
             )
         })?;
-        Ok(Self { url: url.to_owned(), ssh, path, address: String::new() })
+        Ok(Self { url: url.to_owned(), ssh, path, port: 0, address: OnceLock::new() })
+    }
+
+    /// Returns host and port of its web server; with `http://` before them, it speaks plain HTTP behind an https URL. The
+    /// first call may run ssh, which resolves the host by its config.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.address.get_or_init(|| {
+            let host = self.ssh.as_ref().map(Ssh::host_name).unwrap_or_default();
+            format!("{host}:{}", self.port)
+        })
     }
 
     /// Returns the host of the address, or the path of a repository on this machine.
@@ -63,8 +74,8 @@ impl Remote {
         self.ssh.as_ref().map_or(&self.path, Ssh::machine)
     }
 
-    /// Prepares a git that reaches this server. It never prompts, and it soon gives up a server that does not respond,
-    /// unless the config of git or ssh says otherwise.
+    /// Prepares a git that reaches this server. It never prompts, and it soon gives up on a server that does not
+    /// respond, unless the config of git or ssh says otherwise.
     #[must_use]
     pub fn git(&self) -> Command {
         let mut git = process::command("git");
@@ -114,7 +125,7 @@ impl Remote {
         let mut command = self.command(words)?;
         let output = match program::run(&mut command, RESPONSE_TIMEOUT, stop) {
             Ok(output) => output,
-            // The program itself could not be started, or the server sent more than it may.
+            // The program itself could not be started, or the server sent more than the limit.
             Err(Error::Run { source, .. }) if source.kind() == std::io::ErrorKind::Other => {
                 return Err(self.invalid_response(&source));
             }
@@ -129,15 +140,12 @@ impl Remote {
     /// Explains why a command of this program failed on the server.
     #[must_use]
     pub fn failed(&self, command: &'static str, output: &Output) -> Error {
-        match &self.ssh {
-            Some(ssh) if output.status == Some(CANNOT_CONNECT) => ssh.explain(&self.url, &output.stderr),
-            _ => Error::Command {
-                url: self.url.clone(),
-                command,
-                how: output.words(),
-                try_it: self.line(command),
-            },
-        }
+        self.unreachable(output.status, &output.stderr).unwrap_or_else(|| Error::Command {
+            url: self.url.clone(),
+            command,
+            how: output.words(),
+            try_it: self.line(command),
+        })
     }
 
     /// Explains why git or `hold` could not connect, from its standard error, if that is the reason.
@@ -145,6 +153,20 @@ impl Remote {
     pub fn explain(&self, stderr: &str) -> Option<Error> {
         let is_reason = ["REMOTE HOST IDENTIFICATION HAS CHANGED", "Host key verification failed"];
         let ssh = self.ssh.as_ref().filter(|_| is_reason.iter().any(|words| stderr.contains(words)))?;
+        Some(ssh.explain(&self.url, stderr))
+    }
+
+    /// The error for a command of this program that did not respond in time.
+    #[must_use]
+    pub fn timed_out(&self, command: &'static str, timeout: Duration) -> Error {
+        let how = format!("timed out after {}", humantime::format_duration(timeout));
+        Error::Command { url: self.url.clone(), command, how, try_it: self.line("status") }
+    }
+
+    /// Returns the error for a connection that ssh could not establish, from ssh's exit status and standard error.
+    #[must_use]
+    pub fn unreachable(&self, status: Option<i32>, stderr: &str) -> Option<Error> {
+        let ssh = self.ssh.as_ref().filter(|_| status == Some(CANNOT_CONNECT))?;
         Some(ssh.explain(&self.url, stderr))
     }
 

@@ -11,14 +11,15 @@ use bluegreen_sys::concurrent;
 use bluegreen_text::explain::Explain;
 use bluegreen_text::{count, seconds};
 
+use crate::context::PromoteContext;
 use crate::error::{Error, Result};
 use crate::hold::{Heartbeat, Hold};
-use crate::plan::{Plan, ServerStatus, Topology, all};
+use crate::plan::{ServerStatus, Topology, all};
 
 /// A handover during a promotion.
 #[derive(Debug, Default)]
 pub struct Handover {
-    /// True once a server was asked to change its role.
+    /// True once a server was told to change its role.
     has_begun: Cell<bool>,
     /// True once the new side has the role.
     is_done: Cell<bool>,
@@ -26,9 +27,10 @@ pub struct Handover {
 
 impl Handover {
     /// Makes the other side leave, and the plan's side enter. Returns false if all servers already have their roles.
-    pub fn run(&self, topology: &Topology, plan: &Plan, holds: &[Hold], report: &Report) -> Result<bool> {
+    pub fn run(&self, context: &PromoteContext, holds: &[Hold]) -> Result<bool> {
+        let &PromoteContext { topology, plan, report, .. } = context;
         let (entering, leaving) = split(topology, Some(&plan.to), holds);
-        if is_settled(&entering, &leaving) {
+        if have_their_roles(&entering, &leaving) {
             self.is_done.set(true);
             return Ok(false);
         }
@@ -45,14 +47,8 @@ impl Handover {
     }
 
     /// Hands the jobs back to the side that was public before. A failure is only printed, because it does not affect visitors.
-    pub fn undo(
-        &self,
-        topology: &Topology,
-        plan: &Plan,
-        holds: &mut [Hold],
-        heartbeat: &Heartbeat,
-        report: &Report,
-    ) {
+    pub fn undo(&self, context: &PromoteContext, holds: &mut [Hold], heartbeat: &Heartbeat) {
+        let &PromoteContext { topology, plan, report, .. } = context;
         if !self.has_begun.get() || (plan.is_public() && self.is_done.get()) {
             return;
         }
@@ -89,7 +85,7 @@ pub fn is_wrong(public: Option<&str>, states: &[ServerStatus]) -> bool {
 pub fn correct(topology: &Topology, public: Option<&str>, holds: &[Hold], report: &Report) -> Result<()> {
     let (entering, leaving) = split(topology, public, holds);
     let Some(side) = public.filter(|side| topology.sides.contains_key(*side)) else { return Ok(()) };
-    if is_settled(&entering, &leaving) {
+    if have_their_roles(&entering, &leaving) {
         return Ok(());
     }
     change(&other(topology, side), &leaving, false, report)?;
@@ -111,7 +107,7 @@ fn split_mut<'h>(
     with_role.partition(|hold| topology.is_on_side(Some(side), hold.url()))
 }
 
-fn is_settled(entering: &[&Hold], leaving: &[&Hold]) -> bool {
+fn have_their_roles(entering: &[&Hold], leaving: &[&Hold]) -> bool {
     entering.iter().all(|hold| hold.has_role(true)) && leaving.iter().all(|hold| hold.has_role(false))
 }
 

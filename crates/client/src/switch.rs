@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::program::{self, Output};
 use crate::ssh::{self, CANNOT_CONNECT, Client, Ssh};
 use crate::switch_program::{Program, check};
-use crate::trust::{Judge, Subject};
+use crate::trust::{Subject, TrustPrompt};
 use bluegreen_process as process;
 use bluegreen_process::signals::Stop;
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
@@ -45,7 +45,7 @@ pub struct Switch {
     host: Option<Ssh>,
     within: Duration,
     settings: Vec<(String, String)>,
-    /// The settings that have to be trusted, as `key = value`.
+    /// The settings that must be trusted, as `key = value`.
     sensitive: Vec<String>,
 }
 
@@ -145,20 +145,20 @@ impl Switch {
         Ok(Self { program, host, within: public.within, settings, sensitive })
     }
 
-    /// Fails if the switch or one of these commands uses something of a clone that is not trusted.
+    /// Fails if the switch or one of these commands uses a part of a clone that is not trusted.
     pub fn check_trust(
         &self,
         config: &Path,
         commands: &[String],
         state: Option<&Path>,
-        judge: &dyn Judge,
+        prompt: &dyn TrustPrompt,
     ) -> Result<()> {
         let program = match &self.program {
             // A program of another machine is trusted by its path.
             Program::Own(path) if self.host.is_none() => Some(path.as_path()),
             _ => None,
         };
-        Subject { config, program, settings: &self.sensitive, commands }.check(state, judge)
+        Subject { config, program, settings: &self.sensitive, commands }.check(state, prompt)
     }
 
     /// Returns the public side; `None` if there is none.

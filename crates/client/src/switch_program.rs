@@ -76,7 +76,7 @@ impl Program {
         Ok(Self::Own(if is_elsewhere { path } else { path.canonicalize().unwrap_or(path) }))
     }
 
-    /// Returns the settings that the switch declares; `None` if a program of the user's own declares none.
+    /// Returns the settings that the switch declares; `None` if the user's own program declares none.
     pub fn declaration(&self) -> Option<String> {
         let text = match self {
             Self::Installed => return None,
@@ -91,7 +91,7 @@ impl Program {
     }
 }
 
-/// Checks the settings against the switch's declaration. Returns those that have to be trusted.
+/// Checks the settings against the switch's declaration. Returns those that must be trusted.
 pub fn check(public: &Public, declared: Option<&str>, sides: &[&str]) -> Result<Vec<String>> {
     let is_name = |key: &str| {
         !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

@@ -1,8 +1,8 @@
-//! Trust in a clone whose `.promote.toml` runs a program or sends secrets somewhere: asked once, remembered outside of
-//! the clone.
+//! Trust in a clone whose `.promote.toml` runs a program or sends secrets somewhere. The user confirms it once, and the
+//! confirmation is stored outside of the clone.
 //!
-//! Like git's `safe.directory`, this protects a user who looks at a clone from somebody else. A config that is named
-//! with `--config` is trusted, because the user has named it.
+//! Like git's `safe.directory`, this protects a user who inspects someone else's clone. A config that is named with
+//! `--config` is trusted, because the user has named it.
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -21,20 +21,20 @@ use bluegreen_text::printable;
 /// The file in the state directory: one line per trusted clone, a checksum and the path of its config.
 const FILE: &str = "bluegreen/trusted";
 
-/// The longest file that is read, in bytes.
+/// The maximum size of the file, in bytes.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
-/// The person who decides about a clone that is not trusted yet.
-pub trait Judge {
+/// Asks the user whether to trust a clone.
+pub trait TrustPrompt {
     /// Returns whether these programs and settings are trusted.
-    fn trusts(&self, what: &[String]) -> Result<bool>;
+    fn confirm(&self, what: &[String]) -> Result<bool>;
 }
 
-/// Everything in a config that can harm the user who runs it.
+/// Everything in a config that could harm its user.
 #[derive(Debug)]
 pub struct Subject<'a> {
     pub config: &'a Path,
-    /// The switch, if it is a program of the user's own.
+    /// The switch, if it is the user's own program.
     pub program: Option<&'a Path>,
     /// The settings that name files to write or hosts that receive secrets, as `key = value`.
     pub settings: &'a [String],
@@ -43,8 +43,8 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// Fails unless there is nothing to trust, or it is trusted already, or `judge` decides so now.
-    pub fn check(&self, state: Option<&Path>, judge: &dyn Judge) -> Result<()> {
+    /// Succeeds if there is nothing to trust, if it is trusted already, or if the user confirms it now.
+    pub fn check(&self, state: Option<&Path>, prompt: &dyn TrustPrompt) -> Result<()> {
         if self.program.is_none() && self.settings.is_empty() && self.commands.is_empty() {
             return Ok(());
         }
@@ -52,7 +52,7 @@ impl Subject<'_> {
         if state.is_some_and(|state| remembers(&state.join(FILE), &line)) {
             return Ok(());
         }
-        if !judge.trusts(&self.list())? {
+        if !prompt.confirm(&self.list())? {
             let what = self.list().join(", ");
             let config = printable(self.config);
             return Err(Error::Untrusted(format!("`{config}` is not trusted, and it uses {what}")));
@@ -97,7 +97,7 @@ impl Subject<'_> {
     }
 }
 
-/// Finds the directory in which answers are remembered. `state` and `home` are `XDG_STATE_HOME` and `HOME`.
+/// Finds the directory of the file that lists the trusted configs. `state` and `home` are `XDG_STATE_HOME` and `HOME`.
 #[must_use]
 pub fn state_dir(state: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
     let is_usable = |path: &PathBuf| path.is_absolute();
@@ -137,8 +137,8 @@ mod tests {
         asked: Cell<u32>,
     }
 
-    impl Judge for Answer {
-        fn trusts(&self, _: &[String]) -> Result<bool> {
+    impl TrustPrompt for Answer {
+        fn confirm(&self, _: &[String]) -> Result<bool> {
             self.asked.set(self.asked.get() + 1);
             Ok(self.answer)
         }
@@ -151,11 +151,11 @@ mod tests {
         std::fs::write(&config, "").unwrap();
         std::fs::write(&program, "one").unwrap();
         let state = temp.path().join("state");
-        let judge = |answer| Answer { answer, asked: Cell::new(0) };
-        let (no, yes) = (judge(false), judge(true));
-        let check = |judge: &Answer, settings: &[String]| {
+        let prompt = |answer| Answer { answer, asked: Cell::new(0) };
+        let (no, yes) = (prompt(false), prompt(true));
+        let check = |prompt: &Answer, settings: &[String]| {
             let subject = Subject { config: &config, program: Some(&program), settings, commands: &[] };
-            subject.check(Some(&state), judge)
+            subject.check(Some(&state), prompt)
         };
         assert!(check(&no, &[]).unwrap_err().to_string().contains("is not trusted"));
         check(&yes, &[]).unwrap();

@@ -1,6 +1,7 @@
-//! The commands of `[check] run` and `[watch] run`: shell commands of the user's own, whose exit status decides.
+//! The commands of `[check] run` and `[watch] run`: the user's own shell commands, whose exit status decides.
 
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::error::Result;
@@ -8,7 +9,7 @@ use crate::program::{self, Output};
 use bluegreen_process::signals::Stop;
 use bluegreen_process::{self as process, Task};
 
-/// The most bytes of standard output that are read; the command writes to standard error instead.
+/// The maximum number of bytes read from standard output. The command should write to standard error instead.
 const MAX_OUTPUT: usize = 64 * 1024;
 
 /// A shell command, and what it is run with.
@@ -35,13 +36,13 @@ impl UserCommand<'_> {
         Task::start(&mut shell, self.timeout, MAX_OUTPUT).map_err(|error| program::cannot_run(&shell, error))
     }
 
-    /// Returns the reason if a task that has ended failed.
-    pub fn advance(&self, task: &mut Task, stop: Option<&Stop>) -> Result<Option<Option<String>>> {
+    /// Returns the reason if a task has ended with a failure.
+    pub fn poll(&self, task: &mut Task, stop: Option<&Stop>) -> Result<Poll<Option<String>>> {
         let failed = |error| program::cannot_run(&process::command("sh"), error);
         let done = task.advance(stop).map_err(failed)?;
-        let Some(done) = done else { return Ok(None) };
+        let Some(done) = done else { return Ok(Poll::Pending) };
         let output = Output::new(done, self.timeout)?;
-        Ok(Some((!output.is_ok()).then(|| output.words())))
+        Ok(Poll::Ready((!output.is_ok()).then(|| output.words())))
     }
 
     /// Runs it, and returns the reason if it fails.
@@ -53,7 +54,7 @@ impl UserCommand<'_> {
     }
 }
 
-/// Returns the files that a command names: a change of one of them has to be trusted again.
+/// Returns the files that a command names: a change of one of them must be trusted again.
 #[must_use]
 pub fn named_files(line: &str, folder: &Path) -> Vec<PathBuf> {
     let words = line.split(|char: char| char.is_whitespace() || "'\"`;&|<>()".contains(char));

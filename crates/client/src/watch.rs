@@ -2,6 +2,7 @@
 //! own commands every five seconds.
 
 use std::collections::BTreeSet;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::check_config::Page;
@@ -17,7 +18,7 @@ use bluegreen_text::count;
 /// The time from one request to the next.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The most requests in flight: a response takes up to five seconds.
+/// The maximum number of requests in flight: a response takes up to five seconds.
 const MAX_IN_FLIGHT: usize = 32;
 
 /// The time from one run of the commands to the next.
@@ -26,10 +27,11 @@ const COMMAND_PAUSE: Duration = Duration::from_secs(5);
 /// The timeout of a command.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The slow responses that are always tolerated: the 99th percentile of a short watch would be its slowest response.
+/// The number of slow responses that are always tolerated: the 99th percentile of a short watch would be its slowest
+/// response.
 const MIN_SLOW: u64 = 2;
 
-/// The most servers that are listed.
+/// The maximum number of servers that are listed.
 const MAX_SERVERS: usize = 100;
 
 /// The rules of a watch.
@@ -43,7 +45,7 @@ pub struct Rules<'a> {
     pub percent: u8,
     /// The limit of the 99th percentile of the response time.
     pub limit: Option<Duration>,
-    /// The servers that must not answer.
+    /// The servers that must not respond.
     pub foreign: &'a [String],
     /// The commands that must succeed.
     pub commands: Vec<UserCommand<'a>>,
@@ -53,7 +55,7 @@ pub struct Rules<'a> {
 
 impl Rules<'_> {
     /// Fails as soon as it is certain that the watch will have too many failures or slow responses.
-    fn judge(&self, watched: &Watched) -> Result<()> {
+    fn check(&self, watched: &Watched) -> Result<()> {
         let watched = watched.own.as_ref().map_or(watched, |own| &own.1);
         if watched.failures > self.tolerate {
             return Err(Error::Watch(watched.first.clone().unwrap_or_default()));
@@ -102,7 +104,7 @@ pub struct Watched {
     /// The responses that failed, or that came from a server of the other side.
     pub failures: u64,
     pub first: Option<String>,
-    /// The servers that answered, by their `X-Served-By`.
+    /// The servers that responded, by their `X-Served-By`.
     pub servers: BTreeSet<String>,
     /// The responses of the side that is judged, if it gets a part of the requests only. They are among the others, too.
     pub own: Option<Box<(Own, Watched)>>,
@@ -115,7 +117,7 @@ impl Watched {
         self.times.len() as u64
     }
 
-    /// Returns the time in which a percentage of the requests were answered.
+    /// Returns the time in which a percentage of the requests got a response.
     #[must_use]
     pub fn percentile(&self, percent: usize) -> Duration {
         let mut times = self.times.clone();
@@ -144,7 +146,7 @@ impl Watched {
         let by = if by.is_empty() {
             "the server cannot be identified (no `X-Served-By`)".into()
         } else {
-            format!("answered by {by}")
+            format!("served by {by}")
         };
         format!(
             "{}, {} failed, p50 {} ms, p99 {} ms, {by}",
@@ -206,7 +208,7 @@ impl<'a> Commands<'a> {
                 *slot = Some(command.start()?);
             }
             let Some(task) = slot else { continue };
-            if let Some(problem) = command.advance(task, Some(stop))? {
+            if let Poll::Ready(problem) = command.poll(task, Some(stop))? {
                 *slot = None;
                 if let Some(how) = problem {
                     let command = command.line.trim().to_owned();
@@ -296,7 +298,7 @@ pub fn watch(
             let pace = watched.requests() as f64 / started.elapsed().as_secs_f64();
             progress(&format!("{}, {pace:.1} responses a second", watched.line()));
         }
-        rules.judge(watched)?;
+        rules.check(watched)?;
         commands.advance(is_over, stop)?;
     }
     Ok(())
@@ -335,13 +337,13 @@ mod tests {
             observer: Observer::default(),
         };
         let total = canary(None, Some("green"));
-        assert!(rules(40, 100).judge(&total).is_ok(), "the total failure rate is small");
+        assert!(rules(40, 100).check(&total).is_ok(), "the total failure rate is small");
         let judged = canary(Some(own.clone()), Some("green"));
-        assert!(rules(2, 5).judge(&judged).is_err());
+        assert!(rules(2, 5).check(&judged).is_err());
         assert_eq!((judged.failures, judged.own.as_ref().unwrap().1.requests()), (30, 30));
         // The front end responds for a server that is down.
-        assert!(rules(2, 5).judge(&canary(Some(own.clone()), None)).is_err());
+        assert!(rules(2, 5).check(&canary(Some(own.clone()), None)).is_err());
         // Failures of the other side are not the canary's.
-        assert!(rules(2, 5).judge(&canary(Some(own), Some("blue"))).is_ok());
+        assert!(rules(2, 5).check(&canary(Some(own), Some("blue"))).is_ok());
     }
 }

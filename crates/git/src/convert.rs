@@ -52,14 +52,14 @@ impl Repository {
             .args(arguments)
             .current_dir(work.tree)
             .env("GIT_INDEX_FILE", work.index);
-        let mut said = Vec::new();
-        let asked =
-            process::output(&mut git, input, work.limits, MAX_OUTPUT, |bytes| keep_end(&mut said, bytes));
-        let said = String::from_utf8_lossy(&said);
+        let mut stderr = Vec::new();
+        let output =
+            process::output(&mut git, input, work.limits, MAX_OUTPUT, |bytes| keep_end(&mut stderr, bytes));
+        let stderr = String::from_utf8_lossy(&stderr);
         let complaints =
-            || said.lines().map(|line| truncated(line, MAX_MESSAGE_CHARS).into_owned()).collect::<Vec<_>>();
-        let status = match asked.map_err(Error::NotStarted)? {
-            (End::Exited(status), output) if status.success() => return Ok((output, complaints())),
+            || stderr.lines().map(|line| truncated(line, MAX_MESSAGE_CHARS).into_owned()).collect::<Vec<_>>();
+        let status = match output.map_err(Error::NotStarted)? {
+            (End::Exited(status), stdout) if status.success() => return Ok((stdout, complaints())),
             (End::Exited(status), _) => status,
             (End::TimedOut, _) => return Err(Error::ConversionTimeout(work.limits.timeout)),
             (End::Cancelled, _) => return Err(Cancelled.into()),

@@ -21,6 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use bluegreen_git_types::RUN_NOTHING;
 use bluegreen_object_store::{ObjectFormat, ObjectId, ObjectStore};
 use bluegreen_text::{MAX_MESSAGE_CHARS, truncated};
 use nix::unistd::{Uid, User};
@@ -82,7 +83,7 @@ impl Repository {
     /// Returns the commit that a branch points to, if the branch exists.
     pub fn tip(&self, branch: &str) -> Result<Option<ObjectId>> {
         match self.plain_tip(branch) {
-            Some(id) => Ok(Some(id)),
+            Some(tip) => Ok(tip.commit()),
             None => self.resolve(&format!("refs/heads/{branch}")),
         }
     }
@@ -201,10 +202,6 @@ impl Repository {
     }
 }
 
-/// The environment that prevents git from fetching missing objects of a partial clone, which would run the repository's
-/// `core.sshCommand`, and from prompting for a password.
-pub const RUN_NOTHING: [(&str, &str); 2] = [("GIT_NO_LAZY_FETCH", "1"), ("GIT_TERMINAL_PROMPT", "0")];
-
 /// The arguments that prevent git from running hooks, such as `reference-transaction` for each ref update.
 const NO_HOOKS: [&str; 2] = ["-c", "core.hooksPath=/dev/null"];
 
@@ -215,14 +212,6 @@ const NO_FSMONITOR: [&str; 2] = ["-c", "core.fsmonitor=false"];
 #[must_use]
 pub fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
-}
-
-/// Returns whether a text is the short name of a branch. Checks those rules of `git check-ref-format --branch` that keep it from
-/// being parsed as another refspec, such as `a:refs/replace/...`, a pattern, or an option.
-#[must_use]
-pub fn is_branch_name(name: &str) -> bool {
-    let is_bad = |character: char| character.is_control() || " ~^:?*[\\".contains(character);
-    !name.is_empty() && !name.contains(is_bad) && !name.contains("..") && !name.starts_with('-')
 }
 
 /// Returns a user's login name, or `user <uid>` if there is none.

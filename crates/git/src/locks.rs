@@ -24,7 +24,7 @@ use super::error::{Error, Result};
 const PLACES: [(&str, bool); 5] =
     [("", false), ("refs", true), ("objects/info", true), ("objects/pack", false), ("reftable", false)];
 
-/// How long a lock file must stay unchanged before it is removed. A running git holds one for milliseconds.
+/// The time for which a lock file must stay unchanged before it is removed. A running git holds one for milliseconds.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A lock file from before the last boot.

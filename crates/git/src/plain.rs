@@ -14,16 +14,33 @@ use super::settings::RECOMMENDED;
 /// The maximum size of `packed-refs`, in bytes. git searches larger files faster.
 const MAX_PACKED: u64 = 1 << 20;
 
+/// The state of a branch according to the files of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PlainTip {
+    Commit(ObjectId),
+    Missing,
+}
+
+impl PlainTip {
+    pub(super) fn commit(self) -> Option<ObjectId> {
+        match self {
+            Self::Commit(id) => Some(id),
+            Self::Missing => None,
+        }
+    }
+}
+
 impl Repository {
-    /// Returns the commit that a branch points to, if git would certainly return the same.
-    pub(super) fn plain_tip(&self, branch: &str) -> Option<ObjectId> {
+    /// Reads the commit that a branch points to. Returns `None` if git might return something else.
+    pub(super) fn plain_tip(&self, branch: &str) -> Option<PlainTip> {
         let config = fs::read_to_string(self.path.join("config")).ok()?;
         if !is_plain_name(branch) || !is_plain_config(&config) || self.path.join("commondir").exists() {
             return None;
         }
         let name = format!("refs/heads/{branch}");
         match fs::read(self.path.join(&name)) {
-            Ok(text) => ObjectId::parse(text.strip_suffix(b"\n")?),
+            Ok(text) => ObjectId::parse(text.strip_suffix(b"\n")?).map(PlainTip::Commit),
+            // git writes `packed-refs` before it removes the file that was missing here.
             Err(error) if error.kind() == ErrorKind::NotFound => self.packed_tip(&name),
             Err(_) => None,
         }
@@ -37,12 +54,18 @@ impl Repository {
         is_plain_config(&config) && !is_other && is_bare(&config)
     }
 
-    fn packed_tip(&self, name: &str) -> Option<ObjectId> {
+    fn packed_tip(&self, name: &str) -> Option<PlainTip> {
         let path = self.path.join("packed-refs");
-        let text =
-            if path.metadata().ok()?.len() <= MAX_PACKED { fs::read(path).ok()? } else { return None };
-        let id = |line: &'_ [u8]| ObjectId::parse(line.strip_suffix(name.as_bytes())?.strip_suffix(b" ")?);
-        text.split(|&byte| byte == b'\n').find_map(id)
+        let text = match path.metadata() {
+            Ok(metadata) if metadata.len() <= MAX_PACKED => fs::read(path).ok()?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Some(PlainTip::Missing),
+            _ => return None,
+        };
+        let id = |line: &'_ [u8]| line.strip_suffix(name.as_bytes())?.strip_suffix(b" ").map(<[u8]>::to_vec);
+        match text.split(|&byte| byte == b'\n').find_map(id) {
+            Some(id) => ObjectId::parse(&id).map(PlainTip::Commit),
+            None => Some(PlainTip::Missing),
+        }
     }
 }
 
@@ -152,6 +175,37 @@ mod tests {
         for other in ["", "[core]\nbare = false", "[core]\nbare = true\nbare = false", "[gc]\nbare = true"] {
             assert!(!is_bare(other), "{other}");
         }
+    }
+
+    #[test]
+    fn a_branch_is_read_or_missing_without_git() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        for folder in ["objects", "refs", "refs/heads", "refs/heads/folder"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        put("HEAD", "ref: refs/heads/master\n");
+        put("config", "[core]\n\trepositoryformatversion = 0\n\tbare = true\n");
+        let repository = Repository::open(dir.path()).unwrap();
+        let (one, two) = ("1".repeat(40), "2".repeat(40));
+        let commit = |text: &str| ObjectId::parse(text.as_bytes()).map(PlainTip::Commit);
+        assert_eq!(repository.plain_tip("master"), Some(PlainTip::Missing));
+        put(
+            "packed-refs",
+            &format!("# pack-refs with: peeled\n{one} refs/heads/master\n{one} refs/heads/x\n"),
+        );
+        assert_eq!(repository.plain_tip("master"), commit(&one));
+        assert_eq!(repository.plain_tip("aster"), Some(PlainTip::Missing));
+        put("refs/heads/master", &format!("{two}\n"));
+        assert_eq!(repository.plain_tip("master"), commit(&two));
+        // Everything unusual is left to git.
+        put("refs/heads/link", "ref: refs/heads/master\n");
+        put("packed-refs", "damaged refs/heads/damaged\n");
+        for unusual in ["link", "folder", "damaged", "master/x", "a b"] {
+            assert_eq!(repository.plain_tip(unusual), None, "{unusual}");
+        }
+        put("config", "[extensions]\n\trefStorage = reftable\n");
+        assert_eq!(repository.plain_tip("missing"), None);
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use bluegreen_git_types::RUN_NOTHING;
 use bluegreen_object_store::{ObjectId, ObjectKind};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
 use super::error::{Error, Result};
 use super::push::RefUpdate;
-use super::{NO_FSMONITOR, RUN_NOTHING, Repository, failure};
+use super::{NO_FSMONITOR, Repository, failure};
 use bluegreen_process::signals::{Cancelled, Stop};
 use bluegreen_process::{self as process, End, Limits, Task};
 
@@ -66,8 +67,8 @@ impl Repository {
     /// Returns the commit that a ref points to, if it exists.
     pub fn id_of(&self, name: &[u8]) -> Result<Option<ObjectId>> {
         let branch = name.strip_prefix(b"refs/heads/").and_then(|branch| std::str::from_utf8(branch).ok());
-        if let Some(id) = branch.and_then(|branch| self.plain_tip(branch)) {
-            return Ok(Some(id));
+        if let Some(tip) = branch.and_then(|branch| self.plain_tip(branch)) {
+            return Ok(tip.commit());
         }
         let mut git = self.command(&["rev-parse", "--verify", "--quiet"]);
         let output = git.arg(OsStr::from_bytes(name)).output().map_err(Error::NotStarted)?;
@@ -130,11 +131,11 @@ impl Repository {
     }
 
     /// Returns whether git lets `proc-receive` move a branch.
-    pub fn asks_gate(&self, branch: &str) -> Result<bool> {
+    pub fn calls_proc_receive(&self, branch: &str) -> Result<bool> {
         let settings = self.receive_settings()?;
         let values = settings.into_iter().filter(|setting| setting.name == "receive.procreceiverefs");
         let values: Vec<String> = values.filter_map(|setting| setting.value).collect();
-        Ok(is_asked_about(format!("refs/heads/{branch}").as_bytes(), &values))
+        Ok(is_proc_receive_ref(format!("refs/heads/{branch}").as_bytes(), &values))
     }
 
     /// Returns the ref that `HEAD` points to.
@@ -278,13 +279,13 @@ impl Repository {
 fn is_of_running_process(name: &str) -> bool {
     let id =
         name.strip_prefix(KEPT).and_then(|name| name.split_once('-')).and_then(|(id, _)| id.parse().ok());
-    // The process exists but is owned by another user.
+    // Any other error means that the process exists.
     id.and_then(Pid::from_raw).is_some_and(|id| test_kill_process(id) != Err(Errno::SRCH))
 }
 
 /// Returns whether these values of `receive.procReceiveRefs` match an update of this ref, as `proc_receive_ref_matches` in
 /// git's receive-pack.c decides.
-fn is_asked_about(name: &[u8], values: &[String]) -> bool {
+fn is_proc_receive_ref(name: &[u8], values: &[String]) -> bool {
     for value in values {
         let (flags, prefix) =
             value.split_once(':').map_or(("", value.as_str()), |(flags, prefix)| (flags, prefix));
@@ -360,7 +361,7 @@ mod tests {
 
     #[test]
     fn refs_are_given_to_the_hook_by_whole_prefixes() {
-        let asked = |value: &str| is_asked_about(b"refs/heads/main", &[value.to_owned()]);
+        let matches = |value: &str| is_proc_receive_ref(b"refs/heads/main", &[value.to_owned()]);
         for value in [
             "refs/heads/main",
             "refs/heads",
@@ -370,13 +371,13 @@ mod tests {
             "ad!m:refs/tags",
             "!:refs/tags",
         ] {
-            assert!(asked(value), "{value}");
+            assert!(matches(value), "{value}");
         }
         for value in
             ["refs/heads/mai", "refs/heads/main2", "a:refs/heads", "ad:refs", "!:refs/heads", "refs/tags"]
         {
-            assert!(!asked(value), "{value}");
+            assert!(!matches(value), "{value}");
         }
-        assert!(!is_asked_about(b"refs/heads/main", &[]));
+        assert!(!is_proc_receive_ref(b"refs/heads/main", &[]));
     }
 }

@@ -1,6 +1,6 @@
 //! Parses commit objects.
 
-use crate::object_id::{ObjectFormat, ObjectId};
+use bluegreen_git_types::{ObjectFormat, ObjectId};
 
 /// The length at which a subject is truncated, in characters.
 const MAX_SUBJECT_CHARS: usize = 200;

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::object_id::{ObjectId, ObjectKind};
 use crate::tree::InvalidTree;
+use bluegreen_git_types::{ObjectId, ObjectKind};
 
 /// The result of reading an object.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -8,7 +8,6 @@ mod alternates;
 mod commit;
 mod error;
 mod loose;
-mod object_id;
 mod pack;
 mod store;
 mod stream;
@@ -16,9 +15,10 @@ pub mod tree;
 mod tree_cache;
 mod tree_diff;
 
+pub use bluegreen_git_types::{ObjectFormat, ObjectId, ObjectKind};
+
 pub use self::commit::Commit;
 pub use self::error::{CopyError, Error, Result};
-pub use self::object_id::{ObjectFormat, ObjectId, ObjectKind};
 pub use self::pack::delta_tree::decode::{DecodedBlob, Decoder};
 pub use self::pack::delta_tree::{BlobIndex, PackedBlobs, Subtree};
 pub use self::store::{Fallback, LargeObject, ObjectStore, Reader};

@@ -7,9 +7,9 @@ use std::path::Path;
 use flate2::{Decompress, FlushDecompress};
 use libdeflater::Decompressor;
 
-use crate::object_id::{ObjectId, ObjectKind};
 use crate::pack::MAX_IN_MEMORY;
 use crate::stream::{self, StreamError};
+use bluegreen_git_types::{ObjectId, ObjectKind};
 
 /// The number of bytes that are read when only type and size are wanted.
 const START: usize = 4 << 10;

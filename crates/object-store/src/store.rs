@@ -16,12 +16,12 @@ use crate::alternates;
 use crate::commit::Commit;
 use crate::error::{CopyError, Error, Result};
 use crate::loose::{self, Loose};
-use crate::object_id::{ObjectFormat, ObjectId, ObjectKind};
 use crate::pack::delta_tree::PackedBlobs;
 use crate::pack::reader::PackReader;
 use crate::pack::{MAX_IN_MEMORY, Packs};
 use crate::stream::StreamError;
 use crate::tree_cache::TreeCache;
+use bluegreen_git_types::{ObjectFormat, ObjectId, ObjectKind};
 
 /// The maximum size of a commit or a tree, in bytes: a tree with a million entries.
 const MAX_OBJECT: u64 = 64 << 20;
@@ -202,7 +202,7 @@ impl Reader<'_> {
         Ok(self.find(id, ObjectKind::Blob, false)?.size)
     }
 
-    /// Writes a blob whose size is known to a file.
+    /// Writes a blob of known size to a file.
     pub fn write_blob(&self, id: ObjectId, size: u64, file: &mut File) -> Result<(), CopyError> {
         if let Some(content) = self.find(id, ObjectKind::Blob, size < MAX_IN_MEMORY)?.content {
             return file.write_all(&content).map_err(CopyError::Write);

@@ -1,11 +1,11 @@
-//! Copies an object that is too large for memory, one piece at a time.
+//! Copies an object that is too large for memory, one chunk at a time.
 
 use std::io::{self, BufRead, Write};
 
 use flate2::{Decompress, FlushDecompress, Status};
 
 /// The number of bytes that are written at a time.
-const PIECE: usize = 128 << 10;
+const CHUNK: usize = 128 << 10;
 
 /// An object that could not be copied.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) fn inflate(
     size: u64,
     to: &mut dyn Write,
 ) -> Result<(), StreamError> {
-    let (mut zlib, mut buffer, mut rest) = (Decompress::new(true), vec![0; PIECE], size);
+    let (mut zlib, mut buffer, mut rest) = (Decompress::new(true), vec![0; CHUNK], size);
     loop {
         let input = compressed.fill_buf().map_err(|_| StreamError::Damaged)?;
         let is_end = input.is_empty();
@@ -31,10 +31,10 @@ pub(crate) fn inflate(
             zlib.decompress(input, &mut buffer, FlushDecompress::None).map_err(|_| StreamError::Damaged)?;
         compressed.consume((zlib.total_in() - total_in) as usize);
         let inflated = &buffer[..(zlib.total_out() - total_out) as usize];
-        let piece = &inflated[skip.min(inflated.len())..];
-        skip -= inflated.len() - piece.len();
-        rest = rest.checked_sub(piece.len() as u64).ok_or(StreamError::Damaged)?;
-        to.write_all(piece).map_err(StreamError::Write)?;
+        let chunk = &inflated[skip.min(inflated.len())..];
+        skip -= inflated.len() - chunk.len();
+        rest = rest.checked_sub(chunk.len() as u64).ok_or(StreamError::Damaged)?;
+        to.write_all(chunk).map_err(StreamError::Write)?;
         if status == Status::StreamEnd {
             return if rest == 0 { Ok(()) } else { Err(StreamError::Damaged) };
         }

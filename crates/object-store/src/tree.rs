@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use crate::object_id::{ObjectFormat, ObjectId};
+use bluegreen_git_types::{ObjectFormat, ObjectId};
 
 /// The type of a tree entry: the part of its mode that a checkout preserves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

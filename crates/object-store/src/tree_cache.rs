@@ -1,6 +1,6 @@
 //! Reads the tree objects of a commit in advance, in parallel.
 //!
-//! A tree that is missing or damaged is simply not cached. Whoever needs it reads it again and reports the error.
+//! A tree that is missing or damaged is not cached. The code that needs it reads it again and reports the error.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bluegreen_sys::parallel::for_each_found;
 
-use crate::object_id::ObjectId;
 use crate::tree;
+use bluegreen_git_types::ObjectId;
 
 /// The size at which the cache stops growing, in bytes. Each thread may exceed it by one tree.
 const MAX_BYTES: usize = 32 << 20;

@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 
 use crate::error::{Error, Result};
-use crate::object_id::ObjectId;
 use crate::store::Reader;
 use crate::tree::{self, EntryKind, TreeEntry, compare};
+use bluegreen_git_types::ObjectId;
 
 /// A directory in the old tree, in the new one, or in both.
 #[derive(Clone, Copy)]

@@ -13,15 +13,15 @@ use crate::client::{Change, Planned, Problem, Promotion};
 use crate::fields::Fields;
 use crate::jobs::Order;
 use crate::live::{FRESH, blocking};
-use crate::pages::{PATIENCE, Panel};
+use crate::pages::{Panel, SERVER_TIMEOUT};
 use crate::views::{self, confirm};
 
 /// The maximum length of a lock's reason, in characters.
 const MAX_REASON: usize = 200;
 
-/// Asks for a confirmation.
-pub async fn ask(State(panel): State<Panel>, Extension(fields): Extension<Fields>) -> Response {
-    panel.live.refresh(PATIENCE, FRESH).await;
+/// Shows a page that asks for a confirmation.
+pub async fn confirmation(State(panel): State<Panel>, Extension(fields): Extension<Fields>) -> Response {
+    panel.live.refresh(SERVER_TIMEOUT, FRESH).await;
     let (csrf, side) = (&panel.secrets.csrf, fields.get("side"));
     if !panel.live.state().sides().iter().any(|name| name == side) && fields.get("do") != "stop" {
         return refused(StatusCode::NOT_FOUND, "This side does not exist", None);
@@ -60,7 +60,7 @@ pub async fn act(State(panel): State<Panel>, Extension(form): Extension<Fields>)
         Err(words) => return refused(StatusCode::BAD_REQUEST, words, None),
     };
     if let Order::Apply { side, seen, .. } = &order {
-        panel.live.refresh(PATIENCE, Duration::ZERO).await;
+        panel.live.refresh(SERVER_TIMEOUT, Duration::ZERO).await;
         if *seen != confirm::seen(&panel.live.state(), side) {
             let problem = Problem {
                 message: format!("{side} has changed since you confirmed. Nothing was done."),

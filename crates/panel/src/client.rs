@@ -7,7 +7,7 @@ use bluegreen_client::action::Action;
 use bluegreen_client::changes::Change as Commit;
 use bluegreen_client::observer::Event;
 use bluegreen_client::switch::Shown;
-use bluegreen_object_store::ObjectId;
+use bluegreen_git_types::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::Entry;
 use bluegreen_protocol::status::Status;
@@ -73,7 +73,7 @@ pub struct Planned {
     pub canary: Vec<(u8, Duration)>,
     /// The time for which the public address is watched.
     pub watch: Duration,
-    /// The longest wait for the in-flight requests of the side before.
+    /// The maximum wait for the in-flight requests of the previous side.
     pub drain: Duration,
 }
 
@@ -119,7 +119,7 @@ pub trait Client: Send + Sync {
 
 /// Both sides and the front end.
 pub trait Pair: Send + Sync {
-    /// Returns the address that visitors type.
+    /// Returns the public address.
     fn public_url(&self) -> String;
 
     /// Returns the servers of both sides, in the order of the config.
@@ -143,7 +143,7 @@ pub trait Pair: Send + Sync {
     /// Returns the commits between two, if the clone contains both.
     fn changes(&self, old: &ObjectId, new: &ObjectId) -> Vec<Commit>;
 
-    /// Decides what a promotion would do, or why it must not.
+    /// Plans a promotion, or returns the reason why it must not run.
     fn plan(&self, side: &str, force: bool, stop: &Stop) -> Result<Planned, Problem>;
 
     /// Promotes a side; returns a summary.

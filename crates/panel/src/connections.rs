@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-/// The most connections that receive events.
+/// The maximum number of connections that receive events.
 const MAX_STREAMS: u8 = 64;
 
 const WAITING: u8 = 0;
 const BUSY: u8 = 1;
 const STREAMING: u8 = 2;
 
-/// The time that browsers have.
+/// The time limits for browsers.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct Timeouts {
     /// The time in which a browser must send the header of its request, and then the body.
     pub sending: Duration,
     /// The time in which a request must be handled, and its response read.
@@ -26,7 +26,7 @@ pub struct Patience {
     pub reading: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self { sending: seconds(10), request: seconds(90), reading: seconds(20) }
@@ -96,7 +96,7 @@ impl Connections {
         self.lock().displace();
     }
 
-    /// Remembers how a connection is closed.
+    /// Stores the handle that closes a connection.
     pub fn set_handle(&self, id: u64, handle: AbortHandle) {
         if let Some((_, slot)) = self.lock().open.get_mut(&id) {
             *slot = Some(handle);

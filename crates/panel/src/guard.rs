@@ -48,7 +48,7 @@ pub struct Guard {
     address: SocketAddr,
     hosts: Vec<String>,
     /// The timeout for reading a body.
-    patience: Duration,
+    timeout: Duration,
     secrets: Arc<Secrets>,
 }
 
@@ -88,9 +88,9 @@ impl Refusal {
 impl Guard {
     /// Creates the rules for a panel that listens on an address and is also reachable by these host names.
     #[must_use]
-    pub fn new(address: SocketAddr, hosts: &[String], patience: Duration, secrets: Arc<Secrets>) -> Self {
+    pub fn new(address: SocketAddr, hosts: &[String], timeout: Duration, secrets: Arc<Secrets>) -> Self {
         let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-        Self { address, hosts, patience, secrets }
+        Self { address, hosts, timeout, secrets }
     }
 
     /// Accepts IP addresses, `localhost`, and the configured host names. A page that rebinds its own name to this machine
@@ -143,7 +143,7 @@ async fn inspect(guard: &Guard, request: Request) -> Result<Request, Response> {
     check_origin(&request, &host).map_err(refuse)?;
     let (mut parts, body) = request.into_parts();
     let fields = if parts.method == Method::POST {
-        read_form(&parts.headers, body, guard.patience).await.map_err(refuse)?
+        read_form(&parts.headers, body, guard.timeout).await.map_err(refuse)?
     } else {
         Fields::parse(parts.uri.query().unwrap_or_default().as_bytes())
     };
@@ -165,7 +165,7 @@ async fn inspect(guard: &Guard, request: Request) -> Result<Request, Response> {
     Ok(Request::from_parts(parts, Body::empty()))
 }
 
-/// Refuses cross-site requests, except for following a link to the panel.
+/// Refuses cross-site requests, except those that follow a link to the panel.
 fn check_origin(request: &Request, host: &str) -> Result<(), Refusal> {
     let headers = request.headers();
     if headers.contains_key(header::ORIGIN) {
@@ -186,12 +186,12 @@ fn check_origin(request: &Request, host: &str) -> Result<(), Refusal> {
     }
 }
 
-async fn read_form(headers: &HeaderMap, body: Body, patience: Duration) -> Result<Fields, Refusal> {
+async fn read_form(headers: &HeaderMap, body: Body, limit: Duration) -> Result<Fields, Refusal> {
     let kind = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
     if kind.split(';').next().unwrap_or_default().trim() != "application/x-www-form-urlencoded" {
         return Err(Refusal::Form);
     }
-    let read = timeout(patience, to_bytes(body, MAX_BODY)).await.map_err(|_| Refusal::TooSlow)?;
+    let read = timeout(limit, to_bytes(body, MAX_BODY)).await.map_err(|_| Refusal::TooSlow)?;
     Ok(Fields::parse(&read.map_err(|_| Refusal::TooLong)?))
 }
 

@@ -11,7 +11,7 @@ use bluegreen_process::signals::Stop;
 use crate::client::Problem;
 use crate::recent::Recent;
 
-/// The most changes of what visitors get that a promotion marks.
+/// The maximum number of marks that a promotion keeps, one for each change of what visitors get.
 const MAX_MARKS: usize = 100;
 
 /// The origin of a response.
@@ -60,7 +60,7 @@ pub struct Job {
     pub is_promotion: bool,
     /// When it began.
     pub started: Instant,
-    /// The time that it took, once it has finished.
+    /// The time that it took; `None` while it runs.
     pub took: Option<Duration>,
     /// The steps begun so far.
     pub steps: Vec<Step>,
@@ -76,7 +76,7 @@ pub struct Job {
     pub samples: Recent<Sample>,
     /// The number of all responses.
     pub tallies: BTreeMap<Source, Tally>,
-    /// A summary or the problem, once it has finished.
+    /// A summary or the problem; `None` while it runs.
     pub outcome: Option<Result<String, Problem>>,
     /// Stops it.
     pub stop: Arc<Stop>,

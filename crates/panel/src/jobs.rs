@@ -165,7 +165,7 @@ impl Live {
         }
     }
 
-    /// Follows the log of a deployment for as long as it runs and somebody looks.
+    /// Follows the log of a deployment for as long as it runs and a page is open.
     ///
     /// A server has one follower at a time. Otherwise a hostile one that reports a new deployment with each response would use
     /// up all threads.

@@ -23,6 +23,6 @@ pub mod stream;
 pub mod views;
 
 pub use self::client::{Client, Pair};
-pub use self::connections::Patience;
+pub use self::connections::Timeouts;
 pub use self::error::PanelError;
 pub use self::server::{Options, serve};

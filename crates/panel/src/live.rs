@@ -1,4 +1,4 @@
-//! Keeps the state up to date for as long as somebody looks at it. Servers are asked concurrently, so that one that does
+//! Keeps the state up to date for as long as a page is open. Servers are queried concurrently, so that one that does
 //! not respond holds up nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,15 +12,15 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, Endpoint, Pair, Problem};
-use crate::state::{Answer, Server, State};
+use crate::state::{Query, Server, State};
 
-/// The time between two looks at servers on which nothing runs.
+/// The interval between queries of servers on which nothing runs.
 const IDLE_PAUSE: Duration = Duration::from_secs(2);
 
-/// The same while something runs.
+/// The interval between queries of servers on which something runs.
 const BUSY_PAUSE: Duration = Duration::from_millis(400);
 
-/// The shortest time between two looks, however many pages are loaded.
+/// The minimum interval between queries, regardless of the number of pages that are loaded.
 const MIN_PAUSE: Duration = Duration::from_millis(200);
 
 /// The age at which a history is requested again although nothing has happened.
@@ -39,7 +39,7 @@ pub struct Live {
     pub(crate) stop: Stop,
 }
 
-/// A browser that receives events. The servers are asked for as long as one of these lives.
+/// A browser that receives events. The servers are queried for as long as one of these lives.
 pub struct Viewer(Arc<Live>);
 
 impl Drop for Viewer {
@@ -80,8 +80,8 @@ impl Live {
         (Viewer(Arc::clone(self)), self.version.subscribe())
     }
 
-    /// Waits until no response is older than `age`, but not for longer than `patience`.
-    pub async fn refresh(&self, patience: Duration, age: Duration) {
+    /// Waits until no response is older than `age`, but not for longer than `limit`.
+    pub async fn refresh(&self, limit: Duration, age: Duration) {
         let mut version = self.version.subscribe();
         let since = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
         let is_fresh = async {
@@ -90,10 +90,10 @@ impl Live {
                 let _ = timeout(MIN_PAUSE, version.changed()).await;
             }
         };
-        let _ = timeout(patience, is_fresh).await;
+        let _ = timeout(limit, is_fresh).await;
     }
 
-    /// Asks all servers again and again while somebody looks.
+    /// Queries all servers repeatedly while a page is open.
     pub async fn observe(self: Arc<Self>) {
         loop {
             if self.has_viewers() {
@@ -129,33 +129,33 @@ impl Live {
             (state.problem, state.opened, state.public_url) = (None, Some(Instant::now()), pair.public_url());
             state.set_servers(endpoints.clone());
         });
-        if self.state().front.ask() {
-            tokio::spawn(Arc::clone(self).ask_front(Arc::clone(&pair)));
+        if self.state().front.start() {
+            tokio::spawn(Arc::clone(self).query_front(Arc::clone(&pair)));
         }
         for endpoint in endpoints {
-            if self.begins(&endpoint, |server| &mut server.status) {
-                tokio::spawn(Arc::clone(self).ask_status(Arc::clone(&pair), endpoint.clone()));
+            if self.start_query(&endpoint, |server| &mut server.status) {
+                tokio::spawn(Arc::clone(self).query_status(Arc::clone(&pair), endpoint.clone()));
             }
-            if self.begins(&endpoint, |server| &mut server.health) {
-                tokio::spawn(Arc::clone(self).ask_health(Arc::clone(&pair), endpoint));
+            if self.start_query(&endpoint, |server| &mut server.health) {
+                tokio::spawn(Arc::clone(self).query_health(Arc::clone(&pair), endpoint));
             }
         }
     }
 
-    fn begins<T>(&self, endpoint: &Endpoint, question: fn(&mut Server) -> &mut Answer<T>) -> bool {
-        self.state().server(&endpoint.url).is_some_and(|server| question(server).ask())
+    fn start_query<T>(&self, endpoint: &Endpoint, query: fn(&mut Server) -> &mut Query<T>) -> bool {
+        self.state().server(&endpoint.url).is_some_and(|server| query(server).start())
     }
 
-    async fn ask_front(self: Arc<Self>, pair: Arc<dyn Pair>) {
-        let (this, asked) = (Arc::clone(&self), Arc::clone(&pair));
-        let front = blocking(move || asked.front(&this.stop)).await;
+    async fn query_front(self: Arc<Self>, pair: Arc<dyn Pair>) {
+        let (this, source) = (Arc::clone(&self), Arc::clone(&pair));
+        let front = blocking(move || source.front(&this.stop)).await;
         self.change(|state| state.front.set(front));
         self.find_changes(pair).await;
     }
 
-    async fn ask_health(self: Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint) {
-        let (this, asked) = (Arc::clone(&self), endpoint.clone());
-        let health = blocking(move || pair.health(&asked, &this.stop)).await;
+    async fn query_health(self: Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint) {
+        let (this, server) = (Arc::clone(&self), endpoint.clone());
+        let health = blocking(move || pair.health(&server, &this.stop)).await;
         self.change(|state| {
             if let Some(server) = state.server(&endpoint.url) {
                 server.health.set(health);
@@ -163,15 +163,15 @@ impl Live {
         });
     }
 
-    async fn ask_status(self: Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint) {
-        let (this, asked, source) = (Arc::clone(&self), endpoint.clone(), Arc::clone(&pair));
-        let status = blocking(move || source.status(&asked, &this.stop)).await;
+    async fn query_status(self: Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint) {
+        let (this, server, source) = (Arc::clone(&self), endpoint.clone(), Arc::clone(&pair));
+        let status = blocking(move || source.status(&server, &this.stop)).await;
         let mut needs_history = false;
         self.change(|state| {
             let Some(server) = state.server(&endpoint.url) else { return };
             let is_changed = server.status.good().map(mark) != status.as_ref().ok().map(mark);
-            let is_old = server.history.answered.is_none_or(|answered| answered.elapsed() > HISTORY_AGE);
-            needs_history = status.is_ok() && (is_changed || is_old) && server.history.ask();
+            let is_old = server.history.received.is_none_or(|received| received.elapsed() > HISTORY_AGE);
+            needs_history = status.is_ok() && (is_changed || is_old) && server.history.start();
             if is_changed {
                 server.author = None;
             }
@@ -181,16 +181,16 @@ impl Live {
             self.follow(&pair, &endpoint);
         }
         if needs_history {
-            self.ask_history(Arc::clone(&pair), endpoint).await;
+            self.query_history(Arc::clone(&pair), endpoint).await;
         }
         self.find_changes(pair).await;
     }
 
-    async fn ask_history(self: &Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint) {
+    async fn query_history(self: &Arc<Self>, pair: Arc<dyn Pair>, endpoint: Endpoint) {
         let commit = self.state().server(&endpoint.url).and_then(|server| server.status.good()?.commit);
-        let (this, asked) = (Arc::clone(self), endpoint.clone());
+        let (this, server) = (Arc::clone(self), endpoint.clone());
         let (history, author) = blocking(move || {
-            (pair.history(&asked, &this.stop), commit.and_then(|commit| pair.author(&commit)))
+            (pair.history(&server, &this.stop), commit.and_then(|commit| pair.author(&commit)))
         })
         .await;
         self.change(|state| {
@@ -213,7 +213,7 @@ impl Live {
     }
 }
 
-/// What changes with every action on a server, and therefore makes its history longer.
+/// The parts of a status that change with every action that adds an entry to the history.
 fn mark(status: &Status) -> (Option<String>, Option<String>, bool, Option<String>) {
     let public = status.public.as_ref().map(|mark| format!("{} {}", mark.public, mark.since));
     (status.live.clone(), status.since.clone(), status.running.is_some(), public)
@@ -227,7 +227,7 @@ pub(crate) async fn blocking<T: FromPanic + Send + 'static>(work: impl FnOnce() 
     }
 }
 
-/// The result of a question whose thread panicked.
+/// The result of a request whose thread panicked.
 pub(crate) trait FromPanic {
     /// Creates it from the message.
     fn from_panic(message: &str) -> Self;

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use tokio::time::sleep;
 
-use crate::connections::{Connections, Patience};
+use crate::connections::{Connections, Timeouts};
 use crate::fields::Fields;
 use crate::guard::{cookie_name, port_of};
 use crate::live::{FRESH, Live};
@@ -17,7 +17,7 @@ use crate::session::Secrets;
 use crate::views;
 
 /// The time for which a page waits for the servers. It then shows which of them have not responded.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The delay after a wrong token.
 const WRONG_TOKEN: Duration = Duration::from_millis(500);
@@ -31,13 +31,13 @@ pub struct Panel {
     pub secrets: Arc<Secrets>,
     /// All open connections.
     pub connections: Arc<Connections>,
-    /// The time that browsers have.
-    pub patience: Patience,
+    /// The time limits for browsers.
+    pub timeouts: Timeouts,
 }
 
 /// Shows both sides and the history.
 pub async fn overview(State(panel): State<Panel>, Extension(filter): Extension<Fields>) -> Html<String> {
-    panel.live.refresh(PATIENCE, FRESH).await;
+    panel.live.refresh(SERVER_TIMEOUT, FRESH).await;
     views::overview(&panel.live.state(), panel.secrets.needs_token(), &panel.secrets.csrf, &filter)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// The most items that are kept.
+/// The maximum number of items that are kept.
 const MAX_ITEMS: usize = 2000;
 
 /// The newest items. Each has a number, so that a reader can continue after the last item that it has read.

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::actions;
 use crate::client::Client;
-use crate::connections::{Connections, Patience, Phase};
+use crate::connections::{Connections, Phase, Timeouts};
 use crate::error::PanelError;
 use crate::guard::{self, Guard};
 use crate::live::Live;
@@ -26,22 +26,22 @@ use crate::pages::{self, Panel};
 use crate::session::Secrets;
 use crate::stream;
 
-/// The longest time for which a connection receives events. The page then connects again.
+/// The maximum time for which a connection receives events. The page then connects again.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
-/// The connections that wait to be accepted.
+/// The maximum number of connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// The most open connections.
+/// The maximum number of open connections.
 const MAX_CONNECTIONS: usize = 200;
 
-/// The longest header of a request, in bytes.
+/// The maximum length of a request's header, in bytes.
 const MAX_HEADER: usize = 16 * 1024;
 
 /// The interval between two checks for a signal.
 const SIGNAL_PAUSE: Duration = Duration::from_millis(200);
 
-/// The most threads that wait for servers.
+/// The maximum number of threads that wait for servers.
 const MAX_THREADS: usize = 64;
 
 /// The options of `bluegreen panel`.
@@ -54,7 +54,7 @@ pub struct Options {
     /// Further names under which browsers reach the panel.
     pub hosts: Vec<String>,
     /// The time that browsers have.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
 }
 
 /// Serves the panel until a signal stops it. `ready` receives the address, whose port may have been chosen by the system.
@@ -80,14 +80,14 @@ pub fn serve(
         let live = Live::new(client, stop);
         let observer = tokio::spawn(Arc::clone(&live).observe());
         let connections = Arc::new(Connections::new(max_connections()));
-        let guard = Guard::new(address, &options.hosts, options.patience.sending, Arc::clone(&secrets));
+        let guard = Guard::new(address, &options.hosts, options.timeouts.sending, Arc::clone(&secrets));
         let panel = Panel {
             live: Arc::clone(&live),
             secrets,
             connections: Arc::clone(&connections),
-            patience: options.patience,
+            timeouts: options.timeouts,
         };
-        let accepting = tokio::spawn(accept(listener, router(panel, guard), connections, options.patience));
+        let accepting = tokio::spawn(accept(listener, router(panel, guard), connections, options.timeouts));
         ready(address);
         stopped(stop).await;
         accepting.abort();
@@ -105,7 +105,7 @@ fn router(panel: Panel, guard: Guard) -> Router {
         .route("/", get(pages::overview))
         .route("/login", get(pages::login).post(pages::log_in))
         .route("/logout", post(pages::log_out))
-        .route("/confirm", get(actions::ask))
+        .route("/confirm", get(actions::confirmation))
         .route("/do", post(actions::act))
         .route("/events", get(stream::events))
         .route("/panel.css", get(pages::style))
@@ -124,7 +124,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Returns how many connections may be open, so that enough descriptors are left for the programs that ask the servers.
+/// Returns how many connections may be open, so that enough descriptors are left for the programs that query the
+/// servers.
 fn max_connections() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(limit / 4).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
@@ -137,8 +138,8 @@ async fn stopped(stop: &Stop) {
     }
 }
 
-/// Accepts connections for ever. A lack of descriptors passes: connections end.
-async fn accept(listener: TcpListener, router: Router, connections: Arc<Connections>, patience: Patience) {
+/// Accepts connections until the task is aborted. A lack of descriptors is temporary: connections end.
+async fn accept(listener: TcpListener, router: Router, connections: Arc<Connections>, timeouts: Timeouts) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -147,7 +148,7 @@ async fn accept(listener: TcpListener, router: Router, connections: Arc<Connecti
                 let (router, all) = (router.clone(), Arc::clone(&connections));
                 let connection = tokio::spawn(async move {
                     let _open = Open { id, all };
-                    if let Err(error) = serve_connection(stream, router, phase, patience).await {
+                    if let Err(error) = serve_connection(stream, router, phase, timeouts).await {
                         log::debug!("connection {id}: {error}");
                     }
                 });
@@ -179,18 +180,18 @@ async fn serve_connection(
     stream: TcpStream,
     router: Router,
     phase: Phase,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let service = TowerToHyperService::new(router.layer(Extension(phase.clone())));
     let connection = http1::Builder::new()
         .keep_alive(false)
         .timer(TokioTimer::new())
-        .header_read_timeout(patience.sending)
+        .header_read_timeout(timeouts.sending)
         .max_buf_size(MAX_HEADER)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let mut ended = timeout(patience.request, connection.as_mut()).await;
+    let mut ended = timeout(timeouts.request, connection.as_mut()).await;
     if ended.is_err() && phase.is_streaming() {
         ended = timeout(STREAM_TIMEOUT, connection).await;
     }

@@ -13,7 +13,7 @@ use bluegreen_client::promote::{promote, summary, verdict};
 use bluegreen_client::remote::Remote;
 use bluegreen_client::switch::Shown;
 use bluegreen_client::{Error, action, lock, probe, ssh, trust};
-use bluegreen_object_store::ObjectId;
+use bluegreen_git_types::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::Entry;
 use bluegreen_protocol::status::Status;
@@ -23,7 +23,7 @@ use bluegreen_text::explain::Explain;
 
 use crate::client::{Change, Client, Endpoint, Health, Pair, Planned, Problem, Progress, Promotion};
 
-/// The most entries of a server's history that are requested.
+/// The maximum number of entries of a server's history that are requested.
 const MAX_ENTRIES: usize = 200;
 
 /// The settings for reaching the servers.
@@ -33,15 +33,15 @@ pub struct Servers {
     pub config: Option<PathBuf>,
     /// The ssh client.
     pub client: ssh::Client,
-    /// The directory in which answers about trust are remembered.
+    /// The directory of the file that lists the trusted configs.
     pub state: Option<PathBuf>,
 }
 
-/// Rejects an untrusted config. Only the command that starts the panel can ask the operator.
+/// Rejects an untrusted config. Only the command that starts the panel can prompt the operator.
 struct RejectUntrusted;
 
-impl trust::Judge for RejectUntrusted {
-    fn trusts(&self, _: &[String]) -> bluegreen_client::Result<bool> {
+impl trust::TrustPrompt for RejectUntrusted {
+    fn confirm(&self, _: &[String]) -> bluegreen_client::Result<bool> {
         Ok(false)
     }
 }
@@ -76,7 +76,7 @@ struct Opened {
 
 impl Opened {
     fn remote(&self, server: &Endpoint) -> Result<&Remote, Problem> {
-        let message = || format!("`{}` is not in the config any more", server.url);
+        let message = || format!("`{}` is no longer in the config", server.url);
         self.topology.server(&server.url).ok_or_else(|| Problem { message: message(), hint: None })
     }
 }
@@ -109,7 +109,7 @@ impl Pair for Opened {
     fn health(&self, server: &Endpoint, stop: &Stop) -> Result<Health, Problem> {
         let (config, remote) = (&self.topology.config, self.remote(server)?);
         let page = &config.check.paths[0];
-        let response = probe::probe(&config.public.url, page, Some(&remote.address), Some(stop))?;
+        let response = probe::probe(&config.public.url, page, Some(remote.address()), Some(stop))?;
         let is_healthy = response.is_good();
         let problem = if is_healthy { String::new() } else { response.words() };
         Ok(Health { is_healthy, problem, took: response.took })
@@ -233,8 +233,9 @@ impl Opened {
         report: &Report,
     ) -> Result<String, Failure> {
         let (started, intent) = (Instant::now(), intent(&wanted.side, wanted.force));
-        let plan = topology.plan(&intent, stop, report)?;
-        if wanted.seen.as_ref().is_some_and(|seen| *seen != self.planned(&plan, wanted.force).seen()) {
+        let prepared = topology.prepare(&intent, stop, report)?;
+        let plan = &prepared.plan;
+        if wanted.seen.as_ref().is_some_and(|seen| *seen != self.planned(plan, wanted.force).seen()) {
             let message = "Not promoted: the sides have changed since you confirmed.".into();
             let hint = Some("look at the overview, and promote again".into());
             return Err(Failure::Changed(Problem { message, hint }));
@@ -243,7 +244,7 @@ impl Opened {
         for reason in &plan.left_out {
             report.warning(format_args!("{reason}: it is neither locked nor marked"));
         }
-        let done = promote(topology, &plan, &intent, stop, report)?;
+        let done = promote(topology, prepared, &intent, stop, report)?;
         Ok(summary(&done, started.elapsed()))
     }
 }

@@ -6,7 +6,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -110,11 +109,7 @@ fn read_bounded(file: &File) -> io::Result<String> {
 
 fn random() -> Result<Secret, PanelError> {
     let mut bytes = [0; 32];
-    let length =
-        getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|error| PanelError::Start(error.into()))?;
-    if length < bytes.len() {
-        return Err(PanelError::Start(io::Error::other("the system returned too few random bytes")));
-    }
+    getrandom::fill(&mut bytes).map_err(|error| PanelError::Start(error.into()))?;
     Ok(hex(&bytes))
 }
 

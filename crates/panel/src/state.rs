@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bluegreen_client::changes::Change;
 use bluegreen_client::switch::{Shown, Split};
-use bluegreen_object_store::ObjectId;
+use bluegreen_git_types::ObjectId;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::{Action, Entry};
 use bluegreen_protocol::status::{Holder, Status};
@@ -17,24 +17,24 @@ use crate::recent::Recent;
 /// The time after the end of an action in which servers may still report it.
 const RECENTLY: Duration = Duration::from_secs(3);
 
-/// The last response to a question that is asked again and again.
+/// A query that is repeated, and the last response to it.
 #[derive(Debug)]
-pub struct Answer<T> {
+pub struct Query<T> {
     /// The response, or the reason why there is none; `None` before the first one.
     pub last: Option<Result<T, Problem>>,
-    /// The time since which a response is awaited.
-    pub asked: Option<Instant>,
+    /// The time at which the pending request was sent.
+    pub sent: Option<Instant>,
     /// The time of the last response.
-    pub answered: Option<Instant>,
+    pub received: Option<Instant>,
 }
 
-impl<T> Default for Answer<T> {
+impl<T> Default for Query<T> {
     fn default() -> Self {
-        Self { last: None, asked: None, answered: None }
+        Self { last: None, sent: None, received: None }
     }
 }
 
-impl<T> Answer<T> {
+impl<T> Query<T> {
     /// Returns the last response, if it was not a failure.
     #[must_use]
     pub fn good(&self) -> Option<&T> {
@@ -47,28 +47,28 @@ impl<T> Answer<T> {
         self.last.as_ref()?.as_ref().err()
     }
 
-    /// Begins to wait for a response; returns false if one is awaited already.
-    pub fn ask(&mut self) -> bool {
-        let is_new = self.asked.is_none();
-        self.asked.get_or_insert_with(Instant::now);
+    /// Begins to wait for a response; returns false if a request is pending already.
+    pub fn start(&mut self) -> bool {
+        let is_new = self.sent.is_none();
+        self.sent.get_or_insert_with(Instant::now);
         is_new
     }
 
     /// Records a response.
     pub fn set(&mut self, response: Result<T, Problem>) {
-        *self = Self { last: Some(response), asked: None, answered: Some(Instant::now()) };
+        *self = Self { last: Some(response), sent: None, received: Some(Instant::now()) };
     }
 
     /// Returns whether a response has arrived since a time.
     #[must_use]
     pub fn is_newer_than(&self, time: Instant) -> bool {
-        self.answered.is_some_and(|answered| answered >= time)
+        self.received.is_some_and(|received| received >= time)
     }
 
-    /// Returns for how long a response has been awaited.
+    /// Returns for how long the request has been pending.
     #[must_use]
     pub fn waited(&self) -> Duration {
-        self.asked.map(|asked| asked.elapsed()).unwrap_or_default()
+        self.sent.map(|sent| sent.elapsed()).unwrap_or_default()
     }
 }
 
@@ -78,18 +78,18 @@ pub struct Server {
     /// The server.
     pub endpoint: Endpoint,
     /// Its state.
-    pub status: Answer<Status>,
+    pub status: Query<Status>,
     /// The author of its live commit, if the clone contains it.
     pub author: Option<String>,
     /// The response of its web server.
-    pub health: Answer<Health>,
+    pub health: Query<Health>,
     /// Its history, the newest entry first.
-    pub history: Answer<Vec<Entry>>,
+    pub history: Query<Vec<Entry>>,
     /// The beginning of the deployment whose log is followed.
     pub followed: Option<String>,
     /// Stops the thread that follows the log.
     pub follower: Option<Arc<Stop>>,
-    /// The output of what runs on it, for as long as somebody looks.
+    /// The output of what runs on it, for as long as a page is open.
     pub log: Recent<String>,
 }
 
@@ -99,10 +99,10 @@ impl Server {
     pub fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
-            status: Answer::default(),
+            status: Query::default(),
             author: None,
-            health: Answer::default(),
-            history: Answer::default(),
+            health: Query::default(),
+            history: Query::default(),
             followed: None,
             follower: None,
             log: Recent::default(),
@@ -130,10 +130,10 @@ pub struct State {
     pub problem: Option<Problem>,
     /// The time at which the config was read last.
     pub opened: Option<Instant>,
-    /// The address that visitors type.
+    /// The public address.
     pub public_url: String,
     /// The sides that the front end sends requests to.
-    pub front: Answer<Shown>,
+    pub front: Query<Shown>,
     /// All servers, in the order of the config.
     pub servers: Vec<Server>,
     /// The commits between what visitors get now and what they would get.
@@ -225,7 +225,7 @@ impl State {
         old.zip(self.other_side().and_then(|side| self.commit_of(&side)))
     }
 
-    /// Returns whether the commits between both sides are still looked up.
+    /// Returns whether the commits between both sides are still being determined.
     #[must_use]
     pub fn lacks_changes(&self) -> bool {
         self.ends().is_some_and(|ends| self.changes.as_ref().map(|(old, new, _)| (*old, *new)) != Some(ends))
@@ -237,14 +237,14 @@ impl State {
         self.servers.iter().any(Server::is_busy) || self.job.as_ref().is_some_and(Job::is_running)
     }
 
-    /// Returns whether every question was answered since a time.
+    /// Returns whether every query got a response since a time.
     #[must_use]
     pub fn is_newer_than(&self, time: Instant) -> bool {
         let is_opened = self.opened.is_some_and(|opened| opened >= time);
         let is_answered = |server: &Server| {
             server.status.is_newer_than(time)
                 && server.health.is_newer_than(time)
-                && (server.history.asked.is_none() || server.status.last.as_ref().is_some_and(Result::is_err))
+                && (server.history.sent.is_none() || server.status.last.as_ref().is_some_and(Result::is_err))
         };
         is_opened
             && (self.problem.is_some()

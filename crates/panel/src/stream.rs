@@ -66,7 +66,7 @@ impl http_body::Body for Events {
     }
 }
 
-/// What a browser has received.
+/// The state of the page that a browser has received.
 #[derive(Default)]
 struct Received {
     parts: BTreeMap<String, String>,
@@ -94,7 +94,7 @@ async fn send(
             text.push_str(":\n\n");
         }
         // A browser that does not read, or has gone, ends the stream.
-        if !matches!(timeout(panel.patience.reading, sender.send(Bytes::from(text))).await, Ok(Ok(()))) {
+        if !matches!(timeout(panel.timeouts.reading, sender.send(Bytes::from(text))).await, Ok(Ok(()))) {
             return;
         }
         sleep(PAUSE).await;

@@ -24,7 +24,7 @@ use bluegreen_text as text;
 /// The time between TERM and KILL.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long the output of background processes is read after the child has exited.
+/// The time for which the output of background processes is read after the child has exited.
 const LINGER: Duration = Duration::from_millis(250);
 
 /// The number of bytes at the end of standard error that [`Task`] keeps. They contain the reason for a failure.
@@ -117,15 +117,15 @@ pub fn output(
     mut complaints: impl FnMut(&[u8]),
 ) -> io::Result<(End, Vec<u8>)> {
     let mut running = start_with_pipes(command, Some(input), limits.timeout)?;
-    let mut answer = Vec::new();
+    let mut stdout = Vec::new();
     let end = complete(&mut running, limits.stop, &mut |stream, bytes: &[u8]| match stream {
-        Stream::Stdout => append(&mut answer, bytes, max),
+        Stream::Stdout => append(&mut stdout, bytes, max),
         Stream::Stderr => {
             complaints(bytes);
             Ok(())
         }
     })?;
-    Ok((end, answer))
+    Ok((end, stdout))
 }
 
 /// A running program whose output is captured, for callers that wait for several programs at the same time.
@@ -183,7 +183,7 @@ pub fn wait_any<'a>(tasks: impl Iterator<Item = &'a Task>, until: Instant, stop:
         task.running.interest(&mut wanted);
         next = next.min(task.running.wake_at());
     }
-    let signals = stop.and_then(Stop::readable);
+    let signals = stop.into_iter().flat_map(Stop::readable);
     wanted.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
     wait(&mut wanted, next);
 }
@@ -282,12 +282,13 @@ impl<'a> Running<'a> {
     fn wait(&self, stop: Option<&Stop>) {
         let mut wanted = Vec::with_capacity(5);
         self.interest(&mut wanted);
-        let signals = stop.filter(|_| self.forced.is_none() && !self.has_exited).and_then(Stop::readable);
+        let signals =
+            stop.filter(|_| self.forced.is_none() && !self.has_exited).into_iter().flat_map(Stop::readable);
         wanted.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
         wait(&mut wanted, self.next);
     }
 
-    /// Makes progress without waiting. Returns how the program ended once it has.
+    /// Makes progress without waiting. Returns how the program ended, if it has.
     fn advance(
         &mut self,
         stop: Option<&Stop>,
@@ -308,10 +309,10 @@ impl<'a> Running<'a> {
             let is_done = is_late || self.outputs.iter().all(Option::is_none);
             return if is_done { self.reap().map(Some) } else { Ok(None) };
         }
-        let is_asked = self.forced.is_none() && stop.is_some_and(|stop| stop.check().is_err());
-        if is_asked || is_late {
+        let is_requested = self.forced.is_none() && stop.is_some_and(|stop| stop.check().is_err());
+        if is_requested || is_late {
             let signal = if self.forced.is_none() { Signal::TERM } else { Signal::KILL };
-            self.forced.get_or_insert(if is_asked { End::Cancelled } else { End::TimedOut });
+            self.forced.get_or_insert(if is_requested { End::Cancelled } else { End::TimedOut });
             self.next = Instant::now() + GRACE;
             self.group.signal(signal);
         }
@@ -363,4 +364,5 @@ impl<'a> Running<'a> {
 }
 
 #[cfg(test)]
+#[path = "child/tests.rs"]
 mod tests;

@@ -1,10 +1,10 @@
-//! A child process that this program talks to, line by line, for as long as it needs it.
+//! A child process with which this program exchanges lines.
 //!
-//! All reads and writes have a deadline, and what the other side sends is bounded.
+//! All reads and writes have a deadline, and the length of the child's lines is bounded.
 
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -14,13 +14,13 @@ use super::group::{ProcessGroup, wait};
 use crate::signals::Stop;
 use bluegreen_text as text;
 
-/// The longest line that is accepted, in bytes.
+/// The maximum length of a line, in bytes.
 const MAX_LINE: usize = 1024 * 1024;
 
-/// The bytes of standard error that are kept.
+/// The number of bytes at the end of standard error that are kept.
 const MAX_STDERR: usize = 16 * 1024;
 
-/// The time that the program has to exit once its input is closed.
+/// The time in which the program must exit after its input was closed.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A program with open pipes to all its standard streams. Dropping it closes its input, waits for a moment, and then
@@ -42,7 +42,7 @@ pub struct Dialog {
 pub enum Received {
     /// A line, without its end.
     Line(Vec<u8>),
-    /// No line has come in time, or a signal has.
+    /// The deadline has passed, or a signal has arrived.
     Nothing,
     /// The program has closed its output or has exited.
     End,
@@ -80,7 +80,7 @@ impl Dialog {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let mut wanted = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::OUT)];
                     if !wait(&mut wanted, until) {
-                        // Half a line was sent, so that the next one would not be understood.
+                        // Half a line was sent, so the program would misread the next one.
                         self.stdin = None;
                         return Err(io::ErrorKind::TimedOut.into());
                     }
@@ -103,7 +103,7 @@ impl Dialog {
             if self.stdout.is_none() {
                 return Ok(Received::End);
             }
-            // What the program wrote before it exited is in its pipes by now.
+            // After the exit, everything that the program wrote is in its pipes.
             let has_exited = self.group.has_exited();
             if self.read() {
                 continue;
@@ -119,11 +119,26 @@ impl Dialog {
         }
     }
 
-    /// Returns the end of what the program has printed on its standard error.
+    /// Discards the lines that have arrived. It reads once, because a program may print faster than this can discard.
+    pub fn discard(&mut self) {
+        self.read();
+        if let Some(end) = self.received.iter().rposition(|&byte| byte == b'\n') {
+            self.received.drain(..=end);
+            self.searched = 0;
+        }
+    }
+
+    /// Returns the end of the program's standard error.
     #[must_use]
     pub fn errors(&mut self) -> String {
         self.read();
         String::from_utf8_lossy(&self.errors).into_owned()
+    }
+
+    /// Closes the program's input, and returns its exit status if it exits within a moment.
+    pub fn end(&mut self) -> Option<ExitStatus> {
+        self.close();
+        if self.group.has_exited() { self.group.reap().ok() } else { None }
     }
 
     /// Closes the program's input, and waits for a moment until it exits.
@@ -164,7 +179,7 @@ impl Dialog {
         }
     }
 
-    /// Reads what is there; returns whether there was anything on standard output.
+    /// Reads the available output; returns whether there was any on standard output.
     fn read(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
         while let Some(length) = read(&mut self.stderr, &mut buffer) {
@@ -185,7 +200,7 @@ impl Dialog {
         let mut wanted = vec![PollFd::from_borrowed_fd(self.group.exited(), PollFlags::IN)];
         let pipes = [&self.stdout, &self.stderr].into_iter().flatten();
         wanted.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        let signals = stop.and_then(Stop::readable);
+        let signals = stop.into_iter().flat_map(Stop::readable);
         wanted.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
         wait(&mut wanted, until);
     }

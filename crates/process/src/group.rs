@@ -1,22 +1,23 @@
 //! A child process that leads a process group of its own, so that everything it starts can be signaled with it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::exit_watch::ExitWatch;
 
 /// A child process and its group. Dropping it kills the group, unless the child was reaped.
 #[derive(Debug)]
 pub(super) struct ProcessGroup {
     child: Child,
     id: Pid,
-    /// A descriptor that becomes readable when the child exits.
-    exited: OwnedFd,
+    watch: ExitWatch,
     is_reaped: bool,
 }
 
@@ -25,12 +26,12 @@ impl ProcessGroup {
     pub(super) fn spawn(command: &mut Command) -> io::Result<Self> {
         let mut child = command.process_group(0).spawn()?;
         let id = Pid::from_child(&child);
-        match pidfd_open(id, PidfdFlags::empty()) {
-            Ok(exited) => Ok(Self { child, id, exited, is_reaped: false }),
+        match ExitWatch::start(id) {
+            Ok(watch) => Ok(Self { child, id, watch, is_reaped: false }),
             Err(error) => {
                 kill(id, Signal::KILL);
                 let _ = child.wait();
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -42,12 +43,12 @@ impl ProcessGroup {
 
     /// Returns a descriptor that becomes readable when the child exits.
     pub(super) fn exited(&self) -> BorrowedFd<'_> {
-        self.exited.as_fd()
+        self.watch.as_fd()
     }
 
     /// Returns whether the child has exited.
     pub(super) fn has_exited(&self) -> bool {
-        wait(&mut [PollFd::new(&self.exited, PollFlags::IN)], Instant::now())
+        wait(&mut [PollFd::new(&self.watch, PollFlags::IN)], Instant::now())
     }
 
     /// Sends a signal to the whole group. The child has not been reaped, so its id cannot have been reused.
@@ -60,6 +61,7 @@ impl ProcessGroup {
     /// Collects the exit status of the child, and waits for it if it has not exited yet.
     pub(super) fn reap(&mut self) -> io::Result<ExitStatus> {
         self.is_reaped = true;
+        self.watch.finish();
         self.child.wait()
     }
 }

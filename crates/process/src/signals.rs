@@ -3,13 +3,13 @@
 //! Signals are handled, not blocked or ignored: child processes would inherit that, and steps could no longer be stopped.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::unistd::setsid;
-use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 
@@ -33,23 +33,23 @@ pub struct Cancelled;
 /// A stop request. The program checks it where it can stop cleanly; a signal interrupts nothing else.
 #[derive(Debug)]
 pub struct Stop {
-    /// A descriptor that becomes readable with the first signal.
-    signals: Option<OwnedFd>,
-    /// The ends of a connection for [`Stop::request`].
-    own: Option<(UnixStream, UnixStream)>,
+    /// Descriptors of which one becomes readable with the first signal or request.
+    sources: Vec<Arc<UnixStream>>,
+    /// The other end of the last one, for [`Stop::request`].
+    own: Option<UnixStream>,
 }
 
 impl Stop {
     /// Creates a request that no signal sets.
     #[must_use]
     pub const fn never() -> Self {
-        Self { signals: None, own: None }
+        Self { sources: Vec::new(), own: None }
     }
 
     /// Catches TERM, and INT and HUP unless the program serves a git client. From then on, these signals only request a stop.
     #[must_use]
-    pub fn catch(for_client: bool) -> Self {
-        let signals: &[i32] = if for_client { &[SIGTERM] } else { &[SIGTERM, SIGINT, SIGHUP] };
+    pub fn catch(is_hook: bool) -> Self {
+        let signals: &[i32] = if is_hook { &[SIGTERM] } else { &[SIGTERM, SIGINT, SIGHUP] };
         let register = || -> io::Result<UnixStream> {
             let (reader, writer) = UnixStream::pair()?;
             reader.set_nonblocking(true)?;
@@ -61,49 +61,51 @@ impl Stop {
             Ok(reader)
         };
         let registered = register().inspect_err(|error| log::warn!("cannot handle signals: {error}"));
-        Self { signals: registered.ok().map(OwnedFd::from), own: None }
+        Self { sources: registered.ok().map(Arc::new).into_iter().collect(), own: None }
     }
 
     /// Returns a request for a part of the work, which is set by the same signals and by [`Stop::request`].
     #[must_use]
     pub fn part(&self) -> Self {
-        let create = || -> io::Result<Self> {
-            let (reader, writer) = UnixStream::pair()?;
-            let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-            for readable in [Some(reader.as_fd()), self.readable()].into_iter().flatten() {
-                epoll::add(&both, readable, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+        let mut sources = self.sources.clone();
+        let own = match UnixStream::pair() {
+            Ok((reader, writer)) => {
+                sources.push(Arc::new(reader));
+                Some(writer)
             }
-            Ok(Self { signals: Some(both), own: Some((reader, writer)) })
+            Err(error) => {
+                log::warn!("cannot stop a part of the work by itself: {error}");
+                None
+            }
         };
-        create().unwrap_or_else(|error| {
-            log::warn!("cannot stop a part of the work by itself: {error}");
-            let signals = self.signals.as_ref().and_then(|signals| signals.try_clone().ok());
-            Self { signals, own: None }
-        })
+        Self { sources, own }
     }
 
     /// Requests a stop, if this request is for a part of the work.
     pub fn request(&self) {
-        if let Some((_, writer)) = &self.own {
+        if let Some(mut writer) = self.own.as_ref() {
             // Ignore errors: that part then runs until its timeout.
-            let _ = (&mut &*writer).write_all(b"stop");
+            let _ = writer.write_all(b"stop");
         }
     }
 
     /// Fails once a signal has arrived.
     pub fn check(&self) -> Result<(), Cancelled> {
-        let Some(signals) = &self.signals else { return Ok(()) };
+        if self.sources.is_empty() {
+            return Ok(());
+        }
         // Do not read the byte, so that other threads see it, too.
         let now = Some(&Timespec { tv_sec: 0, tv_nsec: 0 });
-        match retry_on_intr(|| poll(&mut [PollFd::new(signals, PollFlags::IN)], now)) {
+        let mut wanted: Vec<PollFd> =
+            self.readable().map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
+        match retry_on_intr(|| poll(&mut wanted, now)) {
             Ok(1..) => Err(Cancelled),
             _ => Ok(()),
         }
     }
 
-    /// A descriptor that becomes readable when a signal comes.
-    #[must_use]
-    pub fn readable(&self) -> Option<BorrowedFd<'_>> {
-        self.signals.as_ref().map(AsFd::as_fd)
+    /// Returns descriptors of which one becomes readable when a signal comes.
+    pub fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sources.iter().map(|source| source.as_fd())
     }
 }

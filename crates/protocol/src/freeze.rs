@@ -40,7 +40,8 @@ impl Freeze {
         end.is_some_and(|end| end <= now)
     }
 
-    /// Formats why a commit that came in between is not live, for later, when the lock may have ended.
+    /// Formats the reason why a commit that was pushed during the lock is not live. The lock may have ended by the time
+    /// it is shown.
     #[must_use]
     pub fn why_skipped(&self) -> String {
         format!("the server was locked: {}", self.reason)
@@ -56,11 +57,11 @@ impl Freeze {
 impl Display for Freeze {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reason, by, since, until } = self;
-        write!(formatter, "locked by {by} since {since}")?;
+        write!(formatter, "locked by {by} (since {since}")?;
         if let Some(until) = until {
-            write!(formatter, " until {until}")?;
+            write!(formatter, ", until {until}")?;
         }
-        write!(formatter, ": {reason}")
+        write!(formatter, "): {reason}")
     }
 }
 
@@ -83,7 +84,7 @@ mod tests {
         assert!(!freeze.is_over(end - Duration::from_secs(1)) && freeze.is_over(end));
         assert_eq!(
             freeze.to_string(),
-            "locked by deploy since 2026-11-27T00:00:00Z until 2026-11-30T08:00:00Z: Black Friday"
+            "locked by deploy (since 2026-11-27T00:00:00Z, until 2026-11-30T08:00:00Z): Black Friday"
         );
         for lasting in [until(None), until(Some("soon"))] {
             assert!(!lasting.is_over(end + Duration::from_secs(1 << 32)));

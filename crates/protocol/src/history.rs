@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::MAX_SUBJECT_CHARS;
 use super::role::Role;
-use bluegreen_object_store::ObjectId;
+use bluegreen_git_types::ObjectId;
 use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, escape_controls, printable, truncated};
 
 /// An ssh key, and the name of its owner.
@@ -20,7 +20,7 @@ pub struct Key {
     pub fingerprint: String,
 }
 
-/// The person who asked for a change.
+/// The person who requested a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// The login name that the program runs under.
@@ -80,7 +80,7 @@ pub enum Action {
     Deploy,
     /// An older release becomes live again.
     Rollback,
-    /// The files that a site held before become a release.
+    /// The previous contents of a site become a release.
     Adopt,
     /// Visitors get the other side.
     Promote,
@@ -122,7 +122,7 @@ pub struct Entry {
     pub time: String,
     /// The kind of change.
     pub action: Action,
-    /// The person who asked for it.
+    /// The person who requested it.
     pub by: Actor,
     /// The release that was to become live, where it got a name.
     pub release: Option<String>,
@@ -204,7 +204,7 @@ impl Entry {
         self
     }
 
-    /// Checks an entry that a client asks a server to record: it must describe a promotion.
+    /// Checks an entry that a client sends to a server for recording: it must describe a promotion.
     pub fn check_promotion(&self) -> Result<(), String> {
         let is_promotion = self.action == Action::Promote
             && self.promotion.is_some()

@@ -1,5 +1,4 @@
-//! The conversation of a hold: the client sends one request per line, and the server answers each with one line of
-//! JSON.
+//! The protocol of `hold`: the client sends one request per line, and the server replies to each with one line of JSON.
 
 use std::fmt::{self, Display};
 use std::str::FromStr;
@@ -10,7 +9,7 @@ use super::history::Entry;
 use super::status::Status;
 use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, truncated};
 
-/// The longest request, in bytes.
+/// The maximum length of a request, in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
 /// The version of the protocol: 2 has `enter` and `leave`, and a client that respects `bluegreen lock`.
@@ -19,10 +18,12 @@ pub const PROTOCOL: u32 = 2;
 /// A request of the client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
-    /// Keeps the lease.
+    /// Renews the lease.
     Beat,
-    /// Asks for the state of the server, and thereby whether it still holds the lock.
+    /// Requests the state of the server, which also shows whether it still holds the lock.
     Status,
+    /// Takes the lock, if `hold --standby` has not taken it yet.
+    Lock,
     /// Runs `enter` of `[public]`, or `leave` if this is false.
     Role(bool),
     /// Writes the mark: this side is public, or not.
@@ -39,9 +40,9 @@ pub enum Request {
 pub enum Reply {
     /// Another process holds the lock.
     Waiting(#[serde(deserialize_with = "super::message")] String),
-    /// The lock is held now; nobody else changes the server.
+    /// The lock is held now, so no other process changes the server.
     Held(Box<Status>),
-    /// The lease goes on.
+    /// The lease was renewed.
     Beat(bool),
     /// The state of the server.
     Status(Box<Status>),
@@ -69,6 +70,7 @@ impl Display for Request {
         match self {
             Self::Beat => formatter.write_str("beat"),
             Self::Status => formatter.write_str("status"),
+            Self::Lock => formatter.write_str("lock"),
             Self::Role(public) => formatter.write_str(if *public { "enter" } else { "leave" }),
             Self::Public(public) => write!(formatter, "public {}", if *public { "yes" } else { "no" }),
             Self::Record(entry) => {
@@ -88,6 +90,7 @@ impl FromStr for Request {
         match (verb, rest) {
             ("beat", _) => Ok(Self::Beat),
             ("status", _) => Ok(Self::Status),
+            ("lock", "") => Ok(Self::Lock),
             ("enter" | "leave", "") => Ok(Self::Role(verb == "enter")),
             ("public", "yes" | "no") => Ok(Self::Public(rest == "yes")),
             ("notify", _) => Ok(Self::Notify),

@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::freeze::Freeze;
 use super::history::{Action, Actor};
 use super::{message, name, optional_message, optional_name, optional_subject, subject};
-use bluegreen_object_store::ObjectId;
+use bluegreen_git_types::ObjectId;
 
-/// The most pending items that are kept.
+/// The maximum number of pending items that are kept.
 const MAX_PENDING: usize = 100;
 
 /// The state of a server.
@@ -81,8 +81,8 @@ impl Status {
     }
 }
 
-/// Returns the position of the first server that serves different files than the first one. With `subdirectory`, servers
-/// whose live commits differ can serve the same files.
+/// Returns the position of the first server whose files differ from those of the first server in the list. With
+/// `subdirectory`, servers whose live commits differ can serve the same files.
 #[must_use]
 pub fn first_different(servers: &[&Status]) -> Option<usize> {
     let (first, rest) = servers.split_first()?;
@@ -108,7 +108,7 @@ pub fn first_different(servers: &[&Status]) -> Option<usize> {
 pub struct PublicMark {
     /// True if this side is public.
     pub public: bool,
-    /// The time since which it is public, or not public, RFC 3339, UTC.
+    /// The time at which it became public, or ceased to be, RFC 3339, UTC.
     #[serde(deserialize_with = "name")]
     pub since: String,
 }
@@ -121,13 +121,13 @@ pub struct Role {
     pub public: Option<bool>,
     /// False if these steps were interrupted or have failed.
     pub complete: bool,
-    /// The longest time that these steps may take, in seconds.
+    /// The maximum time that these steps may take, in seconds.
     #[serde(default)]
     pub within: u64,
 }
 
 impl Role {
-    /// Formats the role: "runs the jobs of the public side".
+    /// Formats the role, such as "runs the jobs of the public side".
     #[must_use]
     pub fn words(&self) -> &'static str {
         match (self.public, self.complete) {
@@ -174,7 +174,7 @@ pub struct Holder {
     /// Its process id.
     pub pid: u32,
     pub action: Action,
-    /// The person who asked for it.
+    /// The person who requested it.
     pub by: Actor,
     /// The time at which it began to wait for the lock, RFC 3339, UTC.
     #[serde(deserialize_with = "name")]
@@ -190,7 +190,7 @@ impl Display for Holder {
     }
 }
 
-/// The version of a server that does not name one.
+/// The version of a server that does not report one.
 fn oldest() -> u32 {
     1
 }

@@ -1,8 +1,8 @@
 //! Printing to the pusher, which never fails and never blocks for long.
 //!
-//! After a client has died, `git receive-pack` keeps the hook's pipe open but no longer reads it. A plain `write`
-//! would block for ever once the pipe is full (64 KiB), and every later push would wait for the lock. So all
-//! writes together wait for a slow reader only for a limited time; after that, lines are dropped.
+//! After a client has died, `git receive-pack` keeps the hook's pipe open but no longer reads it. A plain `write` would
+//! block forever once the pipe is full (64 KiB), and every later push would wait for the lock. All writes together
+//! therefore wait for a slow reader only for a limited time. After that, lines are dropped.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -17,13 +17,13 @@ use bluegreen_text::{escape_controls, timestamp, truncated};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
-/// The time that a report waits for a slow reader, all lines together, before it drops lines.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The time for which a report waits for a slow reader, all lines together, before it drops lines.
+const SLOW_READER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The most bytes in one write: if `poll` reports a pipe as writable, Linux guarantees space for this many.
+/// The maximum size of one write: if `poll` reports a pipe as writable, Linux guarantees space for this many.
 const PIPE_BUF: usize = 4096;
 
-/// The maximum length of a printed line, in characters. Single texts have shorter limits of their own.
+/// The maximum length of a printed line, in characters. Some texts have shorter limits.
 const MAX_LINE_CHARS: usize = 8000;
 
 /// The form of printed lines.
@@ -41,9 +41,10 @@ pub enum Format {
 pub struct Report {
     out: OwnedFd,
     err: OwnedFd,
-    patience: Cell<Duration>,
-    /// The same for the output of steps, which must not use up the time for the result.
-    output_patience: Cell<Duration>,
+    /// The time for which lines may still wait for a slow reader.
+    time_left: Cell<Duration>,
+    /// The time for the output of steps, which must not use up the time for the result.
+    output_time_left: Cell<Duration>,
     started: Instant,
     is_verbose: Cell<bool>,
     is_colored: bool,
@@ -53,14 +54,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Makes a report that prints results on `out`, problems and progress on `err`.
+    /// Creates a report that prints results on `out`, problems and progress on `err`.
     #[must_use]
     pub fn new(out: OwnedFd, err: OwnedFd) -> Self {
         Self {
             out,
             err,
-            patience: Cell::new(PATIENCE),
-            output_patience: Cell::new(PATIENCE),
+            time_left: Cell::new(SLOW_READER_TIMEOUT),
+            output_time_left: Cell::new(SLOW_READER_TIMEOUT),
             started: Instant::now(),
             is_verbose: Cell::new(false),
             is_colored: false,
@@ -81,14 +82,14 @@ impl Report {
         Self { format, ..self }
     }
 
-    /// Prints nothing, for whoever wants JSON alone.
+    /// Creates a report that prints nothing, for output that consists of JSON alone.
     pub fn quiet() -> Result<Self, IoError> {
         let open = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
         let opened = open().and_then(|out| Ok(Self::new(out, open()?)));
         opened.map_err(IoError::on("open", "/dev/null"))
     }
 
-    /// Prints everything on standard error, beside JSON on standard output.
+    /// Creates a report that prints everything on standard error, while JSON is printed on standard output.
     pub fn beside_json(&self) -> Result<Self, IoError> {
         let copy = || self.err.try_clone();
         let copied = copy()
@@ -96,7 +97,7 @@ impl Report {
         copied.map_err(IoError::on("open", "standard error"))
     }
 
-    /// Returns whether somebody at a terminal sees the progress line change.
+    /// Returns whether standard error is a terminal, where a progress line can be replaced.
     #[must_use]
     pub fn is_at_terminal(&self) -> bool {
         self.err.is_terminal()
@@ -104,7 +105,7 @@ impl Report {
 
     /// Prints a line.
     pub fn line(&self, line: impl Display) {
-        self.put(&self.patience, self.out.as_fd(), ["info", ""], &line.to_string());
+        self.put(&self.time_left, self.out.as_fd(), ["info", ""], &line.to_string());
     }
 
     /// Turns on [`Report::detail`].
@@ -112,7 +113,7 @@ impl Report {
         self.is_verbose.set(true);
     }
 
-    /// Prints a line with the elapsed time, if the push option `verbose` asks for it.
+    /// Prints a line with the elapsed time, if the push option `verbose` requests it.
     pub fn detail(&self, line: impl Display) {
         if self.is_verbose.get() {
             self.line(format_args!("[{:.3} s] {line}", self.started.elapsed().as_secs_f64()));
@@ -121,7 +122,7 @@ impl Report {
 
     /// Prints a line of a step's output; returns false if it was dropped.
     pub fn output(&self, line: impl Display) -> bool {
-        self.put(&self.output_patience, self.out.as_fd(), ["output", ""], &line.to_string())
+        self.put(&self.output_time_left, self.out.as_fd(), ["output", ""], &line.to_string())
     }
 
     /// Prints an error and its hint.
@@ -150,24 +151,24 @@ impl Report {
             _ => AnsiColor::Cyan.on_default().bold(),
         };
         let label = format!("{style}{level}:{style:#} ");
-        self.put(&self.patience, self.err.as_fd(), [level, &label], &text.to_string());
+        self.put(&self.time_left, self.err.as_fd(), [level, &label], &text.to_string());
     }
 
     /// Prints a line with its label, or as JSON with its level. Returns false if it was dropped.
     fn put(
         &self,
-        patience: &Cell<Duration>,
+        time_left: &Cell<Duration>,
         to: BorrowedFd<'_>,
         [level, label]: [&str; 2],
         line: &str,
     ) -> bool {
         self.end_progress();
         if self.format == Format::Text {
-            return send(patience, to, [label, line, "\n"]);
+            return send(time_left, to, [label, line, "\n"]);
         }
         let (time, message) = (timestamp(SystemTime::now()), truncated(line, MAX_LINE_CHARS));
         let object = serde_json::json!({ "time": time, "level": level, "message": message });
-        write(patience, to, &format!("{object}\n"))
+        write(time_left, to, &format!("{object}\n"))
     }
 
     /// Shows progress as git does: the line ends with `\r`, and the next one overwrites it.
@@ -189,22 +190,22 @@ impl Report {
     }
 
     fn send(&self, to: BorrowedFd<'_>, line: &str, end: &str) {
-        send(&self.patience, to, ["", line, end]);
+        send(&self.time_left, to, ["", line, end]);
     }
 }
 
 /// Writes a label, a line with control characters escaped, and an end; returns false if the reader did not take all
 /// of it.
-fn send(patience: &Cell<Duration>, to: BorrowedFd<'_>, [label, line, end]: [&str; 3]) -> bool {
+fn send(time_left: &Cell<Duration>, to: BorrowedFd<'_>, [label, line, end]: [&str; 3]) -> bool {
     let line = truncated(line, MAX_LINE_CHARS);
-    write(patience, to, &[label, &escape_controls(&line), end].concat())
+    write(time_left, to, &[label, &escape_controls(&line), end].concat())
 }
 
 /// Writes a text in pieces for which a pipe has room; returns false if the reader did not take all of it.
-fn write(patience: &Cell<Duration>, to: BorrowedFd<'_>, text: &str) -> bool {
+fn write(time_left: &Cell<Duration>, to: BorrowedFd<'_>, text: &str) -> bool {
     for piece in text.as_bytes().chunks(PIPE_BUF) {
-        if !wait_for_room(patience, to) {
-            log::info!("nobody reads, dropped: {text}");
+        if !wait_for_room(time_left, to) {
+            log::info!("the reader is too slow, dropped:  {text}");
             return false;
         }
         if let Err(error) = rustix::io::write(to, piece) {
@@ -215,14 +216,14 @@ fn write(patience: &Cell<Duration>, to: BorrowedFd<'_>, text: &str) -> bool {
     true
 }
 
-/// Waits until a pipe has room, and subtracts the time from `patience`.
-fn wait_for_room(patience: &Cell<Duration>, to: BorrowedFd<'_>) -> bool {
-    let left = patience.get();
+/// Waits until a pipe has room, and subtracts the time from `time_left`.
+fn wait_for_room(time_left: &Cell<Duration>, to: BorrowedFd<'_>) -> bool {
+    let left = time_left.get();
     let start = Instant::now();
     let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
     let mut descriptors = [PollFd::new(&to, PollFlags::OUT)];
     let ready = retry_on_intr(|| poll(&mut descriptors, Some(&timeout))).unwrap_or(0) > 0;
-    patience.set(left.saturating_sub(start.elapsed()));
+    time_left.set(left.saturating_sub(start.elapsed()));
     ready && !descriptors[0].revents().contains(PollFlags::ERR)
 }
 
@@ -304,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_does_not_read_costs_patience_once() {
+    fn a_reader_that_does_not_read_costs_the_timeout_once() {
         let (reader, report) = pipe();
         let start = Instant::now();
         for _ in 0..200 {
             report.line("x".repeat(1000));
         }
-        assert!(start.elapsed() >= PATIENCE, "64 KiB of pipe cannot hold 200 KB");
-        assert!(start.elapsed() < PATIENCE * 3);
+        assert!(start.elapsed() >= SLOW_READER_TIMEOUT, "64 KiB of pipe cannot hold 200 KB");
+        assert!(start.elapsed() < SLOW_READER_TIMEOUT * 3);
         drop(reader);
         report.line("a closed pipe is no error either");
     }

@@ -1,6 +1,7 @@
 //! Releases: their names, their records, and which ones are removed or recycled.
 //!
-//! A release is never modified once it is ready. Its [`Record`] is stored outside of it, in `.bluegreen/`.
+//! The files of a release are not modified once it is ready, until it is recycled or removed. Its [`Record`] is stored
+//! outside of it, in `.bluegreen/`.
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The largest step backward of the clock that release names conceal.
+/// The largest backward step of the clock that release names conceal.
 const TOLERANCE: Duration = Duration::from_secs(86_400);
 
 /// A release's name, `20261122T201500Z-1a2b3c4d5e6f`: the UTC time of staging, 12 digits of the commit, and `-2`, `-3` for
@@ -165,6 +166,12 @@ impl Record {
             outputs: Vec::new(),
         }
     }
+
+    /// Returns whether the release may become live.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.state == State::Ready
+    }
 }
 
 /// A release on disk. Without a record, it may be incomplete.
@@ -180,7 +187,7 @@ impl Release {
     /// Returns whether the release may become live.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.record.as_ref().is_some_and(|record| record.state == State::Ready)
+        self.record.as_ref().is_some_and(Record::is_good)
     }
 
     /// Returns whether the release failed its verification.

@@ -73,7 +73,7 @@ impl Seeding {
 
 /// Completes the seeding of a finished deployment. If its release is not live, removes the seeded files that were not
 /// modified since.
-pub fn settle(site: &LockedSite) -> Result<()> {
+pub fn finish_seeding(site: &LockedSite) -> Result<()> {
     let Some(seeding) = Seeding::read(site)? else { return site.state_file(SEEDING).remove() };
     if seeding.release.is_empty() {
         return Ok(());
@@ -87,7 +87,7 @@ pub fn settle(site: &LockedSite) -> Result<()> {
 }
 
 fn undo(site: &LockedSite, files: &[Seed]) -> io::Result<()> {
-    let shared = site.open_or_make_shared()?;
+    let shared = site.open_or_create_shared()?;
     for seed in files {
         let mut names: Vec<&[u8]> = seed.path.split(|&byte| byte == b'/').collect();
         let name = names.pop().unwrap_or_default();
@@ -219,12 +219,12 @@ impl Linking<'_> {
             Err(error) => return Err(in_release(error)),
         }
         if self.path.is_dir {
-            self.open_or_make()?;
+            self.open_or_create()?;
         }
         let target = link_target(&self.path.path);
         parent
             .remove(name)
-            .and_then(|()| parent.make_link(target.as_os_str().as_bytes(), name))
+            .and_then(|()| parent.create_symlink(target.as_os_str().as_bytes(), name))
             .map_err(in_release)
     }
 
@@ -241,13 +241,13 @@ impl Linking<'_> {
             (release.try_clone().map_err(Error::io("open", &self.path.path))?, PathBuf::new());
         for name in parents {
             at.push(name);
-            let made = match dir.make_dir(name.as_bytes(), 0o755) {
+            let made = match dir.create_dir(name.as_bytes(), 0o755) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
                 _ => dir.open_inside(name.as_bytes()),
             };
             dir = made.map_err(|error| match error.kind() {
                 ErrorKind::NotADirectory => self.in_the_way(&at, "not a directory"),
-                _ => Error::io("make", &at)(error),
+                _ => Error::io("create", &at)(error),
             })?;
         }
         Ok(dir)
@@ -259,26 +259,26 @@ impl Linking<'_> {
     }
 
     /// Opens or creates the directory in `shared/`; `None` if it is an admin's symlink.
-    fn open_or_make(&self) -> Result<Option<Dir>> {
+    fn open_or_create(&self) -> Result<Option<Dir>> {
         let path = self.site.shared_path().join(&self.path.path);
         let open = || {
-            let mut dir = self.site.open_or_make_shared()?;
+            let mut dir = self.site.open_or_create_shared()?;
             let (parents, name) = self.split();
             for parent in parents {
-                dir = dir.open_or_make_dir(parent.as_bytes(), 0o755)?;
+                dir = dir.open_or_create_dir(parent.as_bytes(), 0o755)?;
             }
             match dir.stat(name) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => Ok(None),
-                _ => dir.open_or_make_dir(name, 0o755).map(Some),
+                _ => dir.open_or_create_dir(name, 0o755).map(Some),
             }
         };
-        open().map_err(Error::io("make", path))
+        open().map_err(Error::io("create", path))
     }
 
     /// Moves the commit's files at the shared path into the shared directory if that is empty.
     fn seed(&self, commits: &Dir) -> Result<()> {
         let failed = |error| Error::io("fill", self.site.shared_path().join(&self.path.path))(error);
-        let Some(shared) = self.open_or_make()? else { return Ok(()) };
+        let Some(shared) = self.open_or_create()? else { return Ok(()) };
         let path = self.path.path.as_os_str().as_bytes();
         let mut seeding = Seeding::read(self.site)?.unwrap_or_default();
         // The steps of a failed deployment may have left files in a directory that it seeded.

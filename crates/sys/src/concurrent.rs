@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::parallel;
 
-/// The most items that are worked on at the same time: a side of 50 servers takes one round.
+/// The maximum number of items that are worked on at the same time: a side of 50 servers takes one round.
 pub const MAX_CONCURRENT: usize = 64;
 
 /// The time between two calls of `waiting`.
@@ -19,8 +19,8 @@ pub fn map<T: Send, R: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T
     map_with_progress(items, work, |_| ())
 }
 
-/// The same. While it waits, it calls `waiting` every second with the indices of the unfinished items. If the system
-/// has no threads left, it runs the work on the calling thread, one item after the other.
+/// Like [`map`], and while it waits, calls `waiting` every second with the indices of the unfinished items. If the
+/// system has no threads left, it runs the work on the calling thread, one item after the other.
 pub fn map_with_progress<T: Send, R: Send>(
     items: impl IntoIterator<Item = T>,
     work: impl Fn(T) -> R + Sync,

@@ -4,15 +4,15 @@ use std::io;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 
-/// A good number of small items for a thread to take at a time.
-pub const PIECE: usize = 32;
+/// The number of items in a chunk if each takes little time.
+pub const SMALL_ITEMS: usize = 32;
 
 /// The time between two calls of `tick`.
 const TICK: Duration = Duration::from_millis(250);
@@ -21,20 +21,27 @@ const TICK: Duration = Duration::from_millis(250);
 /// margin for later allocations of the program.
 pub const THREAD_ROOM: u64 = 16 << 20;
 
-/// Starts a thread in a scope. It fails at a limit of processes, and where the address space is limited: a thread that
-/// finds no memory for its signal stack ends the program, after it has been started.
+/// Returns the number of threads that can run at the same time. Determining it takes sixteen system calls, so it is
+/// determined once.
+pub fn available() -> usize {
+    static AVAILABLE: OnceLock<usize> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| thread::available_parallelism().map_or(1, Into::into))
+}
+
+/// Starts a thread in a scope. It fails at a limit of processes, and where the address space is limited: a thread
+/// without memory for its signal stack would end the program after the start.
 #[expect(clippy::disallowed_methods, reason = "this is one of the two places")]
 pub fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
-    if getrlimit(Resource::As).current.is_some() {
+    if address_space_limit().is_some() {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
     thread::Builder::new().spawn_scoped(scope, work)
 }
 
-/// Starts the only thread of a program that cannot do without it. It fails at a limit of processes, and where less than
+/// Starts a thread that the program cannot do without. It fails at a limit of processes, and where less than
 /// [`THREAD_ROOM`] is left of a limit of the address space.
 #[expect(clippy::disallowed_methods, reason = "this is one of the two places")]
 pub fn spawn_alone<T: Send + 'static>(
@@ -47,11 +54,16 @@ pub fn spawn_alone<T: Send + 'static>(
 /// Fails if less than `room` bytes are left of a limit of the address space. An allocation that fails later would abort the
 /// program.
 pub fn require_room(room: u64) -> io::Result<()> {
-    let Some(limit) = getrlimit(Resource::As).current else { return Ok(()) };
+    let Some(limit) = address_space_limit() else { return Ok(()) };
     if limit.saturating_sub(address_space()?) < room {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
     Ok(())
+}
+
+/// Returns the limit of the address space in bytes, if there is one. Systems other than Linux do not enforce it.
+fn address_space_limit() -> Option<u64> {
+    if cfg!(target_os = "linux") { getrlimit(Resource::As).current } else { None }
 }
 
 /// Returns the size of this program's address space in bytes, from `/proc/self/statm`.
@@ -61,54 +73,62 @@ fn address_space() -> io::Result<u64> {
     pages.map(|pages| pages * page_size() as u64).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Runs `work` on all `items`, in `threads` threads. `work` receives the state of its thread, which `start` creates, the
-/// index of the first item, and up to `piece` items. The calling thread only calls `tick` every 250 ms. Returns the first
-/// error, which stops all threads.
-pub fn for_each_piece<T: Send, S, E: Send>(
+/// Runs `work` on all `items`, in `threads` threads, one of which is the calling one. `work` receives the state of its
+/// thread, which `start` creates, the index of the first item, and up to `chunk_len` items. Returns the first error,
+/// which stops all threads.
+pub fn for_each_chunk<T: Send, S, E: Send>(
     threads: usize,
-    piece: usize,
+    chunk_len: usize,
+    items: &mut [T],
+    start: impl Fn() -> Result<S, E> + Sync,
+    work: impl Fn(&mut S, usize, &mut [T]) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let chunks = Chunks::new(threads, chunk_len, items);
+    let run = |own| {
+        let result = chunks.process(own, &start, &work, || Ok(()));
+        if result.is_err() {
+            chunks.stop.store(true, Ordering::Relaxed);
+        }
+        result
+    };
+    thread::scope(|scope| {
+        let run = &run;
+        // At a limit of processes fewer threads do the work, or the calling one alone.
+        let others = 1..threads.min(chunks.regions.len());
+        let spawned: Vec<_> = others.map_while(|own| spawn(scope, move || run(own)).ok()).collect();
+        let own = run(0);
+        let join = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        spawned.into_iter().map(join).fold(own, Result::and)
+    })
+}
+
+/// Like [`for_each_chunk`], for work that takes long enough to report progress: the calling thread only calls `tick`
+/// every 250 ms. If it does the work alone, it calls `tick` after each chunk.
+pub fn for_each_chunk_with_progress<T: Send, S, E: Send>(
+    threads: usize,
+    chunk_len: usize,
     items: &mut [T],
     start: impl Fn() -> Result<S, E> + Sync,
     work: impl Fn(&mut S, usize, &mut [T]) -> Result<(), E> + Sync,
     tick: impl Fn() -> Result<(), E>,
 ) -> Result<(), E> {
-    if items.len() <= piece || threads == 1 {
-        let mut state = start()?;
-        for (index, items) in items.chunks_mut(piece).enumerate() {
-            work(&mut state, index * piece, items)?;
-            tick()?;
-        }
-        return Ok(());
-    }
-    let pieces = Pieces::new(threads, piece, items);
-    let run = |own| {
-        let mut state = start()?;
-        while let Some((first, piece)) = pieces.take(own) {
-            work(&mut state, first, piece)?;
-        }
-        Ok(())
-    };
+    let chunks = Chunks::new(threads, chunk_len, items);
     let (finished, results) = channel();
     thread::scope(|scope| {
-        let run = &run;
-        // At a limit of processes fewer threads do the work, or the calling one alone.
+        let (chunks, start, work) = (&chunks, &start, &work);
         let begin = |own: usize| {
             let finished = finished.clone();
             spawn(scope, move || {
                 // The receiver outlives the threads.
-                let _ = finished.send(run(own));
+                let _ = finished.send(chunks.process(own, start, work, || Ok(())));
             })
         };
-        let threads = threads.min(pieces.regions.len());
-        let spawned = (0..threads).map_while(|own| begin(own).ok()).count();
+        // At a limit of processes fewer threads do the work, or the calling one alone.
+        let threads = threads.min(chunks.regions.len());
+        let spawned = if threads > 1 { (0..threads).map_while(|own| begin(own).ok()).count() } else { 0 };
         drop(finished);
         if spawned == 0 {
-            let mut state = start()?;
-            while let Some((first, piece)) = pieces.take(0) {
-                work(&mut state, first, piece)?;
-                tick()?;
-            }
-            return Ok(());
+            return chunks.process(0, start, work, tick);
         }
         let mut outcome = Ok(());
         loop {
@@ -118,64 +138,49 @@ pub fn for_each_piece<T: Send, S, E: Send>(
                 Err(RecvTimeoutError::Disconnected) => return outcome,
             };
             if result.is_err() {
-                pieces.stop.store(true, Ordering::Relaxed);
+                chunks.stop.store(true, Ordering::Relaxed);
                 outcome = outcome.and(result);
             }
         }
     })
 }
 
-/// Like [`for_each_piece`], for work that is done too soon to report progress: the calling thread is one of the threads.
-pub fn for_each_piece_quickly<T: Send, S, E: Send>(
-    threads: usize,
-    piece: usize,
-    items: &mut [T],
-    start: impl Fn() -> Result<S, E> + Sync,
-    work: impl Fn(&mut S, usize, &mut [T]) -> Result<(), E> + Sync,
-) -> Result<(), E> {
-    let pieces = Pieces::new(threads, piece, items);
-    let run = |own| {
-        let result = start().and_then(|mut state| {
-            while let Some((first, piece)) = pieces.take(own) {
-                work(&mut state, first, piece)?;
-            }
-            Ok(())
-        });
-        if result.is_err() {
-            pieces.stop.store(true, Ordering::Relaxed);
-        }
-        result
-    };
-    thread::scope(|scope| {
-        let run = &run;
-        // At a limit of processes fewer threads do the work, or the calling one alone.
-        let others = 1..threads.min(pieces.regions.len());
-        let spawned: Vec<_> = others.map_while(|own| spawn(scope, move || run(own)).ok()).collect();
-        let own = run(0);
-        let join = |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-        spawned.into_iter().map(join).fold(own, Result::and)
-    })
-}
-
-/// Items that several threads take a piece at a time.
-struct Pieces<'a, T> {
-    piece: usize,
-    /// Two threads that create files in one directory would contend for its lock. So each thread starts in a region of its
-    /// own, and continues in the others' when it has finished. Each is the rest of a region, and the index of its first
-    /// item.
+/// Items that several threads take a chunk at a time.
+struct Chunks<'a, T> {
+    /// The maximum length of a chunk.
+    len: usize,
+    /// Two threads that create files in one directory would contend for its lock. Each thread therefore starts in a
+    /// region of its own, and continues in the others' when it has finished. Each is the rest of a region, and the
+    /// index of its first item.
     regions: Vec<Mutex<(usize, &'a mut [T])>>,
     stop: AtomicBool,
 }
 
-impl<'a, T> Pieces<'a, T> {
-    fn new(threads: usize, piece: usize, items: &'a mut [T]) -> Self {
-        // No region is smaller than a piece.
-        let size = items.len().div_ceil(threads.max(1)).max(piece);
+impl<'a, T> Chunks<'a, T> {
+    fn new(threads: usize, len: usize, items: &'a mut [T]) -> Self {
+        // No region is smaller than a chunk.
+        let size = items.len().div_ceil(threads.max(1)).max(len);
         let regions = items.chunks_mut(size).enumerate().map(|(at, items)| Mutex::new((at * size, items)));
-        Self { piece, regions: regions.collect(), stop: AtomicBool::new(false) }
+        Self { len, regions: regions.collect(), stop: AtomicBool::new(false) }
     }
 
-    /// Returns the next piece for the thread that starts in the region `own`, with the index of its first item.
+    /// Runs `work` on the remaining chunks, beginning in the region `own`, and `after` after each chunk.
+    fn process<S, E>(
+        &self,
+        own: usize,
+        start: impl Fn() -> Result<S, E>,
+        work: impl Fn(&mut S, usize, &mut [T]) -> Result<(), E>,
+        after: impl Fn() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut state = start()?;
+        while let Some((first, chunk)) = self.take(own) {
+            work(&mut state, first, chunk)?;
+            after()?;
+        }
+        Ok(())
+    }
+
+    /// Returns the next chunk for the thread that starts in the region `own`, with the index of its first item.
     fn take(&self, own: usize) -> Option<(usize, &'a mut [T])> {
         let count = self.regions.len();
         if self.stop.load(Ordering::Relaxed) {
@@ -184,9 +189,9 @@ impl<'a, T> Pieces<'a, T> {
         (own..count).chain(0..own.min(count)).find_map(|region| {
             let mut rest = self.regions[region].lock().ok()?;
             let (first, items) = (rest.0, std::mem::take(&mut rest.1));
-            let (piece, items) = items.split_at_mut(self.piece.min(items.len()));
-            *rest = (first + piece.len(), items);
-            (!piece.is_empty()).then_some((first, piece))
+            let (chunk, items) = items.split_at_mut(self.len.min(items.len()));
+            *rest = (first + chunk.len(), items);
+            (!chunk.is_empty()).then_some((first, chunk))
         })
     }
 }
@@ -291,14 +296,14 @@ mod tests {
     fn each_item_is_processed_once_with_its_index_and_the_first_error_is_returned() {
         for (threads, count) in [(1, 10), (2, 10), (3, 7), (4, 0), (8, 3), (2, 1000)] {
             let mut items = vec![0; count];
-            let work = |(): &mut (), first: usize, piece: &mut [usize]| {
-                piece.iter_mut().enumerate().for_each(|(at, item)| *item += first + at + 1);
+            let work = |(): &mut (), first: usize, chunk: &mut [usize]| {
+                chunk.iter_mut().enumerate().for_each(|(at, item)| *item += first + at + 1);
                 Ok::<_, usize>(())
             };
-            for_each_piece_quickly(threads, 3, &mut items, || Ok(()), work).unwrap();
+            for_each_chunk(threads, 3, &mut items, || Ok(()), work).unwrap();
             assert!(items.iter().copied().eq(1..=count), "{threads} threads, {count} items");
             let refuse = |(): &mut (), first, _: &mut [usize]| if first == 0 { Err(first) } else { Ok(()) };
-            let result = for_each_piece_quickly(threads, 3, &mut items, || Ok(()), refuse);
+            let result = for_each_chunk(threads, 3, &mut items, || Ok(()), refuse);
             assert_eq!(result, if count == 0 { Ok(()) } else { Err(0) });
         }
     }

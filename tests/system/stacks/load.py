@@ -109,6 +109,17 @@ class Load:
             if writer:
                 writer.close()
 
+    async def unless_closed(self, request, is_kept):
+        """The result of a request, or None if the server closed a connection that it had kept open until then."""
+        try:
+            return await request
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            if not is_kept or getattr(error, "partial", b""):
+                raise
+            # A browser sends this request again on a new connection.
+            self.counts["reused"] += 1
+            return None
+
     async def open_loop(self):
         tasks, next_time = set(), time.monotonic()
         while not self.stopping.is_set():
@@ -126,14 +137,7 @@ class Load:
                 # Like a browser, reopen a connection that the server closed while it was idle.
                 if reader.at_eof():
                     return
-                try:
-                    is_open = await self.page(reader, writer, False)
-                except (asyncio.IncompleteReadError, ConnectionError) as error:
-                    if not is_kept or getattr(error, "partial", b""):
-                        raise
-                    # The server closed the connection during the request, which a browser sends again.
-                    self.counts["reused"] += 1
-                    return
+                is_open = await self.unless_closed(self.page(reader, writer, False), is_kept)
                 is_kept = True
                 await asyncio.sleep(random.uniform(0.1, 0.4))
 
@@ -144,10 +148,15 @@ class Load:
         """The page of an earlier version is still open somewhere, and asks for its assets now."""
 
         async def work(reader, writer):
+            is_kept = False
             for version, assets in list(self.pages.items()):
                 for asset in sorted(assets):
-                    fetch = self.request(reader, writer, asset, False)
-                    status, body, is_open = await asyncio.wait_for(fetch, TIMEOUT)
+                    fetch = asyncio.wait_for(self.request(reader, writer, asset, False), TIMEOUT)
+                    answer = await self.unless_closed(fetch, is_kept)
+                    if answer is None:
+                        return
+                    status, body, is_open = answer
+                    is_kept = True
                     self.counts["assets"] += 1
                     found = VERSION.search(body)
                     if status != 200 or not found or int(found[1]) != version:

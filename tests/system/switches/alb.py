@@ -1,23 +1,9 @@
 """Starts `moto` with a load balancer and the target groups of the test, and prints their ARNs as environment."""
 
-import os
-import socket
-import threading
+from moto_api import client, serve
 
-os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="eu-central-1")
-
-import boto3  # noqa: E402
-from moto.server import ThreadedMotoServer  # noqa: E402
-
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-server.start()
-
-api = f"http://127.0.0.1:{port}"
-ec2 = boto3.client("ec2", endpoint_url=api)
-elb = boto3.client("elbv2", endpoint_url=api)
+ec2 = client("ec2")
+elb = client("elbv2")
 image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
 subnets = ec2.describe_subnets()["Subnets"][:2]
 machines = ec2.run_instances(ImageId=image, MinCount=2, MaxCount=2, SubnetId=subnets[0]["SubnetId"])["Instances"]
@@ -50,11 +36,7 @@ single = listener(82, [{"Type": "forward", "TargetGroupArn": blue}])
 rule = elb.create_rule(ListenerArn=fixed, Priority=1, Actions=forward,
                        Conditions=[{"Field": "host-header", "Values": ["example.org"]}])["Rules"][0]["RuleArn"]
 
-for key, value in {
-    "SWITCH_API": api, "SWITCH_LISTENER": main, "SWITCH_BLUE": blue, "SWITCH_GREEN": green, "SWITCH_EMPTY": empty,
-    "SWITCH_WITHIN": "5", "FIXED": fixed, "RULE": rule, "SINGLE": single, "THIRD": listener(83, third),
-    "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "eu-central-1",
-}.items():
-    print(f"{key}={value}")
-print("up", flush=True)
-threading.Event().wait()
+serve({
+    "SWITCH_LISTENER": main, "SWITCH_BLUE": blue, "SWITCH_GREEN": green, "SWITCH_EMPTY": empty,
+    "FIXED": fixed, "RULE": rule, "SINGLE": single, "THIRD": listener(83, third),
+})

@@ -133,8 +133,8 @@ fn waits(cloud: &Cloud) {
 fn gives_up(cloud: &Cloud) {
     if is_hetzner(cloud) {
         cloud.faults("{\"sick\": [\"env=green\"]}");
-        let failed = cloud.run("SWITCH_WITHIN=5", "set green").fails();
-        drop(failed.says("reports targets of green as unhealthy: env=green after 5 s: nothing is switched"));
+        let failed = cloud.run("SWITCH_WITHIN=20", "set green").fails();
+        drop(failed.says("reports targets of green as unhealthy: env=green after 20 s: nothing is switched"));
         cloud.shows("blue");
         cloud.run("SWITCH_FORCE=1", "set green").ok();
         cloud.shows("green");

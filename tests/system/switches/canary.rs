@@ -84,8 +84,8 @@ fn a_canary_ends_at_the_new_side_or_goes_back_by_itself() {
     drop(done.says(" responses of ").says("green is public instead of blue"));
     assert_eq!(show(&front), "green\n");
 
-    // Green answers 500 to visitors, and not to the check. The total failure rate stays below what is tolerated: 80 in
-    // 40 s, and so 16 of the 40 requests of this step, of which green gets about 8.
+    // Green responds with 500 to visitors but not to the check. The total number of failures stays below the tolerated one:
+    // 80 in 40 s, and so 16 of the 40 requests of this step, of which green gets about 8.
     front.sh("/switches/haproxy set blue; touch /tmp/green.fails").ok();
     let tolerant =
         "[canary]\nsteps = [{ weight = 20, for = \"8s\" }]\n[watch]\nfor = \"40s\"\ntolerate = 80\n";

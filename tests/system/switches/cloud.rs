@@ -193,6 +193,7 @@ impl Moto {
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system/switches").join(script);
         let mut server = Command::new(programs.join("python3"))
+            .arg("-B")
             .arg(script)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -1,4 +1,4 @@
-//! `promote` itself, back and forth under load behind real front ends: nobody notices.
+//! `promote` itself, back and forth under load behind real front ends, without a failed request.
 
 use crate::lab::Lab;
 use crate::machine::Machine;

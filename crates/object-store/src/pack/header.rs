@@ -2,7 +2,7 @@
 //!
 //! The format is version 2 of git's `Documentation/gitformat-pack.adoc`.
 
-use crate::object_id::{ObjectFormat, ObjectId, ObjectKind};
+use bluegreen_git_types::{ObjectFormat, ObjectId, ObjectKind};
 
 /// The maximum length of a header, in bytes: type, a 64-bit size, and the base of a delta.
 pub(crate) const MAX_HEADER: usize = 10 + 32;

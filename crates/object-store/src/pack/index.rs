@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::file::PackFile;
-use crate::object_id::ObjectFormat;
+use bluegreen_git_types::ObjectFormat;
 
 const MAGIC: &[u8] = b"\xfftOc\0\0\0\x02";
 const FANOUT: usize = 256 * 4;

@@ -24,10 +24,10 @@ use self::delta::DeltaHeader;
 use self::file::{FromOffset, PackFile};
 use self::header::{Header, MAX_HEADER, Representation};
 use self::index::{Index, Window};
-use crate::object_id::{ObjectFormat, ObjectId, ObjectKind};
 use crate::stream::{self, StreamError};
+use bluegreen_git_types::{ObjectFormat, ObjectId, ObjectKind};
 
-/// Objects of this size and larger are not held in memory, in bytes.
+/// The size from which on an object is not held in memory, in bytes.
 pub(crate) const MAX_IN_MEMORY: u64 = 16 << 20;
 
 /// The length of a read, in bytes: enough for most blobs and deltas of a site. Reads in the order of the pack read ahead.
@@ -168,8 +168,8 @@ impl Packs {
         DeltaHeader::parse(start.get(..zlib.total_out() as usize)?)
     }
 
-    /// Decompresses an object into `inflated`, whose length is its size. `room` is an upper bound of the bytes that it
-    /// takes in the pack, including its header, if one is known.
+    /// Decompresses an object into `inflated`, whose length is its size. `room` is an upper bound on the number of
+    /// bytes that it takes in the pack, including its header, if one is known.
     pub(crate) fn inflate(
         &self,
         location: Location,

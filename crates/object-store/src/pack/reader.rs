@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::delta::{self, DeltaHeader};
 use super::header::Representation;
 use super::{Buffers, Location, Packs};
-use crate::object_id::{ObjectId, ObjectKind};
 use crate::stream::StreamError;
+use bluegreen_git_types::{ObjectId, ObjectKind};
 
 /// The maximum length of a delta chain: git's own limit for `pack.depth`.
 pub(crate) const MAX_CHAIN: usize = 4095;

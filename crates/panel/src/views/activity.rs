@@ -150,7 +150,7 @@ fn rows(job: &Job) -> Vec<Row> {
     job.tallies.iter().map(row).collect()
 }
 
-/// Says which responses cannot be told apart; empty if there are none.
+/// Formats which responses cannot be told apart; empty if there are none.
 fn unknown(job: &Job) -> String {
     let requests = job.tallies.get(&Source::Unknown).map_or(0, |tally| tally.requests);
     let words = |responses| {

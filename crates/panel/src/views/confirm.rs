@@ -1,4 +1,4 @@
-//! The pages that ask for a confirmation, and say what visitors will see.
+//! The pages that request a confirmation and state what visitors will see.
 
 use askama::Template;
 use axum::response::Html;
@@ -65,7 +65,7 @@ pub fn promote(
 }
 
 fn promotion_words(state: &State, planned: &Planned, force: bool) -> Vec<String> {
-    let id = |id: Option<bluegreen_object_store::ObjectId>| id.map_or("nothing".into(), |id| id.short());
+    let id = |id: Option<bluegreen_git_types::ObjectId>| id.map_or("nothing".into(), |id| id.short());
     let (to, new) = (&planned.to, id(planned.new));
     let (url, watch) = (words(&state.public_url), humantime::format_duration(planned.watch));
     let mut lines = Vec::new();
@@ -102,7 +102,7 @@ fn promotion_words(state: &State, planned: &Planned, force: bool) -> Vec<String>
     lines
 }
 
-/// Says how many requests the side gets before the switch.
+/// Formats how many requests the side gets before the switch.
 fn canary_words(planned: &Planned) -> Option<String> {
     let steps = planned.canary.iter().map(|(percent, time)| {
         let time = humantime::format_duration(*time);
@@ -114,7 +114,7 @@ fn canary_words(planned: &Planned) -> Option<String> {
     (!steps.is_empty()).then(words)
 }
 
-/// Says how long the promotion waits for the side before.
+/// Formats how long the promotion waits for the previous side.
 fn drain_words(planned: &Planned) -> Option<String> {
     let from = planned.from.as_ref().filter(|_| !planned.is_public && !planned.drain.is_zero())?;
     let drain = humantime::format_duration(planned.drain);
@@ -223,7 +223,7 @@ fn going_back(job: &Job) -> String {
     } else if job.steps.contains(&Step::Set) {
         "Visitors get the side again that was public before.".into()
     } else if job.steps.contains(&Step::Canary) {
-        format!("{} gets no requests any more: all visitors get the side that is public.", job.side)
+        format!("{} no longer gets requests: all visitors get the side that is public.", job.side)
     } else {
         "Nothing is switched yet: visitors see no change.".into()
     }

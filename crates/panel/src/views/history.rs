@@ -5,11 +5,11 @@ use askama::Template;
 use super::{message, render, words};
 use crate::fields::Fields;
 use crate::state::State;
-use bluegreen_object_store::ObjectId;
+use bluegreen_git_types::ObjectId;
 use bluegreen_protocol::history::{Action, Entry, Outcome};
 use bluegreen_text::{age, truncated};
 
-/// The most entries that the page shows.
+/// The maximum number of entries that the page shows.
 const MAX_ROWS: usize = 50;
 
 /// The filters that have a list of values, besides that of the sides: name, label, and pairs of value and label.

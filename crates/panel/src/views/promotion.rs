@@ -8,7 +8,7 @@ use crate::state::State;
 use bluegreen_client::changes::Change;
 use bluegreen_text::count;
 
-/// The most commits of each kind that are listed.
+/// The maximum number of commits of each kind that are listed.
 const MAX_CHANGES: usize = 20;
 
 #[derive(Template)]

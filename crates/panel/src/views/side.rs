@@ -12,7 +12,7 @@ use bluegreen_text::age;
 use std::time::Duration;
 
 /// The time after which the page says that it waits for a server.
-const PATIENCE: Duration = Duration::from_secs(2);
+const WAITING_DELAY: Duration = Duration::from_secs(2);
 
 #[derive(Template)]
 #[template(path = "side.html")]
@@ -138,7 +138,7 @@ fn server_part(server: &Server, number: usize, with_log: bool) -> ServerPart {
     });
     let status = server.status.good();
     let waited = server.status.waited();
-    let waiting = (waited > PATIENCE || status.is_none()).then(|| {
+    let waiting = (waited > WAITING_DELAY || status.is_none()).then(|| {
         let host = words(&server.endpoint.host);
         format!("Waiting for {host} to respond, {} s...", waited.as_secs())
     });
@@ -195,7 +195,7 @@ fn lines(status: &Status) -> Vec<Line> {
     lines
 }
 
-/// Says what runs: "deployment by ada, started 3 minutes ago: build".
+/// Formats what runs: "deployment by ada, started 3 minutes ago: build".
 fn holder(running: &Holder) -> String {
     let since = age(&running.since).unwrap_or_else(|| words(&running.since));
     let what = format!("{} by {}, started {since}", running.action, words(&running.by.to_string()));

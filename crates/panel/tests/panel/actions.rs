@@ -79,7 +79,7 @@ fn two_browsers_see_each_line_and_each_response() {
                 ",900,\"failed\"]",
             ],
         );
-        assert!(started.elapsed() < Duration::from_secs(5));
+        assert!(started.elapsed() < Duration::from_secs(20));
     }
     // One that comes later sees all of it, too, and closing one changes nothing.
     drop(browsers);

@@ -3,19 +3,19 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use bluegreen_panel::{Options, Patience};
+use bluegreen_panel::{Options, Timeouts};
 
 use crate::actions::confirm;
 use crate::fake::{Panel, options};
 use crate::http::read;
 
 fn impatient() -> Panel {
-    let patience = Patience {
+    let timeouts = Timeouts {
         sending: Duration::from_millis(400),
         request: Duration::from_secs(1),
         reading: Duration::from_millis(500),
     };
-    Panel::start(Options { patience, ..options() })
+    Panel::start(Options { timeouts, ..options() })
 }
 
 #[test]

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use bluegreen_client::changes::Change as Commit;
 use bluegreen_client::switch::{Shown, Split};
-use bluegreen_object_store::ObjectId;
+use bluegreen_git_types::ObjectId;
 use bluegreen_panel::client::{
     Change, Client, Endpoint, Health, Pair, Planned, Problem, Progress, Promotion,
 };
-use bluegreen_panel::{Options, PanelError, Patience, serve};
+use bluegreen_panel::{Options, PanelError, Timeouts, serve};
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::Entry;
 use bluegreen_protocol::status::Status;
@@ -254,12 +254,12 @@ pub struct Panel {
 
 /// Returns the options that most tests use.
 pub fn options() -> Options {
-    let patience = Patience {
+    let timeouts = Timeouts {
         sending: Duration::from_secs(10),
         request: Duration::from_secs(20),
-        ..Patience::default()
+        ..Timeouts::default()
     };
-    Options { listen: "127.0.0.1:0".parse().unwrap(), token_file: None, hosts: Vec::new(), patience }
+    Options { listen: "127.0.0.1:0".parse().unwrap(), token_file: None, hosts: Vec::new(), timeouts }
 }
 
 impl Panel {

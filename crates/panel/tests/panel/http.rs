@@ -35,9 +35,11 @@ impl Panel {
     }
 
     /// Sends a request unchanged, and reads the whole response.
+    ///
+    /// The panel may reject a request and close the connection before it has received all of it.
     pub fn raw(&self, request: &str) -> Response {
         let mut stream = self.connect();
-        stream.write_all(request.as_bytes()).unwrap();
+        let _ = stream.write_all(request.as_bytes());
         read(stream)
     }
 

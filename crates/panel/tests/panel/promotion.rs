@@ -59,7 +59,7 @@ fn a_canary_shows_its_weight_and_the_responses_of_each_side() {
         ],
     );
     let page = panel.get("/confirm?do=stop").body;
-    contains_all(&page, &["green gets no requests any more: all visitors get the side that is public."]);
+    contains_all(&page, &["green no longer gets requests: all visitors get the side that is public."]);
     panel.change(|world| world.allowed = usize::MAX);
     read_until(&mut events, &[",\"switch\"]]"]);
 }

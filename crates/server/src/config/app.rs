@@ -10,13 +10,13 @@ use super::values::{duration, text};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct AppConfig {
-    /// The path that must respond on the release's own socket before the flip.
+    /// The path that must respond on the release's own socket before activation.
     #[serde(deserialize_with = "path")]
     pub health: String,
     /// The time within which an instance must become healthy.
     #[serde(deserialize_with = "positive")]
     pub within: Duration,
-    /// The time for which the old instance keeps running after the flip.
+    /// The time for which the old instance keeps running after activation.
     #[serde(deserialize_with = "duration")]
     pub drain: Duration,
     /// The command line that controls instances. By default, the helper that the installer created for this repository.

@@ -26,7 +26,7 @@ pub use self::app::AppConfig;
 pub use self::environment::Environment;
 pub use self::notify::Notify;
 pub use self::public::PublicConfig;
-pub use self::shared::{Inside, Shared, SharedPath};
+pub use self::shared::{RelativePath, Shared, SharedPath};
 pub use self::steps::{Phase, Step, StepsConfig};
 use self::values::{absolute, branch, duration, folder, server, size};
 
@@ -75,10 +75,10 @@ pub struct SiteConfig {
     pub subdirectory: Option<PathBuf>,
     /// The number of good releases kept besides the live one.
     pub keep: usize,
-    /// Whether to flush a release to disk before the flip.
+    /// Whether to flush a release to disk before activation.
     pub durable: bool,
-    /// The directories of hashed assets that stay reachable after a flip.
-    pub assets: Vec<Inside>,
+    /// The directories of hashed assets that stay reachable after an activation.
+    pub assets: Vec<RelativePath>,
     /// The time for which an asset is kept after the last release that contained it.
     #[serde(deserialize_with = "duration")]
     pub assets_age: Duration,

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::steps::{Many, Step};
+use super::steps::{Step, StepList};
 
 /// The default timeout of a command. It is short, because the pusher waits.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The `[notify]` section.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(from = "Written")]
+#[serde(from = "Raw")]
 pub struct Notify(Vec<Step>);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Written {
+struct Raw {
     #[serde(default)]
-    run: Many,
+    run: StepList,
     #[serde(default = "timeout", deserialize_with = "super::values::duration")]
     timeout: Duration,
 }
@@ -27,9 +27,9 @@ fn timeout() -> Duration {
     TIMEOUT
 }
 
-impl From<Written> for Notify {
-    fn from(written: Written) -> Self {
-        Self(written.run.within(written.timeout))
+impl From<Raw> for Notify {
+    fn from(raw: Raw) -> Self {
+        Self(raw.run.with_default_timeout(raw.timeout))
     }
 }
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::steps::{Many, Step, TIMEOUT};
+use super::steps::{Step, StepList, TIMEOUT};
 
 /// The time for which the release that visitors had stays untouched, by default.
 const SETTLE: Duration = Duration::from_secs(60);
 
 /// The `[public]` section.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(from = "Written")]
+#[serde(from = "Raw")]
 pub struct PublicConfig {
     /// The steps that run when the side becomes public.
     pub enter: Vec<Step>,
@@ -23,29 +23,29 @@ pub struct PublicConfig {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
-struct Written {
-    enter: Many,
-    leave: Many,
+struct Raw {
+    enter: StepList,
+    leave: StepList,
     #[serde(deserialize_with = "super::values::some_duration")]
     timeout: Option<Duration>,
     #[serde(deserialize_with = "super::values::some_duration")]
     settle: Option<Duration>,
 }
 
-impl From<Written> for PublicConfig {
-    fn from(written: Written) -> Self {
-        let timeout = written.timeout.unwrap_or(TIMEOUT);
+impl From<Raw> for PublicConfig {
+    fn from(raw: Raw) -> Self {
+        let timeout = raw.timeout.unwrap_or(TIMEOUT);
         Self {
-            enter: written.enter.within(timeout),
-            leave: written.leave.within(timeout),
-            settle: written.settle.unwrap_or(SETTLE),
+            enter: raw.enter.with_default_timeout(timeout),
+            leave: raw.leave.with_default_timeout(timeout),
+            settle: raw.settle.unwrap_or(SETTLE),
         }
     }
 }
 
 impl Default for PublicConfig {
     fn default() -> Self {
-        Written::default().into()
+        Raw::default().into()
     }
 }
 
@@ -56,7 +56,7 @@ impl PublicConfig {
         !self.enter.is_empty() || !self.leave.is_empty()
     }
 
-    /// Returns the longest time that the steps may take.
+    /// Returns the maximum time that the steps may take.
     #[must_use]
     pub fn within(&self) -> Duration {
         let of = |steps: &[Step]| steps.iter().map(|step| step.timeout).sum::<Duration>();

@@ -25,34 +25,34 @@ pub struct SharedPath {
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 #[derive(Default)]
 struct Raw {
-    dirs: Vec<Inside>,
-    files: Vec<Inside>,
+    dirs: Vec<RelativePath>,
+    files: Vec<RelativePath>,
 }
 
 /// A relative path without `.` and `..`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inside(PathBuf);
+pub struct RelativePath(PathBuf);
 
-impl Inside {
+impl RelativePath {
     /// Iterates over the path's components.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(OsStrExt::as_bytes)
     }
 }
 
-impl AsRef<Path> for Inside {
+impl AsRef<Path> for RelativePath {
     fn as_ref(&self) -> &Path {
         &self.0
     }
 }
 
-impl From<Inside> for PathBuf {
-    fn from(Inside(path): Inside) -> Self {
+impl From<RelativePath> for PathBuf {
+    fn from(RelativePath(path): RelativePath) -> Self {
         path
     }
 }
 
-impl<'de> Deserialize<'de> for Inside {
+impl<'de> Deserialize<'de> for RelativePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let path: PathBuf = Path::new(&text).components().collect();
@@ -72,7 +72,7 @@ impl TryFrom<Raw> for Shared {
     type Error = String;
 
     fn try_from(raw: Raw) -> Result<Self, String> {
-        let path = |is_dir| move |Inside(path): Inside| SharedPath { path, is_dir };
+        let path = |is_dir| move |RelativePath(path): RelativePath| SharedPath { path, is_dir };
         let mut paths: Vec<SharedPath> =
             raw.dirs.into_iter().map(path(true)).chain(raw.files.into_iter().map(path(false))).collect();
         // Paths compare by component, so that a path directly precedes those below it.

@@ -4,9 +4,10 @@ use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bluegreen_text::MAX_NAME_CHARS;
 use serde::{Deserialize, Deserializer, de};
 
-use super::shared::Inside;
+use super::shared::RelativePath;
 
 /// The default timeout of a step.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -14,13 +15,13 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// The phase of a deployment in which a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Before the flip: creates files that are not in the commit.
+    /// Before activation: creates files that are not in the commit.
     Build,
-    /// Before the flip: fails if the release must not be activated.
+    /// Before activation: fails if the release must not be activated.
     Check,
-    /// After the flip: restarts services.
+    /// After activation: restarts services.
     Restart,
-    /// After the flip: fails if the site does not work.
+    /// After activation: fails if the site does not work.
     Verify,
 }
 
@@ -52,44 +53,42 @@ pub struct Step {
 
 /// The value of a phase in the config: one step, or a list of steps.
 #[derive(Default)]
-pub(super) struct Many(Vec<WrittenStep>);
+pub(super) struct StepList(Vec<RawStep>);
 
 /// A step in the config: a table, or a shell command, which stands for a table with only `run`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct WrittenStep {
+struct RawStep {
     name: Option<String>,
     run: String,
     #[serde(default, deserialize_with = "super::values::some_duration")]
     timeout: Option<Duration>,
     #[serde(default)]
-    inputs: Vec<Inside>,
+    inputs: Vec<RelativePath>,
     #[serde(default)]
-    outputs: Vec<Inside>,
+    outputs: Vec<RelativePath>,
 }
 
 /// An element of a list of steps. It is not a list itself.
-struct OneStep(WrittenStep);
+struct OneStep(RawStep);
 
 /// The expected form of a step, for errors.
 const FORM: &str = "a shell line, `{ name = \"health\", run = \"...\", timeout = \"5m\" }`";
-/// The maximum length of a step's name, in characters.
-const LONGEST_NAME: usize = 100;
 
-impl<'de> Deserialize<'de> for Many {
+impl<'de> Deserialize<'de> for StepList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Visitor).map(Self)
     }
 }
 
-impl Many {
-    /// Returns the steps, with `limit` as the timeout of those that have none.
-    pub(super) fn within(self, limit: Duration) -> Vec<Step> {
-        let paths = |paths: Vec<Inside>| paths.into_iter().map(PathBuf::from).collect();
-        let step = |WrittenStep { name, run, timeout, inputs, outputs }| Step {
+impl StepList {
+    /// Returns the steps, with `default` as the timeout of those that have none.
+    pub(super) fn with_default_timeout(self, default: Duration) -> Vec<Step> {
+        let paths = |paths: Vec<RelativePath>| paths.into_iter().map(PathBuf::from).collect();
+        let step = |RawStep { name, run, timeout, inputs, outputs }| Step {
             name: name.unwrap_or_else(|| first_line(&run)),
             run,
-            timeout: timeout.unwrap_or(limit),
+            timeout: timeout.unwrap_or(default),
             inputs: paths(inputs),
             outputs: paths(outputs),
         };
@@ -99,7 +98,7 @@ impl Many {
 
 impl<'de> Deserialize<'de> for OneStep {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Many(mut steps) = Many::deserialize(deserializer)?;
+        let StepList(mut steps) = StepList::deserialize(deserializer)?;
         match (steps.pop(), steps.is_empty()) {
             (Some(step), true) => Ok(Self(step)),
             _ => Err(de::Error::custom(format_args!("expected {FORM}"))),
@@ -110,7 +109,7 @@ impl<'de> Deserialize<'de> for OneStep {
 struct Visitor;
 
 impl<'de> de::Visitor<'de> for Visitor {
-    type Value = Vec<WrittenStep>;
+    type Value = Vec<RawStep>;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(to, "{FORM}, or a list of these")
@@ -118,12 +117,12 @@ impl<'de> de::Visitor<'de> for Visitor {
 
     fn visit_str<E: de::Error>(self, run: &str) -> Result<Self::Value, E> {
         let (inputs, outputs) = (Vec::new(), Vec::new());
-        checked(WrittenStep { name: None, run: run.to_owned(), timeout: None, inputs, outputs })
+        checked(RawStep { name: None, run: run.to_owned(), timeout: None, inputs, outputs })
             .map(|step| vec![step])
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        let table = WrittenStep::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        let table = RawStep::deserialize(de::value::MapAccessDeserializer::new(map))?;
         checked(table).map(|step| vec![step])
     }
 
@@ -136,9 +135,9 @@ impl<'de> de::Visitor<'de> for Visitor {
     }
 }
 
-fn checked<E: de::Error>(step: WrittenStep) -> Result<WrittenStep, E> {
+fn checked<E: de::Error>(step: RawStep) -> Result<RawStep, E> {
     let is_name = |name: &str| {
-        !name.trim().is_empty() && name.chars().count() <= LONGEST_NAME && !name.contains(char::is_control)
+        !name.trim().is_empty() && name.chars().count() <= MAX_NAME_CHARS && !name.contains(char::is_control)
     };
     if step.run.trim().is_empty() || step.run.contains('\0') {
         Err(E::custom("expected a shell line like \"npm ci\""))
@@ -156,7 +155,7 @@ fn checked<E: de::Error>(step: WrittenStep) -> Result<WrittenStep, E> {
 }
 
 /// Returns whether one of the paths equals another one or is inside it.
-fn is_nested(paths: &[Inside]) -> bool {
+fn is_nested(paths: &[RelativePath]) -> bool {
     let mut paths: Vec<&Path> = paths.iter().map(AsRef::as_ref).collect();
     // A path directly precedes those inside it.
     paths.sort_unstable();
@@ -201,20 +200,20 @@ impl<'de> de::Visitor<'de> for Section {
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, mut section: A) -> Result<StepsConfig, A::Error> {
-        let mut written: [Vec<WrittenStep>; PHASES.len()] = Default::default();
+        let mut raw: [Vec<RawStep>; PHASES.len()] = Default::default();
         let mut limit = TIMEOUT;
         while let Some(Key(key)) = section.next_key()? {
             match key {
-                Some(phase) => written[phase as usize] = checked_phase(phase, section.next_value()?)?,
+                Some(phase) => raw[phase as usize] = checked_phase(phase, section.next_value()?)?,
                 None => limit = section.next_value::<Limit>()?.0,
             }
         }
-        Ok(StepsConfig(written.map(|steps| Many(steps).within(limit))))
+        Ok(StepsConfig(raw.map(|steps| StepList(steps).with_default_timeout(limit))))
     }
 }
 
 /// Validates the steps of a phase together.
-fn checked_phase<E: de::Error>(phase: Phase, Many(steps): Many) -> Result<Vec<WrittenStep>, E> {
+fn checked_phase<E: de::Error>(phase: Phase, StepList(steps): StepList) -> Result<Vec<RawStep>, E> {
     if phase != Phase::Build && steps.iter().any(|step| !step.outputs.is_empty()) {
         return Err(E::custom(format_args!("`inputs` and `outputs` are for build steps, not for `{phase}`")));
     }
@@ -239,9 +238,9 @@ impl StepsConfig {
         self.0.iter().flatten()
     }
 
-    /// Returns whether any step runs after the flip.
+    /// Returns whether any step runs after activation.
     #[must_use]
-    pub fn has_after_flip(&self) -> bool {
+    pub fn has_after_activation(&self) -> bool {
         [Phase::Restart, Phase::Verify].iter().any(|phase| !self.of(*phase).is_empty())
     }
 }
@@ -259,7 +258,7 @@ impl Step {
 fn first_line(run: &str) -> String {
     let mut lines = run.trim().lines();
     let first = lines.next().unwrap_or_default().trim_end();
-    let name: String = first.chars().take(LONGEST_NAME).collect();
+    let name: String = first.chars().take(MAX_NAME_CHARS).collect();
     let is_whole = name.len() == first.len() && lines.next().is_none();
     if is_whole { name } else { name + "..." }
 }
@@ -290,7 +289,7 @@ mod tests {
         assert_eq!(steps.of(Phase::Build), [step("npm ci", 3600)]);
         assert_eq!(steps.of(Phase::Check), [step("make test", 300)]);
         assert_eq!(steps.of(Phase::Restart), [step("a", 3600), step("b", 3600), step("c", 1)]);
-        assert!(steps.of(Phase::Verify).is_empty() && steps.has_after_flip());
+        assert!(steps.of(Phase::Verify).is_empty() && steps.has_after_activation());
         assert_eq!(env.iter().collect::<Vec<_>>(), [("A", "b")]);
         assert_eq!(Config::parse("[steps]\nbuild = 'x'").unwrap().steps.of(Phase::Build), [step("x", 600)]);
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-use bluegreen_git::is_branch_name;
+use bluegreen_git_types::is_branch_name;
 use bluegreen_text::MAX_NAME_CHARS;
 
 /// The maximum duration in a config: 10 years.
-const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+const MAX_DURATION: Duration = Duration::from_secs(10 * 366 * 86_400);
 
 /// Deserializes a string and passes it to `rule`, whose error names the expected value.
 pub(super) fn text<'de, D: Deserializer<'de>, T, E: Display>(
@@ -45,7 +45,7 @@ impl de::Visitor<'_> for DurationVisitor {
             E::custom(format!("invalid duration `{text}`, expected one like \"90s\", \"10m\", or \"1h 30m\""))
         })?;
         // A deadline must be representable as a time.
-        if duration > LONGEST {
+        if duration > MAX_DURATION {
             return Err(E::custom(format!("invalid duration `{text}`, expected at most 10 years")));
         }
         Ok(duration)

@@ -1,12 +1,12 @@
 //! The application's instances: one for each release, each on its own unix socket.
 //!
-//! An instance must be healthy on its socket before the flip. After the flip, the previous release's instance drains: it
-//! finishes its in-flight requests. A root-owned helper starts and stops instances: `start RELEASE` prints the socket's
-//! path, `stop RELEASE` stops the instance immediately, `live RELEASE SECONDS` stops all other instances after that time
-//! and moves the worker to this one, or stops it with `idle` as a further word,
-//! and `log RELEASE LINES` prints the end of the instance's output.
+//! An instance must be healthy on its socket before activation. After activation, the previous release's instance
+//! drains: it finishes its in-flight requests. A root-owned helper starts and stops instances: `start RELEASE` prints
+//! the socket's path, `stop RELEASE` stops the instance immediately, `live RELEASE SECONDS` stops all other instances
+//! after that time and moves the worker to this one, or stops it with `idle` as a further word, and `log RELEASE LINES`
+//! prints the end of the instance's output.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,10 +27,10 @@ use bluegreen_process::{self as process, End, Limits};
 const HELPERS: &str = "/usr/local/lib/bluegreen/apps";
 /// The directory of the installer's units.
 const UNITS: &str = "/etc/systemd/system";
-/// The file in `.bluegreen/` that names the release most recently passed to [`App::settle`].
-const SETTLED: &str = "app";
+/// The file in `.bluegreen/` that names the release most recently passed to [`App::declare_live`].
+const DECLARED: &str = "app";
 /// The maximum length of the helper's output, in bytes.
-const MAX_ANSWER: usize = 64 << 10;
+const MAX_OUTPUT: usize = 64 << 10;
 
 /// The timeout of helper commands that do not wait for an instance to stop.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,6 +89,9 @@ impl<'a> App<'a> {
             let failed = match probe(socket, &self.config.health) {
                 Ok(200..=399) => return Ok(()),
                 Ok(status) => format!("responded with status {status}"),
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                    "got no response: nothing listens on its socket".into()
+                }
                 Err(error) => format!("got no response: {}", bluegreen_text::reason(&error)),
             };
             // systemd removes the directory when the instance exits.
@@ -105,15 +108,15 @@ impl<'a> App<'a> {
 
     /// Declares a release live: stops all other instances after the drain time, and runs this release's worker. A failure
     /// does not fail the deployment; the next holder of the lock retries.
-    pub fn settle(self, live: &ReleaseName) {
+    pub fn declare_live(self, live: &ReleaseName) {
         let (live, seconds) = (live.to_string(), self.config.drain.as_secs().to_string());
-        let settled = self.declare(
+        let declared = self.declare(
             &live,
             &seconds,
             self.site.may_run_jobs() || !has_worker(self.server),
             CONTROL_TIMEOUT,
         );
-        let recorded = settled.and_then(|_| self.site.write_state(SETTLED, live.as_bytes()));
+        let recorded = declared.and_then(|_| self.site.write_state(DECLARED, live.as_bytes()));
         if let Err(error) = recorded {
             self.server.report.warning(error);
         }
@@ -155,14 +158,14 @@ impl<'a> App<'a> {
         }
     }
 
-    /// Settles the live release if an interrupted run did not.
-    pub fn settle_interrupted(self, live: &Live) -> Result<()> {
-        let settled = self.site.read_state(SETTLED)?;
+    /// Declares the live release again if an interrupted run did not.
+    pub fn declare_live_if_interrupted(self, live: &Live) -> Result<()> {
+        let declared = self.site.read_state(DECLARED)?;
         if let Live::Release(live) = live
             && self.site.socket(live).is_some()
-            && settled.as_deref() != Some(live.to_string().as_bytes())
+            && declared.as_deref() != Some(live.to_string().as_bytes())
         {
-            self.settle(live);
+            self.declare_live(live);
         }
         Ok(())
     }
@@ -189,7 +192,7 @@ impl<'a> App<'a> {
         let mut program = prepare(&words);
         program.arg(verb).args(arguments);
         let limits = Limits { timeout, stop: None };
-        let ran = process::output(&mut program, b"", limits, MAX_ANSWER, |bytes| {
+        let ran = process::output(&mut program, b"", limits, MAX_OUTPUT, |bytes| {
             process::keep_end(&mut complaint, bytes);
         });
         let (end, printed) = ran.map_err(|error| failed(bluegreen_text::reason(&error)))?;

@@ -130,7 +130,7 @@ impl<'a> StepCache<'a> {
 
     fn threads(&self) -> usize {
         match self.server.config.checkout_threads {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            0 => bluegreen_sys::parallel::available(),
             threads => threads,
         }
     }

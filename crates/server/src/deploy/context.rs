@@ -4,6 +4,7 @@ use std::cell::{LazyCell, OnceCell, RefCell};
 
 use crate::config::Config;
 use crate::deploy::options::PushOptions;
+use crate::deploy::timing::Timing;
 use crate::pusher::live_line::LiveLine;
 use crate::pusher::message::Message;
 use crate::site::history::{Actor, Entry};
@@ -24,6 +25,8 @@ pub struct DeployContext<'a> {
     pub report: &'a Report,
     /// The options of the push, or those that the command's own options stand for.
     pub options: PushOptions,
+    /// The phases of this run, for the push option `timing`.
+    pub(crate) timing: Timing,
     /// The history entries for which `[notify]` has not run yet.
     pub(crate) unreported: RefCell<Vec<Entry>>,
     stop: OnceCell<Stop>,
@@ -36,6 +39,8 @@ pub struct Caller {
     pub actor: LazyCell<Actor, Box<dyn FnOnce() -> Actor>>,
     /// True if a git client waits for this program. INT and HUP are then meant for the client.
     pub is_git: bool,
+    /// True in the gate, where the branch moves only if the deployment succeeds.
+    pub is_gate: bool,
     /// The release whose step runs this program, if the release belongs to the same site.
     pub step_of: Option<String>,
     /// True if a command of `[notify]` runs this program.
@@ -52,8 +57,17 @@ impl<'a> DeployContext<'a> {
         caller: Caller,
         report: &'a Report,
     ) -> Self {
-        let (options, unreported, stop) = (PushOptions::default(), RefCell::default(), OnceCell::new());
-        Self { repository, config, name, caller, report, options, unreported, stop }
+        Self {
+            repository,
+            config,
+            name,
+            caller,
+            report,
+            options: PushOptions::default(),
+            timing: Timing::start(),
+            unreported: RefCell::default(),
+            stop: OnceCell::new(),
+        }
     }
 
     /// Installs the signal handlers. From then on, TERM only requests a stop, and so do INT and HUP unless the caller is git.
@@ -71,6 +85,7 @@ impl<'a> DeployContext<'a> {
     /// Records the phase for `status`, and prints it for the push option `verbose`.
     pub fn phase(&self, site: &LockedSite, phase: &str) {
         site.phase(phase);
+        self.timing.begin(phase);
         self.report.detail(Message::Phase(phase));
     }
 

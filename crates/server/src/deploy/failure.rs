@@ -31,14 +31,18 @@ pub fn meaning(line: &str, status: i32) -> Option<String> {
 }
 
 /// Returns a hint for a failed step. After a restart or a verification, the reason is in the service's journal.
-pub fn hint(step: &Step, how: &str, steps: &StepsConfig, server: &str) -> String {
+pub fn hint(step: &Step, how: &str, steps: &StepsConfig, server: &str, is_gate: bool) -> String {
     if how.contains("is not installed") {
         return format!("run `bluegreen check` on {server} to see which");
     }
-    let is_after_flip = [Phase::Restart, Phase::Verify].iter().any(|phase| steps.of(*phase).contains(step));
-    let unit = steps.of(Phase::Restart).iter().find_map(|step| unit(&step.run)).filter(|_| is_after_flip);
+    let is_after_activation =
+        [Phase::Restart, Phase::Verify].iter().any(|phase| steps.of(*phase).contains(step));
+    let unit =
+        steps.of(Phase::Restart).iter().find_map(|step| unit(&step.run)).filter(|_| is_after_activation);
     match unit {
         Some(unit) => format!("run `journalctl -u {unit} -n 50` on {server}, fix it, and push again"),
+        // `deploy` would deploy the tip of the branch, which has not moved.
+        None if is_gate => "fix it and push again".into(),
         None => format!("fix it and push again, or run `bluegreen deploy` on {server}"),
     }
 }
@@ -83,7 +87,7 @@ mod tests {
     fn a_failed_verification_names_the_journal_of_the_service() {
         let text = "[steps]\nbuild = 'make'\nrestart = 'sudo -n /usr/bin/systemctl restart app.service'\nverify = 'x'\n";
         let steps = Config::parse(text).unwrap().steps;
-        let hint = |phase| hint(&steps.of(phase)[0], "exited with status 7", &steps, "blue");
+        let hint = |phase| hint(&steps.of(phase)[0], "exited with status 7", &steps, "blue", false);
         assert_eq!(
             hint(Phase::Verify),
             "run `journalctl -u app.service -n 50` on blue, fix it, and push again"

@@ -5,9 +5,11 @@ use bluegreen_text::printable;
 
 use crate::deploy::Target;
 use crate::deploy::context::DeployContext;
+use crate::deploy::session::Attempt;
 use crate::error::Result;
 use crate::pusher::message::Message;
-use crate::site::{Live, LockedSite, Site};
+use crate::release::Record;
+use crate::site::LockedSite;
 use bluegreen_checkout::subdirectory::Subdirectory;
 
 /// Completes a push whose commit has the same folder as the live release, if that is good. Returns false if the commit
@@ -16,12 +18,13 @@ pub fn complete_unchanged(
     server: &DeployContext,
     site: &LockedSite,
     target: Target<'_>,
-    live: &Live,
+    attempt: &Attempt,
     commit: ObjectId,
 ) -> Result<bool> {
     let DeployContext { config, repository, report, .. } = server;
-    let (Some(folder), Some(release)) = (&config.site.subdirectory, live.release()) else { return Ok(false) };
-    if matches!(target, Target::Commit(_)) || !is_unchanged(server, site, live, commit) {
+    let Some(folder) = &config.site.subdirectory else { return Ok(false) };
+    let (Some(release), Some(old)) = (attempt.live.release(), &attempt.old) else { return Ok(false) };
+    if matches!(target, Target::Commit(_)) || !is_unchanged(server, old, commit) {
         return Ok(false);
     }
     if let Some(push) = target.push() {
@@ -36,11 +39,13 @@ pub fn complete_unchanged(
 /// Returns whether a commit has the same folder as the live release, and that is good. An unreadable commit is reported
 /// by its deployment.
 #[must_use]
-pub fn is_unchanged(server: &DeployContext, site: &Site, live: &Live, commit: ObjectId) -> bool {
+pub fn is_unchanged(server: &DeployContext, live: &Record, commit: ObjectId) -> bool {
     let Some(folder) = &server.config.site.subdirectory else { return false };
-    let Some((old, old_folder)) = site.source(live).filter(|_| site.is_good(live)) else { return false };
+    if !live.is_good() || live.subdirectory.as_ref() != Some(folder) {
+        return false;
+    }
     let objects = server.repository.objects(commit.format());
     let reader = objects.reader();
     let find = |commit| Subdirectory::find(&reader, reader.commit(commit).ok()?.tree, folder).ok();
-    old_folder == *folder && find(old).zip(find(commit)).is_some_and(|(old, new)| old.has_same_files(&new))
+    find(live.commit).zip(find(commit)).is_some_and(|(old, new)| old.has_same_files(&new))
 }

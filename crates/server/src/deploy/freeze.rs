@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use crate::deploy::context::DeployContext;
 use crate::error::{Error, Result};
 use crate::site::history::{Action, Actor, Entry, Lock, Outcome};
-use crate::site::seen::Look;
+use crate::site::tip_status::TipStatus;
 use crate::site::{LockedSite, Site};
 use bluegreen_protocol::freeze::Freeze;
 use bluegreen_text::timestamp;
@@ -102,11 +102,11 @@ impl DeployContext<'_> {
     fn report_tip(&self, site: &LockedSite) -> Result<()> {
         let branch = &self.config.branch;
         let Some(tip) = self.repository.tip(branch)? else { return Ok(()) };
-        let (why, command) = match site.look_up(branch, tip)? {
-            Look::Live => return Ok(()),
-            Look::Unseen => (None, "resume"),
-            Look::Settled(why) => (why, "deploy"),
-            Look::GivenUp => (None, "deploy"),
+        let (why, command) = match site.tip_status(branch, tip)? {
+            TipStatus::Live => return Ok(()),
+            TipStatus::Unseen => (None, "resume"),
+            TipStatus::Examined(why) => (why, "deploy"),
+            TipStatus::GivenUp => (None, "deploy"),
         };
         let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
         let (server, tip) = (&self.name, tip.short());
@@ -128,7 +128,7 @@ impl DeployContext<'_> {
         let site = self.lock(action, begun)?;
         let branch = &self.config.branch;
         // An entry in the history would make a new site look used.
-        site.begin_account(branch, || Ok(self.repository.tip_to_record(branch)?))?;
+        site.begin_tip_log(branch, || Ok(self.repository.tip_to_record(branch)?))?;
         let Some(lock) = change(&site, begun)? else { return Ok(()) };
         let entry = Entry {
             time: timestamp(begun),

@@ -1,7 +1,7 @@
 //! The journal of an activation, `.bluegreen/publishing`.
 //!
-//! It is written before the branch moves and `current` flips, and removed once the services run and the site is verified.
-//! After a crash, the next holder of the lock reads it and completes the activation.
+//! It is written before the branch moves and `current` is replaced, and removed once the services run and the site is
+//! verified. After a crash, the next holder of the lock reads it and completes the activation.
 
 use bluegreen_object_store::ObjectId;
 use serde::{Deserialize, Serialize};

@@ -18,6 +18,7 @@ pub mod role;
 pub mod rollback;
 pub mod session;
 pub mod steps;
+mod timing;
 
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -26,7 +27,7 @@ use std::time::SystemTime;
 
 use bluegreen_object_store::{ObjectId, ObjectStore};
 
-use self::app::App;
+use self::app::{App, Started};
 use self::cache::StepCache;
 use self::decide::Decision;
 pub use self::decide::Target;
@@ -43,7 +44,7 @@ use crate::pusher::print_notice;
 use crate::release::{Record, ReleaseName, State, next_number, recyclable, surplus};
 use crate::shared;
 use crate::site::history::Action;
-use crate::site::{INCOMING, Live, LockedSite, Recycled, Site, Staged, Withdrawn};
+use crate::site::{INCOMING, Live, LockedSite, Site, Staged, Withdrawn};
 use bluegreen_checkout::monitor::{Monitor, Notice};
 use bluegreen_checkout::{self as checkout, Checkout, Options, Submodules, Written, listing::Listing};
 
@@ -54,7 +55,7 @@ pub fn deploy(server: &DeployContext, target: Target<'_>) -> Result<()> {
     server.change_site(Action::Deploy, |site, attempt| {
         if let Target::Tip(pushed) = target {
             // Its earlier outcome no longer matters.
-            site.forget_seen(pushed)?;
+            site.forget_tip(pushed)?;
         }
         run(server, site, target, attempt)
     })?;
@@ -70,7 +71,7 @@ fn run(
 ) -> Result<()> {
     let DeployContext { config, report, repository, .. } = server;
     let live = attempt.live.clone();
-    let Some(commit) = choose(server, site, target, &live)? else { return Ok(()) };
+    let Some(commit) = choose(server, site, target, attempt)? else { return Ok(()) };
     attempt.new = Some(commit);
     server.refuse_frozen(site, target.refused())?;
     refuse_public(server, site, target)?;
@@ -80,50 +81,57 @@ fn run(
     let name = ReleaseName::next(SystemTime::now(), commit, &releases);
     let objects = repository.objects(commit.format());
     let contents = objects.reader().commit(commit)?;
-    let recycled = recyclable(&releases, live.release(), config.site.keep)
+    let withdrawn = recyclable(&releases, live.release(), config.site.keep)
         .into_iter()
         .filter(|name| is_free(server, site, name))
-        .find_map(|name| site.open_to_recycle(name));
+        .find_map(|name| site.withdraw_to_recycle(name));
     let Filled { mut staged, written, withdrawn } =
-        fill_recycled_or_new(server, site, &name, &objects, contents.tree, recycled)?;
-    let manifest = &written.manifest;
-    warn_of_submodules(server, &manifest.listing);
-    let changed = changed(site, &live, &objects, &manifest.listing);
-    let (files, size) = (manifest.listing.files(), manifest.listing.size());
+        fill_recycled_or_new(server, site, &name, &objects, contents.tree, withdrawn)?;
+    let listing = &written.manifest.listing;
+    warn_of_submodules(server, listing);
+    let changed = changed(attempt.old.as_ref(), &objects, listing);
+    let (files, size) = (listing.files(), listing.size());
     let mut record = Record::new(commit, contents.subject, files);
     record.number = Some(next_number(&releases));
     record.subdirectory.clone_from(&config.site.subdirectory);
-    staged.place(&name, &record, manifest)?;
+    server.timing.begin("place the release");
+    staged.place(&name, &record, &written.manifest)?;
     attempt.release = Some(name.clone());
 
-    let steps = Steps::new(server, site, &name, live.release());
-    let cache = StepCache::new(server, site, staged.dir(), &manifest.listing);
-    steps.build(|step| cache.restore(step))?;
-    let started = App::of(server, site).map(|app| app.start(&name)).transpose()?;
-    steps.run(Phase::Check, Some(server.stop()))?;
-
+    let cache = StepCache::new(server, site, staged.dir(), listing);
+    let started = build_and_check(server, site, &name, &live, &cache)?;
     pool_assets(server, site, &name);
     record.outputs = cache.outputs(config.steps.of(Phase::Build).iter());
     record.state = State::Ready;
     record.sealed = Some(timestamp(SystemTime::now()));
+    server.timing.begin("flush to the disk");
     staged.seal(&name, &record, &written)?;
+
     if let Target::Commit(_) = target {
         server.set_tip_aside(site, Some(commit), "another commit was deployed instead");
     }
-    Publication {
-        server,
-        site,
-        release: &name,
-        previous: &live,
-        is_new: true,
-        push: target.push(),
-        is_stuck: Cell::default(),
-    }
-    .publish(Some(staged), started)?;
+    let (push, is_stuck) = (target.push(), Cell::default());
+    Publication { server, site, release: &name, previous: &live, is_new: true, push, is_stuck }
+        .publish(Some(staged), started)?;
     report.line(Message::Live { release: &name, changed, files, size, took: attempt.took() });
     drop(withdrawn);
     prune(server, site, &name);
     Ok(())
+}
+
+/// Runs `build`, starts the application's instance, and runs `check`.
+fn build_and_check<'a>(
+    server: &'a DeployContext,
+    site: &'a LockedSite,
+    name: &ReleaseName,
+    live: &Live,
+    cache: &StepCache,
+) -> Result<Option<Started<'a>>> {
+    let steps = Steps::new(server, site, name, live.release());
+    steps.build(|step| cache.restore(step))?;
+    let started = App::of(server, site).map(|app| app.start(name)).transpose()?;
+    steps.run(Phase::Check, Some(server.stop()))?;
+    Ok(started)
 }
 
 /// Adds the release's assets to the pool, where pages that visitors have already loaded still find them. A failure is
@@ -166,10 +174,10 @@ fn fill_recycled_or_new<'a>(
     name: &ReleaseName,
     objects: &ObjectStore,
     tree: ObjectId,
-    recycled: Option<Recycled>,
+    withdrawn: Option<Withdrawn<'a>>,
 ) -> Result<Filled<'a>> {
-    let is_recycled = recycled.is_some();
-    match fill(server, site, name, objects, tree, recycled) {
+    let is_recycled = withdrawn.is_some();
+    match fill(server, site, name, objects, tree, withdrawn) {
         // The old release may contain another user's files, for instance.
         Ok(None) => {}
         Err(Error::Io(_)) if is_recycled => {}
@@ -187,30 +195,31 @@ fn fill<'a>(
     name: &ReleaseName,
     objects: &ObjectStore,
     tree: ObjectId,
-    recycled: Option<Recycled>,
+    withdrawn: Option<Withdrawn<'a>>,
 ) -> Result<Option<Filled<'a>>> {
     let DeployContext { config, report, .. } = server;
     server.phase(site, "read the commit");
     let options = checkout_options(config, site.releases_path());
-    let withdrawn = recycled.map(|old| site.withdraw_to_recycle(old)).transpose()?;
     let plan = || {
-        let (manifest, stop) = (withdrawn.as_ref().map(Withdrawn::manifest), Some(server.stop()));
-        let checkout = Checkout::plan(&server.repository, objects, tree, manifest, &options, stop)?;
+        let manifest = withdrawn.as_ref().map(Withdrawn::manifest).transpose()?;
+        let stop = Some(server.stop());
+        let checkout = Checkout::plan(&server.repository, objects, tree, manifest.as_ref(), &options, stop)?;
         site.refuse_full_disk(checkout.plan.new_sizes())?;
-        Ok(checkout)
+        Ok((checkout, manifest))
     };
     let (planned, is_in_use) = match &withdrawn {
         Some(withdrawn) => withdrawn.search_users_during(plan),
         None => (plan(), false),
     };
-    let checkout = match planned {
-        Ok(checkout) => checkout,
+    let (checkout, manifest) = match planned {
+        Ok(planned) => planned,
         Err(error) => {
             withdrawn.into_iter().for_each(Withdrawn::put_back);
             return Err(error);
         }
     };
-    let source = withdrawn.as_ref().map(Withdrawn::take_over).transpose()?;
+    let recycled = withdrawn.as_ref().zip(manifest.as_ref());
+    let source = recycled.map(|(old, manifest)| old.take_over(manifest)).transpose()?;
     if is_in_use {
         return Ok(None);
     }
@@ -273,7 +282,7 @@ pub fn dry_run(server: &DeployContext, commit: ObjectId) -> Result<()> {
         commit: &commit.short(),
         subject: &contents.subject,
         files: listing.files(),
-        changed: changed(&site, &live, &objects, listing),
+        changed: changed(site.live_record(&live).as_ref(), &objects, listing),
         site: site.root(),
         recycled: recyclable(&site.releases()?, live.release(), server.config.site.keep).into_iter().next(),
     });
@@ -281,8 +290,9 @@ pub fn dry_run(server: &DeployContext, commit: ObjectId) -> Result<()> {
 }
 
 /// Counts the files that differ from those of the live release.
-fn changed(site: &Site, live: &Live, objects: &ObjectStore, listing: &Listing) -> u64 {
-    let old = site.source(live);
+fn changed(live: Option<&Record>, objects: &ObjectStore, listing: &Listing) -> u64 {
+    let folder = |record: &Record| record.subdirectory.clone().unwrap_or_default();
+    let old = live.map(|record| (record.commit, folder(record)));
     checkout::changed(objects, old.as_ref().map(|(commit, folder)| (*commit, folder.as_path())), listing)
 }
 
@@ -291,7 +301,7 @@ fn choose(
     server: &DeployContext,
     site: &LockedSite,
     target: Target<'_>,
-    live: &Live,
+    attempt: &Attempt,
 ) -> Result<Option<ObjectId>> {
     let DeployContext { config, report, repository, .. } = server;
     let branch = match target {
@@ -304,15 +314,15 @@ fn choose(
     {
         report.line(Message::Superseded { commit: &pushed.short(), tip: &tip.short() });
     }
-    let good = site.commit(live).filter(|_| site.is_good(live));
+    let good = attempt.old.as_ref().filter(|record| record.is_good()).map(|record| record.commit);
     match target.decide(branch, good)? {
         Decision::Deploy(commit) => {
-            let is_complete = folder::complete_unchanged(server, site, target, live, commit)?;
+            let is_complete = folder::complete_unchanged(server, site, target, attempt, commit)?;
             return Ok(Some(commit).filter(|_| !is_complete));
         }
         Decision::AlreadyLive(commit) => {
             target.push().map_or(Ok(()), |push| repository.move_ref(push, "push", Some(server.stop())))?;
-            if let Some(release) = live.release() {
+            if let Some(release) = attempt.live.release() {
                 report.line(Message::AlreadyLive { commit: &commit.short(), release });
             }
         }

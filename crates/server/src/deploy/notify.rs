@@ -19,7 +19,7 @@ use crate::site::history::{self, Entry};
 use crate::site::{LockedSite, Site, logs};
 use bluegreen_process as process;
 
-/// The length of the end of a command's output that is searched for the reason of a failure, in bytes.
+/// The number of bytes at the end of a command's output that are searched for the reason of a failure.
 const TAIL: usize = 1000;
 
 impl DeployContext<'_> {
@@ -44,13 +44,13 @@ impl DeployContext<'_> {
         let broken = log.as_ref().err().map(ToString::to_string);
         let tell = |entry: &Entry| {
             let lines = self.config.notify.iter();
-            lines.filter_map(|line| self.tell(line, entry, log.as_ref().ok())).collect::<Vec<_>>()
+            lines.filter_map(|line| self.run_notice(line, entry, log.as_ref().ok())).collect::<Vec<_>>()
         };
         broken.into_iter().chain(entries.iter().flat_map(tell)).collect()
     }
 
     /// Runs one command, and returns the reason if it fails.
-    fn tell(&self, line: &Step, entry: &Entry, log: Option<&File>) -> Option<String> {
+    fn run_notice(&self, line: &Step, entry: &Entry, log: Option<&File>) -> Option<String> {
         self.report.detail(Message::Phase(&format!("notify: {}", line.name)));
         note(log, format_args!("--- {} notify: {}", timestamp(SystemTime::now()), line.line()));
         let (started, mut tail) = (Instant::now(), Vec::new());

@@ -22,6 +22,8 @@ pub struct PushOptions {
     pub force: bool,
     /// Print every phase.
     pub verbose: bool,
+    /// Print how long each phase took.
+    pub timing: bool,
 }
 
 impl PushOptions {
@@ -35,6 +37,7 @@ impl PushOptions {
                 b"public" => read.public = true,
                 b"no-cache" => read.no_cache = true,
                 b"verbose" => read.verbose = true,
+                b"timing" => read.timing = true,
                 _ => report.warning(Message::UnknownOption(&printable(OsStr::from_bytes(option)))),
             }
         }

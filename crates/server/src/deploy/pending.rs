@@ -4,7 +4,7 @@ use crate::deploy::journal;
 use crate::error::Result;
 use crate::pusher::leftover::Leftover;
 use crate::release::Release;
-use crate::site::seen::{ATTEMPTS, Look};
+use crate::site::tip_status::{MAX_ATTEMPTS, TipStatus};
 use crate::site::{Live, Site};
 use bluegreen_git::Repository;
 pub use bluegreen_protocol::status::{Kind, Pending};
@@ -18,7 +18,7 @@ pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pe
     };
     let locks = repository.stale_locks()?;
     let mut found: Vec<Pending> =
-        locks.iter().map(|lock| pending(Kind::Lock, Leftover::OldLock(lock), "resume")).collect();
+        locks.iter().map(|lock| pending(Kind::Lock, Leftover::StaleLock(lock), "resume")).collect();
     // The holder of the lock completes everything else.
     if site.holder().is_some() {
         return Ok(found);
@@ -31,24 +31,26 @@ pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pe
     let mark = site.public_mark()?.map(|mark| mark.public);
     let begun = journal::peek(site)?;
     let tip = repository.tip(branch)?;
-    let look = tip.map(|tip| site.look_up(branch, tip)).transpose()?;
+    let look = tip.map(|tip| site.tip_status(branch, tip)).transpose()?;
     if site.holder().is_some() {
         return Ok(found);
     }
     found.extend(role.and_then(|role| match role.complete {
-        false => Some(pending(Kind::Role, Leftover::RoleCutOff, "resume")),
-        true if Some(role.public) != mark => Some(pending(Kind::Role, Leftover::RoleOpen, "public")),
+        false => Some(pending(Kind::Role, Leftover::RoleInterrupted, "resume")),
+        true if Some(role.public) != mark => Some(pending(Kind::Role, Leftover::RoleUnrecorded, "public")),
         true => None,
     }));
-    found.extend(begun.map(|release| pending(Kind::Publication, Leftover::Begun(&release), "resume")));
+    found.extend(
+        begun.map(|release| pending(Kind::Publication, Leftover::ActivationInterrupted(&release), "resume")),
+    );
     found.extend(tip.zip(look).and_then(|(tip, look)| {
         let tip = &tip.short();
         match look {
-            Look::Unseen => Some(pending(Kind::Tip, Leftover::NotSeen { branch, tip }, "resume")),
-            Look::GivenUp => {
-                Some(pending(Kind::Tip, Leftover::GivenUp { tip, attempts: ATTEMPTS }, "deploy"))
+            TipStatus::Unseen => Some(pending(Kind::Tip, Leftover::TipUndeployed { branch, tip }, "resume")),
+            TipStatus::GivenUp => {
+                Some(pending(Kind::Tip, Leftover::TipGivenUp { tip, attempts: MAX_ATTEMPTS }, "deploy"))
             }
-            Look::Live | Look::Settled(_) => None,
+            TipStatus::Live | TipStatus::Examined(_) => None,
         }
     }));
     Ok(found)

@@ -1,9 +1,9 @@
 //! Activates a ready release, and goes back if it fails. Deployments and rollbacks share this part.
 //!
-//! The order: the ref moves (gate only), `current` flips, services restart, the site is verified. If there is more to do
-//! than the flip, the [`journal`] records the activation. After a crash, the next holder of the lock completes it: if
-//! `current` has flipped, it verifies the release again; otherwise it moves the ref back. The live release and the branch
-//! then agree again.
+//! The order: the ref moves (gate only), the release is activated, services restart, the site is verified. If there is
+//! more to do than replacing `current`, the [`journal`] records the activation. After a crash, the next holder of the
+//! lock completes it: if `current` was replaced, it verifies the release again; otherwise it moves the ref back. The
+//! live release and the branch then agree again.
 
 use std::cell::Cell;
 
@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::pusher::leftover::Leftover;
 use crate::pusher::message::Message;
 use crate::release::ReleaseName;
-use crate::site::seen::ATTEMPTS;
-use crate::site::{Flip, Live, LockedSite, Staged};
+use crate::site::tip_status::MAX_ATTEMPTS;
+use crate::site::{Activated, Live, LockedSite, Staged};
 use bluegreen_git as git;
 use bluegreen_git::push::RefUpdate;
 use bluegreen_process::signals::Stop;
@@ -35,25 +35,25 @@ pub struct Publication<'a> {
     pub previous: &'a Live,
     /// True for a new release, which was never verified; false for a rollback.
     pub is_new: bool,
-    /// The ref update that belongs to the flip.
+    /// The ref update that belongs to the activation.
     pub push: Option<&'a RefUpdate>,
     /// True if the ref could not be moved back. The journal then stays, and the next run retries.
     pub is_stuck: Cell<bool>,
 }
 
 impl Publication<'_> {
-    /// Moves the ref, flips, and runs `restart` and `verify`. If a step fails, the previous release becomes live again. After
-    /// the flip, `staged` is no longer removed, and `started` no longer stopped.
+    /// Moves the ref, activates the release, and runs `restart` and `verify`. If a step fails, the previous release
+    /// becomes live again. After activation, `staged` and `started` stay.
     pub fn publish(&self, staged: Option<Staged>, started: Option<Started>) -> Result<()> {
         staged.as_ref().map_or(Ok(()), Staged::refuse_replaced)?;
-        let has_more = self.push.is_some() || self.server.config.steps.has_after_flip();
+        let has_more = self.push.is_some() || self.server.config.steps.has_after_activation();
         if has_more {
             let entry = Entry::new(self.release, self.previous.release(), self.is_new, self.push);
             journal::write(self.site, &entry)?;
         }
         self.server.phase(self.site, "activate");
         let stop = self.server.stop();
-        // This is the last check for a stop request: after the flip, stopping would mean going back.
+        // This is the last check for a stop request: after activation, stopping would mean going back.
         let activate = || {
             stop.check()?;
             self.site.activate(self.release)
@@ -63,8 +63,8 @@ impl Publication<'_> {
             self.move_ref()?;
             activate().inspect_err(|_| self.move_ref_back())
         };
-        let flip = match move_ref_and_activate() {
-            Ok(flip) => flip,
+        let activated = match move_ref_and_activate() {
+            Ok(activated) => activated,
             Err(error) => {
                 // Stop the instance before its files are removed.
                 drop(started);
@@ -81,45 +81,45 @@ impl Publication<'_> {
         let verified = self.verify(Some(stop));
         if has_more {
             let finished = self.finish();
-            verified.and(finished.map_err(|error| Error::AfterFlip(Box::new(error))))?;
+            verified.and(finished.map_err(|error| Error::AfterActivation(Box::new(error))))?;
         }
-        flip.flushed()
+        activated.flushed()
     }
 
     /// Runs `restart` and `verify` on the live release, and goes back if one of them fails.
     fn verify(&self, stop: Option<&Stop>) -> Result<()> {
         let steps = Steps::new(self.server, self.site, self.release, self.previous.release());
         let result = steps.run(Phase::Restart, stop).and_then(|()| steps.run(Phase::Verify, stop));
-        result.map(|()| self.settle(self.release)).or_else(|error| self.go_back(error))
+        result.map(|()| self.declare_live(self.release)).or_else(|error| self.go_back(error))
     }
 
     /// Makes the previous release live again. Always returns an error: the given one, or a more severe one.
     fn go_back(&self, error: Error) -> Result<()> {
-        let after_flip = |error| Err(Error::AfterFlip(Box::new(error)));
+        let after_activation = |error| Err(Error::AfterActivation(Box::new(error)));
         // The release is marked first, so that the next run also goes back if this one crashes from here on.
         // A cancelled rollback is not marked: its release may be good.
         let is_to_blame = self.is_new || !matches!(error, Error::Cancelled);
         if is_to_blame && let Err(unmarked) = self.site.mark_bad(self.release) {
             self.server.report.warning(unmarked);
         }
-        let Some(previous) = self.previous.release() else { return after_flip(error) };
+        let Some(previous) = self.previous.release() else { return after_activation(error) };
         self.server.report.line(Message::GoingBack(previous));
         self.server.phase(self.site, "go back");
         self.start_previous(previous);
         match self.site.activate(previous) {
-            Ok(Flip::Done) => {}
-            Ok(Flip::Unflushed(unflushed)) => self.server.report.warning(unflushed),
+            Ok(Activated::Done) => {}
+            Ok(Activated::Unflushed(unflushed)) => self.server.report.warning(unflushed),
             Err(stuck) => {
                 self.server.report.error(&error);
-                return after_flip(stuck);
+                return after_activation(stuck);
             }
         }
         self.restart_previous(previous);
-        self.settle(previous);
+        self.declare_live(previous);
         Err(error)
     }
 
-    /// Starts the previous release's instance if it no longer runs. A failure does not prevent the flip back, because the
+    /// Starts the previous release's instance if it no longer runs. A failure does not prevent going back, because the
     /// failed release is worse.
     fn start_previous(&self, previous: &ReleaseName) {
         let Some(app) = App::of(self.server, self.site) else { return };
@@ -132,9 +132,9 @@ impl Publication<'_> {
     }
 
     /// Drains the instances of all other releases.
-    fn settle(&self, live: &ReleaseName) {
+    fn declare_live(&self, live: &ReleaseName) {
         if let Some(app) = App::of(self.server, self.site) {
-            app.settle(live);
+            app.declare_live(live);
         }
     }
 
@@ -170,7 +170,7 @@ impl Publication<'_> {
 
 /// An interrupted activation, and how it was completed.
 #[derive(Debug)]
-pub struct Ended {
+pub struct CompletedActivation {
     /// The release that was being activated.
     pub release: ReleaseName,
     /// Its commit, if known.
@@ -186,7 +186,7 @@ pub struct Ended {
 }
 
 /// Completes an activation that a crash interrupted, and reports it.
-pub fn resume(server: &DeployContext, site: &LockedSite) -> Result<Option<Ended>> {
+pub fn resume(server: &DeployContext, site: &LockedSite) -> Result<Option<CompletedActivation>> {
     let Some(mut entry) = journal::read(site)? else { return Ok(None) };
     let Some(release) = entry.release() else { return journal::finish(site).map(|()| None) };
     entry.attempts = entry.attempts.saturating_add(1);
@@ -195,7 +195,7 @@ pub fn resume(server: &DeployContext, site: &LockedSite) -> Result<Option<Ended>
         server.report.warning(error);
     }
     let (previous, push) = (entry.previous().map_or(Live::Nothing, Live::Release), entry.push());
-    let cut_off = Publication {
+    let publication = Publication {
         server,
         site,
         release: &release,
@@ -205,24 +205,24 @@ pub fn resume(server: &DeployContext, site: &LockedSite) -> Result<Option<Ended>
         is_stuck: Cell::default(),
     };
     let commit = if site.has(&release)? { site.release(&release)?.commit() } else { None };
-    let (was_live, result) = cut_off.end(entry.attempts > ATTEMPTS)?;
+    let (was_live, result) = publication.complete(entry.attempts > MAX_ATTEMPTS)?;
     match &result {
         // Already reported.
-        Ok(()) | Err(Error::CutOff(_)) => {}
+        Ok(()) | Err(Error::Interrupted(_)) => {}
         Err(error) => server.report.warning(error),
     }
-    cut_off.finish()?;
-    Ok(Some(Ended { release, commit, previous, is_new: entry.is_new, was_live, result }))
+    publication.finish()?;
+    Ok(Some(CompletedActivation { release, commit, previous, is_new: entry.is_new, was_live, result }))
 }
 
 impl Publication<'_> {
     /// Continues after the interruption, without steps if they were tried too often. Returns whether the release had become
     /// live, and the outcome.
-    fn end(&self, is_last: bool) -> Result<(bool, Result<()>)> {
+    fn complete(&self, is_last: bool) -> Result<(bool, Result<()>)> {
         let Self { server, site, release, .. } = self;
         let live = site.live()?;
         let is_live = live.release() == Some(release);
-        server.report.warning(Leftover::CutOff { release, is_live });
+        server.report.warning(Leftover::CompletingActivation { release, is_live });
         let is_bad = site.has(release)? && site.release(release)?.is_bad();
         let unverified = || Error::Unverified(release.to_string());
         let result = match live.release() {
@@ -236,13 +236,13 @@ impl Publication<'_> {
             _ => {
                 self.move_ref_back_if_moved();
                 let removed = if self.is_new && site.has(release)? { site.remove(release) } else { Ok(()) };
-                removed.and(Err(Error::CutOff(release.to_string())))
+                removed.and(Err(Error::Interrupted(release.to_string())))
             }
         };
         Ok((is_live || is_bad, result))
     }
 
-    /// Moves the ref back if it has moved. A crash before the flip may also have come before the ref update.
+    /// Moves the ref back if it has moved. A crash before activation may also have come before the ref update.
     fn move_ref_back_if_moved(&self) {
         let moved =
             |push: &RefUpdate| self.server.repository.id_of(&push.name).is_ok_and(|id| id == Some(push.new));

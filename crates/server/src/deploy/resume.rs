@@ -10,31 +10,31 @@ use crate::deploy::{Target, run};
 use crate::error::Result;
 use crate::pusher::leftover::Leftover;
 use crate::site::history::Action;
-use crate::site::seen::{ATTEMPTS, Look};
+use crate::site::tip_status::{MAX_ATTEMPTS, TipStatus};
 
 /// Completes whatever a crash interrupted. Prints nothing if there is nothing to do.
 pub fn resume(server: &DeployContext) -> Result<()> {
     let DeployContext { repository, config, report, .. } = server;
     // Taking the lock completes an interrupted activation, which may have to move the branch.
     for lock in repository.remove_stale_locks()? {
-        report.line(Leftover::Removed(&lock));
+        report.line(Leftover::StaleLockRemoved(&lock));
     }
     server.change_site(Action::Deploy, |site, attempt| {
         if let Some((app, live)) = App::of(server, site).zip(attempt.live.release()) {
             // After a boot, the worker is not running either.
-            app.settle(live);
+            app.declare_live(live);
         }
         let Some(tip) = repository.tip(&config.branch)? else { return Ok(()) };
-        match site.look_up(&config.branch, tip)? {
-            Look::Live | Look::Settled(_) => Ok(()),
-            Look::GivenUp => {
-                report.warning(Leftover::GivenUp { tip: &tip.short(), attempts: ATTEMPTS });
+        match site.tip_status(&config.branch, tip)? {
+            TipStatus::Live | TipStatus::Examined(_) => Ok(()),
+            TipStatus::GivenUp => {
+                report.warning(Leftover::TipGivenUp { tip: &tip.short(), attempts: MAX_ATTEMPTS });
                 Ok(())
             }
-            Look::Unseen => {
+            TipStatus::Unseen => {
                 if let Some(freeze) = site.freeze()? {
                     let (branch, tip_short) = (&config.branch, &tip.short());
-                    report.warning(Leftover::Frozen {
+                    report.warning(Leftover::SkippingTip {
                         branch,
                         tip: tip_short,
                         server: &server.name,
@@ -42,7 +42,7 @@ pub fn resume(server: &DeployContext) -> Result<()> {
                     });
                     return site.set_aside(tip, &freeze.why_skipped());
                 }
-                report.line(Leftover::Unseen {
+                report.line(Leftover::DeployingTip {
                     branch: &config.branch,
                     tip: &tip.short(),
                     server: &server.name,

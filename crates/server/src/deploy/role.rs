@@ -11,7 +11,7 @@ use crate::deploy::steps::{run_line, shell};
 use crate::error::{Error, Result};
 use crate::pusher::leftover::Leftover;
 use crate::site::role::Role;
-use crate::site::seen::ATTEMPTS;
+use crate::site::tip_status::MAX_ATTEMPTS;
 use crate::site::{Live, LockedSite, Site, logs};
 use bluegreen_protocol::status;
 
@@ -55,11 +55,11 @@ pub fn recover(server: &DeployContext, site: &LockedSite) -> Result<()> {
         }
     };
     let Some(role) = role.filter(|role| !role.complete) else { return Ok(()) };
-    if role.attempts >= ATTEMPTS {
-        server.report.warning(Leftover::RoleGivenUp { attempts: ATTEMPTS });
+    if role.attempts >= MAX_ATTEMPTS {
+        server.report.warning(Leftover::RoleGivenUp { attempts: MAX_ATTEMPTS });
         return Ok(());
     }
-    server.report.warning(Leftover::Role);
+    server.report.warning(Leftover::UndoingRole);
     site.write_role(&Role { public: false, complete: false, attempts: role.attempts + 1 })?;
     if let Err(error) = run(server, site, false) {
         // It was not interrupted.

@@ -9,7 +9,7 @@ use crate::deploy::publish::Publication;
 use crate::deploy::session::Attempt;
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
-use crate::release::{ReleaseName, previous};
+use crate::release::{Release, ReleaseName, previous};
 use crate::shared::first_unlinked;
 use crate::site::LockedSite;
 use crate::site::history::Action;
@@ -37,24 +37,12 @@ fn run(
         return Ok(());
     }
     server.refuse_frozen(site, Refused::Command)?;
-    if !release.is_good() {
-        return Err(Error::UnfitRelease { name: name.to_string(), state: release.state() });
-    }
-    if !site.is_original(&release)? {
-        let replaced = Error::ReplacedSince(name.to_string());
-        // An operator who names the release may have restored it from a backup: this is only a warning.
+    for problem in problems(server, site, &release)? {
+        // An operator who names the release accepts that, or has restored it from a backup.
         if to.is_none() {
-            return Err(replaced);
+            return Err(problem);
         }
-        server.report.warning(replaced);
-    }
-    if let Some(path) = first_unlinked(site, &server.config.shared, name) {
-        let unshared = Error::NotShared { release: name.to_string(), path, commit: name.commit().into() };
-        // An operator who names the release accepts that.
-        if to.is_none() {
-            return Err(unshared);
-        }
-        server.report.warning(unshared);
+        server.report.warning(problem);
     }
     let started = App::of(server, site).map(|app| app.start(name)).transpose()?;
     super::pool_assets(server, site, name);
@@ -73,4 +61,19 @@ fn run(
     .publish(None, started)?;
     server.report.line(Message::RolledBack { release: name, from: &live, took: attempt.took() });
     Ok(())
+}
+
+/// Lists what speaks against activating a release again. A release that is not good is refused.
+fn problems(server: &DeployContext, site: &LockedSite, release: &Release) -> Result<Vec<Error>> {
+    let name = &release.name;
+    if !release.is_good() {
+        return Err(Error::InvalidRelease { name: name.to_string(), state: release.state() });
+    }
+    let replaced = (!site.is_original(release)?).then(|| Error::ReplacedSince(name.to_string()));
+    let unshared = first_unlinked(site, &server.config.shared, name).map(|path| Error::NotShared {
+        release: name.to_string(),
+        path,
+        commit: name.commit().into(),
+    });
+    Ok(replaced.into_iter().chain(unshared).collect())
 }

@@ -8,10 +8,10 @@ use bluegreen_text::{message, printable, timestamp};
 
 use crate::deploy::app::App;
 use crate::deploy::context::DeployContext;
-use crate::deploy::publish::{self, Ended};
+use crate::deploy::publish::{self, CompletedActivation};
 use crate::error::{Error, Result};
 use crate::pusher::message::Message;
-use crate::release::ReleaseName;
+use crate::release::{Record, ReleaseName};
 use crate::shared;
 use crate::site::history::{Action, Actor, Entry, Outcome};
 use crate::site::{Holder, Live, LockedSite, Site};
@@ -24,8 +24,8 @@ pub struct Attempt {
     pub release: Option<ReleaseName>,
     /// The release that was live before, read after the recovery under this lock.
     pub live: Live,
-    /// Its commit.
-    pub old: Option<ObjectId>,
+    /// Its record.
+    pub old: Option<Record>,
     /// The commit to activate.
     pub new: Option<ObjectId>,
 }
@@ -54,10 +54,13 @@ impl DeployContext<'_> {
         self.catch_signals();
         let begun = SystemTime::now();
         let mut attempt = Attempt::begin();
+        self.timing.begin("wait for the lock");
         let result = self.lock(action, begun).and_then(|mut site| {
+            self.timing.begin("recover");
             let result = self.recover(&site, &mut attempt).and_then(|()| change(&mut site, &mut attempt));
-            self.settle(&site, attempt.new, result.as_ref().err());
-            if let Err(error) = shared::settle(&site) {
+            self.timing.begin("record the outcome");
+            self.record_outcome(&site, attempt.new, result.as_ref().err());
+            if let Err(error) = shared::finish_seeding(&site) {
                 self.report.warning(error);
             }
             // Record it under the lock, so that the entries are in order.
@@ -67,12 +70,18 @@ impl DeployContext<'_> {
         if let Err(error) = &result {
             self.report.error(error);
         }
+        self.timing.begin("notify");
         for warning in self.notify() {
             self.report.warning(warning);
         }
+        if self.options.timing {
+            self.timing.print(self.report);
+        }
         result.map_err(|error| {
             match error {
-                Error::AfterFlip(_) => self.report.line(Message::LiveNevertheless(&self.live_line().anew())),
+                Error::AfterActivation(_) => {
+                    self.report.line(Message::LiveNevertheless(&self.live_line().anew()));
+                }
                 _ => self.report.line(Message::NotDone(action, &self.live_line())),
             }
             Error::Reported(Box::new(error))
@@ -131,25 +140,25 @@ impl DeployContext<'_> {
             app.ensure_live(&live);
         }
         let (begun, started) = (SystemTime::now(), Instant::now());
-        if let Some(Ended { release, commit, previous, is_new, was_live, result }) =
+        if let Some(CompletedActivation { release, commit, previous, is_new, was_live, result }) =
             publish::resume(self, site)?
         {
             // A commit that never became live must be tried again.
-            self.settle(site, commit.filter(|_| was_live), result.as_ref().err());
+            self.record_outcome(site, commit.filter(|_| was_live), result.as_ref().err());
             let action = if is_new { Action::Deploy } else { Action::Rollback };
-            let old = site.commit(&previous);
+            let old = site.live_record(&previous);
             let ended = Attempt { started, release: Some(release), live: previous, old, new: commit };
             self.record_attempt(site, action, begun, &ended, &result);
             live = site.live()?;
         }
-        shared::settle(site)?;
+        shared::finish_seeding(site)?;
         super::role::recover(self, site)?;
-        app.map_or(Ok(()), |app| app.settle_interrupted(&live))?;
+        app.map_or(Ok(()), |app| app.declare_live_if_interrupted(&live))?;
         let branch = &self.config.branch;
-        if let Err(error) = site.begin_account(branch, || Ok(self.repository.tip_to_record(branch)?)) {
+        if let Err(error) = site.begin_tip_log(branch, || Ok(self.repository.tip_to_record(branch)?)) {
             self.report.warning(error);
         }
-        attempt.old = site.commit(&live);
+        attempt.old = site.live_record(&live);
         match &live {
             Live::Gone(name) => {
                 self.report.warning(format!("`current` points to release {name}, which does not exist"));
@@ -179,14 +188,16 @@ impl DeployContext<'_> {
     }
 
     /// Records the outcome of a deployment in `seen`.
-    fn settle(&self, site: &LockedSite, commit: Option<ObjectId>, error: Option<&Error>) {
+    fn record_outcome(&self, site: &LockedSite, commit: Option<ObjectId>, error: Option<&Error>) {
         let why = error.map(|error| match error {
             // The reason outlives the lock.
             Error::Frozen { freeze, .. } => freeze.why_skipped(),
             error => message(error),
         });
         let failed = commit.zip(why);
-        if let Err(error) = site.settle(failed, || Ok(self.repository.tip_to_record(&self.config.branch)?)) {
+        if let Err(error) =
+            site.record_outcome(failed, || Ok(self.repository.tip_to_record(&self.config.branch)?))
+        {
             self.report.warning(error);
         }
     }
@@ -207,11 +218,11 @@ impl DeployContext<'_> {
             action,
             by: Actor::clone(&self.caller.actor),
             release: attempt.release.as_ref().map(ToString::to_string),
-            old: attempt.old,
+            old: attempt.old.as_ref().map(|record| record.commit),
             new: attempt.new,
             seconds: attempt.took().as_secs_f64(),
             outcome: match result {
-                Ok(()) | Err(Error::AfterFlip(_)) => Outcome::Live,
+                Ok(()) | Err(Error::AfterActivation(_)) => Outcome::Live,
                 Err(_) => Outcome::Failed,
             },
             error: result.as_ref().err().map(message),

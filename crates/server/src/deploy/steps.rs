@@ -62,6 +62,7 @@ impl<'a> Steps<'a> {
         let steps = self.server.config.steps.of(Phase::Build);
         let log = if steps.is_empty() { None } else { self.open_log() };
         steps.iter().try_for_each(|step| {
+            self.server.timing.begin(format!("build: {}", step.name));
             if restore(step)? {
                 let time = timestamp(SystemTime::now());
                 note(log.as_ref(), format_args!("--- {time} build: {}: unchanged", step.name));
@@ -93,7 +94,13 @@ impl<'a> Steps<'a> {
     }
 
     fn failed(&self, step: &Step, how: String) -> Error {
-        let hint = failure::hint(step, &how, &self.server.config.steps, &self.server.name);
+        let hint = failure::hint(
+            step,
+            &how,
+            &self.server.config.steps,
+            &self.server.name,
+            self.server.caller.is_gate,
+        );
         Error::Step { name: step.name.clone(), how, hint }
     }
 
@@ -111,7 +118,7 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// Runs a step of a phase by its command; `failed` makes the error of one that fails.
+/// Runs a step of a phase by its command; `failed` creates the error if it fails.
 pub(super) fn run_line(
     server: &DeployContext,
     site: &LockedSite,
@@ -123,7 +130,9 @@ pub(super) fn run_line(
 ) -> Result<()> {
     let (report, name) = (server.report, &step.name);
     stop.map_or(Ok(()), Stop::check)?;
-    site.phase(&format!("{phase}: {name}"));
+    let label = format!("{phase}: {name}");
+    site.phase(&label);
+    server.timing.begin(label);
     report.line(Message::Step { phase, name });
     note(log, format_args!("--- {} {phase}: {}", timestamp(SystemTime::now()), step.line()));
     let (started, mut output) = (Instant::now(), Output::new(report, log, "  "));

@@ -21,8 +21,8 @@ pub fn as_owner(command: &str) -> String {
     format!("`sudo -u {} {command}`", owner())
 }
 
-/// Returns the command that makes the repository's owner own a path. The options are `-h`, or `-hR` for a directory with its
-/// contents.
+/// Returns the command that gives a path to the repository's owner. The options are `-h`, or `-hR` for a directory with
+/// its contents.
 #[must_use]
 pub fn give_away(options: &str, path: &Path) -> String {
     let (owner, shown) = (owner(), printable(path));

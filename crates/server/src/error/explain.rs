@@ -12,8 +12,8 @@ use super::admin::{change_mode, create, give_away};
 use crate::error::Error;
 use crate::error::wording::{grant, user};
 
-/// The hint for an application that does not start.
-const APP: &str = "the application must listen on the path in `$SOCKET`, or with `--port` on `$PORT`; `bluegreen log --app` shows its output";
+/// The hint for an application that does not start. `log --app` would show the live instance.
+const APP: &str = "the application must listen on the path in `$SOCKET`, or on `127.0.0.1:$PORT` if it was set up with `--port`; `bluegreen log` shows its output";
 
 impl Explain for Error {
     /// Returns one action for the reader, a line without a full stop. The match is exhaustive, so that no new variant lacks a
@@ -39,6 +39,10 @@ impl Explain for Error {
             Self::AppControl { .. } | Self::AppUnhealthy { .. } => APP.into(),
             Self::Object(_) => "check the repository with `git fsck`, then push again".into(),
             Self::Replaced(_) => "change the steps in bluegreen.toml so that they leave `$PWD` in place".into(),
+            // An adopted release has no commit.
+            Self::NotShared { release, commit, .. } if commit.bytes().all(|digit| digit == b'0') => {
+                format!("run `bluegreen rollback {release}` to use it anyway")
+            }
             Self::NotShared { release, commit, .. } => {
                 format!("run `bluegreen deploy {commit}` to deploy its commit with the shared directory, or `bluegreen rollback {release}` to use it anyway")
             }
@@ -50,7 +54,7 @@ impl Explain for Error {
             }
             Self::Locked { .. } => "run `bluegreen status` to see what it is doing".into(),
             Self::InStep(_) => "make the step exit with a nonzero status instead: the previous release then stays live, or becomes live again".into(),
-            Self::NoRelease(_) | Self::UnfitRelease { .. } | Self::NoOlderRelease => {
+            Self::NoRelease(_) | Self::InvalidRelease { .. } | Self::NoOlderRelease => {
                 "run `bluegreen releases` to list them".into()
             }
             Self::Public(_) => "push to the other side and promote it, or override with `git push -o public`".into(),
@@ -58,12 +62,12 @@ impl Explain for Error {
             Self::AlreadyFrozen { .. } => "run `bluegreen unlock` first, or replace the lock with `--force`".into(),
             Self::DamagedFreeze { .. } => "run `bluegreen unlock` to remove it".into(),
             Self::OldClient(_) => "upgrade bluegreen on the machine that runs `promote`".into(),
-            Self::Unverified(_) | Self::CutOff(_) => "push again, or run `bluegreen deploy` on the server".into(),
+            Self::Unverified(_) | Self::Interrupted(_) => "push again, or run `bluegreen deploy` on the server".into(),
             Self::Io(error) if error.source.kind() == ErrorKind::PermissionDenied => grant(&error.path),
             Self::Io(error) => return error.hint(),
             Self::Git(error) => return error.hint(),
             Self::Checkout(error) => return error.hint(),
-            Self::AfterFlip(error) | Self::Reported(error) => return error.hint(),
+            Self::AfterActivation(error) | Self::Reported(error) => return error.hint(),
             Self::Config { .. } | Self::HoldLost | Self::Cancelled => return None,
         };
         Some(hint)
@@ -73,7 +77,7 @@ impl Explain for Error {
     fn exit_status(&self) -> u8 {
         match self {
             Self::Protocol(_) | Self::Request(_) | Self::Config { .. } | Self::ConfigUnsafe { .. } => 2,
-            Self::AfterFlip(_) => 3,
+            Self::AfterActivation(_) => 3,
             Self::Reported(error) => error.exit_status(),
             Self::Git(error) => error.exit_status(),
             Self::Checkout(error) => error.exit_status(),

@@ -29,7 +29,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The input of `proc-receive` does not come from git.
-    #[error("expected `git receive-pack` to ask: {}", reason(.0))]
+    #[error("unexpected request of `git receive-pack`: {}", reason(.0))]
     Protocol(io::Error),
     /// The config is invalid.
     #[error("{place}: {message}", place = place(.file, *.line))]
@@ -76,7 +76,7 @@ pub enum Error {
     /// An object of the repository is missing or damaged.
     #[error(transparent)]
     Object(#[from] bluegreen_object_store::Error),
-    /// The file system has not enough space for the release.
+    /// The file system lacks the space for the release.
     #[error("not enough space in `{}`: the release needs {needed}, {free} are free", printable(.path))]
     NoSpace {
         /// The site.
@@ -89,7 +89,7 @@ pub enum Error {
     /// A shared file does not exist yet.
     #[error("the shared file `{}` is missing", printable(.0))]
     SharedMissing(PathBuf),
-    /// A path in `shared/` is a file although the config says directory, or vice versa.
+    /// A path in `shared/` is a file but a directory in the config, or vice versa.
     #[error("`{}` must be a {wanted}, as configured in bluegreen.toml", printable(.path))]
     SharedKind {
         path: PathBuf,
@@ -168,7 +168,7 @@ pub enum Error {
     NoRelease(String),
     /// The release must not become live again.
     #[error("cannot roll back to release {name}: it is {state}")]
-    UnfitRelease {
+    InvalidRelease {
         /// The release.
         name: String,
         /// The reason: "marked bad".
@@ -190,7 +190,7 @@ pub enum Error {
     Unverified(String),
     /// An activation was interrupted before the release became live.
     #[error("the activation of release {0} was interrupted before it became live")]
-    CutOff(String),
+    Interrupted(String),
     /// An operator has locked the server.
     #[error("{server} is {freeze}")]
     Frozen {
@@ -215,7 +215,7 @@ pub enum Error {
         path: PathBuf,
         problem: String,
     },
-    /// A client of `hold` that does not know what this server needs.
+    /// A client whose version of the protocol of `hold` is too old for this server.
     #[error("the client's version of bluegreen is too old: {0}")]
     OldClient(String),
     /// The config refuses a push to the public side.
@@ -235,7 +235,7 @@ pub enum Error {
     Reported(Box<Error>),
     /// The new release is live, but a later part of the deployment failed.
     #[error("{0}")]
-    AfterFlip(Box<Error>),
+    AfterActivation(Box<Error>),
 }
 
 impl From<Cancelled> for Error {

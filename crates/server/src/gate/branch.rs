@@ -9,7 +9,7 @@ use bluegreen_git::push::RefUpdate;
 /// The reason why a skipped commit is not live.
 const SKIPPED: &str = "skipped";
 
-/// Moves the branch and deploys nothing, as the pusher asked.
+/// Moves the branch and deploys nothing, as the pusher requested.
 pub fn skip(server: &DeployContext, push: &RefUpdate) -> Result<()> {
     server.change_site(Action::Deploy, |site, _| {
         // Record this before it becomes the tip, so that `resume` does not deploy it if this run crashes.
@@ -21,7 +21,7 @@ pub fn skip(server: &DeployContext, push: &RefUpdate) -> Result<()> {
     Ok(())
 }
 
-/// Deploys nothing after git has moved the branch, as the pusher asked, and records that.
+/// Deploys nothing after git has moved the branch, as the pusher requested, and records that.
 pub fn skip_moved(server: &DeployContext, push: &RefUpdate) -> Result<()> {
     server.change_site(Action::Deploy, |site, _| site.set_aside(push.new, SKIPPED))?;
     let branch = &server.config.branch;

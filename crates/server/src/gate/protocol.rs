@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use bluegreen_git::push::RefUpdate;
 
 /// The maximum length of a pkt-line's payload, in bytes.
-const LONGEST: usize = 65516;
+const MAX_PAYLOAD: usize = 65516;
 
 /// The maximum length of the reason for a refusal, in characters.
-const REASON: usize = 400;
+const MAX_REASON_CHARS: usize = 400;
 
 /// A request from receive-pack.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,15 +25,15 @@ pub struct Request {
     pub is_atomic: bool,
 }
 
-/// The response for one ref.
+/// The status of one ref in the report.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum RefStatus {
     /// The hook has moved it.
-    Moved,
+    Updated,
     /// receive-pack must move it.
     FallThrough,
     /// It does not move, for this reason.
-    Refused(String),
+    Rejected(String),
 }
 
 /// Negotiates the version, and reads the request.
@@ -62,19 +62,19 @@ fn converse(input: &mut impl Read, output: &mut impl Write) -> io::Result<Reques
     Ok(Request { updates, options, is_atomic: has(b"atomic") })
 }
 
-/// Writes the response for each ref.
-pub fn write_answers(output: &mut impl Write, answers: &[(&[u8], Answer)]) -> io::Result<()> {
-    for (name, answer) in answers {
-        match answer {
-            Answer::Moved => write_packet(output, &[b"ok ", *name].concat())?,
-            Answer::FallThrough => {
+/// Writes the status of each ref.
+pub fn write_report(output: &mut impl Write, statuses: &[(&[u8], RefStatus)]) -> io::Result<()> {
+    for (name, status) in statuses {
+        match status {
+            RefStatus::Updated => write_packet(output, &[b"ok ", *name].concat())?,
+            RefStatus::FallThrough => {
                 write_packet(output, &[b"ok ", *name].concat())?;
                 write_packet(output, b"option fall-through")?;
             }
-            Answer::Refused(reason) => {
+            RefStatus::Rejected(reason) => {
                 let mut line = [b"ng ", *name, b" ", one_line(reason).as_bytes()].concat();
                 // A long ref name leaves little room for the reason.
-                line.truncate(LONGEST);
+                line.truncate(MAX_PAYLOAD);
                 write_packet(output, &line)?;
             }
         }
@@ -85,7 +85,7 @@ pub fn write_answers(output: &mut impl Write, answers: &[(&[u8], Answer)]) -> io
 /// Formats a reason as git prints it in parentheses: one line, without backticks.
 fn one_line(reason: &str) -> String {
     let plain = |character: char| if character.is_control() { ' ' } else { character };
-    reason.chars().filter(|&character| character != '`').map(plain).take(REASON).collect()
+    reason.chars().filter(|&character| character != '`').map(plain).take(MAX_REASON_CHARS).collect()
 }
 
 /// Reads pkt-lines up to a flush packet, without their line terminators.
@@ -100,7 +100,7 @@ fn read_section(input: &mut impl Read) -> io::Result<Vec<Vec<u8>>> {
         let length = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
         let payload = match length.ok_or_else(|| broken("a pkt-line has no length"))? {
             0 => return Ok(lines),
-            length @ 4.. if length - 4 <= LONGEST => length - 4,
+            length @ 4.. if length - 4 <= MAX_PAYLOAD => length - 4,
             _ => return Err(broken("a pkt-line has a bad length")),
         };
         let mut line = vec![0; payload];
@@ -173,21 +173,21 @@ mod tests {
             b"+00dversion=100000000",
         ] {
             let error = read_request(&mut &*input, &mut Vec::new()).unwrap_err().to_string();
-            assert!(error.starts_with("expected `git receive-pack` to ask: "), "{error}");
+            assert!(error.starts_with("unexpected request of `git receive-pack`: "), "{error}");
         }
     }
 
     #[test]
-    fn answers_are_one_line_each() {
-        let mut said = Vec::new();
-        let answers: [(&[u8], Answer); 3] = [
-            (b"refs/heads/a", Answer::Moved),
-            (b"refs/heads/b", Answer::FallThrough),
-            (b"refs/heads/c", Answer::Refused("step `x\ny` failed".into())),
+    fn each_status_is_one_line() {
+        let mut report = Vec::new();
+        let statuses: [(&[u8], RefStatus); 3] = [
+            (b"refs/heads/a", RefStatus::Updated),
+            (b"refs/heads/b", RefStatus::FallThrough),
+            (b"refs/heads/c", RefStatus::Rejected("step `x\ny` failed".into())),
         ];
-        write_answers(&mut said, &answers).unwrap();
+        write_report(&mut report, &statuses).unwrap();
         assert_eq!(
-            String::from_utf8(said).unwrap(),
+            String::from_utf8(report).unwrap(),
             "0013ok refs/heads/a0013ok refs/heads/b0017option fall-through0023ng refs/heads/c step x y failed0000"
         );
     }

@@ -1,4 +1,4 @@
-//! The checks that `git receive-pack` makes before it moves a ref, for the refs that the gate moves.
+//! The checks that `git receive-pack` performs before it moves a ref, for the refs that the gate moves.
 //!
 //! Their order and wording follow `update()` in git's receive-pack.c.
 

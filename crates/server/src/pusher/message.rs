@@ -131,9 +131,9 @@ pub enum Message<'a> {
     LinesDropped(u64),
     /// A log that cannot be written.
     LogBroken(&'a std::io::Error),
-    /// A step after the flip failed, and the previous release becomes live again.
+    /// A step after activation failed, and the previous release becomes live again.
     GoingBack(&'a ReleaseName),
-    /// A failure after the flip that left the new release live.
+    /// A failure after activation that left the new release live.
     LiveNevertheless(&'a LiveLine),
     /// The result of `adopt`.
     Adopted { release: &'a ReleaseName, site: &'a Path },
@@ -176,7 +176,7 @@ impl Display for Message<'_> {
             Self::UnknownOption(option) => {
                 write!(
                     to,
-                    "unknown push option `{option}`: expected `skip`, `public`, `no-cache`, or `verbose`"
+                    "unknown push option `{option}`: expected `skip`, `public`, `no-cache`, `timing`, or `verbose`"
                 )
             }
             Self::Phase(phase) => write!(to, "Phase: {phase}"),

@@ -1,6 +1,6 @@
 //! The output of a child process: all of it goes into a log, and line by line to the pusher.
 //!
-//! A line that is too long is cut, and a full disk costs only the log: neither stops the deployment.
+//! A line that is too long is truncated, and a full disk affects only the log: neither stops the deployment.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,8 +10,8 @@ use bluegreen_text::without_colors;
 use crate::pusher::message::Message;
 use bluegreen_report::Report;
 
-/// The longest line that the pusher gets, in bytes.
-const LONGEST: usize = 1000;
+/// The maximum length of a line for the pusher, in bytes.
+const MAX_LINE: usize = 1000;
 
 /// Receives the output of a child process, piece by piece.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl<'a> Output<'a> {
             let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |at| at + 1);
             let (piece, after) = rest.split_at(end);
             rest = after;
-            let room = LONGEST.saturating_sub(self.line.len());
+            let room = MAX_LINE.saturating_sub(self.line.len());
             let text = piece.strip_suffix(b"\n");
             let part = text.unwrap_or(piece);
             self.is_cut |= part.len() > room;

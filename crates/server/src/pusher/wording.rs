@@ -25,7 +25,7 @@ pub fn live(
     write!(to, " ({} of {} in all)", bytes(size), count(files, "file"))
 }
 
-/// Writes that an older release is live again, and which one was before.
+/// Formats the message that an older release is live again, with the one that was live before.
 pub fn rolled_back(
     to: &mut fmt::Formatter<'_>,
     release: &ReleaseName,

@@ -59,8 +59,8 @@ impl LockedSite {
         let text = name.to_string();
         let release = self
             .releases
-            .open_or_make_dir(text.as_bytes(), 0o755)
-            .map_err(Error::io("make", self.release_path(&name)))?;
+            .open_or_create_dir(text.as_bytes(), 0o755)
+            .map_err(Error::io("create", self.release_path(&name)))?;
         if let Err(error) = self.move_in(&names, &release) {
             // It is not empty if an interrupted run has moved files into it. They stay there.
             if release.names().is_ok_and(|names| names.is_empty()) {
@@ -70,7 +70,7 @@ impl LockedSite {
         }
         let record = Record {
             state: State::Ready,
-            ..Record::new(ObjectId::NULL, "What the site held before".into(), 0)
+            ..Record::new(ObjectId::NULL, "The previous contents of the site".into(), 0)
         };
         self.write_record(&name, &record)?;
         self.activate(&name)?.flushed()?;

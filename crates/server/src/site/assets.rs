@@ -1,8 +1,8 @@
 //! The asset pool, `shared/.assets/`: copies of the hashed files of recent releases.
 //!
-//! A page that was loaded before a flip may request its style sheet after the flip. The web server then falls back to the
-//! pool. The copies are created before the flip. They are never hard links, because a write into one release must not
-//! change what another one serves.
+//! A page that was loaded before an activation may request its style sheet after it. The web server then falls back to
+//! the pool. The copies are created before activation. They are never hard links, because a write into one release must
+//! not change what another one serves.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -36,7 +36,7 @@ impl LockedSite {
         }
         let now = SystemTime::now();
         let pool = || {
-            let pool = self.open_or_make_shared()?.open_or_make_dir(POOL, 0o755)?;
+            let pool = self.open_or_create_shared()?.open_or_create_dir(POOL, 0o755)?;
             let dir = self.releases.open_inside(release.to_string().as_bytes())?;
             for path in &config.assets {
                 copy(&dir, &pool, path.components(), now)?;
@@ -68,7 +68,7 @@ fn copy<'a>(
 ) -> io::Result<()> {
     let Some(name) = path.next() else { return copy_tree(from, to, now) };
     match from.open_inside(name) {
-        Ok(below) => copy(&below, &to.open_or_make_dir(name, 0o755)?, path, now),
+        Ok(below) => copy(&below, &to.open_or_create_dir(name, 0o755)?, path, now),
         Err(_)
             if !matches!(
                 from.stat(name).map(|stat| FileType::from_raw_mode(stat.st_mode)),
@@ -85,7 +85,7 @@ fn copy_tree(from: &Dir, to: &Dir, now: SystemTime) -> io::Result<()> {
     for (name, _) in from.names()? {
         match FileType::from_raw_mode(from.stat(&name)?.st_mode) {
             FileType::Directory => {
-                copy_tree(&from.open_inside(&name)?, &to.open_or_make_dir(&name, 0o755)?, now)?;
+                copy_tree(&from.open_inside(&name)?, &to.open_or_create_dir(&name, 0o755)?, now)?;
             }
             FileType::RegularFile => copy_file(from, to, &name, now)?,
             _ => {}

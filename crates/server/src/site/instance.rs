@@ -1,5 +1,5 @@
-//! `.app.sock`: the symlink in a release to its instance's socket. The web server connects to `current/.app.sock`, so the
-//! flip of `current` also switches instances.
+//! `.app.sock`: the symlink in a release to its instance's socket. The web server connects to `current/.app.sock`, so
+//! an activation also switches instances.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -44,7 +44,7 @@ impl LockedSite {
         let link = || {
             let dir = self.releases.open_inside(release.to_string().as_bytes())?;
             dir.remove(NEXT)?;
-            dir.make_link(socket.as_os_str().as_bytes(), NEXT)?;
+            dir.create_symlink(socket.as_os_str().as_bytes(), NEXT)?;
             dir.rename(NEXT, &dir, LINK)
         };
         link().map_err(Error::io("write", self.release_path(release).join(OsStr::from_bytes(LINK))))

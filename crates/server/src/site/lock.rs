@@ -46,13 +46,13 @@ impl Site {
     ) -> Result<LockedSite> {
         let make = |parent: &Dir, name: &[u8], mode| {
             let path = self.root.join(std::ffi::OsStr::from_bytes(name));
-            parent.open_or_make_dir(name, mode).map_err(Error::io("make", path))
+            parent.open_or_create_dir(name, mode).map_err(Error::io("create", path))
         };
         let state = make(&self.dir, STATE, 0o700)?;
         let records = make(&state, RELEASES, 0o700)?;
-        match self.dir.make_dir(RELEASES, 0o755) {
+        match self.dir.create_dir(RELEASES, 0o755) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("make", self.releases_path())(error));
+                return Err(Error::io("create", self.releases_path())(error));
             }
             _ => {}
         }

@@ -30,22 +30,22 @@ pub struct LockedSite {
     pub(super) holder: RefCell<Holder>,
 }
 
-/// The result of a flip that took place.
+/// The result of an activation that took place.
 #[derive(Debug)]
-#[must_use = "a flip that is not on the disk is a failure"]
-pub enum Flip {
+#[must_use = "an activation that is not on the disk is a failure"]
+pub enum Activated {
     /// It was flushed to disk, or `durable` is false.
     Done,
     /// Flushing failed, so it may not survive a power cut.
     Unflushed(Error),
 }
 
-impl Flip {
-    /// Converts an unflushed flip into an error after the flip.
+impl Activated {
+    /// Converts an unflushed activation into an error after activation.
     pub fn flushed(self) -> Result<()> {
         match self {
             Self::Done => Ok(()),
-            Self::Unflushed(error) => Err(Error::AfterFlip(Box::new(error))),
+            Self::Unflushed(error) => Err(Error::AfterActivation(Box::new(error))),
         }
     }
 }
@@ -79,22 +79,24 @@ impl LockedSite {
     }
 
     /// Opens the directory `shared`, which an admin may have replaced with a symlink, or creates it.
-    pub fn open_or_make_shared(&self) -> io::Result<Dir> {
-        match self.dir.make_dir(SHARED, 0o755) {
+    pub fn open_or_create_shared(&self) -> io::Result<Dir> {
+        match self.dir.create_dir(SHARED, 0o755) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
             _ => Dir::open(&self.shared_path()),
         }
     }
 
-    /// Activates a release: the only flip in the program. After an error, nothing has flipped.
-    pub fn activate(&self, name: &ReleaseName) -> Result<Flip> {
+    /// Activates a release: the only place in the program that replaces `current`. After an error, `current` is
+    /// unchanged.
+    pub fn activate(&self, name: &ReleaseName) -> Result<Activated> {
         let path = self.current_path();
         let target = format!("releases/{name}");
         self.dir.remove(NEXT).map_err(Error::io("replace", &path))?;
-        self.dir.make_link(target.as_bytes(), NEXT).map_err(Error::io("replace", &path))?;
+        self.dir.create_symlink(target.as_bytes(), NEXT).map_err(Error::io("replace", &path))?;
         self.dir.rename(NEXT, &self.dir, CURRENT).map_err(Error::io("replace", &path))?;
         let flushed = if self.durable { self.releases.sync().and_then(|()| self.dir.sync()) } else { Ok(()) };
-        Ok(flushed.map_or_else(|error| Flip::Unflushed(Error::io("flush", path)(error)), |()| Flip::Done))
+        Ok(flushed
+            .map_or_else(|error| Activated::Unflushed(Error::io("flush", path)(error)), |()| Activated::Done))
     }
 
     /// Marks a release as bad, so that it is never chosen again.

@@ -19,32 +19,32 @@ const LOGS: &[u8] = b"logs";
 const NOTICES: &[u8] = b"notify.log";
 
 /// The length at which the log of `[notify]` is truncated, in bytes.
-const LONGEST: u64 = 1 << 20;
+const MAX_NOTICES_SIZE: u64 = 1 << 20;
 
 /// The number of logs kept without a release.
-const ORPHANS: usize = 10;
+const MAX_ORPHANS: usize = 10;
 
 /// Opens a release's log for appending, and removes surplus logs of failed deployments.
 pub fn open(site: &LockedSite, release: &ReleaseName) -> io::Result<File> {
-    let dir = site.state().open_or_make_dir(LOGS, 0o700)?;
+    let dir = site.state().open_or_create_dir(LOGS, 0o700)?;
     let mut orphans: Vec<ReleaseName> = names(&dir)?
         .into_iter()
         .filter(|name| name != release && matches!(site.has(name), Ok(false)))
         .collect();
     orphans.sort();
-    for orphan in &orphans[..orphans.len().saturating_sub(ORPHANS - 1)] {
+    for orphan in &orphans[..orphans.len().saturating_sub(MAX_ORPHANS - 1)] {
         dir.remove(log_name(orphan).as_bytes())?;
     }
     dir.open_regular(log_name(release).as_bytes(), OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
 }
 
-/// Opens the log of `[notify]` for appending, and truncates it if it is longer than [`LONGEST`].
+/// Opens the log of `[notify]` for appending, and truncates it if it is longer than [`MAX_NOTICES_SIZE`].
 pub fn open_notices(site: &Site) -> Result<File> {
     let open = || {
         let state = site.dir.open_dir(STATE)?;
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
         let file = state.open_regular(NOTICES, flags)?;
-        if file.metadata()?.len() > LONGEST {
+        if file.metadata()?.len() > MAX_NOTICES_SIZE {
             file.set_len(0)?;
         }
         Ok(file)

@@ -18,10 +18,10 @@ pub mod outputs;
 mod paths;
 pub mod public;
 pub mod role;
-pub mod seen;
 mod staged;
 mod state_file;
 mod sweep;
+pub mod tip_status;
 
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
@@ -31,12 +31,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 pub use self::lock::Holder;
-pub use self::locked::{Flip, LockedSite};
+pub use self::locked::{Activated, LockedSite};
 pub use self::paths::INCOMING;
 use self::paths::{CURRENT, RELEASES, STATE};
-pub use self::staged::{Recycled, Staged, Withdrawn};
+pub use self::staged::{Staged, Withdrawn};
 pub use self::state_file::StateFile;
-use bluegreen_object_store::ObjectId;
 use bluegreen_sys::dir::{Dir, Identity};
 use bluegreen_text::timestamp;
 
@@ -109,7 +108,8 @@ impl Site {
         }
     }
 
-    /// Returns the time of the last flip, RFC 3339, UTC: the ctime of `current`, which each flip creates anew.
+    /// Returns the time of the last activation, RFC 3339, UTC: the ctime of `current`, which each activation creates
+    /// anew.
     #[must_use]
     pub fn live_since(&self) -> Option<String> {
         let link = self.current_path().symlink_metadata().ok()?;
@@ -181,11 +181,13 @@ impl Site {
     pub fn releases(&self) -> Result<Vec<Release>> {
         let Some(dir) = self.open_releases()? else { return Ok(Vec::new()) };
         let names = dir.names().map_err(Error::io("read", self.releases_path()))?;
+        let records = self.open_records().ok().flatten();
+        let record = |name: &ReleaseName| self.read_record_in(records.as_ref()?, name).ok()?;
         let mut releases: Vec<Release> = names
             .iter()
             .filter(|(_, kind)| matches!(kind, FileType::Directory | FileType::Unknown))
             .filter_map(|(name, _)| ReleaseName::from_bytes(name))
-            .map(|name| Release { record: self.record(&name), name })
+            .map(|name| Release { record: record(&name), name })
             .collect();
         sort_by_age(&mut releases);
         Ok(releases)
@@ -200,23 +202,10 @@ impl Site {
         }
     }
 
-    /// Returns the live release's commit, if its record has it.
+    /// Returns the live release's record; `None` if it is missing or cannot be read.
     #[must_use]
-    pub fn commit(&self, live: &Live) -> Option<ObjectId> {
-        Some(self.record(live.release()?)?.commit)
-    }
-
-    /// Returns the live release's commit, and the folder of the commit that was deployed.
-    #[must_use]
-    pub fn source(&self, live: &Live) -> Option<(ObjectId, PathBuf)> {
-        let record = self.record(live.release()?)?;
-        Some((record.commit, record.subdirectory.unwrap_or_default()))
-    }
-
-    /// Returns whether a release is live that did not fail its verification.
-    #[must_use]
-    pub fn is_good(&self, live: &Live) -> bool {
-        live.release().and_then(|name| self.release(name).ok()).is_some_and(|release| release.is_good())
+    pub fn live_record(&self, live: &Live) -> Option<Record> {
+        self.record(live.release()?)
     }
 
     /// Returns a release's record; `None` if it is missing or cannot be read.
@@ -226,13 +215,21 @@ impl Site {
 
     /// Reads a release's record; `None` if it is missing or cannot be parsed.
     fn read_record(&self, name: &ReleaseName) -> Result<Option<Record>> {
-        let path = self.records_path();
-        let records = match self.dir.open_dir(STATE).and_then(|state| state.open_dir(RELEASES)) {
-            Ok(records) => records,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", path)(error)),
-        };
-        let text = StateFile::new(&records, path.join(record_name(name))).read()?;
+        let Some(records) = self.open_records()? else { return Ok(None) };
+        self.read_record_in(&records, name)
+    }
+
+    /// Opens the directory of records; `None` if it does not exist.
+    fn open_records(&self) -> Result<Option<Dir>> {
+        match self.dir.open_dir(STATE).and_then(|state| state.open_dir(RELEASES)) {
+            Ok(records) => Ok(Some(records)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", self.records_path())(error)),
+        }
+    }
+
+    fn read_record_in(&self, records: &Dir, name: &ReleaseName) -> Result<Option<Record>> {
+        let text = StateFile::new(records, self.records_path().join(record_name(name))).read()?;
         Ok(text.and_then(|text| toml::from_str(std::str::from_utf8(&text).ok()?).ok()))
     }
 }

@@ -56,7 +56,7 @@ pub fn open_parent(release: &Dir, path: &Path, create: bool) -> io::Result<Dir> 
     let parents = path.parent().unwrap_or(Path::new(""));
     parents.iter().try_fold(release.try_clone()?, |dir, name| match dir.open_inside(name.as_bytes()) {
         Err(error) if create && error.kind() == ErrorKind::NotFound => {
-            dir.open_or_make_dir(name.as_bytes(), 0o755)
+            dir.open_or_create_dir(name.as_bytes(), 0o755)
         }
         opened => opened,
     })
@@ -106,7 +106,7 @@ impl Walk<'_> {
 
     /// Processes the entries of a directory. Returns its subdirectories.
     fn directory(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        // A path of no name in the directory: its parent is the directory itself.
+        // The parent of any name in the directory is the directory itself.
         let inside = path.join("x");
         let from = open_parent(self.from, &inside, false)?;
         let to = self.to.map(|to| open_parent(to, &inside, false)).transpose()?;
@@ -124,10 +124,10 @@ impl Walk<'_> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if let Some(to) = to {
             match kind {
-                FileType::Directory => to.make_dir(name, 0o700)?,
+                FileType::Directory => to.create_dir(name, 0o700)?,
                 FileType::RegularFile => copy_file(from, to, name, &stat)?,
                 FileType::Symlink => {
-                    to.make_link(&from.read_link(name)?, name)?;
+                    to.create_symlink(&from.read_link(name)?, name)?;
                     utimensat(to, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)?;
                 }
                 _ => {

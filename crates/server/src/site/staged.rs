@@ -1,17 +1,17 @@
 //! [`Staged`]: a release under construction. It is filled, placed, and sealed, and removed if it does not become live.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::panic::resume_unwind;
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 
 use bluegreen_sys::dir::{Dir, Identity};
 use bluegreen_sys::parallel::spawn;
 use bluegreen_text::{bytes, count};
 use rustix::fs::{Mode, fchmod};
-use rustix::process::geteuid;
 
 use super::LockedSite;
-use super::in_use::Search;
+use super::in_use::is_in_use;
 use super::paths::INCOMING;
 use crate::error::{Error, Result};
 use crate::release::{Record, ReleaseName};
@@ -28,36 +28,31 @@ impl LockedSite {
             && self.has_manifest(name)
     }
 
-    /// Opens a release whose unchanged files the next one can reuse.
-    #[must_use]
-    pub fn open_to_recycle(&self, name: ReleaseName) -> Option<Recycled> {
-        if !self.is_recyclable(&name) {
+    /// Renames a release to a temporary name, so that the next one can reuse its unchanged files. Returns `None` if the
+    /// release has no manifest or contains a mount point. Its records stay until [`Withdrawn::take_over`], because
+    /// [`Withdrawn::put_back`] may restore it.
+    pub fn withdraw_to_recycle(&self, name: ReleaseName) -> Option<Withdrawn<'_>> {
+        if !self.has_manifest(&name) {
             return None;
         }
         let dir = self.releases.open_inside(name.to_string().as_bytes()).ok()?;
-        let manifest = self.manifest(&name)?;
         let is_flushed = self.read_record(&name).ok()?.is_some_and(|record| record.flushed);
-        Some(Recycled { name, dir, manifest, is_flushed })
-    }
-
-    /// Renames a release to a temporary name, so that its files can be reused. Its records stay until
-    /// [`Withdrawn::take_over`], because [`Withdrawn::put_back`] may restore it.
-    pub fn withdraw_to_recycle(&self, recycled: Recycled) -> Result<Withdrawn<'_>> {
-        let at = self.withdraw(&recycled.name)?;
-        Ok(Withdrawn { site: self, at, recycled })
+        let withdrawn =
+            self.withdraw(&name).inspect_err(|error| log::info!("{name} is not recycled: {error}"));
+        Some(Withdrawn { site: self, at: withdrawn.ok()?, name, dir, is_flushed })
     }
 
     /// Creates the empty directory of a new release.
     pub fn stage(&self) -> Result<Staged<'_>> {
         let at = self.free_incoming()?;
         let path = self.releases_path().join(&at);
-        self.releases.make_dir(at.as_bytes(), 0o755).map_err(Error::io("make", &path))?;
+        self.releases.create_dir(at.as_bytes(), 0o755).map_err(Error::io("create", &path))?;
         let dir = self.releases.open_dir(at.as_bytes()).map_err(Error::io("open", &path))?;
         let identity = dir.identity().map_err(Error::io("read", path))?;
         Ok(Staged { site: self, dir, identity, at, name: None, done: false })
     }
 
-    /// Fails if the file system has not enough space for new files of these sizes.
+    /// Fails if the file system lacks the space for new files of these sizes.
     pub fn refuse_full_disk(&self, sizes: impl Iterator<Item = u64>) -> Result<()> {
         let space = self.releases.free_space().map_err(Error::io("read", self.releases_path()))?;
         let block = space.f_frsize.max(512);
@@ -78,10 +73,12 @@ impl LockedSite {
         Ok(())
     }
 
-    /// Returns an unused temporary name. Leftovers that could not be swept may use the first ones.
+    /// Returns an unused temporary name. It is random, because [`is_in_use`] takes a process of another site's deployment for
+    /// one of this site if both use the same name.
     pub(super) fn free_incoming(&self) -> Result<String> {
-        for attempt in std::process::id().. {
-            let name = format!("{INCOMING}{:06}", attempt % 1_000_000);
+        let first = RandomState::new().build_hasher().finish() % 1_000_000;
+        for number in (first..1_000_000).chain(0..first) {
+            let name = format!("{INCOMING}{number:06}");
             let path = self.releases_path().join(&name);
             if !self.releases.contains(name.as_bytes()).map_err(Error::io("read", path))? {
                 return Ok(name);
@@ -91,73 +88,65 @@ impl LockedSite {
     }
 }
 
-/// A release whose unchanged files the next one reuses.
-#[derive(Debug)]
-pub struct Recycled {
-    name: ReleaseName,
-    dir: Dir,
-    /// Its contents as they were written.
-    pub manifest: Manifest,
-    /// Whether its files are on the disk.
-    is_flushed: bool,
-}
-
 /// A recycled release under a temporary name. Dropping it removes the files that the new release did not reuse.
 #[derive(Debug)]
 #[must_use = "dropping it removes the release"]
 pub struct Withdrawn<'a> {
     site: &'a LockedSite,
     at: String,
-    recycled: Recycled,
+    name: ReleaseName,
+    dir: Dir,
+    /// Whether its files are on the disk.
+    is_flushed: bool,
 }
 
 impl Withdrawn<'_> {
-    /// Returns the contents of the release as they were written.
-    #[must_use]
-    pub fn manifest(&self) -> &Manifest {
-        &self.recycled.manifest
+    /// Reads the contents of the release as they were written.
+    pub fn manifest(&self) -> Result<Manifest> {
+        let path = self.site.release_path(&self.name);
+        let invalid = || Error::io("read the manifest of", path)(ErrorKind::InvalidData.into());
+        self.site.manifest(&self.name).ok_or_else(invalid)
     }
 
     /// Returns whether the files of the release are on the disk.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.recycled.is_flushed
+        self.is_flushed
     }
 
     /// Runs `work` while another thread searches for processes that still use the release and could write to files that the
     /// new release reuses. Returns whether there is such a process. No new one can enter the renamed directory.
     pub fn search_users_during<T>(&self, work: impl FnOnce() -> T) -> (T, bool) {
-        let search = match Search::new(&self.at) {
-            Ok(search) => search,
-            Err(error) => {
-                log::warn!("cannot read which processes use {}: {error}", self.recycled.name);
-                return (work(), true);
-            }
+        let (at, name) = (&self.at, &self.name);
+        let search = || {
+            is_in_use(at).unwrap_or_else(|error| {
+                log::warn!("cannot read which processes use {name}: {error}");
+                true
+            })
         };
         thread::scope(|scope| {
-            // Skipping other users' processes is faster than starting a thread, but root inspects them all. At a limit of
-            // processes, this thread does the search after the work.
-            let is_long = geteuid().is_root();
-            let searching = is_long.then(|| spawn(scope, || search.finds_user()).ok()).flatten();
-            let (result, is_found) = (work(), search.finds_user());
-            let join =
-                |thread: ScopedJoinHandle<_>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-            let is_found = searching.is_some_and(join) || is_found;
-            (result, is_found || search.finds_new_user().unwrap_or(true))
+            let searching = spawn(scope, search);
+            let result = work();
+            let is_found = match searching {
+                Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                // At a limit of processes.
+                Err(_) => search(),
+            };
+            (result, is_found)
         })
     }
 
     /// Removes the release's records, and returns the files that the new release can reuse.
-    pub fn take_over(&self) -> Result<Source<'_>> {
-        self.site.remove_records(&self.recycled.name)?;
-        self.site.remove_log(&self.recycled.name)?;
-        Ok(Source { root: &self.recycled.dir, manifest: &self.recycled.manifest })
+    pub fn take_over<'s>(&'s self, manifest: &'s Manifest) -> Result<Source<'s>> {
+        self.site.remove_records(&self.name)?;
+        self.site.remove_log(&self.name)?;
+        Ok(Source { root: &self.dir, manifest })
     }
 
     /// Restores the release under its own name.
     pub fn put_back(self) {
-        let Self { site, at, recycled } = &self;
-        let name = recycled.name.to_string();
+        let Self { site, at, .. } = &self;
+        let name = self.name.to_string();
         if let Err(error) = site.releases.rename_new(at.as_bytes(), &site.releases, name.as_bytes()) {
             log::warn!("cannot restore release {name}: {error}");
         }
@@ -175,7 +164,7 @@ impl Drop for Withdrawn<'_> {
 
 /// A release under construction. Dropping it before [`Staged::keep`] removes it.
 #[derive(Debug)]
-#[must_use = "dropping it removes the release that is being made"]
+#[must_use = "dropping it removes the incomplete release"]
 pub struct Staged<'a> {
     site: &'a LockedSite,
     dir: Dir,

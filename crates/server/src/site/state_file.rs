@@ -99,7 +99,7 @@ mod tests {
             0,
         )
         .unwrap();
-        assert!(file.read().is_err(), "a pipe that nobody writes to is no reason to wait");
+        assert!(file.read().is_err(), "a FIFO without a writer must not block");
         file.remove().unwrap();
         std::os::unix::fs::symlink("/etc/passwd", temp.path().join("file")).unwrap();
         assert!(file.read().is_err());

@@ -68,13 +68,13 @@ impl Dir {
     }
 
     /// Creates a directory. Fails if the name exists.
-    pub fn make_dir(&self, name: &[u8], mode: u32) -> io::Result<()> {
+    pub fn create_dir(&self, name: &[u8], mode: u32) -> io::Result<()> {
         Ok(fs::mkdirat(&self.0, name, Mode::from_raw_mode(mode))?)
     }
 
     /// Opens a directory, and creates it first if it does not exist.
-    pub fn open_or_make_dir(&self, name: &[u8], mode: u32) -> io::Result<Self> {
-        match self.make_dir(name, mode) {
+    pub fn open_or_create_dir(&self, name: &[u8], mode: u32) -> io::Result<Self> {
+        match self.create_dir(name, mode) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
             _ => self.open_dir(name),
         }
@@ -111,7 +111,7 @@ impl Dir {
     }
 
     /// Creates a symlink. Fails if the name exists.
-    pub fn make_link(&self, target: &[u8], name: &[u8]) -> io::Result<()> {
+    pub fn create_symlink(&self, target: &[u8], name: &[u8]) -> io::Result<()> {
         Ok(fs::symlinkat(target, &self.0, name)?)
     }
 

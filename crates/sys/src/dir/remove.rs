@@ -120,10 +120,10 @@ mod tests {
         let root = Dir::open(temp.path()).unwrap();
         let mut at = root.try_clone().unwrap();
         for level in 0..10_000 {
-            at = at.open_or_make_dir(b"down", 0o755).unwrap();
+            at = at.open_or_create_dir(b"down", 0o755).unwrap();
             if level % 100 == 0 {
                 at.create_file(b"a", 0o644).unwrap();
-                at.make_dir(b"z", 0o755).unwrap();
+                at.create_dir(b"z", 0o755).unwrap();
             }
         }
         drop(at);

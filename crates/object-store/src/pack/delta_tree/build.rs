@@ -6,20 +6,20 @@ use std::convert::Infallible;
 use std::mem::take;
 use std::sync::{Mutex, PoisonError};
 
-use bluegreen_sys::parallel::{PIECE, for_each_piece};
+use bluegreen_sys::parallel::{SMALL_ITEMS, for_each_chunk_with_progress};
 
 use super::{BlobIndex, Form, Groups, Node, NodeIndex, PackedBlobs};
-use crate::object_id::{ObjectId, ObjectKind};
 use crate::pack::delta::DeltaHeader;
 use crate::pack::header::Representation;
 use crate::pack::reader::MAX_CHAIN;
 use crate::pack::{Buffers, Location, MAX_IN_MEMORY};
+use bluegreen_git_types::{ObjectId, ObjectKind};
 
 /// The maximum number of nodes, about 100 bytes each.
 const MAX_NODES: usize = 1 << 20;
 
 /// Smaller levels are read by one thread, because starting others would take longer.
-const MIN_PARALLEL: usize = 4 * PIECE;
+const MIN_PARALLEL: usize = 4 * SMALL_ITEMS;
 
 /// A delta must be decompressed to learn the size of its blob. This many bytes of deltas are kept for later. Threads allocate
 /// them in chunks. Only the header of a longer delta is decompressed.
@@ -86,14 +86,21 @@ impl PackedBlobs {
         let mut lookups: Vec<_> =
             ids.iter().zip(blobs).map(|(id, blob)| Lookup { key: key(id), blob, location: None }).collect();
         lookups.sort_unstable_by_key(|lookup| (lookup.key, lookup.blob));
-        let work = |buffers: &mut Buffers, _, piece: &mut [Lookup]| {
-            for lookup in piece {
+        let work = |buffers: &mut Buffers, _, chunk: &mut [Lookup]| {
+            for lookup in chunk {
                 lookup.location = self.packs.find(ids[lookup.blob.position()], buffers);
             }
             Ok(())
         };
         let start = || Ok(Buffers::for_lookups(ids.len() as u32));
-        let Ok(()) = for_each_piece::<_, _, Infallible>(threads, PIECE, &mut lookups, start, work, || Ok(()));
+        let Ok(()) = for_each_chunk_with_progress::<_, _, Infallible>(
+            threads,
+            SMALL_ITEMS,
+            &mut lookups,
+            start,
+            work,
+            || Ok(()),
+        );
         let located = |lookup: Lookup| Some(Located { location: lookup.location?, blob: lookup.blob });
         let mut located: Vec<_> = lookups.into_iter().filter_map(located).collect();
         located.sort_unstable_by_key(|located| (located.location, located.blob));
@@ -164,8 +171,8 @@ impl PackedBlobs {
     ) -> Vec<PendingNode> {
         let unread = |&location| PendingNode { location, node: Node::new(location), base: None };
         let mut pending: Vec<_> = level.iter().map(unread).collect();
-        let work = |worker: &mut Worker<'k>, _, piece: &mut [PendingNode]| {
-            for pending in piece {
+        let work = |worker: &mut Worker<'k>, _, chunk: &mut [PendingNode]| {
+            for pending in chunk {
                 self.read_node(pending, worker, free);
                 if let Some(Ok(base)) = pending.base.map(|base| first.binary_search(&base)) {
                     pending.node.base = Some(NodeIndex::new(base));
@@ -179,7 +186,7 @@ impl PackedBlobs {
             work(own, 0, &mut pending)
         } else {
             let start = || Ok::<_, Infallible>(Worker::default());
-            for_each_piece(threads, PIECE, &mut pending, start, work, || Ok(()))
+            for_each_chunk_with_progress(threads, SMALL_ITEMS, &mut pending, start, work, || Ok(()))
         };
         pending
     }

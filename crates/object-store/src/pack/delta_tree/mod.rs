@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Location, MAX_IN_MEMORY, Packs};
-use crate::object_id::ObjectId;
+use bluegreen_git_types::ObjectId;
 
 /// A subtree with this many nodes and blobs is cut off its delta tree, so that several threads can share large ones.
 const MIN_SUBTREE: u32 = 64;
@@ -220,8 +220,8 @@ impl PackedBlobs {
         &mut self.nodes[index.position()]
     }
 
-    /// Returns an upper bound of the bytes that a node takes in its pack: the distance to the next node. Most blobs of one
-    /// commit are neighbors, and nodes are in the order of their locations.
+    /// Returns an upper bound on the number of bytes that a node takes in its pack: the distance to the next node. Most
+    /// blobs of one commit are neighbors, and nodes are in the order of their locations.
     fn room(&self, node: NodeIndex) -> Option<usize> {
         let this = self.node(node).location;
         let next = self.nodes.get(node.position() + 1)?.location;

@@ -2,7 +2,7 @@
 
 use bluegreen_object_store::ObjectId;
 
-use super::table::{print_json, print_rows};
+use crate::command::table::{print_json, print_rows};
 use crate::error::Result;
 use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::site::Site;

@@ -4,16 +4,18 @@ mod programs;
 mod service;
 mod site;
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use bluegreen_text::explain::Explain;
 use bluegreen_text::{count, escape_controls, printable, reason};
 use serde::Serialize;
 
-use crate::command::hook::is_this_program;
-use crate::command::invocation::{Invocation, refuse_weak};
-use crate::command::sudo;
+use crate::command::server::hook::is_this_program;
+use crate::command::server::invocation::{Invocation, refuse_weak};
+use crate::command::server::sudo;
 use crate::command::table::{print_json, print_text};
 use crate::error::{Error, Result};
 use bluegreen_git::Repository;
@@ -192,7 +194,7 @@ fn check_steps(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Returns whether a push runs this program.
+/// Checks that a push runs this program.
 fn check_hook(repository: &Repository, findings: &mut Findings) {
     if let Some(path) = findings.take(repository.setting("core.hooksPath")).flatten() {
         let message = format!("`core.hooksPath` is `{}`: git ignores hooks/", printable(&path));
@@ -218,7 +220,7 @@ fn check_hook(repository: &Repository, findings: &mut Findings) {
             let message = format!("`{}` is not executable: git skips it", printable(&hook));
             findings.error(message, as_owner(&format!("chmod +x {}", printable(&hook))));
         }
-        Ok(_) if !is_this_program(&hook) => {
+        Ok(_) if !runs_this_program(&hook, "post-receive") => {
             let message = format!("`{}` is another program", printable(&hook));
             findings.warning(message, "pipe its standard input to `bluegreen hook post-receive`");
         }
@@ -226,14 +228,27 @@ fn check_hook(repository: &Repository, findings: &mut Findings) {
     }
 }
 
+/// Returns whether a hook is this program, or a script that calls it, as those in `hooks/` of the sources do.
+fn runs_this_program(hook: &Path, name: &str) -> bool {
+    let calls_it = || -> std::io::Result<bool> {
+        let mut script = Vec::new();
+        if hook.metadata()?.is_file() {
+            File::open(hook)?.take(1 << 16).read_to_end(&mut script)?;
+        }
+        let (script, call) = (String::from_utf8_lossy(&script), format!("bluegreen hook {name}"));
+        Ok(script.lines().any(|line| line.split('#').next().is_some_and(|code| code.contains(&call))))
+    };
+    is_this_program(hook) || calls_it().unwrap_or(false)
+}
+
 /// Names the hook that deploys a push, for a message; `None` if no push can work.
 fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) -> Option<String> {
     let gate = repository.path().join("hooks/proc-receive");
-    let is_asked = findings.take(repository.asks_gate(branch))?;
+    let calls_gate = findings.take(repository.calls_proc_receive(branch))?;
     let runs = gate.metadata().is_ok_and(|file| file.permissions().mode() & 0o100 != 0);
     let git_dir = printable(repository.path());
     let unset = as_owner(&format!("git -C {git_dir} config --unset-all receive.procReceiveRefs"));
-    if is_asked && !runs {
+    if calls_gate && !runs {
         let message = format!(
             "git runs `{}`, which is missing or not executable: every push to {branch} fails",
             printable(&gate)
@@ -244,10 +259,10 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
         );
         return None;
     }
-    if is_asked && !is_this_program(&gate) {
+    if calls_gate && !runs_this_program(&gate, "proc-receive") {
         let message = format!("`{}` is another program, and handles pushes to {branch}", printable(&gate));
         findings.warning(message, format!("replace it, or {unset}"));
-    } else if !is_asked && runs && is_this_program(&gate) {
+    } else if !calls_gate && runs && is_this_program(&gate) {
         let message = format!("git does not run `{}` for {branch}: the gate is off", printable(&gate));
         findings.warning(
             message,
@@ -259,7 +274,7 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
             ),
         );
     }
-    Some(if is_asked {
+    Some(if calls_gate {
         format!("A push to {branch} fails if its deployment fails: `proc-receive` deploys it.")
     } else {
         format!("A push to {branch} succeeds even if its deployment fails: `post-receive` deploys it.")

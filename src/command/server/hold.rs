@@ -3,6 +3,9 @@
 //!
 //! The lock is released at the end of the client's input, or after 20 seconds without a line. A client that sends an endless
 //! line, or does not read the replies, also loses the lock.
+//!
+//! In standby, it reports the state of the server first, and takes the lock on request, so that a promotion needs only one
+//! connection.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,9 +14,12 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::invocation::{self, Invocation};
 use super::status;
+use crate::error as command_error;
 use bluegreen_process::signals::{self, Stop};
 use bluegreen_protocol::hold::{MAX_REQUEST, PROTOCOL, Reply, Request};
+use bluegreen_report::Report;
 use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::deploy::role;
 use bluegreen_server::error::{Error, Result};
@@ -28,10 +34,50 @@ const LEASE: Duration = Duration::from_secs(20);
 const PIPE_BUF: usize = 4096;
 
 /// Holds the lock until the client releases it, disconnects, or times out.
-pub fn run(server: &DeployContext, protocol: u32) -> Result<()> {
-    refuse_old_client(server, protocol)?;
+pub fn run(
+    invocation: &Invocation,
+    protocol: u32,
+    is_standby: bool,
+    report: &Report,
+) -> command_error::Result<()> {
+    // The client reads JSON on standard output.
+    let beside = report.beside_json()?;
+    let mut server = invocation.open(&beside)?;
     server.catch_signals();
-    let client = Client::new(server.stop());
+    let mut input = Received::default();
+    if is_standby {
+        let client = Client { stop: server.stop(), input };
+        if !stand_by(&server, &client)? {
+            return Ok(());
+        }
+        input = client.input;
+        invocation::reread(&mut server)?;
+    }
+    Ok(hold(&server, protocol, &Client { stop: server.stop(), input })?)
+}
+
+/// Reports the state, until the client requests the lock. Returns false if it disconnects instead.
+fn stand_by(server: &DeployContext, client: &Client) -> Result<bool> {
+    client.reply(&Reply::Status(Box::new(status::read(server)?.0)))?;
+    loop {
+        let line = match client.receive(client.lease_end())? {
+            Input::Line(line) => line,
+            Input::Nothing => continue,
+            Input::End => return Ok(false),
+        };
+        let reply = match line.parse() {
+            Ok(Request::Lock) => return Ok(true),
+            Ok(Request::Beat) => Reply::Beat(true),
+            Ok(Request::Status) => Reply::Status(Box::new(status::read(server)?.0)),
+            Ok(_) => Reply::Error(Error::Request("the site is not locked yet".into()).to_string()),
+            Err(problem) => Reply::Error(Error::Request(problem).to_string()),
+        };
+        client.reply(&reply)?;
+    }
+}
+
+fn hold(server: &DeployContext, protocol: u32, client: &Client) -> Result<()> {
+    refuse_old_client(server, protocol)?;
     let announce = |holder: &str| {
         let _ = client.reply(&Reply::Waiting(holder.to_owned()));
     };
@@ -44,7 +90,7 @@ pub fn run(server: &DeployContext, protocol: u32) -> Result<()> {
     };
     let site = server.hold(announce, go_on)?;
     client.reply(&Reply::Held(Box::new(status::read(server)?.0)))?;
-    if serve(server, &site, &client)? {
+    if serve(server, &site, client)? {
         drop(site);
         // The client may disconnect now: the commands of `[notify]` have timeouts of their own.
         signals::outlive_the_client();
@@ -80,18 +126,19 @@ fn serve(server: &DeployContext, site: &LockedSite, client: &Client) -> Result<b
         };
         let reply = match line.parse() {
             Ok(Request::Notify) => return Ok(true),
-            Ok(request) => take(server, site, request),
+            Ok(request) => execute(server, site, request),
             Err(problem) => Err(Error::Request(problem)),
         };
         // A request may take longer than the lease, and the client waits for its reply.
-        client.heard.set(Instant::now());
+        client.input.last_line.set(Instant::now());
         client.reply(&reply.unwrap_or_else(|error| Reply::Error(error.to_string())))?;
     }
 }
 
-fn take(server: &DeployContext, site: &LockedSite, request: Request) -> Result<Reply> {
+fn execute(server: &DeployContext, site: &LockedSite, request: Request) -> Result<Reply> {
     match request {
         Request::Beat | Request::Notify => Ok(Reply::Beat(true)),
+        Request::Lock => Err(Error::Request("the site is locked already".into())),
         Request::Status => Ok(Reply::Status(Box::new(status::read(server)?.0))),
         Request::Role(public) => {
             role::change(server, site, public)?;
@@ -125,23 +172,26 @@ enum Input {
 /// The client at the other end of standard input and output.
 struct Client<'a> {
     stop: &'a Stop,
-    heard: Cell<Instant>,
-    received: RefCell<Vec<u8>>,
+    input: Received,
+}
+
+/// The input from the client, and the time of its last line.
+struct Received {
+    last_line: Cell<Instant>,
+    bytes: RefCell<Vec<u8>>,
     has_ended: Cell<bool>,
 }
 
-impl<'a> Client<'a> {
-    fn new(stop: &'a Stop) -> Self {
-        Self {
-            stop,
-            heard: Cell::new(Instant::now()),
-            received: RefCell::default(),
-            has_ended: Cell::new(false),
-        }
+impl Default for Received {
+    fn default() -> Self {
+        let last_line = Cell::new(Instant::now());
+        Self { last_line, bytes: RefCell::default(), has_ended: Cell::new(false) }
     }
+}
 
+impl Client<'_> {
     fn lease_end(&self) -> Instant {
-        self.heard.get() + LEASE
+        self.input.last_line.get() + LEASE
     }
 
     /// Fails if a signal requested a stop, or if the client timed out.
@@ -154,10 +204,10 @@ impl<'a> Client<'a> {
     fn receive(&self, until: Instant) -> Result<Input> {
         loop {
             if let Some(line) = self.next_line()? {
-                self.heard.set(Instant::now());
+                self.input.last_line.set(Instant::now());
                 return Ok(Input::Line(line));
             }
-            if self.has_ended.get() {
+            if self.input.has_ended.get() {
                 return Ok(Input::End);
             }
             self.check()?;
@@ -170,7 +220,7 @@ impl<'a> Client<'a> {
     }
 
     fn next_line(&self) -> Result<Option<String>> {
-        let mut received = self.received.borrow_mut();
+        let mut received = self.input.bytes.borrow_mut();
         match received.iter().position(|&byte| byte == b'\n') {
             Some(end) => {
                 let line: Vec<u8> = received.drain(..=end).collect();
@@ -187,8 +237,8 @@ impl<'a> Client<'a> {
         let mut buffer = [0; 16 * 1024];
         let length = retry_on_intr(|| rustix::io::read(std::io::stdin(), &mut buffer))
             .map_err(|error| Error::io("read", "standard input")(error.into()))?;
-        self.has_ended.set(length == 0);
-        self.received.borrow_mut().extend_from_slice(&buffer[..length]);
+        self.input.has_ended.set(length == 0);
+        self.input.bytes.borrow_mut().extend_from_slice(&buffer[..length]);
         Ok(())
     }
 

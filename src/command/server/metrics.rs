@@ -6,7 +6,8 @@
 use std::fmt::{Display, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{status, table::print_text};
+use super::status;
+use crate::command::table::print_text;
 use crate::error::Result;
 use bluegreen_protocol::history::{Action, Entry, Outcome};
 use bluegreen_protocol::status::{Kind, Status};

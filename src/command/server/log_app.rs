@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::command::log::print;
+use super::log::print;
 use crate::error::{Error, Result};
 use bluegreen_process::{self as process, End};
 use bluegreen_server::deploy::app;
@@ -10,7 +10,7 @@ use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::site::Site;
 
 /// The time after which following the output stops.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Prints the output of a release's instance, by default the live release's. With `follow`, keeps printing.
 pub fn run(server: &DeployContext, release: Option<&str>, follow: bool) -> Result<()> {
@@ -23,7 +23,7 @@ pub fn run(server: &DeployContext, release: Option<&str>, follow: bool) -> Resul
     };
     let mut printed = Ok(true);
     server.catch_signals();
-    let end = process::run(&mut command, LONGEST, Some(server.stop()), |bytes| {
+    let end = process::run(&mut command, FOLLOW_TIMEOUT, Some(server.stop()), |bytes| {
         if matches!(printed, Ok(true)) {
             printed = print(bytes);
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 
 macro_rules! files {
-    ($($path:literal)*) => { &[$(($path, include_str!(concat!("../../", $path)))),*] };
+    ($($path:literal)*) => { &[$(($path, include_str!(concat!("../../../", $path)))),*] };
 }
 
 /// The files, by their paths in a clone.
@@ -102,10 +102,10 @@ const FILES: &[(&str, &str)] = files![
 ];
 
 /// Writes the files to a new or empty directory, and returns the command that installs from it.
-pub fn lay(directory: &Path) -> Result<String> {
-    let unfit = |problem| Error::UnfitDirectory(directory.into(), problem);
-    make_empty(directory).map_err(unfit)?;
-    FILES.iter().try_for_each(|(path, text)| write(&directory.join(path), text)).map_err(unfit)?;
+pub fn write_files(directory: &Path) -> Result<String> {
+    let invalid = |problem| Error::InvalidDirectory(directory.into(), problem);
+    make_empty(directory).map_err(invalid)?;
+    FILES.iter().try_for_each(|(path, text)| write(&directory.join(path), text)).map_err(invalid)?;
     let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
     let install = directory.join("install.sh");
     Ok(format!(

@@ -16,10 +16,10 @@ use sha2::{Digest, Sha256};
 use bluegreen_server::site::history::Key;
 
 /// The maximum number of bytes read from a file.
-const MOST: u64 = 1 << 20;
+const MAX_FILE_SIZE: u64 = 1 << 20;
 
 /// The maximum length of a name, in characters.
-const NAME: usize = 100;
+const MAX_NAME_CHARS: usize = 100;
 
 const CERTIFICATE: &str = "-cert-v01@openssh.com";
 
@@ -33,7 +33,7 @@ pub fn of_connection() -> Option<Key> {
 
 fn text(path: &Path) -> Option<String> {
     let mut text = String::new();
-    File::open(path).ok()?.take(MOST).read_to_string(&mut text).ok()?;
+    File::open(path).ok()?.take(MAX_FILE_SIZE).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
@@ -50,8 +50,9 @@ fn identify(auth_info: &str, authorized_keys: &str) -> Option<Key> {
         }
         None => (authorized_keys.lines().find_map(|line| comment(line, word)), blob),
     };
-    let name =
-        name.map(|name| name.chars().filter(|letter| !letter.is_control()).take(NAME).collect::<String>());
+    let name = name.map(|name| {
+        name.chars().filter(|letter| !letter.is_control()).take(MAX_NAME_CHARS).collect::<String>()
+    });
     let fingerprint = format!("SHA256:{}", BASE64_STANDARD_NO_PAD.encode(Sha256::digest(&blob)));
     Some(Key { name: name.filter(|name| !name.is_empty()), fingerprint })
 }
@@ -63,6 +64,7 @@ fn comment(line: &str, word: &str) -> Option<String> {
 }
 
 /// Reads the key id of a certificate and the public key that it certifies (OpenSSH's PROTOCOL.certkeys).
+/// For these lines, the crate `ssh-key` 0.6 would add 19 crates, among them a second `sha2`.
 fn certificate(kind: &str, blob: &[u8]) -> Option<(String, Vec<u8>)> {
     let fields = match kind {
         "ssh-ed25519" => 1,
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_nobodys() {
+    fn malformed_keys_are_ignored() {
         for auth_info in [
             "",
             "password\n",

@@ -9,8 +9,8 @@ use bluegreen_server::site::Site;
 use bluegreen_server::site::history;
 use bluegreen_server::site::holder::HoldingProcess;
 
-/// How long to wait for the other process, which may have to kill a step and restart services.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The timeout for the other process, which may have to kill a step and restart services.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Sends TERM to the process that holds the lock, and waits until it exits.
 pub fn run(server: &DeployContext) -> Result<()> {
@@ -22,8 +22,8 @@ pub fn run(server: &DeployContext) -> Result<()> {
     let holder = &running.holder;
     server.report.line(Message::Cancelling(holder));
     running.stop()?;
-    if !running.wait(PATIENCE) {
-        return Err(Error::StillRunning { holder: holder.to_string(), waited: PATIENCE });
+    if !running.wait(TIMEOUT) {
+        return Err(Error::StillRunning { holder: holder.to_string(), waited: TIMEOUT });
     }
     let entries = history::read(&site)?;
     let entry = entries.iter().rev().find(|entry| (&entry.time, &entry.by) == (&holder.since, &holder.by));

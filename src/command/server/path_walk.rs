@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use bluegreen_git::login_name;
 
 /// The maximum number of symlinks in a path, as in the kernel.
-const LINKS: usize = 40;
+const MAX_SYMLINKS: usize = 40;
 
 const STICKY: u32 = 0o1000;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -58,7 +58,7 @@ impl PathWalk {
             walk.record_if_weak(&here, Some(&parent));
             if FileType::from_raw_mode(walk.stat.st_mode) == FileType::Symlink {
                 links += 1;
-                if links > LINKS {
+                if links > MAX_SYMLINKS {
                     return Err(rustix::io::Errno::LOOP.into());
                 }
                 let target =

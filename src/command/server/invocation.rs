@@ -17,7 +17,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use super::key;
 use super::ledger::{self, Entry, LEDGERS};
 use super::path_walk::PathWalk;
-use super::session;
+use crate::command::session;
 use crate::error::{Error, Result};
 use bluegreen_git::{Repository, git_dir_of, login_name, search_path};
 use bluegreen_protocol::role::Role;
@@ -33,7 +33,7 @@ pub struct Invocation<'a> {
     /// The path by which the program was called.
     pub called_as: &'a Path,
     /// True if the program runs as a git hook.
-    pub for_client: bool,
+    pub is_hook: bool,
     /// True if the boot unit started the program.
     pub at_boot: bool,
     /// The role of the ssh key, if it is restricted.
@@ -80,7 +80,8 @@ impl Invocation<'_> {
         let (at_boot, role) = (self.at_boot, self.role);
         let caller = Caller {
             actor: LazyCell::new(Box::new(move || actor(invoker, key, role, at_boot))),
-            is_git: self.for_client,
+            is_git: self.is_hook,
+            is_gate: false,
             step_of: step_of(&config.site.root),
             is_notice: std::env::var_os("BLUEGREEN_NOTICE").is_some(),
         };
@@ -88,8 +89,8 @@ impl Invocation<'_> {
     }
 
     /// Opens the repository: the one from `-C`, from `GIT_DIR`, the one whose `hooks/` the program was called from, the working
-    /// directory, or the only one that the installer has set up on this server, in this order. It becomes the working directory.
-    /// Root becomes its owner.
+    /// directory unless it is a developer's clone, or the only one that the installer has set up on this server, in this
+    /// order. It becomes the working directory. Root becomes its owner.
     pub fn repository(&self) -> Result<Repository> {
         let named =
             self.repository.map(Path::to_path_buf).or_else(|| std::env::var_os("GIT_DIR").map(PathBuf::from));
@@ -100,6 +101,9 @@ impl Invocation<'_> {
         let candidates = named.map_or_else(|| around().map(Path::to_path_buf).collect(), |path| vec![path]);
         for path in candidates {
             let path = std::path::absolute(&path).map_err(Error::io("open", &path))?;
+            if !is_named && is_plain_clone(&path) {
+                continue;
+            }
             match open(&path)? {
                 Some(repository) => return Ok(repository),
                 None if is_named => return Err(Error::NotARepository(path)),
@@ -117,6 +121,27 @@ impl Invocation<'_> {
             }
         }
     }
+}
+
+/// Returns whether a directory is a clone that was not set up for deployments. An administrator who has installed from a clone
+/// is still in it, and a developer works in one: `check` would advise them to make it a bare repository.
+fn is_plain_clone(path: &Path) -> bool {
+    let lacks = |name: &str| {
+        let found = path.join(name).symlink_metadata();
+        found.is_err_and(|error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        })
+    };
+    lacks("HEAD") && !lacks(".git") && lacks(".git/bluegreen.toml")
+}
+
+/// Reads the config again, for a command that has waited for its client.
+pub fn reread(server: &mut DeployContext) -> Result<()> {
+    let config = Config::read(server.repository.path())?;
+    refuse_weak(&config.site.root)?;
+    server.name = config.server.clone().unwrap_or_else(host_name);
+    server.config = config;
+    Ok(())
 }
 
 /// Opens the repository at a path, if there is one. Root becomes its owner.
@@ -169,7 +194,7 @@ fn from_root(path: &Path) -> Result<Option<Repository>> {
 /// Irrevocably becomes a user, and enters the last directory of a walk with that user's permissions. Returns the environment
 /// for the user's programs, which contains none of root's variables. The user cannot trace this process.
 fn become_user(uid: Uid, walk: &PathWalk) -> io::Result<Vec<(OsString, OsString)>> {
-    let no_such_user = || io::Error::other(format!("there is no user {uid}"));
+    let no_such_user = || io::Error::other(format!("the user {uid} does not exist"));
     let user = User::from_uid(uid)?.ok_or_else(no_such_user)?;
     let name = CString::new(user.name.clone())?;
     refuse_tracing()?;

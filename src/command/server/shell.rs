@@ -7,18 +7,18 @@
 //! A key can have a role. Then its line in `authorized_keys` forces the command `role NAME`, and sshd passes the command of
 //! the client in the environment.
 
-use std::ffi::{CString, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use nix::unistd::{Uid, execvpe};
+use nix::unistd::Uid;
 
+use super::git_shell;
 use super::ledger::{self, Entry, LEDGERS};
 use crate::cli::{Cli, Command};
 use crate::error::{Error, Result};
 use bluegreen_git::login_name;
-use bluegreen_protocol::role::{Right, Role, VARIABLE};
+use bluegreen_protocol::role::{Right, Role};
 
 /// The file name of the program as a login shell.
 const NAME: &str = "bluegreen-shell";
@@ -33,10 +33,7 @@ pub const COMMANDS: [&str; 15] = [
 ];
 
 /// Root's config of the front end on this machine, as the installer writes it for a pair of sides.
-const FRONT: &str = "/etc/bluegreen/promote.toml";
-
-/// The git commands that run over ssh, with a space or a dash after `git`.
-const GIT: [&str; 3] = ["receive-pack", "upload-pack", "upload-archive"];
+const FRONT_END_CONFIG: &str = "/etc/bluegreen/promote.toml";
 
 /// Returns whether the program was called as a login shell, whose name sshd prefixes with a dash.
 pub fn is_called_as(path: &Path) -> bool {
@@ -48,18 +45,30 @@ pub fn is_called_as(path: &Path) -> bool {
 /// it, or if it requests help, the inner result is clap's error.
 pub fn take(arguments: &[OsString]) -> Result<Result<Cli, clap::Error>> {
     let Request { role, line } = Request::read(arguments, std::env::var_os(ORIGINAL))?;
-    if let Some(verb) = git_verb(&line) {
+    let repositories = own_repositories();
+    if let Some(verb) = git_shell::verb(&line) {
         let right = if verb == "receive-pack" { Right::Push } else { Right::Read };
         require(role, right, &format!("git {verb}"))?;
-        return Err(become_git_shell(&line, role));
+        if let Some(named) = git_shell::unknown_repository(&line).filter(|_| !repositories.is_empty()) {
+            return Err(Error::UnknownRepository { named, there: names(&repositories) });
+        }
+        return Err(git_shell::run(&line, role));
     }
-    let mine = |entry: &Entry| entry.user == login_name(Uid::current());
-    let repositories = ledger::read(Path::new(LEDGERS)).into_iter().filter(mine);
-    let repositories: Vec<PathBuf> = repositories.map(|entry| entry.repository).collect();
-    let front = std::fs::read_to_string(FRONT).unwrap_or_default();
+    let front = std::fs::read_to_string(FRONT_END_CONFIG).unwrap_or_default();
     // It is the front end of the account whose repositories it names.
     let is_side = |repository: &PathBuf| front.contains(&format!("\"{}\"", repository.display()));
-    parse(&line, role, &repositories, repositories.iter().any(is_side).then_some(Path::new(FRONT)))
+    parse(&line, role, &repositories, repositories.iter().any(is_side).then_some(Path::new(FRONT_END_CONFIG)))
+}
+
+/// Returns the repositories that the installer has set up for this account.
+fn own_repositories() -> Vec<PathBuf> {
+    let mine = |entry: &Entry| entry.user == login_name(Uid::current());
+    ledger::read(Path::new(LEDGERS)).into_iter().filter(mine).map(|entry| entry.repository).collect()
+}
+
+/// Returns the file names of repositories, which name them over ssh.
+fn names(repositories: &[PathBuf]) -> Vec<String> {
+    repositories.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
 }
 
 /// Returns the role of the key, if it has one.
@@ -97,29 +106,6 @@ fn require(role: Role, right: Right, command: &str) -> Result<()> {
     Err(Error::NotInRole { role, command: command.to_owned() })
 }
 
-/// Returns the command of git that a line runs, without `git`.
-fn git_verb(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("git").and_then(|rest| rest.strip_prefix(['-', ' ']));
-    rest.and_then(|rest| rest.split(' ').next()).filter(|verb| GIT.contains(verb))
-}
-
-/// Replaces this process with git-shell, which parses the line itself and runs only git's own programs. Returns only if that
-/// fails.
-fn become_git_shell(line: &str, role: Role) -> Error {
-    let words = ["git-shell", "-c", line].map(CString::new);
-    let words: Vec<CString> = words.into_iter().flatten().collect();
-    let inherited = std::env::vars_os().filter(|(name, _)| name != VARIABLE);
-    let role = (role != Role::All).then(|| (VARIABLE.into(), role.name().into()));
-    let variable = |(name, value): (OsString, OsString)| {
-        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
-    };
-    let variables: Vec<CString> = inherited.chain(role).filter_map(variable).collect();
-    match execvpe(c"git-shell", &words, &variables) {
-        Ok(never) => match never {},
-        Err(error) => Error::GitMissing(error.into()),
-    }
-}
-
 /// Parses a command line from a client, which is not trusted. `front` is the config of the front end on this machine.
 fn parse(
     line: &str,
@@ -142,7 +128,7 @@ fn parse(
     };
     let right = right(&cli.command).ok_or_else(|| refused(&verb))?;
     require(role, right, &verb)?;
-    if !take_front(&mut cli, front)? {
+    if !use_front_end(&mut cli, front)? {
         cli.repository = Some(choose(cli.repository.as_deref(), repositories)?);
     }
     Ok(Ok(cli))
@@ -150,7 +136,7 @@ fn parse(
 
 /// Has `promote` and `public` use root's config of the front end, and no other. Returns whether the command uses it:
 /// `public -C REPOSITORY` shows the mark of one side instead.
-fn take_front(cli: &mut Cli, front: Option<&Path>) -> Result<bool> {
+fn use_front_end(cli: &mut Cli, front: Option<&Path>) -> Result<bool> {
     let options = match &mut cli.command {
         Command::Promote { side, yes, options, .. } => {
             // The account has no terminal for a question: naming the side confirms it.
@@ -222,13 +208,13 @@ fn choose(named: Option<&Path>, repositories: &[PathBuf]) -> Result<PathBuf> {
         Some(name) => repositories.iter().filter(|path| path.ends_with(name)).collect(),
         None => repositories.iter().collect(),
     };
-    let names =
-        || repositories.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
     match (&found[..], named) {
         ([path], _) => Ok((*path).clone()),
-        ([], Some(named)) => Err(Error::UnknownRepository { named: named.into(), there: names() }),
+        ([], Some(named)) => {
+            Err(Error::UnknownRepository { named: named.into(), there: names(repositories) })
+        }
         ([], None) => Err(Error::NoRepository),
-        _ => Err(Error::SeveralRepositories(names())),
+        _ => Err(Error::SeveralRepositories(names(repositories))),
     }
 }
 
@@ -260,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_command_finds_its_repository() {
-        let status = "/home/deploy/sample_app Status(Format { json: true })";
+        let status = "/home/deploy/sample_app Status(TableArgs { json: true })";
         for line in [
             "status --json",
             "status -C sample_app --json",
@@ -367,10 +353,10 @@ mod tests {
     #[test]
     fn the_commands_of_git_are_recognised() {
         for line in ["git-receive-pack 'sample_app'", "git upload-pack 'x'", "git-upload-archive 'x'"] {
-            assert!(git_verb(line).is_some(), "{line}");
+            assert!(git_shell::verb(line).is_some(), "{line}");
         }
         for line in ["git", "git-shell", "git status", "git-receive-packs", "gitreceive-pack x"] {
-            assert!(git_verb(line).is_none(), "{line}");
+            assert!(git_shell::verb(line).is_none(), "{line}");
         }
     }
 

@@ -15,10 +15,13 @@ use bluegreen_server::site::{Live, Site};
 use bluegreen_text::{bytes, printable};
 
 /// The free space that causes a warning, in bytes.
-const LITTLE: u64 = 1_000_000_000;
+const LOW_SPACE: u64 = 1_000_000_000;
 
-/// The free space and the number of free inodes that cause an error.
-const NO_SPACE: (u64, u64) = (4 << 20, 100);
+/// The free space that causes an error, in bytes.
+const NO_SPACE: u64 = 4 << 20;
+
+/// The number of free inodes that causes an error.
+const NO_INODES: u64 = 100;
 
 /// Checks everything in the site.
 pub fn check(site: &Site, config: &Config, repository: &Repository, findings: &mut Findings) {
@@ -73,14 +76,14 @@ fn check_space(place: &str, path: &Path, findings: &mut Findings) {
     let at = printable(path);
     let hint = format!("`df -h {at}`, then free some space, or lower `keep` in bluegreen.toml");
     // File systems that allocate inodes dynamically report a total of 0.
-    if space.f_files > 0 && space.f_favail < NO_SPACE.1 {
+    if space.f_files > 0 && space.f_favail < NO_INODES {
         let message =
             format!("no space for files is left in the {place} `{at}`: {} inodes are free", space.f_favail);
         findings
             .error(message, format!("`df -i {at}`, then remove files, or lower `keep` in bluegreen.toml"));
-    } else if free < NO_SPACE.0 {
+    } else if free < NO_SPACE {
         findings.error(format!("no space is left in the {place} `{at}`: {} are free", bytes(free)), hint);
-    } else if free < LITTLE && free < total / 20 {
+    } else if free < LOW_SPACE && free < total / 20 {
         let message = format!(
             "little space is left in the {place} `{at}`: {} of {} are free",
             bytes(free),

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The directory with one file per account, which lists the account's repositories, one path per line.
+/// The directory with a file for each account, which lists the account's repositories, one path per line.
 pub const LEDGERS: &str = "/var/lib/bluegreen/accounts";
 
 /// The maximum size of a list, in bytes.

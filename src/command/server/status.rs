@@ -1,6 +1,6 @@
 //! `status`: prints the live release and the running action.
 
-use super::table::{print_json, print_text};
+use crate::command::table::{print_json, print_text};
 use crate::error::Result;
 use bluegreen_protocol::freeze::Freeze;
 use bluegreen_protocol::hold::PROTOCOL;
@@ -10,7 +10,7 @@ use bluegreen_server::deploy::folder;
 use bluegreen_server::deploy::pending::{self, Pending};
 use bluegreen_server::deploy::role;
 use bluegreen_server::error as server_error;
-use bluegreen_server::release::ReleaseName;
+use bluegreen_server::release::{Record, ReleaseName};
 use bluegreen_server::site::{Live, Site};
 use bluegreen_text::{age, escape_controls, printable};
 
@@ -28,8 +28,7 @@ pub(super) fn read(server: &DeployContext) -> server_error::Result<(Status, Live
     let site = Site::open(&server.config.site)?;
     let live = site.live()?;
     let tip = server.repository.tip(&server.config.branch)?;
-    let record =
-        live.release().map(|name| site.release(name)).transpose()?.and_then(|release| release.record);
+    let record = site.live_record(&live);
     let status = Status {
         server: server.name.clone(),
         branch: server.config.branch.clone(),
@@ -42,9 +41,9 @@ pub(super) fn read(server: &DeployContext) -> server_error::Result<(Status, Live
         },
         commit: record.as_ref().map(|record| record.commit),
         subject: record.as_ref().map(|record| record.subject.clone()),
-        sealed: record.and_then(|record| record.sealed),
+        sealed: record.as_ref().and_then(|record| record.sealed.clone()),
         since: site.live_since(),
-        good: site.is_good(&live),
+        good: record.as_ref().is_some_and(Record::is_good),
         public: site.public_mark().unwrap_or_else(|error| {
             server.report.warning(error);
             None
@@ -58,10 +57,10 @@ pub(super) fn read(server: &DeployContext) -> server_error::Result<(Status, Live
             Some(Freeze::unreadable(problem))
         }),
         tip,
-        why: tip.and_then(|tip| site.look_up(&server.config.branch, tip).ok()?.why()),
-        unchanged: tip.is_some_and(|tip| {
-            site.commit(&live) != Some(tip) && folder::is_unchanged(server, &site, &live, tip)
-        }),
+        why: tip.and_then(|tip| site.tip_status(&server.config.branch, tip).ok()?.why()),
+        unchanged: record
+            .zip(tip)
+            .is_some_and(|(record, tip)| record.commit != tip && folder::is_unchanged(server, &record, tip)),
         pending: pending::find(&server.repository, &server.config.branch, &site).unwrap_or_else(|error| {
             server.report.warning(error);
             Vec::new()

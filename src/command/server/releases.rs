@@ -4,7 +4,7 @@ use bluegreen_object_store::ObjectId;
 use bluegreen_text::printable;
 use serde::Serialize;
 
-use super::table::{print_json, print_rows};
+use crate::command::table::{print_json, print_rows};
 use crate::error::Result;
 use bluegreen_server::deploy::context::DeployContext;
 use bluegreen_server::release::Release;

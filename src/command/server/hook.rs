@@ -22,7 +22,7 @@ use bluegreen_server::deploy::options::PushOptions;
 use bluegreen_server::deploy::{Target, deploy};
 use bluegreen_server::error as server_error;
 use bluegreen_server::gate::branch::{delete, skip, skip_moved};
-use bluegreen_server::gate::protocol::{self, Answer, Request};
+use bluegreen_server::gate::protocol::{self, RefStatus, Request};
 use bluegreen_server::gate::rules;
 use bluegreen_server::pusher::live_line::LiveLine;
 use bluegreen_server::pusher::message::Message;
@@ -37,7 +37,7 @@ pub fn post_receive(invocation: &Invocation, report: &Report) -> Result<()> {
     let updates = read_updates().map_err(|error| report_failure(report, error, &server.live_line()))?;
     let mut outcome = Ok(());
     for update in &updates {
-        let result = answer(&mut server, update, updates.len() == 1);
+        let result = handle_update(&mut server, update, updates.len() == 1);
         if result.is_err() {
             outcome = result;
         }
@@ -59,7 +59,7 @@ fn read_updates() -> Result<Vec<RefUpdate>> {
 }
 
 /// Deploys a ref update, or reports that it does not deploy. `is_alone` is true for the only update of a push.
-fn answer(server: &mut DeployContext, update: &RefUpdate, is_alone: bool) -> Result<()> {
+fn handle_update(server: &mut DeployContext, update: &RefUpdate, is_alone: bool) -> Result<()> {
     let branch = &server.config.branch;
     // A push to a symbolic ref that points to the branch moves the branch without the gate.
     let is_alias = !update.is_branch(branch) && server.repository.is_alias(&update.name, branch);
@@ -134,31 +134,36 @@ pub fn proc_receive(invocation: &Invocation, report: &Report) -> Result<()> {
     let mut server = invocation
         .open(report)
         .map_err(|error| report_failure(report, error, &LiveLine::new(&host_name(), None)));
-    let answers: Vec<(&[u8], Answer)> = request
+    if let Ok(server) = &mut server {
+        server.caller.is_gate = true;
+    }
+    let statuses: Vec<(&[u8], RefStatus)> = request
         .updates
         .iter()
         .map(|update| {
-            let answer = match &mut server {
-                Ok(server) => pass(server, &request, update),
-                Err(error) => Answer::Refused(message(error)),
+            let status = match &mut server {
+                Ok(server) => handle_gated_update(server, &request, update),
+                Err(error) => RefStatus::Rejected(message(error)),
             };
-            (update.name.as_slice(), answer)
+            (update.name.as_slice(), status)
         })
         .collect();
-    protocol::write_answers(&mut output, &answers).map_err(Error::io("write", "standard output"))
+    protocol::write_report(&mut output, &statuses).map_err(Error::io("write", "standard output"))
 }
 
 /// Handles one ref of a push: deploys its commit and moves the ref, or returns the reason for the refusal.
-fn pass(server: &mut DeployContext, request: &Request, update: &RefUpdate) -> Answer {
+fn handle_gated_update(server: &mut DeployContext, request: &Request, update: &RefUpdate) -> RefStatus {
     if !update.is_branch(&server.config.branch) {
-        return Answer::FallThrough;
+        return RefStatus::FallThrough;
     }
     if request.is_atomic {
         // The hook does not see the push's other refs, which could still fail.
-        return Answer::Refused("the gate does not support atomic pushes: push without `--atomic`".into());
+        return RefStatus::Rejected(
+            "the gate does not support atomic pushes: push without `--atomic`".into(),
+        );
     }
     if std::env::var_os("GIT_NAMESPACE").is_some_and(|namespace| !namespace.is_empty()) {
-        return Answer::Refused("the gate does not support namespaces".into());
+        return RefStatus::Rejected("the gate does not support namespaces".into());
     }
     server.options = read_options(server, request.options.iter().map(Vec::as_slice));
     let server = &*server;
@@ -183,9 +188,9 @@ fn pass(server: &mut DeployContext, request: &Request, update: &RefUpdate) -> An
     });
     match result {
         // With exit status 3, the new release is live and the ref has moved: for git, the push succeeded.
-        Ok(()) => Answer::Moved,
-        Err(error) if error.exit_status() == 3 => Answer::Moved,
-        Err(error) => Answer::Refused(message(&error)),
+        Ok(()) => RefStatus::Updated,
+        Err(error) if error.exit_status() == 3 => RefStatus::Updated,
+        Err(error) => RefStatus::Rejected(message(&error)),
     }
 }
 
@@ -197,7 +202,7 @@ fn is_gated(server: &DeployContext) -> Result<bool> {
         Some(hooks) => hooks.join("proc-receive"),
         None => repository.hook_path("proc-receive")?,
     };
-    Ok(is_this_program(&hook) && repository.asks_gate(&config.branch)?)
+    Ok(is_this_program(&hook) && repository.calls_proc_receive(&config.branch)?)
 }
 
 /// Returns the repository's `hooks` directory if this program was called from there.
