@@ -9,7 +9,7 @@
 # so an interrupted run can be repeated, and --uninstall removes nothing else. A file that cannot be read is an error,
 # never a default.
 #
-# The parts are in packaging/setup/: ledger.sh contains the side effects (run, as, lay), system.sh inspects the machine,
+# The parts are in packaging/setup/: ledger.sh contains the side effects (run, as, install_file), system.sh inspects the machine,
 # and preflight.sh does what can fail before anything is changed. set_up() below calls the others. Backquotes in messages
 # are for the reader, and every sh of Debian and Ubuntu has `local`.
 # shellcheck disable=SC2016,SC2034,SC2153,SC3043
@@ -88,13 +88,16 @@ fail() { # MESSAGE [HINT]
     exit 1
 }
 
-misused() { # MESSAGE
-    printf 'error: %s\nhint: %s --help\n' "$1" "$SELF" >&2
+misused() { # MESSAGE [HINT]
+    printf 'error: %s\nhint: %s\n' "$1" "${2:-$SELF --help}" >&2
     exit 2
 }
 
 # Removes terminal control characters from untrusted text. A single process, so that its exit status counts.
 clean() { sed -e 's/\xc2[\x80-\x9f]//g' -e 's/[\x00-\x08\x0b-\x1f\x7f]//g'; }
+
+# Prints a number and a noun: plural NUMBER NOUN
+plural() { printf '%s %s%s' "$1" "$2" "$([ "$1" = 1 ] || echo s)"; }
 
 indent() { sed 's/^/    /'; }
 
@@ -147,7 +150,8 @@ option() { # OPTION VALUE
         --sudo) RULES=$RULES$2$LINE_END ;;
         --remove-sudo) DROPPED_RULES=$DROPPED_RULES$2$LINE_END ;;
         --remove-key) ACTION=remove_key REMOVED_KEY=$2 ;;
-        *) misused "unknown option $1" ;;
+        -*) misused "unknown option $1" ;;
+        *) misused "unexpected argument \`$1\`" "quote a value with spaces, as in --run 'node app.js'; over ssh, twice: --run \"'node app.js'\"" ;;
     esac
     case $2 in
         '') misused "$1 needs a value" ;;
@@ -171,7 +175,7 @@ finish() {
     [ "$CHANGES" -gt 0 ] || say 'Nothing had to be changed.'
     say "
 Now, in the repository on your own machine:
-    git remote add $NAME $USER_NAME@$(hostname):${REPO#"$HOME_DIR"/}
+    git remote add $NAME $USER_NAME@${DOMAIN:-$(hostname)}:${REPO#"$HOME_DIR"/}
     git push $NAME $BRANCH"
     read_keys
     [ -n "$(printf '%s\n' "$TEXT" | public_keys)" ] || warn 'no key may push yet: run this again with --key FILE'
@@ -228,7 +232,7 @@ main() {
     HERE=$(cd "$(dirname "$(realpath "$0")")" && pwd)
     options "$@"
     if [ "$ACTION" = demo ]; then
-        [ -x "$HERE/demo.sh" ] || fail 'the demonstration builds the program, and needs a complete clone of its sources'
+        [ -x "$HERE/demo.sh" ] || fail 'the demonstration builds the program, and needs a complete clone of its sources' 'run ./install.sh --demo in a clone'
         YES=$YES exec "$HERE/demo.sh"
     fi
     [ -n "$FRONT" ] || [ -z "$SWITCH$SETTINGS" ] || misused '--switch and --setting need --front-end'

@@ -6,28 +6,29 @@
 #
 #   packaging/deb.sh                  build the program and package it
 #   packaging/deb.sh --binary FILE    package this build, with weaker compression
-#   packaging/deb.sh --binary FILE --arch ARCH --helper PROGRAM
-#                                     package this build for x86_64 or aarch64; PROGRAM is the
-#                                     same version for this machine
+#   packaging/deb.sh --binary FILE --arch ARCH --helper PROGRAM [--fast]
+#                                     package this build for x86_64 or aarch64, with --fast with
+#                                     weaker compression; PROGRAM is the same version for this machine
 set -eu
 
 main() {
     cd "$(dirname "$(realpath "$0")")/.."
     speed='' arch=$(uname -m)
-    case $#:${1-}:${3-}:${5-} in
-        0:::)
+    case $#:${1-}:${3-}:${5-}:${7-} in
+        0::::)
             program=$(packaging/static.sh)
             helper=$program
             ;;
-        2:--binary::)
+        2:--binary:::)
             program=$2 helper=$2
             speed=--fast
             ;;
-        6:--binary:--arch:--helper)
+        6:--binary:--arch:--helper: | 7:--binary:--arch:--helper:--fast)
             program=$2 arch=$4 helper=$6
+            speed=${7-}
             ;;
         *)
-            echo 'usage: packaging/deb.sh [--binary FILE [--arch ARCH --helper PROGRAM]]' >&2
+            echo 'usage: packaging/deb.sh [--binary FILE [--arch ARCH --helper PROGRAM [--fast]]]' >&2
             exit 2
             ;;
     esac
@@ -50,10 +51,8 @@ main() {
     find share/switches -type f -perm -100 -exec cp {} "$staged/switches/" \;
     pages
     # The crates of the static program, whichever build is packaged.
-    cargo tree --locked -p bluegreen --target "$arch-unknown-linux-musl" -e normal,build --prefix none --format '{p}|{l}' |
-        jq -nR -f packaging/spdx.jq --arg created "$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)" \
-            >"$staged/bluegreen.spdx.json"
-    [ "$arch" = "$(uname -m)" ] || speed="--target $arch-unknown-linux-musl"
+    packaging/spdx.sh "$arch-unknown-linux-musl" >"$staged/bluegreen.spdx.json"
+    [ "$arch" = "$(uname -m)" ] || speed="$speed --target $arch-unknown-linux-musl"
     # shellcheck disable=SC2086 # several options
     cargo deb --quiet --no-build $speed --output "$staged/bluegreen.deb" >/dev/null
     echo "$PWD/$staged/bluegreen.deb"

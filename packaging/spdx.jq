@@ -1,6 +1,7 @@
 # Converts the lines "CRATE vVERSION (PATH)|LICENSE" from `cargo tree` into an SPDX 2.3 list of the program's
 # components: every crate that is linked or used in the build, and the C code in one of them. The first line
-# is the program itself. $created is the creation time in the list.
+# is the program itself. $created is the creation time in the list, and $system the
+# suffix of its name.
 
 # C code, by the crate that contains it.
 {"libdeflate-sys": {name: "libdeflate", licence: "MIT"}} as $bundled
@@ -35,8 +36,8 @@ def relation($from; $type; $to): {spdxElementId: $from, relationshipType: $type,
     spdxVersion: "SPDX-2.3",
     dataLicense: "CC0-1.0",
     SPDXID: "SPDXRef-DOCUMENT",
-    name: ($lines[0] | .name + "-" + .version),
-    documentNamespace: ($lines[0] | "https://spdx.org/spdxdocs/" + .name + "-" + .version),
+    name: ($lines[0] | .name + "-" + .version + $system),
+    documentNamespace: ($lines[0] | "https://spdx.org/spdxdocs/" + .name + "-" + .version + $system),
     creationInfo: {created: $created, creators: ["Tool: packaging/spdx.jq"]},
     packages: ([$crates[] | crate] + [$c[].c]),
     relationships: (

@@ -30,6 +30,10 @@ main() {
     flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=bluegreen"
     flags="$flags --remap-path-prefix=$folder=target --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo"
     choose_toolchain
+    # rustc names the sources of the standard library by this path or, where it is a symlink, by its target.
+    sources=$sysroot/lib/rustlib/src/rust
+    flags="$flags --remap-path-prefix=$sources=rust"
+    [ ! -L "$sources" ] || flags="$flags --remap-path-prefix=$(realpath "$sources")=rust"
     export CFLAGS="-ffile-prefix-map=$folder=target -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=cargo"
     export RUSTFLAGS="$flags"
     if is_native; then build_native; else build_foreign; fi
@@ -49,7 +53,7 @@ build_foreign() {
     CARGO=$cargo cargo-zigbuild zigbuild --release --locked $build_std --target "$target" --target-dir "$folder" >&2
 }
 
-# Sets cargo, build_std, and flags for the first toolchain that can build for musl.
+# Sets cargo, sysroot, build_std, and flags for the first toolchain that can build for musl.
 choose_toolchain() {
     build_std='' linker=cc
     for rustc in rustc /usr/bin/rustc; do
@@ -63,8 +67,7 @@ choose_toolchain() {
             # Building the standard library is unstable. This variable allows it.
             export RUSTC="$rustc" RUSTC_BOOTSTRAP=1
             build_std=-Zbuild-std=std,panic_unwind
-            source=$(realpath "$sysroot/lib/rustlib/src/rust")
-            flags="$flags -C link-self-contained=no --remap-path-prefix=$source=rust"
+            flags="$flags -C link-self-contained=no"
             is_native || return 0
             make_unwinder
             flags="$flags -L native=$folder/unwind"

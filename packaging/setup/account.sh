@@ -6,8 +6,7 @@ user() {
     [ -z "$LOGIN_SHELL" ] || shell=/bin/bash
     if ! has_user "$USER_NAME"; then
         note "$USERS" created
-        # The adduser of Debian and that of Ubuntu have different options for a comment. Both read an empty
-        # one from stdin.
+        # Debian's adduser and Ubuntu's have different options for a comment. Both read an empty one from stdin.
         run "add the user $USER_NAME with the shell $shell" \
             adduser --quiet --disabled-password --gecos '' --shell "$shell" "$USER_NAME"
     else
@@ -42,7 +41,7 @@ check_keys() {
             ssh-*' '* | ecdsa-*' '* | sk-*' '*) text=$file file="--key $name" ;;
             *)
                 file=$(absolute "$file")
-                text=$(cat -- "$file" 2>/dev/null) || fail "cannot read the key $file"
+                text=$(cat -- "$file" 2>/dev/null) || fail "cannot read the key $file" "name a file with a public key, as ssh-keygen writes it: id_ed25519.pub"
                 ;;
         esac
         case $text in *'PRIVATE KEY'*) fail "$file is a private key" "the public one is $file.pub" ;; esac
@@ -180,7 +179,7 @@ ssh_keys() {
         printf '%s %s %s\n' "$type" "$blob" "$comment" >>"$SCRATCH/there"
     done <"$SCRATCH/keys"
     if [ "$added" -gt 0 ]; then
-        edit_keys "allow $added key(s) to push" "$added" "$ADD_KEYS" "$names" "$lines"
+        edit_keys "allow $(plural "$added" key) to push" "$added" "$ADD_KEYS" "$names" "$lines"
     elif [ -n "$names" ]; then
         edit_keys 'name a key' 0 "$ADD_KEYS" "$names" ''
     fi
@@ -205,7 +204,7 @@ roles() {
             found=yes
             [ "$now" = "$role" ] || changed="$changed$blob $role$LINE_END"
         done <"$SCRATCH/named"
-        [ -n "$found" ] || [ -n "$DRY_RUN" ] || fail "no key of $name may push" "add it with --key $name=FILE; $SELF --keys lists them"
+        [ -n "$found" ] || [ -n "$DRY_RUN" ] || fail "no key matches $name" "add it with --key $name=FILE; $SELF --keys lists them"
     done <"$SCRATCH/roles"
     [ -z "$changed" ] || edit_keys 'change the role of a key' 0 "$SET_ROLES" "$changed"
 }
@@ -228,10 +227,10 @@ expose_keys() {
     text="# Installed by bluegreen's install.sh: the history names whose key pushed.
 Match User $USER_NAME
     ExposeAuthInfo yes"
-    kept "$USERS" root "$SSHD_CONF" "$text" || {
+    needs_no_change "$USERS" root "$SSHD_CONF" "$text" || {
         [ -n "$DRY_RUN" ] || sshd_accepts "$text"
         note "$USERS" ssh-reload-due
-        lay_anyway "$USERS" root "$SSHD_CONF" 644 "$text"
+        overwrite_file "$USERS" root "$SSHD_CONF" 644 "$text"
     }
     ! noted "$USERS" ssh-reload-due || run 'reload sshd' sshd_reload
     unnote "$USERS" ssh-reload-due
@@ -273,10 +272,10 @@ remove_key() {
         [ "$comment" = "$REMOVED_KEY" ] || [ "$(fingerprint_of "$type $blob")" = "$REMOVED_KEY" ] || continue
         blobs="$blobs$blob$LINE_END" number=$((number + 1))
     done <"$SCRATCH/keys"
-    [ "$number" -gt 0 ] || fail "no key of $REMOVED_KEY may push" "$SELF --keys lists them"
-    take_away "remove $number key(s) of $REMOVED_KEY" "$blobs"
+    [ "$number" -gt 0 ] || fail "no key matches $REMOVED_KEY" "$SELF --keys lists them"
+    take_away "remove $(plural "$number" key) of $REMOVED_KEY" "$blobs"
     for blob in $blobs; do unnote "$USERS" "key $blob"; done
-    [ "$number" -lt "$(wc -l <"$SCRATCH/keys")" ] || warn 'no key may push any more'
+    [ "$number" -lt "$(wc -l <"$SCRATCH/keys")" ] || warn 'no key may push now'
 }
 
 # Removes the lines that contain these keys.

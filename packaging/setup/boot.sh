@@ -10,7 +10,7 @@ boot() {
     if has systemctl; then
         unit=$(unit_name)
         text=$(unit_text)
-        lay "$LEDGER" root "$UNITS/$unit" 644 "$text"
+        install_file "$LEDGER" root "$UNITS/$unit" 644 "$text"
         # A unit that an administrator has disabled stays disabled.
         noted "$LEDGER" 'boot enabled' || [ -L "$WANTS/$unit" ] || run "enable $unit" systemctl enable --quiet "$unit"
         note "$LEDGER" 'boot enabled'
@@ -38,6 +38,6 @@ unboot() {
     has systemctl || return 0
     unit=$(unit_name)
     [ ! -L "$WANTS/$unit" ] || run "disable $unit" rm -f "$WANTS/$unit"
-    unlay "$LEDGER" root "$UNITS/$unit"
+    remove_file "$LEDGER" root "$UNITS/$unit"
     ! systemd || run '' systemctl daemon-reload
 }

@@ -28,7 +28,7 @@ front_settle() {
         /*)
             plain --switch "$SWITCH"
             { [ -f "$SWITCH" ] && [ -x "$SWITCH" ]; } || fail "$SWITCH is not a program"
-            roots_alone "$SWITCH" || fail "$SWITCH or a directory above it is writable by others, and root would run it"
+            only_root_writes "$SWITCH" || fail "$SWITCH or a directory above it is writable by others, and root would run it"
             FRONT_SOURCE=$SWITCH
             ;;
         *[!a-z0-9-]*) misused "invalid name of a switch: \`$(printf '%s' "$SWITCH" | clean)\`" ;;
@@ -103,16 +103,16 @@ front_program() {
     STEP=switch
     look_up "$FRONT_LEDGER" switch
     old=$VALUE
-    case $SWITCH in /*) ;; *) lay "$FRONT_LEDGER" root "$FRONT_SWITCHES/$SWITCH" 755 "$(cat "$FRONT_SOURCE")" ;; esac
+    case $SWITCH in /*) ;; *) install_file "$FRONT_LEDGER" root "$FRONT_SWITCHES/$SWITCH" 755 "$(cat "$FRONT_SOURCE")" ;; esac
     front_note switch "$SWITCH"
     front_note setting "$SETTINGS"
     text="# Installed by bluegreen's install.sh: the switch that the account $FRONT_USER may run, and its variables. The shell reads
 # this file as root. For the token of a provider, add its variable, such as HCLOUD_TOKEN.
 SWITCH=$SWITCH
 $(printf '%s' "$SETTINGS" | front_variables)"
-    lay "$FRONT_LEDGER" root "$FRONT_CONF" 600 "$(printf '%s' "$text")"
-    lay "$FRONT_LEDGER" root "$FRONT_PROGRAM" 755 "$(cat "$ASSETS/front-end/login.sh")"
-    case $old in '' | "$SWITCH" | /*) ;; *) unlay "$FRONT_LEDGER" root "$FRONT_SWITCHES/$old" ;; esac
+    install_file "$FRONT_LEDGER" root "$FRONT_CONF" 600 "$(printf '%s' "$text")"
+    install_file "$FRONT_LEDGER" root "$FRONT_PROGRAM" 755 "$(cat "$ASSETS/front-end/login.sh")"
+    case $old in '' | "$SWITCH" | /*) ;; *) remove_file "$FRONT_LEDGER" root "$FRONT_SWITCHES/$old" ;; esac
 }
 
 # Converts lines KEY=VALUE into assignments of the switch's variables.
@@ -147,7 +147,7 @@ $FRONT_USER ALL=(root) CWD=/ NOPASSWD: $FRONT_PROGRAM"
         run "add the user $FRONT_USER with the shell $FRONT_PROGRAM" adduser --quiet --system --group --gecos '' \
             --home "$FRONT_HOME" --no-create-home --shell "$FRONT_PROGRAM" "$FRONT_USER"
     fi
-    lay "$FRONT_LEDGER" root "$FRONT_SUDOERS" 440 "$text"
+    install_file "$FRONT_LEDGER" root "$FRONT_SUDOERS" 440 "$text"
 }
 
 # The account cannot write its own keys. Each key has a forced command in addition to the login shell, because
@@ -163,7 +163,7 @@ front_keys() {
         lines="${lines}restrict,command=\"$FRONT_PROGRAM\" $type $blob${comment:+ $comment}$LINE_END"
     done <"$SCRATCH/keys"
     [ "$added" -gt 0 ] || return 0
-    run "allow $added key(s) to run the switch" replace root "$FRONT_KEYS" 644 "${TEXT:+$TEXT$LINE_END}${lines%"$LINE_END"}"
+    run "allow $(plural "$added" key) to run the switch" replace root "$FRONT_KEYS" 644 "${TEXT:+$TEXT$LINE_END}${lines%"$LINE_END"}"
 }
 
 front_check() {
@@ -175,11 +175,11 @@ front_check() {
         return 0
     fi
     [ "$CHANGES" -gt 0 ] || say 'Nothing had to be changed.'
-    if shown=$("$FRONT_PROGRAM" show 2>"$SCRATCH/words"); then
+    if shown=$("$FRONT_PROGRAM" show 2>"$SCRATCH/output"); then
         shown=$(printf '%s\n' "$shown" | clean | head -n 1)
         say "The front end shows ${shown:-no side}."
     else
-        clean <"$SCRATCH/words" | indent >&2
+        clean <"$SCRATCH/output" | indent >&2
         warn "the switch $SWITCH cannot read the front end: set it up as docs/reference/switches.md shows, and run this again"
     fi
     read_text root "$FRONT_KEYS"
@@ -213,8 +213,8 @@ front_remove_key() {
             kept="$kept$line$LINE_END"
         fi
     done <"$SCRATCH/there"
-    [ "$number" -gt 0 ] || fail "no key of $REMOVED_KEY may run the switch" "$SELF --front-end --keys lists them"
-    run "remove $number key(s) of $REMOVED_KEY" replace root "$FRONT_KEYS" 644 "${kept%"$LINE_END"}"
+    [ "$number" -gt 0 ] || fail "no key matches $REMOVED_KEY" "$SELF --front-end --keys lists them"
+    run "remove $(plural "$number" key) of $REMOVED_KEY" replace root "$FRONT_KEYS" 644 "${kept%"$LINE_END"}"
 }
 
 # Removes the account and everything installed for it. A file that was changed by hand stays.
@@ -226,14 +226,14 @@ front_uninstall() {
         say 'No front end was set up here.'
         return 0
     fi
-    unlay "$FRONT_LEDGER" root "$FRONT_SUDOERS"
+    remove_file "$FRONT_LEDGER" root "$FRONT_SUDOERS"
     if noted "$FRONT_LEDGER" created && has_user "$FRONT_USER"; then
         run "remove the user $FRONT_USER" deluser --quiet "$FRONT_USER"
     fi
     [ ! -d "$FRONT_HOME" ] || run "remove the keys in $FRONT_HOME" rm -rf "$FRONT_HOME"
     look_up "$FRONT_LEDGER" laid
     paths=$(printf '%s\n' "$VALUES" | sed 's/ [^ ]*$//' | sort -u) || fail "cannot sort the ledger $FRONT_LEDGER"
-    for path in $paths; do unlay "$FRONT_LEDGER" root "$path"; done
+    for path in $paths; do remove_file "$FRONT_LEDGER" root "$path"; done
     look_up "$FRONT_LEDGER" directory
     paths=$(printf '%s\n' "$VALUES" | sort -r) || fail "cannot sort the ledger $FRONT_LEDGER"
     for path in $paths; do

@@ -11,17 +11,17 @@ run() { # WHAT COMMAND...
         printf '%-12s %s%s\n' "$STEP" "${DRY_RUN:+would }" "$what"
     fi
     [ -z "$DRY_RUN" ] || return 0
-    : >"$SCRATCH/asides"
+    : >"$SCRATCH/errors"
     # Descriptor 9 is the installer's own lock, which a server started here must not inherit.
-    "$@" 9>&- >"$SCRATCH/words" 2>&1 || {
+    "$@" 9>&- >"$SCRATCH/output" 2>&1 || {
         status=$?
-        cat "$SCRATCH/words" "$SCRATCH/asides" | clean | indent >&2
+        cat "$SCRATCH/output" "$SCRATCH/errors" | clean | indent >&2
         fail "could not ${what:-"change the ledger"} (status $status)" 'nothing after this was done; fix the cause, and run the same command again'
     }
 }
 
 # The timeout of a program that runs as the deploy user, in seconds.
-PATIENCE=60
+TIMEOUT=60
 
 # Replaces the session keyring, which PAM does not change, with an empty one. A kernel without keyrings, or a
 # sandbox that rejects keyctl(2), also makes all keys inaccessible. The numbers are those of keyctl(2).
@@ -49,7 +49,7 @@ as() { # USER COMMAND...
             fd=${fd##*/}
             [ "$fd" -le 2 ] || exec {fd}>&-
         done
-        exec perl -e "$0" -- "$@"' "$LEAVE_KEYRING" timeout --kill-after=5 "$PATIENCE" runuser -u "$user" -- "$@" >"$printed" 2>>"$SCRATCH/asides" || status=$?
+        exec perl -e "$0" -- "$@"' "$LEAVE_KEYRING" timeout --kill-after=5 "$TIMEOUT" runuser -u "$user" -- "$@" >"$printed" 2>>"$SCRATCH/errors" || status=$?
     clean <"$printed" || status=125
     rm -f "$printed"
     return "$status"
@@ -164,14 +164,14 @@ is() { # USER TEST...
     case $answer in
         yes) return 0 ;;
         no) return 1 ;;
-        *) fail "cannot run \`test $*\` as $user: $(clean <"$SCRATCH/asides")" ;;
+        *) fail "cannot run \`test $*\` as $user: $(clean <"$SCRATCH/errors")" ;;
     esac
 }
 
 exists() { is "$1" -e "$2"; } # USER FILE
 
 # The maximum size of a text that is read as root, in bytes.
-LONGEST=1000000
+MAX_TEXT=1000000
 
 # Prints a text file, or nothing if it does not exist. Any other reason why it cannot be read is a failure.
 text() { # USER FILE
@@ -182,13 +182,13 @@ text() { # USER FILE
         esac
         [ -f "$1" ] || { echo "not a regular file" >&2 && exit 1; }
         [ "$(stat -Lc %s -- "$1")" -le "$2" ] || { echo "larger than $2 bytes" >&2 && exit 1; }
-        head -c "$2" -- "$1"' sh "$2" "$LONGEST" 2>>"$SCRATCH/asides"
+        head -c "$2" -- "$1"' sh "$2" "$MAX_TEXT" 2>>"$SCRATCH/errors"
 }
 
 # Sets TEXT to a text file's content; empty if the file does not exist.
 read_text() { # USER FILE
-    : >"$SCRATCH/asides"
-    TEXT=$(text "$1" "$2") || fail "cannot read $2: $(clean <"$SCRATCH/asides")"
+    : >"$SCRATCH/errors"
+    TEXT=$(text "$1" "$2") || fail "cannot read $2: $(clean <"$SCRATCH/errors")"
 }
 
 # True if FILE is unchanged since an installer wrote it, so that it may be replaced or removed. An unreadable
@@ -201,7 +201,7 @@ ours() { # LEDGER USER FILE
 }
 
 # True if FILE needs no change: it has that CONTENT, or it was changed by hand since it was installed.
-kept() { # LEDGER USER FILE CONTENT
+needs_no_change() { # LEDGER USER FILE CONTENT
     read_text "$2" "$3"
     [ "$TEXT" != "$4" ] || return 0
     exists "$2" "$3" && ! ours "$1" "$2" "$3" || return 1
@@ -209,9 +209,9 @@ kept() { # LEDGER USER FILE CONTENT
 }
 
 # Installs a file with CONTENT. A file that was changed by hand since stays as it is.
-lay() { kept "$1" "$2" "$3" "$5" || lay_anyway "$@"; } # LEDGER USER FILE MODE CONTENT
+install_file() { needs_no_change "$1" "$2" "$3" "$5" || overwrite_file "$@"; } # LEDGER USER FILE MODE CONTENT
 
-lay_anyway() { # LEDGER USER FILE MODE CONTENT
+overwrite_file() { # LEDGER USER FILE MODE CONTENT
     [ -n "$5" ] || fail "the content of $3 is empty"
     [ "$2" != root ] || parents "$1" "$(dirname "$3")"
     note "$1" "laid $3 $(printf '%s\n' "$5" | fingerprint)"
@@ -225,7 +225,7 @@ parents() { # LEDGER DIRECTORY
     run '' mkdir "$2"
 }
 
-unlay() { # LEDGER USER FILE
+remove_file() { # LEDGER USER FILE
     if ours "$1" "$2" "$3"; then
         run "remove $3" as "$2" rm -f "$3"
     elif exists "$2" "$3"; then

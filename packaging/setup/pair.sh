@@ -30,7 +30,7 @@ settle_side() {
 # Settles the options of the pair as a whole.
 settle_pair() {
     STEP=preflight
-    [ "$(id -u)" -eq 0 ] || fail 'setting up a server needs root' "sudo $SELF ...; $SELF --demo needs no root"
+    [ "$(id -u)" -eq 0 ] || fail 'setting up a server needs root' "sudo $SELF ..."
     case $REPO:$SITE:$NAME:$CONFIG in sample_app:::) ;; *) misused '--repo, --site, --name, and --config do not go with --pair' ;; esac
     look_up "$PAIR_LEDGER" user
     [ -z "$VALUE" ] || [ "$VALUE" = "$USER_NAME" ] || fail "the pair belongs to $VALUE" "--user $VALUE"
@@ -103,10 +103,10 @@ pair() {
     grep -qxv 0 "$SCRATCH/changes" || say 'Nothing had to be changed.'
     say "
 Now, in the repository on your own machine:
-    git remote add blue $USER_NAME@$(hostname):blue
-    git remote add green $USER_NAME@$(hostname):green
+    git remote add blue $USER_NAME@$DOMAIN:blue
+    git remote add green $USER_NAME@$DOMAIN:green
     git push blue ${BRANCH:-master}
-    ssh $USER_NAME@$(hostname) promote blue"
+    ssh $USER_NAME@$DOMAIN promote blue"
 }
 
 front_preflight() {
@@ -126,11 +126,11 @@ front() {
     web_config
     UNDO=
     web_reload
-    lay "$LEDGER" root "$PROMOTE" 644 "$(promote_text)"
+    install_file "$LEDGER" root "$PROMOTE" 644 "$(promote_text)"
     [ -n "$TLS" ] && [ -z "$CERTIFIED" ] || return 0
     tls
     STEP='front end'
-    [ -n "$DRY_RUN" ] || lay "$LEDGER" root "$PROMOTE" 644 "$(promote_text)"
+    [ -n "$DRY_RUN" ] || install_file "$LEDGER" root "$PROMOTE" 644 "$(promote_text)"
 }
 
 promote_text() {
@@ -155,7 +155,7 @@ unfront() {
     STEP=uninstall
     look_up "$LEDGER" web-server
     WEB=$VALUE
-    unlay "$LEDGER" root "$PROMOTE"
+    remove_file "$LEDGER" root "$PROMOTE"
     [ -z "$WEB" ] || {
         web_places
         take_off "$NAMED_CONF"

@@ -32,7 +32,7 @@ plain() { # OPTION VALUE
 # Settles the user, the repository, the ledgers, and then every omitted option, from the ledger or by default.
 # Only agree() reads the config, which belongs to the user.
 settle() {
-    [ "$(id -u)" -eq 0 ] || fail 'setting up a server needs root' "sudo $SELF ...; $SELF --demo needs no root"
+    [ "$(id -u)" -eq 0 ] || fail 'setting up a server needs root' "sudo $SELF ..."
     case $USER_NAME in
         root) misused '--user cannot be root: whoever may push would run code as root' ;;
         [!a-z_]* | *[!a-z0-9_-]*) misused "invalid name of a user: \`$USER_NAME\`" ;;
@@ -78,6 +78,7 @@ settle_site() {
     SITE_GIVEN=$SITE
     look_up "$LEDGER" site
     SITE=${SITE:-$VALUE}
+    case $SITE in /*) ;; *?) misused "--site must be an absolute path: \`$SITE\`" ;; esac
     SITE=$(realpath -ms "${SITE:-/var/www/html}")
     plain --site "$SITE"
     case "$HOME_DIR/ $REPO/" in
@@ -85,10 +86,10 @@ settle_site() {
     esac
     case "$SITE/" in
         "$REPO"/* | "$LEDGERS"/* | /etc/* | /usr/* | /proc/* | /sys/* | /dev/* | /bin/* | /sbin/* | /lib/* | /boot/* | /root/* | /run/* | /tmp/*)
-            misused "--site $SITE is not a directory for a site"
+            misused "--site $SITE is not a directory for a site" 'use a directory of its own, such as /srv/NAME'
             ;;
         /*/*/) ;;
-        *) misused "--site $SITE is not a directory for a site; /srv/NAME is" ;;
+        *) misused "--site $SITE is not a directory for a site" 'use a directory of its own, such as /srv/NAME' ;;
     esac
 }
 
@@ -104,7 +105,7 @@ wanted_config() {
 # that root has chosen. Returns false if the config cannot be read.
 agree() {
     local key found wanted option
-    : >"$SCRATCH/asides"
+    : >"$SCRATCH/errors"
     settings >"$SCRATCH/settings" || return 1
     while read -r key found; do
         case $key in
@@ -130,14 +131,14 @@ agree() {
 settings() {
     if [ -n "$CONFIG" ]; then
         [ ! -x "${SOURCE:-$PROGRAM}" ] ||
-            (cd "$SCRATCH" && "${SOURCE:-$PROGRAM}" generate settings --config bluegreen.toml 2>asides)
+            (cd "$SCRATCH" && "${SOURCE:-$PROGRAM}" generate settings --config bluegreen.toml 2>errors)
     elif [ -x "$PROGRAM" ] && exists "$USER_NAME" "$CONFIG_NAME"; then
         as "$USER_NAME" "$PROGRAM" -C "$REPO" generate settings
     fi
 }
 
 cannot_agree() {
-    clean <"$SCRATCH/asides" | indent >&2
+    clean <"$SCRATCH/errors" | indent >&2
     fail "cannot read $CONFIG_NAME" 'the messages are above'
 }
 
@@ -153,7 +154,7 @@ check_repository() {
 check_hook() { # NAME
     local hook="$REPO/hooks/$1"
     is "$USER_NAME" -e "$hook" || is "$USER_NAME" -L "$hook" || return 0
-    ! hook_is_ours "$hook" && ! as "$USER_NAME" grep -Fqs "bluegreen hook $1" "$hook" || return 0
+    ! hook_is_ours "$hook" && ! as "$USER_NAME" grep -Eqs "^[^#]*bluegreen hook $1" "$hook" || return 0
     fail "$hook is another hook, so it stays as it is" \
         "move it away and run this again; or run both: hooks/README.md has a $1 that calls \`bluegreen hook $1\`"
 }
@@ -202,10 +203,10 @@ check_site() {
 # directories that no other user can have changed.
 check_gift() {
     local foreign
-    roots_alone "$SITE" || fail "$SITE or a directory above it is writable by others" 'name another directory: --site DIRECTORY'
+    only_root_writes "$SITE" || fail "$SITE or a directory above it is writable by others" 'name another directory: --site DIRECTORY'
     GIVE_SITE=yes
     if [ "$WEB" = none ] || [ -L "$SITE/current" ] || [ -z "$(leftovers)" ]; then return 0; fi
-    [ -n "$SITE_GIVEN" ] || ! is_somebodys ||
+    [ -n "$SITE_GIVEN" ] || ! has_own_files ||
         fail "$SITE contains files that root owns" \
             "--site $SITE makes them the first release, owned by $USER_NAME; another directory leaves them alone"
     ! grep -Fq " $SITE/" /proc/self/mountinfo || fail "something is mounted in $SITE" 'unmount it, or name another directory: --site DIRECTORY'
@@ -232,7 +233,7 @@ warn_of_hidden() {
 }
 
 # The page that a web server's package installs is not a site.
-is_somebodys() { [ -n "$(leftovers ! -exec grep -Eqs 'Default Page: It works|<title>Welcome to nginx' {} \; -print)" ]; }
+has_own_files() { [ -n "$(leftovers ! -exec grep -Eqs 'Default Page: It works|<title>Welcome to nginx' {} \; -print)" ]; }
 
 # Settles the program's path and source. SOURCE is empty if it has to be built.
 find_binary() {

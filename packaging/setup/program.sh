@@ -61,7 +61,7 @@ generated() { # WHAT FILE
         return 0
     fi
     text=$("$SOURCE" generate "$1") || fail "\`bluegreen generate $1\` failed"
-    lay "$SERVER" root "$2" 644 "$text"
+    install_file "$SERVER" root "$2" 644 "$text"
 }
 
 # Prints the path of the clone owner's cargo, or nothing if it is too old or there is no clone.
@@ -77,12 +77,12 @@ build() {
         'install Rust with rustup; or build elsewhere with `cargo build --release --locked`, and give --binary FILE'
     printf '%-12s %s\n' "$STEP" "${DRY_RUN:+would }build bluegreen in $HERE, which takes minutes"
     [ -z "$DRY_RUN" ] || return 0
-    : >"$SCRATCH/asides"
+    : >"$SCRATCH/errors"
     # Descriptor 9 is the installer's own lock.
-    (PATIENCE=3600 && as "$builder" env -i "HOME=$(home_of "$builder")" "USER=$builder" "PATH=$(dirname "$cargo"):$PATH" \
+    (TIMEOUT=3600 && as "$builder" env -i "HOME=$(home_of "$builder")" "USER=$builder" "PATH=$(dirname "$cargo"):$PATH" \
         "CARGO_TARGET_DIR=$HERE/target" sh -c 'cd "$1" && cargo build --release --locked 2>&1' sh "$HERE" \
-        </dev/null 9>&- >"$SCRATCH/words") || {
-        cat "$SCRATCH/words" "$SCRATCH/asides" | clean | indent >&2
+        </dev/null 9>&- >"$SCRATCH/output") || {
+        cat "$SCRATCH/output" "$SCRATCH/errors" | clean | indent >&2
         fail 'the build failed' 'the messages are above'
     }
 }

@@ -23,7 +23,7 @@ repository() {
 $settings
 EOT
     hook post-receive
-    lay_config
+    install_config
     if [ -n "$GATE" ]; then
         note "$LEDGER" 'gate yes'
         hook proc-receive
@@ -36,7 +36,7 @@ user_directory() { # DIRECTORY
     local parent
     [ ! -e "$1" ] || return 0
     parent=$(dirname "$1")
-    if ! roots_alone "$parent" || [ "$parent" = "$HOME_DIR" ]; then
+    if ! only_root_writes "$parent" || [ "$parent" = "$HOME_DIR" ]; then
         run "create $1" as "$USER_NAME" mkdir -p "$1"
     else
         [ -d "$parent" ] || run "create $parent" mkdir -p "$parent"
@@ -59,16 +59,16 @@ hook() { # NAME
 }
 
 # Once the config exists, only its owner changes it, unless an administrator passes another one.
-lay_config() {
+install_config() {
     local file="$REPO/bluegreen.toml" text
     if [ -n "$CONFIG" ]; then
         read_text "$USER_NAME" "$file"
-        [ "$TEXT" = "$CONFIG_TEXT" ] || lay_anyway "$LEDGER" "$USER_NAME" "$file" 644 "$CONFIG_TEXT"
+        [ "$TEXT" = "$CONFIG_TEXT" ] || overwrite_file "$LEDGER" "$USER_NAME" "$file" 644 "$CONFIG_TEXT"
     elif ! exists "$USER_NAME" "$file"; then
         text=$(sed -e "s|^#branch = .*|branch = \"$BRANCH\"|" -e "s|^branch = .*|branch = \"$BRANCH\"|" \
             -e "s|^#server = .*|server = \"$NAME\"|" -e "s|^#\{0,1\}root = .*|root = \"$SITE\"|" "$(config_file)") ||
             fail "cannot read $(config_file)"
-        lay "$LEDGER" "$USER_NAME" "$file" 644 "$text"
+        install_file "$LEDGER" "$USER_NAME" "$file" 644 "$text"
     fi
 }
 

@@ -24,7 +24,7 @@ site() {
             say "site         $SITE stays as it is: your web server serves it until its document root is $SITE/current"
         else
             # Another deployment may have to finish first.
-            PATIENCE=900
+            TIMEOUT=900
             run "make the files in $SITE the first release" as "$USER_NAME" "$PROGRAM" -C "$REPO" adopt
         fi
     fi

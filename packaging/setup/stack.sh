@@ -189,8 +189,8 @@ environment_file() {
 pool() {
     local unit
     note "$LEDGER" "app $APP"
-    kept "$LEDGER" root "$POOL" "$(stack_text pool.conf)" || {
-        lay_anyway "$LEDGER" root "$POOL" 644 "$(stack_text pool.conf)"
+    needs_no_change "$LEDGER" root "$POOL" "$(stack_text pool.conf)" || {
+        overwrite_file "$LEDGER" root "$POOL" 644 "$(stack_text pool.conf)"
         unit=$(fpm_unit)
         accepts_pool
         ! systemd || run "reload $unit" systemctl reload-or-restart "$unit"
@@ -209,18 +209,18 @@ app() {
     value_is "$LEDGER" run "$RUN"
     value_is "$LEDGER" worker "$WORKER"
     value_is "$LEDGER" port "$PORT"
-    lay "$LEDGER" root "$CONTROL" 755 "$(stack_text control.sh)"
-    lay "$LEDGER" root "$CONTROL.run" 755 "$(stack_text run.sh)"
-    if [ -n "$PORT" ]; then lay "$LEDGER" root "$CONTROL.proxy" 755 "$(stack_text proxy.sh)"; fi
-    lay "$LEDGER" root "$UNITS/$INSTANCE_UNIT" 644 "$(stack_text instance.service)"
+    install_file "$LEDGER" root "$CONTROL" 755 "$(stack_text control.sh)"
+    install_file "$LEDGER" root "$CONTROL.run" 755 "$(stack_text run.sh)"
+    if [ -n "$PORT" ]; then install_file "$LEDGER" root "$CONTROL.proxy" 755 "$(stack_text proxy.sh)"; fi
+    install_file "$LEDGER" root "$UNITS/$INSTANCE_UNIT" 644 "$(stack_text instance.service)"
     if [ -n "$WORKER" ]; then
-        lay "$LEDGER" root "$UNITS/$WORKER_UNIT" 644 "$(stack_text worker.service)"
+        install_file "$LEDGER" root "$UNITS/$WORKER_UNIT" 644 "$(stack_text worker.service)"
     else
-        unlay "$LEDGER" root "$UNITS/$WORKER_UNIT"
+        remove_file "$LEDGER" root "$UNITS/$WORKER_UNIT"
     fi
-    lay "$LEDGER" root "$UNITS/$BOOT_UNIT" 644 "$(stack_text boot.service)"
+    install_file "$LEDGER" root "$UNITS/$BOOT_UNIT" 644 "$(stack_text boot.service)"
     [ -L "$WANTS/$BOOT_UNIT" ] || run "enable $BOOT_UNIT" systemctl enable --quiet "$BOOT_UNIT"
-    lay "$LEDGER" root "$APP_SUDOERS" 440 "$(stack_text sudoers)"
+    install_file "$LEDGER" root "$APP_SUDOERS" 440 "$(stack_text sudoers)"
     ! systemd || [ "$CHANGES" = "$before" ] || {
         run '' systemctl daemon-reload
         # An earlier installation may have left a live release whose instance was stopped with it.
@@ -242,7 +242,7 @@ unstack() {
     local name
     [ -n "$APP" ] || return 0
     if [ "$STACK_KIND" = fpm ]; then
-        unlay "$LEDGER" root "$POOL"
+        remove_file "$LEDGER" root "$POOL"
         ! systemd || run "reload $(fpm_unit)" systemctl reload-or-restart "$(fpm_unit)"
     else
         unstack_app
@@ -257,7 +257,7 @@ unstack_app() {
     ! systemd || run "stop the instances of $APP" stop_instances
     [ ! -L "$WANTS/$BOOT_UNIT" ] || run "disable $BOOT_UNIT" rm -f "$WANTS/$BOOT_UNIT"
     for name in "$UNITS/$INSTANCE_UNIT" "$UNITS/$WORKER_UNIT" "$UNITS/$BOOT_UNIT" "$APP_SUDOERS" "$CONTROL" "$CONTROL.run" "$CONTROL.proxy"; do
-        unlay "$LEDGER" root "$name"
+        remove_file "$LEDGER" root "$name"
     done
     ! systemd || run '' systemctl daemon-reload
 }

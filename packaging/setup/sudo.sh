@@ -25,14 +25,14 @@ check_rule() { # COMMAND
     { [ -f "$program" ] && [ -x "$program" ]; } || fail "$program is not a program"
     real=$(realpath -e "$program")
     [ "$real" = "$program" ] || fail "$program resolves to $real" "--sudo '$real$rest', and the same in the step"
-    roots_alone "$program" || fail "$program or a directory above it is writable by others"
+    only_root_writes "$program" || fail "$program or a directory above it is writable by others"
     # Checks every remaining word, and every part of it that may be a path. The command runs in /.
     for path in $(printf '%s' "$rest" | tr '=:,' '   '); do
         case $path in */*) path=/${path#*/} ;; *) continue ;; esac
         case "$path/" in
             "$HOME_DIR"/* | "$REPO"/* | "$SITE"/*) fail "$USER_NAME can change $path, which root would use" ;;
         esac
-        roots_alone "$path" || fail "$path or a directory above it is writable by others"
+        only_root_writes "$path" || fail "$path or a directory above it is writable by others"
     done
 }
 
@@ -49,7 +49,7 @@ sudoers() {
     want_rules
     printf '%s' "$DROPPED_RULES" | while IFS= read -r rule; do unnote "$LEDGER" "sudo $rule"; done
     if [ -z "$WANTED_RULES" ]; then
-        unlay "$LEDGER" root "$SUDOERS"
+        remove_file "$LEDGER" root "$SUDOERS"
         return 0
     fi
     printf '%s\n' "$WANTED_RULES" | while IFS= read -r rule; do
@@ -62,5 +62,5 @@ $(printf '%s\n' "$WANTED_RULES" | sed -e '/ /!s/$/ ""/' -e 's/[,:=]/\\&/g' -e "s
     if has visudo; then
         printf '%s\n' "$text" | visudo -cqf - || fail 'sudo rejects these rules' 'they need sudo 1.9.3 or newer'
     fi
-    lay "$LEDGER" root "$SUDOERS" 440 "$text"
+    install_file "$LEDGER" root "$SUDOERS" 440 "$text"
 }

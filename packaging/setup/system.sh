@@ -42,7 +42,7 @@ absolute() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$FROM/$1" ;;
 
 # True if only root can change what PATH refers to: each existing component is owned by root, is not a
 # symlink, and is writable only by root.
-roots_alone() { # PATH
+only_root_writes() { # PATH
     local at="$1"
     while [ -z "$(find "$at" -maxdepth 0 \( -type l -o ! -uid 0 -o -perm /022 \) 2>/dev/null)" ]; do
         [ "$at" != / ] || return 0

@@ -11,7 +11,7 @@ settle_tls() {
     case $TLS in
         '') return 0 ;;
         certbot) ;;
-        *) misused "invalid value of --tls: \`$TLS\`: certbot" ;;
+        *) misused "invalid value of --tls: \`$TLS\`: use certbot" ;;
     esac
     case $DOMAIN in
         '') misused '--tls certbot needs --domain' ;;

@@ -32,8 +32,8 @@ uninstall() {
     # Otherwise git would run the removed hook and reject every push.
     ! noted "$LEDGER" 'gate yes' || [ -z "$(git_config --get receive.procReceiveRefs)" ] ||
         run 'git config --unset-all receive.procReceiveRefs' git_config --unset-all receive.procReceiveRefs
-    unlay "$LEDGER" "$USER_NAME" "$REPO/bluegreen.toml"
-    unlay "$LEDGER" root "$SUDOERS"
+    remove_file "$LEDGER" "$USER_NAME" "$REPO/bluegreen.toml"
+    remove_file "$LEDGER" root "$SUDOERS"
     [ -z "$last_of_user" ] || forget_user
     list_repositories "$REPO"
     [ -z "$last_of_server" ] || forget_server
@@ -112,7 +112,7 @@ forget_user() {
     [ "$(shell_of "$USER_NAME")" != "$LOGIN_PROGRAM" ] ||
         run "make git-shell the shell of $USER_NAME" usermod -s "$(command -v git-shell || echo /usr/bin/git-shell)" "$USER_NAME"
     [ ! -e "$SSHD_CONF" ] || {
-        unlay "$USERS" root "$SSHD_CONF"
+        remove_file "$USERS" root "$SSHD_CONF"
         run 'reload sshd' sshd_reload
     }
     run '' rm -f "$USERS"
@@ -124,7 +124,7 @@ forget_server() {
     look_up "$SERVER" laid
     paths=$(printf '%s\n' "$VALUES" | sed 's/ [^ ]*$//' | sort -u) || fail "cannot sort the ledger $SERVER"
     case $paths in */fpm/pool.d/*) note "$SERVER" php-reload-due ;; esac
-    for path in $paths; do unlay "$SERVER" root "$path"; done
+    for path in $paths; do remove_file "$SERVER" root "$path"; done
     php_reload_due
     look_up "$SERVER" directory
     paths=$(printf '%s\n' "$VALUES" | sort -r) || fail "cannot sort the ledger $SERVER"

@@ -158,9 +158,9 @@ php_pool() {
     }
     pool=$(sed -n 's/^\[\([A-Za-z0-9._-]*\)\].*/\1/p' "$pools" | head -n 1)
     file=$(dirname "$pools")/zz-bluegreen-$pool.conf
-    kept "$SERVER" root "$file" "$(php_pool_text "$pool")" || {
+    needs_no_change "$SERVER" root "$file" "$(php_pool_text "$pool")" || {
         note "$SERVER" php-reload-due
-        lay "$SERVER" root "$file" 644 "$(php_pool_text "$pool")"
+        install_file "$SERVER" root "$file" 644 "$(php_pool_text "$pool")"
     }
     php_reload_due
 }
@@ -209,7 +209,7 @@ web_config() {
     if [ -L "$default" ] && [ -z "$LISTEN" ] && { [ -z "$off" ] || noted "$LEDGER" reload-due; }; then default_due=yes; fi
     php_pool
     text=$(site_text)
-    if kept "$LEDGER" root "$available" "$text" && [ -L "$enabled" ] && [ -z "$default_due" ] && ! noted "$LEDGER" reload-due; then
+    if needs_no_change "$LEDGER" root "$available" "$text" && [ -L "$enabled" ] && [ -z "$default_due" ] && ! noted "$LEDGER" reload-due; then
         return 0
     fi
     # In a dry run, the package may not be installed yet.
@@ -219,7 +219,7 @@ web_config() {
     for stale in "$FIRST_CONF" "$NAMED_CONF"; do
         [ "$stale" = "$SITE_CONF" ] || ! ours "$LEDGER" root "$WEB_DIR/sites-available/$stale" || take_off "$stale"
     done
-    lay "$LEDGER" root "$available" 644 "$text"
+    install_file "$LEDGER" root "$available" 644 "$text"
     parents "$SERVER" "${enabled%/*}"
     [ -L "$enabled" ] || run "enable $SITE_CONF" put_link root "../sites-available/$SITE_CONF" "$enabled"
     if [ "$WEB" = apache ] && [ ! -e "$WEB_DIR/$HEADERS" ]; then
@@ -237,7 +237,7 @@ web_config() {
 
 take_off() { # CONF
     [ ! -L "$WEB_DIR/sites-enabled/$1" ] || run "disable $1" rm -f "$WEB_DIR/sites-enabled/$1"
-    unlay "$LEDGER" root "$WEB_DIR/sites-available/$1"
+    remove_file "$LEDGER" root "$WEB_DIR/sites-available/$1"
 }
 
 # Until the new config has passed its test, this script restores the old one on every exit.
