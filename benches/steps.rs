@@ -28,7 +28,7 @@ struct Manager {
     manifest: (&'static str, &'static str),
     /// The command that writes the lockfile.
     lock: &'static str,
-    /// The same without the registry, if that is possible. `$0` is the directory of this file.
+    /// The same install without the registry, if that is possible. `$0` is the directory of this file.
     local: Option<&'static str>,
     step: &'static str,
 }

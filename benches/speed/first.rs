@@ -4,23 +4,33 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Bench;
 use super::support::history::make_lived_in;
 use super::support::repository::{make_repository, row_of};
 use super::support::{BLUEGREEN, Pairs, git, peak, run, said, time};
+use super::{BEFORE, Bench};
 
 /// A program that writes the files of a commit.
 #[derive(Clone, Copy, PartialEq)]
 enum Peer {
     Bluegreen,
-    Git { workers: usize },
+    /// An earlier build of bluegreen.
+    Before,
+    Git {
+        workers: usize,
+    },
     Archive,
     Gix,
 }
 
 /// All peers, in the order of the rows.
-const PEERS: [Peer; 5] =
-    [Peer::Bluegreen, Peer::Git { workers: 1 }, Peer::Git { workers: 2 }, Peer::Archive, Peer::Gix];
+const PEERS: [Peer; 6] = [
+    Peer::Bluegreen,
+    Peer::Before,
+    Peer::Git { workers: 1 },
+    Peer::Git { workers: 2 },
+    Peer::Archive,
+    Peer::Gix,
+];
 
 /// The target ratios against git with one worker, `git archive`, and gix.
 struct Targets {
@@ -29,9 +39,10 @@ struct Targets {
     gix: f64,
 }
 
-/// The targets for repositories whose packs consist mostly of deltas.
-const REAL: Targets = Targets { git: 0.40, archive: None, gix: 0.80 };
-const PLAIN: Targets = Targets { git: 0.35, archive: Some(0.50), gix: 0.80 };
+/// The targets for repositories whose packs consist mostly of deltas, and for those of fewer than 1,000 files.
+const REAL: Targets = Targets { git: 0.35, archive: None, gix: 0.75 };
+const SMALL: Targets = Targets { git: 0.45, archive: None, gix: 0.85 };
+const PLAIN: Targets = Targets { git: 0.40, archive: Some(0.50), gix: 0.90 };
 
 /// The minimum duration, in seconds, of a run that needs no repetition.
 const LONG: f64 = 0.1;
@@ -40,6 +51,7 @@ impl Peer {
     fn name(self) -> String {
         match self {
             Self::Bluegreen => "bluegreen".into(),
+            Self::Before => BEFORE.0.into(),
             Self::Git { workers: 1 } => "`git checkout -f`".into(),
             Self::Git { workers } => format!("`git checkout -f`, {workers} workers"),
             Self::Archive => "`git archive \\| tar x`".into(),
@@ -52,6 +64,7 @@ impl Peer {
             Self::Git { workers: 1 } => Some(targets.git),
             Self::Archive => targets.archive,
             Self::Gix => Some(targets.gix),
+            Self::Before => Some(BEFORE.1),
             _ => None,
         }
     }
@@ -63,7 +76,8 @@ impl Bench {
         let copy = self.scratch.path().join("given.git");
         run(Command::new("git").args(["clone", "-q", "--bare", "--no-hardlinks"]).arg(path).arg(&copy));
         run(git(&copy).args(["update-ref", "--no-deref", "refs/heads/master", "HEAD^0"]));
-        self.first_release(name, &copy, &REAL);
+        let files = said(git(&copy).args(["ls-tree", "-r", "--name-only", "master"])).lines().count();
+        self.first_release(name, &copy, if files < 1000 { &SMALL } else { &REAL });
         fs::remove_dir_all(copy).unwrap();
     }
 
@@ -92,8 +106,13 @@ impl Bench {
     fn first_release(&mut self, name: &str, origin: &Path, targets: &Targets) {
         eprintln!("First releases: {name}...");
         self.repositories.push(row_of(name, origin));
-        let has_gix = self.gix.is_some();
-        let peers: Vec<Peer> = PEERS.into_iter().filter(|peer| *peer != Peer::Gix || has_gix).collect();
+        let (has_gix, has_before) = (self.gix.is_some(), self.before.is_some());
+        let is_there = |peer: &Peer| match peer {
+            Peer::Gix => has_gix,
+            Peer::Before => has_before,
+            _ => true,
+        };
+        let peers: Vec<Peer> = PEERS.into_iter().filter(is_there).collect();
         let mut took: Vec<Vec<f64>> = vec![Vec::new(); peers.len()];
         let mut runs = self.runs;
         let mut round = 0;
@@ -127,10 +146,11 @@ impl Bench {
     fn command(&mut self, peer: Peer, origin: &Path) -> (Command, PathBuf) {
         let tree = self.fresh();
         let command = match peer {
-            Peer::Bluegreen => {
+            Peer::Bluegreen | Peer::Before => {
                 let config = format!("[site]\nroot = \"{}\"\nsymlinks = \"any\"\n", tree.display());
                 fs::write(origin.join("bluegreen.toml"), config).unwrap();
-                let mut deploy = Command::new(BLUEGREEN);
+                let before = self.before.as_deref().filter(|_| peer == Peer::Before);
+                let mut deploy = Command::new(before.unwrap_or(Path::new(BLUEGREEN)));
                 deploy.arg("-C").arg(origin).arg("deploy");
                 deploy
             }
@@ -159,7 +179,7 @@ impl Bench {
     fn memory(&mut self, name: &str, origin: &Path) {
         if !Path::new("/usr/bin/time").exists() {
             self.memory
-                .push(format!("| {name} | `git checkout -f` | <= 1.20 | GNU time is not installed | | | |"));
+                .push(format!("| {name} | `git checkout -f` | <= 1.00 | GNU time is not installed | | | |"));
             return;
         }
         let mut peak_of = |peer| {
@@ -170,7 +190,7 @@ impl Bench {
         };
         let (ours, theirs): (Vec<f64>, Vec<f64>) =
             (0..3).map(|_| (peak_of(Peer::Bluegreen), peak_of(Peer::Git { workers: 1 }))).unzip();
-        let row = self.row(name, "`git checkout -f`", Some(1.20), "MB", &Pairs::of(&ours, &theirs));
+        let row = self.row(name, "`git checkout -f`", Some(1.00), "MB", &Pairs::of(&ours, &theirs));
         self.memory.push(row);
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! Environment variables: `BENCH_REPOSITORIES` contains further repositories, separated by `:`, each as
 //! `PATH` or `NAME=PATH`. `BENCH_RUNS` is the number of pairs, `BENCH_FILES` the number of files in the
-//! largest repository, and `BENCH_DIR` the working directory.
+//! largest repository, and `BENCH_DIR` the working directory. `BENCH_BEFORE` is an earlier build of bluegreen, which
+//! becomes a peer.
 
 #![allow(clippy::all, clippy::pedantic, clippy::restriction, missing_docs, dead_code)]
 
@@ -31,6 +32,7 @@ pub struct Bench {
     runs: usize,
     fresh: usize,
     gix: Option<PathBuf>,
+    before: Option<PathBuf>,
     /// The rows of the other tables: peak memory, and the repositories.
     memory: Vec<String>,
     repositories: Vec<String>,
@@ -55,6 +57,7 @@ fn main() {
         runs: number("BENCH_RUNS", 7),
         fresh: 0,
         gix: first::build_gix(),
+        before: support::before(),
         memory: Vec::new(),
         repositories: Vec::new(),
         missed: Vec::new(),
@@ -90,6 +93,9 @@ fn print_head(first: &str) {
     println!("| {first} | against | target | ratio | spread | bluegreen | other |");
     println!("|---|---|---|---|---|---|---|");
 }
+
+/// How an earlier build is named in the tables, and the ratio to it that is within the noise.
+const BEFORE: (&str, f64) = ("the build before", 1.03);
 
 impl Bench {
     /// Formats a row of a table, and records a missed target.

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::Bench;
 use super::support::repository::make_repository;
 use super::support::server::Server;
 use super::support::{BLUEGREEN, Pairs, number, run, said, time};
+use super::{BEFORE, Bench};
 
 impl Bench {
     pub fn one_file(&mut self) {
@@ -18,6 +18,7 @@ impl Bench {
             |round| bash.push(4 + round).as_secs_f64(),
         );
         self.print("one-file push, recycling", "the bash hook, in place", 0.70, &pairs);
+        self.push_before("one-file push, recycling", &self.plain.clone(), &blue, self.runs * 2 + 1);
         let releases = self.fresh();
         let capistrano = |round: usize| {
             let (new, old) = (releases.join((round + 1).to_string()), releases.join(round.to_string()));
@@ -46,9 +47,24 @@ impl Bench {
             |round| bash.push(4 + round).as_secs_f64(),
         );
         self.print("push that changes 1 % of the files", "the bash hook, in place", 1.0, &pairs);
+        self.push_before("push that changes 1 % of the files", &origin, &blue, self.runs);
         blue.remove();
         bash.remove();
         fs::remove_dir_all(origin).unwrap();
+    }
+
+    /// Measures the same pushes against those to a server with an earlier build.
+    fn push_before(&mut self, work: &str, origin: &Path, blue: &Server, runs: usize) {
+        let Some(program) = &self.before else { return };
+        let before = Server::with_program(program, self.scratch.path(), origin, "before", 2);
+        (0..4).for_each(|version| _ = before.push(version));
+        let pairs = Pairs::measure(
+            runs,
+            |round| blue.push(4 + round).as_secs_f64(),
+            |round| before.push(4 + round).as_secs_f64(),
+        );
+        self.print(work, BEFORE.0, BEFORE.1, &pairs);
+        before.remove();
     }
 
     /// Creates two servers with enough releases that further pushes recycle.
@@ -68,7 +84,14 @@ impl Bench {
         let line = format!("{0} {0} refs/heads/topic\n", "1".repeat(40));
         let pairs =
             Pairs::measure(50, |_| blue.hook(&line).as_secs_f64(), |_| bash.hook(&line).as_secs_f64());
-        self.print("push of another ref", "the bash hook", 0.70, &pairs);
+        self.print("push of another ref", "the bash hook", 1.05, &pairs);
+        if let Some(program) = &self.before {
+            let before = Server::with_program(program, self.scratch.path(), &self.plain, "other-before", 2);
+            let pairs =
+                Pairs::measure(50, |_| blue.hook(&line).as_secs_f64(), |_| before.hook(&line).as_secs_f64());
+            self.print("push of another ref", BEFORE.0, BEFORE.1, &pairs);
+            before.remove();
+        }
         blue.remove();
         bash.remove();
     }

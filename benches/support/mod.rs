@@ -52,6 +52,12 @@ pub fn git(repository: &Path) -> Command {
     git
 }
 
+/// Returns the earlier build of bluegreen to compare with, from the variable `BENCH_BEFORE`.
+pub fn before() -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("BENCH_BEFORE")?);
+    Some(path.canonicalize().expect("BENCH_BEFORE must be the path of a program"))
+}
+
 /// Returns the output of a command, without the last newline.
 pub fn said(command: &mut Command) -> String {
     String::from_utf8(command.output().unwrap().stdout).unwrap().trim_end().to_owned()

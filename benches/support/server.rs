@@ -33,11 +33,16 @@ pub struct Server {
 
 impl Server {
     pub fn bluegreen(scratch: &Path, origin: &Path, name: &str, keep: usize) -> Self {
+        Self::with_program(Path::new(BLUEGREEN), scratch, origin, name, keep)
+    }
+
+    /// Creates a server whose hook is `program`, a build of bluegreen.
+    pub fn with_program(program: &Path, scratch: &Path, origin: &Path, name: &str, keep: usize) -> Self {
         let server = Self::new(scratch, origin, name);
         let config =
             format!("server = \"blue\"\n[site]\nroot = \"{}\"\nkeep = {keep}\n", server.site.display());
         fs::write(server.repository.join("bluegreen.toml"), config).unwrap();
-        symlink(BLUEGREEN, server.repository.join("hooks/post-receive")).unwrap();
+        symlink(program, server.repository.join("hooks/post-receive")).unwrap();
         server
     }
 
