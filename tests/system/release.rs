@@ -180,7 +180,7 @@ fn the_installer_chooses_the_program_for_macos(signer: &Signer, version: &str) {
     for tool in ["sha256sum", "timeout"] {
         signer.write(&format!("fake/{tool}"), "#!/bin/sh\nexit 127\n");
     }
-    let mv = "#!/bin/sh\ncase $1 in *T*) echo 'mv: illegal option -- T' >&2; exit 64 ;; esac\nexec /bin/mv \"$@\"\n";
+    let mv = "#!/bin/sh\ncase $1 in -*T*) echo 'mv: illegal option -- T' >&2; exit 64 ;; esac\nexec /bin/mv \"$@\"\n";
     signer.write("fake/mv", mv);
     let get = |system: &str, machine: &str| {
         let uname = format!("#!/bin/sh\ncase $1 in -s) echo {system} ;; -m) echo {machine} ;; esac\n");
