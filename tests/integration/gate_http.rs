@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::sandbox::NOBODY;
+use crate::support::sandbox::{NOBODY, copy_program};
 use crate::support::skip::{program_or_skip, skip};
 use crate::support::{Run, Sandbox};
 
@@ -82,7 +82,7 @@ fn a_push_over_http_fails_with_its_deployment() {
     }
     sandbox.commit("a", "1");
     let hooks = sandbox.repository().join("hooks");
-    fs::copy(crate::support::sandbox::BLUEGREEN, hooks.join("proc-receive")).unwrap();
+    copy_program(&hooks.join("proc-receive"));
     let user = if rustix::process::geteuid().is_root() {
         sandbox.owned_by(NOBODY);
         "User #65534\nGroup #65534\n"

@@ -311,7 +311,7 @@ impl Sandbox {
     pub fn owned_by(&self, user: u32) -> &Self {
         // The build directory may be inaccessible to other users, so copy the hook.
         std::fs::remove_file(self.hook_path()).unwrap();
-        std::fs::copy(BLUEGREEN, self.hook_path()).unwrap();
+        copy_program(&self.hook_path());
         self.user.set(Some(user));
         chown_all(&self.root, user);
         self
@@ -496,4 +496,10 @@ pub fn feed(command: &mut Command, input: &[u8]) -> Output {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
+}
+
+/// Copies the program in a child process. A child that another thread forks while this process writes would inherit the
+/// descriptor, and the copy could not be executed until that child has executed its own program (ETXTBSY).
+pub fn copy_program(to: &Path) {
+    assert!(Command::new("cp").arg(BLUEGREEN).arg(to).status().unwrap().success());
 }
