@@ -1,11 +1,12 @@
 # Packages and the program.
 
 packages() {
-    local missing=
+    local missing='' needs_rust='' rust=''
     STEP=packages
     want_rules
     if [ -z "$SOURCE" ]; then
         missing=$(missing_to_build)
+        [ -n "$(builders_cargo)" ] || needs_rust=yes
     else
         has git || missing=' git'
     fi
@@ -15,11 +16,20 @@ packages() {
     { [ -z "$WANTED_RULES" ] && [ "${STACK_KIND-}" != app ]; } || has visudo || missing="$missing sudo"
     [ -z "$SIDE" ] || has curl || missing="$missing curl"
     [ -z "$TLS" ] || has certbot || missing="$missing certbot"
-    [ -n "$missing" ] || return 0
-    has apt-get || fail "this needs$missing, and there is no apt-get" 'install them, then run this again'
+    [ -n "$missing$needs_rust" ] || return 0
+    has apt-get || fail "cannot install$missing${needs_rust:+ Rust $(rust_version)}: apt-get is missing" 'install these packages, and run this again'
     run 'apt-get update' apt_get 300 update
+    if [ -n "$needs_rust" ]; then
+        rust=$(rust_package)
+        # rustup installs for root only.
+        [ "$rust" != rustup ] || [ "$(owner_of "$HERE")" = root ] || rust=''
+        # A dry run may have no package lists.
+        [ -n "$rust$DRY_RUN" ] || no_rust
+        missing="$missing ${rust:-cargo}"
+    fi
     # shellcheck disable=SC2086 # several names
     run "apt-get install$missing" apt_get 1800 install -y --no-install-recommends $missing
+    [ "$rust" != rustup ] || run 'install Rust' timeout 1800 rustup default stable
 }
 
 # Runs apt-get with a timeout in total and for each connection, so that a machine without a network gets an
@@ -29,7 +39,8 @@ apt_get() { # SECONDS COMMAND...
     shift
     DEBIAN_FRONTEND=noninteractive timeout --kill-after=10 "$seconds" apt-get -qq -o Acquire::Retries=1 \
         -o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15 "$@" || status=$?
-    [ "$status" -eq 0 ] || echo "no package from the sources in /etc/apt: is there a network? Without one, install these packages by other means:$missing"
+    [ "$status" -eq 0 ] ||
+        echo "check the network and the sources in /etc/apt, or install these packages by other means:$missing"
     return "$status"
 }
 
@@ -67,14 +78,18 @@ generated() { # WHAT FILE
 # Prints the path of the clone owner's cargo, or nothing if it is too old or there is no clone.
 builders_cargo() { [ ! -e "$HERE/Cargo.toml" ] || find_cargo "$(home_of "$(owner_of "$HERE")")"; }
 
+no_rust() {
+    fail "building needs cargo of Rust $(rust_version) or newer" \
+        'install Rust with rustup; or build elsewhere with `cargo build --release --locked`, and give --binary FILE'
+}
+
 # Builds as the clone's owner, because files owned by root would break the owner's next build. The owner's
 # code runs without root's terminal, so cargo shows no progress. A build does not change the server.
 build() {
     local builder cargo
     builder=$(owner_of "$HERE") cargo=$(builders_cargo)
     SOURCE=$HERE/target/release/bluegreen
-    [ -n "$cargo" ] || fail "building needs cargo of Rust $(rust_version) or newer" \
-        'install Rust with rustup; or build elsewhere with `cargo build --release --locked`, and give --binary FILE'
+    [ -n "$cargo$DRY_RUN" ] || no_rust
     printf '%-12s %s\n' "$STEP" "${DRY_RUN:+would }build bluegreen in $HERE, which takes minutes"
     [ -z "$DRY_RUN" ] || return 0
     : >"$SCRATCH/errors"

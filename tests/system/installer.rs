@@ -272,12 +272,30 @@ fn without_a_binary_it_builds_as_the_owner_of_the_clone() {
     // A cargo that is too old is not used, but an installed program stays in use.
     blue.sh("sed -i s/1.999.0/1.60.0/ /home/ann/.cargo/bin/cargo; rm -rf /srv/clone/target /usr/bin/cargo")
         .ok();
-    let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+    let path = "PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin";
     blue.sh(&format!("env {path} /srv/clone/install.sh")).ok().says("Nothing had to be changed.");
-    blue.sh("rm /usr/local/bin/bluegreen").ok();
+    // Without either, the installer installs a recent enough Rust if the distribution has a package of it. Here the
+    // packages are stand-ins.
+    blue.sh("rm /usr/local/bin/bluegreen; mkdir /srv/debian").ok();
+    blue.write("/usr/local/sbin/apt-cache", "#!/bin/sh\n[ ! -e /srv/debian/$2 ] || cat /srv/debian/$2\n");
+    blue.write(
+        "/usr/local/sbin/apt-get",
+        "#!/bin/sh
+        case $* in *' install '*cargo-web)
+            mkdir -p /usr/lib/rust-9/bin && sed s/1.60.0/1.999.0/ /home/ann/.cargo/bin/cargo >/usr/lib/rust-9/bin/cargo
+            chmod 755 /usr/lib/rust-9/bin/cargo ;;
+        esac\n",
+    );
+    blue.sh("chmod 755 /usr/local/sbin/apt-*; echo '  Candidate: 1.60.0' >/srv/debian/cargo").ok();
     blue.sh(&format!("env {path} /srv/clone/install.sh"))
         .ends_with_status(1)
-        .says("needs cargo of Rust 1.89 or newer");
+        .says("needs cargo of Rust 1.89 or newer")
+        .lacks("apt-get install");
+    blue.sh("echo '  Candidate: 1.91.0+dfsg-1' >/srv/debian/cargo-web").ok();
+    blue.sh(&format!("env {path} /srv/clone/install.sh"))
+        .ok()
+        .says("packages     apt-get install cargo-web")
+        .says("program      build bluegreen in /srv/clone");
 }
 
 #[test]
