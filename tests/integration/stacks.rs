@@ -234,6 +234,18 @@ fn a_php_application_is_updated_and_rolled_back() {
 }
 
 #[test]
+fn applications_need_neither_composer_nor_laravel_nor_python_tests() {
+    let php = Application::new("php", "false");
+    php.sandbox.commit("public/index.php", "<?php echo 'plain';\n").push().ok();
+    if !program_or_skip("python3") {
+        return;
+    }
+    let python = Application::new("python", ".venv/bin/python server.py").with_fixture("python");
+    python.sandbox.commit_nodes(&[(b"tests", Node::Nothing)]).push().ok();
+    python.serves("Version 1");
+}
+
+#[test]
 fn a_rails_application_is_updated_and_rolled_back() {
     if !["ruby", "bundle", "puma"].into_iter().all(program_or_skip) {
         return;
