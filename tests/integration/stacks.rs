@@ -14,7 +14,7 @@ use bluegreen_server::config::{Config, Phase};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::skip::{program_or_skip, skip};
-use crate::support::{Run, Sandbox};
+use crate::support::{Node, Run, Sandbox};
 
 const STACKS: [&str; 5] = ["node", "php", "python", "rails", "static"];
 

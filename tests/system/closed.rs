@@ -316,10 +316,9 @@ server = socket.create_server((\"127.0.0.1\", 9), backlog=99)
 time.sleep(300)' >/dev/null 2>&1 & sleep 0.5")
         .ok();
     let started = std::time::Instant::now();
-    blue.install("--web-server nginx")
-        .ends_with_status(1)
-        .says("error: packages: could not apt-get ")
-        .says("check the network and the sources in /etc/apt, or install these packages by other means: nginx");
+    blue.install("--web-server nginx").ends_with_status(1).says("error: packages: could not apt-get ").says(
+        "check the network and the sources in /etc/apt, or install these packages by other means: nginx",
+    );
     assert!(started.elapsed().as_secs() < 150, "{:?}", started.elapsed());
     blue.sh("! id deploy").ok();
 }
