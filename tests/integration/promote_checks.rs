@@ -140,6 +140,15 @@ fn without_a_limit_or_a_regression_the_promotion_stands() {
     assert_eq!((status, forced.public().as_str()), (0, "green"), "{text}");
 }
 
+#[test]
+fn failures_of_the_old_side_do_not_lower_the_limit_of_the_response_time() {
+    let pair = responding("p99 = \"2x\"", "100");
+    pair.write("blue.delay", "0").write("front.blue", "502");
+    let text = promoted(&pair);
+    assert!(text.contains("warning: cannot measure blue: only 0 of "), "{text}");
+    assert!(text.contains(" succeeded; continuing without the limit of `p99`\n"), "{text}");
+}
+
 /// Serves an empty page, and counts the requests.
 fn counted() -> (u16, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

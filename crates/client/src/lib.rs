@@ -42,6 +42,6 @@ mod switch_program;
 pub mod trust;
 mod user_command;
 mod values;
-mod watch;
+pub mod watch;
 
 pub use error::{Error, Result};

@@ -194,10 +194,16 @@ fn limit(context: &PromoteContext) -> Result<Option<Duration>> {
         observer: Observer::default(),
     };
     watch(&config.public.url, &config.check.paths, &rules, stop, &mut measured, (MEASURE, |_: &str| ()))?;
-    let limit = limit.time(Some(measured.percentile(99)));
-    if let Some(limit) = limit {
-        let (p99, limit) = (measured.percentile(99).as_millis(), limit.as_millis());
+    let p99 = measured.p99_of_good();
+    let limit = limit.time(p99);
+    if let (Some(p99), Some(limit)) = (p99, limit) {
+        let (p99, limit) = (p99.as_millis(), limit.as_millis());
         report.line(format_args!("Measured {from}: p99 {p99} ms. The limit for {} is {limit} ms.", plan.to));
+    } else {
+        let (good, requests) = (measured.good_times.len(), count(measured.requests(), "response"));
+        report.warning(format_args!(
+            "cannot measure {from}: only {good} of {requests} succeeded; continuing without the limit of `p99`"
+        ));
     }
     Ok(limit)
 }

@@ -97,6 +97,13 @@ impl Own {
     }
 }
 
+/// Returns the time in which a percentage of the requests got a response; `None` without requests.
+#[must_use]
+pub fn percentile<T: Ord + Copy>(mut times: Vec<T>, percent: usize) -> Option<T> {
+    times.sort_unstable();
+    times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).copied()
+}
+
 /// The responses of a watch.
 #[derive(Debug, Default)]
 pub struct Watched {
@@ -104,6 +111,8 @@ pub struct Watched {
     /// The responses that failed, or that came from a server of the other side.
     pub failures: u64,
     pub first: Option<String>,
+    /// The response times without those of failures.
+    pub good_times: Vec<Duration>,
     /// The servers that responded, by their `X-Served-By`.
     pub servers: BTreeSet<String>,
     /// The responses of the side that is judged, if it gets a part of the requests only. They are among the others, too.
@@ -120,12 +129,15 @@ impl Watched {
     /// Returns the time in which a percentage of the requests got a response.
     #[must_use]
     pub fn percentile(&self, percent: usize) -> Duration {
-        let mut times = self.times.clone();
-        times.sort();
-        times
-            .get((times.len() * percent / 100).min(times.len().saturating_sub(1)))
-            .copied()
-            .unwrap_or_default()
+        percentile(self.times.clone(), percent).unwrap_or_default()
+    }
+
+    /// Returns the 99th percentile of the good responses; `None` unless most responses were good. A side that is down
+    /// fails within milliseconds.
+    #[must_use]
+    pub fn p99_of_good(&self) -> Option<Duration> {
+        let is_representative = self.good_times.len() * 2 > self.times.len();
+        percentile(self.good_times.clone(), 99).filter(|_| is_representative)
     }
 
     /// Formats the responses as one line.
@@ -164,7 +176,9 @@ impl Watched {
             watched.add(url, response.clone());
         }
         self.times.push(response.took);
-        if !response.is_good() {
+        if response.is_good() {
+            self.good_times.push(response.took);
+        } else {
             self.failures += 1;
             self.first.get_or_insert_with(|| format!("{url} {}", response.words()));
         }

@@ -7,6 +7,7 @@ use crate::job::{Job, Sample, Source, Tally};
 use crate::recent::Recent;
 use crate::state::State;
 use bluegreen_client::observer::Step;
+use bluegreen_client::watch::percentile;
 use bluegreen_text::count;
 
 /// The steps of every promotion. Others are shown once they have begun.
@@ -130,9 +131,8 @@ fn waiting(job: &Job) -> String {
 fn rows(job: &Job) -> Vec<Row> {
     let row = |(source, tally): (&Source, &Tally)| {
         let of = job.samples.iter().filter(|sample| sample.source == *source);
-        let mut times: Vec<_> = of.map(|sample| sample.took.as_millis()).collect();
-        times.sort_unstable();
-        let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
+        let times: Vec<_> = of.map(|sample| sample.took.as_millis()).collect();
+        let at = |percent| percentile(times.clone(), percent).unwrap_or_default();
         let name = match source {
             Source::Check => format!("{}, checks", job.side),
             Source::Side(side) => side.clone(),
@@ -143,8 +143,8 @@ fn rows(job: &Job) -> Vec<Row> {
             name: words(&name),
             requests: tally.requests,
             failed: tally.failed,
-            p50: at(50).copied().unwrap_or_default(),
-            p99: at(99).copied().unwrap_or_default(),
+            p50: at(50),
+            p99: at(99),
         }
     };
     job.tallies.iter().map(row).collect()
