@@ -33,8 +33,8 @@ pub fn run(options: &CloneArgs, watch: Option<u64>, may_change: bool, report: &R
     for server in &overview.states {
         for pending in &server.status.pending {
             lines.warning(format_args!("{}: {}", server.status.server, pending.message));
-            if let Some(remote) = topology.server(&server.url) {
-                lines.hint(remote.line(&pending.command));
+            if let (Some(remote), Some(command)) = (topology.server(&server.url), pending.known_command()) {
+                lines.hint(remote.line(command));
             }
         }
     }

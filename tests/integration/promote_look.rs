@@ -217,4 +217,16 @@ fn a_servers_response_cannot_inject_git_options_or_terminal_codes() {
     let (status, text) =
         said(&pair.write("says", &json(&"1a2b3c4d".repeat(5))).command(&["public"]).output().unwrap());
     assert!(status == 0 && text.contains("1a2b3c4d") && !text.contains(['\x1b', '\x07']), "{text}");
+    // A hint contains only commands that this program has.
+    let pending = |command: &str| {
+        let text = json(&"1a2b3c4d".repeat(5));
+        let pending =
+            format!(r#","pending":[{{"kind":"tip","message":"unfinished","command":"{command}"}}]}}"#);
+        pair.write("says", &(text.trim_end_matches('}').to_owned() + &pending));
+        said(&pair.command(&["public"]).output().unwrap()).1
+    };
+    let text = pending("resume; id #");
+    assert!(text.contains(": unfinished\n") && !text.contains("id #"), "{text}");
+    let text = pending("resume");
+    assert!(text.contains("hint: `ssh deploy@green resume -C /"), "{text}");
 }

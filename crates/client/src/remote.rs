@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::config::{ServerSpec, invalid};
 use crate::error::{Error, Result};
 use crate::program::{self, Output};
-use crate::ssh::{CANNOT_CONNECT, Client, Ssh, split};
+use crate::ssh::{CANNOT_CONNECT, Client, Ssh, quoted, split};
 use bluegreen_process as process;
 use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::Entry;
@@ -176,12 +176,36 @@ impl Remote {
         Error::Response { url: self.url.clone(), problem: message(problem) }
     }
 
-    /// Returns the command line that runs a command of this program on the server.
+    /// Returns the command line that runs a command of this program on the server, quoted for a shell.
     #[must_use]
-    pub fn line(&self, command: &str) -> String {
+    pub fn line(&self, command: &'static str) -> String {
+        let path = quoted(&self.path);
         match &self.ssh {
-            Some(ssh) => format!("`ssh {} {command} -C {}`", ssh.host, self.path),
-            None => format!("`bluegreen -C {} {command}`", self.path),
+            // Two shells parse what ssh sends: this machine's and the server's.
+            Some(ssh) if path == self.path => format!("`{} {command} -C {path}`", ssh.line()),
+            Some(ssh) => format!("`{} {}`", ssh.line(), quoted(&format!("{command} -C {path}"))),
+            None => format!("`bluegreen -C {path} {command}`"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_for_a_server_has_its_port_and_is_quoted() {
+        let client = Client::find(Some("ssh".into()), None);
+        let line =
+            |url: &str| Remote::to_push_to(&ServerSpec::Url(url.into()), &client).unwrap().line("status");
+        for (url, expected) in [
+            ("deploy@blue:app", "`ssh deploy@blue status -C app`"),
+            ("ssh://deploy@blue:2222/app", "`ssh -p 2222 deploy@blue status -C /app`"),
+            ("deploy@blue:my app", "`ssh deploy@blue \"status -C 'my app'\"`"),
+            ("$(id)@blue:app;id", "`ssh '$(id)@blue' \"status -C 'app;id'\"`"),
+            ("/srv/my app", "`bluegreen -C '/srv/my app' status`"),
+        ] {
+            assert_eq!(line(url), expected);
         }
     }
 }

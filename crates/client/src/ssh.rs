@@ -81,6 +81,13 @@ impl Ssh {
         self.host.rsplit('@').next().unwrap_or_default()
     }
 
+    /// Returns the command line that connects, quoted for a shell.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let port = self.port.as_ref().map(|port| format!("-p {port} ")).unwrap_or_default();
+        format!("ssh {port}{}", quoted(&self.host))
+    }
+
     /// Returns the host name that the config of ssh has for this host.
     #[must_use]
     pub fn host_name(&self) -> String {
@@ -97,7 +104,7 @@ impl Ssh {
     pub fn explain_machine(&self, stderr: &str) -> Error {
         match self.explain(&self.host, stderr) {
             Error::Unreachable { url, reason, .. } if !stderr.contains("Host key verification failed") => {
-                let hint = format!("run `ssh {} true`, and see `host` in .promote.toml", self.host);
+                let hint = format!("run `{} true`, and see `host` in .promote.toml", self.line());
                 Error::Unreachable { url, reason, hint }
             }
             error => error,
@@ -110,19 +117,19 @@ impl Ssh {
         let url = url.to_owned();
         if stderr.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
             let host = match &self.port {
-                Some(port) => format!("'[{}]:{port}'", self.machine()),
-                None => self.machine().to_owned(),
+                Some(port) => quoted(&format!("[{}]:{port}", self.machine())),
+                None => quoted(self.machine()),
             };
             return Error::HostKey { url, host };
         }
         let reason = last_lines(stderr, 1).pop().unwrap_or_else(|| "ssh gives no reason".into());
         let reason = reason.trim_start_matches("ssh: ").to_owned();
         let hint = if stderr.contains("Host key verification failed") {
-            format!("connect once to accept its host key: `ssh {}`", self.host)
+            format!("connect once to accept its host key: `{}`", self.line())
         } else if stderr.contains("Permission denied") {
             "add your public key on the server: `install.sh --key NAME=FILE`".into()
         } else {
-            format!("run `ssh {} status`", self.host)
+            format!("run `{} status`", self.line())
         };
         Error::Unreachable { url, reason, hint }
     }
@@ -136,6 +143,11 @@ pub fn machine(host: &str, client: &Client) -> Option<Ssh> {
     let is_port = |name: &str| !name.contains(':') || host.len() > name.len();
     let url = if host.starts_with("ssh://") { format!("{host}/") } else { format!("{host}:.") };
     split(&url, client).filter(|_| is_name && is_port(name))?.0
+}
+
+/// Quotes a word for a shell.
+pub fn quoted(word: &str) -> String {
+    shlex::try_quote(word).map_or_else(|_| "''".into(), Into::into)
 }
 
 /// Returns whether a shell command runs OpenSSH, whose options are known.
@@ -167,7 +179,7 @@ pub fn split(url: &str, client: &Client) -> Option<(Option<Ssh>, String)> {
     match url.split_once(':') {
         Some((_, path)) if path.is_empty() || path.starts_with("//") => None,
         Some((host, path)) if !host.contains('/') => Some((ssh(host, None)?, in_home(path))),
-        _ => (!url.is_empty() && !url.contains("://")).then(|| (None, url.into())),
+        _ => None,
     }
 }
 

@@ -151,6 +151,18 @@ pub struct Pending {
     pub command: String,
 }
 
+/// The commands that finish pending work.
+const COMMANDS: [&str; 4] = ["deploy", "public", "resume", "rollback"];
+
+impl Pending {
+    /// Returns the command if this version recognizes it. An operator may paste it into a shell, where any other text of a
+    /// server could run anything.
+    #[must_use]
+    pub fn known_command(&self) -> Option<&'static str> {
+        COMMANDS.into_iter().find(|command| *command == self.command)
+    }
+}
+
 /// The kinds of pending work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

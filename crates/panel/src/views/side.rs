@@ -123,8 +123,9 @@ pub(super) fn warnings(state: &State) -> Vec<Notice> {
                 ));
             }
             warnings.extend(status.pending.iter().map(|pending| {
-                let hint = format!("run `bluegreen {}` on the server", words(&pending.command));
-                warning(format!("{}:", words(&status.server)), message(&pending.message), Some(hint))
+                let command = pending.known_command();
+                let hint = command.map(|command| format!("run `bluegreen {command}` on the server"));
+                warning(format!("{}:", words(&status.server)), message(&pending.message), hint)
             }));
         }
     }

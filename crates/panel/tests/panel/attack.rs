@@ -161,6 +161,7 @@ fn reports_of_hostile_servers_are_escaped_and_bounded() {
     let stream = read_until(&mut events, &["id=\\\"history", "alert(1)"]);
     let page = panel.get("/").body;
     assert!(page.len() < 100_000, "{} bytes", page.len());
+    assert!(!page.contains("` on the server"), "a hint contains a server's text: {page}");
     for text in [&page, &stream] {
         for raw in ["<script>alert", "<img", "\u{1b}", "\u{202e}", "\u{0}", "\" onclick", "' onclick"] {
             assert!(!text.contains(raw), "{raw:?}: {text}");
