@@ -206,6 +206,41 @@ fn programs_from_a_clone_run_only_if_the_clone_is_trusted() {
 }
 
 #[test]
+fn a_repository_inside_a_clone_runs_nothing() {
+    let pair = Pair::new();
+    let clone = pair.file("clone");
+    pair.green.git(&["clone", "--quiet", pair.green.clone_path().to_str().unwrap(), clone.to_str().unwrap()]);
+    // The names by which git finds `evil.git`, from the clone and from a directory of it.
+    fs::create_dir(clone.join("sub")).unwrap();
+    pair.green.git_in(&clone, &["init", "--quiet", "--bare", "evil.git"]);
+    pair.write(
+        "clone/evil.git/hooks/pre-receive",
+        &format!("#!/bin/sh\ntouch {}", pair.file("ran").display()),
+    );
+    crate::promote::executable(&clone.join("evil.git/hooks/pre-receive"));
+    let config = fs::read_to_string(pair.file("promote.toml")).unwrap();
+    let blue = format!("\"{}\"", pair.blue.repository().display());
+    let file = format!("file://{}", clone.join("evil.git").display());
+    for (directory, url) in [("", "./evil.git"), ("", "evil"), ("sub", "../evil.git"), ("", &file)] {
+        pair.write("clone/.promote.toml", &config.replace(&blue, &format!("\"{url}\"")));
+        for arguments in [&["push", "blue"][..], &["lock", "--side", "blue", "x"], &["public", "--trust"]] {
+            let mut command = pair.green.command(BLUEGREEN);
+            command.args(arguments).current_dir(clone.join(directory)).stdin(Stdio::null());
+            let (status, text) = said(&command.output().unwrap());
+            let problem = format!("the repository `{url}` is inside the clone");
+            assert!(status == 2 && text.contains(&problem) && text.contains("hint: move it"), "{text}");
+            assert!(!pair.file("ran").exists(), "{arguments:?}");
+        }
+    }
+    // The operator has named this one.
+    let config = clone.join(".promote.toml");
+    let mut command = pair.green.command(BLUEGREEN);
+    command.args(["push", "blue", "--config"]).arg(config).current_dir(&clone);
+    let (_, text) = said(&command.output().unwrap());
+    assert!(pair.file("ran").exists(), "{text}");
+}
+
+#[test]
 fn force_reports_the_failed_check() {
     let pair = Pair::new();
     let (status, text) =

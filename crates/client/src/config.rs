@@ -135,11 +135,27 @@ impl PromoteConfig {
                 "docs/howto/promote.md lists the keys",
             )
         })?;
+        if named.is_none() {
+            config.check_repositories(&file)?;
+        }
         if config.sides.is_empty() {
             config.sides = ["blue", "green"].into_iter().filter_map(remote).collect();
         }
         config.check(&file)?;
         Ok((config, file))
+    }
+
+    /// Rejects repositories inside the clone. Its author could have put hooks and settings into them that run programs.
+    fn check_repositories(&self, file: &Path) -> Result<()> {
+        let Some(Ok(top)) = file.parent().map(Path::canonicalize) else { return Ok(()) };
+        let servers = self.sides.values().flat_map(Servers::list);
+        let Some(inside) = servers.into_iter().find(|server| is_inside(server.url(), &top)) else {
+            return Ok(());
+        };
+        let (file, url) = (printable(file), truncated(inside.url(), MAX_NAME_CHARS));
+        let problem =
+            format!("{file}: the repository `{url}` is inside the clone, so its hooks are not trusted");
+        Err(invalid(problem, "move it out of the clone, or name the file with `--config` if you trust it"))
     }
 
     fn check(&self, file: &Path) -> Result<()> {
@@ -191,6 +207,27 @@ impl Servers {
             Self::Several(servers) => servers.clone(),
         }
     }
+}
+
+/// Returns whether an address is a repository below a directory, as git would find it from the working directory.
+fn is_inside(url: &str, top: &Path) -> bool {
+    let Some(path) = local_path(url) else { return false };
+    // git completes a path by these.
+    ["", ".git"].iter().any(|end| {
+        let path = Path::new(&format!("{path}{end}")).canonicalize();
+        path.is_ok_and(|path| path.starts_with(top))
+    })
+}
+
+/// Returns the path of a repository on this machine; `None` for another machine's.
+#[must_use]
+pub fn local_path(url: &str) -> Option<&str> {
+    if let Some(path) = url.strip_prefix("file://") {
+        // git would decode it.
+        return Some(path).filter(|path| !path.contains('%'));
+    }
+    let is_remote = url.split_once(':').is_some_and(|(host, _)| !host.contains('/'));
+    (!url.is_empty() && !is_remote && !url.contains("://")).then_some(url)
 }
 
 /// Returns the servers of a side. Without the file, a side is a remote of the clone.

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::config::git;
+use crate::config::{git, local_path};
 use crate::error::Error;
 use crate::program::{self, last_lines};
 use bluegreen_process as process;
@@ -173,11 +173,12 @@ pub fn split(url: &str, client: &Client) -> Option<(Option<Ssh>, String)> {
         let path = if path.starts_with('~') { in_home(path) } else { format!("/{path}") };
         return Some((ssh(host, port)?, path));
     }
-    if let Some(path) = url.strip_prefix("file://") {
+    if let Some(path) = local_path(url) {
         return Some((None, path.into()));
     }
     match url.split_once(':') {
-        Some((_, path)) if path.is_empty() || path.starts_with("//") => None,
+        // git runs a program of its own for `NAME::ADDRESS`.
+        Some((_, path)) if path.is_empty() || path.starts_with("//") || path.starts_with(':') => None,
         Some((host, path)) if !host.contains('/') => Some((ssh(host, None)?, in_home(path))),
         _ => None,
     }
@@ -227,6 +228,8 @@ mod tests {
             ("-oProxyCommand=id:x", None),
             ("ssh://-oProxyCommand=id/x", None),
             ("https://example.org/x", None),
+            ("file:///srv/%61pp", None),
+            ("ext::sh -c id", None),
             ("deploy@blue:", None),
             ("", None),
         ] {
