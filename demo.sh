@@ -75,7 +75,7 @@ tools() {
         rustup) line="$line && rustup default stable" ;;
         other) line="$line && curl https://sh.rustup.rs -sSf | sh" ;;
     esac
-    [ -z "$MISSING" ] || fail "what builds the program is missing:$MISSING${RUST:+, for Rust $(rust_version) or newer}" "$line"
+    [ -z "$MISSING" ] || fail "build tools are missing:$MISSING${RUST:+, for Rust $(rust_version) or newer}" "$line"
     [ -n "$CARGO" ] || fail "building needs Rust $(rust_version) or newer" "curl https://sh.rustup.rs -sSf | sh"
 }
 
@@ -139,7 +139,8 @@ play() {
     new_version 'App v3' 'Application version 3, without the symlink'
     push blue
     # The switch belongs to the demonstration, so it needs no confirmation.
-    (cd "$APP" && "$PROGRAM" promote blue --trust --dry-run >/dev/null 2>&1)
+    (cd "$APP" && "$PROGRAM" promote blue --trust --dry-run >"$FOLDER/trust" 2>&1) ||
+        fail "\`bluegreen promote --trust\` failed: $(cat "$FOLDER/trust")"
     title 'A promotion of blue'
     promote blue
     title 'And back to green'

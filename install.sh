@@ -93,8 +93,9 @@ misused() { # MESSAGE [HINT]
     exit 2
 }
 
-# Removes terminal control characters from untrusted text. A single process, so that its exit status counts.
-clean() { sed -e 's/\xc2[\x80-\x9f]//g' -e 's/[\x00-\x08\x0b-\x1f\x7f]//g'; }
+# Removes terminal control characters from untrusted text, also those that a removal creates. A single process, so that its
+# exit status counts.
+clean() { sed -e 's/[\x00-\x08\x0b-\x1f\x7f]//g' -e ':again' -e 's/\xc2[\x80-\x9f]//g' -e t\ again; }
 
 # Prints a number and a noun: plural NUMBER NOUN
 plural() { printf '%s %s%s' "$1" "$2" "$([ "$1" = 1 ] || echo s)"; }

@@ -4,33 +4,33 @@
 # suffix of its name.
 
 # C code, by the crate that contains it.
-{"libdeflate-sys": {name: "libdeflate", licence: "MIT"}} as $bundled
+{"libdeflate-sys": {name: "libdeflate", license: "MIT"}} as $bundled
 
-| def package(licence): {
+| def package(license): {
     SPDXID: ("SPDXRef-" + (.name + "-" + .version | gsub("[^A-Za-z0-9.-]"; "-"))),
     name: .name,
     versionInfo: .version,
     downloadLocation: "NOASSERTION",
     filesAnalyzed: false,
     licenseConcluded: "NOASSERTION",
-    licenseDeclared: licence,
+    licenseDeclared: license,
     copyrightText: "NOASSERTION"
 };
 
 def crate:
     # Older crates write "MIT/Apache-2.0".
-    package(.licence | gsub(" */ *"; " OR ") | if . == "" then "NOASSERTION" else . end)
+    package(.license | gsub(" */ *"; " OR ") | if . == "" then "NOASSERTION" else . end)
     + {externalRefs: [{referenceCategory: "PACKAGE-MANAGER", referenceType: "purl",
         referenceLocator: "pkg:cargo/\(.name)@\(.version)"}]};
 
 def relation($from; $type; $to): {spdxElementId: $from, relationshipType: $type, relatedSpdxElement: $to};
 
-[inputs | capture("^(?<name>[^ ]+) v(?<version>[^ |]+)[^|]*[|](?<licence>.*)$")] as $lines
+[inputs | capture("^(?<name>[^ ]+) v(?<version>[^ |]+)[^|]*[|](?<license>.*)$")] as $lines
 | ($lines | unique_by(.name, .version)) as $crates
 | ($lines[0] | crate) as $program
 | [$crates[] | select($bundled[.name]) | {
     in: crate.SPDXID,
-    c: (. as {$name, $version} | $bundled[.name] | .version = "as-in-" + $name + "-" + $version | package(.licence))
+    c: (. as {$name, $version} | $bundled[.name] | .version = "as-in-" + $name + "-" + $version | package(.license))
 }] as $c
 | {
     spdxVersion: "SPDX-2.3",

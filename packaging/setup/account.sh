@@ -6,7 +6,7 @@ user() {
     [ -z "$LOGIN_SHELL" ] || shell=/bin/bash
     if ! has_user "$USER_NAME"; then
         note "$USERS" created
-        # Debian's adduser and Ubuntu's have different options for a comment. Both read an empty one from stdin.
+        # Every version of adduser accepts this option; newer ones have another name for it.
         run "add the user $USER_NAME with the shell $shell" \
             adduser --quiet --disabled-password --gecos '' --shell "$shell" "$USER_NAME"
     else

@@ -92,7 +92,7 @@ front_packages() {
     esac
     for need in $need; do has "$need" || missing="$missing $need"; done
     [ -n "$missing" ] || return 0
-    has apt-get || fail "this needs$missing, and there is no apt-get" 'install them, then run this again'
+    has apt-get || fail "cannot install$missing: apt-get is missing" 'install these packages, and run this again'
     run 'apt-get update' apt_get 300 update
     # shellcheck disable=SC2086 # several names
     run "apt-get install$missing" apt_get 1800 install -y --no-install-recommends $missing

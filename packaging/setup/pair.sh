@@ -33,7 +33,7 @@ settle_pair() {
     [ "$(id -u)" -eq 0 ] || fail 'setting up a server needs root' "sudo $SELF ..."
     case $REPO:$SITE:$NAME:$CONFIG in sample_app:::) ;; *) misused '--repo, --site, --name, and --config do not go with --pair' ;; esac
     look_up "$PAIR_LEDGER" user
-    [ -z "$VALUE" ] || [ "$VALUE" = "$USER_NAME" ] || fail "the pair belongs to $VALUE" "--user $VALUE"
+    [ -z "$VALUE" ] || [ "$VALUE" = "$USER_NAME" ] || fail "the pair is owned by $VALUE" "--user $VALUE"
     look_up "$PAIR_LEDGER" stack
     STACK=${STACK:-$VALUE}
     look_up "$PAIR_LEDGER" domain

@@ -34,7 +34,7 @@ plain() { # OPTION VALUE
 settle() {
     [ "$(id -u)" -eq 0 ] || fail 'setting up a server needs root' "sudo $SELF ..."
     case $USER_NAME in
-        root) misused '--user cannot be root: whoever may push would run code as root' ;;
+        root) misused '--user cannot be root: every key that may push could run code as root' ;;
         [!a-z_]* | *[!a-z0-9_-]*) misused "invalid name of a user: \`$USER_NAME\`" ;;
     esac
     HOME_DIR=$(home_of "$USER_NAME")
@@ -155,7 +155,7 @@ check_hook() { # NAME
     local hook="$REPO/hooks/$1"
     is "$USER_NAME" -e "$hook" || is "$USER_NAME" -L "$hook" || return 0
     ! hook_is_ours "$hook" && ! as "$USER_NAME" grep -Eqs "^[^#]*bluegreen hook $1" "$hook" || return 0
-    fail "$hook is another hook, so it stays as it is" \
+    fail "cannot install the hook $hook: another hook is installed there" \
         "move it away and run this again; or run both: hooks/README.md has a $1 that calls \`bluegreen hook $1\`"
 }
 
@@ -188,7 +188,7 @@ check_site() {
     [ -e "$SITE" ] || return 0
     [ -d "$SITE" ] || fail "$SITE is not a directory"
     [ ! -e "$SITE/current" ] || [ -L "$SITE/current" ] ||
-        fail "$SITE/current is in the way: a deployment makes it a symlink" "as $(owner_of "$SITE"): mv -nT $SITE/current $SITE/current.old"
+        fail "cannot create the symlink $SITE/current: a file or directory of that name exists" "as $(owner_of "$SITE"): mv -nT $SITE/current $SITE/current.old"
     owner=$(owner_of "$SITE")
     case $owner in
         "$USER_NAME") ;;
@@ -213,7 +213,7 @@ check_gift() {
     # An interrupted run may have given away some files, but no directories yet.
     foreign=$(find "$SITE" \( -not -uid 0 -a \( -type d -o -not -user "$(id -u "$USER_NAME" 2>/dev/null || echo 0)" \) \
         -o -type d -perm /022 -o -type f -links +1 \) -print -quit)
-    [ -z "$foreign" ] || fail "$foreign is not only root's, so root does not give it away" 'move it out of the site, or name another directory: --site DIRECTORY'
+    [ -z "$foreign" ] || fail "cannot change the owner of $SITE: another user owns, links, or can write $foreign" 'move it out of the site, or name another directory: --site DIRECTORY'
     GIVE_SITE=all
 }
 
@@ -243,7 +243,7 @@ find_binary() {
         return 0
     fi
     PROGRAM=/usr/local/bin/bluegreen SOURCE=${BINARY:+$(absolute "$BINARY")}
-    [ ! -e "$PROGRAM" ] || is_bluegreen "$PROGRAM" || fail "$PROGRAM is another program, so it stays as it is" "move it away"
+    [ ! -e "$PROGRAM" ] || is_bluegreen "$PROGRAM" || fail "cannot install $PROGRAM: another program is installed there" 'move it away, and run this again'
     if [ -n "$SOURCE" ]; then
         is_bluegreen "$SOURCE" || fail "$SOURCE is not bluegreen, or does not run on this machine"
     elif [ -x "$PROGRAM" ] && [ -z "$(builders_cargo)" ]; then

@@ -35,10 +35,17 @@ packages() {
 # Runs apt-get with a timeout in total and for each connection, so that a machine without a network gets an
 # error.
 apt_get() { # SECONDS COMMAND...
-    local seconds="$1" status=0
+    local seconds="$1" status deadline=$(($(date +%s) + $1))
     shift
-    DEBIAN_FRONTEND=noninteractive timeout --kill-after=10 "$seconds" apt-get -qq -o Acquire::Retries=1 \
-        -o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15 "$@" || status=$?
+    while :; do
+        status=0
+        DEBIAN_FRONTEND=noninteractive timeout --kill-after=10 "$seconds" apt-get -qq -o DPkg::Lock::Timeout="$seconds" \
+            -o Acquire::Retries=1 -o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15 "$@" >"$SCRATCH/apt" 2>&1 || status=$?
+        # A new server updates itself. `update` does not wait for the lock of the package lists.
+        { grep -qs 'Could not get lock' "$SCRATCH/apt" && [ "$(date +%s)" -lt "$deadline" ]; } || break
+        sleep 2
+    done
+    cat "$SCRATCH/apt"
     [ "$status" -eq 0 ] ||
         echo "check the network and the sources in /etc/apt, or install these packages by other means:$missing"
     return "$status"
@@ -53,7 +60,7 @@ program() {
     }
     # The account cannot change its shell. When called by this name, the program acts as the shell.
     [ "$(readlink "$LOGIN_PROGRAM")" = "$PROGRAM" ] || {
-        [ ! -e "$LOGIN_PROGRAM" ] || [ -L "$LOGIN_PROGRAM" ] || fail "$LOGIN_PROGRAM is in the way" "move it away"
+        [ ! -e "$LOGIN_PROGRAM" ] || [ -L "$LOGIN_PROGRAM" ] || fail "cannot install $LOGIN_PROGRAM: it already exists" 'move it away, and run this again'
         note "$SERVER" "link $LOGIN_PROGRAM"
         run "install the login shell $LOGIN_PROGRAM" put_link root "$PROGRAM" "$LOGIN_PROGRAM"
     }

@@ -13,8 +13,8 @@ site() {
     web_config
     STEP=site
     case $GIVE_SITE in
-        all) run "give $SITE and the files in it to $USER_NAME" chown -hR "$USER_NAME" "$SITE" ;;
-        yes) run "give $SITE to $USER_NAME" chown -h "$USER_NAME" "$SITE" ;;
+        all) run "make $USER_NAME the owner of $SITE and its files" chown -hR "$USER_NAME" "$SITE" ;;
+        yes) run "make $USER_NAME the owner of $SITE" chown -h "$USER_NAME" "$SITE" ;;
     esac
     site_directory releases 755
     site_directory .bluegreen 700

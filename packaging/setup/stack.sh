@@ -4,7 +4,7 @@ APPS=/usr/local/lib/bluegreen/apps
 
 # Settles what runs, from the options, the ledger, or the stack's own settings.
 settle_stack() {
-    local had
+    local had folder
     look_up "$LEDGER" stack
     had=$VALUE
     STACK=${STACK:-$had}
@@ -36,7 +36,11 @@ settle_stack() {
     [ "$STACK_KIND" != files ] || return 0
     APP=$(basename "$REPO" .git)
     APP_USER=app-$APP
-    FPM=$(find /etc/php -mindepth 2 -maxdepth 2 -name fpm 2>/dev/null | sort -V | tail -n 1)
+    # The newest version. A removed package leaves its directory behind.
+    FPM=''
+    for folder in $(find /etc/php -mindepth 2 -maxdepth 2 -name fpm 2>/dev/null | sort -V); do
+        [ ! -x "/usr/sbin/php-fpm$(basename "$(dirname "$folder")")" ] || FPM=$folder
+    done
     POOL=$FPM/pool.d/bluegreen-$APP.conf
     CONTROL=$APPS/$APP
     APP_SUDOERS=/etc/sudoers.d/bluegreen-app-$SLUG
@@ -104,7 +108,7 @@ check_stack() {
         fail "$APP is the application of $VALUE already" 'give the repository another name'
     done
     check_app_port
-    [ ! -e "$CONTROL" ] || noted "$LEDGER" "app $APP" || fail "$CONTROL is in the way" 'move it away'
+    [ ! -e "$CONTROL" ] || noted "$LEDGER" "app $APP" || fail "cannot install $CONTROL: it already exists" 'move it away, and run this again'
 }
 
 # Prints the path of a stack's file, or of the one that all applications share.
@@ -172,30 +176,42 @@ stack() {
 # A directory that the application may write to.
 shared_directory() { # NAME
     exists "$USER_NAME" "$SITE/shared/$1" || run "create $SITE/shared/$1" as "$USER_NAME" sh -c \
-        'mkdir -p "$1" && { [ -z "$2" ] || { chgrp "$2" "$1" && chmod 2770 "$1"; }; }' sh "$SITE/shared/$1" "${APP:+$APP_USER}"
+        'mkdir -p "$3" && { [ -z "$2" ] || { chgrp "$2" "$3" && chmod 2770 "$3"; }; } && mv -nT "$3" "$1"' sh \
+        "$SITE/shared/$1" "${APP:+$APP_USER}" "$(temporary "$SITE/shared/$1")"
 }
 
 environment_file() {
-    local file="$SITE/shared/.env" secret
+    local file="$SITE/shared/.env" secret template
     [ -e "$ASSETS/stacks/$STACK/env" ] && ! exists "$USER_NAME" "$file" || return 0
     # The key with which the application signs its cookies.
     secret=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')
-    sed "s/@SECRET@/$secret/" "$ASSETS/stacks/$STACK/env" >"$SCRATCH/env"
-    run "write $file" as "$USER_NAME" sh -c 'umask 077 && cat >"$1" && { [ -z "$2" ] || chgrp "$2" "$1"; } && chmod 640 "$1"' sh \
-        "$file" "${APP:+$APP_USER}" <"$SCRATCH/env"
+    template=$(cat "$ASSETS/stacks/$STACK/env")
+    # Not with sed: every user can read the arguments of a process.
+    case $template in *@SECRET@*) template=${template%%@SECRET@*}$secret${template#*@SECRET@} ;; esac
+    printf '%s\n' "$template" >"$SCRATCH/env"
+    run "write $file" as "$USER_NAME" sh -c \
+        'umask 077 && cat >"$3" && { [ -z "$2" ] || chgrp "$2" "$3"; } && chmod 640 "$3" && mv -nT "$3" "$1"' sh \
+        "$file" "${APP:+$APP_USER}" "$(temporary "$file")" <"$SCRATCH/env"
 }
 
 # The php-fpm pool, which runs as the application's user.
 pool() {
     local unit
     note "$LEDGER" "app $APP"
-    needs_no_change "$LEDGER" root "$POOL" "$(stack_text pool.conf)" || {
-        overwrite_file "$LEDGER" root "$POOL" 644 "$(stack_text pool.conf)"
-        unit=$(fpm_unit)
-        accepts_pool
-        ! systemd || run "reload $unit" systemctl reload-or-restart "$unit"
-    }
+    if needs_no_change "$LEDGER" root "$POOL" "$(stack_text pool.conf)" && ! noted "$LEDGER" pool-reload-due; then return 0; fi
+    note "$LEDGER" pool-reload-due
+    [ ! -e "$POOL" ] || cp -a "$POOL" "$SCRATCH/pool"
+    [ -n "$DRY_RUN" ] || UNDO=pool_restore
+    overwrite_file "$LEDGER" root "$POOL" 644 "$(stack_text pool.conf)"
+    unit=$(fpm_unit)
+    accepts_pool
+    UNDO=''
+    ! systemd || run "reload $unit" systemctl reload-or-restart "$unit"
+    unnote "$LEDGER" pool-reload-due
 }
+
+# A rejected pool would prevent the next start of php-fpm for all sites.
+pool_restore() { if [ -e "$SCRATCH/pool" ]; then cp -a "$SCRATCH/pool" "$POOL"; else rm -f "$POOL"; fi; }
 
 fpm_unit() { printf 'php%s-fpm.service\n' "$(basename "$(dirname "$FPM")")"; }
 
@@ -242,7 +258,8 @@ unstack() {
     local name
     [ -n "$APP" ] || return 0
     if [ "$STACK_KIND" = fpm ]; then
-        remove_file "$LEDGER" root "$POOL"
+        # An upgrade of PHP may have left one in the directory of an older version.
+        for name in /etc/php/*/fpm/pool.d/bluegreen-"$APP".conf; do remove_file "$LEDGER" root "$name"; done
         ! systemd || run "reload $(fpm_unit)" systemctl reload-or-restart "$(fpm_unit)"
     else
         unstack_app
@@ -263,7 +280,8 @@ unstack_app() {
 }
 
 stop_instances() {
-    systemctl stop "bluegreen-drain-$APP-*.timer" "bluegreen-worker-$APP@*.service" "bluegreen-app-$APP@*.service"
+    # A release's name begins with its date. The name of another application may begin with this one.
+    systemctl stop "bluegreen-drain-$APP-[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]T*.timer" "bluegreen-worker-$APP@*.service" "bluegreen-app-$APP@*.service"
 }
 
 # The Apache modules that a stack's site needs in addition to headers.
@@ -308,7 +326,7 @@ caddy_import() {
         run "replace $file" replace root "$file" 644 "$CADDY_IMPORT"
     else
         note "$SERVER" "caddyfile extended"
-        run "include our sites in $file" replace root "$file" 644 "$(cat "$file")$LINE_END$CADDY_IMPORT"
+        run "import bluegreen's sites in $file" replace root "$file" 644 "$(cat "$file")$LINE_END$CADDY_IMPORT"
     fi
 }
 
@@ -323,8 +341,8 @@ uncaddy() {
     local file="$WEB_DIR/Caddyfile"
     [ "$WEB" = caddy ] || return 0
     if [ -e "$file.packaged" ]; then
-        run "put $file of the package back" mv -fT "$file.packaged" "$file"
+        run "restore the package's $file" mv -fT "$file.packaged" "$file"
     elif noted "$SERVER" 'caddyfile extended'; then
-        run "leave our sites out of $file" replace root "$file" 644 "$(grep -Fxv "$CADDY_IMPORT" "$file")"
+        run "remove bluegreen's sites from $file" replace root "$file" 644 "$(grep -Fxv "$CADDY_IMPORT" "$file")"
     fi
 }

@@ -8,7 +8,7 @@ check_rules() {
         check_rule "$rule"
     done
     printf '%s' "$DROPPED_RULES" | while IFS= read -r rule; do
-        noted "$LEDGER" "sudo $rule" || fail "no such rule: \`$rule\`" "$SELF --repo $REPO --dry-run lists the rules"
+        noted "$LEDGER" "sudo $rule" || fail "unknown rule \`$rule\`" "$SELF --repo $REPO --dry-run lists the rules"
     done
 }
 

@@ -5,7 +5,7 @@ accepts() { # COMPLAINT COMMAND...
     local complaint="$1"
     shift
     "$@" >"$SCRATCH/answer" 2>&1 || {
-        indent <"$SCRATCH/answer" >&2
+        clean <"$SCRATCH/answer" | indent >&2
         fail "$complaint" 'its messages are above; fix the cause, and run this again'
     }
 }

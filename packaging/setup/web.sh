@@ -243,10 +243,20 @@ take_off() { # CONF
 # Until the new config has passed its test, this script restores the old one on every exit.
 web_remember() {
     web_copy "$WEB_DIR" "$SCRATCH/saved"
+    mkdir -p "$SCRATCH/saved/mods-enabled"
+    [ "$WEB" != apache ] || cp -a "$WEB_DIR/mods-enabled/." "$SCRATCH/saved/mods-enabled"
     UNDO=web_restore
 }
 
-web_restore() { web_copy "$SCRATCH/saved" "$WEB_DIR"; }
+web_restore() {
+    local link
+    web_copy "$SCRATCH/saved" "$WEB_DIR"
+    [ "$WEB" = apache ] || return 0
+    # The modules that this run has enabled.
+    for link in "$WEB_DIR"/mods-enabled/*; do
+        [ -L "$SCRATCH/saved/mods-enabled/${link##*/}" ] || [ ! -L "$link" ] || rm -f "$link"
+    done
+}
 
 web_copy() { # FROM TO
     local name

@@ -50,7 +50,7 @@ parse() {
         if [ "$verb $1" = 'set --force' ]; then
             force=1
             shift
-        elif [ "$1" = --within ] && is_number "${2-}" 5; then
+        elif [ "$1" = --within ] && is_number "${2-}" 5 && [ "$2" -gt 0 ]; then
             within=$2
             shift 2
         else
@@ -90,4 +90,5 @@ case $SWITCH in
     *) SWITCH=$SWITCHES/$SWITCH ;;
 esac
 [ -z "$within" ] || [ "$within" -ge "$WITHIN" ] || WITHIN=$within
-exec timeout -k 5 "$WITHIN" "$SWITCH" "$verb" ${side:+"$side"} ${percent:+"$percent"} </dev/null
+# A switch for a cloud has ten seconds to undo its changes.
+exec timeout -k 15 "$WITHIN" "$SWITCH" "$verb" ${side:+"$side"} ${percent:+"$percent"} </dev/null

@@ -25,6 +25,21 @@ fn is_harmless(output: &str) {
 }
 
 #[test]
+fn the_installer_removes_control_sequences_also_those_that_a_removal_creates() {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/install.sh")).unwrap();
+    let function = text.lines().find(|line| line.starts_with("clean()")).unwrap();
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &format!("{function}; clean")])
+        .env("LC_ALL", "C")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"a\xc2\x01\x9b2J\n\xc2\xc2\x9b\x9bx\ty\n\xc3\xbc\n").unwrap();
+    assert_eq!(child.wait_with_output().unwrap().stdout, b"a2J\nx\ty\n\xc3\xbc\n");
+}
+
+#[test]
 fn control_sequences_are_escaped_in_every_output() {
     let sandbox = Sandbox::new();
     sandbox.config_section(

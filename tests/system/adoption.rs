@@ -126,7 +126,10 @@ fn files_that_others_can_write_are_not_given_away() {
 
     // Files that the deploy user already owns are adopted as that user. Root changes nothing there.
     site("own", "mkdir sub; echo sub >sub/file; ln -s /opt/boss sub/boss; chown -hR deploy .");
-    blue.install("--web-server nginx --site /srv/own").ok().says("the first release").lacks("give /srv/own");
+    blue.install("--web-server nginx --site /srv/own")
+        .ok()
+        .says("the first release")
+        .lacks("the owner of /srv/own");
     blue.sh("cat /srv/own/current/sub/file; stat -c %U /opt/boss /opt/boss/file")
         .ok()
         .says("sub\nroot\nroot\n");

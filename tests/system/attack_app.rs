@@ -105,7 +105,7 @@ fn the_settings_of_an_application_are_not_read_as_root() {
         assert!(shown.contains("T_PLAIN=") && !shown.contains("canary"), "{plant}: {shown}");
         blue.sh("! journalctl --no-pager | grep -F canary").ok();
     }
-    blue.sh_as("deploy", "cd /var/www/html/shared; rm .env; echo T_PLAIN=again >.env").ok();
+    blue.sh_as("deploy", "cd /var/www/html/shared; rm .env; printf 'T_PLAIN=again\\ncommand=false\\nwords=x\\nOPTIND=x\\n' >.env").ok();
     dev.push("deploy@blue:sample_app master").ok().says("is live: ");
     assert!(environment(&blue).contains("T_PLAIN=again\n"));
 }

@@ -22,10 +22,12 @@ main() {
 
 build() {
     rm -rf "$base.new"
+    # Ubuntu has caddy, certbot, and composer in `universe`.
+    case $suite in jammy | noble) components=main,universe ;; *) components=main ;; esac
     # An incomplete one is removed, so nothing needs to be flushed to the disk. If there are two web servers, only
     # the first gets port 80. The other one fails to start, which must not fail the build.
     # shellcheck disable=SC2016 # mmdebstrap sets $1
-    mmdebstrap --quiet --mode=root --variant=minbase --dpkgopt=force-unsafe-io ${packages:+"--include=$packages"} \
+    mmdebstrap --quiet --mode=root --variant=minbase --components=$components --dpkgopt=force-unsafe-io ${packages:+"--include=$packages"} \
         --customize-hook='if [ -e "$1/etc/nginx" ]; then chroot "$1" systemctl --quiet disable nginx; fi' "$suite" "$base.new" >&2
     mv "$base.new" "$base"
 }

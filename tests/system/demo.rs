@@ -63,7 +63,7 @@ fn all_missing_build_dependencies_are_reported_together() {
     laptop
         .sh_as("ann", "clone/install.sh --demo")
         .ends_with_status(1)
-        .says("error: demo: what builds the program is missing: git gcc libc6-dev\n")
+        .says("error: demo: build tools are missing: git gcc libc6-dev\n")
         .says("hint: sudo apt-get install -y git gcc libc6-dev\n");
     // Without Rust, the hint's command also installs Rust, from a source that this distribution has.
     laptop.sh("rm -rf /home/ann/.cargo /usr/bin/cargo /usr/bin/curl /usr/local/bin/curl").ok();

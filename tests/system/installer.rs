@@ -225,7 +225,7 @@ fn a_failed_step_is_reported_and_stops_the_installer() {
             echo '<title>Welcome to nginx!</title>' >/var/www/html/index.html ;; esac\n",
     );
     blue.sh("chmod +x /usr/local/sbin/apt-get; rm -r /var/www/html").ok();
-    blue.install("--web-server nginx").ok().says("give /var/www/html and the files in it to deploy");
+    blue.install("--web-server nginx").ok().says("make deploy the owner of /var/www/html and its files");
     blue.install("").ok().says("Nothing had to be changed.");
 }
 

@@ -43,7 +43,7 @@ fn steps_may_run_sudo_commands_that_an_admin_allowed() {
         .ok()
         .lacks("root, without a password: /usr/bin/id");
     sudo("/usr/bin/id").fails();
-    blue.install("--remove-sudo /usr/bin/id").fails().says("no such rule: `/usr/bin/id`");
+    blue.install("--remove-sudo /usr/bin/id").fails().says("unknown rule `/usr/bin/id`");
     blue.install("--uninstall").ok().says(&format!("remove {file}"));
     sudo("/usr/bin/touch /srv/restarted").fails();
 }

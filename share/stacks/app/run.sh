@@ -17,7 +17,8 @@ variables() {
         function append(text) { value = value kept text; kept = "" }
         function assign() {
             sub(/[ \t\r]+$/, "", name)
-            if (name ~ /^[A-Za-z_][A-Za-z0-9_]*$/ && !(name ~ /^(SOCKET|PORT|BLUEGREEN_RELEASE)$/ && name in ENVIRON)) {
+            # The shell sets OPTIND and PPID itself.
+            if (name ~ /^[A-Za-z_][A-Za-z0-9_]*$/ && name !~ /^(OPTIND|PPID)$/ && !(name ~ /^(SOCKET|PORT|BLUEGREEN_RELEASE)$/ && name in ENVIRON)) {
                 gsub(quote, quote "\\" quote quote, value)
                 printf " %s%s=%s%s", quote, name, value, quote
             }
@@ -65,12 +66,11 @@ variables() {
         }' "$FILE"
 }
 
-command=$1
-set --
 if [ -e "$FILE" ] || [ -L "$FILE" ]; then
     [ -f "$FILE" ] || fail 'it is not a regular file'
     [ -r "$FILE" ] || fail "the user $(id -un) may not read it"
     words=$(variables) || fail 'awk failed'
-    eval "set -- $words"
+    # Every user can read the arguments of a process, so the values are not passed to env(1). The command is still in $1.
+    [ -z "$words" ] || eval "export $words"
 fi
-exec /usr/bin/env "$@" /bin/sh -c "$command"
+exec /bin/sh -c "$1"

@@ -11,13 +11,13 @@ module: setup
 short_description: Set up a repository and its site for blue-green deployment by git push
 description:
   - Runs C(bluegreen-setup) of the package bluegreen, as root, for one repository.
-  - Whatever is not given keeps its earlier value, or gets the installer's default.
+  - An omitted option keeps its previous value, or takes the installer's default.
 author: The bluegreen developers
 options:
   user:
     type: str
     default: deploy
-    description: Who owns the repository and the site.
+    description: The owner of the repository and the site.
   login_shell:
     type: bool
     default: false
@@ -25,18 +25,18 @@ options:
   keys:
     type: dict
     default: {}
-    description: Who may push, by name, and the public ssh keys of each, one a line.
+    description: The public ssh keys that may push, by owner name, one key per line.
   roles:
     type: dict
     default: {}
     description:
-      - What the keys of a name may do, V(read), V(push), V(promote), or V(all), by name.
-      - A key without a role keeps its earlier role. A new key may do everything.
+      - The role of each owner's keys, V(read), V(push), V(promote), or V(all), by owner name.
+      - A key without a role keeps its previous role. A new key has the role V(all).
   removed_keys:
     type: list
     elements: str
     default: []
-    description: Names whose keys are taken away, or fingerprints of single keys.
+    description: Owner names whose keys are removed, or fingerprints of single keys.
   repo:
     type: str
     default: sample_app
@@ -49,7 +49,7 @@ options:
     description: The branch that deploys, for a new repository.
   name:
     type: str
-    description: What messages call this server, for a new repository.
+    description: The server's name in messages, for a new repository.
   web_server:
     type: str
     choices: [auto, apache, nginx, caddy, none]
@@ -69,7 +69,7 @@ options:
     description: For a command that listens on C($PORT) instead, the first of 20 ports for its instances.
   domain:
     type: str
-    description: Answer for this host name only, as one site among several.
+    description: Respond to this host name only, as one site among several.
   tls:
     type: str
     choices: [certbot]
@@ -114,7 +114,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: What was changed, or would be in check mode, as the installer says it.
+  description: What was changed, or would be in check mode, in the installer's words.
   returned: success
   type: list
   elements: str
