@@ -18,8 +18,8 @@ const HEAD: &str = "\
 This page is for everyone who looks up a command or an option.
 
 Every command accepts `-C REPOSITORY`, the bare repository on the server. By default that is `GIT_DIR`, or else the
-repository from whose `hooks/` directory the program was called, or else the working directory unless it is a developer's clone, or else the only repository
-that the installer has set up on the server. Over ssh, call a command as
+repository from whose `hooks/` directory the program was called, or else the working directory unless it is a developer's
+clone, or else the only repository that the installer has set up on the server. Over ssh, call a command as
 `ssh deploy@blue COMMAND`. `-h` and `--help` print help, and `-V` prints the version. `--log-format json` prints
 [messages as JSON](../howto/monitor.md#filter-the-journal).
 
