@@ -109,12 +109,12 @@ fn files_that_others_can_write_are_not_given_away() {
     let before = blue.written();
     for (site, words) in [
         ("anns", "/srv/anns is owned by ann, not by deploy"),
-        ("shared-with-ann", "/srv/shared-with-ann/sub is not only root's"),
-        ("open", "/srv/open/sub is not only root's"),
+        ("shared-with-ann", "another user owns, links, or can write /srv/shared-with-ann/sub"),
+        ("open", "another user owns, links, or can write /srv/open/sub"),
         ("mounted", "something is mounted in /srv/mounted"),
-        ("linked", "/srv/linked/file is not only root's"),
+        ("linked", "another user owns, links, or can write /srv/linked/file"),
         ("writable", "/srv/writable or a directory above it is writable by others"),
-        ("planted", "/srv/planted/mine is not only root's"),
+        ("planted", "another user owns, links, or can write /srv/planted/mine"),
         ("anybodys/site", "/srv/anybodys/site or a directory above it is writable by others"),
         ("link", "/srv/link resolves to /opt/boss"),
         ("anybodys/link", "/srv/anybodys/link resolves to /srv/anns"),
