@@ -23,7 +23,7 @@ find_web_server() {
     # of a pair.
     SITE_CONF=$FIRST_CONF
     [ -z "$DOMAIN$LISTEN" ] || SITE_CONF=$NAMED_CONF
-    [ -e "$(site_file)" ] || fail "there is no site for $WEB without a stack" '--stack static, or another web server'
+    [ -e "$(site_file)" ] || fail "--web-server $WEB needs a stack" 'add --stack static, or choose another web server'
     check_domain
     if [ -n "$LISTEN" ]; then
         check_port "${LISTEN#*:}" 'stop that program'

@@ -140,7 +140,7 @@ fn a_foreign_hook_is_kept() {
     let before = blue.written();
     blue.install("--web-server apache")
         .ends_with_status(1)
-        .says("error: preflight: /home/deploy/sample_app/hooks/post-receive is another hook")
+        .says("error: preflight: cannot install the hook /home/deploy/sample_app/hooks/post-receive: another hook is installed there")
         .says("`bluegreen hook post-receive`");
     assert_eq!(blue.changed_since(&before), "");
 
