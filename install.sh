@@ -178,6 +178,7 @@ finish() {
 Now, in the repository on your own machine:
     git remote add $NAME $USER_NAME@${DOMAIN:-$(hostname)}:${REPO#"$HOME_DIR"/}
     git push $NAME $BRANCH"
+    [ -n "$DOMAIN" ] || say "If the name $(hostname) does not resolve there, use this server's address instead."
     read_keys
     [ -n "$(printf '%s\n' "$TEXT" | public_keys)" ] || warn 'no key may push yet: run this again with --key FILE'
 }
