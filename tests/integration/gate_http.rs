@@ -6,7 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::sandbox::{NOBODY, copy_program};
+use crate::support::run::copy_program;
+use crate::support::sandbox::NOBODY;
 use crate::support::skip::{program_or_skip, skip};
 use crate::support::{Run, Sandbox};
 

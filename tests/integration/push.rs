@@ -208,7 +208,7 @@ fn an_empty_commit_deploys_an_empty_site() {
 fn the_hook_can_be_a_copy_instead_of_a_symlink() {
     let sandbox = Sandbox::new();
     std::fs::remove_file(sandbox.hook_path()).unwrap();
-    crate::support::sandbox::copy_program(&sandbox.hook_path());
+    crate::support::run::copy_program(&sandbox.hook_path());
     sandbox.commit("index.html", "v1").push().ok().says(COMPLETE).serves("index.html", "v1");
 }
 

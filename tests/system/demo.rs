@@ -84,7 +84,7 @@ fn all_missing_build_dependencies_are_reported_together() {
         laptop
             .sh_as("ann", "clone/install.sh --demo")
             .ends_with_status(1)
-            .says(&format!("is missing: {packages}, for Rust 1.89 or newer\n"))
+            .says(&format!("are missing: {packages}, for Rust 1.89 or newer\n"))
             .says(&format!("hint: sudo apt-get install -y {packages}{rest}\n"));
     }
     // On a terminal, root is asked first.

@@ -1,10 +1,12 @@
 //! The result of a push or a command: its exit status and output.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::Sandbox;
 use super::normalize::normalize;
+use super::sandbox::BLUEGREEN;
 
 /// A finished program whose exit status has not been checked yet.
 #[must_use = "say what is expected: ok(), warned(), not_deployed() or fails(status)"]
@@ -29,6 +31,12 @@ pub fn spawn(command: &mut Command) -> (Child, std::io::PipeReader) {
     // Drop the command's own ends of the pipe.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     (child, reader)
+}
+
+/// Copies the program in a child process. A child that another thread forks while this process writes would inherit the
+/// descriptor, and the copy could not be executed until that child has executed its own program (ETXTBSY).
+pub fn copy_program(to: &Path) {
+    assert!(Command::new("cp").arg(BLUEGREEN).arg(to).status().unwrap().success());
 }
 
 impl<'a> Run<'a> {

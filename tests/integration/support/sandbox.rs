@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use super::run::{Run, spawn};
+use super::run::{Run, copy_program, spawn};
 use super::snapshot::{Snapshot, assert_same, snapshot};
 use super::tree::Node;
 
@@ -496,10 +496,4 @@ pub fn feed(command: &mut Command, input: &[u8]) -> Output {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
-}
-
-/// Copies the program in a child process. A child that another thread forks while this process writes would inherit the
-/// descriptor, and the copy could not be executed until that child has executed its own program (ETXTBSY).
-pub fn copy_program(to: &Path) {
-    assert!(Command::new("cp").arg(BLUEGREEN).arg(to).status().unwrap().success());
 }
