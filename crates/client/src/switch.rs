@@ -135,9 +135,9 @@ impl Switch {
         let declared = if is_elsewhere { None } else { program.declaration() };
         let mut sensitive = check(public, declared.as_deref(), sides)?;
         if let Some(host) = &public.host {
-            sensitive.push(format!("host = {}", truncated(host, MAX_NAME_CHARS)));
+            sensitive.push(format!("host = {host}"));
             let own = public.switch.as_ref().filter(|_| is_elsewhere);
-            sensitive.extend(own.map(|path| format!("switch = {}", truncated(path, MAX_NAME_CHARS))));
+            sensitive.extend(own.map(|path| format!("switch = {path}")));
         }
         let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let name = |key: &str| format!("SWITCH_{}", key.to_uppercase().replace('-', "_"));

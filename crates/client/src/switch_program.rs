@@ -127,7 +127,7 @@ pub fn check(public: &Public, declared: Option<&str>, sides: &[&str]) -> Result<
             return Err(invalid(format!("the setting `{key}` contains a NUL"), "remove it"));
         }
         if found.is_some_and(|(_, is_sensitive)| *is_sensitive) {
-            sensitive.push(format!("{key} = {}", truncated(&text, MAX_NAME_CHARS)));
+            sensitive.push(format!("{key} = {text}"));
         }
     }
     Ok(sensitive)

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -63,26 +63,29 @@ impl Subject<'_> {
     fn list(&self) -> Vec<String> {
         let program = self.program.iter().map(|path| format!("the program `{}`", printable(path)));
         let commands = self.commands.iter().map(|line| format!("the command `{}`", shorten(line)));
-        program.chain(commands).chain(self.settings.iter().map(|setting| format!("`{setting}`"))).collect()
+        let settings = self.settings.iter().map(|setting| format!("`{}`", shorten(setting)));
+        program.chain(commands).chain(settings).collect()
     }
 
     /// Returns the line that is remembered: a change of a program, a command, a file that a command names, or a setting
     /// changes the checksum.
     fn line(&self) -> Result<Vec<u8>> {
         let mut hash = Sha256::new();
-        let mut add = |bytes: &[u8]| {
+        // The kind of each item keeps a setting from passing for a command.
+        let mut add = |kind: &str, bytes: &[u8]| {
+            hash.update(kind);
             hash.update((bytes.len() as u64).to_be_bytes());
             hash.update(bytes);
         };
         if let Some(path) = self.program {
-            add(path.as_os_str().as_bytes());
-            add(&read(path).map_err(Error::io("read", path))?);
+            add("program", path.as_os_str().as_bytes());
+            add("file", &checksum(path).map_err(Error::io("read", path))?);
         }
-        self.settings.iter().for_each(|setting| add(setting.as_bytes()));
+        self.settings.iter().for_each(|setting| add("setting", setting.as_bytes()));
         for line in self.commands {
-            add(line.as_bytes());
+            add("command", line.as_bytes());
             for path in named_files(line, self.config.parent().unwrap_or(Path::new(""))) {
-                add(&read(&path).map_err(Error::io("read", &path))?);
+                add("file", &checksum(&path).map_err(Error::io("read", &path))?);
             }
         }
         let mut line = String::new();
@@ -102,6 +105,19 @@ impl Subject<'_> {
 pub fn state_dir(state: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
     let is_usable = |path: &PathBuf| path.is_absolute();
     state.filter(is_usable).or_else(|| home.filter(is_usable).map(|home| home.join(".local/state")))
+}
+
+fn checksum(path: &Path) -> io::Result<Vec<u8>> {
+    let (mut file, mut hash) = (BufReader::new(File::open(path)?), Sha256::new());
+    loop {
+        let bytes = file.fill_buf()?;
+        if bytes.is_empty() {
+            return Ok(hash.finalize().to_vec());
+        }
+        hash.update(bytes);
+        let length = bytes.len();
+        file.consume(length);
+    }
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -193,6 +209,23 @@ mod tests {
         assert!(check(false, "sh './smoke-test'").is_err());
         std::fs::write(&script, "two").unwrap();
         assert!(check(false, "sh './smoke-test' --fast").is_err());
+    }
+
+    #[test]
+    fn any_part_of_a_long_setting_and_its_kind_matter() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = temp.path().join(".promote.toml");
+        std::fs::write(&config, "").unwrap();
+        let line = |settings: &[String], commands: &[String]| {
+            Subject { config: &config, program: None, settings, commands }.line().unwrap()
+        };
+        let long = |end: &str| format!("host = {}{end}", "x".repeat(1000));
+        assert_ne!(line(&[long("a")], &[]), line(&[long("b")], &[]));
+        let item = "a = b".to_owned();
+        assert_ne!(line(std::slice::from_ref(&item), &[]), line(&[], &[item]));
+        let settings = [long("")];
+        let list = Subject { config: &config, program: None, settings: &settings, commands: &[] }.list();
+        assert!(list[0].len() < 400, "{list:?}");
     }
 
     #[test]
