@@ -131,6 +131,19 @@ fn a_failure_after_the_switch_is_reported_with_its_own_exit_status() {
     assert_eq!((status, pair.marks()), (0, [Some(true), Some(false)]), "{text}");
 }
 
+#[test]
+fn a_promotion_that_went_back_is_no_promotion_even_if_the_switch_then_fails() {
+    let pair = Pair::new();
+    let show = "[ ! -e \"$here/shown\" ] || exit 1; [ ! -e \"$here/back\" ] || touch \"$here/shown\"";
+    let set = format!("[ \"$2\" = green ] || touch \"$here/back\"; {SETS}");
+    pair.switch(&format!("{set} ;; esac; case $1 in show) {show}"));
+    pair.write("front.status", "500");
+    let (status, text) = pair.promote(&[]);
+    assert_eq!((status, pair.public().as_str()), (1, "blue"), "{text}");
+    assert!(text.contains("Going back to blue: ") && !text.contains("Promoted, but"), "{text}");
+    assert!(text.contains("warning: the switch's `show` exited with status 1"), "{text}");
+}
+
 /// Promotes, and during the watch kills both ends of the holds on this machine.
 fn begin_lost(pair: &Pair) -> (i32, String) {
     let (mut child, mut lines, mut text) = begin(pair, "The front end shows blue");

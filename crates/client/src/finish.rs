@@ -12,7 +12,6 @@ use crate::probe::{join_url, probe, until_healthy};
 use crate::remote::Remote;
 use crate::switch::Shown;
 use crate::watch::Watched;
-use bluegreen_process::signals::Stop;
 use bluegreen_protocol::history::{Action, Actor, Entry, Outcome, Promotion};
 use bluegreen_report::Report;
 use bluegreen_sys::concurrent;
@@ -86,11 +85,15 @@ pub fn finish(
     watched: &Watched,
     result: Result<()>,
 ) -> Result<()> {
-    let &PromoteContext { topology, plan, .. } = context;
+    let &PromoteContext { topology, plan, report, .. } = context;
     let public = match topology.switch.show(None) {
         Ok(public) => public,
         // The public side is unknown: the marks stay as they are, and the next `public` corrects them.
-        Err(error) => return Err(Error::Afterwards(Box::new(result.err().unwrap_or(error)))),
+        Err(error) => {
+            let Err(earlier) = result else { return Err(Error::Afterwards(Box::new(error))) };
+            report.warning(&error);
+            return Err(earlier);
+        }
     };
     let is_live = public.as_ref() == Some(&plan.to);
     let entry = Entry {
@@ -128,12 +131,4 @@ pub fn release_locks(holds: Vec<Hold>, side: &[Remote], report: &Report) {
     for warning in warnings.into_iter().flatten() {
         report.warning(warning);
     }
-}
-
-/// Corrects the marks, under holds.
-pub fn mark(topology: &Topology, holds: &mut [Hold], stop: &Stop) -> Result<()> {
-    let public = topology.switch.show(Some(stop))?;
-    concurrent::map(holds, |hold| hold.mark(topology.is_on_side(public.as_deref(), hold.url())))
-        .into_iter()
-        .collect()
 }

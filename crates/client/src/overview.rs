@@ -16,7 +16,7 @@ use crate::plan::{Failed, ServerStatus, Topology, named};
 use crate::probe::Response;
 use crate::remote::Remote;
 use crate::switch::{Shown, Split};
-use crate::{finish, probe, role};
+use crate::{probe, role};
 
 /// One server, as `--json` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -71,38 +71,44 @@ impl Overview {
         first_different(&servers.map(|server| &server.status).collect::<Vec<_>>()).is_some()
     }
 
-    /// Corrects marks that disagree with the front end, unless something runs that may write them itself.
+    /// Corrects marks and roles that disagree with the front end, unless something runs that may write them itself.
     pub fn correct_marks(&self, topology: &Topology, stop: &Stop, report: &Report) -> Result<()> {
-        let (public, states) = (self.public.as_deref(), &self.states);
-        // Before the first promotion there are no marks. An interrupted one may have left some.
-        let has_marks = states.iter().any(|server| server.status.public.is_some());
-        let mark = |server: &ServerStatus| server.status.public.as_ref().is_some_and(|mark| mark.public);
-        let is_wrong =
-            |server: &&ServerStatus| has_marks && mark(server) != (public == Some(server.side.as_str()));
-        let wrong: Vec<&ServerStatus> = states.iter().filter(is_wrong).collect();
-        let is_role_wrong = role::is_wrong(public, states);
-        if (wrong.is_empty() && !is_role_wrong) || states.iter().any(|server| server.status.running.is_some())
-        {
+        let is_on_public_side = |server: &ServerStatus| self.public.as_ref() == Some(&server.side);
+        let seen: Vec<_> =
+            self.states.iter().map(|server| (is_on_public_side(server), &server.status)).collect();
+        let is_right = wrong_marks(&seen).next().is_none() && !role::is_wrong(&seen);
+        if is_right || seen.iter().any(|(_, status)| status.running.is_some()) {
             return Ok(());
         }
-        for server in wrong {
-            let (server, side) = (&server.status.server, named(public));
+        let heartbeat = Heartbeat::start()?;
+        let holds = hold_all(topology, &self.states, Vec::new(), &heartbeat, stop, report)?;
+        // Until the locks were held, another promotion may have switched.
+        let public = topology.switch.show(Some(stop))?;
+        let public = public.as_deref();
+        let locked: Vec<_> =
+            holds.iter().map(|hold| (topology.is_on_side(public, hold.url()), &hold.status)).collect();
+        if role::is_wrong(&locked) {
+            self.correct_roles(topology, public, &holds, report)?;
+        }
+        let marked = concurrent::map(&holds, |hold| hold.mark(topology.is_on_side(public, hold.url())));
+        marked.into_iter().collect::<Result<()>>()?;
+        for status in wrong_marks(&locked) {
+            let (server, side) = (&status.server, named(public));
             report.warning(format_args!(
                 "corrected the mark of {server}, which was wrong or missing: {side} is public"
             ));
         }
-        let heartbeat = Heartbeat::start()?;
-        let mut holds = hold_all(topology, states, Vec::new(), &heartbeat, stop, report)?;
-        if is_role_wrong {
-            self.correct_roles(topology, &holds, report)?;
-        }
-        finish::mark(topology, &mut holds, stop)
+        Ok(())
     }
-}
 
-impl Overview {
     /// Gives every server the role of its side, unless a server may have another role that does not respond.
-    fn correct_roles(&self, topology: &Topology, holds: &[Hold], report: &Report) -> Result<()> {
+    fn correct_roles(
+        &self,
+        topology: &Topology,
+        public: Option<&str>,
+        holds: &[Hold],
+        report: &Report,
+    ) -> Result<()> {
         if let Some(Failed { url, .. }) = self.failed.first() {
             report.warning(format_args!(
                 "`{url}` does not respond, so it may run what only the public side runs"
@@ -113,8 +119,19 @@ impl Overview {
         report.warning(
             "a promotion was interrupted while it changed which side runs the jobs: correcting that",
         );
-        role::correct(topology, self.public.as_deref(), holds, report)
+        role::correct(topology, public, holds, report)
     }
+}
+
+/// Returns the servers whose mark disagrees with whether their side is public. Before the first promotion, no server has a
+/// mark.
+fn wrong_marks<'s>(servers: &[(bool, &'s Status)]) -> impl Iterator<Item = &'s Status> {
+    let has_marks = servers.iter().any(|(_, status)| status.public.is_some());
+    let is_marked = |status: &Status| status.public.as_ref().is_some_and(|mark| mark.public);
+    servers
+        .iter()
+        .filter(move |(is_public, status)| has_marks && is_marked(status) != *is_public)
+        .map(|(_, status)| *status)
 }
 
 /// The servers that reported their state, and those that did not.

@@ -14,7 +14,8 @@ use bluegreen_text::{count, seconds};
 use crate::context::PromoteContext;
 use crate::error::{Error, Result};
 use crate::hold::{Heartbeat, Hold};
-use crate::plan::{ServerStatus, Topology, all};
+use crate::plan::{Topology, all};
+use bluegreen_protocol::status::Status;
 
 /// A handover during a promotion.
 #[derive(Debug, Default)]
@@ -71,14 +72,12 @@ impl Handover {
     }
 }
 
-/// Returns whether the roles that promotions have set disagree with the public side.
+/// Returns whether the roles that promotions have set disagree with whether each server's side is public.
 #[must_use]
-pub fn is_wrong(public: Option<&str>, states: &[ServerStatus]) -> bool {
-    let roles = || states.iter().filter_map(|server| Some((server, server.status.role.as_ref()?)));
-    let is_right = |(server, role): (&ServerStatus, &bluegreen_protocol::status::Role)| {
-        role.complete && role.public == Some(public == Some(server.side.as_str()))
-    };
-    roles().any(|(_, role)| role.public.is_some()) && !roles().all(is_right)
+pub fn is_wrong(servers: &[(bool, &Status)]) -> bool {
+    let roles = || servers.iter().filter_map(|(is_public, status)| Some((*is_public, status.role.as_ref()?)));
+    roles().any(|(_, role)| role.public.is_some())
+        && !roles().all(|(is_public, role)| role.complete && role.public == Some(is_public))
 }
 
 /// Gives every server the role of its side, under holds.
