@@ -49,10 +49,18 @@ async fn plan(panel: &Panel, side: &str, force: bool) -> Result<Planned, Problem
 /// Starts a confirmed action, and redirects to the overview, which shows its progress.
 pub async fn act(State(panel): State<Panel>, Extension(form): Extension<Fields>) -> Response {
     if form.get("do") == "stop" {
-        let number = panel.live.state().job.as_ref().map(|job| job.number.to_string());
-        if number.as_deref() == Some(form.get("seen")) {
-            panel.live.cancel();
+        let seen = {
+            let state = panel.live.state();
+            state.job.as_ref().map(|job| confirm::seen_to_stop(&state, job))
+        };
+        if seen.as_deref() != Some(form.get("seen")) {
+            let problem = Problem {
+                message: "What runs has changed since you confirmed. Nothing was cancelled.".into(),
+                hint: Some("look at the overview, and try again".into()),
+            };
+            return refused(StatusCode::CONFLICT, "Not cancelled", Some(&problem));
         }
+        panel.live.cancel();
         return see_activity();
     }
     let order = match order(&form) {
@@ -61,7 +69,7 @@ pub async fn act(State(panel): State<Panel>, Extension(form): Extension<Fields>)
     };
     if let Order::Apply { side, seen, .. } = &order {
         panel.live.refresh(SERVER_TIMEOUT, Duration::ZERO).await;
-        if *seen != confirm::seen(&panel.live.state(), side) {
+        if *seen != confirm::seen(&panel.live.state(), form.get("do"), side) {
             let problem = Problem {
                 message: format!("{side} has changed since you confirmed. Nothing was done."),
                 hint: Some("look at the overview, and try again".into()),

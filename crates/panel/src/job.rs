@@ -47,6 +47,17 @@ pub struct Tally {
     pub failed: u64,
 }
 
+/// The kind of an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A promotion, which has steps.
+    Promotion,
+    /// A deployment or a rollback.
+    Deployment,
+    /// A change of a lock, or a cancellation. It is over in a moment, and cannot be cancelled.
+    Brief,
+}
+
 /// A running or finished action.
 #[derive(Debug)]
 pub struct Job {
@@ -56,8 +67,7 @@ pub struct Job {
     pub title: String,
     /// The side that it promotes or changes.
     pub side: String,
-    /// True for a promotion, which has steps.
-    pub is_promotion: bool,
+    pub kind: Kind,
     /// When it began.
     pub started: Instant,
     /// The time that it took; `None` while it runs.
@@ -85,12 +95,12 @@ pub struct Job {
 impl Job {
     /// Creates a job that starts now.
     #[must_use]
-    pub fn new(number: u64, title: String, (side, is_promotion): (String, bool), stop: Arc<Stop>) -> Self {
+    pub fn new(number: u64, title: String, (side, kind): (String, Kind), stop: Arc<Stop>) -> Self {
         Self {
             number,
             title,
             side,
-            is_promotion,
+            kind,
             started: Instant::now(),
             took: None,
             steps: Vec::new(),
@@ -123,10 +133,17 @@ impl Job {
         self.steps.last().copied()
     }
 
+    /// Returns whether it is a promotion.
+    #[must_use]
+    pub fn is_promotion(&self) -> bool {
+        self.kind == Kind::Promotion
+    }
+
     /// Returns whether it can be stopped: a promotion until it goes back or writes the marks, and while it drains.
     #[must_use]
     pub fn can_be_cancelled(&self) -> bool {
-        self.is_running() && !matches!(self.step(), Some(Step::GoBack | Step::Mark))
+        let is_ending = matches!(self.step(), Some(Step::GoBack | Step::Mark));
+        self.is_running() && self.kind != Kind::Brief && !is_ending
     }
 
     /// Returns the origin of a response: the check, or the side of the server that is named.

@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::client::{Change, Endpoint, Pair, Problem, Progress, Promotion};
-use crate::job::Job;
+use crate::job::{Job, Kind};
 use crate::live::{Live, blocking};
 
 /// An action that an operator has confirmed.
@@ -25,7 +25,8 @@ pub enum Order {
         side: String,
         /// The change.
         change: Change,
-        /// What the operator has seen: the live releases of the side. If they have changed, nothing happens.
+        /// What the confirmation has shown, see [`confirm::seen`](crate::views::confirm::seen). If that has changed,
+        /// nothing happens.
         seen: String,
     },
 }
@@ -49,11 +50,14 @@ impl Order {
         }
     }
 
-    /// Returns the side that it promotes or changes, and whether it is a promotion.
-    fn target(&self) -> (String, bool) {
+    /// Returns the side that it promotes or changes, and its kind.
+    fn target(&self) -> (String, Kind) {
         match self {
-            Self::Promote(promotion) => (promotion.side.clone(), true),
-            Self::Apply { side, .. } => (side.clone(), false),
+            Self::Promote(promotion) => (promotion.side.clone(), Kind::Promotion),
+            Self::Apply { side, change: Change::Run(Action::Rollback | Action::Deploy), .. } => {
+                (side.clone(), Kind::Deployment)
+            }
+            Self::Apply { side, .. } => (side.clone(), Kind::Brief),
         }
     }
 
@@ -136,12 +140,13 @@ impl Live {
         Ok(())
     }
 
-    /// Cancels the action that runs: a promotion goes back, and a deployment or a rollback is cancelled on its servers.
+    /// Cancels the action that runs: a promotion goes back, and on the servers of a deployment or a rollback, what runs
+    /// there is cancelled. That may be a deployment that this one waits for, so the operator has confirmed it.
     pub fn cancel(self: &Arc<Self>) {
         let running = {
             let state = self.state();
             let job = state.job.as_ref().filter(|job| job.can_be_cancelled());
-            job.map(|job| (job.number, (job.side.clone(), job.is_promotion), Arc::clone(&job.stop)))
+            job.map(|job| (job.number, (job.side.clone(), job.is_promotion()), Arc::clone(&job.stop)))
         };
         let Some((number, (side, is_promotion), stop)) = running else { return };
         let recorder: Arc<dyn Progress> = Arc::new(Recorder { live: Arc::clone(self), number });

@@ -64,11 +64,11 @@ pub(super) fn part(state: &State, with_log: bool) -> String {
         title: &job.title,
         kind,
         state: words,
-        steps: if job.is_promotion { steps(job) } else { Vec::new() },
+        steps: if job.is_promotion() { steps(job) } else { Vec::new() },
         waiting: waiting(job),
         outcome,
         hint,
-        is_promotion: job.is_promotion,
+        is_promotion: job.is_promotion(),
         rows: rows(job),
         unknown: unknown(job),
         log: if with_log { text(&job.log) } else { String::new() },
@@ -115,7 +115,7 @@ fn steps(job: &Job) -> Vec<StepPart> {
 fn waiting(job: &Job) -> String {
     let side = &job.side;
     match (&job.waiting, job.step()) {
-        _ if !job.is_running() || !job.is_promotion => String::new(),
+        _ if !job.is_running() || !job.is_promotion() => String::new(),
         (Some(words), _) => words.clone(),
         (None, None | Some(Step::Look)) => "Waiting for the front end and all servers to respond...".into(),
         (None, Some(Step::Hold)) => "Waiting for the locks of all servers...".into(),

@@ -7,7 +7,7 @@ use super::{message, promotion, render, words};
 use bluegreen_client::observer::Step;
 
 use crate::client::{Planned, Problem};
-use crate::job::Job;
+use crate::job::{Job, Kind};
 use crate::state::{Server, State};
 
 #[derive(Template, Default)]
@@ -126,7 +126,7 @@ fn drain_words(planned: &Planned) -> Option<String> {
 /// Asks whether a side changes; `None` if the action or the side is unknown.
 #[must_use]
 pub fn apply(state: &State, csrf: &str, (action, side): (&str, &str)) -> Option<Html<String>> {
-    let servers: Vec<&Server> = state.servers.iter().filter(|server| server.endpoint.side == side).collect();
+    let servers = servers_of(state, side);
     servers.first()?;
     let title = match action {
         "rollback" => format!("Roll back {side}?"),
@@ -140,7 +140,7 @@ pub fn apply(state: &State, csrf: &str, (action, side): (&str, &str)) -> Option<
         title: title.clone(),
         words: vec![change_words(&servers, action, side), visitors(state, action, side)],
         csrf,
-        fields: vec![("do", action.into()), ("side", side.into()), ("seen", seen(state, side))],
+        fields: vec![("do", action.into()), ("side", side.into()), ("seen", seen(state, action, side))],
         asks_reason: action == "lock",
         kind: "primary",
         button: title.trim_end_matches('?').to_owned(),
@@ -164,12 +164,9 @@ fn change_words(servers: &[&Server], action: &str, side: &str) -> String {
             format!("{side} makes a fresh release of the tip of {branch}{tip}{on_all}, and makes it live.")
         }
         "cancel" => {
-            let running = servers.iter().filter_map(|server| server.status.good()?.running.as_ref());
-            let names: Vec<String> = running.map(|running| message(&running.to_string())).collect();
-            format!(
-                "This stops {}. What is live stays live.",
-                if names.is_empty() { "nothing".into() } else { names.join(", ") }
-            )
+            let running: Vec<String> = running(servers).map(|running| message(&running)).collect();
+            let names = if running.is_empty() { "nothing".into() } else { running.join(", ") };
+            format!("This stops {names}. What is live stays live.")
         }
         "lock" => format!(
             "{side} refuses deployments, and neither side can be promoted. Everyone who is refused reads your reason."
@@ -189,27 +186,57 @@ fn visitors(state: &State, action: &str, side: &str) -> String {
     }
 }
 
-/// Returns what an operator must have seen to confirm a change of a side: its live releases.
+fn servers_of<'s>(state: &'s State, side: &str) -> Vec<&'s Server> {
+    state.servers.iter().filter(|server| server.endpoint.side == side).collect()
+}
+
+/// Returns what runs on these servers.
+fn running(servers: &[&Server]) -> impl Iterator<Item = String> {
+    servers.iter().filter_map(|server| Some(server.status.good()?.running.as_ref()?.to_string()))
+}
+
+/// Returns what the confirmation of a change of a side has shown: the live releases, and the facts that its sentences
+/// contain.
 #[must_use]
-pub fn seen(state: &State, side: &str) -> String {
-    let servers = state.servers.iter().filter(|server| server.endpoint.side == side);
-    let live =
-        servers.map(|server| server.status.good().and_then(|status| status.live.as_deref()).unwrap_or("-"));
-    live.collect::<Vec<_>>().join(" ")
+pub fn seen(state: &State, action: &str, side: &str) -> String {
+    let servers = servers_of(state, side);
+    let live = servers.iter().map(|server| server.status.good().and_then(|status| status.live.as_deref()));
+    let mut seen: Vec<String> = live.map(|live| live.unwrap_or("-").to_owned()).collect();
+    if matches!(action, "rollback" | "deploy") {
+        seen.push(visitors(state, action, side));
+    }
+    if matches!(action, "deploy" | "cancel") {
+        seen.push(change_words(&servers, action, side));
+    }
+    seen.join(" ")
+}
+
+/// Returns what the confirmation of a cancellation has shown: the job, and what runs on its servers.
+#[must_use]
+pub fn seen_to_stop(state: &State, job: &Job) -> String {
+    let mut seen = vec![job.number.to_string()];
+    if job.kind == Kind::Deployment {
+        seen.extend(running(&servers_of(state, &job.side)));
+    }
+    seen.join(" ")
 }
 
 /// Asks whether the running action is cancelled; `None` if none runs that can be.
 #[must_use]
 pub fn stop(state: &State, csrf: &str) -> Option<Html<String>> {
     let job = state.job.as_ref().filter(|job| job.can_be_cancelled())?;
-    let words = if job.is_promotion { going_back(job) } else { "What is live stays live.".into() };
+    let words = if job.is_promotion() {
+        going_back(job)
+    } else {
+        change_words(&servers_of(state, &job.side), "cancel", &job.side)
+    };
     let is_draining = job.step() == Some(Step::Drain);
     let title = || format!("Cancel the {}?", job.title.to_lowercase());
     Some(Html(render(&Confirm {
         title: if is_draining { "Stop waiting?".into() } else { title() },
         words: vec![words],
         csrf,
-        fields: vec![("do", "stop".into()), ("seen", job.number.to_string())],
+        fields: vec![("do", "stop".into()), ("seen", seen_to_stop(state, job))],
         kind: "danger",
         button: if is_draining { "Stop waiting" } else { "Cancel it" }.into(),
         ..Confirm::default()

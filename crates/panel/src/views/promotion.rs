@@ -33,7 +33,7 @@ struct Changes {
 pub(super) fn part(state: &State) -> String {
     let (public, other) = (state.public_side(), state.other_side());
     // During a promotion, the public side changes.
-    if state.job.as_ref().is_some_and(|job| job.is_running() && job.is_promotion)
+    if state.job.as_ref().is_some_and(|job| job.is_running() && job.is_promotion())
         || state.has_foreign_promotion()
     {
         return "<section id=\"promotion\" hidden></section>".into();

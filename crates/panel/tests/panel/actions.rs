@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fake::{Panel, problem};
+use serde_json::json;
+
+use crate::fake::{Panel, World, problem};
 use crate::http::{Response, read_until};
 
 /// Returns the form of a page that asks, as a browser sends it.
@@ -126,6 +128,54 @@ fn what_has_changed_since_the_confirmation_is_not_done() {
         "{refused:?}"
     );
     assert_eq!(panel.fake.0.lock().unwrap().applied, Vec::<String>::new());
+}
+
+#[test]
+fn a_deployment_is_not_done_if_visitors_or_the_tip_have_changed() {
+    let panel = Panel::new();
+    let change_tip = |world: &mut World| {
+        world.statuses[1].as_mut().unwrap()["tip"] = "d".repeat(40).into();
+    };
+    for change in [|world: &mut World| world.public = Ok(Some("green".into())), change_tip] {
+        let deploy = panel.get("/confirm?do=deploy&side=green");
+        panel.change(change);
+        let refused = panel.post("/do", &form(&deploy));
+        assert_eq!(refused.status, 409, "{refused:?}");
+    }
+    assert_eq!(panel.fake.0.lock().unwrap().applied, Vec::<String>::new());
+}
+
+#[test]
+fn cancelling_an_action_names_what_it_stops() {
+    let panel = Panel::new();
+    panel.change(|world| world.is_blocked = true);
+    assert_eq!(confirm(&panel, "do=rollback&side=green").status, 303);
+    let early = panel.get("/confirm?do=stop");
+    assert!(early.body.contains("This stops nothing."), "{early:?}");
+    // The rollback waits for the deployment of someone else.
+    panel.change(|world| {
+        world.statuses[1].as_mut().unwrap()["running"] = json!({
+            "pid": 7, "action": "deploy", "by": { "user": "grace" }, "since": "2026-01-03T00:00:00Z", "phase": "build",
+        });
+    });
+    overview_shows(&panel, "grace");
+    let refused = panel.post("/do", &form(&early));
+    assert!(refused.status == 409 && refused.body.contains("Nothing was cancelled."), "{refused:?}");
+    let question = panel.get("/confirm?do=stop");
+    assert!(question.body.contains("This stops a deployment by grace (process 7"), "{question:?}");
+    assert_eq!(panel.post("/do", &form(&question)).status, 303);
+    overview_shows(&panel, "Cancelling...");
+    assert_eq!(panel.fake.0.lock().unwrap().applied, ["green: Run(Rollback)", "green: Run(Cancel)"]);
+}
+
+#[test]
+fn a_change_of_a_lock_cannot_be_cancelled() {
+    let panel = Panel::new();
+    panel.change(|world| world.is_blocked = true);
+    assert_eq!(confirm(&panel, "do=unlock&side=green").status, 303);
+    let page = overview_shows(&panel, "Unlock of green");
+    assert!(!page.contains("do=stop"), "{page}");
+    assert_eq!(panel.get("/confirm?do=stop").status, 404);
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl Pair for Fake {
         &self,
         side: &str,
         change: &Change,
-        _: &Stop,
+        stop: &Stop,
         progress: &Arc<dyn Progress>,
     ) -> Result<String, Problem> {
         self.0.lock().unwrap().applied.push(format!("{side}: {change:?}"));
@@ -221,7 +221,7 @@ impl Pair for Fake {
             thread::sleep(Duration::from_millis(5));
         }
         let is_cancel = format!("{change:?}").contains("Cancel");
-        while self.world().is_blocked && !is_cancel {
+        while self.world().is_blocked && !is_cancel && stop.check().is_ok() {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(format!("{side} has changed."))
