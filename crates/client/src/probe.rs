@@ -96,7 +96,7 @@ impl Request {
                     response.result = Err(format!("does not respond: {}", output.words()));
                 }
                 if let Some(text) = self.contains.as_ref().filter(|_| response.is_good())
-                    && !body(&output.stdout).contains(text.as_str())
+                    && !split(&output.stdout).1.contains(text.as_str())
                 {
                     let text = truncated(text, MAX_NAME_CHARS);
                     response.result = Err(format!("does not contain `{text}`"));
@@ -130,6 +130,7 @@ fn curl(url: &str, reads_body: bool, address: Option<&str>) -> Command {
     let mut command = process::command("curl");
     // `-q` ignores a user's own config. curl would expand brackets and braces in the URL without `--globoff`.
     command.args(["-q", "-sS", "--globoff", "--proto", "=http,https", "-D", "-"]);
+    command.arg("--suppress-connect-headers");
     command.args(["-o", if reads_body { "-" } else { "/dev/null" }]);
     command.args(["--max-time", RESPONSE_TIMEOUT, "-w", "\nstatus %{http_code}\ntook %{time_total}\n"]);
     if let Some(address) = address {
@@ -151,10 +152,18 @@ fn at<'a>(url: &'a str, address: &'a str) -> (Cow<'a, str>, &'a str) {
     }
 }
 
-/// Returns the response without its headers and without what curl reports about it.
-fn body(stdout: &str) -> &str {
-    let (response, _) = stdout.rsplit_once("\nstatus ").unwrap_or((stdout, ""));
-    response.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+/// Returns the headers and the body of a response, without the interim responses before it (RFC 9110, 15.2), such as
+/// 103 Early Hints, and without what curl reports about it.
+fn split(stdout: &str) -> (&str, &str) {
+    let (mut rest, _) = stdout.rsplit_once("\nstatus ").unwrap_or((stdout, ""));
+    loop {
+        let (headers, body) = rest.split_once("\r\n\r\n").unwrap_or((rest, ""));
+        let is_interim = headers.split(' ').nth(1).is_some_and(|status| status.starts_with('1'));
+        if !is_interim || !body.starts_with("HTTP/") {
+            return (headers, body);
+        }
+        rest = body;
+    }
 }
 
 /// Parses the headers of a response, and what curl reports about it.
@@ -164,7 +173,7 @@ pub fn parse(stdout: &str, is_ok: bool, elapsed: Duration) -> Response {
     let status = last("status ").and_then(|status| status.parse().ok());
     // Starting curl is not part of the server's response time.
     let took = last("took ").and_then(|took| Duration::try_from_secs_f64(took.parse().ok()?).ok());
-    let served_by = stdout.lines().find_map(|line| {
+    let served_by = split(stdout).0.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("x-served-by").then(|| truncated(value.trim(), MAX_NAME_CHARS).into_owned())
     });
@@ -185,7 +194,7 @@ pub fn join_url(url: &str, path: &str) -> String {
 #[must_use]
 pub fn try_it(url: &str, address: &str) -> String {
     let (url, address) = at(url, address);
-    format!("`curl -v --globoff --connect-to ::{address} '{url}'`")
+    format!("`curl -v --globoff --noproxy '*' --connect-to ::{address} '{url}'`")
 }
 
 /// Requests until `healthy` responses in a row are good; returns the problem of the last one if the time is up before. The
@@ -225,11 +234,28 @@ mod tests {
         let line = |address| try_it("https://shop.example/a", address);
         assert_eq!(
             line("http://127.0.0.1:8001"),
-            "`curl -v --globoff --connect-to ::127.0.0.1:8001 'http://shop.example/a'`"
+            "`curl -v --globoff --noproxy '*' --connect-to ::127.0.0.1:8001 'http://shop.example/a'`"
         );
         assert_eq!(
             line("10.0.0.3:443"),
-            "`curl -v --globoff --connect-to ::10.0.0.3:443 'https://shop.example/a'`"
+            "`curl -v --globoff --noproxy '*' --connect-to ::10.0.0.3:443 'https://shop.example/a'`"
         );
+    }
+
+    #[test]
+    fn only_the_headers_of_the_final_response_name_the_server() {
+        let early = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n";
+        let last = "HTTP/1.1 200 OK\r\nX-Served-By: green\r\n\r\n";
+        let page = "X-Served-By: blue\r\n\r\nHTTP/1.1 100 x";
+        let end = "\nstatus 200\ntook 0.005\n";
+        for (output, server) in [
+            (format!("{early}{early}{last}{page}{end}"), Some("green")),
+            (format!("HTTP/2 200 \r\nServer: nginx\r\n\r\n{page}{end}"), None),
+        ] {
+            let response = parse(&output, true, Duration::ZERO);
+            assert_eq!(response.served_by.as_deref(), server);
+            assert_eq!((response.result, split(&output).1), (Ok(200), page));
+        }
+        assert_eq!(split("\nstatus 000\ntook 0\n"), ("", ""));
     }
 }
