@@ -245,10 +245,12 @@ pub fn servers_of(side: &str, named: Option<&Path>) -> Result<Vec<ServerSpec>> {
             )
         });
     }
-    let (config, _) = PromoteConfig::read(named)?;
+    let (config, file) = PromoteConfig::read(named)?;
     let names = config.sides.keys().cloned().collect::<Vec<_>>().join(" or ");
-    let side = config.sides.get(side).map(Servers::list);
-    side.ok_or_else(|| invalid(format!("`{NAME}` has no such side"), format!("use {names}")))
+    let servers = config.sides.get(side).map(Servers::list);
+    servers.ok_or_else(|| {
+        invalid(format!("`{}` has no side `{side}`", printable(&file)), format!("use {names}"))
+    })
 }
 
 /// Reads the config, which may have up to 1 MB.

@@ -160,9 +160,9 @@ fn push_to(
                 (Outcome::Failed, None, Some(problem.unwrap_or_else(|| said.reason(&refs))))
             }
         }
-        Ok(_) => {
-            let problem = "cancelled; the server finishes what it has received";
-            (Outcome::Failed, None, Some(problem.into()))
+        Ok((end, _)) => {
+            let how = if matches!(end, End::TimedOut) { "timed out" } else { "cancelled" };
+            (Outcome::Failed, None, Some(format!("{how}; the server finishes what it has received")))
         }
     };
     Pushed {

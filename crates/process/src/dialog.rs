@@ -181,8 +181,11 @@ impl Dialog {
 
     /// Reads the available output; returns whether there was any on standard output.
     fn read(&mut self) -> bool {
+        // A program may print faster than this can read.
+        const MAX_READS: usize = 16;
         let mut buffer = [0; 16 * 1024];
-        while let Some(length) = read(&mut self.stderr, &mut buffer) {
+        for _ in 0..MAX_READS {
+            let Some(length) = read(&mut self.stderr, &mut buffer) else { break };
             self.errors.extend_from_slice(&buffer[..length]);
             if self.errors.len() > 2 * MAX_STDERR {
                 self.errors.drain(..self.errors.len() - MAX_STDERR);

@@ -5,8 +5,8 @@ use std::fmt::{self, Display};
 
 use serde::{Deserialize, Serialize};
 
-use super::MAX_SUBJECT_CHARS;
 use super::role::Role;
+use super::{MAX_SUBJECT_CHARS, name, optional_name};
 use bluegreen_git_types::ObjectId;
 use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, escape_controls, printable, truncated};
 
@@ -14,9 +14,10 @@ use bluegreen_text::{MAX_MESSAGE_CHARS, MAX_NAME_CHARS, escape_controls, printab
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// The key's comment, or the id of its certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_name")]
     pub name: Option<String>,
     /// `SHA256:` and 43 characters, as ssh-keygen and sshd's log write it.
+    #[serde(deserialize_with = "name")]
     pub fingerprint: String,
 }
 
@@ -24,15 +25,16 @@ pub struct Key {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// The login name that the program runs under.
+    #[serde(deserialize_with = "name")]
     pub user: String,
     /// The login name of the user who called `sudo`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_name")]
     pub sudo: Option<String>,
     /// True if the boot ran `resume`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub boot: bool,
     /// The address that an ssh connection comes from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_name")]
     pub ssh: Option<String>,
     /// The key that an ssh connection came in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
