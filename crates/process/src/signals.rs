@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::unistd::setsid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -35,7 +35,9 @@ pub struct Cancelled;
 pub struct Stop {
     /// Descriptors of which one becomes readable with the first signal or request.
     sources: Vec<Arc<UnixStream>>,
-    /// The other end of the last one, for [`Stop::request`].
+    /// The requests for the parts that this one belongs to. Unlike the descriptors, they cannot run out.
+    requested: Vec<Arc<AtomicBool>>,
+    /// The other end of the last descriptor, for [`Stop::request`].
     own: Option<UnixStream>,
 }
 
@@ -43,7 +45,7 @@ impl Stop {
     /// Creates a request that no signal sets.
     #[must_use]
     pub const fn never() -> Self {
-        Self { sources: Vec::new(), own: None }
+        Self { sources: Vec::new(), requested: Vec::new(), own: None }
     }
 
     /// Catches TERM, and INT and HUP unless the program serves a git client. From then on, these signals only request a stop.
@@ -61,36 +63,44 @@ impl Stop {
             Ok(reader)
         };
         let registered = register().inspect_err(|error| log::warn!("cannot handle signals: {error}"));
-        Self { sources: registered.ok().map(Arc::new).into_iter().collect(), own: None }
+        let sources = registered.ok().map(Arc::new).into_iter().collect();
+        Self { sources, ..Self::never() }
     }
 
     /// Returns a request for a part of the work, which is set by the same signals and by [`Stop::request`].
     #[must_use]
     pub fn part(&self) -> Self {
-        let mut sources = self.sources.clone();
+        let (mut sources, mut requested) = (self.sources.clone(), self.requested.clone());
+        requested.push(Arc::default());
         let own = match UnixStream::pair() {
             Ok((reader, writer)) => {
                 sources.push(Arc::new(reader));
                 Some(writer)
             }
             Err(error) => {
-                log::warn!("cannot stop a part of the work by itself: {error}");
+                log::warn!("a part of the work will notice late that it must stop: {error}");
                 None
             }
         };
-        Self { sources, own }
+        Self { sources, requested, own }
     }
 
     /// Requests a stop, if this request is for a part of the work.
     pub fn request(&self) {
+        if let Some(requested) = self.requested.last() {
+            requested.store(true, Ordering::Relaxed);
+        }
         if let Some(mut writer) = self.own.as_ref() {
-            // Ignore errors: that part then runs until its timeout.
+            // Ignore errors: that part then notices it when it checks.
             let _ = writer.write_all(b"stop");
         }
     }
 
     /// Fails once a signal has arrived.
     pub fn check(&self) -> Result<(), Cancelled> {
+        if self.requested.iter().any(|requested| requested.load(Ordering::Relaxed)) {
+            return Err(Cancelled);
+        }
         if self.sources.is_empty() {
             return Ok(());
         }
@@ -107,5 +117,22 @@ impl Stop {
     /// Returns descriptors of which one becomes readable when a signal comes.
     pub fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.sources.iter().map(|source| source.as_fd())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_stopped_with_the_whole_and_without_descriptors() {
+        let whole = Stop::never().part();
+        let without = Stop { sources: Vec::new(), own: None, ..whole.part() };
+        let part = without.part();
+        without.request();
+        assert_eq!((whole.check(), without.check(), part.check()), (Ok(()), Err(Cancelled), Err(Cancelled)));
+        let other = whole.part();
+        whole.request();
+        assert_eq!((whole.check(), other.check()), (Err(Cancelled), Err(Cancelled)));
     }
 }
