@@ -13,8 +13,8 @@ use clap::{Parser, Subcommand, ValueEnum};
     3 the new release is live, but something failed afterwards."
 )]
 pub struct Cli {
-    /// The bare repository, on a server [default: `GIT_DIR`, else the repository whose `hooks/` contains the program,
-    /// else the working directory unless it is a clone, else the only repository of the server]
+    /// The bare repository, on a server [default: `GIT_DIR`, else the repository that contains the program, else the
+    /// working directory unless it is a clone, else the only repository of the server]
     #[arg(short = 'C', value_name = "REPOSITORY", global = true)]
     pub repository: Option<PathBuf>,
     /// The form of messages; `json` prints an object for each, with `time`, `level`, and `message`
