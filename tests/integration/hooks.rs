@@ -139,7 +139,8 @@ fn all_other_hooks_of_a_team_run_with_and_without_the_gate() {
             team_hook(&sandbox, name, &script);
         }
         sandbox.commit("index.html", "App v1");
-        push(&sandbox).ok().serves("index.html", "App v1");
+        let pushed = push(&sandbox).ok().serves("index.html", "App v1");
+        assert_eq!(pushed.output().matches("Master ref received.").count(), 1, "{}", pushed.output());
         let order = sandbox.repository().join("order");
         let range = format!("refs/heads/master {:0>40} {}", "", sandbox.tip());
         let expected = format!(

@@ -1,6 +1,7 @@
 //! The git hooks. `post-receive` runs after the refs have moved. `proc-receive`, the gate, moves the branch itself after the
 //! release is built and checked.
 
+use std::fs::File;
 use std::io::{self, Read, stdin, stdout};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use bluegreen_server::gate::protocol::{self, RefStatus, Request};
 use bluegreen_server::gate::rules;
 use bluegreen_server::pusher::live_line::LiveLine;
 use bluegreen_server::pusher::message::Message;
+use bluegreen_server::site::Site;
 use bluegreen_server::site::history::Action;
 
 /// Runs the `post-receive` hook. If an operator runs it, it deploys the new revision of a line even if the branch has moved
@@ -69,7 +71,7 @@ fn handle_update(server: &mut DeployContext, update: &RefUpdate, is_alone: bool)
         return Ok(());
     }
     signals::outlive_the_client();
-    if called_by_git() && !is_alias && is_gated(server)? {
+    if called_by_git() && !is_alias && is_gated(server, update)? {
         // The gate has already reported this push.
         return Ok(());
     }
@@ -194,15 +196,21 @@ fn handle_gated_update(server: &mut DeployContext, request: &Request, update: &R
     }
 }
 
-/// Returns whether the gate handles pushes to the branch: git calls `proc-receive` for it, and that hook is this program.
-/// Runs git to find the hook's path if a script in another directory called this program.
-fn is_gated(server: &DeployContext) -> Result<bool> {
+/// Returns whether the gate has handled the push of a commit: git calls `proc-receive` for the branch, and that hook is this
+/// program, or it calls this program and the commit is live. Runs git to find the hook's path if a script in another directory
+/// called this program.
+fn is_gated(server: &DeployContext, update: &RefUpdate) -> Result<bool> {
     let DeployContext { repository, config, .. } = server;
     let hook = match own_hooks(repository) {
         Some(hooks) => hooks.join("proc-receive"),
         None => repository.hook_path("proc-receive")?,
     };
-    Ok(is_this_program(&hook) && repository.calls_proc_receive(&config.branch)?)
+    let has_deployed = || {
+        let live = Site::open(&config.site).and_then(|site| site.live());
+        live.is_ok_and(|live| live.release().is_some_and(|name| name.commit() == update.new.short()))
+    };
+    let is_ours = is_this_program(&hook) || (calls_this_program(&hook, "proc-receive") && has_deployed());
+    Ok(is_ours && repository.calls_proc_receive(&config.branch)?)
 }
 
 /// Returns the repository's `hooks` directory if this program was called from there.
@@ -220,4 +228,18 @@ pub fn is_this_program(hook: &Path) -> bool {
         Ok(ours.canonicalize()? == hook.canonicalize()? || std::fs::read(ours)? == std::fs::read(hook)?)
     };
     is_same().unwrap_or(false)
+}
+
+/// Returns whether a hook is a script that calls this program, as those in `hooks/` of the sources do.
+pub fn calls_this_program(hook: &Path, name: &str) -> bool {
+    let script = || -> io::Result<Vec<u8>> {
+        let mut script = Vec::new();
+        if hook.metadata()?.is_file() {
+            File::open(hook)?.take(1 << 16).read_to_end(&mut script)?;
+        }
+        Ok(script)
+    };
+    let (script, call) = (script().unwrap_or_default(), format!("bluegreen hook {name}"));
+    let script = String::from_utf8_lossy(&script);
+    script.lines().any(|line| line.split('#').next().is_some_and(|code| code.contains(&call)))
 }

@@ -4,16 +4,14 @@ mod programs;
 mod service;
 mod site;
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use bluegreen_text::explain::Explain;
 use bluegreen_text::{count, escape_controls, printable, reason};
 use serde::Serialize;
 
-use crate::command::server::hook::is_this_program;
+use crate::command::server::hook::{calls_this_program, is_this_program};
 use crate::command::server::invocation::{Invocation, refuse_weak};
 use crate::command::server::sudo;
 use crate::command::table::{print_json, print_text};
@@ -220,25 +218,12 @@ fn check_hook(repository: &Repository, findings: &mut Findings) {
             let message = format!("`{}` is not executable: git skips it", printable(&hook));
             findings.error(message, as_owner(&format!("chmod +x {}", printable(&hook))));
         }
-        Ok(_) if !runs_this_program(&hook, "post-receive") => {
+        Ok(_) if !is_this_program(&hook) && !calls_this_program(&hook, "post-receive") => {
             let message = format!("`{}` is another program", printable(&hook));
             findings.warning(message, "pipe its standard input to `bluegreen hook post-receive`");
         }
         Ok(_) => {}
     }
-}
-
-/// Returns whether a hook is this program, or a script that calls it, as those in `hooks/` of the sources do.
-fn runs_this_program(hook: &Path, name: &str) -> bool {
-    let calls_it = || -> std::io::Result<bool> {
-        let mut script = Vec::new();
-        if hook.metadata()?.is_file() {
-            File::open(hook)?.take(1 << 16).read_to_end(&mut script)?;
-        }
-        let (script, call) = (String::from_utf8_lossy(&script), format!("bluegreen hook {name}"));
-        Ok(script.lines().any(|line| line.split('#').next().is_some_and(|code| code.contains(&call))))
-    };
-    is_this_program(hook) || calls_it().unwrap_or(false)
 }
 
 /// Names the hook that deploys a push, for a message; `None` if no push can work.
@@ -259,7 +244,7 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
         );
         return None;
     }
-    if calls_gate && !runs_this_program(&gate, "proc-receive") {
+    if calls_gate && !is_this_program(&gate) && !calls_this_program(&gate, "proc-receive") {
         let message = format!("`{}` is another program, and handles pushes to {branch}", printable(&gate));
         findings.warning(message, format!("replace it, or {unset}"));
     } else if !calls_gate && runs && is_this_program(&gate) {
