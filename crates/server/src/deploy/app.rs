@@ -13,6 +13,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
 use crate::config::AppConfig;
 use crate::deploy::context::DeployContext;
 use crate::deploy::steps::PATH;
@@ -244,9 +247,23 @@ fn prepare(words: &[String]) -> Command {
     program
 }
 
+/// Connects to a unix socket without waiting. If its queue is full, connect(2) would otherwise block until the application
+/// accepts a connection.
+fn connect_now(socket: &Path) -> std::io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&stream, &SocketAddrUnix::new(socket)?) {
+        Err(Errno::AGAIN) => return Err(std::io::Error::other("it accepts no connections")),
+        connected => connected?,
+    }
+    let stream = UnixStream::from(stream);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// Requests a path over a unix socket, and returns the response's status.
 fn probe(socket: &Path, path: &str) -> std::io::Result<u16> {
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = connect_now(socket)?;
     stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
     stream.set_write_timeout(Some(PROBE_TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
@@ -267,5 +284,29 @@ impl Started<'_> {
 impl Drop for Started<'_> {
     fn drop(&mut self) {
         self.app.stop(&self.release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc::channel;
+
+    use bluegreen_sys::parallel::spawn_alone;
+
+    use super::*;
+
+    #[test]
+    fn a_health_check_does_not_wait_for_a_full_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        // The queue then has room for one connection.
+        rustix::net::listen(&listener, 0).unwrap();
+        let _first = UnixStream::connect(&socket).unwrap();
+        let (sender, receiver) = channel();
+        spawn_alone(move || sender.send(probe(&socket, "/")).unwrap()).unwrap();
+        let error = receiver.recv_timeout(Duration::from_secs(20)).unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "it accepts no connections");
     }
 }
