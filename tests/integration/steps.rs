@@ -1,8 +1,10 @@
 //! Steps: the site's own commands before and after activation, and what happens if they fail.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use crate::support::Sandbox;
+use crate::support::skip::{program_or_skip, root_or_skip};
 
 fn with_steps(steps: &str) -> Sandbox {
     let sandbox = Sandbox::new();
@@ -197,6 +199,34 @@ fn a_step_that_ignores_term_is_killed() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[test]
+fn a_step_that_cannot_be_killed_is_abandoned_and_reported() {
+    if !root_or_skip() || !program_or_skip("setpriv") {
+        return;
+    }
+    // As root, like `sudo`.
+    let sandbox = with_steps(
+        "build = { run = 'echo $$ > ../../child; exec ../../setpriv --reuid=0 sleep 90', timeout = '300ms' }",
+    );
+    sandbox.commit("a", "1").owned_by(65534);
+    let setpriv = sandbox.site().join("setpriv");
+    let found = sandbox.command("sh").args(["-c", "command -v setpriv"]).output().unwrap();
+    std::fs::copy(String::from_utf8(found.stdout).unwrap().trim(), &setpriv).unwrap();
+    std::os::unix::fs::chown(&setpriv, Some(0), Some(0)).unwrap();
+    std::fs::set_permissions(&setpriv, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let start = Instant::now();
+    let push = sandbox.push().not_deployed();
+    let elapsed = start.elapsed();
+    let child = std::fs::read_to_string(sandbox.site().join("child")).unwrap();
+    assert!(is_running(child.trim()));
+    let pid = rustix::process::Pid::from_raw(child.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    push.says("  cannot kill process <pid>: operation not permitted").says(
+        "error: step `echo $$ > ../../child; exec ../../setpriv --reuid=0 sleep 90` timed out after 300ms",
+    );
+    assert!(elapsed < Duration::from_secs(60), "{elapsed:?}");
 }
 
 #[test]

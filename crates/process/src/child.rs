@@ -1,7 +1,8 @@
 //! The engine for child processes: deadlines, cancellation, and bounded output, without threads.
 //!
 //! Each child leads its own process group. At its deadline, or at a stop request, the group receives TERM, and after a grace
-//! period KILL.
+//! period KILL. A child that still runs after that, such as `sudo`, which runs as root, is abandoned, and a line in its output
+//! reports that.
 //!
 //! Once the child has exited, all of its output is in the pipes, and is read to the end. Its background processes may keep a
 //! pipe open as long as they run, so their output is only read for a moment longer. Because the pipes are our own, they
@@ -17,7 +18,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::ioctl_fionbio;
 use rustix::process::Signal;
 
-use super::group::{ProcessGroup, wait};
+use super::group::{KILL_TIMEOUT, ProcessGroup, wait};
 use crate::signals::Stop;
 use bluegreen_text as text;
 
@@ -48,9 +49,9 @@ pub struct Limits<'a> {
 pub enum End {
     /// It exited by itself.
     Exited(ExitStatus),
-    /// It timed out and was killed.
+    /// It timed out and was killed, or abandoned if that was impossible.
     TimedOut,
-    /// A stop was requested, and it was killed.
+    /// A stop was requested, and it was killed, or abandoned if that was impossible.
     Cancelled,
 }
 
@@ -236,6 +237,8 @@ struct Running<'a> {
     /// When the next signal is due, or after the program has exited, when its pipes are closed.
     next: Instant,
     forced: Option<End>,
+    /// The result of sending KILL, or of TERM if that failed.
+    killed: Option<io::Result<()>>,
     has_exited: bool,
     /// True if background processes are killed.
     owns_group: bool,
@@ -261,7 +264,16 @@ impl<'a> Running<'a> {
             ioctl_fionbio(stdin, true)?;
         }
         let next = Instant::now() + timeout;
-        Ok(Self { group, stdin, outputs, next, forced: None, has_exited: false, owns_group: false })
+        Ok(Self {
+            group,
+            stdin,
+            outputs,
+            next,
+            forced: None,
+            killed: None,
+            has_exited: false,
+            owns_group: false,
+        })
     }
 
     /// Returns the descriptors to wait for.
@@ -311,10 +323,21 @@ impl<'a> Running<'a> {
         }
         let is_requested = self.forced.is_none() && stop.is_some_and(|stop| stop.check().is_err());
         if is_requested || is_late {
-            let signal = if self.forced.is_none() { Signal::TERM } else { Signal::KILL };
-            self.forced.get_or_insert(if is_requested { End::Cancelled } else { End::TimedOut });
-            self.next = Instant::now() + GRACE;
-            self.group.signal(signal);
+            if let Some(killed) = self.killed.take() {
+                let problem = self.group.abandon(killed);
+                sink(Stream::Stderr, format!("{problem}\n").as_bytes())?;
+                return Ok(self.forced);
+            }
+            if self.forced.is_some() {
+                self.next = Instant::now() + KILL_TIMEOUT;
+                self.killed = Some(self.group.signal(Signal::KILL));
+            } else {
+                self.forced = Some(if is_requested { End::Cancelled } else { End::TimedOut });
+                // A group that may not be signaled may have just exited.
+                let refused = self.group.signal(Signal::TERM).err();
+                self.next = Instant::now() + if refused.is_none() { GRACE } else { LINGER };
+                self.killed = refused.map(Err);
+            }
         }
         Ok(None)
     }
@@ -356,7 +379,8 @@ impl<'a> Running<'a> {
 
     fn reap(&mut self) -> io::Result<End> {
         if self.owns_group || self.forced.is_some() {
-            self.group.signal(Signal::KILL);
+            // Processes that cannot be killed do not hold up the caller.
+            let _ = self.group.signal(Signal::KILL);
         }
         let status = self.group.reap()?;
         Ok(self.forced.unwrap_or(End::Exited(status)))

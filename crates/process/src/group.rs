@@ -4,13 +4,17 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::exit_watch::ExitWatch;
+use bluegreen_text::reason;
+
+/// The time in which a killed process must exit. A process in an uninterruptible system call may not.
+pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A child process and its group. Dropping it kills the group, unless the child was reaped.
 #[derive(Debug)]
@@ -18,7 +22,8 @@ pub(super) struct ProcessGroup {
     child: Child,
     id: Pid,
     watch: ExitWatch,
-    is_reaped: bool,
+    /// True if the child was reaped or abandoned.
+    is_done: bool,
 }
 
 impl ProcessGroup {
@@ -27,10 +32,11 @@ impl ProcessGroup {
         let mut child = command.process_group(0).spawn()?;
         let id = Pid::from_child(&child);
         match ExitWatch::start(id) {
-            Ok(watch) => Ok(Self { child, id, watch, is_reaped: false }),
+            Ok(watch) => Ok(Self { child, id, watch, is_done: false }),
             Err(error) => {
-                kill(id, Signal::KILL);
-                let _ = child.wait();
+                if kill(id, Signal::KILL).is_ok() {
+                    let _ = child.wait();
+                }
                 Err(error)
             }
         }
@@ -51,16 +57,22 @@ impl ProcessGroup {
         wait(&mut [PollFd::new(&self.watch, PollFlags::IN)], Instant::now())
     }
 
-    /// Sends a signal to the whole group. The child has not been reaped, so its id cannot have been reused.
-    pub(super) fn signal(&self, signal: Signal) {
-        if !self.is_reaped {
-            kill(self.id, signal);
-        }
+    /// Sends a signal to the whole group. The child has not been reaped, so its id cannot have been reused. Fails if no
+    /// process of the group may be signaled, for example because `sudo` runs as root.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        if self.is_done { Ok(()) } else { kill(self.id, signal) }
+    }
+
+    /// Stops caring about a child that did not exit after KILL, and returns the reason. `killed` is the result of sending it.
+    pub(super) fn abandon(&mut self, killed: io::Result<()>) -> String {
+        self.is_done = true;
+        let how = killed.err().map_or_else(|| "it does not exit".into(), |error| reason(&error));
+        format!("cannot kill process {}: {how}", self.id)
     }
 
     /// Collects the exit status of the child, and waits for it if it has not exited yet.
     pub(super) fn reap(&mut self) -> io::Result<ExitStatus> {
-        self.is_reaped = true;
+        self.is_done = true;
         self.watch.finish();
         self.child.wait()
     }
@@ -68,16 +80,25 @@ impl ProcessGroup {
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        if !self.is_reaped {
-            self.signal(Signal::KILL);
+        if self.is_done {
+            return;
+        }
+        let killed = self.signal(Signal::KILL);
+        let until = Instant::now() + if killed.is_ok() { KILL_TIMEOUT } else { Duration::ZERO };
+        if wait(&mut [PollFd::new(&self.watch, PollFlags::IN)], until) {
             let _ = self.reap();
+        } else {
+            log::warn!("{}", self.abandon(killed));
         }
     }
 }
 
 /// Signals a group. A group that no longer exists is not an error.
-fn kill(group: Pid, signal: Signal) {
-    let _ = kill_process_group(group, signal);
+fn kill(group: Pid, signal: Signal) -> io::Result<()> {
+    match kill_process_group(group, signal) {
+        Err(Errno::SRCH) => Ok(()),
+        sent => Ok(sent?),
+    }
 }
 
 /// Polls until a deadline; returns whether a descriptor is ready.

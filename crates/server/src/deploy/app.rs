@@ -204,7 +204,7 @@ impl<'a> App<'a> {
         match end {
             End::Exited(status) if status.success() => Ok(String::from_utf8_lossy(&printed).into_owned()),
             End::Exited(status) => Err(failed(format!("{status}{}", reason.unwrap_or_default()))),
-            End::TimedOut | End::Cancelled => Err(failed("timed out".into())),
+            End::TimedOut | End::Cancelled => Err(failed(format!("timed out{}", reason.unwrap_or_default()))),
         }
     }
 }
