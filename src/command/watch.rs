@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stdout};
 use std::time::{Duration, SystemTime};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, Timespec, poll};
 use rustix::termios::tcgetwinsize;
 
 use super::overview_table::{HEADING, cells, interrupted_canary, lock_lines};
@@ -127,8 +127,7 @@ fn fit(mut rows: Vec<Row>, lines: usize) -> (Vec<Row>, usize) {
 /// Waits until the next refresh; returns whether Ctrl-C came before.
 fn wait(pause: Duration, stop: &Stop) -> bool {
     let timeout = Timespec { tv_sec: pause.as_secs().cast_signed(), tv_nsec: 0 };
-    let mut signals: Vec<PollFd> =
-        stop.readable().map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)).collect();
+    let mut signals: Vec<PollFd> = stop.wanted().collect();
     // Another signal, such as that of a resized terminal, refreshes at once.
     let _ = poll(&mut signals, Some(&timeout));
     stop.check().is_err()

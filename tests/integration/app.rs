@@ -2,11 +2,12 @@
 //! afterwards.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::support::Sandbox;
+use crate::support::run::spawn;
 use crate::support::skip::program_or_skip;
 
 /// An application that reports its version. Special first words in the version make it fail.
@@ -176,6 +177,35 @@ fn control_characters_in_instance_output_are_escaped() {
     assert_eq!(site.sandbox.bluegreen(&["log", "--app"]).ok().output(), "listening\\u{1b}[2J\n");
     let missing = "20261122T201500Z-1a2b3c4d5e6f";
     site.sandbox.bluegreen(&["log", "--app", missing]).fails(1);
+}
+
+#[test]
+fn following_the_output_of_an_instance_ends_when_the_reader_has_gone() {
+    let Some(site) = Site::new("", "") else { return };
+    site.version("one").push().ok();
+    let control = site.sandbox.path("control");
+    let script = fs::read_to_string(&control).unwrap();
+    fs::write(&control, "#!/bin/sh\necho listening; exec sleep 60\n").unwrap();
+    let (mut log, reader) = spawn(&mut site.sandbox.bluegreen_command(&["log", "--app", "--follow"]));
+    let mut reader = BufReader::new(reader);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "listening\n");
+    assert!(log.try_wait().unwrap().is_none(), "it must follow the output");
+    drop(reader);
+    let until = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        match log.try_wait().unwrap() {
+            None if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            status => break status,
+        }
+    };
+    if status.is_none() {
+        log.kill().unwrap();
+    }
+    // It stops the instance.
+    fs::write(&control, script).unwrap();
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
 }
 
 #[test]

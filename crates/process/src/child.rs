@@ -184,8 +184,7 @@ pub fn wait_any<'a>(tasks: impl Iterator<Item = &'a Task>, until: Instant, stop:
         task.running.interest(&mut wanted);
         next = next.min(task.running.wake_at());
     }
-    let signals = stop.into_iter().flat_map(Stop::readable);
-    wanted.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
+    wanted.extend(stop.into_iter().flat_map(Stop::wanted));
     wait(&mut wanted, next);
 }
 
@@ -294,9 +293,8 @@ impl<'a> Running<'a> {
     fn wait(&self, stop: Option<&Stop>) {
         let mut wanted = Vec::with_capacity(5);
         self.interest(&mut wanted);
-        let signals =
-            stop.filter(|_| self.forced.is_none() && !self.has_exited).into_iter().flat_map(Stop::readable);
-        wanted.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
+        let stop = stop.filter(|_| self.forced.is_none() && !self.has_exited);
+        wanted.extend(stop.into_iter().flat_map(Stop::wanted));
         wait(&mut wanted, self.next);
     }
 

@@ -203,8 +203,7 @@ impl Dialog {
         let mut wanted = vec![PollFd::from_borrowed_fd(self.group.exited(), PollFlags::IN)];
         let pipes = [&self.stdout, &self.stderr].into_iter().flatten();
         wanted.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        let signals = stop.into_iter().flat_map(Stop::readable);
-        wanted.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
+        wanted.extend(stop.into_iter().flat_map(Stop::wanted));
         wait(&mut wanted, until);
     }
 }

@@ -3,7 +3,7 @@
 //! Signals are handled, not blocked or ignored: child processes would inherit that, and steps could no longer be stopped.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,11 +30,14 @@ pub fn outlive_the_client() {
 #[error("cancelled")]
 pub struct Cancelled;
 
+/// A descriptor, and the events that request a stop. Errors and hang-ups always do.
+type Source = (Arc<OwnedFd>, PollFlags);
+
 /// A stop request. The program checks it where it can stop cleanly; a signal interrupts nothing else.
 #[derive(Debug)]
 pub struct Stop {
-    /// Descriptors of which one becomes readable with the first signal or request.
-    sources: Vec<Arc<UnixStream>>,
+    /// Of these descriptors, one becomes ready with the first signal or request.
+    sources: Vec<Source>,
     /// The requests for the parts that this one belongs to. Unlike the descriptors, they cannot run out.
     requested: Vec<Arc<AtomicBool>>,
     /// The other end of the last descriptor, for [`Stop::request`].
@@ -63,8 +66,8 @@ impl Stop {
             Ok(reader)
         };
         let registered = register().inspect_err(|error| log::warn!("cannot handle signals: {error}"));
-        let sources = registered.ok().map(Arc::new).into_iter().collect();
-        Self { sources, ..Self::never() }
+        let source = |reader: UnixStream| (Arc::new(reader.into()), PollFlags::IN);
+        Self { sources: registered.ok().map(source).into_iter().collect(), ..Self::never() }
     }
 
     /// Returns a request for a part of the work, which is set by the same signals and by [`Stop::request`].
@@ -74,7 +77,7 @@ impl Stop {
         requested.push(Arc::default());
         let own = match UnixStream::pair() {
             Ok((reader, writer)) => {
-                sources.push(Arc::new(reader));
+                sources.push((Arc::new(reader.into()), PollFlags::IN));
                 Some(writer)
             }
             Err(error) => {
@@ -83,6 +86,18 @@ impl Stop {
             }
         };
         Self { sources, requested, own }
+    }
+
+    /// Returns a request that is set by the same signals, and once the reader of this output has gone.
+    #[must_use]
+    pub fn or_unread(&self, output: impl AsFd) -> Self {
+        let (mut sources, mut requested) = (self.sources.clone(), self.requested.clone());
+        requested.push(Arc::default());
+        match output.as_fd().try_clone_to_owned() {
+            Ok(output) => sources.push((Arc::new(output), PollFlags::empty())),
+            Err(error) => log::warn!("cannot watch the output: {error}"),
+        }
+        Self { sources, requested, own: None }
     }
 
     /// Requests a stop, if this request is for a part of the work.
@@ -106,17 +121,16 @@ impl Stop {
         }
         // Do not read the byte, so that other threads see it, too.
         let now = Some(&Timespec { tv_sec: 0, tv_nsec: 0 });
-        let mut wanted: Vec<PollFd> =
-            self.readable().map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN)).collect();
+        let mut wanted: Vec<PollFd> = self.wanted().collect();
         match retry_on_intr(|| poll(&mut wanted, now)) {
             Ok(1..) => Err(Cancelled),
             _ => Ok(()),
         }
     }
 
-    /// Returns descriptors of which one becomes readable when a signal comes.
-    pub fn readable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.sources.iter().map(|source| source.as_fd())
+    /// Returns descriptors to poll, of which one becomes ready when a signal comes.
+    pub fn wanted(&self) -> impl Iterator<Item = PollFd<'_>> {
+        self.sources.iter().map(|(source, events)| PollFd::new(source, *events))
     }
 }
 

@@ -270,7 +270,7 @@ impl Client<'_> {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
         let mut wanted = vec![PollFd::from_borrowed_fd(descriptor, flags)];
-        wanted.extend(self.stop.readable().map(|signals| PollFd::from_borrowed_fd(signals, PollFlags::IN)));
+        wanted.extend(self.stop.wanted());
         match poll(&mut wanted, Some(&timeout)) {
             Ok(_) => Ok(!wanted[0].revents().is_empty()),
             Err(Errno::INTR) => Ok(false),

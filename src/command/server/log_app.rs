@@ -1,5 +1,6 @@
 //! `log --app [RELEASE]`: prints the output of a release's instance.
 
+use std::io::stdout;
 use std::time::Duration;
 
 use super::log::print;
@@ -23,8 +24,10 @@ pub fn run(server: &DeployContext, release: Option<&str>, follow: bool) -> Resul
     };
     let mut printed = Ok(true);
     server.catch_signals();
-    let end = process::run(&mut command, FOLLOW_TIMEOUT, Some(server.stop()), |bytes| {
-        if matches!(printed, Ok(true)) {
+    // An instance can be silent for hours after the reader has gone.
+    let stop = server.stop().or_unread(stdout());
+    let end = process::run(&mut command, FOLLOW_TIMEOUT, Some(&stop), |bytes| {
+        if matches!(printed, Ok(true)) && stop.check().is_ok() {
             printed = print(bytes);
         }
     });
