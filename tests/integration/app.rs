@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::support::Sandbox;
 use crate::support::run::spawn;
-use crate::support::skip::program_or_skip;
+use crate::support::skip::{program_or_skip, root_or_skip};
 
 /// An application that reports its version. Special first words in the version make it fail.
 const SERVER: &str = r#"
@@ -254,6 +255,28 @@ fn a_release_with_a_running_instance_is_neither_recycled_nor_removed() {
     site.control(&["drained"]);
     site.version("five").push().ok();
     assert_eq!(site.sandbox.releases().len(), 3, "the live release, the draining one, and the spare");
+}
+
+#[test]
+fn a_release_whose_instance_cannot_be_determined_is_kept() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.site_config("keep = 1").commit("version", "one").owned_by(65534).push().ok();
+    let first = sandbox.live();
+    sandbox.commit("version", "two").push().ok();
+    let release = sandbox.site().join("releases").join(&first);
+    std::os::unix::fs::symlink(sandbox.site().join("s"), release.join(".app.sock")).unwrap();
+    fs::set_permissions(&release, fs::Permissions::from_mode(0o000)).unwrap();
+    sandbox
+        .commit("version", "three")
+        .push()
+        .warned()
+        .says("warning: cannot read `<site>/releases/<release>/.app.sock`: permission denied");
+    assert!(sandbox.releases().contains(&first));
+    fs::set_permissions(&release, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(release.join("version").exists());
 }
 
 #[test]

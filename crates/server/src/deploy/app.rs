@@ -141,7 +141,7 @@ impl<'a> App<'a> {
     pub fn stop_strays(self, live: &Live) -> Result<()> {
         for release in self.site.releases()? {
             let is_unfinished = release.record.is_some_and(|record| record.state == State::Staged);
-            if is_unfinished && live.release() != Some(&release.name) && self.site.may_run(&release.name) {
+            if is_unfinished && live.release() != Some(&release.name) && self.site.may_run(&release.name)? {
                 self.stop(&release.name);
             }
         }
@@ -150,14 +150,16 @@ impl<'a> App<'a> {
 
     /// Starts the live release's instance if it is not running, for example after a reboot.
     pub fn ensure_live(self, live: &Live) {
-        if let Live::Release(live) = live
-            && self.site.socket(live).is_some()
-            && !self.site.may_run(live)
-        {
-            match self.start(live) {
-                Ok(started) => started.keep(),
-                Err(error) => self.server.report.warning(error),
+        let Live::Release(live) = live else { return };
+        let start = || {
+            if self.site.socket(live)?.is_some() && !self.site.may_run(live)? {
+                self.start(live)?.keep();
             }
+            Ok(())
+        };
+        let started: Result<()> = start();
+        if let Err(error) = started {
+            self.server.report.warning(error);
         }
     }
 
@@ -165,7 +167,7 @@ impl<'a> App<'a> {
     pub fn declare_live_if_interrupted(self, live: &Live) -> Result<()> {
         let declared = self.site.read_state(DECLARED)?;
         if let Live::Release(live) = live
-            && self.site.socket(live).is_some()
+            && self.site.socket(live)?.is_some()
             && declared.as_deref() != Some(live.to_string().as_bytes())
         {
             self.declare_live(live);

@@ -357,8 +357,7 @@ fn prune(server: &DeployContext, site: &mut LockedSite, live: &ReleaseName) {
         // A release whose instance still drains, or which visitors had until now, is removed by a later deployment.
         Ok(names) => names
             .iter()
-            .filter(|name| !is_in_use(server, site, name))
-            .map(|name| remove(server, site, name))
+            .map(|name| if is_in_use(server, site, name)? { Ok(()) } else { remove(server, site, name) })
             .collect(),
         Err(error) => vec![Err(error)],
     };
@@ -369,12 +368,13 @@ fn prune(server: &DeployContext, site: &mut LockedSite, live: &ReleaseName) {
 
 /// Returns whether a release can be recycled: its instance is not running, and it contains no uploads.
 fn is_free(server: &DeployContext, site: &LockedSite, name: &ReleaseName) -> bool {
-    !is_in_use(server, site, name) && matches!(shared::own_files(site, &server.config.shared, name), Ok(None))
+    matches!(is_in_use(server, site, name), Ok(false))
+        && matches!(shared::own_files(site, &server.config.shared, name), Ok(None))
 }
 
 /// Returns whether something may still use a release: its instance, or a visitor whose side is no longer public.
-fn is_in_use(server: &DeployContext, site: &LockedSite, name: &ReleaseName) -> bool {
-    site.may_run(name) || site.is_settling(name, server.config.public.settle)
+fn is_in_use(server: &DeployContext, site: &LockedSite, name: &ReleaseName) -> Result<bool> {
+    Ok(site.is_settling(name, server.config.public.settle) || site.may_run(name)?)
 }
 
 /// Removes a release, unless it contains files that may be uploads.

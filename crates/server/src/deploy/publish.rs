@@ -123,11 +123,15 @@ impl Publication<'_> {
     /// failed release is worse.
     fn start_previous(&self, previous: &ReleaseName) {
         let Some(app) = App::of(self.server, self.site) else { return };
-        if self.site.socket(previous).is_some() {
-            match app.start(previous) {
-                Ok(started) => started.keep(),
-                Err(error) => self.server.report.warning(error),
+        let start = || {
+            if self.site.socket(previous)?.is_some() {
+                app.start(previous)?.keep();
             }
+            Ok(())
+        };
+        let started: Result<()> = start();
+        if let Err(error) = started {
+            self.server.report.warning(error);
         }
     }
 

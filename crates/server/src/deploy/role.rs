@@ -111,7 +111,7 @@ fn command(server: &DeployContext, site: &Site, live: &Live, name: &str, step: &
             .current_dir(site.release_path(live))
             .env("BLUEGREEN_RELEASE", live.to_string())
             .env("BLUEGREEN_COMMIT", commit.map_or_else(String::new, |record| record.commit.to_string()))
-            .env("BLUEGREEN_SOCKET", site.socket(live).unwrap_or_default());
+            .env("BLUEGREEN_SOCKET", site.socket(live).ok().flatten().unwrap_or_default());
     }
     command.env("BLUEGREEN_PUBLIC", if name == "enter" { "yes" } else { "no" });
     command

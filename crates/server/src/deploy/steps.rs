@@ -113,7 +113,7 @@ impl<'a> Steps<'a> {
             .env("BLUEGREEN_RELEASE", self.release.to_string())
             .env("BLUEGREEN_COMMIT", commit.map_or_else(String::new, |record| record.commit.to_string()))
             .env("BLUEGREEN_PREVIOUS", previous)
-            .env("BLUEGREEN_SOCKET", self.site.socket(self.release).unwrap_or_default());
+            .env("BLUEGREEN_SOCKET", self.site.socket(self.release).ok().flatten().unwrap_or_default());
         command
     }
 }
