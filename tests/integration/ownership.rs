@@ -1,7 +1,9 @@
 //! Root operates on another user's repository: no file that it creates is owned by root.
 
+use std::ffi::OsStr;
 use std::fs::{Permissions, set_permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use crate::support::sandbox::NOBODY;
@@ -89,4 +91,54 @@ fn inaccessible_directories_are_opened_for_recycling_and_pruning() {
     }
     assert_eq!(sandbox.releases().len(), 4);
     sandbox.is_tidy();
+}
+
+#[test]
+fn root_uses_no_repository_with_files_of_other_users_at_any_depth() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.commit("index.html", "v1").push().ok();
+    let other = |name: &[u8]| {
+        let objects = sandbox.path(OsStr::from_bytes(name)).join("objects");
+        std::fs::create_dir_all(objects.join("info")).unwrap();
+        objects
+    };
+    let alternates = sandbox.repository().join("objects/info/alternates");
+    let is_refused = |weak: &Path| {
+        let run = sandbox.bluegreen(&["status"]).fails(2);
+        assert!(run.output().contains("error: root cannot work in"), "{}", run.output());
+        chown(weak, Some(0), Some(0)).unwrap();
+        set_permissions(weak, Permissions::from_mode(0o755)).unwrap();
+        sandbox.bluegreen(&["status"]).ok();
+    };
+
+    let hook = sandbox.repository().join("hooks/update.d/first");
+    std::fs::create_dir(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, "").unwrap();
+    set_permissions(&hook, Permissions::from_mode(0o777)).unwrap();
+    is_refused(&hook);
+    chown(&hook, Some(NOBODY), None).unwrap();
+    is_refused(&hook);
+
+    // A relative path, a path that is not UTF-8, and the alternate of an alternate.
+    let (relative, bytes, nested) = (other(b"relative"), other(b"\xff"), other(b"nested"));
+    std::fs::write(&alternates, "../../relative/objects\n").unwrap();
+    chown(&relative, Some(NOBODY), None).unwrap();
+    is_refused(&relative);
+    std::fs::write(&alternates, [bytes.as_os_str().as_bytes(), b"\n"].concat()).unwrap();
+    chown(&bytes, Some(NOBODY), None).unwrap();
+    is_refused(&bytes);
+    std::fs::write(&alternates, "../../relative/objects\n").unwrap();
+    std::fs::write(relative.join("info/alternates"), format!("{}\n", nested.display())).unwrap();
+    chown(nested.join("info"), Some(NOBODY), None).unwrap();
+    is_refused(&nested.join("info"));
+
+    // Git decodes it, so another directory than the one that was checked would be used.
+    std::fs::write(&alternates, format!("\"{}\"\n", nested.display())).unwrap();
+    sandbox
+        .bluegreen(&["status"])
+        .fails(1)
+        .says("error: cannot check `<repository>/objects/info/alternates`: write its paths without quotes");
 }

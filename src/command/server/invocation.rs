@@ -6,8 +6,11 @@
 //! section "Trust" of ARCHITECTURE.md has the complete rule.
 
 use std::cell::LazyCell;
-use std::ffi::{CString, OsString};
+use std::collections::BTreeSet;
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bluegreen_text::{MAX_NAME_CHARS, truncated};
@@ -227,16 +230,77 @@ fn refuse_tracing() -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses a root-owned repository if other users can write a file in it that root would read.
+/// Refuses a root-owned repository if other users can change a file in it, or in an object directory that it borrows from, that
+/// root would read or run.
 fn refuse_weak_repository(git_dir: &Path) -> Result<()> {
+    let (mut seen, mut seen_objects) = (BTreeSet::new(), BTreeSet::new());
     refuse_weak(git_dir)?;
-    let entries = git_dir.read_dir().map_err(Error::io("read", git_dir))?;
     // The config is checked when it is read.
-    for entry in entries.flatten().filter(|entry| entry.file_name() != config::FILE) {
-        refuse_weak(&entry.path())?;
+    refuse_weak_entries(git_dir, &mut seen, Some(config::FILE))?;
+    let mut borrowed = alternates(&git_dir.join("objects"))?;
+    while let Some(objects) = borrowed.pop() {
+        refuse_weak(&objects)?;
+        if is_new(&objects, &mut seen_objects)? {
+            refuse_weak_entries(&objects, &mut seen, None)?;
+            borrowed.extend(alternates(&objects)?);
+        }
     }
-    let alternates = std::fs::read_to_string(git_dir.join("objects/info/alternates")).unwrap_or_default();
-    alternates.lines().filter(|line| line.starts_with('/')).try_for_each(|line| refuse_weak(Path::new(line)))
+    Ok(())
+}
+
+/// Refuses a directory if other users can change anything in it, at any depth and through symlinks, except for one entry.
+fn refuse_weak_entries(dir: &Path, seen: &mut Seen, except: Option<&str>) -> Result<()> {
+    if !is_new(dir, seen)? {
+        return Ok(());
+    }
+    let failed = |error: io::Error| Error::io("read", dir)(error);
+    let entries = match dir.read_dir() {
+        // A push may have just removed its temporary directory.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        if except.is_none_or(|name| entry.file_name() != name) {
+            refuse_weak(&path)?;
+            if path.is_dir() {
+                refuse_weak_entries(&path, seen, None)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The devices and inodes of directories.
+type Seen = BTreeSet<(u64, u64)>;
+
+/// Returns whether a directory exists and is seen for the first time.
+fn is_new(dir: &Path, seen: &mut Seen) -> Result<bool> {
+    match dir.metadata() {
+        Ok(found) => Ok(seen.insert((found.dev(), found.ino()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("read", dir)(error)),
+    }
+}
+
+/// Returns the object directories that an object directory borrows from. Git decodes a quoted path, which therefore cannot be
+/// checked.
+fn alternates(objects: &Path) -> Result<Vec<PathBuf>> {
+    let file = objects.join("info/alternates");
+    let failed = |error: io::Error| Error::io("check", &file)(error);
+    let text = match std::fs::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.map_err(failed)?,
+    };
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty() && !line.starts_with(b"#"));
+    let path = |line: &[u8]| {
+        if line.starts_with(b"\"") {
+            return Err(failed(io::Error::other("write its paths without quotes")));
+        }
+        Ok(objects.join(OsStr::from_bytes(line)))
+    };
+    lines.map(path).collect()
 }
 
 /// As root, refuses a path that other users can change.
