@@ -10,7 +10,7 @@ use bluegreen_client as client;
 use bluegreen_process::signals::Cancelled;
 use bluegreen_protocol::role::Role;
 use bluegreen_text::explain::{Explain, IoError};
-use bluegreen_text::{printable, reason};
+use bluegreen_text::{printable, reason, shell_word};
 
 /// The result of a command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -167,11 +167,11 @@ impl Explain for Error {
                 "name the bare repository, as in `bluegreen -C /home/deploy/sample_app status`".into()
             }
             Self::NameRepository(paths) => {
-                let named = |path: &PathBuf| format!("`bluegreen -C {} status`", printable(path));
+                let named = |path: &PathBuf| format!("`bluegreen -C {} status`", shell_word(path));
                 format!("run {}", paths.iter().map(named).collect::<Vec<_>>().join(" or "))
             }
             Self::ClosedRepository(path) => {
-                format!("run it as the repository's owner: `sudo bluegreen -C {} ...`", printable(path))
+                format!("run it as the repository's owner: `sudo bluegreen -C {} ...`", shell_word(path))
             }
             Self::NoShell(commands) | Self::NotOverSsh { commands, .. } => {
                 // A promotion runs `hold`, and people do not.
@@ -190,7 +190,7 @@ impl Explain for Error {
                 format!("name one of them ({}), as in `status -C {}`", names.join(", "), names[0])
             }
             Self::UnknownRepository { there, .. } => format!("name one of {}", there.join(", ")),
-            Self::ForeignPath(_, _, at, None) => format!("`chmod go-w {}`", printable(at)),
+            Self::ForeignPath(_, _, at, None) => format!("`chmod go-w {}`", shell_word(at)),
             Self::ForeignPath(.., Some(other)) => {
                 format!(
                     "run it as {other}: `sudo -u {other} bluegreen ...`; or use a path that only its owner can modify"

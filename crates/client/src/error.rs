@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bluegreen_process::signals::Cancelled;
 use bluegreen_text::explain::{Explain, IoError};
-use bluegreen_text::reason;
+use bluegreen_text::{reason, shell_word};
 
 /// The result of everything that can fail in the client.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -382,7 +382,7 @@ impl Explain for Error {
 fn run_hint(program: &str, error: &io::Error) -> Option<String> {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied if program.contains('/') => {
-            Some(format!("it must exist and be executable: `ls -l {program}`"))
+            Some(format!("it must exist and be executable: `ls -l {}`", shell_word(program)))
         }
         io::ErrorKind::NotFound => {
             let package = if program == "ssh" { "openssh-client" } else { program };

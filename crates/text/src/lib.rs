@@ -22,6 +22,27 @@ pub fn printable(name: &(impl AsRef<Path> + ?Sized)) -> String {
     text
 }
 
+/// Formats a path as one word of a shell command that is printed for people. It is quoted if necessary; bytes that are not
+/// printable become `$'\xff'`, which bash and zsh decode.
+pub fn shell_word(name: &(impl AsRef<Path> + ?Sized)) -> String {
+    let bytes = name.as_ref().as_os_str().as_bytes();
+    let text = printable(name);
+    if text.as_bytes() == bytes
+        && let Ok(quoted) = shlex::try_quote(&text)
+    {
+        return quoted.into_owned();
+    }
+    let mut quoted = String::from("$'");
+    for &byte in bytes {
+        if byte == b' ' || byte.is_ascii_graphic() && !matches!(byte, b'\'' | b'\\') {
+            quoted.push(byte.into());
+        } else {
+            let _ = write!(quoted, "\\x{byte:02x}");
+        }
+    }
+    quoted + "'"
+}
+
 /// Escapes control characters and characters that reorder text, as `\n`, `\u{1b}`, or `\u{202e}`, so that text
 /// from others can neither control a terminal nor display in another order than it is stored.
 #[must_use]
@@ -187,6 +208,15 @@ mod tests {
     #[test]
     fn names_that_are_not_utf8_are_printable() {
         assert_eq!(printable(OsStr::from_bytes(b"caf\xe9/\x1b[0m")), "caf\\xe9/\\u{1b}[0m");
+    }
+
+    #[test]
+    fn a_path_in_a_command_is_one_word_of_the_shell() {
+        for name in ["/var/www/html", "/srv/a b", "/srv/it's; rm -rf $HOME", "/srv/\"`x`\"!", "/srv/\\", ""] {
+            assert_eq!(shlex::split(&shell_word(name)).unwrap(), [name]);
+        }
+        assert_eq!(shell_word("/var/www/html"), "/var/www/html");
+        assert_eq!(shell_word(OsStr::from_bytes(b"/a b/\xff'\n")), "$'/a b/\\xff\\x27\\x0a'");
     }
 
     #[test]

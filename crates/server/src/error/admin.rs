@@ -6,7 +6,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use bluegreen_text::printable;
+use bluegreen_text::{printable, shell_word};
 use nix::unistd::{Uid, User};
 
 /// Returns the login name of the repository's owner.
@@ -15,7 +15,7 @@ fn owner() -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| format!("'#{uid}'"), |user| user.name)
 }
 
-/// Returns a command that runs as the repository's owner, in backticks.
+/// Returns a command that runs as the repository's owner, in backticks. Its paths must be quoted ([`shell_word`]).
 #[must_use]
 pub fn as_owner(command: &str) -> String {
     format!("`sudo -u {} {command}`", owner())
@@ -25,18 +25,18 @@ pub fn as_owner(command: &str) -> String {
 /// its contents.
 #[must_use]
 pub fn give_away(options: &str, path: &Path) -> String {
-    let (owner, shown) = (owner(), printable(path));
+    let (owner, shown) = (owner(), shell_word(path));
     // With -h, replacing the last component does no harm.
     match path.parent().and_then(Path::parent) {
         Some(above) if is_roots(above) => format!("`sudo chown {options} {owner} {shown}`"),
-        _ => format!("let {owner} own `{shown}`"),
+        _ => format!("let {owner} own `{}`", printable(path)),
     }
 }
 
 /// Returns the command that changes the mode of a path.
 #[must_use]
 pub fn change_mode(mode: &str, path: &Path) -> String {
-    let shown = printable(path);
+    let shown = shell_word(path);
     if is_roots(path) {
         format!("`sudo chmod {mode} {shown}`")
     } else {
@@ -47,8 +47,8 @@ pub fn change_mode(mode: &str, path: &Path) -> String {
 /// Returns the command that creates a directory for the repository's owner.
 pub(super) fn create(path: &Path) -> String {
     match path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok()) {
-        Some(above) if is_roots(above) => format!("`sudo install -d -o {} {}`", owner(), printable(path)),
-        _ => as_owner(&format!("mkdir -p {}", printable(path))),
+        Some(above) if is_roots(above) => format!("`sudo install -d -o {} {}`", owner(), shell_word(path)),
+        _ => as_owner(&format!("mkdir -p {}", shell_word(path))),
     }
 }
 

@@ -4,9 +4,10 @@
 //! deployments.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use bluegreen_text::explain::Explain;
-use bluegreen_text::printable;
+use bluegreen_text::{printable, shell_word};
 
 use super::admin::{change_mode, create, give_away};
 use crate::error::Error;
@@ -91,13 +92,12 @@ impl Error {
     fn site_hint(&self) -> Option<String> {
         Some(match self {
             Self::SharedMissing(path) => {
-                let (dir, path) = (path.parent().unwrap_or(path), printable(path));
-                let create = format!("mkdir -p {} && ${{EDITOR:-vi}} {path}", printable(dir));
-                format!("create it on the server: `sudo -u {} sh -c '{create}'`", user())
+                let (dir, path) = (path.parent().unwrap_or(path), shell_word(path));
+                let create = format!("mkdir -p {} && ${{EDITOR:-vi}} {path}", shell_word(dir));
+                format!("create it on the server: `sudo -u {} sh -c {}`", user(), shell_word(&create))
             }
             Self::SharedKind { path, .. } => {
-                let command = format!("sudo -u {0} mv -T {1} {1}.old", user(), printable(path));
-                format!("move it away: `{command}`, or change `[shared]` in bluegreen.toml")
+                format!("move it away: `{}`, or change `[shared]` in bluegreen.toml", move_away(path))
             }
             Self::SharedInTheWay { .. } => {
                 "remove it from the commit, or change `[shared]` in bluegreen.toml".into()
@@ -106,8 +106,7 @@ impl Error {
                 format!("create it for the repository's owner: {}", create(path))
             }
             Self::CurrentOccupied { path, .. } => {
-                let command = format!("sudo -u {0} mv -T {1} {1}.old", user(), printable(path));
-                format!("move it away: `{command}`, then push again")
+                format!("move it away: `{}`, then push again", move_away(path))
             }
             Self::ReleasesLink { .. } => {
                 "replace the symlink by a directory, or set `root` of `[site]` to a directory on that disk"
@@ -119,5 +118,39 @@ impl Error {
             Self::NoSpace { .. } => "free some space, or lower `keep` in bluegreen.toml".into(),
             _ => return None,
         })
+    }
+}
+
+/// Returns the command that renames a path, as the repository's owner.
+fn move_away(path: &Path) -> String {
+    let mut old = path.as_os_str().to_owned();
+    old.push(".old");
+    format!("sudo -u {} mv -T {} {}", user(), shell_word(path), shell_word(&old))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn paths_in_hints_are_quoted_for_the_shell() {
+        let path = PathBuf::from("/nowhere/it's; a $HOME");
+        for error in [
+            Error::NoSite(path.clone()),
+            Error::CurrentOccupied { path: path.clone(), kind: "a file" },
+            Error::SharedKind { path: path.clone(), wanted: "file" },
+            Error::ConfigUnsafe { file: path.clone(), problem: "is writable by other users".into() },
+        ] {
+            let hint = error.hint().unwrap();
+            let words = shlex::split(hint.split('`').nth(1).unwrap()).unwrap();
+            assert!(words.iter().any(|word| Path::new(word) == path), "{hint}");
+        }
+        // A command in a command.
+        let hint = Error::SharedMissing(path.clone()).hint().unwrap();
+        let words = shlex::split(hint.split('`').nth(1).unwrap()).unwrap();
+        let words = shlex::split(words.last().unwrap()).unwrap();
+        assert_eq!(words.last().map(Path::new), Some(&*path), "{hint}");
     }
 }

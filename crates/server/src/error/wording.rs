@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use bluegreen_text::printable;
+use bluegreen_text::{printable, shell_word};
 use nix::unistd::{Uid, User};
 
 use super::admin::{change_mode, give_away};
@@ -27,7 +27,7 @@ pub(super) fn user() -> String {
 /// Returns the command that grants the current user write access to a path, or to its nearest existing ancestor.
 pub(super) fn grant(path: &Path) -> String {
     let found = path.ancestors().find_map(|path| Some((path, path.symlink_metadata().ok()?)));
-    let Some((path, found)) = found else { return format!("`ls -ld {}`", printable(path)) };
+    let Some((path, found)) = found else { return format!("`ls -ld {}`", shell_word(path)) };
     let is_ours = found.uid() == Uid::effective().as_raw();
     if is_ours { change_mode("u+rwX", path) } else { give_away("-h", path) }
 }

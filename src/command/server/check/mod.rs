@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 
 use bluegreen_text::explain::Explain;
-use bluegreen_text::{count, escape_controls, printable, reason};
+use bluegreen_text::{count, escape_controls, printable, reason, shell_word};
 use serde::Serialize;
 
 use crate::command::server::hook::{calls_this_program, is_this_program};
@@ -136,7 +136,7 @@ fn check_git(repository: &Repository, findings: &mut Findings) {
         findings.error(message, format!("install git {}.{} or newer", OLDEST_GIT.0, OLDEST_GIT.1));
     }
     let Some(settings) = findings.take(repository.own_settings()) else { return };
-    let git_dir = printable(repository.path());
+    let git_dir = shell_word(repository.path());
     for Recommended { key, value, loss } in RECOMMENDED {
         if !settings.iter().any(|setting| setting.name.eq_ignore_ascii_case(key)) {
             findings.warning(
@@ -153,7 +153,7 @@ fn check_branch(repository: &Repository, branch: &str, findings: &mut Findings) 
     if findings.take(repository.setting("core.bare")).flatten().as_deref() == Some("false") {
         findings.warning(
             format!("`{git_dir}` is not bare: git refuses pushes to the branch that is checked out"),
-            as_owner(&format!("git -C {git_dir} config core.bare true")),
+            as_owner(&format!("git -C {} config core.bare true", shell_word(repository.path()))),
         );
     }
     if findings.take(repository.tip(branch)).flatten().is_some() {
@@ -198,11 +198,11 @@ fn check_hook(repository: &Repository, findings: &mut Findings) {
         let message = format!("`core.hooksPath` is `{}`: git ignores hooks/", printable(&path));
         findings.error(
             message,
-            as_owner(&format!("git -C {} config --unset core.hooksPath", printable(repository.path()))),
+            as_owner(&format!("git -C {} config --unset core.hooksPath", shell_word(repository.path()))),
         );
     }
     let hook = repository.path().join("hooks/post-receive");
-    let remedy = as_owner(&format!("ln -s {} {}", program(), printable(&hook)));
+    let remedy = as_owner(&format!("ln -s {} {}", program(), shell_word(&hook)));
     match hook.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound && hook.is_symlink() => {
             findings.error(
@@ -216,7 +216,7 @@ fn check_hook(repository: &Repository, findings: &mut Findings) {
         Err(error) => drop(findings.take(Err::<(), _>(Error::io("read", &hook)(error)))),
         Ok(metadata) if metadata.permissions().mode() & 0o100 == 0 => {
             let message = format!("`{}` is not executable: git skips it", printable(&hook));
-            findings.error(message, as_owner(&format!("chmod +x {}", printable(&hook))));
+            findings.error(message, as_owner(&format!("chmod +x {}", shell_word(&hook))));
         }
         Ok(_) if !is_this_program(&hook) && !calls_this_program(&hook, "post-receive") => {
             let message = format!("`{}` is another program", printable(&hook));
@@ -231,7 +231,7 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
     let gate = repository.path().join("hooks/proc-receive");
     let calls_gate = findings.take(repository.calls_proc_receive(branch))?;
     let runs = gate.metadata().is_ok_and(|file| file.permissions().mode() & 0o100 != 0);
-    let git_dir = printable(repository.path());
+    let git_dir = shell_word(repository.path());
     let unset = as_owner(&format!("git -C {git_dir} config --unset-all receive.procReceiveRefs"));
     if calls_gate && !runs {
         let message = format!(
@@ -240,7 +240,7 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
         );
         findings.error(
             message,
-            format!("{}, or {unset}", as_owner(&format!("ln -s {} {}", program(), printable(&gate)))),
+            format!("{}, or {unset}", as_owner(&format!("ln -s {} {}", program(), shell_word(&gate)))),
         );
         return None;
     }
@@ -254,7 +254,8 @@ fn check_gate(repository: &Repository, branch: &str, findings: &mut Findings) ->
             format!(
                 "{}, or remove it",
                 as_owner(&format!(
-                    "git -C {git_dir} config --add receive.procReceiveRefs refs/heads/{branch}"
+                    "git -C {git_dir} config --add receive.procReceiveRefs {}",
+                    shell_word(&format!("refs/heads/{branch}"))
                 ))
             ),
         );
@@ -301,7 +302,7 @@ fn all_steps(config: &Config) -> impl Iterator<Item = &Step> {
 }
 
 fn program() -> String {
-    std::env::current_exe().map_or_else(|_| "/usr/local/bin/bluegreen".into(), |path| printable(&path))
+    std::env::current_exe().map_or_else(|_| "/usr/local/bin/bluegreen".into(), |path| shell_word(&path))
 }
 
 /// Reports pending recovery after a crash.

@@ -12,7 +12,7 @@ use bluegreen_server::config::Config;
 use bluegreen_server::error::{as_owner, change_mode, give_away};
 use bluegreen_server::shared;
 use bluegreen_server::site::{Live, Site};
-use bluegreen_text::{bytes, printable};
+use bluegreen_text::{bytes, printable, shell_word};
 
 /// The free space that causes a warning, in bytes.
 const LOW_SPACE: u64 = 1_000_000_000;
@@ -74,13 +74,14 @@ fn check_space(place: &str, path: &Path, findings: &mut Findings) {
     let (free, total) =
         (space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize));
     let at = printable(path);
-    let hint = format!("`df -h {at}`, then free some space, or lower `keep` in bluegreen.toml");
+    let word = shell_word(path);
+    let hint = format!("`df -h {word}`, then free some space, or lower `keep` in bluegreen.toml");
     // File systems that allocate inodes dynamically report a total of 0.
     if space.f_files > 0 && space.f_favail < NO_INODES {
         let message =
             format!("no space for files is left in the {place} `{at}`: {} inodes are free", space.f_favail);
         findings
-            .error(message, format!("`df -i {at}`, then remove files, or lower `keep` in bluegreen.toml"));
+            .error(message, format!("`df -i {word}`, then remove files, or lower `keep` in bluegreen.toml"));
     } else if free < NO_SPACE {
         findings.error(format!("no space is left in the {place} `{at}`: {} are free", bytes(free)), hint);
     } else if free < LOW_SPACE && free < total / 20 {
@@ -121,7 +122,7 @@ fn check_releases(site: &Site, findings: &mut Findings) {
         } else {
             findings.warning(
                 message,
-                format!("{} if it is not needed", as_owner(&format!("rm -r {}", printable(&path)))),
+                format!("{} if it is not needed", as_owner(&format!("rm -r {}", shell_word(&path)))),
             );
         }
     }
