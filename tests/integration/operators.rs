@@ -194,10 +194,19 @@ fn check_reports_sudo_commands_that_are_not_allowed() {
     let programs = sandbox.path("programs");
     std::fs::create_dir(&programs).unwrap();
     let sudo = programs.join("sudo");
-    std::fs::write(&sudo, "#!/bin/sh\n[ \"$*\" = '-n -l -- /bin/true' ]\n").unwrap();
+    let script =
+        "#!/bin/sh\n[ \"$*\" = '-n -l -- /bin/true' ] && [ \"$LC_ALL$LANGUAGE$SUDO_ASKPASS\" = C ]\n";
+    std::fs::write(&sudo, script).unwrap();
     std::fs::set_permissions(&sudo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    Run::new(&sandbox, sandbox.bluegreen_command(&["check"]).env("PATH", path))
+    let mut check = sandbox.bluegreen_command(&["check"]);
+    check.envs([
+        ("PATH", &*path),
+        ("LC_ALL", "de_DE.UTF-8"),
+        ("LANGUAGE", "de"),
+        ("SUDO_ASKPASS", "/bin/true"),
+    ]);
+    Run::new(&sandbox, &mut check)
         .warned()
         .says("warning: step `sudo id` uses `sudo`, but `id` is not an absolute path")
         .says("warning: step `sudo /usr/sbin/nginx -s reload`: `sudo /usr/sbin/nginx -s reload` is not allowed")

@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use bluegreen_git::search_path;
 use bluegreen_process::{self as process, End};
 use bluegreen_server::config::Step;
 
@@ -22,7 +23,9 @@ pub fn commands(step: &Step) -> Result<Vec<String>, String> {
 /// Returns whether `sudo` allows this user to run a command from [`commands`] without a password.
 pub fn allows(command: &str) -> io::Result<bool> {
     let mut sudo = process::command("sudo");
-    sudo.args(["-n", "-l", "--"]).args(command.split(' '));
+    sudo.args(["-n", "-l", "--"]).args(command.split(' ')).current_dir("/");
+    // Like a step, without the caller's environment.
+    sudo.env_clear().env("PATH", search_path()).env("LC_ALL", "C");
     let end = process::run(&mut sudo, TIMEOUT, None, |_| ())?;
     Ok(matches!(end, End::Exited(status) if status.success()))
 }
