@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::symlink;
 
-use crate::support::{Node, Sandbox};
+use crate::support::skip::program_or_skip;
+use crate::support::{Node, Run, Sandbox};
 
 const DIRS: &str = "[shared]\ndirs = ['storage/uploads']";
 
@@ -271,6 +272,27 @@ fn recycling_a_release_from_before_sharing_loses_no_upload() {
     sandbox.commit("index.html", "v7").push().ok();
     sandbox.commit("index.html", "v8").push().ok();
     assert!(!sandbox.releases().contains(&first));
+}
+
+#[test]
+fn many_directories_in_a_surplus_release_need_few_descriptors() {
+    if !program_or_skip("prlimit") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.site_config("keep = 1").commit("version", "one").push().ok();
+    let first = sandbox.site().join("releases").join(sandbox.live());
+    for number in 0..300 {
+        std::fs::create_dir_all(first.join(format!("uploads/{number}"))).unwrap();
+    }
+    sandbox.commit("version", "two").push().ok();
+    sandbox.config_section("[shared]\ndirs = ['uploads']").commit("version", "three");
+    sandbox.push_refs(&["master:refs/heads/topic"]).ok();
+    let deploy = sandbox.bluegreen_command(&["deploy", "topic"]);
+    let mut limited = sandbox.command("prlimit");
+    limited.arg("--nofile=128").arg(deploy.get_program()).args(deploy.get_args());
+    Run::new(&sandbox, &mut limited).ok();
+    sandbox.serves("version", "three");
 }
 
 #[test]

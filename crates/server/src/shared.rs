@@ -169,8 +169,7 @@ pub fn first_unlinked(site: &Site, shared: &Shared, release: &ReleaseName) -> Op
 /// filled. Such files may be uploads without another copy.
 pub fn own_files(site: &LockedSite, shared: &Shared, release: &ReleaseName) -> Result<Option<PathBuf>> {
     for SharedPath { path, .. } in shared.iter().filter(|path| path.is_dir) {
-        let at = || site.release_path(release).join(path);
-        if site.has_files_since_filled(release, path).map_err(|error| Error::io("read", at())(error))? {
+        if site.has_files_since_filled(release, path)? {
             return Ok(Some(path.clone()));
         }
     }

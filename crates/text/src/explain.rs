@@ -42,13 +42,26 @@ impl Explain for IoError {
             ErrorKind::PermissionDenied => {
                 Some(format!("let the repository's owner own `{}`", printable(&self.path)))
             }
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                Some("free some space, or lower `keep` in bluegreen.toml".into())
-            }
-            ErrorKind::OutOfMemory => Some("raise the limit of memory: `ulimit -v unlimited`".into()),
-            ErrorKind::FileTooLarge => Some("raise the limit of file sizes: `ulimit -f unlimited`".into()),
-            ErrorKind::ReadOnlyFilesystem => Some("mount the file system writable, then push again".into()),
-            _ => None,
+            _ => system_hint(&self.source),
         }
     }
+}
+
+/// Returns the hint for an error that does not depend on what was attempted: a limit, or a state of the file system.
+#[must_use]
+pub fn system_hint(error: &io::Error) -> Option<String> {
+    // EMFILE and ENFILE have no kind. Their numbers are the same on all supported systems.
+    if let Some(23 | 24) = error.raw_os_error() {
+        return Some("raise the limit of open files: `ulimit -n 4096`".into());
+    }
+    let hint = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "free some space, or lower `keep` in bluegreen.toml"
+        }
+        ErrorKind::OutOfMemory => "raise the limit of memory: `ulimit -v unlimited`",
+        ErrorKind::FileTooLarge => "raise the limit of file sizes: `ulimit -f unlimited`",
+        ErrorKind::ReadOnlyFilesystem => "mount the file system writable, then push again",
+        _ => return None,
+    };
+    Some(hint.into())
 }

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use bluegreen_sys::dir::Dir;
@@ -118,8 +118,9 @@ impl LockedSite {
 
     /// Returns whether a directory in a release contains a file, at any depth, that was modified after the release was filled.
     /// Without a manifest, every file counts as modified. Does not follow symlinks or mounts.
-    pub fn has_files_since_filled(&self, release: &ReleaseName, path: &Path) -> io::Result<bool> {
-        let mut dir = self.releases.open_inside(release.to_string().as_bytes())?;
+    pub fn has_files_since_filled(&self, release: &ReleaseName, path: &Path) -> Result<bool> {
+        let failed = |error| Error::io("read", self.release_path(release).join(path))(error);
+        let mut dir = self.open_release(release).map_err(failed)?;
         for name in path {
             dir = match dir.open_inside(name.as_bytes()) {
                 Err(error)
@@ -130,22 +131,14 @@ impl LockedSite {
                 {
                     return Ok(false);
                 }
-                opened => opened?,
+                opened => opened.map_err(failed)?,
             };
         }
-        let filled = self.manifest(release).map(|manifest| manifest.instant);
-        let mut directories = vec![dir];
-        while let Some(dir) = directories.pop() {
-            for (name, _) in dir.names()? {
-                let found = dir.stat(&name)?;
-                if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
-                    directories.push(dir.open_inside(&name)?);
-                } else if filled.is_none_or(|filled| ctime(&found) > filled) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
+        // An unreadable manifest is not a missing one.
+        let manifest = self.record_file(manifest_name(release)).read()?;
+        let filled = manifest.and_then(|text| Manifest::parse(&text)).map(|manifest| manifest.instant);
+        let is_newer = |found: &Stat| filled.is_none_or(|filled| ctime(found) > filled);
+        contains(dir, is_newer).map_err(failed)
     }
 
     /// Returns a file in `.bluegreen/`.
@@ -190,6 +183,28 @@ impl LockedSite {
     fn record_file(&self, name: String) -> StateFile<'_> {
         StateFile::new(&self.records, self.records_path().join(name))
     }
+}
+
+/// Returns whether a directory contains a wanted file at any depth. Opens as many directories at the same time as the tree has
+/// levels.
+fn contains(dir: Dir, is_wanted: impl Fn(&Stat) -> bool) -> io::Result<bool> {
+    let names = dir.names()?.into_iter();
+    let mut open = vec![(dir, names)];
+    while let Some((dir, names)) = open.last_mut() {
+        let Some((name, _)) = names.next() else {
+            open.pop();
+            continue;
+        };
+        let found = dir.stat(&name)?;
+        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+            let inner = dir.open_inside(&name)?;
+            let names = inner.names()?.into_iter();
+            open.push((inner, names));
+        } else if is_wanted(&found) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn manifest_name(name: &ReleaseName) -> String {
