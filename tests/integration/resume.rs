@@ -1,11 +1,12 @@
 //! `resume`: after a crash it deploys the tip of the branch, unless the tip was deployed or its outcome was
 //! recorded before.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::sandbox::BLUEGREEN;
+use crate::support::sandbox::{BLUEGREEN, NOBODY};
+use crate::support::skip::root_or_skip;
 use crate::support::{Run, Sandbox};
 
 /// A site that serves version "one".
@@ -370,6 +371,27 @@ fn pending_work_is_reported_with_the_command_that_completes_it() {
     let message = "stale git lock `<repository>/refs/heads/master.lock` from before the last boot: git rejects pushes until it is removed";
     sandbox.bluegreen(&["status"]).ok().says(&format!("Pending:  {message}: `bluegreen resume`"));
     sandbox.bluegreen(&["check"]).fails(1).says(&format!("error: {message}"));
+}
+
+#[test]
+fn an_unreadable_directory_does_not_prevent_the_rest_of_the_recovery() {
+    if !root_or_skip() {
+        return;
+    }
+    let sandbox = sandbox();
+    let heads = sandbox.repository().join("refs/heads");
+    let (closed, lock) = (heads.join("closed"), heads.join("open/x.lock"));
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::create_dir(heads.join("open")).unwrap();
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::fs::File::create(&lock).unwrap().set_modified(old).unwrap();
+    sandbox.owned_by(NOBODY);
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    boot(&sandbox)
+        .warned()
+        .says("warning: cannot read `<repository>/refs/heads/closed`: permission denied")
+        .says("Removed the stale git lock `<repository>/refs/heads/open/x.lock`");
+    assert!(!lock.exists());
 }
 
 #[test]

@@ -36,63 +36,76 @@ struct Stale {
 }
 
 impl Repository {
-    /// Returns git's lock files from before the last boot.
-    pub fn stale_locks(&self) -> Result<Vec<PathBuf>> {
-        Ok(self.find_stale_locks()?.into_iter().map(|lock| lock.path).collect())
+    /// Returns git's lock files from before the last boot, and what could not be read.
+    #[must_use]
+    pub fn stale_locks(&self) -> (Vec<PathBuf>, Vec<Error>) {
+        let mut errors = Vec::new();
+        let found = self.find_stale_locks(&mut errors);
+        (found.into_iter().map(|lock| lock.path).collect(), errors)
     }
 
-    /// Removes them, and returns their paths.
-    pub fn remove_stale_locks(&self) -> Result<Vec<PathBuf>> {
+    /// Removes them. Returns the path of each, or why it could not be read or removed.
+    #[must_use]
+    pub fn remove_stale_locks(&self) -> Vec<Result<PathBuf>> {
         let remove = |lock: Stale| {
             lock.dir.remove(&lock.name).map_err(Error::io("remove", &lock.path))?;
             Ok(lock.path)
         };
-        let found = self.find_stale_locks()?;
+        let mut errors = Vec::new();
+        let found = self.find_stale_locks(&mut errors);
         if found.is_empty() {
-            return Ok(Vec::new());
+            return errors.into_iter().map(Err).collect();
         }
         thread::sleep(PAUSE);
+        errors.clear();
         let is_the_same = |lock: &Stale| {
             found.iter().any(|before| (before.inode, &before.path) == (lock.inode, &lock.path))
         };
-        self.find_stale_locks()?.into_iter().filter(is_the_same).map(remove).collect()
+        let stale = self.find_stale_locks(&mut errors);
+        errors.into_iter().map(Err).chain(stale.into_iter().filter(is_the_same).map(remove)).collect()
     }
 
-    fn find_stale_locks(&self) -> Result<Vec<Stale>> {
+    /// Finds them. A directory that cannot be read does not hide those in the others.
+    fn find_stale_locks(&self, errors: &mut Vec<Error>) -> Vec<Stale> {
         // If the time of the boot is unknown, no lock file counts as stale.
-        let Some(boot) = booted() else { return Ok(Vec::new()) };
+        let Some(boot) = booted() else { return Vec::new() };
         let mut found = Vec::new();
         for (place, is_deep) in PLACES {
             let path = self.path().join(place);
-            match Dir::open(&path).and_then(|dir| collect(&dir, &path, is_deep, boot, &mut found)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io("read", path)(error));
-                }
-                _ => {}
-            }
+            collect(Dir::open(&path), &path, is_deep, boot, &mut found, errors);
         }
-        Ok(found)
+        found
     }
 }
 
 fn collect(
-    dir: &Dir,
+    dir: io::Result<Dir>,
     path: &Path,
     is_deep: bool,
     boot: SystemTime,
     found: &mut Vec<Stale>,
-) -> io::Result<()> {
-    for (name, kind) in dir.names()? {
-        let path = path.join(OsStr::from_bytes(&name));
-        if kind == FileType::Directory && is_deep {
-            collect(&dir.open_dir(&name)?, &path, is_deep, boot, found)?;
-        } else if name.ends_with(b".lock")
-            && let Some(inode) = older(dir, &name, boot)?
-        {
-            found.push(Stale { dir: dir.try_clone()?, name, path, inode });
+    errors: &mut Vec<Error>,
+) {
+    let read = || -> io::Result<()> {
+        let dir = dir?;
+        for (name, kind) in dir.names()? {
+            let path = path.join(OsStr::from_bytes(&name));
+            if kind == FileType::Directory && is_deep {
+                collect(dir.open_dir(&name), &path, is_deep, boot, found, errors);
+            } else if name.ends_with(b".lock")
+                && let Some(inode) = older(&dir, &name, boot)?
+            {
+                found.push(Stale { dir: dir.try_clone()?, name, path, inode });
+            }
         }
+        Ok(())
+    };
+    match read() {
+        // A running git may have just removed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => errors.push(Error::io("read", path)(error)),
+        Ok(()) => {}
     }
-    Ok(())
 }
 
 /// Returns the inode of a file that was last written before a point in time.

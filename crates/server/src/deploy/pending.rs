@@ -16,7 +16,10 @@ pub fn find(repository: &Repository, branch: &str, site: &Site) -> Result<Vec<Pe
         message: what.to_string(),
         command: command.to_owned(),
     };
-    let locks = repository.stale_locks()?;
+    let (locks, errors) = repository.stale_locks();
+    if let Some(error) = errors.into_iter().next() {
+        return Err(error.into());
+    }
     let mut found: Vec<Pending> =
         locks.iter().map(|lock| pending(Kind::Lock, Leftover::StaleLock(lock), "resume")).collect();
     // The holder of the lock completes everything else.

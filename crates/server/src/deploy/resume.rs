@@ -7,7 +7,7 @@
 use crate::deploy::app::App;
 use crate::deploy::context::DeployContext;
 use crate::deploy::{Target, run};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pusher::leftover::Leftover;
 use crate::site::history::Action;
 use crate::site::tip_status::{MAX_ATTEMPTS, TipStatus};
@@ -16,8 +16,12 @@ use crate::site::tip_status::{MAX_ATTEMPTS, TipStatus};
 pub fn resume(server: &DeployContext) -> Result<()> {
     let DeployContext { repository, config, report, .. } = server;
     // Taking the lock completes an interrupted activation, which may have to move the branch.
-    for lock in repository.remove_stale_locks()? {
-        report.line(Leftover::StaleLockRemoved(&lock));
+    for lock in repository.remove_stale_locks() {
+        match lock {
+            Ok(lock) => report.line(Leftover::StaleLockRemoved(&lock)),
+            // What it hides may not matter for the rest.
+            Err(error) => report.warning(Error::from(error)),
+        }
     }
     server.change_site(Action::Deploy, |site, attempt| {
         if let Some((app, live)) = App::of(server, site).zip(attempt.live.release()) {
