@@ -28,7 +28,7 @@ pub use self::notify::Notify;
 pub use self::public::PublicConfig;
 pub use self::shared::{RelativePath, Shared, SharedPath};
 pub use self::steps::{Phase, Step, StepsConfig};
-use self::values::{absolute, branch, duration, folder, server, size};
+use self::values::{absolute, branch, duration, folder, server, size, threads};
 
 /// The file's name in the repository.
 pub const FILE: &str = "bluegreen.toml";
@@ -47,6 +47,7 @@ pub struct Config {
     #[serde(deserialize_with = "duration")]
     pub lock_timeout: Duration,
     /// The number of checkout threads; 0 means one per core.
+    #[serde(deserialize_with = "threads")]
     pub checkout_threads: usize,
     /// The `[site]` section.
     pub site: SiteConfig,
@@ -220,6 +221,7 @@ fn in_words(message: &str) -> String {
     let Some((problem, expected)) = message.split_once(", expected ") else { return message.to_owned() };
     let expected = match expected {
         "usize" | "u32" | "u64" => "a whole number, at least 0",
+        "i64" => "a whole number",
         _ if expected.starts_with("struct ") => "a table",
         _ => expected,
     };
@@ -253,6 +255,13 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_threads_is_bounded() {
+        let threads = |text: &str| Config::parse(text).map(|config| config.checkout_threads);
+        assert_eq!(threads("checkout-threads = 1024"), Ok(1024));
+        assert!(threads("checkout-threads = 9223372036854775807").is_err());
+    }
+
+    #[test]
     fn sizes_have_units() {
         let size = |text: &str| Config::parse(&format!("[site]\nmax-size = '{text}'")).unwrap().site.max_size;
         assert_eq!(["500", "5kb", "10 MB", "2 GB"].map(size), [500, 5_000, 10_000_000, 2_000_000_000]);
@@ -269,6 +278,12 @@ mod tests {
                 1,
                 "`branch`: invalid branch name `refs/heads/x`, expected the short name",
             ),
+            (
+                "checkout-threads = 1025",
+                1,
+                "`checkout-threads`: invalid number `1025`, expected a whole number from 0 to 1024",
+            ),
+            ("checkout-threads = -1", 1, "`checkout-threads`: invalid number `-1`, expected a whole number"),
             ("lock-timeout = 30", 1, "`lock-timeout`: the duration `30` needs a unit, as in \"30s\""),
             (
                 "lock-timeout = true",

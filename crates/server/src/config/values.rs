@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer, de};
 use bluegreen_git_types::is_branch_name;
 use bluegreen_text::MAX_NAME_CHARS;
 
+/// The maximum number of threads in a config.
+const MAX_THREADS: usize = 1024;
+
 /// The maximum duration in a config: 10 years.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 366 * 86_400);
 
@@ -67,6 +70,16 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
         bytes.and_then(|(number, power)| number.checked_mul(1000_u64.pow(power as u32))).ok_or_else(|| {
             format!("invalid size `{text}`, expected one like \"500 MB\" or \"10 GB\", or a number of bytes")
         })
+    })
+}
+
+/// Deserializes a number of threads.
+pub(super) fn threads<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    usize::try_from(number).ok().filter(|&threads| threads <= MAX_THREADS).ok_or_else(|| {
+        de::Error::custom(format!(
+            "invalid number `{number}`, expected a whole number from 0 to {MAX_THREADS}"
+        ))
     })
 }
 
