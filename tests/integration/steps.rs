@@ -230,6 +230,16 @@ fn a_step_that_cannot_be_killed_is_abandoned_and_reported() {
 }
 
 #[test]
+fn a_step_without_its_working_directory_is_reported() {
+    let sandbox = with_steps("build = [{ name = 'first', run = 'rm -r \"$PWD\"' }, 'echo second']");
+    sandbox
+        .commit("a", "1")
+        .push()
+        .not_deployed()
+        .says("error: cannot enter `<site>/releases/<release>`: no such file or directory");
+}
+
+#[test]
 fn background_processes_of_a_step_do_not_block_the_push() {
     let sandbox = with_steps(
         "restart = 'sleep 1000 & echo $! > ../../child; (sleep 0.05; echo last words) & echo started'",

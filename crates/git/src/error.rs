@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bluegreen_text::explain::{Explain, IoError};
+use bluegreen_text::explain::{Explain, IoError, system_hint};
 use bluegreen_text::{printable, reason};
 
 use bluegreen_process::signals::Cancelled;
@@ -68,7 +68,10 @@ impl Explain for Error {
                 "name the bare repository, as in `bluegreen -C /home/deploy/sample_app status`".into()
             }
             Self::NotOwner { owner, .. } => format!("run it as {owner}: `sudo -u {owner} bluegreen ...`"),
-            Self::NotStarted(_) => "install git: `sudo apt-get install git`".into(),
+            Self::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => {
+                "install git: `sudo apt-get install git`".into()
+            }
+            Self::NotStarted(error) => return system_hint(error),
             Self::Conversion(_) => "fix the filter or the attribute, then push again".into(),
             Self::ConversionTimeout(_) => {
                 "check the filters in `.gitattributes`, or raise `filter-timeout` in bluegreen.toml".into()
@@ -87,5 +90,20 @@ impl Explain for Error {
             Self::NotARepository(_) | Self::NotOwner { .. } | Self::InvalidRefUpdate(_) => 2,
             _ => 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_git_has_to_be_installed() {
+        let hint = |error: io::Error| Error::NotStarted(error).hint();
+        assert!(hint(io::ErrorKind::NotFound.into()).unwrap().contains("apt-get install git"));
+        assert_eq!(hint(io::Error::other("it printed more than 1 MB")), None);
+        assert_eq!(hint(io::ErrorKind::PermissionDenied.into()), None);
+        let files = hint(io::Error::from_raw_os_error(24)).unwrap();
+        assert_eq!(files, "raise the limit of open files: `ulimit -n 4096`");
     }
 }

@@ -1,9 +1,9 @@
 //! Runs a release's steps: each with `sh -c` in the release's directory, with a minimal environment.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Instant, SystemTime};
 
@@ -138,13 +138,22 @@ pub(super) fn run_line(
     let (started, mut output) = (Instant::now(), Output::new(report, log, "  "));
     let end = process::run(command, step.timeout, stop, |bytes| output.take(bytes));
     output.end();
-    let result = match end.map_err(Error::io("run", "/bin/sh"))? {
+    let result = match end.map_err(|error| not_started(command, error))? {
         End::Cancelled => Err(Error::Cancelled),
         end => how(end, step).map_or(Ok(()), |how| Err(failed(how))),
     };
     let outcome = result.as_ref().err().map_or_else(|| "done".into(), ToString::to_string);
     note(log, format_args!("--- {outcome}, {}", seconds(started.elapsed())));
     result
+}
+
+/// Creates the error for a shell that did not start. Without its working directory, the system reports the shell as missing.
+fn not_started(command: &Command, error: std::io::Error) -> Error {
+    let is_missing = |dir: &&Path| error.kind() == ErrorKind::NotFound && !dir.exists();
+    match command.get_current_dir().filter(is_missing) {
+        Some(dir) => Error::io("enter", dir)(error),
+        None => Error::io("run", "/bin/sh")(error),
+    }
 }
 
 /// Prepares a shell command of the config, with the site's directory and the environment that all such commands share.
