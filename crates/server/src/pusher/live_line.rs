@@ -20,6 +20,7 @@ pub struct LiveLine {
 enum What {
     Unknown,
     Nothing,
+    Gone(ReleaseName),
     Release { name: ReleaseName, commit: String },
     Elsewhere(String),
 }
@@ -30,7 +31,8 @@ impl LiveLine {
     pub fn new(server: &str, live: Option<&Live>) -> Self {
         let what = match live {
             None => What::Unknown,
-            Some(Live::Nothing | Live::Gone(_)) => What::Nothing,
+            Some(Live::Nothing) => What::Nothing,
+            Some(Live::Gone(name)) => What::Gone(name.clone()),
             Some(Live::Release(name)) => {
                 What::Release { name: name.clone(), commit: name.commit().to_owned() }
             }
@@ -50,10 +52,34 @@ impl Display for LiveLine {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { server, still, what } = self;
         match what {
-            What::Unknown => write!(to, "{server} {still}serves what it served before"),
+            What::Unknown if still.is_empty() => write!(to, "what {server} serves is unknown"),
+            What::Unknown => write!(to, "{server} still serves what it served before"),
             What::Nothing => write!(to, "{server} serves nothing yet"),
+            What::Gone(name) => {
+                write!(
+                    to,
+                    "{server} serves nothing: `current` points to release {name}, which does not exist"
+                )
+            }
             What::Release { name, commit } => write!(to, "{server} {still}serves {commit} (release {name})"),
             What::Elsewhere(path) => write!(to, "{server} {still}serves `{path}`"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_claims_no_more_than_is_known() {
+        let line = |live: Option<&Live>| LiveLine::new("blue", live);
+        assert_eq!(line(None).to_string(), "blue still serves what it served before");
+        assert_eq!(line(None).anew().to_string(), "what blue serves is unknown", "after an activation");
+        let name = "20261122T201500Z-1a2b3c4d5e6f".parse().unwrap();
+        assert_eq!(
+            line(Some(&Live::Gone(name))).to_string(),
+            "blue serves nothing: `current` points to release 20261122T201500Z-1a2b3c4d5e6f, which does not exist"
+        );
     }
 }
