@@ -8,6 +8,7 @@
 use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -19,7 +20,7 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::key;
 use super::ledger::{self, Entry, LEDGERS};
-use super::path_walk::PathWalk;
+use super::path_walk::{PathWalk, WRITABLE_BY_OTHERS};
 use crate::command::session;
 use crate::error::{Error, Result};
 use bluegreen_git::{Repository, git_dir_of, login_name, search_path};
@@ -248,7 +249,8 @@ fn refuse_weak_repository(git_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a directory if other users can change anything in it, at any depth and through symlinks, except for one entry.
+/// Refuses a directory, which itself was checked, if other users can change anything in it, at any depth and through symlinks,
+/// except for one entry.
 fn refuse_weak_entries(dir: &Path, seen: &mut Seen, except: Option<&str>) -> Result<()> {
     if !is_new(dir, seen)? {
         return Ok(());
@@ -259,16 +261,28 @@ fn refuse_weak_entries(dir: &Path, seen: &mut Seen, except: Option<&str>) -> Res
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(failed)?,
     };
+    let is_closed = |found: &Metadata| found.mode() & WRITABLE_BY_OTHERS == 0;
+    let is_dir_closed = dir.metadata().is_ok_and(|found| is_closed(&found));
     for entry in entries {
         let entry = entry.map_err(failed)?;
+        let found = match entry.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            found => found.map_err(failed)?,
+        };
         let path = entry.path();
+        let is_link = found.is_symlink();
+        // Below a directory that only root can change, a walk to the entry would find the same.
+        let is_roots = is_dir_closed && !is_link && found.uid() == 0 && is_closed(&found);
         // Everybody may write to /dev/null, which disables a hook, for example.
-        let is_null = path.read_link().is_ok_and(|target| target == Path::new("/dev/null"));
-        if !is_null && except.is_none_or(|name| entry.file_name() != name) {
+        let is_null = is_link && path.read_link().is_ok_and(|target| target == Path::new("/dev/null"));
+        if is_null || except.is_some_and(|name| entry.file_name() == name) {
+            continue;
+        }
+        if !is_roots {
             refuse_weak(&path)?;
-            if path.is_dir() {
-                refuse_weak_entries(&path, seen, None)?;
-            }
+        }
+        if found.is_dir() || (is_link && path.is_dir()) {
+            refuse_weak_entries(&path, seen, None)?;
         }
     }
     Ok(())

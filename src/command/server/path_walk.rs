@@ -20,7 +20,8 @@ use bluegreen_git::login_name;
 const MAX_SYMLINKS: usize = 40;
 
 const STICKY: u32 = 0o1000;
-const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// The bits of a mode that let others than the owner write.
+pub const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// A path that was walked to its last component.
 #[derive(Debug)]
