@@ -151,15 +151,20 @@ impl<'a> App<'a> {
     /// Starts the live release's instance if it is not running, for example after a reboot.
     pub fn ensure_live(self, live: &Live) {
         let Live::Release(live) = live else { return };
-        let start = || {
-            if self.site.socket(live)?.is_some() && !self.site.may_run(live)? {
-                self.start(live)?.keep();
-            }
-            Ok(())
-        };
-        let started: Result<()> = start();
-        if let Err(error) = started {
-            self.server.report.warning(error);
+        match self.site.may_run(live) {
+            Ok(true) => {}
+            Ok(false) => self.start_again(live),
+            Err(error) => self.server.report.warning(error),
+        }
+    }
+
+    /// Starts the instance of a release that had one. A failure is only printed.
+    pub fn start_again(self, release: &ReleaseName) {
+        let had_one = self.site.socket(release).map(|socket| socket.is_some());
+        let started = had_one.and_then(|had_one| had_one.then(|| self.start(release)).transpose());
+        match started {
+            Ok(started) => started.into_iter().for_each(Started::keep),
+            Err(error) => self.server.report.warning(error),
         }
     }
 

@@ -122,16 +122,8 @@ impl Publication<'_> {
     /// Starts the previous release's instance if it no longer runs. A failure does not prevent going back, because the
     /// failed release is worse.
     fn start_previous(&self, previous: &ReleaseName) {
-        let Some(app) = App::of(self.server, self.site) else { return };
-        let start = || {
-            if self.site.socket(previous)?.is_some() {
-                app.start(previous)?.keep();
-            }
-            Ok(())
-        };
-        let started: Result<()> = start();
-        if let Err(error) = started {
-            self.server.report.warning(error);
+        if let Some(app) = App::of(self.server, self.site) {
+            app.start_again(previous);
         }
     }
 
