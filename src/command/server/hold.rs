@@ -60,11 +60,7 @@ pub fn run(
 fn stand_by(server: &DeployContext, client: &Client) -> Result<bool> {
     client.reply(&Reply::Status(Box::new(status::read(server)?.0)))?;
     loop {
-        let line = match client.receive(client.lease_end())? {
-            Input::Line(line) => line,
-            Input::Nothing => continue,
-            Input::End => return Ok(false),
-        };
+        let Some(line) = client.receive_request()? else { return Ok(false) };
         let reply = match line.parse() {
             Ok(Request::Lock) => return Ok(true),
             Ok(Request::Beat) => Reply::Beat(true),
@@ -119,11 +115,7 @@ fn refuse_old_client(server: &DeployContext, protocol: u32) -> Result<()> {
 /// Responds to requests until the client disconnects. Returns whether it requests `[notify]`.
 fn serve(server: &DeployContext, site: &LockedSite, client: &Client) -> Result<bool> {
     loop {
-        let line = match client.receive(client.lease_end())? {
-            Input::Line(line) => line,
-            Input::Nothing => continue,
-            Input::End => return Ok(false),
-        };
+        let Some(line) = client.receive_request()? else { return Ok(false) };
         let reply = match line.parse() {
             Ok(Request::Notify) => return Ok(true),
             Ok(request) => execute(server, site, request),
@@ -198,6 +190,17 @@ impl Client<'_> {
     fn check(&self) -> Result<()> {
         self.stop.check()?;
         if Instant::now() >= self.lease_end() { Err(Error::HoldLost) } else { Ok(()) }
+    }
+
+    /// Receives the next request; `None` if the client disconnects. Fails at the end of the lease.
+    fn receive_request(&self) -> Result<Option<String>> {
+        loop {
+            match self.receive(self.lease_end())? {
+                Input::Line(line) => return Ok(Some(line)),
+                Input::Nothing => {}
+                Input::End => return Ok(None),
+            }
+        }
     }
 
     /// Receives the next line, or nothing if none arrives before a deadline.
