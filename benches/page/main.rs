@@ -6,7 +6,7 @@
 //! `php`, `node`, `python`, `rails`, `fleet` (a static site on 1, 10, and 50 servers), and `master` (a push with ssh's
 //! `ControlMaster`).
 //!
-//! It needs root and what the system tests need (`tests/setup`), and from apt `capistrano`, `ruby-ed25519`, and
+//! It needs root and the packages of the system tests (`tests/setup`), and from apt `capistrano`, `ruby-ed25519`, and
 //! `ruby-bcrypt-pbkdf`. Environment variables: `BENCH_RUNS` is the number of rounds, and `BENCH_SERVERS` the numbers
 //! of servers.
 

@@ -4,7 +4,7 @@
 //! its connections through a real sshd. The accounts of a side share a machine. The switch writes a file. Arguments select
 //! parts: `promote`, `push`, and `slow`, in which one server takes two seconds longer than the others.
 //!
-//! It needs root and what the system tests need (`tests/setup`). Environment variables: `BENCH_RUNS` is the number of rounds,
+//! It needs root and the packages of the system tests (`tests/setup`). Environment variables: `BENCH_RUNS` is the number of rounds,
 //! `BENCH_SERVERS` the numbers of servers, and `BENCH_BEFORE` another `bluegreen` for the client, which takes turns with
 //! this one.
 

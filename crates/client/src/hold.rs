@@ -242,7 +242,7 @@ impl Connection {
         }
     }
 
-    /// The error if a server did not take the lock in time. Without a holder, the server has not reported what it waits for.
+    /// Returns the error for a server that did not take the lock in time. `holder` is empty if the server has not named one.
     fn not_locked(&self, holder: String, waited: Duration) -> Error {
         if holder.is_empty() {
             return self.remote.timed_out("hold", waited);

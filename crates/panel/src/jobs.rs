@@ -25,7 +25,7 @@ pub enum Order {
         side: String,
         /// The change.
         change: Change,
-        /// What the confirmation has shown, see [`confirm::seen`](crate::views::confirm::seen). If that has changed,
+        /// The facts that the confirmation stated ([`confirm::seen`](crate::views::confirm::seen)). If they have changed,
         /// nothing happens.
         seen: String,
     },

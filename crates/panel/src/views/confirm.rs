@@ -195,8 +195,7 @@ fn running(servers: &[&Server]) -> impl Iterator<Item = String> {
     servers.iter().filter_map(|server| Some(server.status.good()?.running.as_ref()?.to_string()))
 }
 
-/// Returns what the confirmation of a change of a side has shown: the live releases, and the facts that its sentences
-/// contain.
+/// Returns the facts that the confirmation of a change states: the live releases, and what its sentences contain.
 #[must_use]
 pub fn seen(state: &State, action: &str, side: &str) -> String {
     let servers = servers_of(state, side);
@@ -211,7 +210,7 @@ pub fn seen(state: &State, action: &str, side: &str) -> String {
     seen.join(" ")
 }
 
-/// Returns what the confirmation of a cancellation has shown: the job, and what runs on its servers.
+/// Returns the facts that the confirmation of a cancellation states: the job, and the work that runs on its servers.
 #[must_use]
 pub fn seen_to_stop(state: &State, job: &Job) -> String {
     let mut seen = vec![job.number.to_string()];

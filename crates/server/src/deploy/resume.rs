@@ -19,7 +19,7 @@ pub fn resume(server: &DeployContext) -> Result<()> {
     for lock in repository.remove_stale_locks() {
         match lock {
             Ok(lock) => report.line(Leftover::StaleLockRemoved(&lock)),
-            // What it hides may not matter for the rest.
+            // The rest of the recovery may not need that directory.
             Err(error) => report.warning(Error::from(error)),
         }
     }
